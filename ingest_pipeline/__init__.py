@@ -1,0 +1,1 @@
+"""Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree."""

@@ -1,0 +1,182 @@
+"""Checking that the two stores agree: the invariants of ARCHITECTURE.md, at one head, without changing anything."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import numpy as np
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.errors import TableUnavailableError
+from ingest_pipeline.ledger import Saga
+from ingest_pipeline.model import text_hash
+from ingest_pipeline.sweep import litter
+
+# A saga without a sign of life for so long is in doubt with nobody to resolve it.
+DOUBT_SECONDS = 60.0
+_NAMED_IDS = 5
+_COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "text_hash", "saga", "vector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One way in which the stores break a promise."""
+
+    invariant: str
+    document: str | None
+    what: str
+    ids: list[str]
+    """Some of the chunks, versions or files concerned."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit looked at and found."""
+
+    corpus: str
+    head_version: int
+    documents: int
+    chunks: int
+    files: int
+    violations: list[Violation]
+
+
+@dataclass(frozen=True, slots=True)
+class _VectorRow:
+    """A row of the table, without its vector but with what is wrong with it."""
+
+    id: UUID
+    document: str
+    ordinal: int
+    start_offset: int
+    end_offset: int
+    text_hash: UUID
+    saga: UUID
+    text_fits: bool
+    finite: bool
+
+
+def audit(corpus: Corpus) -> AuditReport:
+    """Compare both stores at head.
+
+    Raises:
+        UnavailableError: One of them does not answer.
+    """
+    head = corpus.head()
+    with corpus.database.transaction() as connection:
+        documents = catalog.documents_at(connection, corpus.name, head.head_version)
+        chunks = catalog.chunks_at(connection, corpus.name, head.head_version)
+        unfinished = ledger.unfinished(connection, corpus.name)
+    violations = list(_head_violations(corpus, head, unfinished))
+    files: list[str] = []
+    rows: list[_VectorRow] = []
+    if not any(violation.invariant == "head opens" for violation in violations):
+        rows = list(_vector_rows(corpus, head.head_version)) if head.source is not None else []
+        violations += _row_violations(documents, chunks, rows)
+        violations += _doubt_violations(unfinished)
+        files = litter(corpus)
+        if files:
+            violations.append(Violation("nothing left over", None, f"{len(files)} files belong to nothing", files[:20]))
+    return AuditReport(corpus.name, head.head_version, len(documents), len(rows), len(files), violations)
+
+
+def _head_violations(corpus: Corpus, head: CorpusRow, unfinished: list[Saga]) -> Iterator[Violation]:
+    version = head.head_version
+    try:
+        corpus.table.at(version)
+        saga = corpus.table.saga_of(version)
+    except TableUnavailableError as error:
+        yield Violation("head opens", None, str(error), [str(version)])
+        return
+    if saga != head.head_saga:
+        yield Violation(
+            "head opens", None, f"version {version} is of saga {saga}, not {head.head_saga}", [str(version)]
+        )
+    latest = corpus.table.latest_version()
+    if latest != version and not unfinished:
+        yield Violation("latest is head", None, f"latest is {latest}, head is {version}", [str(latest)])
+
+
+def _vector_rows(corpus: Corpus, version: int) -> Iterator[_VectorRow]:
+    for batch in corpus.table.batches(version, _COLUMNS):
+        vectors = batch.column("vector")
+        width = vectors.type.list_size
+        flat = vectors.values.slice(vectors.offset * width, len(vectors) * width).to_numpy(zero_copy_only=False)
+        finite = np.isfinite(flat.reshape(-1, width)).all(axis=1)
+        whole = vectors.is_valid().to_numpy(zero_copy_only=False)
+        for row, good in zip(batch.drop_columns(["vector"]).to_pylist(), finite & whole, strict=True):
+            stated = UUID(row["text_hash"])
+            yield _VectorRow(
+                UUID(row["id"]),
+                row["document"],
+                row["ordinal"],
+                row["start_offset"],
+                row["end_offset"],
+                stated,
+                UUID(row["saga"]),
+                text_hash(row["text"]) == stated and len(row["text"]) == row["end_offset"] - row["start_offset"],
+                bool(good),
+            )
+
+
+def _row_violations(
+    documents: Iterable[DocumentRow], chunks: Iterable[ChunkRow], rows: Iterable[_VectorRow]
+) -> Iterator[Violation]:
+    known = {document.key: document for document in documents}
+    catalogued: defaultdict[str, list[ChunkRow]] = defaultdict(list)
+    stored: defaultdict[str, list[_VectorRow]] = defaultdict(list)
+    for chunk in chunks:
+        catalogued[chunk.document].append(chunk)
+    for row in rows:
+        stored[row.document].append(row)
+    for key in sorted({*known, *catalogued, *stored}):
+        yield from _document_violations(key, known, catalogued.get(key, []), stored.get(key, []))
+
+
+def _document_violations(
+    key: str, known: Mapping[str, DocumentRow], catalogued: list[ChunkRow], stored: list[_VectorRow]
+) -> Iterator[Violation]:
+    in_catalog, in_table = {chunk.id: chunk for chunk in catalogued}, {row.id: row for row in stored}
+    twice = [number for number, count in Counter(row.id for row in stored).items() if count > 1]
+    document = known.get(key)
+    checks = [
+        ("same chunks", "vectors without a catalog row", in_table.keys() - in_catalog.keys()),
+        ("same chunks", "catalog rows without a vector", in_catalog.keys() - in_table.keys()),
+        ("none twice", "vectors that stand twice", twice),
+        ("one saga", "vectors of another saga", [r.id for r in stored if document is None or r.saga != document.saga]),
+        ("same text", "vectors whose text is not the catalog's", _differing(in_catalog, in_table)),
+        ("same text", "vectors whose text is not the one hashed", [r.id for r in stored if not r.text_fits]),
+        ("sound vectors", "vectors that are null or not finite", [row.id for row in stored if not row.finite]),
+    ]
+    for invariant, what, ids in checks:
+        named = sorted(map(str, ids))
+        if named:
+            yield Violation(invariant, key, f"{len(named)} {what}", named[:_NAMED_IDS])
+    if document is not None and document.chunk_count != len(catalogued):
+        counts = f"the catalog promises {document.chunk_count} chunks and has {len(catalogued)}"
+        yield Violation("same chunks", key, counts, [])
+
+
+def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _VectorRow]) -> list[UUID]:
+    def place(row: ChunkRow | _VectorRow) -> tuple[object, ...]:
+        return row.ordinal, row.start_offset, row.end_offset, row.text_hash
+
+    return [
+        number for number in in_catalog.keys() & in_table.keys() if place(in_catalog[number]) != place(in_table[number])
+    ]
+
+
+def _doubt_violations(unfinished: Iterable[Saga]) -> Iterator[Violation]:
+    now = datetime.now(UTC)
+    for saga in unfinished:
+        silent = (now - saga.seen_at).total_seconds()
+        if silent > DOUBT_SECONDS:
+            what = f"saga {saga.id} is {saga.state} and silent for {math.ceil(silent)} s"
+            yield Violation("nothing in doubt", None, what, [str(saga.id)])

@@ -1,0 +1,315 @@
+"""The catalog: corpora with their heads, documents and chunks. Every call works in its caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from ingest_pipeline.database import Connection
+from ingest_pipeline.model import SourceObject
+from ingest_pipeline.sql import query
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRow:
+    """A corpus and its head."""
+
+    name: str
+    table_uri: str
+    source: str | None
+    partition_by: str | None
+    embedding: str | None
+    head_version: int
+    head_saga: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class StandingDocument:
+    """The last published word on a document: its rows at head, or that it was removed."""
+
+    key: str
+    partition: str
+    saga: UUID
+    removed: bool
+    etag: str | None
+    size: int | None
+    content_hash: str | None
+    recipe: str | None
+    chunk_count: int
+    fragments: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as readers at some version see it."""
+
+    key: str
+    partition: str
+    saga: UUID
+    etag: str
+    size: int
+    last_modified: datetime
+    recipe: str
+    character_count: int
+    chunk_count: int
+    bought: int
+    reused: int
+    fragments: list[int]
+    published_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk as the catalog has it."""
+
+    id: UUID
+    document: str
+    ordinal: int
+    start_offset: int
+    end_offset: int
+    text_hash: UUID
+    saga: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChange:
+    """One row of a document's history."""
+
+    key: str
+    partition: str
+    saga: UUID
+    removed: bool
+    etag: str | None
+    chunk_count: int
+    bought: int
+    reused: int
+    published_version: int
+    superseded_version: int | None
+    published_at: datetime
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A document's rows that a publication takes out of head."""
+
+    key: str
+    fragments: list[int]
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextPlace:
+    """A text that stands at head, and where a row with it lies."""
+
+    text_hash: UUID
+    fragments: list[int]
+    head_version: int
+
+
+def read_corpus(connection: Connection, name: str) -> CorpusRow | None:
+    """The corpus, None if there is none of that name."""
+    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+        return cursor.execute(query("read_corpus"), {"name": name}).fetchone()
+
+
+def lock_corpus(connection: Connection, name: str) -> CorpusRow | None:
+    """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
+    connection.execute(query("limit_waiting"))
+    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+        return cursor.execute(query("lock_corpus"), {"name": name}).fetchone()
+
+
+def insert_corpus(connection: Connection, corpus: CorpusRow) -> None:
+    """Add a corpus. Its name and its table are unique; psycopg's ``UniqueViolation`` says which is not."""
+    connection.execute(
+        query("insert_corpus"),
+        {
+            "name": corpus.name,
+            "table_uri": corpus.table_uri,
+            "source": corpus.source,
+            "partition_by": corpus.partition_by,
+            "embedding": corpus.embedding,
+            "head_version": corpus.head_version,
+            "head_saga": corpus.head_saga,
+        },
+    )
+
+
+def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:
+    """Name another version as the published one."""
+    connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})
+
+
+def standing_documents(
+    connection: Connection, corpus: str, partitions: Sequence[str] | None = None
+) -> list[StandingDocument]:
+    """The last published word on every document, tombstones included, by key in byte order."""
+    values = {"corpus": corpus, "partitions": None if partitions is None else list(partitions)}
+    with connection.cursor(row_factory=class_row(StandingDocument)) as cursor:
+        return cursor.execute(query("standing_documents"), values).fetchall()
+
+
+def insert_document(
+    connection: Connection,
+    *,
+    corpus: str,
+    saga: UUID,
+    key: str,
+    partition: str,
+    replaces: UUID | None,
+    source: SourceObject | None,
+    recipe: str | None,
+) -> None:
+    """Plan a document's row, seen by nobody yet. Without a source object it is a tombstone."""
+    connection.execute(
+        query("insert_document"),
+        {
+            "corpus": corpus,
+            "saga": saga,
+            "key": key,
+            "partition": partition,
+            "replaces": replaces,
+            "removed": source is None,
+            "etag": source.etag if source else None,
+            "size": source.size if source else None,
+            "last_modified": source.last_modified if source else None,
+            "recipe": recipe,
+        },
+    )
+
+
+def finish_document(
+    connection: Connection,
+    *,
+    saga: UUID,
+    key: str,
+    content_hash: str,
+    character_count: int,
+    chunk_count: int,
+    bought: int,
+    reused: int,
+) -> None:
+    """Fill in what is known once the whole document was read."""
+    connection.execute(
+        query("finish_document"),
+        {
+            "saga": saga,
+            "key": key,
+            "content_hash": content_hash,
+            "character_count": character_count,
+            "chunk_count": chunk_count,
+            "bought": bought,
+            "reused": reused,
+        },
+    )
+
+
+def drop_document(connection: Connection, saga: UUID, key: str) -> None:
+    """Take a document that failed out of its saga, with its chunks."""
+    connection.execute(query("drop_document"), {"saga": saga, "key": key})
+
+
+def forget_documents(connection: Connection, saga: UUID) -> None:
+    """Drop what a saga planned and did not publish."""
+    connection.execute(query("forget_documents"), {"saga": saga})
+
+
+def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
+    """Write chunk rows; nobody sees them before their document's row is published."""
+    with connection.cursor() as cursor, cursor.copy(query("copy_chunks")) as copy:
+        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid"])
+        for chunk in chunks:
+            copy.write_row(
+                (
+                    chunk.saga,
+                    chunk.document,
+                    chunk.ordinal,
+                    chunk.id,
+                    chunk.start_offset,
+                    chunk.end_offset,
+                    chunk.text_hash,
+                )
+            )
+
+
+def conflicting_documents(connection: Connection, saga: UUID) -> list[str]:
+    """Documents of the saga that another one published after this one was planned."""
+    return [row["key"] for row in connection.execute(query("conflicting_documents"), {"saga": saga})]
+
+
+def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+    """Let readers at ``version`` see the saga's documents in place of what stood; returns what stood."""
+    values = {"saga": saga, "version": version}
+    with connection.cursor(row_factory=class_row(Superseded)) as cursor:
+        superseded = cursor.execute(query("supersede_documents"), values).fetchall()
+    connection.execute(query("publish_documents"), values)
+    return superseded
+
+
+def place_documents(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
+    """Note in which Lance fragments the documents' rows lie."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            query("place_document"),
+            [{"saga": saga, "key": key, "fragments": numbers} for key, numbers in fragments.items()],
+        )
+
+
+def refresh_etag(connection: Connection, corpus: str, document: StandingDocument, source: SourceObject) -> None:
+    """Note that the object has another ETag and the same bytes: nothing to publish."""
+    connection.execute(
+        query("refresh_etag"),
+        {
+            "corpus": corpus,
+            "key": document.key,
+            "saga": document.saga,
+            "etag": source.etag,
+            "last_modified": source.last_modified,
+        },
+    )
+
+
+def published_texts(connection: Connection, corpus: str, text_hashes: Sequence[UUID]) -> list[TextPlace]:
+    """Those of the texts that stand at head, each once."""
+    values = {"corpus": corpus, "text_hashes": list(text_hashes)}
+    with connection.cursor(row_factory=class_row(TextPlace)) as cursor:
+        return cursor.execute(query("published_texts"), values).fetchall()
+
+
+def has_chunks(connection: Connection, corpus: str) -> bool:
+    """Whether any chunk stands at head."""
+    row = connection.execute(query("has_chunks"), {"corpus": corpus}).fetchone()
+    return row is not None and row["found"]
+
+
+def documents_at(connection: Connection, corpus: str, version: int) -> list[DocumentRow]:
+    """Documents that readers at a version see, by key."""
+    with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
+        return cursor.execute(query("documents_at"), {"corpus": corpus, "version": version}).fetchall()
+
+
+def chunks_at(connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None) -> list[ChunkRow]:
+    """Chunks that readers at a version see, by document and ordinal."""
+    values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
+    with connection.cursor(row_factory=class_row(ChunkRow)) as cursor:
+        return cursor.execute(query("chunks_at"), values).fetchall()
+
+
+def history(connection: Connection, corpus: str, key: str | None, limit: int) -> list[DocumentChange]:
+    """Published changes of one document, or of all, newest first."""
+    with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
+        return cursor.execute(query("document_history"), {"corpus": corpus, "key": key, "limit": limit}).fetchall()
+
+
+def totals(connection: Connection, corpus: str) -> dict[str, Any]:
+    """Counts at head, and what was ever bought."""
+    result: dict[str, Any] = {}
+    for name in ("corpus_totals", "corpus_spending"):
+        result |= connection.execute(query(name), {"corpus": corpus}).fetchone() or {}
+    return result

@@ -1,0 +1,110 @@
+"""A corpus at run time: its name, its database and its table; how it is created, found again, and read at head."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import pyarrow as pa
+from psycopg.errors import UniqueViolation
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import CorpusRow
+from ingest_pipeline.database import Database
+from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError, TableInUseError
+from ingest_pipeline.lance_table import LanceTable
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSettings:
+    """What a corpus is created with and must be opened with."""
+
+    name: str
+    table_uri: str
+    """Folder of the Lance dataset."""
+    schema: pa.Schema
+    source: str | None = None
+    """Url of the documents. None: a user of the library manages the rows."""
+    partition_by: str | None = None
+    embedding: str | None = None
+    """Model and dimensions of the vectors."""
+    storage_options: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """An open corpus."""
+
+    name: str
+    database: Database
+    table: LanceTable
+
+    def head(self) -> CorpusRow:
+        """The version that readers may see."""
+        with self.database.transaction() as connection:
+            row = catalog.read_corpus(connection, self.name)
+        if row is None:
+            raise ConfigurationError(f"Corpus {self.name!r} is gone from the database", "Ingest it again to create it.")
+        return row
+
+
+def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
+    """Find the corpus, or create it with an empty table.
+
+    Raises:
+        CorpusMismatchError: It exists with another table, source, partition scheme or embedding.
+        TableInUseError: Another corpus has the table.
+        NotOurTableError: A table lies there that no corpus created.
+        TableUnavailableError: The store does not answer.
+    """
+    with database.transaction() as connection:
+        row = catalog.read_corpus(connection, settings.name)
+    corpus = Corpus(settings.name, database, LanceTable(settings.table_uri, settings.storage_options))
+    if row is None:
+        row = _create(corpus, settings)
+    _check(row, settings)
+    owner = _owner(database, settings.name)
+    if corpus.table.owner != owner:
+        raise NotOurTableError(
+            f"The LanceDB table at {settings.table_uri} is not the one that corpus {row.name!r} made"
+        )
+    return corpus
+
+
+def _create(corpus: Corpus, settings: CorpusSettings) -> CorpusRow:
+    """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
+    saga = uuid.uuid4()
+    expected = CorpusRow(
+        settings.name, settings.table_uri, settings.source, settings.partition_by, settings.embedding, 1, saga
+    )
+    owner = _owner(corpus.database, settings.name)
+    try:
+        with corpus.database.transaction() as connection:
+            catalog.insert_corpus(connection, expected)
+            ledger.begin(connection, corpus=settings.name, kind="create", base_version=0, saga=saga)
+            version = corpus.table.create(settings.schema, owner=owner, saga=saga)
+            catalog.move_head(connection, settings.name, version=version, saga=saga)
+            ledger.mark_prepared(connection, saga)
+            ledger.mark_published(connection, saga, base_version=0, version=version)
+    except UniqueViolation as error:
+        if error.diag.constraint_name != "corpus_pkey":
+            raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
+    return corpus.head()
+
+
+def _owner(database: Database, name: str) -> str:
+    return f"{database.installation}/{name}"
+
+
+def _check(row: CorpusRow, settings: CorpusSettings) -> None:
+    for what, there, wanted in (
+        ("table", row.table_uri, settings.table_uri),
+        ("source", row.source, settings.source),
+        ("partition scheme", row.partition_by, settings.partition_by),
+        ("embedding", row.embedding, settings.embedding),
+    ):
+        if there != wanted:
+            raise CorpusMismatchError(
+                f"Corpus {row.name!r} was created with {what} {there!r}, and the settings say {wanted!r}",
+                "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
+            )

@@ -1,0 +1,193 @@
+"""The one module that speaks to Postgres: connections, transactions, migrations, and what its errors mean to us."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, LiteralString, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, SchemaNewerError, UnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.sql import migrations
+
+Connection = psycopg.Connection[Any]
+"""Rows come as dictionaries, unless a cursor is told otherwise."""
+
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "prepare_threshold": None,  # server-side statements do not survive a transaction-mode pooler
+}
+# One number of ours in the space that Postgres shares among applications; held only while the schema is migrated.
+_MIGRATION_LOCK = 7_264_110_513
+
+
+class CommitStateUnknownError(UnavailableError):
+    """The connection ended while COMMIT was under way: it may or may not have happened.
+
+    Taking the row lock again and reading the saga's state settles it.
+    """
+
+
+class DatabaseConflictError(UnavailableError):
+    """Postgres chose this transaction as the one to give way (deadlock, serialization, lock time-out)."""
+
+    remedy = "Nothing was changed. Run again."
+
+
+class Database:
+    """A pool of connections to one migrated database.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``; the dialect suffixes of SQLAlchemy are accepted.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = plain_url(url)
+        self._pool: ConnectionPool[Connection] | None = None
+
+    def open(self) -> Self:
+        """Connect and migrate.
+
+        Raises:
+            DatabaseUnavailableError: No server answers at the url.
+            SchemaNewerError: The database was migrated by a later release.
+        """
+        with translated(self.url):
+            first: Connection = psycopg.connect(self.url, **_CONNECT)
+            with first as connection:
+                connection.row_factory = dict_row
+                _migrate(connection)
+        self._pool = ConnectionPool(
+            self.url,
+            connection_class=psycopg.Connection[Any],
+            kwargs={"row_factory": dict_row, **_CONNECT},
+            min_size=0,
+            max_size=8,
+            timeout=10,
+            check=ConnectionPool.check_connection,
+            open=True,
+        )
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+        return self
+
+    def close(self) -> None:
+        """Give the connections back. The object can be opened again."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            CommitStateUnknownError: The connection ended during COMMIT.
+            DatabaseUnavailableError: The connection could not be had, or ended before COMMIT was sent.
+            DatabaseConflictError: Postgres asks to try again.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailableError("The database was used before it was opened")
+        with translated(self.url), self._pool.connection() as connection:
+            yield connection
+            with boundary(Boundary.COMMIT):
+                _commit(connection)
+
+    @property
+    def installation(self) -> UUID:
+        """The identity that this database gives to the tables it owns."""
+        with self.transaction() as connection:
+            row = connection.execute("SELECT id FROM ingest_pipeline.installation").fetchone()
+        assert row is not None  # noqa: S101  the first migration wrote it
+        return UUID(str(row["id"]))
+
+
+def plain_url(url: str) -> str:
+    """The url without a SQLAlchemy dialect suffix.
+
+    Raises:
+        ConfigurationError: It does not name a Postgres database.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise ConfigurationError("The database url must begin with postgresql://", "Correct INGEST_DATABASE_URL.")
+    return f"postgresql://{rest}"
+
+
+def _commit(connection: Connection) -> None:
+    try:
+        connection.commit()
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None:
+            raise CommitStateUnknownError("The connection to Postgres ended during COMMIT") from error
+        raise
+
+
+@contextmanager
+def translated(url: str) -> Generator[None]:
+    """Raise this package's errors in place of the driver's."""
+    try:
+        yield
+    except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+        raise DatabaseConflictError(f"Postgres gave up this transaction ({_first_line(error)})") from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise DatabaseConflictError("Another publication held the corpus for too long") from error
+    except psycopg.errors.InvalidPassword as error:
+        raise DatabaseUnavailableError(f"Postgres at {_place(url)} refuses the password") from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailableError(f"Postgres at {_place(url)} gave no connection within 10 s") from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailableError(f"Postgres at {_place(url)} failed: {_first_line(error)}") from error
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'the local socket'}:{parts.port or 5432}{parts.path}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _migrate(connection: Connection) -> None:
+    """Apply the migrations that the database does not have yet, all in one transaction, by one process at a time."""
+    known = migrations()
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+    connection.execute("CREATE SCHEMA IF NOT EXISTS ingest_pipeline")
+    connection.execute(_MIGRATION_TABLE)
+    applied = {row["number"] for row in connection.execute("SELECT number FROM ingest_pipeline.migration")}
+    newest = known[-1].number
+    if applied and max(applied) > newest:
+        raise SchemaNewerError(f"The database is at schema {max(applied)}; this program knows {newest}")
+    for migration in known:
+        if migration.number not in applied:
+            connection.execute(migration.sql)
+            connection.execute(
+                "INSERT INTO ingest_pipeline.migration (number, name) VALUES (%s, %s)",
+                (migration.number, migration.name),
+            )
+
+
+_MIGRATION_TABLE: LiteralString = """
+CREATE TABLE IF NOT EXISTS ingest_pipeline.migration (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""

@@ -1,0 +1,197 @@
+"""Every error this package raises, one class per thing a caller can do about it.
+
+IngestError
+├── ConfigurationError            change a setting, then start again
+│   ├── MissingExtraError         install an optional dependency
+│   ├── CorpusMismatchError       the corpus exists with other settings
+│   ├── TableInUseError           another corpus owns the table
+│   ├── NotOurTableError          the table exists and no corpus owns it
+│   ├── SchemaNewerError          upgrade the program
+│   └── EmbeddingAccessError      key refused, quota exhausted, model unknown
+├── UnavailableError              something outside does not answer: try again later
+│   ├── DatabaseUnavailableError
+│   ├── SourceUnavailableError
+│   ├── TableUnavailableError
+│   └── EmbeddingUnavailableError
+├── DocumentError                 this document cannot be ingested as it is; the others can
+│   ├── EmptyDocumentError
+│   ├── BinaryDocumentError
+│   ├── DocumentEncodingError
+│   ├── UnsupportedFormatError
+│   ├── CorruptDocumentError
+│   ├── DocumentTooLargeError
+│   └── EmbeddingInputError       the API refuses a chunk of it
+├── EmbeddingResponseError        the API answered nonsense
+├── StaleError                    plan again from what is there now
+│   ├── DocumentChangedError      the source object is not the one that was planned
+│   ├── ConflictError             another saga published the same document first
+│   └── FencedError               this saga was given up by somebody else
+├── ForeignWriteError             a person has to decide about a version that is not ours
+├── AuditError                    the two stores disagree
+└── RunFailedError                a Dagster run ended in failure
+"""
+
+from typing import ClassVar
+
+
+class IngestError(Exception):
+    """What happened, then what to do about it, as one line.
+
+    Args:
+        message: What happened, to which document or partition, and the state it was left in.
+        remedy: What to do next; absent, the class's own remedy is used.
+    """
+
+    remedy: ClassVar[str] = ""
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        self.message = message
+        self.advice = self.remedy if remedy is None else remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        line = " ".join(self.message.split()).rstrip(".") + "."
+        return f"{line} {self.advice}".rstrip()
+
+
+class ConfigurationError(IngestError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency that this call needs is not installed."""
+
+
+class CorpusMismatchError(ConfigurationError):
+    """The corpus exists, with settings that cannot be changed in place."""
+
+
+class TableInUseError(ConfigurationError):
+    """Two corpora were pointed at one LanceDB table."""
+
+    remedy = "Give this corpus a table of its own."
+
+
+class NotOurTableError(ConfigurationError):
+    """A LanceDB table exists where a corpus wants to create its own."""
+
+    remedy = "Choose another table name, or move the existing table away. It was not touched."
+
+
+class SchemaNewerError(ConfigurationError):
+    """The database was migrated by a newer release of this program."""
+
+    remedy = "Upgrade ingest-pipeline. Nothing was changed."
+
+
+class EmbeddingAccessError(ConfigurationError):
+    """The embedding API refuses the key, the quota is exhausted, or the model does not exist."""
+
+
+class UnavailableError(IngestError):
+    """Something outside does not answer; the same call may succeed later."""
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """Postgres cannot be reached, or ended the connection."""
+
+    remedy = "Check that the server runs and that INGEST_DATABASE_URL names it, then run again."
+
+
+class SourceUnavailableError(UnavailableError):
+    """The object store that holds the documents does not answer."""
+
+    remedy = "Check INGEST_SOURCE and its credentials, then run again."
+
+
+class TableUnavailableError(UnavailableError):
+    """The storage under the LanceDB table does not answer."""
+
+    remedy = "Check INGEST_LANCEDB_URI, its credentials and free space, then run again."
+
+
+class EmbeddingUnavailableError(UnavailableError):
+    """The embedding API did not answer within its retries."""
+
+    remedy = "Run again later: what was embedded so far is recorded and will not be bought twice."
+
+
+class DocumentError(IngestError):
+    """This document cannot be ingested as it is. What was published of it stays; other documents go on.
+
+    Args:
+        document: The document's key.
+        problem: What is wrong with it.
+        remedy: What to do next; absent, the class's own remedy is used.
+    """
+
+    remedy = "What was published before is untouched. Fix or remove the file."
+
+    def __init__(self, document: str, problem: str, remedy: str | None = None) -> None:
+        self.document = document
+        self.problem = problem
+        super().__init__(f"Document {document!r} {problem}", remedy)
+
+
+class EmptyDocumentError(DocumentError):
+    """The document has no bytes, or no text could be found in it."""
+
+
+class BinaryDocumentError(DocumentError):
+    """The document is not text and no parser reads its format."""
+
+
+class DocumentEncodingError(DocumentError):
+    """The document is text in an encoding that is not UTF-8 and is not marked."""
+
+
+class UnsupportedFormatError(DocumentError):
+    """A parser for the format exists but is not installed or does not accept this file."""
+
+
+class CorruptDocumentError(DocumentError):
+    """The document is truncated or damaged."""
+
+
+class DocumentTooLargeError(DocumentError):
+    """Parsing the document took more memory, time or output than allowed; a decompression bomb does."""
+
+
+class EmbeddingInputError(DocumentError):
+    """The embedding API refuses the text of a chunk, for example as too long."""
+
+
+class EmbeddingResponseError(IngestError):
+    """The embedding API answered with the wrong number, order, width or kind of vectors. None was kept."""
+
+    remedy = "Check that the model and INGEST_EMBEDDING_DIMENSIONS fit the endpoint, then run again."
+
+
+class StaleError(IngestError):
+    """What was prepared no longer fits what is there; nothing was published. Planning again settles it."""
+
+    remedy = "Run again: what was embedded is recorded and will not be bought twice."
+
+
+class DocumentChangedError(StaleError):
+    """The source object was replaced or removed after it was planned."""
+
+
+class ConflictError(StaleError):
+    """Another saga published the same document or table after this one read its base version."""
+
+
+class FencedError(StaleError):
+    """This saga was given up by somebody else, who took its writer for dead; it can no longer publish."""
+
+
+class ForeignWriteError(IngestError):
+    """A version above head was written by something other than this package. It was left alone."""
+
+
+class AuditError(IngestError):
+    """An audit found violations of the invariants."""
+
+
+class RunFailedError(IngestError):
+    """A Dagster run ended in failure."""

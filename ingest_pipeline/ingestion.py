@@ -1,0 +1,262 @@
+"""Bringing documents to what the source holds now: plans in groups, each group a saga, prepared and then published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from uuid import UUID
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.database import Connection
+from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.errors import ConflictError, DocumentError, IngestError, StaleError, UnavailableError
+from ingest_pipeline.lance_table import Removal, one_of
+from ingest_pipeline.planning import DocumentPlan, plan
+from ingest_pipeline.preparation import Preparation, Prepared, PreparedDocument, Workshop
+from ingest_pipeline.publication import publish
+from ingest_pipeline.reading import content_hash
+
+log = logging.getLogger(__name__)
+
+# A group shares requests, data files and one publication. Small groups publish sooner and lose less to a failure;
+# large ones make fewer versions.
+_GROUP_DOCUMENTS = 256
+_GROUP_BYTES = 16 << 20
+# A document that changes under every one of so many attempts is being written to faster than it can be read.
+_PLANNINGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One published saga and what it did."""
+
+    saga: UUID
+    base_version: int
+    version: int
+    documents: Sequence[PreparedDocument]
+    removed: Sequence[DocumentPlan]
+    requests: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the plans."""
+
+    publications: list[Publication] = field(default_factory=list[Publication])
+    unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
+        default_factory=dict[str, tuple[DocumentPlan, IngestError]]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _DocumentRows:
+    """The catalog side of an ingest saga."""
+
+    corpus: str
+    saga: UUID
+    prepared: Prepared
+
+    def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
+        conflicts = catalog.conflicting_documents(connection, self.saga)
+        if conflicts:
+            raise ConflictError(
+                f"Another saga published {', '.join(map(repr, conflicts[:5]))} after this one planned it"
+            )
+        superseded = catalog.publish_documents(connection, self.saga, version)
+        keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
+        ledger.clear_failures(connection, self.corpus, keys)
+        ledger.forget_staged(connection, self.saga)
+        with_rows = [document for document in superseded if document.chunk_count]
+        if not with_rows:
+            return None
+        return Removal(
+            one_of("document", [document.key for document in with_rows]),
+            frozenset(number for document in with_rows for number in document.fragments),
+            sum(document.chunk_count for document in with_rows),
+        )
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        places = {
+            key: sorted(fragments[name] for name in document.files) for key, document in self.prepared.documents.items()
+        }
+        catalog.place_documents(connection, self.saga, places)
+
+
+class Ingestion:
+    """Ingest into one corpus.
+
+    Args:
+        workshop: Where things come from and go to.
+        embedder: Shared by all that embeds in this process.
+        run_id: The Dagster run that pays for it, if there is one.
+        report: Called after each publication.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        embedder: Embedder,
+        *,
+        run_id: str | None = None,
+        report: Callable[[Publication], None] = lambda _: None,
+    ) -> None:
+        self._shop = workshop
+        self._embedder = embedder
+        self._run_id = run_id
+        self._report = report
+        self._summary = Summary()
+
+    async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
+        """Publish what the plans say; documents that cannot be ingested are in the summary, the others go on.
+
+        Raises:
+            IngestError: Something that concerns all documents. What was published until then stays.
+        """
+        pending = await asyncio.to_thread(self._without_same_bytes, plans)
+        for planning in range(_PLANNINGS):
+            stale: list[DocumentPlan] = []
+            for group in _groups(pending):
+                stale += await self._publish_group(group, last=planning == _PLANNINGS - 1)
+            if not stale:
+                break
+            pending = await asyncio.to_thread(self._plan_again, stale)
+        return self._summary
+
+    def _without_same_bytes(self, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+        """Leave out documents that were touched but not changed, and note their new ETags."""
+        changed: list[DocumentPlan] = []
+        for document in plans:
+            if self._has_same_bytes(document):
+                self._summary.unchanged.append(document)
+            else:
+                changed.append(document)
+        return changed
+
+    def _has_same_bytes(self, document: DocumentPlan) -> bool:
+        source, standing = document.source, document.standing
+        if source is None or standing is None or not document.maybe_same_bytes:
+            return False
+        if standing.recipe != self._shop.recipe.fingerprint or standing.removed:
+            return False
+        try:
+            same = content_hash(self._shop.source, source) == standing.content_hash
+        except (DocumentError, StaleError):
+            return False  # preparing it will say what is wrong
+        if same:
+            with self._shop.corpus.database.transaction() as connection:
+                catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
+        return same
+
+    def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+        keys = {document.key: document.partition for document in stale}
+        listed = [found for key in keys if (found := self._shop.source.stat(key)) is not None]
+        with self._shop.corpus.database.transaction() as connection:
+            documents = catalog.standing_documents(connection, self._shop.corpus.name, sorted(set(keys.values())))
+        standing = [document for document in documents if document.key in keys]
+        plans = plan(keys, listed, standing, self._shop.recipe.fingerprint)
+        planned = {document.key for document in plans}
+        self._summary.unchanged += [document for document in stale if document.key not in planned]
+        return plans
+
+    async def _publish_group(self, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
+        """Run one saga; returns the documents to plan again."""
+        start = perf_counter()
+        saga = await asyncio.to_thread(self._begin)
+        try:
+            prepared = await Preparation(self._shop, self._embedder, saga, group).run()
+            stale = self._sort_out(prepared, group, last=last)
+            if not prepared.documents and not prepared.removed:
+                await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
+                return stale
+            rows = _DocumentRows(self._shop.corpus.name, saga, prepared)
+            version = await asyncio.to_thread(publish, self._shop.corpus, saga, prepared.staged, rows)
+        except StaleError as error:
+            await asyncio.to_thread(self._end, saga, str(error))
+            log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)
+            if not last:
+                return list(group)
+            for document in group:
+                self._note_failure(document, error)
+            return []
+        except BaseException as error:
+            await asyncio.to_thread(self._end, saga, f"{type(error).__name__}: {error}")
+            raise
+        await asyncio.to_thread(self._acknowledge, prepared, version, perf_counter() - start)
+        return stale
+
+    def _sort_out(self, prepared: Prepared, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
+        """Note the documents that failed; returns those which failed only because they changed meanwhile."""
+        plans = {document.key: document for document in group}
+        stale: list[DocumentPlan] = []
+        for key, error in prepared.failed.items():
+            if isinstance(error, StaleError) and not last:
+                stale.append(plans[key])
+            else:
+                self._note_failure(plans[key], error)
+        return stale
+
+    def _note_failure(self, document: DocumentPlan, error: IngestError) -> None:
+        self._summary.failed[document.key] = (document, error)
+        with self._shop.corpus.database.transaction() as connection:
+            ledger.record_failure(
+                connection,
+                self._shop.corpus.name,
+                key=document.key,
+                partition=document.partition,
+                etag=document.source.etag if document.source else "",
+                recipe=self._shop.recipe.fingerprint,
+                error=str(error),
+            )
+
+    def _begin(self) -> UUID:
+        base = self._shop.corpus.head().head_version
+        with self._shop.corpus.database.transaction() as connection:
+            return ledger.begin(
+                connection, corpus=self._shop.corpus.name, kind="ingest", base_version=base, run_id=self._run_id
+            )
+
+    def _end(self, saga: UUID, error: str) -> None:
+        """Say that a saga failed; if even that fails, its silence will say so."""
+        try:
+            with self._shop.corpus.database.transaction() as connection:
+                if ledger.mark_ended(connection, saga, "failed", error):
+                    catalog.forget_documents(connection, saga)
+        except UnavailableError:
+            log.warning("saga %s could not be ended in the ledger; recovery will settle it", saga)
+
+    def _acknowledge(self, prepared: Prepared, version: int, seconds: float) -> None:
+        with self._shop.corpus.database.transaction() as connection:
+            saga = ledger.read(connection, prepared.saga)
+        assert saga is not None  # noqa: S101  it was published
+        publication = Publication(
+            saga.id,
+            saga.base_version,
+            version,
+            list(prepared.documents.values()),
+            prepared.removed,
+            saga.requests,
+            saga.tokens,
+            seconds,
+        )
+        self._summary.publications.append(publication)
+        self._report(publication)
+
+
+def _groups(plans: Sequence[DocumentPlan]) -> Iterator[list[DocumentPlan]]:
+    group: list[DocumentPlan] = []
+    size = 0
+    for document in plans:
+        weight = document.source.size if document.source else 0
+        if group and (len(group) == _GROUP_DOCUMENTS or size + weight > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(document)
+        size += weight
+    if group:
+        yield group

@@ -1,0 +1,384 @@
+"""A LanceDB table as a sequence of versions: the one module that imports lance."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from uuid import UUID
+
+import lance
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from lance.commit import CommitConflictError
+from lance.file import LanceFileSession, LanceFileWriter
+from lance.fragment import FragmentMetadata, LanceFragment
+
+from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+
+SAGA_PROPERTY = "ingest_pipeline.saga"
+OWNER_PROPERTY = b"ingest_pipeline.owner"
+_COMMIT_TIMEOUT = timedelta(seconds=60)
+
+
+class CommitRefusedError(TableUnavailableError):
+    """Lance refused the commit, because another one touched the same fragments first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFragment:
+    """A data file written into the table's folder and in no version yet."""
+
+    name: str
+    """File name: the saga's id, a hyphen, a counter."""
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Rows that a change takes out."""
+
+    predicate: str
+    """Which rows, as an SQL filter over the table's columns."""
+    fragments: frozenset[int] | None = None
+    """Ids of the fragments that hold them, so that nothing else is read. None: wherever a scan finds such rows."""
+    row_count: int | None = None
+    """How many rows there are in those fragments. If the count differs, the whole table is scanned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one publication does to the table."""
+
+    added: Sequence[StagedFragment] = ()
+    removed: Removal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """Fragments as a removal leaves them."""
+
+    gone: list[int]
+    updated: dict[int, FragmentMetadata]
+    row_count: int
+
+
+class LanceTable:
+    """The dataset at one uri.
+
+    Args:
+        uri: Folder of the dataset, ``.../<table>.lance``; a local path or an object-store url.
+        storage_options: What Lance needs to reach the store.
+    """
+
+    def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
+        self.uri = uri
+        self._storage_options = storage_options
+
+    def exists(self) -> bool:
+        """Whether a dataset lies at the uri."""
+        with _translated(self.uri):
+            try:
+                lance.dataset(self.uri, storage_options=self._storage_options)
+            except (ValueError, FileNotFoundError) as error:
+                if "not found" in str(error):
+                    return False
+                raise
+        return True
+
+    def create(self, schema: pa.Schema, *, owner: str, saga: UUID) -> int:
+        """Create the empty table, or find it if this owner created it before and wrote nothing yet.
+
+        Args:
+            schema: Columns.
+            owner: Who may write versions of it, recorded in the table.
+            saga: The saga that creates it.
+
+        Returns:
+            The version.
+
+        Raises:
+            NotOurTableError: A table lies there that this owner did not create, or with rows.
+        """
+        if self.exists():
+            self._check_half_created(owner)
+            return self.commit(self.latest_version(), Change(), saga)
+        marked = schema.with_metadata({**(schema.metadata or {}), OWNER_PROPERTY: owner.encode()})
+        with _translated(self.uri), boundary(Boundary.LANCE_COMMIT):
+            dataset = lance.write_dataset(
+                marked.empty_table(),
+                self.uri,
+                mode="create",
+                storage_options=self._storage_options,
+                transaction_properties={SAGA_PROPERTY: str(saga)},
+            )
+        return dataset.version
+
+    def _check_half_created(self, owner: str) -> None:
+        dataset = self.at(self.latest_version())
+        if self.owner != owner or dataset.count_rows() > 0:
+            raise NotOurTableError(f"A LanceDB table exists at {self.uri} that this corpus did not create")
+
+    @cached_property
+    def _dataset(self) -> lance.LanceDataset:
+        with _translated(self.uri):
+            return lance.dataset(self.uri, storage_options=self._storage_options)
+
+    @property
+    def owner(self) -> str | None:
+        """Who created the table, None if it was not this package."""
+        metadata = self._dataset.schema.metadata or {}
+        value = metadata.get(OWNER_PROPERTY)
+        return None if value is None else value.decode()
+
+    def latest_version(self) -> int:
+        """The highest version that exists, published or not."""
+        with _translated(self.uri):
+            return self._dataset.latest_version
+
+    def at(self, version: int) -> lance.LanceDataset:
+        """The table as of one version.
+
+        Raises:
+            TableUnavailableError: The version was cleaned up or the store does not answer.
+        """
+        with _translated(self.uri):
+            return self._dataset.checkout_version(version)
+
+    def saga_of(self, version: int) -> UUID | None:
+        """The saga that made a version, None if something else made it."""
+        with _translated(self.uri):
+            transaction = self._dataset.read_transaction(version)
+        value = (transaction.transaction_properties or {}).get(SAGA_PROPERTY) if transaction else None
+        return None if value is None else UUID(value)
+
+    def stage(self, name: str, rows: pa.Table) -> StagedFragment:
+        """Write rows into a data file of a chosen name. No version holds it until a commit adds it.
+
+        Args:
+            name: File name; choosing it lets a sweep know whose the file is without having been told.
+            rows: Columns as in the table.
+        """
+        with _translated(self.uri), boundary(Boundary.FRAGMENT_WRITTEN):
+            writer = LanceFileWriter(
+                f"{self.uri}/data/{name}",
+                self._dataset.schema,
+                version=self._dataset.data_storage_version,
+                storage_options=self._storage_options,
+            )
+            for batch in rows.to_batches():
+                writer.write_batch(batch)
+            count = writer.close()
+        return StagedFragment(name, int(count or rows.num_rows))
+
+    def commit(self, base: int, change: Change, saga: UUID) -> int:
+        """Make one version out of a change, as one Lance transaction that carries the saga's id.
+
+        The lowest fragment of the base is part of every commit, changed or not. Two commits on the same base therefore
+        always touch a common fragment, and Lance itself refuses the later one. Only an empty base has none to touch.
+
+        Returns:
+            The version made. It is ``base + 1`` unless something outside committed in between.
+
+        Raises:
+            CommitRefusedError: A version of ours came between.
+            TableUnavailableError: The store failed; the version may exist all the same.
+        """
+        with _translated(self.uri):
+            dataset = self.at(base)
+            deletion = _remove(dataset, change.removed)
+            updated = {**_lowest(dataset), **deletion.updated}
+            for number in deletion.gone:
+                updated.pop(number, None)
+            operation = lance.LanceOperation.Update(
+                removed_fragment_ids=deletion.gone,
+                updated_fragments=list(updated.values()),
+                new_fragments=[self._fragment(staged.name) for staged in change.added],
+            )
+            with boundary(Boundary.LANCE_COMMIT):
+                return self._commit(base, operation, saga)
+
+    def restore(self, version: int, saga: UUID) -> int:
+        """Make the content of an older version the latest, as a new version that carries the saga's id.
+
+        Lance then refuses every commit that was planned on what lay between: a restore is a fence too.
+        """
+        with _translated(self.uri), boundary(Boundary.RESTORED):
+            latest = self.latest_version()
+            return self._commit(latest, lance.LanceOperation.Restore(version=version), saga)
+
+    def fragments_named(self, version: int, names: Iterable[str]) -> dict[str, int]:
+        """Fragment ids by data file name, for those names that the version holds."""
+        wanted = set(names)
+        found: dict[str, int] = {}
+        with _translated(self.uri):
+            dataset = self.at(version)
+            # Lance numbers fragments upwards, so the ones just added come first.
+            for number in sorted(dataset.fragment_ids(), reverse=True):
+                if len(found) == len(wanted):
+                    break
+                name = _fragment_of(dataset, number).metadata.files[0].path
+                if name in wanted:
+                    found[name] = number
+        return found
+
+    def rows(
+        self, version: int, columns: list[str], predicate: str | None = None, fragments: Iterable[int] | None = None
+    ) -> pa.Table:
+        """Rows at a version, optionally filtered and from some fragments only."""
+        dataset = self.at(version)
+        chosen = None
+        if fragments is not None:
+            present = dataset.fragment_ids()
+            chosen = [_fragment_of(dataset, number) for number in fragments if number in present]
+            if not chosen:
+                return pa.schema([dataset.schema.field(name) for name in columns]).empty_table()
+        with _translated(self.uri):
+            return dataset.scanner(columns=columns, filter=predicate, fragments=chosen).to_table()
+
+    def batches(self, version: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """All rows at a version, a batch at a time."""
+        with _translated(self.uri):
+            yield from self.at(version).scanner(columns=columns).to_batches()
+
+    def versions(self) -> list[int]:
+        """Every version that still exists, ascending. Reads each manifest: not for a hot path."""
+        with _translated(self.uri):
+            return [entry["version"] for entry in self._dataset.versions()]
+
+    def tracked_files(self) -> set[str]:
+        """Files that some existing version holds, relative to the table's folder."""
+        with _translated(self.uri):
+            return set(self.at(self.latest_version()).tracked_files().read_all()["path"].to_pylist())
+
+    def all_files(self) -> set[str]:
+        """Files that lie in the table's folder."""
+        with _translated(self.uri):
+            return set(self._dataset.all_files().read_all()["path"].to_pylist())
+
+    def remove_file(self, name: str) -> None:
+        """Delete one file by its name relative to the table's folder. One that is gone is no fault."""
+        files = LanceFileSession(self.uri, storage_options=self._storage_options)
+        with _translated(self.uri):
+            if files.contains(name):
+                files.delete_file(name)
+
+    def remove_versions(self, versions: list[int]) -> None:
+        """Delete these versions and the files that only they hold."""
+        with _translated(self.uri):
+            self.at(self.latest_version()).cleanup_old_versions(versions=versions, error_if_tagged_old_versions=False)
+
+    def nearest(self, version: int, vector: npt.NDArray[np.float32], limit: int, columns: list[str]) -> pa.Table:
+        """Rows nearest to a vector by cosine distance, which comes as ``_distance``; nearest first."""
+        with _translated(self.uri):
+            dataset = self.at(version)
+            if not dataset.fragment_ids():
+                return self.rows(version, columns)
+            return dataset.scanner(
+                columns=[*columns, "_distance"],
+                nearest={"column": "vector", "q": vector, "k": limit, "metric": "cosine"},
+            ).to_table()
+
+    def _fragment(self, name: str) -> FragmentMetadata:
+        return LanceFragment.create_from_file(name, self._dataset, 0)
+
+    def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, saga: UUID) -> int:
+        transaction = lance.Transaction(
+            read_version=base,
+            operation=operation,
+            uuid=str(uuid.uuid4()),
+            transaction_properties={SAGA_PROPERTY: str(saga)},
+        )
+        try:
+            committed = lance.LanceDataset.commit(
+                self._dataset,
+                transaction,
+                storage_options=self._storage_options,
+                max_retries=0,
+                commit_timeout=_COMMIT_TIMEOUT,
+            )
+        except CommitConflictError as error:
+            raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
+        return committed.version
+
+
+def storage_options(uri: str) -> dict[str, str]:
+    """What Lance needs, beyond the ``AWS_*`` of the environment that it reads itself, to reach an S3 endpoint."""
+    if not uri.startswith("s3://"):
+        return {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {}
+    return {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
+
+
+def quoted(value: str) -> str:
+    """A string literal of Lance's filter language. Double quotes would make it a column's name."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """A filter for rows whose column has one of the values."""
+    return f"{column} IN ({', '.join(quoted(value) for value in values)})"
+
+
+def _remove(dataset: lance.LanceDataset, removal: Removal | None) -> _Deletion:
+    if removal is None:
+        return _Deletion([], {}, 0)
+    if removal.fragments is not None and removal.fragments <= set(dataset.fragment_ids()):
+        deletion = _delete(dataset, removal.fragments, removal.predicate)
+        if deletion.row_count == removal.row_count:
+            return deletion
+    # The rows are not where the catalog has them, because something outside rewrote the fragments: look everywhere.
+    return _delete(dataset, _holding(dataset, removal.predicate), removal.predicate)
+
+
+def _holding(dataset: lance.LanceDataset, predicate: str) -> set[int]:
+    found = dataset.scanner(columns=[], filter=predicate, with_row_address=True).to_table()
+    return {address >> 32 for address in found["_rowaddr"].to_pylist()}
+
+
+def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str) -> _Deletion:
+    gone: list[int] = []
+    updated: dict[int, FragmentMetadata] = {}
+    row_count = 0
+    for number in sorted(numbers):
+        fragment = _fragment_of(dataset, number)
+        before = fragment.metadata
+        after = fragment.delete(predicate)
+        row_count += before.num_rows - (0 if after is None else after.num_rows)
+        if after is None:
+            gone.append(number)
+        else:
+            updated[number] = after
+    return _Deletion(gone, updated, row_count)
+
+
+def _lowest(dataset: lance.LanceDataset) -> dict[int, FragmentMetadata]:
+    numbers = dataset.fragment_ids()
+    if not numbers:
+        return {}
+    number = min(numbers)
+    return {number: _fragment_of(dataset, number).metadata}
+
+
+def _fragment_of(dataset: lance.LanceDataset, number: int) -> LanceFragment:
+    fragment = dataset.get_fragment(number)
+    assert fragment is not None  # noqa: S101  callers take the number from this very version
+    return fragment
+
+
+@contextmanager
+def _translated(uri: str) -> Generator[None]:
+    """Raise this package's error in place of what Lance raises, which has no classes of its own for most faults."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TableUnavailableError(f"The LanceDB table at {uri} failed: {reason[:300]}") from error

@@ -1,0 +1,266 @@
+"""The ledger: sagas, what they staged and bought, and what failed. Every call works in its caller's transaction."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.rows import class_row
+
+from ingest_pipeline.database import Connection
+from ingest_pipeline.errors import FencedError
+from ingest_pipeline.sql import query
+
+SagaKind = Literal["create", "ingest", "transaction", "restore"]
+SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned"]
+Vectors = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Saga:
+    """One row of the ledger."""
+
+    id: UUID
+    corpus: str
+    kind: SagaKind
+    state: SagaState
+    base_version: int
+    published_version: int | None
+    run_id: str | None
+    writer: str
+    started_at: datetime
+    seen_at: datetime
+    ended_at: datetime | None
+    requests: int
+    tokens: int
+    bought: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How often a document failed with the same bytes and recipe."""
+
+    key: str
+    partition: str
+    etag: str
+    recipe: str
+    attempts: int
+    error: str
+    failed_at: datetime
+
+
+def begin(
+    connection: Connection,
+    *,
+    corpus: str,
+    kind: SagaKind,
+    base_version: int,
+    run_id: str | None = None,
+    saga: UUID | None = None,
+) -> UUID:
+    """Open a saga, in state ``preparing``; its id is made up unless given."""
+    saga = saga or uuid.uuid4()
+    connection.execute(
+        query("begin_saga"),
+        {
+            "id": saga,
+            "corpus": corpus,
+            "kind": kind,
+            "base_version": base_version,
+            "run_id": run_id,
+            "writer": f"{socket.gethostname()}:{os.getpid()}",
+        },
+    )
+    return saga
+
+
+def read(connection: Connection, saga: UUID) -> Saga | None:
+    """The saga's row, None if there is none."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("read_saga"), {"id": saga}).fetchone()
+
+
+def touch(connection: Connection, saga: UUID) -> None:
+    """Say that the saga's writer lives.
+
+    Raises:
+        FencedError: Somebody took it for dead and settled the saga.
+    """
+    _expect_row(connection, "touch_saga", saga, {"id": saga})
+
+
+def record_batch(
+    connection: Connection,
+    saga: UUID,
+    *,
+    ordinal: int,
+    embedding: str,
+    text_hashes: Sequence[UUID],
+    vectors: Vectors,
+    tokens: int,
+    requests: int,
+) -> None:
+    """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
+
+    Args:
+        connection: Of the caller's transaction.
+        saga: Whose request it was.
+        ordinal: Counts the saga's requests.
+        embedding: Model and dimensions, as in the recipe.
+        text_hashes: Of the inputs, n of them.
+        vectors: Shape (n, dimensions).
+        tokens: As the API bills them.
+        requests: Sent for it, retries included.
+    """
+    count = {"saga": saga, "requests": requests, "tokens": tokens, "bought": len(text_hashes)}
+    connection.execute(query("count_batch"), count)
+    connection.execute(
+        query("insert_batch"),
+        {
+            "saga": saga,
+            "ordinal": ordinal,
+            "embedding": embedding,
+            "text_hashes": list(text_hashes),
+            "vectors": vectors.astype("<f4").tobytes(),
+        },
+    )
+
+
+def record_fragment(connection: Connection, saga: UUID, *, name: str, row_count: int) -> None:
+    """Say that a data file of the saga was written."""
+    connection.execute(query("insert_fragment"), {"saga": saga, "name": name, "row_count": row_count})
+
+
+def mark_prepared(connection: Connection, saga: UUID) -> None:
+    """Nothing is left to do but to publish.
+
+    Raises:
+        FencedError: Somebody settled the saga.
+    """
+    _expect_row(connection, "prepare_saga", saga, {"id": saga})
+
+
+def mark_published(connection: Connection, saga: UUID, *, base_version: int, version: int) -> None:
+    """The saga's one good end, in the transaction that moves head.
+
+    Raises:
+        FencedError: Somebody settled the saga.
+    """
+    _expect_row(connection, "publish_saga", saga, {"id": saga, "base_version": base_version, "version": version})
+
+
+def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:
+    """End an unfinished saga without a publication; False if it had ended."""
+    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": error})
+    return found.fetchone() is not None
+
+
+def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) -> list[UUID]:
+    """End those of the sagas whose version was undone; returns them."""
+    found = connection.execute(query("compensate_sagas"), {"ids": list(sagas), "error": error})
+    return [row["id"] for row in found]
+
+
+def abandon_dead(connection: Connection, corpus: str, *, limit: float, dead_runs: Sequence[str] = ()) -> list[UUID]:
+    """End the unfinished sagas whose writer is gone.
+
+    Taking a living writer for dead is safe: it is fenced, and what it bought stays.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose sagas.
+        limit: Seconds without a sign of life.
+        dead_runs: Dagster runs known to have ended.
+    """
+    values = {"corpus": corpus, "limit": limit, "dead_runs": list(dead_runs), "error": "its writer is gone"}
+    return [row["id"] for row in connection.execute(query("abandon_sagas"), values)]
+
+
+def unfinished(connection: Connection, corpus: str) -> list[Saga]:
+    """Sagas in doubt, oldest first."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("unfinished_sagas"), {"corpus": corpus}).fetchall()
+
+
+def publications(connection: Connection, corpus: str, limit: int) -> list[Saga]:
+    """Published sagas, newest first."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("published_sagas"), {"corpus": corpus, "limit": limit}).fetchall()
+
+
+def forget_staged(connection: Connection, saga: UUID) -> None:
+    """Drop the records of staged fragments and embedded batches of a saga that has ended."""
+    connection.execute(query("forget_staged"), {"saga": saga})
+
+
+def live_sagas(connection: Connection, corpus: str) -> set[UUID]:
+    """Ids of the unfinished sagas."""
+    return {row["id"] for row in connection.execute(query("live_sagas"), {"corpus": corpus})}
+
+
+def published_versions(connection: Connection, corpus: str) -> set[int]:
+    """Every version that ever was head."""
+    return {row["published_version"] for row in connection.execute(query("published_versions"), {"corpus": corpus})}
+
+
+def forget_ended(connection: Connection, corpus: str, *, dry_run: bool = False) -> int:
+    """Drop what sagas that published nothing left in the ledger and the catalog; returns how many rows.
+
+    Vectors they bought stay until their texts stand at head, or for a week: the next attempt will want them.
+    """
+    connection.execute(query("spent_batches"), {"corpus": corpus})
+    name = "count_ended" if dry_run else "forget_ended"
+    row = connection.execute(query(name), {"corpus": corpus}).fetchone()
+    return int(row["found"]) if row else 0
+
+
+def staged_vectors(
+    connection: Connection, corpus: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
+) -> dict[UUID, Vector]:
+    """Vectors that some saga of the corpus bought and did not publish yet, by text hash."""
+    values = {"corpus": corpus, "embedding": embedding, "width": 4 * dimensions, "text_hashes": list(text_hashes)}
+    rows = connection.execute(query("staged_vectors"), values)
+    return {row["text_hash"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
+
+
+def has_staged_vectors(connection: Connection, corpus: str, *, embedding: str, saga: UUID) -> bool:
+    """Whether another saga of the corpus left vectors that may be reused."""
+    values = {"corpus": corpus, "embedding": embedding, "saga": saga}
+    row = connection.execute(query("has_staged_vectors"), values).fetchone()
+    return row is not None and row["found"]
+
+
+def record_failure(
+    connection: Connection, corpus: str, *, key: str, partition: str, etag: str, recipe: str, error: str
+) -> None:
+    """Count a failed attempt at a document."""
+    values = {"corpus": corpus, "key": key, "partition": partition, "etag": etag, "recipe": recipe, "error": error}
+    connection.execute(query("record_failure"), values)
+
+
+def failures(connection: Connection, corpus: str) -> list[Failure]:
+    """Documents whose last attempt failed, by key."""
+    with connection.cursor(row_factory=class_row(Failure)) as cursor:
+        return cursor.execute(query("read_failures"), {"corpus": corpus}).fetchall()
+
+
+def clear_failures(connection: Connection, corpus: str, keys: Sequence[str]) -> None:
+    """Forget the failures of documents that were published or are gone."""
+    connection.execute(query("clear_failures"), {"corpus": corpus, "keys": list(keys)})
+
+
+def _expect_row(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:
+    if connection.execute(query(name), values).fetchone() is None:
+        row = read(connection, saga)
+        state = "unknown to the ledger" if row is None else row.state
+        raise FencedError(f"Saga {saga} is {state}: its writer was taken for dead")

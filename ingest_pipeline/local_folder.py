@@ -1,0 +1,154 @@
+"""Documents in a folder of this machine.
+
+Written by hand because the object store library, asked for a local folder, leaves out names that end in ``#`` and
+digits, and ends the listing at the first control character or link that leads in a circle.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
+from ingest_pipeline.model import SourceObject
+
+_BLOCK = 1 << 20
+_UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|~)$")
+"""Names under which editors, browsers and office programs write a file before it has its own."""
+
+
+class LocalFolder:
+    """A folder and all below it.
+
+    Listed are regular files, hidden ones too, in order of their keys' code points; links are followed, but not back to
+    a folder above. Left out are names of unfinished files, links that lead nowhere, and what is no file.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        ConfigurationError: There is no such folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        if not root.is_dir():
+            raise ConfigurationError(
+                f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
+            )
+
+    def list(self) -> Iterator[SourceObject]:
+        """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
+
+        Raises:
+            SourceUnavailableError: A folder cannot be read. Leaving it out would look like a deletion.
+        """
+        try:
+            before = self._root.stat()
+            yield from self._walk(self._root, "", ())
+            # A disk that was taken away meanwhile shows as one folder after another that is gone.
+            if not os.path.samestat(before, self._root.stat()):
+                raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
+        except OSError as error:
+            raise SourceUnavailableError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
+
+    def stat(self, key: str) -> SourceObject | None:
+        """The document as it is now, None if there is none."""
+        try:
+            found = self._path(key).stat()
+        except (OSError, ValueError):
+            return None
+        return _source_object(key, found) if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, obj: SourceObject) -> Iterator[bytes]:
+        """The bytes of the document as it was listed, in blocks of 1 MB.
+
+        Raises:
+            DocumentChangedError: It was replaced, removed or written to since; perhaps after some blocks.
+            DocumentError: It may not be read.
+        """
+        try:
+            # Without waiting: somebody may have put a pipe in the file's place.
+            descriptor = os.open(self._path(obj.key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise _changed(obj.key, "removed") from error
+        except OSError as error:
+            raise DocumentError(
+                obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
+            ) from error
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  # a path cannot be opened without waiting
+            yield from self._blocks(file.fileno(), obj)
+
+    def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
+        _check_unchanged(descriptor, obj)
+        try:
+            while block := os.read(descriptor, _BLOCK):
+                # Before each block is handed on, so that what was rewritten in place is never mixed in.
+                _check_unchanged(descriptor, obj)
+                yield block
+        except OSError as error:
+            raise SourceUnavailableError(f"Document {obj.key!r} cannot be read: {error.strerror}") from error
+        _check_unchanged(descriptor, obj)
+
+    def _path(self, key: str) -> Path:
+        if any(part in {"", ".", ".."} for part in key.split("/")):
+            raise ValueError(key)
+        return self._root / key
+
+    def _walk(self, folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[SourceObject]:
+        own = folder.stat()
+        identity = (own.st_dev, own.st_ino)
+        if identity in above:
+            return
+        for name, entry in _sorted_entries(folder):
+            if name.endswith("/"):
+                try:
+                    yield from self._walk(entry, prefix + name, (*above, identity))
+                except FileNotFoundError:  # removed while listing
+                    continue
+            elif not _UNFINISHED.search(name) and (found := _regular(entry)):
+                yield _source_object(prefix + name, found)
+
+
+def _sorted_entries(folder: Path) -> list[tuple[str, Path]]:
+    """Names with a slash behind those of folders, which gives the order that object stores list in."""
+    with os.scandir(folder) as entries:
+        return sorted((entry.name + "/" * Path(entry.path).is_dir(), Path(entry.path)) for entry in entries)
+
+
+def _regular(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if path.is_symlink():
+            return None
+        raise error from None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _source_object(key: str, found: os.stat_result) -> SourceObject:
+    modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(key).decode(errors="backslashreplace")
+        return SourceObject(readable, "", found.st_size, modified)
+    return SourceObject(key, _etag(found), found.st_size, modified)
+
+
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
+def _check_unchanged(descriptor: int, obj: SourceObject) -> None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or _etag(found) != obj.etag:
+        raise _changed(obj.key, "replaced")
+
+
+def _changed(key: str, how: str) -> DocumentChangedError:
+    return DocumentChangedError(f"Document {key!r} was {how} after it was listed; nothing of it was published")

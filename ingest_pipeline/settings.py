@@ -1,0 +1,83 @@
+"""What the environment says about the corpus of the ready code location and of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
+
+_OPENAI_MODEL = "text-embedding-3-small"
+_OPENAI_DIMENSIONS = 1536
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One corpus and where everything about it lies."""
+
+    corpus: str
+    source: str
+    lancedb_uri: str
+    """Folder of the LanceDB tables."""
+    database_url: str | None
+    """None: the embedded Postgres."""
+    state: Path
+    """Folder for what is kept on this machine: the embedded Postgres and Dagster's home, if they are not elsewhere."""
+    embedding_model: str
+    embedding_dimensions: int
+    chunk_size: int
+    chunk_overlap: int
+
+    @property
+    def uses_local_model(self) -> bool:
+        """Vectors come from the model that this package brings, not from an API."""
+        return self.embedding_model == LOCAL_MODEL
+
+    @property
+    def dagster_home(self) -> Path:
+        """``DAGSTER_HOME``, or a folder of our own."""
+        return Path(os.environ.get("DAGSTER_HOME") or self.state / "dagster").absolute()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read ``INGEST_*``.
+
+        Raises:
+            ConfigurationError: A value is malformed.
+        """
+        get = environment.get
+        state = Path(get("INGEST_STATE") or ".ingest_pipeline").absolute()
+        has_api = bool(get("OPENAI_API_KEY") or get("OPENAI_BASE_URL"))
+        model = get("INGEST_EMBEDDING_MODEL") or (_OPENAI_MODEL if has_api else LOCAL_MODEL)
+        width = LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
+        scheme = get("INGEST_PARTITION_BY") or "file"
+        if scheme != "file":
+            raise ConfigurationError(
+                f"INGEST_PARTITION_BY is {scheme!r}; this release knows only 'file'", "Unset it, or set it to 'file'."
+            )
+        return cls(
+            corpus=get("INGEST_CORPUS") or "documents",
+            source=_absolute(get("INGEST_SOURCE") or "documents"),
+            lancedb_uri=_absolute(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/"),
+            database_url=get("INGEST_DATABASE_URL") or None,
+            state=state,
+            embedding_model=model,
+            embedding_dimensions=_number(environment, "INGEST_EMBEDDING_DIMENSIONS", width),
+            chunk_size=_number(environment, "INGEST_CHUNK_SIZE", 1000),
+            chunk_overlap=_number(environment, "INGEST_CHUNK_OVERLAP", 0),
+        )
+
+
+def _absolute(place: str) -> str:
+    """A local path as an absolute one, so that one corpus is not taken for two; a url as it is."""
+    return place if "://" in place else str(Path(place).absolute())
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name) or str(default)
+    if not value.isdecimal():
+        raise ConfigurationError(f"{name} is {value!r}, which is not a whole number", f"Correct {name}.")
+    return int(value)

