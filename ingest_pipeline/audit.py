@@ -17,6 +17,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
+from ingest_pipeline.reconciliation import lock
 from ingest_pipeline.sweep import litter
 
 # A saga without a sign of life for so long is in doubt with nobody to resolve it.
@@ -69,12 +70,17 @@ def audit(corpus: Corpus) -> AuditReport:
     Raises:
         UnavailableError: One of them does not answer.
     """
-    head = corpus.head()
     with corpus.database.transaction() as connection:
+        # Under the lock no publication is half way: what differs now was left so by somebody.
+        head = lock(connection, corpus)
+        latest = corpus.table.latest_version()
         documents = catalog.documents_at(connection, corpus.name, head.head_version)
         chunks = catalog.chunks_at(connection, corpus.name, head.head_version)
         unfinished = ledger.unfinished(connection, corpus.name)
-    violations = list(_head_violations(corpus, head, unfinished))
+    violations = list(_head_violations(corpus, head))
+    if latest != head.head_version and not unfinished:
+        what = f"latest is {latest}, head is {head.head_version}"
+        violations.append(Violation("latest is head", None, what, [str(latest)]))
     files: list[str] = []
     rows: list[_VectorRow] = []
     if not any(violation.invariant == "head opens" for violation in violations):
@@ -87,7 +93,7 @@ def audit(corpus: Corpus) -> AuditReport:
     return AuditReport(corpus.name, head.head_version, len(documents), len(rows), len(files), violations)
 
 
-def _head_violations(corpus: Corpus, head: CorpusRow, unfinished: list[Saga]) -> Iterator[Violation]:
+def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
     version = head.head_version
     try:
         corpus.table.at(version)
@@ -99,9 +105,6 @@ def _head_violations(corpus: Corpus, head: CorpusRow, unfinished: list[Saga]) ->
         yield Violation(
             "head opens", None, f"version {version} is of saga {saga}, not {head.head_saga}", [str(version)]
         )
-    latest = corpus.table.latest_version()
-    if latest != version and not unfinished:
-        yield Violation("latest is head", None, f"latest is {latest}, head is {version}", [str(latest)])
 
 
 def _vector_rows(corpus: Corpus, version: int) -> Iterator[_VectorRow]:

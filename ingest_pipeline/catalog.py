@@ -307,6 +307,32 @@ def history(connection: Connection, corpus: str, key: str | None, limit: int) ->
         return cursor.execute(query("document_history"), {"corpus": corpus, "key": key, "limit": limit}).fetchall()
 
 
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """What one Dagster run did so far."""
+
+    documents: int
+    prepared: int
+    published: int
+    removed: int
+    chunks: int
+    reused: int
+    bought: int
+    tokens: int
+    requests: int
+    publications: int
+    version: int
+    """The last version it published, 0 if none."""
+
+
+def run_progress(connection: Connection, run_id: str) -> RunProgress:
+    """What a run did so far; seen from any process, while it runs or afterwards."""
+    found: dict[str, Any] = {}
+    for name in ("run_progress", "run_spending"):
+        found |= connection.execute(query(name), {"run_id": run_id}).fetchone() or {}
+    return RunProgress(**found)
+
+
 def totals(connection: Connection, corpus: str) -> dict[str, Any]:
     """Counts at head, and what was ever bought."""
     result: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -33,31 +33,36 @@ def chunk_schema(dimensions: int) -> pa.Schema:
     )
 
 
-def chunk_table(
-    chunks: Sequence[ChunkRow], texts: Sequence[str], vectors: Sequence[Vector], *, saga: UUID, partition: str
-) -> pa.Table:
-    """Chunks of one partition as rows; the three sequences run in parallel.
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A chunk with all that a row of the table says about it."""
 
-    Args:
-        chunks: n of them.
-        texts: Their texts.
-        vectors: Their vectors, each of shape (dimensions,).
-        saga: That will publish them.
-        partition: Of their document.
-    """
-    dimensions = len(vectors[0])
-    schema = chunk_schema(dimensions)
-    flat = pa.array(np.concatenate(vectors).astype(np.float32, copy=False))
+    chunk: ChunkRow
+    partition: str
+    text: str
+    vector: Vector
+    """Shape (dimensions,)."""
+
+
+def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
+    """Rows, one or more, as the table has them."""
+    chunks = [row.chunk for row in rows]
+    dimensions = len(rows[0].vector)
+    # In Arrow's memory: freeing so large a block teaches malloc to keep the next ones, one for each thread.
+    flat = pa.allocate_buffer(4 * dimensions * len(rows))
+    np.concatenate([row.vector for row in rows], out=np.frombuffer(flat, "<f4"))
     columns = [
         pa.array([str(chunk.id) for chunk in chunks]),
         pa.array([chunk.document for chunk in chunks]),
-        pa.array([partition] * len(chunks)),
+        pa.array([row.partition for row in rows]),
         pa.array([chunk.ordinal for chunk in chunks], pa.int32()),
         pa.array([chunk.start_offset for chunk in chunks], pa.int64()),
         pa.array([chunk.end_offset for chunk in chunks], pa.int64()),
-        pa.array(texts),
+        pa.array([row.text for row in rows]),
         pa.array([str(chunk.text_hash) for chunk in chunks]),
-        pa.array([str(saga)] * len(chunks)),
-        pa.FixedSizeListArray.from_arrays(flat, dimensions),
+        pa.array([str(chunk.saga) for chunk in chunks]),
+        pa.FixedSizeListArray.from_arrays(
+            pa.Array.from_buffers(pa.float32(), dimensions * len(rows), [None, flat]), dimensions
+        ),
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=chunk_schema(dimensions))

@@ -52,7 +52,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
     """Find the corpus, or create it with an empty table.
 
     Raises:
-        CorpusMismatchError: It exists with another table, source, partition scheme or embedding.
+        CorpusMismatchError: It exists with another table, source, partition scheme, embedding or columns.
         TableInUseError: Another corpus has the table.
         NotOurTableError: A table lies there that no corpus created.
         TableUnavailableError: The store does not answer.
@@ -68,6 +68,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
         raise NotOurTableError(
             f"The LanceDB table at {settings.table_uri} is not the one that corpus {row.name!r} made"
         )
+    _check_columns(corpus, settings)
     return corpus
 
 
@@ -106,5 +107,17 @@ def _check(row: CorpusRow, settings: CorpusSettings) -> None:
         if there != wanted:
             raise CorpusMismatchError(
                 f"Corpus {row.name!r} was created with {what} {there!r}, and the settings say {wanted!r}",
+                "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
+            )
+
+
+def _check_columns(corpus: Corpus, settings: CorpusSettings) -> None:
+    """The table may have columns that something else added and a person adopted; it must have those that are asked."""
+    there = {field.name: field.type for field in corpus.table.schema}
+    for field in settings.schema:
+        if there.get(field.name) != field.type:
+            raise CorpusMismatchError(
+                f"Corpus {corpus.name!r} has a table whose column {field.name!r} is {there.get(field.name)}, and the "
+                f"settings say {field.type}",
                 "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
             )

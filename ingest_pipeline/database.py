@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString, Self, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -19,6 +20,7 @@ from ingest_pipeline.sql import migrations
 
 Connection = psycopg.Connection[Any]
 """Rows come as dictionaries, unless a cursor is told otherwise."""
+T = TypeVar("T")
 
 _CONNECT: dict[str, Any] = {
     "connect_timeout": 5,
@@ -30,6 +32,23 @@ _CONNECT: dict[str, Any] = {
 }
 # One number of ours in the space that Postgres shares among applications; held only while the schema is migrated.
 _MIGRATION_LOCK = 7_264_110_513
+# Longer than anything the server may take on purpose; the longest is its own limit on waiting for a lock.
+_ANSWER_SECONDS = 150.0
+# COMMIT with one of these did not happen. Any other error leaves it open: even 57P01 may come after it was done, when
+# a server that shuts down stops waiting for its standby.
+_COMMIT_REFUSED = ("23", "40001", "40P01")
+
+
+class _BoundedConnection(psycopg.Connection[Any]):
+    """A connection that gives up a server which neither answers nor closes, as behind a proxy that hangs."""
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        try:
+            return super().wait(gen, interval, _ANSWER_SECONDS if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None:
+                self.pgconn.finish()  # what still arrives would be taken for the answer to something else
+            raise
 
 
 class CommitStateUnknownError(UnavailableError):
@@ -40,7 +59,7 @@ class CommitStateUnknownError(UnavailableError):
 
 
 class DatabaseConflictError(UnavailableError):
-    """Postgres chose this transaction as the one to give way (deadlock, serialization, lock time-out)."""
+    """Postgres chose this transaction as the one to give way: a deadlock, or a serialization failure."""
 
     remedy = "Nothing was changed. Run again."
 
@@ -64,13 +83,13 @@ class Database:
             SchemaNewerError: The database was migrated by a later release.
         """
         with translated(self.url):
-            first: Connection = psycopg.connect(self.url, **_CONNECT)
+            first: Connection = _BoundedConnection.connect(self.url, **_CONNECT)
             with first as connection:
                 connection.row_factory = dict_row
                 _migrate(connection)
         self._pool = ConnectionPool(
             self.url,
-            connection_class=psycopg.Connection[Any],
+            connection_class=_BoundedConnection,
             kwargs={"row_factory": dict_row, **_CONNECT},
             min_size=0,
             max_size=8,
@@ -133,10 +152,19 @@ def plain_url(url: str) -> str:
 def _commit(connection: Connection) -> None:
     try:
         connection.commit()
-    except psycopg.OperationalError as error:
-        if error.sqlstate is None:
-            raise CommitStateUnknownError("The connection to Postgres ended during COMMIT") from error
-        raise
+    except psycopg.Error as error:
+        if (error.sqlstate or "").startswith(_COMMIT_REFUSED):
+            raise
+        raise CommitStateUnknownError(f"Postgres did not confirm COMMIT ({_first_line(error)})") from error
+
+
+# The last two are what a connection hears that idled in a transaction for too long, or reached a standby.
+_GONE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 
 
 @contextmanager
@@ -147,12 +175,12 @@ def translated(url: str) -> Generator[None]:
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
         raise DatabaseConflictError(f"Postgres gave up this transaction ({_first_line(error)})") from error
     except psycopg.errors.LockNotAvailable as error:
-        raise DatabaseConflictError("Another publication held the corpus for too long") from error
+        raise DatabaseUnavailableError("A lock in Postgres was held by somebody else for too long") from error
     except psycopg.errors.InvalidPassword as error:
         raise DatabaseUnavailableError(f"Postgres at {_place(url)} refuses the password") from error
     except PoolTimeout as error:
         raise DatabaseUnavailableError(f"Postgres at {_place(url)} gave no connection within 10 s") from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except _GONE as error:
         raise DatabaseUnavailableError(f"Postgres at {_place(url)} failed: {_first_line(error)}") from error
 
 
@@ -168,6 +196,7 @@ def _first_line(error: Exception) -> str:
 def _migrate(connection: Connection) -> None:
     """Apply the migrations that the database does not have yet, all in one transaction, by one process at a time."""
     known = migrations()
+    connection.execute("SET LOCAL lock_timeout = '60s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
     connection.execute("CREATE SCHEMA IF NOT EXISTS ingest_pipeline")
     connection.execute(_MIGRATION_TABLE)

@@ -28,13 +28,15 @@ class Boundary(StrEnum):
     PREPARED = "prepared"
     LOCK_TAKEN = "lock taken"
     ROWS_WRITTEN = "rows written"
+    HEAD_MOVED = "head moved"
+    ROWS_REMOVED = "rows removed"
     LANCE_COMMIT = "lance commit"
     VERSION_CHECKED = "version checked"
-    HEAD_MOVED = "head moved"
     COMMIT = "commit"
     ACKNOWLEDGED = "acknowledged"
     RESTORED = "restored"
     SETTLED = "settled"
+    VERSIONS_REMOVED = "versions removed"
     FILE_REMOVED = "file removed"
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import lance
@@ -21,6 +22,9 @@ from lance.fragment import FragmentMetadata, LanceFragment
 
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
 OWNER_PROPERTY = b"ingest_pipeline.owner"
@@ -131,11 +135,20 @@ class LanceTable:
             return lance.dataset(self.uri, storage_options=self._storage_options)
 
     @property
+    def schema(self) -> pa.Schema:
+        """Columns, as they were when the table was opened."""
+        return self._dataset.schema
+
+    @property
     def owner(self) -> str | None:
         """Who created the table, None if it was not this package."""
-        metadata = self._dataset.schema.metadata or {}
+        metadata = self.schema.metadata or {}
         value = metadata.get(OWNER_PROPERTY)
         return None if value is None else value.decode()
+
+    def columns(self, version: int) -> list[str]:
+        """Names of the columns at a version."""
+        return list(self.at(version).schema.names)
 
     def latest_version(self) -> int:
         """The highest version that exists, published or not."""
@@ -265,13 +278,13 @@ class LanceTable:
     def remove_file(self, name: str) -> None:
         """Delete one file by its name relative to the table's folder. One that is gone is no fault."""
         files = LanceFileSession(self.uri, storage_options=self._storage_options)
-        with _translated(self.uri):
+        with _translated(self.uri), boundary(Boundary.FILE_REMOVED):
             if files.contains(name):
                 files.delete_file(name)
 
     def remove_versions(self, versions: list[int]) -> None:
         """Delete these versions and the files that only they hold."""
-        with _translated(self.uri):
+        with _translated(self.uri), boundary(Boundary.VERSIONS_REMOVED):
             self.at(self.latest_version()).cleanup_old_versions(versions=versions, error_if_tagged_old_versions=False)
 
     def nearest(self, version: int, vector: npt.NDArray[np.float32], limit: int, columns: list[str]) -> pa.Table:
@@ -306,6 +319,15 @@ class LanceTable:
         except CommitConflictError as error:
             raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
         return committed.version
+
+
+def open_lancedb(uri: str, name: str, version: int) -> Table:
+    """A table through LanceDB's own API, checked out at a version: it can be read, and refuses to be written."""
+    import lancedb  # noqa: PLC0415  a second of CPU that only this call is worth
+
+    table = lancedb.connect(uri, storage_options=storage_options(uri)).open_table(name)
+    table.checkout(version)
+    return table
 
 
 def storage_options(uri: str) -> dict[str, str]:
@@ -351,7 +373,8 @@ def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str)
     for number in sorted(numbers):
         fragment = _fragment_of(dataset, number)
         before = fragment.metadata
-        after = fragment.delete(predicate)
+        with boundary(Boundary.ROWS_REMOVED):
+            after = fragment.delete(predicate)
         row_count += before.num_rows - (0 if after is None else after.num_rows)
         if after is None:
             gone.append(number)

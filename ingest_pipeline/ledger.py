@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from psycopg.rows import class_row
 
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import FencedError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.processes import is_gone, this_process
 from ingest_pipeline.sql import query
 
 SagaKind = Literal["create", "ingest", "transaction", "restore"]
@@ -70,17 +70,18 @@ def begin(
 ) -> UUID:
     """Open a saga, in state ``preparing``; its id is made up unless given."""
     saga = saga or uuid.uuid4()
-    connection.execute(
-        query("begin_saga"),
-        {
-            "id": saga,
-            "corpus": corpus,
-            "kind": kind,
-            "base_version": base_version,
-            "run_id": run_id,
-            "writer": f"{socket.gethostname()}:{os.getpid()}",
-        },
-    )
+    with boundary(Boundary.SAGA_BEGUN):
+        connection.execute(
+            query("begin_saga"),
+            {
+                "id": saga,
+                "corpus": corpus,
+                "kind": kind,
+                "base_version": base_version,
+                "run_id": run_id,
+                "writer": this_process(),
+            },
+        )
     return saga
 
 
@@ -137,7 +138,12 @@ def record_batch(
 
 
 def record_fragment(connection: Connection, saga: UUID, *, name: str, row_count: int) -> None:
-    """Say that a data file of the saga was written."""
+    """Say that a data file of the saga was written. The saga cannot be settled before the transaction ends.
+
+    Raises:
+        FencedError: Somebody took its writer for dead and settled the saga.
+    """
+    touch(connection, saga)
     connection.execute(query("insert_fragment"), {"saga": saga, "name": name, "row_count": row_count})
 
 
@@ -172,7 +178,7 @@ def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) 
 
 
 def abandon_dead(connection: Connection, corpus: str, *, limit: float, dead_runs: Sequence[str] = ()) -> list[UUID]:
-    """End the unfinished sagas whose writer is gone.
+    """End the unfinished sagas whose writer is gone: its process has ended, its run has, or it is silent.
 
     Taking a living writer for dead is safe: it is fenced, and what it bought stays.
 
@@ -182,7 +188,13 @@ def abandon_dead(connection: Connection, corpus: str, *, limit: float, dead_runs
         limit: Seconds without a sign of life.
         dead_runs: Dagster runs known to have ended.
     """
-    values = {"corpus": corpus, "limit": limit, "dead_runs": list(dead_runs), "error": "its writer is gone"}
+    values = {
+        "corpus": corpus,
+        "limit": limit,
+        "dead_runs": list(dead_runs),
+        "gone": [saga.id for saga in unfinished(connection, corpus) if is_gone(saga.writer)],
+        "error": "its writer is gone",
+    }
     return [row["id"] for row in connection.execute(query("abandon_sagas"), values)]
 
 

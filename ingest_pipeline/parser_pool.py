@@ -173,14 +173,18 @@ class _Child:
         environment = _environment()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child; `stop` closes it
         # A session of its own: an interrupt from the terminal must not look like a document that kills its parser.
-        self._process = subprocess.Popen(  # noqa: S603  # our own script, by our own interpreter
-            [sys.executable, "-P", str(_SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own script, by our own interpreter
+                [sys.executable, "-P", str(_SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise ConfigurationError(f"The document parser does not start: {error}") from error
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
         try:
@@ -242,7 +246,7 @@ class _Child:
             if self._expired:
                 raise self._death()
             alive = True
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise self._death() from None
         else:
             return answer
@@ -256,7 +260,7 @@ class _Child:
         self._process.kill()
 
     def _receive(self, output_bytes: int) -> tuple[str, str]:
-        """Read one answer; what is none raises OSError, ValueError or KeyError."""
+        """Read one answer; what is none raises OSError, ValueError, KeyError or TypeError."""
         answer = json.loads(self._answers.readline(_GREATEST_HEAD))
         outcome, detail, size = str(answer["outcome"]), str(answer["detail"]), int(answer["size"])
         if outcome not in _OUTCOMES or size > output_bytes:

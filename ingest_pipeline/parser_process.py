@@ -22,6 +22,8 @@ import kreuzberg
 
 GREATEST_FILE: Final = 64 << 20
 """Bytes in a file that this process may write. Its parser unpacks a library of 8 MB and has nothing else to write."""
+GREATEST_DETAIL: Final = 1_000
+"""Characters of an error message: some quote the document."""
 
 # The parser renders what stands in a head as YAML, which then reads as a rule and a heading; without these tags the
 # title is the first paragraph and the rest, which no reader of the page sees, is gone.
@@ -66,7 +68,7 @@ def main() -> None:
             return
         outcome, detail = _extract(data, request["media_type"], request["unpacked_bytes"])
         if outcome != "text":
-            _answer(answers, outcome, detail)
+            _answer(answers, outcome, detail[:GREATEST_DETAIL])
             continue
         text = detail.encode()
         if len(text) > request["output_bytes"]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ingest_pipeline import catalog
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.chunking import CHUNKER, Chunker
-from ingest_pipeline.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.lance_table import storage_options
+from ingest_pipeline.lance_table import LanceTable, storage_options
 from ingest_pipeline.model import Recipe, SourceObject
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import key_of, partition_of
@@ -87,6 +87,19 @@ def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
     return Workshop(corpus, source, chunker, recipe)
 
 
+def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
+    """The corpus as it is, to read from.
+
+    Raises:
+        ConfigurationError: There is none of that name yet.
+    """
+    with database.transaction() as connection:
+        row = catalog.read_corpus(connection, settings.corpus)
+    if row is None:
+        raise ConfigurationError(f"There is no corpus {settings.corpus!r}", "Run `ingest-pipeline ingest` first.")
+    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)))
+
+
 def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
     """What differs between the source and head.
 
@@ -99,6 +112,13 @@ def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None)
         standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
     names = {source.key: partition_of(source.key) for source in listed}
     return plan(names, listed, standing, workshop.recipe.fingerprint)
+
+
+def standing_etags(workshop: Workshop, partitions: Sequence[str]) -> dict[str, str]:
+    """The ETag of the document at head, for those of the partitions that have one."""
+    with workshop.corpus.database.transaction() as connection:
+        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
+    return {document.partition: document.etag or "" for document in standing if not document.removed}
 
 
 def _listed(workshop: Workshop, partitions: Sequence[str] | None) -> list[SourceObject]:

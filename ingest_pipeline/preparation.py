@@ -1,11 +1,12 @@
 """Preparing a saga: the long part, without a lock and seen by nobody.
 
-    read ──segments──> look up, embed ──segments with vectors to come──> write data files, chunk rows
+    read ──parcels──> look up, embed ──parcels with vectors to come──> write data files, chunk rows
 
 Three stages run at once over bounded queues, so that memory does not grow with a document and the API is kept busy
-while the next document is read. Every answer of the API is recorded in the ledger before it is used: a crash buys again
-at most the requests then under way. A data file holds whole documents or part of one, so that a document which fails
-can be left out.
+while the next document is read. What travels is a parcel of about as many chunks as a request carries, a part of one
+document or many small ones: threads, look-ups and queues are paid for by the parcel. Every answer of the API is
+recorded in the ledger before it is used: a crash buys again at most the requests then under way. A data file holds
+whole documents or part of one, so that a document which fails can be left out.
 """
 
 from __future__ import annotations
@@ -14,32 +15,33 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from uuid import UUID
-
-import pyarrow as pa
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import ChunkRow
-from ingest_pipeline.chunk_rows import chunk_table
+from ingest_pipeline.chunk_rows import TableRow, chunk_table
 from ingest_pipeline.chunking import Chunker
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, EmbeddingInputError, IngestError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_table import StagedFragment
-from ingest_pipeline.ledger import Vector
 from ingest_pipeline.model import Chunk, Recipe, chunk_id
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.source import ObjectSource
-from ingest_pipeline.vectors import RefusedTextError, VectorSupply
+from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply
 
 log = logging.getLogger(__name__)
 
 _READERS = 4
-_QUEUED_SEGMENTS = 16
-_ROWS_PER_FILE = 8192
+_PARCEL_CHUNKS = 128
+_QUEUED_READ = 4
+# Enough to keep every request that may be under way full.
+_QUEUED_ORDERED = 40
+_ROWS_PER_FILE = 4096
 _HEARTBEAT_SECONDS = 5.0
 
 
@@ -64,6 +66,12 @@ class PreparedDocument:
     reused: int = 0
     files: list[str] = field(default_factory=list[str])
 
+    def count(self, *, bought: bool) -> None:
+        """Count a chunk whose vector is there."""
+        self.chunks += 1
+        self.bought += bought
+        self.reused += not bought
+
 
 @dataclass(slots=True)
 class Prepared:
@@ -82,9 +90,12 @@ class _Segment:
 
     document: _Progress
     chunks: Sequence[Chunk]
-    vectors: Sequence[asyncio.Future[Vector]] = ()
+    orders: Sequence[Order] = ()
     last: bool = False
     error: IngestError | None = None
+
+
+_Parcel = list[_Segment]
 
 
 @dataclass(slots=True)
@@ -95,13 +106,10 @@ class _Progress:
     reading: Reading
     result: PreparedDocument
     occurrences: Counter[UUID] = field(default_factory=Counter[UUID])
-    waiting: list[tuple[list[ChunkRow], pa.Table]] = field(default_factory=list[tuple[list[ChunkRow], pa.Table]])
-    own_files: list[StagedFragment] = field(default_factory=list[StagedFragment])
+    waiting: list[TableRow] = field(default_factory=list[TableRow])
+    files: list[StagedFragment] = field(default_factory=list[StagedFragment])
+    has_own_files: bool = False
     failed: bool = False
-
-    @property
-    def waiting_rows(self) -> int:
-        return sum(table.num_rows for _, table in self.waiting)
 
 
 class Preparation:
@@ -120,9 +128,10 @@ class Preparation:
         self._plans = plans
         self._supply = VectorSupply(workshop.corpus, embedder, workshop.recipe, saga)
         self._prepared = Prepared(saga)
-        self._read_segments: asyncio.Queue[_Segment | None] = asyncio.Queue(_QUEUED_SEGMENTS)
-        self._vector_segments: asyncio.Queue[_Segment | None] = asyncio.Queue(_QUEUED_SEGMENTS)
+        self._read: asyncio.Queue[_Parcel | None] = asyncio.Queue(_QUEUED_READ)
+        self._ordered: asyncio.Queue[_Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
         self._shared: list[_Progress] = []
+        self._writing: asyncio.Task[None] | None = None
         self._file_count = 0
 
     async def run(self) -> Prepared:
@@ -136,6 +145,7 @@ class Preparation:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 heartbeat = tasks.create_task(self._beat())
                 await asyncio.to_thread(self._plan_rows)
                 await self._supply.start(tasks)
@@ -158,7 +168,7 @@ class Preparation:
             ledger.touch(connection, self._saga)
 
     def _plan_rows(self) -> None:
-        with self._shop.corpus.database.transaction() as connection:
+        with self._shop.corpus.database.transaction() as connection, connection.pipeline():
             for plan in self._plans:
                 catalog.insert_document(
                     connection,
@@ -183,146 +193,172 @@ class Preparation:
         async with asyncio.TaskGroup() as readers:
             for _ in range(_READERS):
                 readers.create_task(self._read_some(waiting))
-        await self._read_segments.put(None)
+        await self._read.put(None)
 
     async def _read_some(self, waiting: Iterator[DocumentPlan]) -> None:
+        parcels = _parcels(self._segments(waiting))
+        while (parcel := await asyncio.to_thread(next, parcels, None)) is not None:
+            await self._read.put(parcel)
+
+    def _segments(self, waiting: Iterator[DocumentPlan]) -> Iterator[_Segment]:
         for plan in waiting:
             assert plan.source is not None  # noqa: S101  the caller chose these
             document = _Progress(plan, Reading(plan.source), PreparedDocument(plan))
-            segments = document.reading.segments(self._shop.source, self._shop.chunker)
             try:
-                while (chunks := await asyncio.to_thread(next, segments, None)) is not None:
-                    await self._read_segments.put(_Segment(document, chunks))
+                for chunks in document.reading.segments(self._shop.source, self._shop.chunker):
+                    yield _Segment(document, chunks)
             except (DocumentError, DocumentChangedError) as error:
-                await self._read_segments.put(_Segment(document, (), last=True, error=error))
+                yield _Segment(document, (), last=True, error=error)
             else:
-                await self._read_segments.put(_Segment(document, (), last=True))
+                yield _Segment(document, (), last=True)
 
     # Stage 2: chunks to vectors that are there or on order.
 
     async def _supply_all(self) -> None:
-        while (segment := await self._read_segments.get()) is not None:
-            orders = await self._supply.order(segment.chunks)
-            result = segment.document.result
-            result.bought += orders.bought
-            result.reused += len(segment.chunks) - orders.bought
-            if self._vector_segments.full():
+        while (parcel := await self._read.get()) is not None:
+            orders = iter(await self._supply.order([chunk for segment in parcel for chunk in segment.chunks]))
+            ordered = [replace(segment, orders=list(islice(orders, len(segment.chunks)))) for segment in parcel]
+            if self._ordered.full():
                 # The writer may be waiting for a vector of the batch that is still being filled.
                 await self._supply.flush()
-            ordered = _Segment(segment.document, segment.chunks, orders.vectors, segment.last, segment.error)
-            await self._vector_segments.put(ordered)
+            await self._ordered.put(ordered)
         await self._supply.flush()
-        await self._vector_segments.put(None)
+        await self._ordered.put(None)
 
     # Stage 3: rows to data files and the catalog.
 
     async def _write_all(self) -> None:
-        while (segment := await self._vector_segments.get()) is not None:
-            document = segment.document
-            if document.failed:
-                continue
-            try:
-                await self._take(segment)
-            except (DocumentError, DocumentChangedError) as error:
-                await asyncio.to_thread(self._drop, document, error)
+        while (parcel := await self._ordered.get()) is not None:
+            for segment in parcel:
+                if not segment.document.failed:
+                    await self._take_or_drop(segment)
         await self._write_shared()
+        await self._until_written()
+
+    async def _take_or_drop(self, segment: _Segment) -> None:
+        try:
+            await self._take(segment)
+        except (DocumentError, DocumentChangedError) as error:
+            await self._until_written()
+            await asyncio.to_thread(self._drop, segment.document, error)
 
     async def _take(self, segment: _Segment) -> None:
         document = segment.document
         if segment.error is not None:
             raise segment.error
-        if segment.chunks:
-            document.waiting.append(await self._rows(segment))
+        for chunk, order in zip(segment.chunks, segment.orders, strict=True):
+            document.waiting.append(await self._row(document, chunk, order))
         if segment.last:
             await self._finish(document)
-        elif document.waiting_rows >= _ROWS_PER_FILE:
+        elif len(document.waiting) >= _ROWS_PER_FILE:
             await self._write_own(document)
 
-    async def _rows(self, segment: _Segment) -> tuple[list[ChunkRow], pa.Table]:
-        document, key = segment.document, segment.document.plan.key
-        vectors: list[Vector] = []
-        for chunk, order in zip(segment.chunks, segment.vectors, strict=True):
-            try:
-                vectors.append(await order)
-            except RefusedTextError as error:
-                problem = f"holds a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
-                raise EmbeddingInputError(key, problem) from error
-        rows = [self._chunk_row(document, chunk) for chunk in segment.chunks]
-        texts = [chunk.text for chunk in segment.chunks]
-        return rows, chunk_table(rows, texts, vectors, saga=self._saga, partition=document.plan.partition)
-
-    def _chunk_row(self, document: _Progress, chunk: Chunk) -> ChunkRow:
-        text_hash = chunk.text_hash
-        occurrence = document.occurrences[text_hash]
-        document.occurrences[text_hash] += 1
-        number = chunk_id(document.plan.key, text_hash, occurrence)
-        return ChunkRow(number, document.plan.key, chunk.ordinal, chunk.start, chunk.end, text_hash, self._saga)
+    async def _row(self, document: _Progress, chunk: Chunk, order: Order) -> TableRow:
+        key = document.plan.key
+        try:
+            vector = await order.vector
+        except RefusedTextError as error:
+            problem = f"holds a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
+            raise EmbeddingInputError(key, problem) from error
+        document.result.count(bought=order.bought)
+        occurrence = document.occurrences[order.text_hash]
+        document.occurrences[order.text_hash] += 1
+        number = chunk_id(key, order.text_hash, occurrence)
+        row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, order.text_hash, self._saga)
+        return TableRow(row, document.plan.partition, chunk.text, vector)
 
     async def _finish(self, document: _Progress) -> None:
         document.result.characters = document.reading.characters
-        document.result.chunks = document.reading.chunks
-        if document.own_files or document.waiting_rows >= _ROWS_PER_FILE:
+        if document.has_own_files or len(document.waiting) >= _ROWS_PER_FILE:
             await self._write_own(document, finished=True)
             return
         self._shared.append(document)
-        if sum(other.waiting_rows for other in self._shared) >= _ROWS_PER_FILE:
+        if sum(len(other.waiting) for other in self._shared) >= _ROWS_PER_FILE:
             await self._write_shared()
 
     async def _write_own(self, document: _Progress, *, finished: bool = False) -> None:
-        fragment = await asyncio.to_thread(self._write, [document], [document] if finished else [])
-        if fragment is not None:
-            document.own_files.append(fragment)
-        if finished:
-            self._accept([document], document.own_files)
+        document.has_own_files = True
+        await self._write([document], finished=finished)
 
     async def _write_shared(self) -> None:
         documents, self._shared = self._shared, []
-        fragment = await asyncio.to_thread(self._write, documents, documents)
-        if fragment is not None:
-            self._accept(documents, [fragment])
+        if documents:
+            await self._write(documents, finished=True)
 
-    def _accept(self, documents: Sequence[_Progress], files: Sequence[StagedFragment]) -> None:
+    async def _write(self, documents: Sequence[_Progress], *, finished: bool) -> None:
+        """Begin a data file with the waiting rows of some documents; one is written while the next fills."""
+        await self._until_written()
+        rows = [row for document in documents for row in document.waiting]
+        for document in documents:
+            document.waiting = []
+        self._writing = self._tasks.create_task(self._write_file(documents, rows, finished=finished))
+
+    async def _until_written(self) -> None:
+        if self._writing is not None:
+            await self._writing
+
+    async def _write_file(self, documents: Sequence[_Progress], rows: Sequence[TableRow], *, finished: bool) -> None:
+        fragment = await asyncio.to_thread(self._stage_and_record, rows, documents if finished else [])
+        if fragment is not None:
+            for document in documents:
+                document.files.append(fragment)
+        if finished:
+            self._accept(documents)
+
+    def _accept(self, documents: Sequence[_Progress]) -> None:
+        """Take documents that are whole and stand in the same files."""
+        files = documents[0].files
         for document in documents:
             document.result.files = [file.name for file in files]
             self._prepared.documents[document.plan.key] = document.result
         self._prepared.staged.extend(files)
 
-    def _write(self, documents: Sequence[_Progress], finished: Sequence[_Progress]) -> StagedFragment | None:
-        """Write the waiting rows of some documents into one data file, and record it with their chunk rows."""
-        tables = [table for document in documents for _, table in document.waiting]
-        fragment = self._stage(pa.concat_tables(tables)) if tables else None
+    def _stage_and_record(self, rows: Sequence[TableRow], finished: Sequence[_Progress]) -> StagedFragment | None:
+        """Write rows into one data file, and record it with their chunk rows and the documents that they finish."""
+        fragment = self._stage(rows) if rows else None
         with boundary(Boundary.FRAGMENT_RECORDED), self._shop.corpus.database.transaction() as connection:
             if fragment is not None:
                 ledger.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
-            rows = (row for document in documents for chunk_rows, _ in document.waiting for row in chunk_rows)
-            catalog.add_chunks(connection, rows)
-            for document in finished:
-                catalog.finish_document(
-                    connection,
-                    saga=self._saga,
-                    key=document.plan.key,
-                    content_hash=document.reading.content_hash,
-                    character_count=document.result.characters,
-                    chunk_count=document.result.chunks,
-                    bought=document.result.bought,
-                    reused=document.result.reused,
-                )
-        for document in documents:
-            document.waiting.clear()
+            catalog.add_chunks(connection, (row.chunk for row in rows))
+            with connection.pipeline():
+                for document in finished:
+                    catalog.finish_document(
+                        connection,
+                        saga=self._saga,
+                        key=document.plan.key,
+                        content_hash=document.reading.content_hash,
+                        character_count=document.result.characters,
+                        chunk_count=document.result.chunks,
+                        bought=document.result.bought,
+                        reused=document.result.reused,
+                    )
         return fragment
 
-    def _stage(self, rows: pa.Table) -> StagedFragment:
+    def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
         name = f"{self._saga}-{self._file_count}.lance"
         self._file_count += 1
-        return self._shop.corpus.table.stage(name, rows)
+        return self._shop.corpus.table.stage(name, chunk_table(rows))
 
     def _drop(self, document: _Progress, error: IngestError) -> None:
         """Leave a document out. Files that hold a part of it stay unpublished, and go with the next sweep."""
         document.failed = True
-        document.waiting.clear()
+        document.waiting = []
         self._prepared.failed[document.plan.key] = error
         with self._shop.corpus.database.transaction() as connection:
             catalog.drop_document(connection, self._saga, document.plan.key)
+
+
+def _parcels(segments: Iterator[_Segment]) -> Iterator[_Parcel]:
+    parcel: _Parcel = []
+    count = 0
+    for segment in segments:
+        parcel.append(segment)
+        count += len(segment.chunks)
+        if count >= _PARCEL_CHUNKS:
+            yield parcel
+            parcel, count = [], 0
+    if parcel:
+        yield parcel
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -19,12 +19,13 @@ from typing import Protocol
 from uuid import UUID
 
 from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import CorpusRow
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import ForeignWriteError, IngestError, UnavailableError
+from ingest_pipeline.database import Connection, DatabaseConflictError
+from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_table import Change, CommitRefusedError, Removal, StagedFragment
-from ingest_pipeline.reconciliation import lock, reconcile, reconcile_locked
+from ingest_pipeline.reconciliation import check_version, lock, reconcile
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class CatalogRows(Protocol):
         """Note the fragment ids that Lance gave to the staged files, by file name."""
 
 
-class _NotAtHeadError(Exception):
-    """The latest version is not head: reconcile first."""
+class _TryAgainError(Exception):
+    """This attempt changed nothing, or what it changed is undone by reconciling."""
 
 
 def publish(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: CatalogRows) -> int:
@@ -64,9 +65,9 @@ def publish(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: 
     for _ in range(_ATTEMPTS):
         try:
             version = _attempt(corpus, saga, staged, rows)
-        except (_NotAtHeadError, CommitRefusedError):
+        except _TryAgainError as reason:
             undone = reconcile(corpus, keep=saga)
-            log.warning("corpus %s: reconciled before publishing saga %s; undone: %s", corpus.name, saga, undone)
+            log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.name, saga, reason, undone)
             continue
         with boundary(Boundary.ACKNOWLEDGED):
             return version
@@ -81,8 +82,8 @@ def _attempt(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows:
     touched = False
     try:
         with corpus.database.transaction() as connection:
-            base = _locked_head(connection, corpus)
-            version = base + 1
+            head = _locked_head(connection, corpus)
+            base, version = head.head_version, head.head_version + 1
             with boundary(Boundary.ROWS_WRITTEN):
                 removal = rows.write(connection, base, version)
             with boundary(Boundary.HEAD_MOVED):
@@ -91,43 +92,25 @@ def _attempt(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows:
             touched = True
             made = corpus.table.commit(base, Change(staged, removal), saga)
             with boundary(Boundary.VERSION_CHECKED):
-                _check_version(corpus, made, version)
+                check_version(corpus, head, made, version)
             rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in staged]))
-    except CommitRefusedError:
-        raise
+    except CommitRefusedError as error:
+        raise _TryAgainError(str(error)) from error
     except Exception as error:
-        if not touched:
-            raise
-        return _settle_after(corpus, saga, error)
+        if touched:
+            return _settle_after(corpus, saga, error)
+        if isinstance(error, DatabaseConflictError):
+            raise _TryAgainError(str(error)) from error
+        raise
     return version
 
 
-def _locked_head(connection: Connection, corpus: Corpus) -> int:
-    base = lock(connection, corpus).head_version
-    if corpus.table.latest_version() != base:
-        raise _NotAtHeadError
-    return base
-
-
-def _check_version(corpus: Corpus, made: int, expected: int) -> None:
-    """The second fence: Lance rebased our commit over somebody's, so it is not the change of head that was meant."""
-    if made == expected:
-        return
-    if any(corpus.table.saga_of(version) is None for version in range(expected, made)):
-        _undo_over_foreign(corpus, made)
-    raise CommitRefusedError(f"Version {expected} of {corpus.table.uri} was taken by another writer")
-
-
-def _undo_over_foreign(corpus: Corpus, made: int) -> None:
-    """Take back our version and nothing else: what something else wrote below it is not ours to destroy."""
-    saga = corpus.table.saga_of(made)
-    assert saga is not None  # noqa: S101  we made it
-    corpus.table.restore(made - 1, saga)
-    raise ForeignWriteError(
-        f"Something else wrote version {made - 1} of the table of corpus {corpus.name!r} while it was published to",
-        "Nothing was published and its version was kept. Keep its content with `ingest-pipeline recover --adopt`, or "
-        "take it back with `ingest-pipeline recover --restore`.",
-    )
+def _locked_head(connection: Connection, corpus: Corpus) -> CorpusRow:
+    head = lock(connection, corpus)
+    latest = corpus.table.latest_version()
+    if latest != head.head_version:
+        raise _TryAgainError(f"the latest version was {latest}, and head {head.head_version}")
+    return head
 
 
 def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
@@ -143,23 +126,25 @@ def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
     if version is not None:
         log.warning("corpus %s: saga %s was published although the answer was lost (%s)", corpus.name, saga, error)
         return version
-    if isinstance(error, IngestError):
-        raise error
-    raise UnavailableError(
-        f"Saga {saga} of corpus {corpus.name!r} was rolled back: {error}", "Nothing was published. Run again."
-    ) from error
+    if isinstance(error, UnavailableError):
+        raise UnavailableError(
+            f"Saga {saga} of corpus {corpus.name!r} was rolled back: {error}", "Nothing was published. Run again."
+        ) from error
+    raise error
 
 
 def settle(corpus: Corpus, saga: UUID) -> int | None:
     """Find out under the lock whether a saga was published, and undo it if it was not.
 
+    Whoever gets the lock knows that the transaction which held it has ended, one way or the other.
+
     Returns:
         The version it was published as, or None.
     """
     with corpus.database.transaction() as connection:
-        head = lock(connection, corpus)
+        lock(connection, corpus)
         row = ledger.read(connection, saga)
-        if row is not None and row.state == "published":
-            return row.published_version
-        reconcile_locked(connection, corpus, head)
+    if row is not None and row.state == "published":
+        return row.published_version
+    reconcile(corpus)
     return None

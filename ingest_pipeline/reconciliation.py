@@ -16,6 +16,9 @@ from ingest_pipeline.errors import AuditError, ConfigurationError, ForeignWriteE
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_table import CommitRefusedError
 
+# Each attempt beyond the first means that a zombie woke up just then.
+_ATTEMPTS = 5
+
 
 def lock(connection: Connection, corpus: Corpus) -> CorpusRow:
     """Take the corpus' row lock, which is also how head is read for writing."""
@@ -26,12 +29,13 @@ def lock(connection: Connection, corpus: Corpus) -> CorpusRow:
     return row
 
 
-def reconcile(corpus: Corpus, *, keep: UUID | None = None) -> list[UUID]:
+def reconcile(corpus: Corpus, *, keep: UUID | None = None, over_foreign: bool = False) -> list[UUID]:
     """Make latest equal head.
 
     Args:
         corpus: Which one.
         keep: The caller's own saga: its version is undone like the others, but it may publish again.
+        over_foreign: Take back versions that something else wrote, too: a person decided so.
 
     Returns:
         The other sagas whose versions were undone; they have ended.
@@ -39,51 +43,88 @@ def reconcile(corpus: Corpus, *, keep: UUID | None = None) -> list[UUID]:
     Raises:
         ForeignWriteError: Something else wrote a version above head.
         AuditError: The table lost the version that head names.
+        CommitRefusedError: Zombies came between at every attempt.
     """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _reconcile_once(corpus, keep, over_foreign=over_foreign)
+        except CommitRefusedError:
+            continue
+    return _reconcile_once(corpus, keep, over_foreign=over_foreign)
+
+
+def _reconcile_once(corpus: Corpus, keep: UUID | None, *, over_foreign: bool) -> list[UUID]:
+    # A new transaction for every attempt: it fails where the lock was lost, before anything more is restored.
     with corpus.database.transaction() as connection:
-        return reconcile_locked(connection, corpus, lock(connection, corpus), keep=keep)
+        head = lock(connection, corpus)
+        above = versions_above(corpus, head)
+        if not above:
+            return []
+        foreign = [version for version, saga in above.items() if saga is None]
+        if foreign and not over_foreign:
+            raise foreign_write(corpus, foreign[-1], head)
+        restored = restore_as_head(connection, corpus, head, head.head_version, max(above))
+        undone = [saga for saga in above.values() if saga is not None and saga != keep]
+        with boundary(Boundary.SETTLED):
+            return ledger.mark_compensated(connection, undone, f"head {head.head_version} was restored as {restored}")
 
 
-def reconcile_locked(
-    connection: Connection, corpus: Corpus, head: CorpusRow, *, keep: UUID | None = None, over_foreign: bool = False
-) -> list[UUID]:
-    """As `reconcile`, for a caller that holds the lock and will commit.
+def versions_above(corpus: Corpus, head: CorpusRow) -> dict[int, UUID | None]:
+    """Versions that are not published, ascending, with the sagas that made them; None: something else did.
 
-    With ``over_foreign``, versions that something else wrote are taken back too: a person decided so.
+    Raises:
+        AuditError: The table lost the version that head names.
     """
     latest = corpus.table.latest_version()
-    if latest == head.head_version:
-        return []
     if latest < head.head_version:
         raise AuditError(
             f"Corpus {corpus.name!r} has head {head.head_version}, but its table ends at version {latest}",
             "The table was replaced or lost versions: restore it from a backup, or ingest into a new corpus.",
         )
-    undone = [saga for saga in _sagas_above(corpus, head, latest, over_foreign=over_foreign) if saga != keep]
+    return {version: corpus.table.saga_of(version) for version in range(head.head_version + 1, latest + 1)}
+
+
+def restore_as_head(connection: Connection, corpus: Corpus, head: CorpusRow, content: int, latest: int) -> int:
+    """Publish the content of a version again, on top of the latest one, by a saga of its own.
+
+    Raises:
+        CommitRefusedError: A zombie's version came between; nothing is published.
+        ForeignWriteError: A version that is not ours came between; it is the latest again.
+    """
     saga = ledger.begin(connection, corpus=corpus.name, kind="restore", base_version=head.head_version)
     ledger.mark_prepared(connection, saga)
-    version = corpus.table.restore(head.head_version, saga)
-    if version != latest + 1:
-        raise CommitRefusedError(
-            f"Another version of {corpus.table.uri} came before the restore of {head.head_version}"
-        )
+    version = corpus.table.restore(content, saga)
+    check_version(corpus, head, version, latest + 1)
     ledger.mark_published(connection, saga, base_version=head.head_version, version=version)
-    catalog.move_head(connection, corpus.name, version=version, saga=saga)
-    with boundary(Boundary.SETTLED):
-        return ledger.mark_compensated(connection, undone, f"head {head.head_version} was restored as {version}")
+    with boundary(Boundary.HEAD_MOVED):
+        catalog.move_head(connection, corpus.name, version=version, saga=saga)
+    return version
 
 
-def _sagas_above(corpus: Corpus, head: CorpusRow, latest: int, *, over_foreign: bool) -> list[UUID]:
-    found: list[UUID] = []
-    for version in range(head.head_version + 1, latest + 1):
-        saga = corpus.table.saga_of(version)
-        if saga is not None:
-            found.append(saga)
-        elif not over_foreign:
-            raise ForeignWriteError(
-                f"Version {version} of the table of corpus {corpus.name!r} was written by something else, above head "
-                f"{head.head_version}",
-                "Nothing was changed. Keep its content with `ingest-pipeline recover --adopt`, or take it back with "
-                "`ingest-pipeline recover --restore`.",
-            )
-    return found
+def check_version(corpus: Corpus, head: CorpusRow, made: int, expected: int) -> None:
+    """The second fence: Lance rebased our commit over somebody's, so it is not the change of head that was meant.
+
+    If something else came between, our version is taken back and nothing else: what lies below is not ours to undo.
+
+    Raises:
+        CommitRefusedError, ForeignWriteError: As in `restore_as_head`.
+    """
+    if made == expected:
+        return
+    foreign = [version for version in range(expected, made) if corpus.table.saga_of(version) is None]
+    if foreign:
+        ours = corpus.table.saga_of(made)
+        assert ours is not None  # noqa: S101  we made it
+        corpus.table.restore(made - 1, ours)
+        raise foreign_write(corpus, foreign[-1], head)
+    raise CommitRefusedError(f"Version {expected} of {corpus.table.uri} was taken by another writer")
+
+
+def foreign_write(corpus: Corpus, version: int, head: CorpusRow) -> ForeignWriteError:
+    """What to tell a person who has to decide about a version that is not ours."""
+    return ForeignWriteError(
+        f"Version {version} of the table of corpus {corpus.name!r} was written by something else, above head "
+        f"{head.head_version}",
+        "Nothing was published. Keep its content with `ingest-pipeline recover --adopt`, or take it back with "
+        "`ingest-pipeline recover --restore`.",
+    )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 from uuid import UUID
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import ForeignWriteError
-from ingest_pipeline.lance_table import CommitRefusedError
-from ingest_pipeline.reconciliation import lock, reconcile_locked
+from ingest_pipeline.errors import ConflictError, ForeignWriteError
+from ingest_pipeline.reconciliation import lock, reconcile, restore_as_head, versions_above
 
 # A writer gives a sign of life every five seconds.
 SILENCE_SECONDS = 30.0
@@ -47,41 +47,64 @@ def recover(
             not wrong: a living writer is fenced and plans again.
         dead_runs: Dagster runs that are known to have ended; their sagas are settled at once.
         foreign: What to do with a version above head that something else wrote: keep its content, which is refused if
-            it changed the rows of documents, or take it back.
+            it does not hold exactly the rows of head, or take it back.
 
     Raises:
         ForeignWriteError: There is such a version and nothing was decided, or adopting it would break the catalog.
+        ConflictError: Something was published while the foreign version was looked at; nothing was adopted.
         UnavailableError: One of the stores does not answer.
     """
+    before = corpus.head().head_version
+    if foreign == "adopt":
+        _adopt(corpus)
+    compensated = reconcile(corpus, over_foreign=foreign == "restore")
     with corpus.database.transaction() as connection:
-        head = lock(connection, corpus)
-        if foreign == "adopt":
-            _adopt(connection, corpus, head)
-            compensated: list[UUID] = []
-        else:
-            compensated = reconcile_locked(connection, corpus, head, over_foreign=foreign == "restore")
+        lock(connection, corpus)
         abandoned = ledger.abandon_dead(connection, corpus.name, limit=silence, dead_runs=dead_runs)
         for saga in abandoned:
             catalog.forget_documents(connection, saga)
-    return RecoveryReport(corpus.name, head.head_version, corpus.head().head_version, compensated, abandoned)
+    return RecoveryReport(corpus.name, before, corpus.head().head_version, compensated, abandoned)
 
 
-def _adopt(connection: Connection, corpus: Corpus, head: CorpusRow) -> None:
-    """Publish the latest version as it is, if it holds exactly the rows of head: an index or a compaction does."""
-    latest = corpus.table.latest_version()
-    if latest == head.head_version:
+def _adopt(corpus: Corpus) -> None:
+    """Publish the last version that something else wrote, if it holds exactly the rows of head: a compaction does.
+
+    Versions of ours that lie over it are not part of it: they were taken back, or reconciling takes them back.
+    """
+    # Versions never change, so reading all of two takes no lock.
+    head = corpus.head()
+    foreign = _last_foreign(corpus, head)
+    if foreign is None:
         return
-    before, after = (sorted(corpus.table.rows(v, ["id"])["id"].to_pylist()) for v in (head.head_version, latest))
+    _check_same_rows(corpus, head, foreign)
+    with corpus.database.transaction() as connection:
+        if lock(connection, corpus) != head or _last_foreign(corpus, head) != foreign:
+            raise ConflictError(f"The table of corpus {corpus.name!r} was written to while a version was looked at")
+        restore_as_head(connection, corpus, head, foreign, corpus.table.latest_version())
+
+
+def _last_foreign(corpus: Corpus, head: CorpusRow) -> int | None:
+    return max((version for version, saga in versions_above(corpus, head).items() if saga is None), default=None)
+
+
+def _check_same_rows(corpus: Corpus, head: CorpusRow, version: int) -> None:
+    columns = corpus.table.columns(head.head_version)
+    before = _row_counts(corpus, head.head_version, columns)
+    has_all = set(columns) <= set(corpus.table.columns(version))
+    after = _row_counts(corpus, version, columns) if has_all else Counter[bytes]()
     if before != after:
         raise ForeignWriteError(
-            f"Version {latest} of the table of corpus {corpus.name!r} has {len(after)} rows where head has "
-            f"{len(before)}, or other ones: adopting it would leave the catalog wrong",
+            f"Version {version} of the table of corpus {corpus.name!r} does not hold the rows of head "
+            f"{head.head_version}: {(before - after).total()} are gone or changed, and {(after - before).total()} are "
+            "new or changed. Adopting it would leave the catalog wrong",
             "Take it back with `ingest-pipeline recover --restore`, and bring the rows in through a transaction.",
         )
-    saga = ledger.begin(connection, corpus=corpus.name, kind="restore", base_version=head.head_version)
-    ledger.mark_prepared(connection, saga)
-    version = corpus.table.restore(latest, saga)
-    if version != latest + 1:
-        raise CommitRefusedError(f"Another version of {corpus.table.uri} came before {latest} was adopted")
-    ledger.mark_published(connection, saga, base_version=head.head_version, version=version)
-    catalog.move_head(connection, corpus.name, version=version, saga=saga)
+
+
+def _row_counts(corpus: Corpus, version: int, columns: list[str]) -> Counter[bytes]:
+    """How often each row occurs, by a digest of its values."""
+    return Counter(
+        blake2b(repr(row).encode(), digest_size=16).digest()
+        for batch in corpus.table.batches(version, columns)
+        for row in batch.to_pylist()
+    )

@@ -32,6 +32,11 @@ _RETRY: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=30),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=4)},
 }
+_CLIENT: "ClientConfig" = {
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=20),
+    "timeout": timedelta(seconds=60),
+}
 _UNADDRESSABLE = re.compile(r"[\x00-\x1f\x7f]|^/|//|/$|(^|/)\.\.?(/|$)")
 """Keys that the library refuses or takes for others: with empty, ``.`` or ``..`` segments or control characters."""
 _FAILURES = (exceptions.BaseError, OSError, ValueError)
@@ -97,7 +102,7 @@ class _Bucket:
         self._kind, self._bucket, self._prefix = _parse(url)
         self._url = f"{self._kind}://{self._bucket}/{self._prefix}"
         make = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self._kind]
-        client: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
+        client = _CLIENT.copy()
         if self._kind == "s3" and s3_endpoint().startswith("http://"):
             client["allow_http"] = True
         try:

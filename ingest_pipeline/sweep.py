@@ -1,21 +1,28 @@
 """Removing what belongs to no retained publication and to no running saga: by name, never by age.
 
-A data file's name begins with its saga's id, so the ledger says whether its writer may still want it. Deletion and
-transaction files are written under the corpus' lock only, so whoever holds the lock may judge them.
+A data file's name begins with its saga's id, so the ledger says whether its writer may still want it. While Lance
+writes it on a local disk it has a name that says nothing: it may be anybody's as long as a saga is live. A data file of
+any other name is somebody else's and left alone. All other files are written under the corpus' lock only.
+
+The order of the looks is what makes sweeping beside living writers right. Files are listed first, under the lock, so
+that no publication is half way. A saga that is not live after that has ended: if it published, the versions that are
+read last hold its files; if not, nobody wants them. A file that came later was not listed. So the judgement holds for
+ever, and what it condemns is removed without the lock.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from uuid import UUID
 
 from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Connection
-from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.reconciliation import lock, reconcile_locked
+from ingest_pipeline.reconciliation import lock, reconcile
 
 _NOT_OURS_TO_JUDGE = ("_versions/latest_version_hint.json", "_indices/")
+_HALF_WRITTEN = "data/.tmp"
+_STAGED = re.compile(r"data/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d+\.lance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +42,16 @@ def sweep(corpus: Corpus, *, dry_run: bool = False) -> SweepReport:
         ForeignWriteError: A version that is not ours stands above head.
         UnavailableError: One of the stores does not answer.
     """
+    if not dry_run:
+        reconcile(corpus)
+    versions = _undone_versions(corpus)
+    if versions and not dry_run:
+        corpus.table.remove_versions(versions)
+    files = litter(corpus)
+    if not dry_run:
+        for name in files:
+            corpus.table.remove_file(name)
     with corpus.database.transaction() as connection:
-        head = lock(connection, corpus)
-        if not dry_run:
-            reconcile_locked(connection, corpus, head)
-        versions = _undone_versions(connection, corpus)
-        if versions and not dry_run:
-            corpus.table.remove_versions(versions)
-        files = _litter(connection, corpus)
-        if not dry_run:
-            for name in files:
-                with boundary(Boundary.FILE_REMOVED):
-                    corpus.table.remove_file(name)
         rows = ledger.forget_ended(connection, corpus.name, dry_run=dry_run)
     return SweepReport(files, versions, rows)
 
@@ -55,33 +60,33 @@ def litter(corpus: Corpus) -> list[str]:
     """Files in the table's folder that belong to nothing."""
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
-        return _litter(connection, corpus)
-
-
-def _litter(connection: Connection, corpus: Corpus) -> list[str]:
-    live = ledger.live_sagas(connection, corpus.name)
+        present = corpus.table.all_files()
+    live = _live(corpus)
     tracked = corpus.table.tracked_files()
-    present = corpus.table.all_files()
     return sorted(name for name in present - tracked if _is_litter(name, live))
+
+
+def _live(corpus: Corpus) -> set[UUID]:
+    with corpus.database.transaction() as connection:
+        return ledger.live_sagas(connection, corpus.name)
 
 
 def _is_litter(name: str, live: set[UUID]) -> bool:
     if name.startswith(_NOT_OURS_TO_JUDGE):
         return False
+    if name.startswith(_HALF_WRITTEN):
+        return not live
     if name.startswith("data/"):
-        return _saga_of(name) not in live
+        staged = _STAGED.fullmatch(name)
+        return staged is not None and UUID(staged[1]) not in live
     return True
 
 
-def _saga_of(name: str) -> UUID | None:
-    """The saga that staged a data file. None: it was never named by us, so no saga of ours wants it."""
-    try:
-        return UUID(name.removeprefix("data/").removeprefix(".tmp").lstrip("/")[:36])
-    except ValueError:
-        return None
-
-
-def _undone_versions(connection: Connection, corpus: Corpus) -> list[int]:
-    published = ledger.published_versions(connection, corpus.name)
-    head = max(published)
-    return [version for version in corpus.table.versions() if version < head and version not in published]
+def _undone_versions(corpus: Corpus) -> list[int]:
+    """Versions below head that never were head. One whose saga is live holds files that it will publish again."""
+    existing = corpus.table.versions()
+    with corpus.database.transaction() as connection:
+        published = ledger.published_versions(connection, corpus.name)
+        live = ledger.live_sagas(connection, corpus.name)
+    undone = [version for version in existing if version < max(published) and version not in published]
+    return [version for version in undone if corpus.table.saga_of(version) not in live]

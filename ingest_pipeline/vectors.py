@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import UUID
 from weakref import WeakValueDictionary
-
-import numpy as np
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import TextPlace
@@ -19,22 +18,19 @@ from ingest_pipeline.lance_table import one_of
 from ingest_pipeline.ledger import Vector
 from ingest_pipeline.model import Chunk, Recipe
 
-# Requests that may be under way or being recorded, beyond those the API may see at once: recording must not idle it.
-_RECORDING = 4
-
 
 class RefusedTextError(Exception):
     """The embedding API will not embed a text; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """Vectors, there or to come."""
+class Order:
+    """The vector of a chunk, there or to come."""
 
-    vectors: list[asyncio.Future[Vector]]
-    """One for each chunk asked for."""
-    bought: int
-    """How many of them are being paid for."""
+    text_hash: UUID
+    vector: asyncio.Future[Vector]
+    bought: bool
+    """Whether it is being paid for on behalf of this chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +38,21 @@ class _Wanted:
     text_hash: UUID
     text: str
     vector: asyncio.Future[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bought:
+    ordinal: int
+    batch: Sequence[_Wanted]
+    answer: EmbeddedBatch
+
+    def deliver(self) -> None:
+        for place, wanted in enumerate(self.batch):
+            if place in self.answer.refused:
+                wanted.vector.set_exception(RefusedTextError(self.answer.refused[place]))
+                wanted.vector.exception()  # whoever waits still gets it; that nobody waits any more is no fault
+            else:
+                wanted.vector.set_result(self.answer.vectors[place])
 
 
 class VectorSupply:
@@ -63,7 +74,10 @@ class VectorSupply:
         self._pending: list[_Wanted] = []
         self._pending_bytes = 0
         self._batches = 0
-        self._under_way = asyncio.Semaphore(embedder.settings.concurrency + _RECORDING)
+        self._unrecorded: list[_Bought] = []
+        self._recording = asyncio.Lock()
+        # Twice as many as the API may see at once: while answers are recorded, it is kept busy.
+        self._under_way = asyncio.Semaphore(2 * embedder.settings.concurrency)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Find out where to look; requests will run as tasks of the group."""
@@ -77,24 +91,29 @@ class VectorSupply:
                 connection, self._corpus.name, embedding=self._recipe.embedding, saga=self._saga
             )
 
-    async def order(self, chunks: Sequence[Chunk]) -> Orders:
+    async def order(self, chunks: Sequence[Chunk]) -> list[Order]:
         """Vectors of some chunks, in their order. Waits while too many requests are under way."""
-        hashes = [chunk.text_hash for chunk in chunks]
-        vectors = [self._ordered.get(text_hash) for text_hash in hashes]
-        unknown = {text_hash for text_hash, vector in zip(hashes, vectors, strict=True) if vector is None}
-        found = await asyncio.to_thread(self._look_up, list(unknown)) if unknown else {}
-        texts = {text_hash: chunk.text for text_hash, chunk in zip(hashes, chunks, strict=True)}
-        orders: dict[UUID, asyncio.Future[Vector]] = {}
-        for text_hash in unknown:
-            orders[text_hash] = self._ordered[text_hash] = asyncio.get_running_loop().create_future()
-            if text_hash in found:
-                orders[text_hash].set_result(found[text_hash])
-        # In the order of the chunks, so that the first vectors a writer waits for come first.
-        missing = [h for h in dict.fromkeys(hashes) if h in orders and h not in found]
-        for text_hash in missing:
-            await self._want(_Wanted(text_hash, texts[text_hash], orders[text_hash]))
-        filled = [vector or orders[text_hash] for text_hash, vector in zip(hashes, vectors, strict=True)]
-        return Orders(filled, len(missing))
+        texts = [(chunk.text_hash, chunk.text) for chunk in chunks]
+        known = {text_hash: vector for text_hash, _ in texts if (vector := self._ordered.get(text_hash))}
+        found = await self._find([text_hash for text_hash, _ in texts if text_hash not in known])
+        orders: list[Order] = []
+        for text_hash, text in texts:
+            vector = known.get(text_hash)
+            wanted = vector is None and text_hash not in found
+            if vector is None:
+                vector = known[text_hash] = self._ordered[text_hash] = asyncio.get_running_loop().create_future()
+                if text_hash in found:
+                    vector.set_result(found[text_hash])
+            orders.append(Order(text_hash, vector, wanted))
+            if wanted:
+                await self._want(_Wanted(text_hash, text, vector))
+        return orders
+
+    async def _find(self, hashes: list[UUID]) -> dict[UUID, Vector]:
+        anywhere = self._others_left_vectors or self._something_published
+        if not (anywhere or any(text_hash in self._bought_before for text_hash in hashes)):
+            return {}
+        return await asyncio.to_thread(self._look_up, list(dict.fromkeys(hashes)))
 
     def _look_up(self, hashes: list[UUID]) -> dict[UUID, Vector]:
         staged = hashes if self._others_left_vectors else [h for h in hashes if h in self._bought_before]
@@ -145,26 +164,34 @@ class VectorSupply:
         try:
             with boundary(Boundary.BATCH_SENT):
                 answer = await self._embedder.embed([wanted.text for wanted in batch])
-            await asyncio.to_thread(self._record, ordinal, batch, answer)
+            self._unrecorded.append(_Bought(ordinal, batch, answer))
+            await self._record_all()
         finally:
             self._under_way.release()
-        for position, wanted in enumerate(batch):
-            if position in answer.refused:
-                wanted.vector.set_exception(RefusedTextError(answer.refused[position]))
-                wanted.vector.exception()  # whoever waits still gets it; that nobody waits any more is no fault
-            else:
-                wanted.vector.set_result(answer.vectors[position])
 
-    def _record(self, ordinal: int, batch: Sequence[_Wanted], answer: EmbeddedBatch) -> None:
-        kept = [position for position in range(len(batch)) if position not in answer.refused]
-        with boundary(Boundary.BATCH_RECORDED), self._corpus.database.transaction() as connection:
-            ledger.record_batch(
-                connection,
-                self._saga,
-                ordinal=ordinal,
-                embedding=self._recipe.embedding,
-                text_hashes=[batch[position].text_hash for position in kept],
-                vectors=np.ascontiguousarray(answer.vectors[kept]),
-                tokens=answer.tokens,
-                requests=answer.requests,
-            )
+    async def _record_all(self) -> None:
+        """Record what has come in since the last time, in one transaction, then hand it out."""
+        async with self._recording:
+            answers, self._unrecorded = self._unrecorded, []
+            if answers:
+                await asyncio.to_thread(self._record, answers)
+            for answer in answers:
+                answer.deliver()
+
+    def _record(self, answers: Sequence[_Bought]) -> None:
+        with ExitStack() as effects:
+            for _ in answers:
+                effects.enter_context(boundary(Boundary.BATCH_RECORDED))
+            connection = effects.enter_context(self._corpus.database.transaction())
+            for bought in answers:
+                kept = [place for place in range(len(bought.batch)) if place not in bought.answer.refused]
+                ledger.record_batch(
+                    connection,
+                    self._saga,
+                    ordinal=bought.ordinal,
+                    embedding=self._recipe.embedding,
+                    text_hashes=[bought.batch[place].text_hash for place in kept],
+                    vectors=bought.answer.vectors[kept],
+                    tokens=bought.answer.tokens,
+                    requests=bought.answer.requests,
+                )

@@ -66,9 +66,14 @@ def embeddings() -> Generator[EmbeddingServer]:
 
 
 @pytest.fixture
-def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path) -> World:
+def corpus_name() -> str:
+    return "docs"
+
+
+@pytest.fixture
+def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpus_name: str) -> World:
     """A source folder, a corpus over it, and what a test does to both."""
     source = tmp_path / "source"
     source.mkdir()
-    settings = PipelineSettings("docs", str(source), str(tmp_path / "lancedb"), TEST_MODEL, embeddings.dimensions)
+    settings = PipelineSettings(corpus_name, str(source), str(tmp_path / "lancedb"), TEST_MODEL, embeddings.dimensions)
     return World(database, settings, embeddings)

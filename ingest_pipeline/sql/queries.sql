@@ -1,6 +1,7 @@
 -- lock_corpus --
+-- Not FOR UPDATE: the foreign keys of those who prepare would wait for it, and preparing takes no lock.
 SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.corpus WHERE name = %(name)s FOR UPDATE
+FROM ingest_pipeline.corpus WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- limit_waiting --
 -- A writer that is paused inside its transaction must not hold the lock for ever: Postgres ends its backend.
@@ -57,7 +58,7 @@ WHERE id = ANY(%(ids)s) AND state = 'prepared' RETURNING id
 -- abandon_sagas --
 UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
 WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
-  AND (run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
+  AND (id = ANY(%(gone)s) OR run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
 RETURNING id
 
 -- read_saga --
@@ -248,3 +249,16 @@ SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(tokens), 0):
     coalesce(sum(bought), 0)::bigint AS bought, count(*) FILTER (WHERE state = 'published') AS publications,
     count(*) FILTER (WHERE state = 'compensated') AS compensated
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
+
+-- run_progress --
+SELECT count(*) AS documents, count(*) FILTER (WHERE d.chunk_count > 0) AS prepared, count(d.published_version) AS published,
+    count(*) FILTER (WHERE d.removed AND d.published_version IS NOT NULL) AS removed,
+    coalesce(sum(d.chunk_count) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS chunks,
+    coalesce(sum(d.reused) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS reused
+FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga WHERE s.run_id = %(run_id)s
+
+-- run_spending --
+SELECT coalesce(sum(bought), 0)::bigint AS bought, coalesce(sum(tokens), 0)::bigint AS tokens,
+    coalesce(sum(requests), 0)::bigint AS requests, count(published_version) AS publications,
+    coalesce(max(published_version), 0) AS version
+FROM ingest_pipeline.saga WHERE run_id = %(run_id)s

@@ -32,6 +32,35 @@ print(server.start(), flush=True)
 sys.stdin.readline()
 server.release()
 """
+FORKING_USER = """
+import os, sys
+from pathlib import Path
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.start()
+wait_for_parent, parent_ends = os.pipe()
+wait_for_child, child_tried = os.pipe()
+if os.fork() == 0:
+    os.close(parent_ends)
+    server.release()
+    os.write(child_tried, b"x")
+    os.read(wait_for_parent, 1)
+    os._exit(0)
+os.read(wait_for_child, 1)
+runs = server.postmaster_pid() is not None
+server.release()
+print(f"runs while its user lives: {runs}, after: {server.postmaster_pid() is not None}")
+"""
+ORDINARY_USER = """
+import os, pwd, sys
+from pathlib import Path
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+nobody = pwd.getpwnam("nobody")
+os.setgroups([])
+os.setgid(nobody.pw_gid)
+os.setuid(nobody.pw_uid)
+print(EmbeddedPostgres(Path(sys.argv[1])).start())
+"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root may not do")
 
 
@@ -63,6 +92,11 @@ def user_process(directory: Path) -> Generator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def output_of(program: str, directory: Path) -> str:
+    command = [sys.executable, "-c", program, str(directory)]
+    return subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def url_of(process: subprocess.Popen[str]) -> str:
@@ -166,23 +200,8 @@ def test_the_server_survives_the_death_of_its_user_who_is_then_not_counted(
     assert server.postmaster_pid() is None
 
 
-def test_a_forked_child_is_no_user_until_it_starts(server: EmbeddedPostgres) -> None:
-    server.start()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(writer)
-        server.release()
-        os.read(reader, 1)
-        os._exit(0)
-    os.close(reader)
-    try:
-        assert server.postmaster_pid() is not None
-        server.release()
-        assert server.postmaster_pid() is None
-    finally:
-        os.close(writer)
-        os.waitpid(child, 0)
+def test_a_forked_child_is_no_user_until_it_starts(directory: Path) -> None:
+    assert output_of(FORKING_USER, directory) == "runs while its user lives: True, after: False"
 
 
 def test_committed_data_survive_a_killed_postmaster(server: EmbeddedPostgres) -> None:
@@ -294,17 +313,7 @@ def test_an_ordinary_user_runs_it_as_themselves(directory: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     directory.mkdir()
     os.chown(directory, nobody.pw_uid, nobody.pw_gid)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        with contextlib.suppress(BaseException):
-            os.setgroups([])
-            os.setgid(nobody.pw_gid)
-            os.setuid(nobody.pw_uid)
-            EmbeddedPostgres(directory).start()
-            status = 0
-        os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+    assert output_of(ORDINARY_USER, directory).startswith("postgresql://")
     pid = EmbeddedPostgres(directory).postmaster_pid()
     assert Path(f"/proc/{pid}").stat().st_uid == nobody.pw_uid
 

@@ -132,12 +132,14 @@ class TcpProxy:
             self._fire(trigger)
 
     def _take_trigger(self, block: bytes, direction: Direction) -> _Trigger | None:
+        trigger = self._trigger
+        if trigger is None or not trigger.match(block, direction):
+            return None
         with self._lock:
-            trigger = self._trigger
-            if trigger is None or not trigger.match(block, direction):
+            if self._trigger is not trigger:
                 return None
             self._trigger = None
-            return trigger
+        return trigger
 
     def _fire(self, trigger: _Trigger) -> None:
         self.cut()

@@ -6,21 +6,57 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest_pipeline import catalog
+from ingest_pipeline import catalog, failpoints
 from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import Ingestion, Summary
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.recovery import RecoveryReport, recover
+from ingest_pipeline.sweep import SweepReport, sweep
 from tests.support.embedding_server import EmbeddingServer
+
+Passages = dict[tuple[Boundary, str], int]
+"""How often each side of each boundary was passed."""
 
 
 def paragraphs(topic: str, count: int) -> str:
     """Text of some paragraphs, each about as long as a chunk and unlike all others."""
     return "\n\n".join(f"{topic} {number}. " + f"{topic}-{number} words " * 50 for number in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What another process needs to work on the same corpus."""
+
+    database_url: str
+    settings: PipelineSettings
+    embeddings_url: str
+
+    @property
+    def embedding_settings(self) -> EmbeddingSettings:
+        return EmbeddingSettings(
+            self.settings.embedding_model,
+            self.settings.embedding_dimensions,
+            base_url=self.embeddings_url,
+            batch_inputs=8,
+            max_retries=2,
+        )
+
+
+def ingest(workshop: Workshop, embedding: EmbeddingSettings, partitions: list[str] | None = None) -> Summary:
+    """Bring the corpus, or some partitions, to what the source holds now."""
+    plans = plan_partitions(workshop, partitions)
+
+    async def run() -> Summary:
+        async with Embedder(embedding) as embedder:
+            return await Ingestion(workshop, embedder).run(plans)
+
+    return asyncio.run(run())
 
 
 @dataclass(slots=True)
@@ -46,14 +82,12 @@ class World:
         return self.corpus.head().head_version
 
     @property
+    def address(self) -> Address:
+        return Address(self.database.url, self.settings, self.embeddings.base_url)
+
+    @property
     def embedding_settings(self) -> EmbeddingSettings:
-        return EmbeddingSettings(
-            self.settings.embedding_model,
-            self.settings.embedding_dimensions,
-            base_url=self.embeddings.base_url,
-            batch_inputs=8,
-            max_retries=2,
-        )
+        return self.address.embedding_settings
 
     def put(self, key: str, text: str) -> Path:
         path = Path(self.settings.source) / key
@@ -66,16 +100,56 @@ class World:
 
     def ingest(self, partitions: list[str] | None = None) -> Summary:
         """Bring the corpus, or some partitions, to what the source holds now."""
-        plans = plan_partitions(self.workshop, partitions)
+        return ingest(self.workshop, self.embedding_settings, partitions)
 
-        async def run() -> Summary:
-            async with Embedder(self.embedding_settings) as embedder:
-                return await Ingestion(self.workshop, embedder).run(plans)
+    def recover(self) -> RecoveryReport:
+        """Settle everything, taking every other writer for dead."""
+        return recover(self.corpus, silence=0)
 
-        return asyncio.run(run())
+    def sweep(self) -> SweepReport:
+        return sweep(self.corpus)
 
     def audit(self) -> AuditReport:
         return audit(self.corpus)
+
+    def check(self) -> None:
+        """Both stores agree at head, and nothing is left over once it is swept."""
+        report = self.audit()
+        wrong = [violation for violation in report.violations if violation.invariant != "nothing left over"]
+        assert wrong == []
+
+    def check_nothing_left(self) -> None:
+        """A sweep, and then every file, version and row belongs to something."""
+        self.sweep()
+        assert self.audit().violations == []
+        again = self.sweep()
+        assert (again.files, again.versions, again.rows) == ([], [], 0)
+        self._check_folder()
+        self._check_rows()
+
+    def _check_folder(self) -> None:
+        table = Path(self.settings.table_uri)
+        on_disk = {str(path.relative_to(table)) for path in table.rglob("*") if path.is_file()}
+        assert on_disk - self.corpus.table.tracked_files() == {"_versions/latest_version_hint.json"}
+        assert set(self.corpus.table.versions()) <= self.published_versions()
+
+    def _check_rows(self) -> None:
+        with self.database.transaction() as connection:
+            for table in ("staged_fragment", "document"):
+                found = connection.execute(
+                    f"SELECT count(*) AS n FROM ingest_pipeline.{table} t "  # noqa: S608  names from the line above
+                    "JOIN ingest_pipeline.saga s ON s.id = t.saga WHERE s.corpus = %s AND s.state <> 'published'",
+                    (self.corpus.name,),
+                ).fetchone()
+                assert found == {"n": 0}, table
+
+    def published_versions(self) -> set[int]:
+        with self.database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %s AND state = 'published'",
+                (self.corpus.name,),
+            )
+            return {row["published_version"] for row in rows}
 
     def chunks(self, key: str, version: int | None = None) -> list[ChunkRow]:
         with self.database.transaction() as connection:
@@ -83,6 +157,27 @@ class World:
 
     def text_at(self, key: str, version: int | None = None) -> str:
         """A document as a reader of the table sees it: its chunks' texts in their order."""
-        rows = self.corpus.table.rows(version or self.head, ["document", "ordinal", "text"])
-        mine = sorted((row for row in rows.to_pylist() if row["document"] == key), key=lambda row: row["ordinal"])
-        return "".join(row["text"] for row in mine)
+        return self.texts(version).get(key, "")
+
+    def texts(self, version: int | None = None) -> dict[str, str]:
+        """All documents as a reader of the table at a version, head unless told otherwise, sees them."""
+        rows = self.corpus.table.rows(version or self.head, ["document", "ordinal", "text"]).to_pylist()
+        found: dict[str, str] = {}
+        for document, _, text in sorted((row["document"], row["ordinal"], row["text"]) for row in rows):
+            found[document] = found.get(document, "") + text
+        return found
+
+
+def passages_of(world: World) -> Passages:
+    """Ingest in this process, and count which boundaries it passes."""
+    passed: Passages = {}
+
+    def count(name: Boundary, side: str) -> None:
+        passed[name, side] = passed.get((name, side), 0) + 1
+
+    failpoints.install(count)
+    try:
+        world.ingest()
+    finally:
+        failpoints.install(None)
+    return passed

@@ -126,6 +126,9 @@ def test_a_sample_of_every_format_gives_its_text(name: str, samples: dict[str, b
 
 def test_samples_are_the_same_bytes_every_time(samples: dict[str, bytes], tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in write_samples(tmp_path / "again")} == samples
+    for name in ZIPPED:
+        with zipfile.ZipFile(io.BytesIO(samples[name])) as archive:
+            assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_the_parser_version_names_the_text_that_it_gives(samples: dict[str, bytes]) -> None:
@@ -275,9 +278,13 @@ def test_a_truncated_document_is_corrupt(name: str, kept: float, samples: dict[s
         text_of(name, samples[name][: int(kept * len(samples[name]))])
 
 
-@pytest.mark.parametrize("name", ["a.docx", "a.epub", "a.pptx", "a.xlsx", "a.pdf"])
-def test_text_under_the_name_of_another_format_is_corrupt(name: str) -> None:
-    with pytest.raises(CorruptDocumentError):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(f"a.{kind}", f"is not the ZIP archive that a .{kind} file is") for kind in ("docx", "epub", "pptx", "xlsx")]
+    + [("a.pdf", "has no PDF header")],
+)
+def test_text_under_the_name_of_another_format_is_corrupt(name: str, message: str) -> None:
+    with pytest.raises(CorruptDocumentError, match=message):
         text_of(name, b"Just text.")
 
 
@@ -508,11 +515,26 @@ def test_a_missing_parser_names_the_extra(pool: ParserPool, monkeypatch: pytest.
         pool.extract("a.html", "text/html", PAGE, LIMITS)
 
 
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/echo", "/no/such/program"])
 def test_a_parser_that_does_not_start_is_no_fault_of_the_document(
-    pool: ParserPool, monkeypatch: pytest.MonkeyPatch
+    pool: ParserPool, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ConfigurationError, match=r"does not start \(exit status 1\)"):
+    before = children()
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(ConfigurationError, match="does not start"):
+        pool.extract("a.html", "text/html", PAGE, LIMITS)
+    assert children() == before
+
+
+@pytest.mark.parametrize("answer", ['{"outcome": "nonsense", "detail": "", "size": 0}', '{"outcome": "text"}', "[]"])
+def test_an_answer_that_is_none_is_not_taken_for_one(
+    pool: ParserPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+) -> None:
+    babbler = tmp_path / "babbler"
+    babbler.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    babbler.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(babbler))
+    with pytest.raises(ConfigurationError, match="does not start"):
         pool.extract("a.html", "text/html", PAGE, LIMITS)
 
 
@@ -532,10 +554,13 @@ def run(script: str) -> str:
 def test_a_forked_process_parses_with_children_of_its_own() -> None:
     out = run(
         "import os, sys\n"
+        "from pathlib import Path\n"
         "from ingest_pipeline.parsing import parse\n"
         "first = ''.join(parse('a.html', [b'<p>parent']))\n"
         "if os.fork() == 0:\n"
         "    sys.stdout.write(''.join(parse('b.html', [b'<p>child'])))\n"
+        "    own = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()\n"
+        "    assert len(own) == 1, own\n"
         "    sys.stdout.flush()\n"
         "    os._exit(0)\n"
         "os.wait()\n"

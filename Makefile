@@ -1,0 +1,47 @@
+# `make demo` runs the main job, `make test` the tests. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo ui test lint bench soak mutants lock clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/ingest-pipeline demo
+
+ui: setup
+	$(BIN)/ingest-pipeline ui --demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+MINUTES ?= 20
+soak: setup
+	$(BIN)/python -m pytest -m soak --timeout 7200
+
+mutants: setup
+	$(BIN)/python -m tests.faults.mutants
+
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras \
+	  --python-version 3.11 pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .ingest_pipeline build dist *.egg-info

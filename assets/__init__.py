@@ -1,0 +1,1 @@
+"""What is made: chunks, embeddings and metadata of a corpus, always together."""

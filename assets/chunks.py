@@ -1,0 +1,77 @@
+"""The asset `chunks`: the text of each document, cut into pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from ingest_pipeline.model import Recipe
+from ingest_pipeline.publication_view import ChunkSample, DocumentView
+
+_PREVIEWED = 3
+_BIN = 100
+_BAR = 24
+
+COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("id", "string", "Stable: the same text at the same place in the count keeps its id."),
+        dg.TableColumn("document", "string", "Key of the document under the source prefix."),
+        dg.TableColumn("ordinal", "int", "Position among the document's chunks, from 0."),
+        dg.TableColumn("start_offset", "int", "First character in the extracted text."),
+        dg.TableColumn("end_offset", "int", "After the last character."),
+        dg.TableColumn("text", "string", "The extracted text between the offsets."),
+        dg.TableColumn("text_hash", "uuid", "What a vector is looked up by."),
+    ]
+)
+
+
+def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str]) -> dg.AssetSpec:
+    """What the UI says of the asset before it is made."""
+    return dg.AssetSpec(
+        [corpus, "chunks"],
+        description="Contiguous pieces of each document's extracted text: `extracted[start:end]` is the chunk.",
+        skippable=True,
+        group_name=corpus,
+        kinds={"python", "table"},
+        owners=owners,
+        code_version=f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}",
+        metadata={"dagster/column_schema": COLUMNS},
+    )
+
+
+def chunks_metadata(view: DocumentView) -> Mapping[str, dg.MetadataValue]:
+    """What the UI shows of one partition."""
+    sizes = [chunk.end_offset - chunk.start_offset for chunk in view.chunks]
+    return {
+        "chunks": dg.MetadataValue.int(len(sizes)),
+        "dagster/partition_row_count": dg.MetadataValue.int(len(sizes)),
+        "characters": dg.MetadataValue.int(view.characters),
+        "mean_size": dg.MetadataValue.float(round(sum(sizes) / len(sizes), 1) if sizes else 0.0),
+        "sizes": dg.MetadataValue.md(_histogram(sizes)),
+        "preview": dg.MetadataValue.md(_preview(view.samples[:_PREVIEWED])),
+    }
+
+
+def _histogram(sizes: Sequence[int]) -> str:
+    """Chunks by size, as a table whose bars are as long as the counts."""
+    bins: dict[int, int] = {}
+    for size in sizes:
+        bins[size // _BIN] = bins.get(size // _BIN, 0) + 1
+    most = max(bins.values(), default=1)
+    lines = ["| characters | chunks | |", "|---:|---:|:---|"]
+    for number in sorted(bins):
+        bar = "█" * max(1, round(bins[number] / most * _BAR))
+        lines.append(f"| {number * _BIN} to {number * _BIN + _BIN - 1} | {bins[number]} | {bar} |")
+    return "\n".join(lines)
+
+
+def _preview(samples: Sequence[ChunkSample]) -> str:
+    parts: list[str] = []
+    for sample in samples:
+        fence = "````" if "```" in sample.text else "```"
+        parts.append(
+            f"**Chunk {sample.ordinal}**, characters {sample.start_offset} to {sample.end_offset}\n\n"
+            f"{fence}text\n{sample.text}\n{fence}"
+        )
+    return "\n\n".join(parts)

@@ -1,0 +1,177 @@
+"""The one step that makes all three assets of a corpus, and tells Dagster what it published."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from ingest_pipeline.assets.chunks import chunks_metadata, chunks_spec
+from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_spec
+from ingest_pipeline.assets.metadata import metadata_metadata, metadata_spec
+from ingest_pipeline.assets.partitions import document_partitions
+from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.errors import IngestError, StaleError, UnavailableError
+from ingest_pipeline.ingestion import Ingestion, Publication, Summary
+from ingest_pipeline.pipeline import PipelineSettings, plan_partitions, standing_etags
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.publication_view import DocumentView, view_publication
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.source import DocumentSourceResource
+
+
+class IngestConfig(dg.Config):
+    """Settings of one run, for the Launchpad."""
+
+    partitions: list[str] = Field(
+        default=[],
+        description="For a run without partitions: bring these to what the source holds now. Empty: all that differ.",
+    )
+    chunk_size: int | None = Field(default=None, description="Characters in a chunk, instead of the corpus' own.")
+    chunk_overlap: int | None = Field(
+        default=None, description="Characters a chunk repeats, instead of the corpus' own."
+    )
+
+
+def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.AssetsDefinition:
+    """Chunks, embeddings and metadata of a corpus, as one step whose outputs cannot be torn apart."""
+    corpus, recipe = settings.corpus, settings.recipe
+
+    @dg.multi_asset(
+        name=f"{corpus}_ingest",
+        specs=[
+            chunks_spec(corpus, recipe, owners),
+            embeddings_spec(corpus, recipe, settings.table_uri, owners),
+            metadata_spec(corpus, owners),
+        ],
+        partitions_def=document_partitions(corpus),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=dg.RetryPolicy(
+            max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+        ),
+        can_subset=False,
+    )
+    def ingest(
+        context: dg.AssetExecutionContext,
+        config: IngestConfig,
+        source: DocumentSourceResource,
+        lancedb: VersionedLanceDBResource,
+        embedder: OpenAIEmbedderResource,
+    ) -> Iterator[dg.AssetMaterialization]:
+        wanted = PipelineSettings(
+            corpus,
+            source.url,
+            lancedb.uri,
+            embedder.model,
+            embedder.dimensions,
+            settings.chunk_size if config.chunk_size is None else config.chunk_size,
+            settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
+        )
+        partitions = _wanted_partitions(context, config)
+        try:
+            with lancedb.workshop(wanted) as workshop:
+                step = _Step(context, workshop, embedder)
+                summary = step.run(plan_partitions(workshop, partitions), partitions or [])
+        except IngestError as error:
+            raise dg.Failure(str(error), allow_retries=isinstance(error, UnavailableError | StaleError)) from error
+        _fail_if_any_failed(corpus, summary)
+        yield from ()  # the events were logged partition by partition, after each publication
+
+    return ingest
+
+
+def _wanted_partitions(context: dg.AssetExecutionContext, config: IngestConfig) -> list[str] | None:
+    if context.has_partition_key or context.has_partition_key_range:
+        return list(context.partition_keys)
+    return config.partitions or None
+
+
+class _Step:
+    """One execution of the step."""
+
+    def __init__(self, context: dg.AssetExecutionContext, workshop: Workshop, embedder: OpenAIEmbedderResource) -> None:
+        self._context = context
+        self._workshop = workshop
+        self._embedder = embedder
+        self._definition = document_partitions(workshop.corpus.name)
+
+    def run(self, plans: Sequence[DocumentPlan], partitions: Sequence[str]) -> Summary:
+        """Publish the plans; what of the wanted partitions needed nothing is materialized as unchanged."""
+        self._context.log.info(
+            f"{len(plans)} documents of corpus {self._workshop.corpus.name!r} differ from the source"
+        )
+        self._add_partitions([plan.partition for plan in plans if plan.source is not None])
+        summary = asyncio.run(self._ingest(plans))
+        planned = {plan.partition for plan in plans} - {plan.partition for plan in summary.unchanged}
+        self._report_unchanged([partition for partition in partitions if partition not in planned])
+        return summary
+
+    async def _ingest(self, plans: Sequence[DocumentPlan]) -> Summary:
+        if not plans:
+            return Summary()
+        with self._embedder.endpoint() as endpoint:
+            if self._embedder.is_local:
+                self._context.log.info(f"No key and no endpoint are set: the local model {endpoint.model} embeds")
+            async with Embedder(endpoint) as embedder:
+                ingestion = Ingestion(self._workshop, embedder, run_id=self._context.run_id, report=self._report)
+                return await ingestion.run(plans)
+
+    def _add_partitions(self, partitions: Sequence[str]) -> None:
+        name = self._definition.name
+        assert name is not None  # noqa: S101  ours has one
+        known = set(self._context.instance.get_dynamic_partitions(name))
+        self._context.instance.add_dynamic_partitions(name, sorted(set(partitions) - known))
+
+    def _report(self, publication: Publication) -> None:
+        """Materialize what was just published. Nothing is ever materialized before."""
+        for view in view_publication(self._workshop.corpus, publication):
+            self._materialize(view)
+        name = self._definition.name
+        assert name is not None  # noqa: S101  ours has one
+        for plan in publication.removed:
+            self._context.log.info(f"Document {plan.key!r} is gone from the source and from both stores")
+            self._context.instance.delete_dynamic_partition(name, plan.partition)
+
+    def _materialize(self, view: DocumentView) -> None:
+        recipe = self._workshop.recipe
+        self._log("chunks", view.partition, view.source.etag, chunks_metadata(view))
+        self._log("embeddings", view.partition, view.source.etag, embeddings_metadata(view, recipe))
+        self._log("metadata", view.partition, view.source.etag, metadata_metadata(view))
+
+    def _report_unchanged(self, partitions: Sequence[str]) -> None:
+        standing = standing_etags(self._workshop, partitions)
+        for partition in partitions:
+            if partition not in standing:
+                raise dg.Failure(f"Partition {partition!r} names no document: the source has none, and none stands")
+            unchanged = {"status": dg.MetadataValue.text("unchanged: the same bytes and recipe stand at head")}
+            for asset in ("chunks", "embeddings", "metadata"):
+                self._log(asset, partition, standing[partition], unchanged)
+
+    def _log(self, asset: str, partition: str, etag: str, metadata: Mapping[str, dg.MetadataValue]) -> None:
+        key = dg.AssetKey([self._workshop.corpus.name, asset])
+        version = f"{etag}/{self._workshop.recipe.fingerprint}"
+        tags = {"dagster/data_version": version}
+        self._context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata, tags=tags))
+
+
+def _fail_if_any_failed(corpus: str, summary: Summary) -> None:
+    if not summary.failed:
+        return
+    failed = {plan.partition: error for plan, error in summary.failed.values()}
+    first = next(iter(failed.values()))
+    published = sum(len(publication.documents) for publication in summary.publications)
+    raise dg.Failure(
+        f"{len(failed)} documents of corpus {corpus!r} could not be ingested, {published} were published. {first}",
+        metadata={"failed": dg.MetadataValue.md(_table(failed)), "published": dg.MetadataValue.int(published)},
+        allow_retries=False,
+    )
+
+
+def _table(failed: dict[str, IngestError]) -> str:
+    lines = ["| partition | problem |", "|:---|:---|"]
+    for partition, error in sorted(failed.items()):
+        problem = str(error).replace("|", "\\|")
+        lines.append(f"| {partition} | {problem} |")
+    return "\n".join(lines)

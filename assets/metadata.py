@@ -1,0 +1,57 @@
+"""The asset `metadata`: the Postgres catalog's rows of each document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from ingest_pipeline.publication_view import DocumentView
+
+_COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("key", "text", "Path under the source prefix."),
+        dg.TableColumn("partition", "text", "Dagster's name for it."),
+        dg.TableColumn("saga", "uuid", "The publication that brought the row."),
+        dg.TableColumn("etag", "text", "The object that was read, and no other."),
+        dg.TableColumn("size", "bigint", "Bytes."),
+        dg.TableColumn("content_hash", "text", "SHA-256 of the bytes."),
+        dg.TableColumn("recipe", "text", "Fingerprint of parser, chunker and model."),
+        dg.TableColumn("chunk_count", "integer", "Chunks, and vectors, of the document."),
+        dg.TableColumn("published_version", "bigint", "First Lance version that shows the row."),
+    ]
+)
+
+
+def metadata_spec(corpus: str, owners: Sequence[str]) -> dg.AssetSpec:
+    """What the UI says of the asset before it is made."""
+    return dg.AssetSpec(
+        [corpus, "metadata"],
+        deps=[dg.AssetKey([corpus, "embeddings"])],
+        description="Documents and chunks in Postgres, moved together with the vectors and the head that names them.",
+        skippable=True,
+        group_name=corpus,
+        kinds={"postgres", "table"},
+        owners=owners,
+        code_version="1",
+        metadata={"dagster/column_schema": _COLUMNS, "dagster/table_name": "ingest_pipeline.document"},
+    )
+
+
+def metadata_metadata(view: DocumentView) -> Mapping[str, dg.MetadataValue]:
+    """What the UI shows of one partition."""
+    source = view.source
+    document: dict[str, str | int | float | bool | None] = {
+        "key": source.key,
+        "etag": source.etag,
+        "bytes": source.size,
+        "last_modified": source.last_modified.isoformat(timespec="seconds"),
+        "characters": view.characters,
+        "chunks": len(view.chunks),
+    }
+    return {
+        "document": dg.MetadataValue.table([dg.TableRecord(document)]),
+        "saga": dg.MetadataValue.text(str(view.publication.saga)),
+        "head": dg.MetadataValue.int(view.publication.version),
+        "size_bytes": dg.MetadataValue.int(source.size),
+    }

@@ -1,0 +1,91 @@
+"""A corpus that is large already, filled in seconds: files and catalog rows as the engine makes them, vectors made up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import numpy as np
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import ChunkRow
+from ingest_pipeline.chunk_rows import TableRow, chunk_table
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
+from ingest_pipeline.lance_table import StagedFragment
+from ingest_pipeline.model import SourceObject
+from ingest_pipeline.publication import publish
+
+ROWS_PER_DOCUMENT = 100
+_DOCUMENTS_PER_FILE = 40  # about as many rows as the engine puts into a data file
+
+
+def document_key(number: int) -> str:
+    """Key of the n-th document."""
+    return f"{number:06}.txt"
+
+
+class _Filling:
+    """The catalog side of the one publication."""
+
+    def __init__(self, corpus: str, saga: UUID, files: dict[str, Sequence[int]]) -> None:
+        self._corpus = corpus
+        self._saga = saga
+        self._files = files
+
+    def write(self, connection: Connection, base: int, version: int) -> None:  # noqa: ARG002  of the protocol
+        numbers = [number for documents in self._files.values() for number in documents]
+        for key in map(document_key, numbers):
+            source = SourceObject(key, "filled", 1, datetime.now(UTC))
+            catalog.insert_document(
+                connection,
+                corpus=self._corpus,
+                saga=self._saga,
+                key=key,
+                partition=key,
+                replaces=None,
+                source=source,
+                recipe="filled",
+            )
+        connection.execute(
+            "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
+        )
+        catalog.add_chunks(connection, (chunk for number in numbers for chunk in _chunks(self._saga, number)))
+        catalog.publish_documents(connection, self._saga, version)
+        ledger.forget_staged(connection, self._saga)
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        places = {document_key(number): [fragments[name]] for name, found in self._files.items() for number in found}
+        catalog.place_documents(connection, self._saga, places)
+
+
+def fill(corpus: Corpus, rows: int, dimensions: int) -> None:
+    """Put so many rows into an empty corpus, in documents of a hundred."""
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=corpus.head().head_version)
+    staged: list[StagedFragment] = []
+    files: dict[str, Sequence[int]] = {}
+    numbers = iter(range(rows // ROWS_PER_DOCUMENT))
+    while documents := list(itertools.islice(numbers, _DOCUMENTS_PER_FILE)):
+        name = f"{saga}-{len(staged)}.lance"
+        staged.append(corpus.table.stage(name, chunk_table(list(_table_rows(saga, documents, dimensions)))))
+        files[name] = documents
+    with corpus.database.transaction() as connection:
+        ledger.mark_prepared(connection, saga)
+    publish(corpus, saga, staged, _Filling(corpus.name, saga, files))
+
+
+def _table_rows(saga: UUID, documents: Sequence[int], dimensions: int) -> Iterator[TableRow]:
+    random = np.random.default_rng(documents[0])
+    for number in documents:
+        vectors = random.standard_normal((ROWS_PER_DOCUMENT, dimensions), dtype=np.float32)
+        for chunk, vector in zip(_chunks(saga, number), vectors, strict=True):
+            yield TableRow(chunk, chunk.document, f"Text of chunk {chunk.ordinal} of {chunk.document}.", vector)
+
+
+def _chunks(saga: UUID, document: int) -> Iterator[ChunkRow]:
+    for ordinal in range(ROWS_PER_DOCUMENT):
+        number = UUID(int=document * ROWS_PER_DOCUMENT + ordinal)
+        yield ChunkRow(number, document_key(document), ordinal, 40 * ordinal, 40 * ordinal + 40, number, saga)

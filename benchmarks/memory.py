@@ -1,0 +1,30 @@
+"""Memory of the process while one large text file is ingested: it must not grow with the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.endpoint import endpoint
+from benchmarks.report import Report
+from benchmarks.stage import Job, stage
+from benchmarks.texts import write_document
+
+
+def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
+    """Ingest a file of 50 MB and one of 200 MB; of 5 and 20 MB in a hurry."""
+    for megabytes in [5, 20] if quick else [50, 200]:
+        step(f"memory: a file of {megabytes} MB")
+        with stage() as surroundings, endpoint(0) as server:
+            source = surroundings.folder / "source"
+            source.mkdir()
+            write_document(source / "large.txt", megabytes * 1_000_000)
+            lancedb = str(surroundings.folder / "lancedb")
+            job = Job(str(source), surroundings.database(), lancedb, server.base_url)
+            cost = surroundings.run("benchmarks.ours", job)
+        report.add(
+            file_mb=megabytes,
+            peak_mb=round(cost.peak / 1e6),
+            seconds=round(cost.seconds, 1),
+            cpu_seconds=round(cost.cpu, 1),
+            postgres_cpu_seconds=round(cost.postgres_cpu, 1),
+        )

@@ -1,0 +1,29 @@
+"""A child process that ingests a folder with this package's engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+from benchmarks.endpoint import DIMENSIONS, MODEL
+from benchmarks.stage import Job, serve
+from ingest_pipeline.database import Database
+from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion import Ingestion
+from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
+
+
+async def _ingest(database: Database, job: Job) -> None:
+    workshop = open_workshop(database, PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS))
+    async with Embedder(EmbeddingSettings(MODEL, DIMENSIONS, base_url=job.endpoint, api_key="none")) as embedder:
+        summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop))
+    assert not summary.failed, summary.failed
+
+
+def work(job: Job) -> None:
+    """Bring the corpus to what the folder holds."""
+    with Database(job.database) as database:
+        asyncio.run(_ingest(database, job))
+
+
+if __name__ == "__main__":
+    serve(work)

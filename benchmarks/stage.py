@@ -1,0 +1,113 @@
+"""What a benchmark stands on: a folder, a Postgres server, and child processes whose time and memory are counted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import psycopg
+
+from benchmarks.endpoint import ROOT
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+
+_databases = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a child process is to ingest, and where to."""
+
+    source: str
+    database: str
+    lancedb: str
+    endpoint: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a job took, imports not counted."""
+
+    seconds: float
+    cpu: float
+    """CPU seconds of the process."""
+    postgres_cpu: float
+    """CPU seconds of the database server, all its processes."""
+    peak: int
+    """Most memory resident at once, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A folder that goes away, and a server in it."""
+
+    folder: Path
+    server: EmbeddedPostgres
+    url: str
+
+    def database(self) -> str:
+        """The url of an empty database."""
+        name = f"benchmark_{next(_databases)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def run(self, module: str, job: Job) -> Cost:
+        """Do a job in a process of its own."""
+        before = self._postgres_cpu()
+        command = [sys.executable, "-m", module, json.dumps(asdict(job))]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        seconds, cpu, peak = json.loads(done.stdout)
+        return Cost(seconds, cpu, self._postgres_cpu() - before, peak)
+
+    def _postgres_cpu(self) -> float:
+        """Of the postmaster, its living children, and those that ended."""
+        postmaster = self.server.postmaster_pid()
+        total = 0
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, _, rest = entry.read_text().partition(" (")
+            except OSError:
+                continue  # it ended meanwhile
+            fields = rest.rpartition(") ")[2].split()
+            if int(pid) == postmaster:
+                total += sum(map(int, fields[11:15]))  # utime, stime, and the same of the children waited for
+            elif int(fields[1]) == postmaster:
+                total += sum(map(int, fields[11:13]))
+        return total / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def stage() -> Generator[Stage]:
+    """Set everything up, and clean it away."""
+    folder = Path(tempfile.mkdtemp(prefix="ingest-pipeline-benchmark-"))
+    folder.chmod(0o755)  # the account that Postgres runs as must reach its part of it
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        yield Stage(folder, server, server.start())
+    finally:
+        server.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def serve(work: Callable[[Job], None]) -> None:
+    """In a child process: do the job of the command line, and print what it took."""
+    job = Job(**json.loads(sys.argv[1]))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    start = perf_counter()
+    work(job)
+    seconds = perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+    print(json.dumps([seconds, cpu, after.ru_maxrss * 1024]))

@@ -1,0 +1,304 @@
+"""The command line. Exit status: 0 done, 1 the work failed, 2 bad usage or settings, 3 an audit found violations."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import update_wrapper
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+
+from ingest_pipeline import catalog, ledger, runs, session
+from ingest_pipeline.audit import audit as audit_corpus
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.definitions import build_resources
+from ingest_pipeline.demo import run_demo
+from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.errors import ConfigurationError, IngestError, MissingExtraError
+from ingest_pipeline.output import plain, print_hits, print_json, print_rows
+from ingest_pipeline.pipeline import plan_partitions
+from ingest_pipeline.recovery import recover as recover_corpus
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.search import Hit
+from ingest_pipeline.search import search as search_corpus
+from ingest_pipeline.sensors import MAX_ATTEMPTS
+from ingest_pipeline.settings import Settings
+from ingest_pipeline.sweep import sweep as sweep_corpus
+
+_FAILED, _BAD_USAGE, _VIOLATIONS = 1, 2, 3
+_STOPPING_SECONDS = 30
+_DEMO = Path(".ingest_pipeline/demo")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of a table.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ingest-pipeline")
+def main() -> None:
+    """Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree.
+
+    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others; see README.md.
+    """
+
+
+def command(function: Callable[P, R]) -> click.Command:
+    """A subcommand whose errors are one line and an honest exit status."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except IngestError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(_BAD_USAGE if isinstance(error, ConfigurationError) else _FAILED)
+
+    return main.command()(update_wrapper(run, function))
+
+
+@command
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@as_json
+def ingest(keys: Sequence[str], *, as_json: bool) -> None:
+    """Bring the corpus, or some documents, to what the source holds now, in one Dagster run."""
+    settings = Settings.from_environment()
+    if settings.uses_local_model and not as_json:
+        click.echo("No key and no endpoint set: embedding with the local model, at no cost.")
+    done = runs.ingest(settings, keys, Console(stderr=as_json))
+    if as_json:
+        print_json({"run_id": done.run_id, **dataclasses.asdict(done.progress), "problems": done.problems})
+    else:
+        progress = done.progress
+        click.echo(
+            f"{progress.published - progress.removed} documents published, {progress.removed} removed, "
+            f"{progress.chunks} chunks; {progress.bought} embeddings bought, {progress.reused} reused, "
+            f"{progress.tokens} tokens; run {done.run_id}"
+        )
+    for problem in done.problems:
+        click.echo(f"Error: {problem}", err=True)
+    if done.problems:
+        sys.exit(_FAILED)
+
+
+@command
+@as_json
+def plan(*, as_json: bool) -> None:
+    """Show which documents differ from the corpus, without doing anything."""
+    with session.workshop(Settings.from_environment()) as workshop:
+        plans = plan_partitions(workshop)
+    rows = [
+        {
+            "document": plan.key,
+            "change": "remove" if plan.source is None else "replace" if _stands(plan.standing) else "add",
+            "bytes": plan.source.size if plan.source else 0,
+        }
+        for plan in plans
+    ]
+    print_rows(f"{len(rows)} documents differ", rows, as_json=as_json)
+
+
+def _stands(standing: catalog.StandingDocument | None) -> bool:
+    return standing is not None and not standing.removed
+
+
+@command
+@as_json
+def status(*, as_json: bool) -> None:
+    """Show head, totals, sagas in doubt and documents that failed."""
+    with session.corpus(Settings.from_environment()) as corpus:
+        head, latest = corpus.head(), corpus.table.latest_version()
+        with corpus.database.transaction() as connection:
+            totals = catalog.totals(connection, corpus.name)
+            unfinished = ledger.unfinished(connection, corpus.name)
+            failures = ledger.failures(connection, corpus.name)
+    summary = {
+        "corpus": corpus.name,
+        "source": head.source,
+        "table": head.table_uri,
+        "embedding": head.embedding,
+        "head_version": head.head_version,
+        "latest_version": latest,
+        **totals,
+        "sagas_in_doubt": len(unfinished),
+        "failed_documents": len(failures),
+    }
+    if as_json:
+        print_json({**summary, "in_doubt": list(map(plain, unfinished)), "failures": list(map(plain, failures))})
+        return
+    print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in summary.items()])
+    if failures:
+        rows = [
+            {
+                "document": failure.key,
+                "attempts": failure.attempts,
+                "next": "after a change" if failure.attempts >= MAX_ATTEMPTS else "soon",
+                "error": failure.error,
+            }
+            for failure in failures
+        ]
+        print_rows("documents that failed", rows)
+
+
+@command
+@click.argument("question")
+@click.option("--limit", default=5, show_default=True, help="How many chunks to show.")
+@as_json
+def search(question: str, limit: int, *, as_json: bool) -> None:
+    """Find the chunks nearest to a question, at head."""
+    settings = Settings.from_environment()
+    with session.corpus(settings) as corpus:
+        hits = asyncio.run(_search(settings, corpus, question, limit))
+    if as_json:
+        print_json([dataclasses.asdict(hit) for hit in hits])
+        return
+    print_hits(Console(), question, hits)
+
+
+async def _search(settings: Settings, corpus: Corpus, question: str, limit: int) -> list[Hit]:
+    resource = build_resources(settings)["embedder"]
+    assert isinstance(resource, OpenAIEmbedderResource)  # noqa: S101  it is built so
+    with resource.endpoint() as endpoint:
+        async with Embedder(endpoint) as embedder:
+            return await search_corpus(corpus, embedder, question, limit)
+
+
+@command
+@as_json
+def audit(*, as_json: bool) -> None:
+    """Check that LanceDB and Postgres agree at head; exit 3 if they do not."""
+    with session.corpus(Settings.from_environment()) as corpus:
+        report = audit_corpus(corpus)
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    else:
+        rows = [
+            {"invariant": v.invariant, "document": v.document or "", "what": v.what, "ids": ", ".join(v.ids)}
+            for v in report.violations
+        ]
+        if rows:
+            print_rows("violations", rows)
+        click.echo(
+            f"corpus {report.corpus} at head {report.head_version}: {report.documents} documents, {report.chunks} "
+            f"chunks, {len(rows)} violations"
+        )
+    if report.violations:
+        sys.exit(_VIOLATIONS)
+
+
+@command
+@click.option("--adopt", "foreign", flag_value="adopt", help="Keep a version that something else wrote.")
+@click.option("--restore", "foreign", flag_value="restore", help="Take back a version that something else wrote.")
+@as_json
+def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> None:
+    """Settle what writers left behind that died. Safe at any time."""
+    with session.corpus(Settings.from_environment()) as corpus:
+        report = recover_corpus(corpus, foreign=foreign)
+    if as_json:
+        print_json(plain(report))
+        return
+    click.echo(
+        f"{len(report.compensated)} sagas undone, {len(report.abandoned)} abandoned; head {report.head_before} -> "
+        f"{report.head_after}"
+    )
+
+
+@command
+@click.argument("key", required=False)
+@click.option("--limit", default=20, show_default=True, help="How many rows to show.")
+@as_json
+def history(key: str | None, limit: int, *, as_json: bool) -> None:
+    """Show publications, newest first: of the corpus, or of one document."""
+    with session.corpus(Settings.from_environment()) as corpus, corpus.database.transaction() as connection:
+        changes = catalog.history(connection, corpus.name, key, limit)
+    rows = [
+        {
+            "version": change.published_version,
+            "at": change.published_at.isoformat(timespec="seconds"),
+            "document": change.key,
+            "change": "removed" if change.removed else "published",
+            "chunks": change.chunk_count,
+            "bought": change.bought,
+            "reused": change.reused,
+            "saga": str(change.saga),
+            "run": change.run_id or "",
+        }
+        for change in changes
+    ]
+    print_rows(f"{len(rows)} changes", rows, as_json=as_json)
+
+
+@command
+@click.option("--dry-run", is_flag=True, help="List what would be removed.")
+@as_json
+def sweep(*, dry_run: bool, as_json: bool) -> None:
+    """Remove files, versions and rows that no publication and no running saga owns."""
+    with session.corpus(Settings.from_environment()) as corpus:
+        report = sweep_corpus(corpus, dry_run=dry_run)
+    if as_json:
+        print_json(dataclasses.asdict(report))
+        return
+    for name in report.files:
+        click.echo(name)
+    verb = "would be removed" if dry_run else "removed"
+    click.echo(f"{len(report.files)} files, {len(report.versions)} versions and {report.rows} rows {verb}")
+
+
+@command
+@click.option("--port", default=3000, show_default=True, help="Port of the web server, on 127.0.0.1.")
+@click.option("--demo", "of_demo", is_flag=True, help="Show the corpus that `ingest-pipeline demo` made.")
+def ui(port: int, *, of_demo: bool) -> None:
+    """Run Dagster's web server and daemon on the corpus, until interrupted."""
+    settings = session.demo_settings(_DEMO) if of_demo else Settings.from_environment()
+    dagster = shutil.which("dagster", path=str(Path(sys.executable).parent))
+    if dagster is None or shutil.which("dagster-webserver", path=str(Path(sys.executable).parent)) is None:
+        raise MissingExtraError("Dagster's web server is not installed", "Run `pip install 'ingest-pipeline[ui]'`.")
+    with session.postgres(settings) as running:
+        environment = os.environ | session.dagster_environment(running) | {"INGEST_CORPUS": settings.corpus}
+        click.echo(f"Dagster at http://127.0.0.1:{port} shows corpus {settings.corpus}; interrupt to stop.")
+        arguments = [dagster, "dev", "-m", "ingest_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+        sys.exit(_run_until_told(arguments, environment))
+
+
+def _run_until_told(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program that stops its own children when it is interrupted, and leave none behind."""
+    told = threading.Event()
+
+    # Set before the child starts: it would inherit the ignored interrupt of a background job, and never stop.
+    def stop(_: int, __: object) -> None:
+        told.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # In a session of its own, so that an interrupt from the terminal reaches it once, through us.
+    with subprocess.Popen(arguments, env=environment, start_new_session=True) as process:  # noqa: S603  our words
+        try:
+            while process.poll() is None and not told.wait(0.2):
+                pass
+            process.send_signal(signal.SIGINT)
+            return process.wait(_STOPPING_SECONDS)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@command
+@click.option("--directory", type=click.Path(path_type=Path), default=_DEMO, show_default=True)
+def demo(directory: Path) -> None:
+    """Ingest Python's own documentation, break the pipeline in the middle, and show that nothing was lost."""
+    sys.exit(run_demo(directory))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Dagster runs whose process is gone: ended in Dagster's eyes, so that nothing waits for them.
+
+Dagster's own monitoring looks after runs that it launched. A run in the process of the command line has nobody else.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from ingest_pipeline import ledger
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.processes import is_gone, this_process
+
+_PROCESS_TAG = "ingest_pipeline/process"
+_STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_ENDED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
+
+
+def own_process_tags() -> dict[str, str]:
+    """Tags for a run that lives and dies with this process."""
+    return {_PROCESS_TAG: this_process()}
+
+
+def report_dead_runs(instance: dg.DagsterInstance, job: str) -> list[str]:
+    """Mark runs of a job as failed whose process ended without a word; returns them."""
+    dead: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_STARTED)):
+        process = run.tags.get(_PROCESS_TAG)
+        if process is not None and is_gone(process):
+            instance.report_run_failed(run, "The process of this run ended without a word.")
+            dead.append(run.run_id)
+    return dead
+
+
+def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
+    """Runs that Dagster knows to have ended, while a saga of theirs has not."""
+    with corpus.database.transaction() as connection:
+        runs = {saga.run_id for saga in ledger.unfinished(connection, corpus.name)}
+    return [run for run in runs if run is not None and _has_ended(instance, run)]
+
+
+def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in _ENDED

@@ -1,0 +1,77 @@
+"""What a publication brought, document by document, as a person wants to see it: read back from both stores."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_pipeline import catalog
+from ingest_pipeline.catalog import ChunkRow
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.ingestion import Publication
+from ingest_pipeline.model import SourceObject
+
+_SAMPLED = 3
+_COLUMNS = ["document", "saga", "ordinal", "start_offset", "end_offset", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSample:
+    """One of a document's first chunks, with its text."""
+
+    ordinal: int
+    start_offset: int
+    end_offset: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentView:
+    """One document of a publication."""
+
+    publication: Publication
+    partition: str
+    source: SourceObject
+    characters: int
+    bought: int
+    reused: int
+    chunks: Sequence[ChunkRow]
+    samples: Sequence[ChunkSample]
+
+
+def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentView]:
+    """The documents that a publication brought, as readers at its version see them."""
+    keys = [document.plan.key for document in publication.documents]
+    chunks: defaultdict[str, list[ChunkRow]] = defaultdict(list)
+    with corpus.database.transaction() as connection:
+        for chunk in catalog.chunks_at(connection, corpus.name, publication.version, keys):
+            chunks[chunk.document].append(chunk)
+    samples = _samples(corpus, publication.version, publication.saga)
+    views: list[DocumentView] = []
+    for document in publication.documents:
+        key, source = document.plan.key, document.plan.source
+        assert source is not None  # noqa: S101  a removal is not among the documents
+        views.append(
+            DocumentView(
+                publication,
+                document.plan.partition,
+                source,
+                document.characters,
+                document.bought,
+                document.reused,
+                chunks[key],
+                samples[key],
+            )
+        )
+    return views
+
+
+def _samples(corpus: Corpus, version: int, saga: UUID) -> defaultdict[str, list[ChunkSample]]:
+    found: defaultdict[str, list[ChunkSample]] = defaultdict(list)
+    rows = corpus.table.rows(version, _COLUMNS, f"ordinal < {_SAMPLED} AND saga = '{saga}'")
+    for row in rows.sort_by("ordinal").to_pylist():
+        sample = ChunkSample(row["ordinal"], row["start_offset"], row["end_offset"], row["text"])
+        found[row["document"]].append(sample)
+    return found

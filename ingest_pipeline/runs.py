@@ -1,0 +1,114 @@
+"""Ingesting through Dagster from the command line: one run in this process, its events in Dagster's instance."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ingest_pipeline import catalog, session
+from ingest_pipeline.catalog import RunProgress
+from ingest_pipeline.database import Database
+from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
+from ingest_pipeline.definitions import build_definitions, job_name, pipeline_settings
+from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.partitioning import partition_of
+from ingest_pipeline.pipeline import open_workshop, plan_partitions
+from ingest_pipeline.settings import Settings
+
+_POLL_SECONDS = 0.3
+
+
+class IngestRun:
+    """What a run did, and why it failed if it did."""
+
+    def __init__(self, run_id: str, progress: RunProgress, problems: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.progress = progress
+        self.problems = problems
+
+
+def ingest(settings: Settings, keys: Sequence[str], console: Console) -> IngestRun:
+    """Bring documents to what the source holds now, in one Dagster run.
+
+    Args:
+        settings: Of the corpus.
+        keys: Documents. None given: all that differ.
+        console: Where the progress bar goes.
+
+    Raises:
+        IngestError: The run could not begin.
+    """
+    with session.postgres(settings) as running, Database(running.database_url or "") as database:
+        workshop = open_workshop(database, pipeline_settings(running))
+        partitions = [partition_of(key) for key in keys]
+        plans = plan_partitions(workshop, partitions or None)
+        console.print(f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {settings.source}")
+        run_id = str(uuid.uuid4())
+        with session.instance(running) as instance, _bar(console, database, run_id, len(plans)):
+            problems = _execute(running, instance, run_id, partitions)
+        with database.transaction() as connection:
+            return IngestRun(run_id, catalog.run_progress(connection, run_id), problems)
+
+
+def _execute(settings: Settings, instance: dg.DagsterInstance, run_id: str, partitions: Sequence[str]) -> list[str]:
+    """Run the job; returns what went wrong, a line each."""
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    report_dead_runs(instance, job_name(settings.corpus))
+    report_dead_runs(instance, job_name(settings.corpus))
+    job = build_definitions(settings).resolve_job_def(job_name(settings.corpus))
+    step = f"{settings.corpus}_ingest"
+    configuration = {
+        "ops": {step: {"config": {"partitions": list(partitions)}}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    result = job.execute_in_process(
+        run_config=configuration, instance=instance, run_id=run_id, tags=own_process_tags(), raise_on_error=False
+    )
+    if result.success:
+        return []
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return [failure.error.message.strip() for failure in failures if failure.error is not None] or ["The run failed."]
+
+
+@contextmanager
+def _bar(console: Console, database: Database, run_id: str, total: int) -> Generator[None]:
+    """A progress bar that reads the ledger, and so shows what is durable."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("documents, {task.fields[bought]} embeddings bought"),
+        TimeElapsedColumn(),
+    )
+    ended = threading.Event()
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        task = progress.add_task("ingesting", total=total, bought=0)
+
+        def show() -> None:
+            try:
+                with database.transaction() as connection:
+                    now = catalog.run_progress(connection, run_id)
+            except UnavailableError:
+                return  # the run itself will say so
+            progress.update(task, completed=max(now.published, now.prepared), bought=now.bought)
+
+        def poll() -> None:
+            while not ended.wait(_POLL_SECONDS):
+                show()
+
+        watcher = threading.Thread(target=poll, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+            show()

@@ -1,0 +1,138 @@
+"""What watches: the source for files that differ from the corpus, and the ledger for writers that died.
+
+Neither keeps a cursor. Each tick compares what is there with what should be, so nothing is forgotten when a tick, a run
+or the daemon is lost, and a file that is changed back to earlier bytes is seen like any other.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ingest_pipeline import ledger
+from ingest_pipeline.assets.partitions import document_partitions
+from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ledger import Failure
+from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.recovery import recover
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+
+# So many files or fewer get a run each, which the UI links to its partition. More share one: a run costs seconds of
+# start-up whatever it does.
+_OWN_RUNS = 5
+_SHARED_RUN = 1000
+# A document that failed so often with the same bytes and recipe is left alone until one of them changes.
+MAX_ATTEMPTS = 3
+_BACKOFF = timedelta(seconds=30)
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
+    """Requests runs for files that are new, changed or gone."""
+    step = f"{settings.corpus}_ingest"
+
+    @dg.sensor(
+        name=f"{settings.corpus}_source_sensor",
+        description="Compares the source with the catalog, and requests runs for documents that differ.",
+        job_name=job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def watch_source(
+        context: dg.SensorEvaluationContext, lancedb: VersionedLanceDBResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        busy = _partitions_under_way(context.instance, job)
+        if busy is None:
+            return dg.SkipReason("A run over many documents is under way; what it leaves is looked at afterwards.")
+        try:
+            with lancedb.workshop(settings) as workshop:
+                plans = plan_partitions(workshop)
+                waiting = _held_back(workshop)
+        except IngestError as error:
+            return dg.SkipReason(str(error))
+        due = [plan for plan in plans if plan.partition not in busy and not _waits(plan, waiting)]
+        if not due:
+            return dg.SkipReason(f"{len(plans)} documents differ; none is due.")
+        return _requests(step, document_partitions(settings.corpus), due)
+
+    return watch_source
+
+
+def recovery_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
+    """Settles what writers left behind that died."""
+
+    @dg.sensor(
+        name=f"{settings.corpus}_recovery_sensor",
+        description="Makes the latest Lance version equal head again, and ends sagas whose run is gone.",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def watch_ledger(context: dg.SensorEvaluationContext, lancedb: VersionedLanceDBResource) -> dg.SkipReason:
+        try:
+            with lancedb.workshop(settings) as workshop:
+                report_dead_runs(context.instance, job)
+                report = recover(workshop.corpus, dead_runs=ended_runs(context.instance, workshop.corpus))
+        except IngestError as error:
+            return dg.SkipReason(str(error))
+        settled = [*report.compensated, *report.abandoned]
+        if not settled and report.head_after == report.head_before:
+            return dg.SkipReason("Nothing is in doubt.")
+        context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")
+        return dg.SkipReason(f"Settled {len(settled)} sagas; head is version {report.head_after}.")
+
+    return watch_ledger
+
+
+def _requests(step: str, definition: dg.DynamicPartitionsDefinition, due: Sequence[DocumentPlan]) -> dg.SensorResult:
+    added = definition.build_add_request(sorted({plan.partition for plan in due if plan.source is not None}))
+    if len(due) <= _OWN_RUNS:
+        # A partition whose file is gone may be gone from Dagster too, so its run names it in the configuration.
+        runs = [
+            dg.RunRequest(partition_key=plan.partition) if plan.source else _shared(step, [plan.partition])
+            for plan in due
+        ]
+    else:
+        runs = [_shared(step, [plan.partition for plan in due[:_SHARED_RUN]])]
+    return dg.SensorResult(run_requests=runs, dynamic_partitions_requests=[added])
+
+
+def _shared(step: str, partitions: list[str]) -> dg.RunRequest:
+    return dg.RunRequest(run_config={"ops": {step: {"config": {"partitions": partitions}}}})
+
+
+def _partitions_under_way(instance: dg.DagsterInstance, job: str) -> set[str] | None:
+    """Partitions whose run has not ended; None if a run over many is among them."""
+    busy: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNDER_WAY)):
+        partition = run.tags.get("dagster/partition")
+        if partition is None:
+            return None
+        busy.add(partition)
+    return busy
+
+
+def _held_back(workshop: Workshop) -> dict[str, Failure]:
+    """Failures that wait for their next attempt, or have had their last."""
+    with workshop.corpus.database.transaction() as connection:
+        failures = ledger.failures(connection, workshop.corpus.name)
+    now = datetime.now(UTC)
+    return {
+        failure.key: failure
+        for failure in failures
+        if failure.attempts >= MAX_ATTEMPTS or failure.failed_at + _BACKOFF * 2 ** (failure.attempts - 1) > now
+        if failure.recipe == workshop.recipe.fingerprint
+    }
+
+
+def _waits(plan: DocumentPlan, held_back: dict[str, Failure]) -> bool:
+    failure = held_back.get(plan.key)
+    return failure is not None and plan.source is not None and plan.source.etag == failure.etag

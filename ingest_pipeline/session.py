@@ -1,0 +1,104 @@
+"""What a command needs running: Postgres, Dagster's instance on it, and the corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Database, plain_url
+from ingest_pipeline.definitions import pipeline_settings
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.pipeline import find_corpus, open_workshop
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.settings import Settings
+
+_DAGSTER_YAML = """\
+# Dagster's own tables lie in the Postgres of the catalog. `ingest-pipeline` sets the variable; its scheme names the
+# driver, because a bare postgresql:// means psycopg 3 to SQLAlchemy, on which dagster-postgres fails.
+storage:
+  postgres:
+    postgres_url:
+      env: DAGSTER_POSTGRES_URL
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 10
+telemetry:
+  enabled: false
+"""
+
+
+@contextmanager
+def postgres(settings: Settings) -> Generator[Settings]:
+    """Settings with a database url that answers: the user's, or that of the embedded server while the block runs."""
+    with ExitStack() as stack:
+        url = settings.database_url
+        if url is None:
+            server = EmbeddedPostgres(settings.state / "postgres")
+            url = server.start()
+            stack.callback(server.release)
+        settings = replace(settings, database_url=plain_url(url))
+        Database(url).open().close()
+        yield settings
+
+
+@contextmanager
+def corpus(settings: Settings) -> Generator[Corpus]:
+    """The corpus, which must exist.
+
+    Raises:
+        ConfigurationError: Nothing was ever ingested into it.
+    """
+    with postgres(settings) as running, Database(_url(running)) as database:
+        yield find_corpus(database, pipeline_settings(running))
+
+
+@contextmanager
+def workshop(settings: Settings) -> Generator[Workshop]:
+    """The corpus, created if need be, with its source."""
+    with postgres(settings) as running, Database(_url(running)) as database:
+        yield open_workshop(database, pipeline_settings(running))
+
+
+def dagster_environment(settings: Settings) -> dict[str, str]:
+    """The environment in which Dagster's processes find the instance, the database and the corpus."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    configuration = home / "dagster.yaml"
+    if not configuration.exists():
+        configuration.write_text(_DAGSTER_YAML)
+    return {
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_POSTGRES_URL": _url(settings).replace("postgresql://", "postgresql+psycopg2://", 1),
+        "INGEST_DATABASE_URL": _url(settings),
+        "INGEST_SOURCE": settings.source,
+        "INGEST_STATE": str(settings.state),
+    }
+
+
+@contextmanager
+def instance(settings: Settings) -> Generator[dg.DagsterInstance]:
+    """Dagster's instance, in this process; the settings have a database that answers."""
+    os.environ.update(dagster_environment(settings))
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
+        yield opened
+
+
+def demo_settings(directory: Path) -> Settings:
+    """Settings of the corpus that the demo makes, whatever the environment says."""
+    state = directory.absolute()
+    environment = {"INGEST_STATE": str(state), "INGEST_SOURCE": str(state / "documents"), "INGEST_CORPUS": "demo"}
+    return Settings.from_environment(environment)
+
+
+def _url(settings: Settings) -> str:
+    assert settings.database_url is not None  # noqa: S101  callers pass settings that `postgres` yielded
+    return settings.database_url

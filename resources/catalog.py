@@ -1,0 +1,42 @@
+"""The Postgres that holds the ledger and the catalog."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import ConfigurableResource
+from pydantic import Field
+
+from ingest_pipeline.database import Database
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+
+
+class PostgresCatalogResource(ConfigurableResource[None]):
+    """A Postgres server of yours, or an embedded one that is started when it is needed and stopped by its last user."""
+
+    url: str | None = Field(
+        default=None, description="postgresql://user:password@host:port/database. Empty: the embedded Postgres."
+    )
+    embedded_directory: str = Field(
+        default=".ingest_pipeline/postgres", description="Folder of the embedded Postgres, if there is no url."
+    )
+
+    @contextmanager
+    def connect(self) -> Generator[Database]:
+        """A migrated database, for the time of the block.
+
+        Raises:
+            DatabaseUnavailableError: No server answers.
+            SchemaNewerError: A later release migrated it.
+            MissingExtraError: There is no url and no Postgres to embed.
+        """
+        if self.url:
+            with Database(self.url) as database:
+                yield database
+            return
+        server = EmbeddedPostgres(Path(self.embedded_directory))
+        try:
+            with Database(server.start()) as database:
+                yield database
+        finally:
+            server.release()

@@ -1,0 +1,56 @@
+"""Who turns text into vectors."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from dagster import ConfigurableResource
+from pydantic import Field
+
+from ingest_pipeline.embedding import EmbeddingSettings
+from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
+
+
+class OpenAIEmbedderResource(ConfigurableResource[None]):
+    """An OpenAI-compatible embeddings API; or, for the local model, a server that runs as long as it is used.
+
+    Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that no key stands in a run's configuration.
+    """
+
+    model: str = Field(default=LOCAL_MODEL, description="Name of the embedding model.")
+    dimensions: int = Field(default=LOCAL_DIMENSIONS, description="Width of its vectors.")
+    base_url: str | None = Field(default=None, description="Endpoint, instead of OPENAI_BASE_URL.")
+    concurrency: int = Field(default=16, description="Requests under way at once, in one run.")
+    batch_inputs: int = Field(default=128, description="Texts in one request, at most.")
+    timeout: float = Field(default=60.0, description="Seconds to wait for one answer.")
+    max_retries: int = Field(default=6, description="Tries after the first, with growing pauses.")
+
+    @property
+    def is_local(self) -> bool:
+        """The model that this package brings is used, and nothing is paid."""
+        return self.model == LOCAL_MODEL and not (self.base_url or os.environ.get("OPENAI_BASE_URL"))
+
+    @contextmanager
+    def endpoint(self) -> Generator[EmbeddingSettings]:
+        """Settings of an endpoint that answers, for the time of the block.
+
+        Raises:
+            MissingExtraError: The local model is wanted and not installed.
+        """
+        if not self.is_local:
+            yield self._settings(self.base_url, None)
+            return
+        with LocalEmbeddingServer() as server:
+            yield self._settings(server.base_url, "local")
+
+    def _settings(self, base_url: str | None, api_key: str | None) -> EmbeddingSettings:
+        return EmbeddingSettings(
+            self.model,
+            self.dimensions,
+            base_url=base_url,
+            api_key=api_key,
+            concurrency=self.concurrency,
+            batch_inputs=self.batch_inputs,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+        )

@@ -1,0 +1,84 @@
+"""LanceDB tables whose writes are versioned transactions, with a rollback to the version they began from."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from dagster import ConfigurableResource, ResourceDependency
+from pydantic import Field
+
+from ingest_pipeline.catalog import read_corpus
+from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.lance_table import open_lancedb, storage_options
+from ingest_pipeline.pipeline import PipelineSettings, open_workshop, table_uri
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.resources.catalog import PostgresCatalogResource
+from ingest_pipeline.transaction import Transaction, transaction
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+
+class VersionedLanceDBResource(ConfigurableResource[None]):
+    """A folder of LanceDB tables whose published versions Postgres names.
+
+    A table of your own is written like this, from an asset or from a script::
+
+        lancedb = VersionedLanceDBResource(uri="s3://lake/lancedb", catalog=PostgresCatalogResource(url=...))
+
+        with lancedb.transaction("products", schema) as change:
+            change.delete("sku = 'A-1'")
+            change.add(rows)
+            change.execute("INSERT INTO price_change (sku) VALUES (%s)", ("A-1",))
+
+    Readers of `head` see the table before or after the whole block, and the inserted row with it; whatever fails or
+    dies, the table goes back to the version at which the block began.
+    """
+
+    uri: str = Field(description="Folder of the tables: a path or an object-store url.")
+    catalog: ResourceDependency[PostgresCatalogResource]
+
+    @contextmanager
+    def transaction(self, table: str, schema: pa.Schema) -> Generator[Transaction]:
+        """A transaction on a table of yours, which is created empty if it does not exist.
+
+        Args:
+            table: Its name: lower-case letters, digits and underscores.
+            schema: Its columns.
+
+        Raises:
+            ConflictError: Another transaction was published during the block; run it again.
+            TableInUseError, NotOurTableError: The name belongs to something else.
+            UnavailableError: Postgres or the storage failed. Nothing was published, or the message says that the
+                outcome is settled later.
+        """
+        with self._open(table, schema) as corpus, transaction(corpus) as change:
+            yield change
+
+    @contextmanager
+    def head(self, table: str) -> "Generator[Table]":
+        """A table as readers may see it: LanceDB's own, checked out at the published version.
+
+        Raises:
+            ConfigurationError: No transaction ever made such a table.
+        """
+        with self.catalog.connect() as database, database.transaction() as connection:
+            row = read_corpus(connection, table)
+        if row is None:
+            raise ConfigurationError(f"No table {table!r} was ever published", "Write it in a transaction first.")
+        yield open_lancedb(self.uri, table, row.head_version)
+
+    @contextmanager
+    def workshop(self, settings: PipelineSettings) -> Generator[Workshop]:
+        """A corpus of documents with what preparing it takes, for the time of the block."""
+        with self.catalog.connect() as database:
+            yield open_workshop(database, settings)
+
+    @contextmanager
+    def _open(self, table: str, schema: pa.Schema) -> Generator[Corpus]:
+        with self.catalog.connect() as database:
+            options = storage_options(self.uri)
+            settings = CorpusSettings(table, table_uri(self.uri, table), schema, storage_options=options)
+            yield open_corpus(database, settings)

@@ -1,0 +1,225 @@
+"""A writer that is killed at any boundary leaves nothing half, nothing twice and nothing over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from uuid import uuid4
+
+import pytest
+
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.partitioning import partition_of
+from tests.support import crash_jobs
+from tests.support.crash import Child, Place
+from tests.support.crash_places import CREATION, FIRST_INGEST, RECOVERY, REPLACEMENT, SWEEP, places, telling_places
+from tests.support.world import World, paragraphs, passages_of
+
+FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2)}
+SECOND = {"a.txt": paragraphs("gamma", 2)}
+OTHER = ("other.txt", paragraphs("other", 2))
+AFTER_LANCE_COMMIT = Place(Boundary.LANCE_COMMIT, "after")
+PIVOTS = [
+    Place(Boundary.BATCH_RECORDED, "after"),
+    Place(Boundary.FRAGMENT_WRITTEN, "after"),
+    Place(Boundary.PREPARED, "after"),
+    Place(Boundary.LANCE_COMMIT, "before"),
+    AFTER_LANCE_COMMIT,
+    Place(Boundary.ACKNOWLEDGED, "before"),
+]
+"""Each leaves another kind of thing behind."""
+
+
+def run_again(world: World) -> None:
+    world.ingest()
+
+
+def run_another(world: World) -> None:
+    world.put(*OTHER)
+    world.ingest([partition_of(OTHER[0])])
+    assert world.text_at(OTHER[0])
+
+
+def recover_alone(world: World) -> None:
+    world.recover()
+    assert world.corpus.table.latest_version() == world.head
+
+
+Recovery = Callable[[World], None]
+RECOVERIES: list[Recovery] = [run_again, run_another, recover_alone]
+
+
+def put_first(world: World) -> None:
+    assert world.corpus
+    for key, text in FIRST.items():
+        world.put(key, text)
+
+
+def put_second(world: World) -> None:
+    put_first(world)
+    world.ingest()
+    world.put("a.txt", SECOND["a.txt"])
+    world.remove("b.txt")
+    world.embeddings.reset_counters()
+
+
+def stored(texts: dict[str, str]) -> dict[str, str]:
+    """Without the spaces, of which a chunk drops those at its ends."""
+    return {key: "".join(text.split()) for key, text in texts.items()}
+
+
+def seen(world: World) -> dict[str, str]:
+    found = world.texts()
+    found.pop(OTHER[0], None)
+    return stored(found)
+
+
+def recorded_vectors(world: World) -> int:
+    with world.database.transaction() as connection:
+        row = connection.execute(
+            "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
+            "JOIN ingest_pipeline.saga s ON s.id = b.saga WHERE s.corpus = %s",
+            (world.corpus.name,),
+        ).fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new: dict[str, str]) -> None:
+    """What a reader sees is the old state or the new one before recovery, after it, and the new one in the end."""
+    states = [stored(old), stored(new)]
+    assert seen(world) in states
+    world.check()
+    was_published = seen(world) == states[1]
+    at_crash = world.embeddings.bought
+    in_flight = 0 if was_published else at_crash - recorded_vectors(world)
+    recovery(world)
+    assert seen(world) in states
+    world.check()
+    world.recover()
+    world.check_nothing_left()
+    world.ingest()
+    assert seen(world) == states[1]
+    needed = sum(len(world.chunks(key)) for key in new if old.get(key) != new[key])
+    bought = sum(count for text, count in world.embeddings.texts.items() if "other" not in text)
+    assert bought == needed + in_flight
+    check_again_is_the_same(world)
+
+
+def check_again_is_the_same(world: World) -> None:
+    before = world.head, world.embeddings.requests
+    world.ingest()
+    assert (world.head, world.embeddings.requests) == before
+    world.check_nothing_left()
+
+
+def crash_first(world: World, place: Place, recovery: Recovery) -> None:
+    put_first(world)
+    assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
+    settle_and_check(world, recovery, {}, FIRST)
+
+
+def crash_second(world: World, place: Place, recovery: Recovery) -> None:
+    put_second(world)
+    assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
+    settle_and_check(world, recovery, FIRST, SECOND)
+
+
+def in_turn(found: list[Place]) -> list[tuple[Place, Recovery]]:
+    """Each place once, with the ways to recover taking turns."""
+    return [(place, RECOVERIES[number % len(RECOVERIES)]) for number, place in enumerate(found)]
+
+
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", str(value))
+
+
+@pytest.mark.parametrize(("place", "recovery"), in_turn(PIVOTS), ids=name_of)
+def test_a_first_ingest_may_die_where_it_matters(world: World, place: Place, recovery: Recovery) -> None:
+    crash_first(world, place, recovery)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
+@pytest.mark.parametrize("place", places(FIRST_INGEST), ids=name_of)
+def test_a_first_ingest_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
+    crash_first(world, place, recovery)
+
+
+@pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(REPLACEMENT)), ids=name_of)
+def test_a_replacement_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
+    crash_second(world, place, recovery)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
+@pytest.mark.parametrize("place", places(REPLACEMENT), ids=name_of)
+def test_a_replacement_may_die_anywhere_and_be_recovered_by_anybody(
+    world: World, place: Place, recovery: Recovery
+) -> None:
+    crash_second(world, place, recovery)
+
+
+def crash_recovery(world: World, first: Place, second: Place) -> None:
+    put_second(world)
+    assert Child(crash_jobs.ingest, world.address, kill_at=first).outcome().killed
+    states = [stored(FIRST), stored(SECOND)]
+    Child(crash_jobs.recover, world.address, kill_at=second).outcome()
+    assert seen(world) in states
+    world.check()
+    recover_alone(world)
+    assert seen(world) in states
+    world.check()
+    world.check_nothing_left()
+    world.ingest()
+    assert seen(world) == states[1]
+    check_again_is_the_same(world)
+
+
+@pytest.mark.parametrize("place", telling_places(RECOVERY), ids=name_of)
+def test_recovery_may_die_anywhere(world: World, place: Place) -> None:
+    crash_recovery(world, AFTER_LANCE_COMMIT, place)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("first", "second"), list(product(places(REPLACEMENT), places(RECOVERY))), ids=name_of)
+def test_a_replacement_and_its_recovery_may_both_die_anywhere(world: World, first: Place, second: Place) -> None:
+    crash_recovery(world, first, second)
+
+
+@pytest.mark.parametrize("place", telling_places(SWEEP), ids=name_of)
+def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
+    put_second(world)
+    assert Child(crash_jobs.ingest, world.address, kill_at=AFTER_LANCE_COMMIT).outcome().killed
+    world.recover()
+    world.corpus.table.stage(f"{uuid4()}-0.lance", world.corpus.table.schema.empty_table())
+    assert Child(crash_jobs.sweep, world.address, kill_at=place).outcome().killed
+    assert seen(world) == stored(FIRST)
+    world.check_nothing_left()
+    world.ingest()
+    assert seen(world) == stored(SECOND)
+    check_again_is_the_same(world)
+
+
+@pytest.mark.parametrize("place", telling_places(CREATION), ids=name_of)
+def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -> None:
+    for key, text in FIRST.items():
+        world.put(key, text)
+    assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
+    world.ingest()
+    assert seen(world) == stored(FIRST)
+    world.recover()
+    check_again_is_the_same(world)
+
+
+def test_the_places_are_all_there_are(world: World) -> None:
+    """A run passes no boundary more often than the lists above say, and none that they lack."""
+    put_first(world)
+    first = passages_of(world)
+    put_second(world)
+    second = passages_of(world)
+    for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT)):
+        assert {name for name, _ in passed} == set(listed)
+        assert all(count <= listed[name] for (name, _), count in passed.items())
+    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *CREATION}
+    assert reached == set(Boundary)

@@ -1,0 +1,134 @@
+"""What others left behind is settled, and what is not ours is destroyed only if a person says so."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import lance
+import pytest
+
+from ingest_pipeline import ledger
+from ingest_pipeline.errors import ForeignWriteError
+from ingest_pipeline.lance_table import Change, Removal
+from ingest_pipeline.recovery import recover
+from tests.support.world import World, paragraphs
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    for number in range(3):
+        world.put(f"{number}.txt", paragraphs(f"topic{number}", 2))
+        world.ingest()
+    return world
+
+
+def begin(world: World, run_id: str | None = None) -> UUID:
+    with world.database.transaction() as connection:
+        return ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head, run_id=run_id)
+
+
+def their_table(world: World) -> lance.LanceDataset:
+    return lance.dataset(world.settings.table_uri)
+
+
+def test_a_living_writer_is_left_alone_and_a_silent_one_is_not(world: World) -> None:
+    saga = begin(world)
+    assert recover(world.corpus).abandoned == []
+    with world.database.transaction() as connection:
+        connection.execute(
+            "UPDATE ingest_pipeline.saga SET seen_at = now() - interval '1 minute' WHERE id = %s", (saga,)
+        )
+    assert recover(world.corpus).abandoned == [saga]
+    assert recover(world.corpus).abandoned == []
+
+
+def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None:
+    saga, other = begin(world, "dead"), begin(world, "alive")
+    assert recover(world.corpus, dead_runs=["dead"]).abandoned == [saga]
+    with world.database.transaction() as connection:
+        assert ledger.live_sagas(connection, world.corpus.name) == {other}
+
+
+def test_versions_of_several_dead_writers_are_undone_together(world: World) -> None:
+    before = world.texts()
+    sagas = [begin(world), begin(world)]
+    with world.database.transaction() as connection:
+        for saga in sagas:
+            ledger.mark_prepared(connection, saga)
+    for saga in sagas:
+        world.corpus.table.commit(world.corpus.table.latest_version(), Change((), Removal("ordinal = 0")), saga)
+    report = world.recover()
+    assert sorted(report.compensated) == sorted(sagas)
+    assert (report.head_before + 3, world.texts()) == (report.head_after, before)
+    world.check_nothing_left()
+
+
+def test_a_foreign_version_is_reported_by_everybody_and_destroyed_by_nobody(world: World) -> None:
+    their_table(world).delete("document = '0.txt'")
+    theirs = world.corpus.table.latest_version()
+    world.put("new.txt", paragraphs("new", 1))
+    for action in (world.recover, world.ingest, world.sweep):
+        with pytest.raises(ForeignWriteError, match=f"Version {theirs} "):
+            action()
+    assert world.corpus.table.latest_version() == theirs
+    assert "0.txt" in world.texts()
+
+
+def test_a_foreign_deletion_can_be_taken_back(world: World) -> None:
+    before = world.texts()
+    their_table(world).delete("document = '0.txt'")
+    recover(world.corpus, foreign="restore")
+    assert world.texts() == before == world.texts(world.corpus.table.latest_version())
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("change", ["delete", "append", "update"])
+def test_a_foreign_change_of_rows_cannot_be_adopted(world: World, change: str) -> None:
+    table = their_table(world)
+    if change == "delete":
+        table.delete("document = '0.txt'")
+    elif change == "append":
+        lance.write_dataset(table.to_table().slice(0, 1), world.settings.table_uri, mode="append")
+    else:
+        table.update({"text": "'forged'"}, "document = '0.txt'")
+    theirs = world.corpus.table.latest_version()
+    with pytest.raises(ForeignWriteError):
+        recover(world.corpus, foreign="adopt")
+    assert world.corpus.table.latest_version() == theirs
+
+
+def test_a_foreign_compaction_can_be_adopted(world: World) -> None:
+    before = world.texts()
+    their_table(world).optimize.compact_files()
+    report = recover(world.corpus, foreign="adopt")
+    assert report.head_after == world.corpus.table.latest_version() > report.head_before
+    assert world.texts() == before
+    assert len(world.corpus.table.at(world.head).get_fragments()) == 1
+    world.check_nothing_left()
+
+
+def test_documents_are_replaced_after_a_foreign_compaction_moved_their_rows(world: World) -> None:
+    their_table(world).optimize.compact_files()
+    recover(world.corpus, foreign="adopt")
+    world.put("1.txt", paragraphs("changed", 3))
+    world.remove("2.txt")
+    world.ingest()
+    assert sorted(world.texts()) == ["0.txt", "1.txt"]
+    world.check_nothing_left()
+
+
+def test_adopting_leaves_out_what_died_on_top_of_a_foreign_version(world: World) -> None:
+    before = world.texts()
+    their_table(world).optimize.compact_files()
+    dead = begin(world)
+    world.corpus.table.commit(world.corpus.table.latest_version(), Change((), Removal("document = '0.txt'")), dead)
+    recover(world.corpus, foreign="adopt")
+    assert world.texts() == before
+    assert len(world.corpus.table.at(world.head).get_fragments()) == 1
+
+
+def test_adopting_where_nothing_is_foreign_changes_nothing(world: World) -> None:
+    before = world.head
+    recover(world.corpus, foreign="adopt")
+    recover(world.corpus, foreign="restore")
+    assert world.head == before

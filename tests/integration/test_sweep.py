@@ -1,0 +1,171 @@
+"""A sweep removes what is abandoned and nothing that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import lance
+import pytest
+from lance.file import LanceFileWriter
+
+from ingest_pipeline import ledger, sweep
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
+from ingest_pipeline.errors import ForeignWriteError
+from ingest_pipeline.lance_table import Change, LanceTable, Removal, StagedFragment
+from ingest_pipeline.publication import publish
+from ingest_pipeline.reconciliation import reconcile
+from tests.support.world import World, paragraphs
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.ingest()
+    return world
+
+
+def begin(world: World) -> UUID:
+    with world.database.transaction() as connection:
+        return ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head)
+
+
+def end(world: World, saga: UUID) -> None:
+    with world.database.transaction() as connection:
+        ledger.mark_ended(connection, saga, "failed", "for the test")
+
+
+def stage(world: World, saga: UUID) -> str:
+    rows = world.corpus.table.rows(world.head, [field.name for field in world.corpus.table.schema])
+    return f"data/{world.corpus.table.stage(f'{saga}-0.lance', rows).name}"
+
+
+def test_files_of_ended_sagas_go_and_files_of_live_ones_stay(world: World) -> None:
+    dead, live = begin(world), begin(world)
+    abandoned, wanted = stage(world, dead), stage(world, live)
+    end(world, dead)
+    assert world.sweep().files == [abandoned]
+    assert wanted in world.corpus.table.all_files()
+    end(world, live)
+    assert world.sweep().files == [wanted]
+    world.check_nothing_left()
+
+
+def test_a_file_that_was_written_and_not_yet_recorded_stays(world: World) -> None:
+    saga = begin(world)
+    name = stage(world, saga)
+    world.sweep()
+    world.corpus.table.commit(world.head, Change([]), saga)
+    assert name in world.corpus.table.all_files()
+
+
+def test_a_saga_that_begins_while_the_sweep_looks_keeps_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def begin_and_stage(look: Callable[[LanceTable], set[str]]) -> Callable[[LanceTable], set[str]]:
+        def looked(table: LanceTable) -> set[str]:
+            if not started:
+                started.append(stage(world, begin(world)))
+            return look(table)
+
+        return looked
+
+    monkeypatch.setattr(LanceTable, "all_files", begin_and_stage(LanceTable.all_files))
+    assert world.sweep().files == []
+    assert started[0] in world.corpus.table.all_files()
+
+
+class NoRows:
+    """A publication without a catalog side."""
+
+    def write(self, connection: Connection, base: int, version: int) -> Removal | None:
+        return None
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        pass
+
+
+def test_a_saga_that_publishes_while_the_sweep_looks_keeps_its_file(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga = begin(world)
+    name = stage(world, saga)
+    with world.database.transaction() as connection:
+        ledger.mark_prepared(connection, saga)
+
+    def publish_first(corpus: Corpus) -> set[UUID]:
+        monkeypatch.undo()
+        publish(corpus, saga, [StagedFragment(name.removeprefix("data/"), 3)], NoRows())
+        return sweep._live(corpus)
+
+    monkeypatch.setattr(sweep, "_live", publish_first)
+    assert world.sweep().files == []
+    assert name in world.corpus.table.all_files()
+
+
+def test_a_half_written_file_stays_while_a_saga_is_live(world: World) -> None:
+    saga = begin(world)
+    rows = world.corpus.table.rows(world.head, ["text"])
+    writer = LanceFileWriter(f"{world.settings.table_uri}/data/{saga}-0.lance", rows.schema)
+    writer.write_batch(rows.to_batches()[0])
+    world.sweep()
+    writer.close()
+    assert f"data/{saga}-0.lance" in world.corpus.table.all_files()
+
+
+def test_a_half_written_file_of_a_dead_writer_goes(world: World) -> None:
+    (Path(world.settings.table_uri) / "data" / ".tmpAbCdEf").write_text("half")
+    assert world.sweep().files == ["data/.tmpAbCdEf"]
+
+
+def test_a_file_that_something_else_stages_is_left_alone(world: World) -> None:
+    """A compaction that is still being written has no saga and no version yet."""
+    theirs = Path(world.settings.table_uri) / "data" / f"{uuid4().hex}.lance"
+    theirs.write_text("theirs")
+    world.sweep()
+    assert theirs.exists()
+
+
+def test_a_version_that_was_undone_goes_and_published_ones_stay(world: World) -> None:
+    old = world.head
+    saga = begin(world)
+    name = stage(world, saga)
+    undone = world.corpus.table.commit(old, Change([StagedFragment(name.removeprefix("data/"), 3)]), saga)
+    end(world, saga)
+    report = world.sweep()
+    assert report.versions == [undone]
+    assert name not in world.corpus.table.all_files()
+    assert world.text_at("a.txt", old) == world.text_at("a.txt")
+    world.check_nothing_left()
+
+
+def test_a_version_that_was_undone_stays_while_its_saga_may_publish_again(world: World) -> None:
+    saga = begin(world)
+    name = stage(world, saga)
+    fragment = StagedFragment(name.removeprefix("data/"), 3)
+    world.corpus.table.commit(world.head, Change([fragment]), saga)
+    with world.database.transaction() as connection:
+        ledger.mark_prepared(connection, saga)
+    reconcile(world.corpus, keep=saga)
+    world.sweep()
+    publish(world.corpus, saga, [fragment], NoRows())
+    assert name in world.corpus.table.tracked_files()
+
+
+def test_a_dry_run_names_what_would_go_and_removes_nothing(world: World) -> None:
+    saga = begin(world)
+    name = stage(world, saga)
+    end(world, saga)
+    before = world.corpus.table.all_files()
+    assert sweep.sweep(world.corpus, dry_run=True).files == [name]
+    assert world.corpus.table.all_files() == before
+
+
+def test_nothing_is_swept_under_a_foreign_version(world: World) -> None:
+    lance.dataset(world.settings.table_uri).delete("ordinal = 0")
+    before = world.corpus.table.all_files()
+    with pytest.raises(ForeignWriteError):
+        world.sweep()
+    assert world.corpus.table.all_files() == before

@@ -1,0 +1,60 @@
+"""What child processes are told to do. Each job opens its own connections and returns something small."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+# What the client of the embedding API would import at its first use is imported here, once for all children.
+import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+import ingest_pipeline.recovery
+import ingest_pipeline.sweep
+from ingest_pipeline.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.database import Database
+from ingest_pipeline.pipeline import open_workshop
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.transaction import transaction
+from tests.support.crash_tables import rows_of
+from tests.support.world import Address
+from tests.support.world import ingest as ingest_documents
+
+
+def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:
+    """Bring the corpus to what the source holds; returns the versions that were acknowledged."""
+    with _opened(address) as workshop:
+        summary = ingest_documents(workshop, address.embedding_settings, partitions)
+    return [publication.version for publication in summary.publications]
+
+
+def recover(address: Address, silence: float = 0) -> int:
+    """Settle what others left; returns head."""
+    with _opened(address) as workshop:
+        return ingest_pipeline.recovery.recover(workshop.corpus, silence=silence).head_after
+
+
+def sweep(address: Address) -> int:
+    """Sweep; returns how many files and versions went."""
+    with _opened(address) as workshop:
+        report = ingest_pipeline.sweep.sweep(workshop.corpus)
+    return len(report.files) + len(report.versions)
+
+
+def create(database_url: str, settings: CorpusSettings) -> int:
+    """Open a corpus of a user's own table, creating it if need be; returns head."""
+    with Database(database_url) as database:
+        return open_corpus(database, settings).head().head_version
+
+
+def add_rows(database_url: str, settings: CorpusSettings, ids: list[str]) -> int | None:
+    """Add rows in one versioned transaction; returns the version."""
+    with Database(database_url) as database, transaction(open_corpus(database, settings)) as change:
+        change.add(rows_of(ids))
+    return change.published_version
+
+
+@contextmanager
+def _opened(address: Address) -> Generator[Workshop]:
+    with Database(address.database_url) as database:
+        yield open_workshop(database, address.settings)

@@ -1,0 +1,61 @@
+"""Where a run can be killed: every passage of every boundary, as counted in a run of the same documents."""
+
+from __future__ import annotations
+
+from ingest_pipeline.failpoints import Boundary
+from tests.support.crash import Place
+
+_PREPARING = {
+    Boundary.SOURCE_READ: 2,
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.BATCH_SENT: 1,
+    Boundary.BATCH_RECORDED: 1,
+    Boundary.FRAGMENT_WRITTEN: 1,
+    Boundary.FRAGMENT_RECORDED: 1,
+    Boundary.PREPARED: 1,
+}
+_PUBLISHING = {
+    Boundary.LOCK_TAKEN: 1,
+    Boundary.ROWS_WRITTEN: 1,
+    Boundary.HEAD_MOVED: 1,
+    Boundary.LANCE_COMMIT: 1,
+    Boundary.VERSION_CHECKED: 1,
+    Boundary.ACKNOWLEDGED: 1,
+}
+FIRST_INGEST = {**_PREPARING, **_PUBLISHING, Boundary.COMMIT: 11}
+"""Of two new documents, into a corpus that exists, by how often each side is passed."""
+REPLACEMENT = {**_PREPARING, Boundary.SOURCE_READ: 1, **_PUBLISHING, Boundary.ROWS_REMOVED: 1, Boundary.COMMIT: 12}
+"""Of one document, beside the removal of another."""
+RECOVERY = {
+    Boundary.LOCK_TAKEN: 2,
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.RESTORED: 1,
+    Boundary.HEAD_MOVED: 1,
+    Boundary.SETTLED: 1,
+    Boundary.COMMIT: 7,
+}
+"""After a publication died with its version made."""
+SWEEP = {Boundary.VERSIONS_REMOVED: 1, Boundary.FILE_REMOVED: 1, Boundary.LOCK_TAKEN: 2, Boundary.COMMIT: 7}
+"""After that was recovered."""
+CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 3}
+"""Of a corpus with its table."""
+
+
+def places(passages: dict[Boundary, int]) -> list[Place]:
+    """Both sides of every passage."""
+    return [
+        Place(boundary, side, occurrence + 1)
+        for boundary, count in passages.items()
+        for occurrence in range(count)
+        for side in ("before", "after")
+    ]
+
+
+def telling_places(passages: dict[Boundary, int]) -> list[Place]:
+    """Both sides of the first passage of every boundary; of COMMIT, the one that ends a publication also.
+
+    The other COMMITs are passed before only: after one and before the next, the stores hold the same.
+    """
+    first = [place for place in places(passages) if place.occurrence == 1 and place.boundary is not Boundary.COMMIT]
+    commits = [place for place in places(passages) if place.boundary is Boundary.COMMIT]
+    return first + [place for place in commits if place.side == "before"] + commits[-3:-2] + commits[-1:]
