@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
 
 import dagster as dg
 from pydantic import Field
@@ -11,7 +12,7 @@ from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_sp
 from ingest_pipeline.assets.metadata import metadata_metadata, metadata_spec
 from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import IngestError, StaleError, UnavailableError
+from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Publication, Summary
 from ingest_pipeline.pipeline import PipelineSettings, plan_partitions, standing_etags
 from ingest_pipeline.planning import DocumentPlan
@@ -48,9 +49,6 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
         ],
         partitions_def=document_partitions(corpus),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=dg.RetryPolicy(
-            max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-        ),
         can_subset=False,
     )
     def ingest(
@@ -75,11 +73,18 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
                 step = _Step(context, workshop, embedder)
                 summary = step.run(plan_partitions(workshop, partitions), partitions or [])
         except IngestError as error:
-            raise dg.Failure(str(error), allow_retries=isinstance(error, UnavailableError | StaleError)) from error
+            _retry_or_fail(error)
         _fail_if_any_failed(corpus, summary)
         yield from ()  # the events were logged partition by partition, after each publication
 
     return ingest
+
+
+def _retry_or_fail(error: IngestError) -> NoReturn:
+    """Run the step again after what passes by itself. The embedding client has retried for long before it gives up."""
+    if isinstance(error, UnavailableError | StaleError) and not isinstance(error, EmbeddingUnavailableError):
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=5) from error
+    raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _wanted_partitions(context: dg.AssetExecutionContext, config: IngestConfig) -> list[str] | None:
@@ -115,7 +120,7 @@ class _Step:
             if self._embedder.is_local:
                 self._context.log.info(f"No key and no endpoint are set: the local model {endpoint.model} embeds")
             async with Embedder(endpoint) as embedder:
-                ingestion = Ingestion(self._workshop, embedder, run_id=self._context.run_id, report=self._report)
+                ingestion = Ingestion(self._workshop, embedder, run_id=self._context.run.run_id, report=self._report)
                 return await ingestion.run(plans)
 
     def _add_partitions(self, partitions: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ _BENCHMARKS = {"first_ingest": first_ingest.run, "memory": memory.run, "publish"
 def main(*, quick: bool, only: tuple[str, ...], results: Path | None) -> None:
     """Measure speed and memory on this machine. Nothing is asserted about them."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     for name in only or _BENCHMARKS:
         report = Report(name.replace("_", " ") + (", quick" if quick else ""))

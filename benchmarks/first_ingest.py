@@ -1,4 +1,4 @@
-"""How fast documents are ingested, next to a naive script in the same run; then an unchanged run, and one with edits."""
+"""How fast documents are ingested, next to naive scripts in the same run; then an unchanged run, and one with edits."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ class _Comparison:
             case=self.case.name,
             who=who,
             seconds=round(seconds, 2),
-            mb_per_second=round(size / seconds / 1e6, 2),
-            rate_of_ours_over_this=f"{ratio:.2f}" if ratio else "",
-            cpu_seconds=round(median(cost.cpu for cost, _ in measured), 2),
-            postgres_cpu_seconds=round(median(cost.postgres_cpu for cost, _ in measured), 2),
+            mb_s=round(size / seconds / 1e6, 2),
+            ours_to_this=f"{ratio:.2f}" if ratio else "-",
+            cpu_s=round(median(cost.cpu for cost, _ in measured), 2),
+            postgres_cpu_s=round(median(cost.postgres_cpu for cost, _ in measured), 2),
             peak_mb=round(median(cost.peak for cost, _ in measured) / 1e6),
             bought=round(median(bought for _, bought in measured)),
         )

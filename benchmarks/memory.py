@@ -25,6 +25,6 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             file_mb=megabytes,
             peak_mb=round(cost.peak / 1e6),
             seconds=round(cost.seconds, 1),
-            cpu_seconds=round(cost.cpu, 1),
-            postgres_cpu_seconds=round(cost.postgres_cpu, 1),
+            cpu_s=round(cost.cpu, 1),
+            postgres_cpu_s=round(cost.postgres_cpu, 1),
         )

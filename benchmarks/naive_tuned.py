@@ -1,62 +1,32 @@
-"""A child process that ingests a folder as a script of one page does: nothing is safe, nothing is checked.
-
-Split, embed with 16 requests at once of as many texts as the engine sends, `table.add`, COPY.
-"""
+"""A child process: the naive script by somebody who knows that lists of Python floats are slow, and uses Arrow."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from uuid import uuid4
 
 import lancedb
 import numpy as np
-import psycopg
+import numpy.typing as npt
 import pyarrow as pa
-from openai import AsyncOpenAI
-from semantic_text_splitter import TextSplitter
+from openai.types import Embedding
 
-from benchmarks.endpoint import MODEL
+from benchmarks.naive import embed, fill_catalog, split
 from benchmarks.stage import Job, serve
 
-_CHUNK_SIZE = 1000
-_CONCURRENCY = 16
-_BATCH = 128
 
-
-async def _embed(endpoint: str, texts: list[str]) -> np.ndarray:
-    slots = asyncio.Semaphore(_CONCURRENCY)
-
-    async with AsyncOpenAI(base_url=endpoint, api_key="none") as client:
-
-        async def embed(batch):
-            async with slots:
-                answer = await client.embeddings.create(model=MODEL, input=batch)
-            return np.array([item.embedding for item in answer.data], dtype=np.float32)
-
-        batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
-        return np.concatenate(await asyncio.gather(*map(embed, batches)))
+def _vectors(data: list[Embedding]) -> npt.NDArray[np.float32]:
+    return np.array([item.embedding for item in data], dtype=np.float32)
 
 
 def work(job: Job) -> None:
     """Load the folder into a new table and a new database."""
-    splitter = TextSplitter(_CHUNK_SIZE)
-    chunks = [
-        (str(uuid4()), path.name, ordinal, text)
-        for path in sorted(Path(job.source).iterdir())
-        for ordinal, text in enumerate(splitter.chunks(path.read_text()))
-    ]
-    vectors = asyncio.run(_embed(job.endpoint, [text for *_, text in chunks]))
-    columns = list(map(list, zip(*chunks)))
-    vec = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    rows = pa.table([*map(pa.array, columns), vec], ["id", "document", "ordinal", "text", "vector"])
-    database = lancedb.connect(job.lancedb)
-    database.create_table("documents", rows[:1]).add(rows[1:])
-    with psycopg.connect(job.database) as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE chunk (id text PRIMARY KEY, document text, ordinal int)")
-        with cursor.copy("COPY chunk (id, document, ordinal) FROM STDIN") as copy:
-            for number, document, ordinal, _ in chunks:
-                copy.write_row((number, document, ordinal))
+    chunks = split(job.source)
+    vectors = np.concatenate(asyncio.run(embed(job.endpoint, chunks, _vectors)))
+    columns = [pa.array(column) for column in zip(*chunks, strict=True)]
+    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]))
+    rows = pa.table(columns, ["id", "document", "ordinal", "text", "vector"])
+    lancedb.connect(job.lancedb).create_table("documents", rows[:1]).add(rows[1:])
+    fill_catalog(job.database, chunks)
 
 
 if __name__ == "__main__":

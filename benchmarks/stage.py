@@ -32,7 +32,6 @@ class Job:
     database: str
     lancedb: str
     endpoint: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ from importlib import import_module
 from pathlib import Path
 from pydoc_data.topics import topics
 
-_DOCUMENTED = (
-    "argparse ast asyncio collections configparser contextlib csv datetime _pydecimal difflib doctest email enum fractions "
-    "functools heapq http.client imaplib inspect io json logging mailbox optparse os pathlib pickle random shutil sqlite3 "
-    "statistics string subprocess tarfile textwrap threading turtle typing unittest.mock urllib.request uuid zipfile"
-).split()
+_DOCUMENTED = """
+argparse ast asyncio collections configparser contextlib csv datetime _pydecimal difflib doctest email enum fractions
+functools heapq http.client imaplib inspect io json logging mailbox optparse os pathlib pickle random shutil sqlite3
+statistics string subprocess tarfile textwrap threading turtle typing unittest.mock urllib.request uuid zipfile
+"""
 
 
 @cache
 def _paragraphs() -> list[str]:
     """The language reference of the running Python, and docstrings of its library."""
     texts = [*topics.values()]
-    for name in _DOCUMENTED:
+    for name in _DOCUMENTED.split():
         module = import_module(name)
         texts += filter(None, (inspect.getdoc(thing) for thing in [module, *vars(module).values()]))
     parts = dict.fromkeys(part.strip() for text in texts for part in text.split("\n\n"))

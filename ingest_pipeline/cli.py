@@ -21,8 +21,8 @@ from rich.console import Console
 
 from ingest_pipeline import catalog, ledger, runs, session
 from ingest_pipeline.audit import audit as audit_corpus
+from ingest_pipeline.code_location import build_resources
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.definitions import build_resources
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError, IngestError, MissingExtraError

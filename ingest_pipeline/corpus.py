@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 import pyarrow as pa
-from psycopg.errors import UniqueViolation
+from psycopg.errors import CheckViolation, UniqueViolation
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
@@ -53,6 +53,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
 
     Raises:
         CorpusMismatchError: It exists with another table, source, partition scheme, embedding or columns.
+        ConfigurationError: The name does not serve.
         TableInUseError: Another corpus has the table.
         NotOurTableError: A table lies there that no corpus created.
         TableUnavailableError: The store does not answer.
@@ -90,6 +91,12 @@ def _create(corpus: Corpus, settings: CorpusSettings) -> CorpusRow:
     except UniqueViolation as error:
         if error.diag.constraint_name != "corpus_pkey":
             raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
+    except CheckViolation as error:
+        raise ConfigurationError(
+            f"The corpus name {settings.name!r} must be lower-case letters, digits and underscores, beginning with a "
+            "letter",
+            "Choose another name. Nothing was created.",
+        ) from error
     return corpus.head()
 
 

@@ -34,6 +34,7 @@ _CONNECT: dict[str, Any] = {
 _MIGRATION_LOCK = 7_264_110_513
 # Longer than anything the server may take on purpose; the longest is its own limit on waiting for a lock.
 _ANSWER_SECONDS = 150.0
+_POOL_SECONDS = 10.0
 # COMMIT with one of these did not happen. Any other error leaves it open: even 57P01 may come after it was done, when
 # a server that shuts down stops waiting for its standby.
 _COMMIT_REFUSED = ("23", "40001", "40P01")
@@ -93,7 +94,7 @@ class Database:
             kwargs={"row_factory": dict_row, **_CONNECT},
             min_size=0,
             max_size=8,
-            timeout=10,
+            timeout=_POOL_SECONDS,
             check=ConnectionPool.check_connection,
             open=True,
         )
@@ -179,7 +180,9 @@ def translated(url: str) -> Generator[None]:
     except psycopg.errors.InvalidPassword as error:
         raise DatabaseUnavailableError(f"Postgres at {_place(url)} refuses the password") from error
     except PoolTimeout as error:
-        raise DatabaseUnavailableError(f"Postgres at {_place(url)} gave no connection within 10 s") from error
+        raise DatabaseUnavailableError(
+            f"Postgres at {_place(url)} gave no connection within {_POOL_SECONDS:g} s"
+        ) from error
     except _GONE as error:
         raise DatabaseUnavailableError(f"Postgres at {_place(url)} failed: {_first_line(error)}") from error
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Generator
@@ -163,8 +164,9 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + _READY_WITHIN
         while self.postmaster_pid() is not None:
             lines = self._pid_file()
-            if lines[7].strip() == "ready":
-                return int(lines[3])
+            # Asked as well, since a server that was just killed is ready by its file until the kernel is done with it.
+            if lines[7].strip() == "ready" and _answers(port := int(lines[3])):
+                return port
             if time.monotonic() > deadline:
                 raise self._failure("does not become ready")
             time.sleep(0.05)
@@ -269,6 +271,14 @@ class _Share:
 
 # A forked child has its parent's lock: it would count as a user while it lives, and stop the server under its parent.
 os.register_at_fork(after_in_child=_Share.drop_all)
+
+
+def _answers(port: int) -> bool:
+    """Whether a server answers whether it speaks TLS, which it says before it asks who is there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        connection.sendall(struct.pack("!ii", 8, 80877103))
+        return connection.recv(1) in {b"S", b"N"}
+    return False
 
 
 def _digest(path: Path) -> str:

@@ -175,6 +175,8 @@ class Ingestion:
                 await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
                 return stale
             rows = _DocumentRows(self._shop.corpus.name, saga, prepared)
+            # Read now, since nothing may fail between publishing and saying so.
+            spent = await asyncio.to_thread(self._read, saga)
             version = await asyncio.to_thread(publish, self._shop.corpus, saga, prepared.staged, rows)
         except StaleError as error:
             await asyncio.to_thread(self._end, saga, str(error))
@@ -187,7 +189,7 @@ class Ingestion:
         except BaseException as error:
             await asyncio.to_thread(self._end, saga, f"{type(error).__name__}: {error}")
             raise
-        await asyncio.to_thread(self._acknowledge, prepared, version, perf_counter() - start)
+        self._acknowledge(prepared, spent, version, perf_counter() - start)
         return stale
 
     def _sort_out(self, prepared: Prepared, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
@@ -230,18 +232,21 @@ class Ingestion:
         except UnavailableError:
             log.warning("saga %s could not be ended in the ledger; recovery will settle it", saga)
 
-    def _acknowledge(self, prepared: Prepared, version: int, seconds: float) -> None:
+    def _read(self, saga: UUID) -> ledger.Saga:
         with self._shop.corpus.database.transaction() as connection:
-            saga = ledger.read(connection, prepared.saga)
-        assert saga is not None  # noqa: S101  it was published
+            row = ledger.read(connection, saga)
+        assert row is not None  # noqa: S101  this process began it
+        return row
+
+    def _acknowledge(self, prepared: Prepared, spent: ledger.Saga, version: int, seconds: float) -> None:
         publication = Publication(
-            saga.id,
-            saga.base_version,
+            prepared.saga,
+            version - 1,
             version,
             list(prepared.documents.values()),
             prepared.removed,
-            saga.requests,
-            saga.tokens,
+            spent.requests,
+            spent.tokens,
             seconds,
         )
         self._summary.publications.append(publication)

@@ -78,8 +78,10 @@ class LocalFolder:
             raise DocumentError(
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  # a path cannot be opened without waiting
-            yield from self._blocks(file.fileno(), obj)
+        try:
+            yield from self._blocks(descriptor, obj)
+        finally:
+            os.close(descriptor)
 
     def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
         _check_unchanged(descriptor, obj)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
+
+from ingest_pipeline.errors import ConfigurationError
+
+_CORPUS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,20 @@ class Chunk:
     def text_hash(self) -> UUID:
         """What a vector is looked up by."""
         return text_hash(self.text)
+
+
+def corpus_name(name: str) -> str:
+    """The name itself, if it serves as a corpus', a table's and a part of an asset's key.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    if not _CORPUS_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"The corpus name {name!r} must be lower-case letters, digits and underscores, beginning with a letter",
+            "Correct INGEST_CORPUS.",
+        )
+    return name
 
 
 def text_hash(text: str) -> UUID:

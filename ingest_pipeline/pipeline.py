@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,12 @@ from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance_table import LanceTable, storage_options
-from ingest_pipeline.model import Recipe, SourceObject
+from ingest_pipeline.model import Recipe, SourceObject, corpus_name
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import key_of, partition_of
 from ingest_pipeline.planning import DocumentPlan, plan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.source import ObjectSource
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +49,9 @@ def table_uri(lancedb_uri: str, name: str) -> str:
     """Folder of the Lance dataset of a LanceDB table.
 
     Raises:
-        ConfigurationError: The name does not serve as a table's, a corpus' and part of an asset's key.
+        ConfigurationError: The name does not serve.
     """
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"The corpus name {name!r} must be lower-case letters, digits and underscores, beginning with a letter",
-            "Correct INGEST_CORPUS.",
-        )
-    return f"{lancedb_uri.rstrip('/')}/{name}.lance"
+    return f"{lancedb_uri.rstrip('/')}/{corpus_name(name)}.lance"
 
 
 def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:

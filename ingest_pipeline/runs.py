@@ -9,20 +9,22 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ingest_pipeline import catalog, session
+from ingest_pipeline import catalog, errors, session
 from ingest_pipeline.catalog import RunProgress
+from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
-from ingest_pipeline.definitions import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.partitioning import partition_of
 from ingest_pipeline.pipeline import open_workshop, plan_partitions
 from ingest_pipeline.settings import Settings
 
 _POLL_SECONDS = 0.3
+_TOLD = {"Failure", *vars(errors)}
 
 
 class IngestRun:
@@ -74,7 +76,16 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, run_id: str, part
     if result.success:
         return []
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    return [failure.error.message.strip() for failure in failures if failure.error is not None] or ["The run failed."]
+    # A run that fails outside its step, in a resource for example, says so in its last event.
+    ends = [event.job_failure_data for event in result.all_events if event.is_run_failure]
+    return [_root(failure.error) for failure in failures or ends if failure.error is not None]
+
+
+def _root(error: SerializableErrorInfo) -> str:
+    """What was meant for a person, without its class: Dagster wraps it, and it wraps what a library raised."""
+    while error.cause is not None and error.cls_name not in _TOLD:
+        error = error.cause
+    return error.message.strip().partition(f"{error.cls_name}: ")[2] or error.message.strip()
 
 
 @contextmanager

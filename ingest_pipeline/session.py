@@ -10,9 +10,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from ingest_pipeline.code_location import pipeline_settings
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database, plain_url
-from ingest_pipeline.definitions import pipeline_settings
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import find_corpus, open_workshop
 from ingest_pipeline.preparation import Workshop

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
+from ingest_pipeline.model import corpus_name
 
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
@@ -59,7 +60,7 @@ class Settings:
                 f"INGEST_PARTITION_BY is {scheme!r}; this release knows only 'file'", "Unset it, or set it to 'file'."
             )
         return cls(
-            corpus=get("INGEST_CORPUS") or "documents",
+            corpus=corpus_name(get("INGEST_CORPUS") or "documents"),
             source=_absolute(get("INGEST_SOURCE") or "documents"),
             lancedb_uri=_absolute(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/"),
             database_url=get("INGEST_DATABASE_URL") or None,

@@ -16,9 +16,11 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.mutants import apply_from_environment
 from tests.support.world import World
 
 _databases = itertools.count()
+apply_from_environment()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,14 +36,21 @@ def _clean_environment() -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Generator[str]:
-    """The url of a server's maintenance database."""
+def postgres_server() -> Generator[EmbeddedPostgres]:
+    """A server that the tests may restart."""
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
     directory.chmod(0o755)
     server = EmbeddedPostgres(directory / "postgres")
-    yield server.start()
+    server.start()
+    yield server
     server.release()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: EmbeddedPostgres) -> str:
+    """The url of the server's maintenance database."""
+    return postgres_server.start()
 
 
 @pytest.fixture

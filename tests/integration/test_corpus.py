@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import lance
@@ -86,7 +87,7 @@ def test_two_corpora_cannot_share_a_table(database: Database, settings: CorpusSe
     ids=lambda change: next(iter(change)),
 )
 def test_settings_that_cannot_change_in_place_are_refused(
-    database: Database, settings: CorpusSettings, change: dict[str, object]
+    database: Database, settings: CorpusSettings, change: dict[str, Any]
 ) -> None:
     head = open_corpus(database, settings).head()
     with pytest.raises(CorpusMismatchError):

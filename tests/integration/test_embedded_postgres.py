@@ -215,6 +215,21 @@ def test_committed_data_survive_a_killed_postmaster(server: EmbeddedPostgres) ->
     assert ask(url, "SELECT answer FROM remembered") == "42"
 
 
+def test_a_server_that_does_not_answer_is_not_taken_for_a_ready_one(
+    server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.start()
+    monkeypatch.setattr(embedded_postgres, "_READY_WITHIN", 0)
+    pid = server.postmaster_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(DatabaseUnavailableError, match="does not become ready"):
+            EmbeddedPostgres(directory).start()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_committed_data_survive_an_immediate_restart_at_the_same_url(server: EmbeddedPostgres) -> None:
     url = server.start()
     remember(url)

@@ -10,13 +10,13 @@ import lance
 import pytest
 from lance.file import LanceFileWriter
 
-from ingest_pipeline import ledger, sweep
-from ingest_pipeline.corpus import Corpus
+from ingest_pipeline import ledger
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance_table import Change, LanceTable, Removal, StagedFragment
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reconciliation import reconcile
+from ingest_pipeline.sweep import litter, sweep
 from tests.support.world import World, paragraphs
 
 
@@ -80,7 +80,7 @@ def test_a_saga_that_begins_while_the_sweep_looks_keeps_its_file(world: World, m
 class NoRows:
     """A publication without a catalog side."""
 
-    def write(self, connection: Connection, base: int, version: int) -> Removal | None:
+    def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
         return None
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
@@ -95,13 +95,13 @@ def test_a_saga_that_publishes_while_the_sweep_looks_keeps_its_file(
     with world.database.transaction() as connection:
         ledger.mark_prepared(connection, saga)
 
-    def publish_first(corpus: Corpus) -> set[UUID]:
+    def publish_first(connection: Connection, corpus: str) -> set[UUID]:
         monkeypatch.undo()
-        publish(corpus, saga, [StagedFragment(name.removeprefix("data/"), 3)], NoRows())
-        return sweep._live(corpus)
+        publish(world.corpus, saga, [StagedFragment(name.removeprefix("data/"), 3)], NoRows())
+        return ledger.live_sagas(connection, corpus)
 
-    monkeypatch.setattr(sweep, "_live", publish_first)
-    assert world.sweep().files == []
+    monkeypatch.setattr(ledger, "live_sagas", publish_first)
+    assert litter(world.corpus) == []
     assert name in world.corpus.table.all_files()
 
 
@@ -159,7 +159,7 @@ def test_a_dry_run_names_what_would_go_and_removes_nothing(world: World) -> None
     name = stage(world, saga)
     end(world, saga)
     before = world.corpus.table.all_files()
-    assert sweep.sweep(world.corpus, dry_run=True).files == [name]
+    assert sweep(world.corpus, dry_run=True).files == [name]
     assert world.corpus.table.all_files() == before
 
 

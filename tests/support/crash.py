@@ -95,6 +95,10 @@ class Child:
         self._process.close()
         return outcome
 
+    def runs(self) -> bool:
+        """Whether it has neither ended nor said how it will."""
+        return not self._end.poll()
+
     def wait_until_stopped(self) -> bool:
         """True once it stands at its place; False if it ended without coming there."""
         deadline = time.monotonic() + _WAIT_SECONDS

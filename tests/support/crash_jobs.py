@@ -17,8 +17,11 @@ from ingest_pipeline.pipeline import open_workshop
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.transaction import transaction
 from tests.support.crash_tables import rows_of
+from tests.support.mutants import apply_from_environment
 from tests.support.world import Address
 from tests.support.world import ingest as ingest_documents
+
+apply_from_environment()
 
 
 def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:

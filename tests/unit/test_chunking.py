@@ -1,6 +1,6 @@
 """Chunks are exact, complete and within their size, whatever the text is and however it arrives; edits stay local."""
 
-# ruff: noqa: S311  # chance repeats itself here on purpose
+# chance repeats itself here on purpose
 
 import random
 import re

@@ -1,0 +1,65 @@
+"""Assets, job, sensors and resources of one corpus, tied together."""
+
+import dagster as dg
+
+from ingest_pipeline.assets.ingest import ingest_assets
+from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.catalog import PostgresCatalogResource
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.sensors import recovery_sensor, source_sensor
+from ingest_pipeline.settings import Settings
+
+_OWNERS = ("team:data-platform",)
+
+
+def pipeline_settings(settings: Settings) -> PipelineSettings:
+    """The engine's part of the settings."""
+    return PipelineSettings(
+        settings.corpus,
+        settings.source,
+        settings.lancedb_uri,
+        settings.embedding_model,
+        settings.embedding_dimensions,
+        settings.chunk_size,
+        settings.chunk_overlap,
+    )
+
+
+def job_name(corpus: str) -> str:
+    """The job that ingests a corpus."""
+    return f"{corpus}_ingest_job"
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Assets, job, sensors and resources of one corpus."""
+    pipeline = pipeline_settings(settings)
+    ingest = ingest_assets(pipeline, _OWNERS)
+    job = dg.define_asset_job(
+        job_name(settings.corpus),
+        selection=dg.AssetSelection.assets(*ingest.keys),
+        executor_def=dg.in_process_executor,
+        description="Brings documents to what the source holds now: chosen partitions, or all that differ.",
+    )
+    return dg.Definitions(
+        assets=[ingest],
+        jobs=[job],
+        sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline, job.name)],
+        resources=build_resources(settings),
+        executor=dg.in_process_executor,
+    )
+
+
+def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[None]]:
+    """The four resources, with the environment's values as what the Launchpad shows first."""
+    catalog = PostgresCatalogResource(
+        url=dg.EnvVar("INGEST_DATABASE_URL") if settings.database_url else None,
+        embedded_directory=str(settings.state / "postgres"),
+    )
+    return {
+        "catalog": catalog,
+        "source": DocumentSourceResource(url=settings.source),
+        "lancedb": VersionedLanceDBResource(uri=settings.lancedb_uri, catalog=catalog),
+        "embedder": OpenAIEmbedderResource(model=settings.embedding_model, dimensions=settings.embedding_dimensions),
+    }

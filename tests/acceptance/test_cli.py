@@ -1,0 +1,160 @@
+"""The command line from outside: what it prints, how it exits, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.cli import Cli
+from tests.support.embedding_server import EmbeddingServer, Fault
+from tests.support.world import paragraphs
+
+
+@pytest.fixture
+def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
+    return Cli.over(tmp_path, database_url, embeddings)
+
+
+def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None:
+    cli.put("a.txt", paragraphs("alpha", 3))
+    cli.put("folder/b.md", "# Beta\n\n" + paragraphs("beta", 2))
+    assert {row["document"] for row in cli.json("plan")} == {"a.txt", "folder/b.md"}
+    done = cli.json("ingest")
+    assert (done["published"], done["problems"]) == (2, [])
+    assert done["bought"] == embeddings.bought > 0
+
+    status = cli.json("status")
+    assert (status["documents"], status["sagas_in_doubt"]) == (2, 0)
+    assert status["head_version"] == status["latest_version"] == done["version"]
+    assert cli.json("plan") == []
+    assert cli.json("audit")["violations"] == []
+    assert {row["document"] for row in cli.json("history")} == {"a.txt", "folder/b.md"}
+    assert len(cli.json("history", "a.txt")) == 1
+    assert cli.json("sweep", "--dry-run")["files"] == []
+    assert cli.json("recover")["compensated"] == []
+
+
+def test_a_hit_opened_at_its_offsets_is_the_chunk(cli: Cli) -> None:
+    path = cli.put("a.txt", paragraphs("alpha", 5))
+    cli.json("ingest")
+    for hit in cli.json("search", "alpha 3", "--limit", "3"):
+        assert path.read_text()[hit["start_offset"] : hit["end_offset"]] == hit["text"]
+
+
+def test_some_documents_only(cli: Cli) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    cli.put("b.txt", paragraphs("beta", 1))
+    assert cli.json("ingest", "b.txt")["published"] == 1
+    assert [row["document"] for row in cli.json("plan")] == ["a.txt"]
+
+
+def test_ingesting_again_buys_nothing_and_keeps_head(cli: Cli, embeddings: EmbeddingServer) -> None:
+    cli.put("a.txt", paragraphs("alpha", 2))
+    cli.json("ingest")
+    before = cli.json("status")["head_version"], embeddings.requests
+    assert cli.json("ingest")["published"] == 0
+    assert (cli.json("status")["head_version"], embeddings.requests) == before
+
+
+def test_a_bad_document_fails_the_run_and_not_the_others(cli: Cli) -> None:
+    cli.put("good.txt", paragraphs("good", 1))
+    cli.put("empty.txt", "")
+    done = cli.run("ingest")
+    assert done.exit_code == 1
+    assert "1 documents published" in done.stdout
+    assert "'empty.txt'" in done.stderr
+    status = cli.json("status")
+    assert [failure["key"] for failure in status["failures"]] == ["empty.txt"]
+    assert cli.json("audit")["documents"] == 1
+
+
+def test_a_killed_run_is_settled_and_pays_nothing_again(cli: Cli, embeddings: EmbeddingServer) -> None:
+    cli.put("a.txt", paragraphs("alpha", 4))
+    cli.json("ingest")
+    cli.put("a.txt", paragraphs("omega", 4))
+    died = cli.spawn("ingest", INGEST_FAILPOINTS="lance commit:after=kill")
+    assert died.returncode == -signal.SIGKILL
+    bought = embeddings.bought
+    status = cli.json("status")
+    assert status["latest_version"] == status["head_version"] + 1
+
+    assert len(cli.json("recover")["compensated"]) == 1
+    done = cli.json("ingest")
+    assert (done["published"], done["bought"], embeddings.bought) == (1, 0, bought)
+    cli.json("sweep")
+    assert cli.json("audit")["violations"] == []
+
+
+def test_an_audit_that_finds_something_exits_with_3(cli: Cli, database_url: str) -> None:
+    cli.put("a.txt", paragraphs("alpha", 3))
+    cli.json("ingest")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM ingest_pipeline.chunk WHERE ordinal = 1")
+    done = cli.run("audit", "--json")
+    assert done.exit_code == 3
+    assert {violation["document"] for violation in json.loads(done.stdout)["violations"]} == {"a.txt"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "says"),
+    [
+        ({"INGEST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, 1, "INGEST_DATABASE_URL"),
+        ({"INGEST_DATABASE_URL": "mysql://somewhere"}, 2, "postgresql://"),
+        ({"INGEST_SOURCE": "/nowhere/at/all"}, 2, "does not exist"),
+        ({"INGEST_SOURCE": "ftp://somewhere"}, 2, "ftp"),
+        ({"INGEST_CORPUS": "No Such-Name"}, 2, "INGEST_CORPUS"),
+        ({"INGEST_CHUNK_SIZE": "many"}, 2, "INGEST_CHUNK_SIZE"),
+        ({"INGEST_CHUNK_SIZE": "3"}, 2, "50"),
+        ({"INGEST_PARTITION_BY": "moon"}, 2, "INGEST_PARTITION_BY"),
+        ({"INGEST_EMBEDDING_DIMENSIONS": "17"}, 1, "32"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, 1, "127.0.0.1:1"),
+        ({"INGEST_LANCEDB_URI": "/proc/nowhere"}, 1, "INGEST_LANCEDB_URI"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_an_honest_status(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], status: int, says: str
+) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+    done = cli.run("ingest", **environment)
+    assert done.exit_code == status, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, done.stderr
+    assert says in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_what_contradicts_the_corpus_is_refused(cli: Cli, tmp_path: Path) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    cli.json("ingest")
+    (tmp_path / "elsewhere").mkdir()
+    for wrong in (
+        {"INGEST_EMBEDDING_DIMENSIONS": "16"},
+        {"INGEST_EMBEDDING_MODEL": "another"},
+        {"INGEST_SOURCE": str(tmp_path / "elsewhere")},
+        {"INGEST_LANCEDB_URI": str(tmp_path / "elsewhere")},
+    ):
+        done = cli.run("ingest", **wrong)
+        assert done.exit_code == 2
+        assert "Nothing was changed" in done.stderr
+    assert cli.json("audit")["violations"] == []
+
+
+def test_a_refused_key_is_said_at_once(cli: Cli, embeddings: EmbeddingServer) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    embeddings.fail_next(Fault.UNAUTHORIZED)
+    done = cli.run("ingest", OPENAI_API_KEY="sk-secret")
+    assert done.exit_code == 1
+    assert "OPENAI_API_KEY" in done.stderr
+    assert "sk-secret" not in done.stdout + done.stderr
+
+
+def test_reading_a_corpus_that_does_not_exist_says_what_to_do(cli: Cli) -> None:
+    done = cli.run("search", "anything")
+    assert done.exit_code == 2
+    assert "ingest-pipeline ingest" in done.stderr

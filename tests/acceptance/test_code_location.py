@@ -1,0 +1,67 @@
+"""What the code location offers, by name: a change here is a change for its users."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ingest_pipeline.code_location import build_definitions
+from ingest_pipeline.settings import Settings
+
+_ROOT = Path(__file__).parents[2]
+
+
+def test_the_names_of_everything() -> None:
+    repository = build_definitions(Settings.from_environment({})).get_repository_def()
+    assert {key.to_user_string() for key in repository.assets_defs_by_key} == {
+        "documents/chunks",
+        "documents/embeddings",
+        "documents/metadata",
+    }
+    assert "documents_ingest_job" in {job.name for job in repository.get_all_jobs()}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "documents_source_sensor",
+        "documents_recovery_sensor",
+    }
+    assert set(repository.get_top_level_resources()) == {"catalog", "embedder", "lancedb", "source"}
+
+
+def test_the_three_assets_are_one_step_that_cannot_be_torn_apart() -> None:
+    repository = build_definitions(Settings.from_environment({})).get_repository_def()
+    (definition,) = set(repository.assets_defs_by_key.values())
+    assert isinstance(definition, dg.AssetsDefinition)
+    assert not definition.can_subset
+    for spec in definition.specs:
+        assert spec.description
+        assert spec.kinds
+        assert spec.owners
+        assert spec.group_name == "documents"
+        assert spec.code_version
+        assert "dagster/column_schema" in spec.metadata
+
+
+@pytest.mark.parametrize("setting", ["INGEST_CHUNK_SIZE", "INGEST_EMBEDDING_DIMENSIONS"])
+def test_settings_of_the_environment_reach_the_code_version(setting: str) -> None:
+    plain = build_definitions(Settings.from_environment({})).get_repository_def()
+    other = build_definitions(Settings.from_environment({setting: "777"})).get_repository_def()
+
+    def versions(repository: dg.RepositoryDefinition) -> set[str | None]:
+        return {spec.code_version for d in set(repository.assets_defs_by_key.values()) for spec in d.specs}
+
+    assert versions(plain) != versions(other)
+
+
+def test_workspace_yaml_loads(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dagster"), "definitions", "validate", "-w", str(_ROOT / "workspace.yaml")],
+        env={"DAGSTER_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

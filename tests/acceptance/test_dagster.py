@@ -1,0 +1,139 @@
+"""The step inside Dagster: what is materialized, when, and what a run says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+
+from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.embedding_server import EmbeddingServer, Fault
+from tests.support.world import paragraphs
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[DagsterWorld]:
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
+        yield world
+
+
+def test_a_run_without_partitions_materializes_what_differs(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    dagster.put("b.txt", paragraphs("beta", 2))
+    assert dagster.run().success
+    for asset in (CHUNKS, EMBEDDINGS, METADATA):
+        assert dagster.materialized(asset) == {"a.txt", "b.txt"}
+    assert dagster.audit().violations == []
+
+
+def test_a_partition_shows_what_a_person_wants_to_see(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    assert dagster.run().success
+    chunks, embeddings, metadata = (dagster.latest(asset, "a.txt") for asset in (CHUNKS, EMBEDDINGS, METADATA))
+    assert chunks["chunks"] == embeddings["bought"] == dagster.embeddings.bought
+    assert "alpha 0." in str(chunks["preview"])
+    assert "| characters | chunks |" in str(chunks["sizes"])
+    assert embeddings["lance_version_after"] == metadata["head"] == 2
+    assert embeddings["reused"] == 0
+
+
+def test_one_partition_is_one_document(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    dagster.put("b.txt", paragraphs("beta", 1))
+    dagster.instance.add_dynamic_partitions("docs_documents", ["b.txt"])
+    assert dagster.run(partition="b.txt").success
+    assert dagster.materialized(METADATA) == {"b.txt"}
+    assert dagster.audit().documents == 1
+
+
+def test_materializing_again_says_unchanged_and_does_nothing(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    dagster.run()
+    before = dagster.audit().head_version, dagster.embeddings.requests
+    assert dagster.run(partition="a.txt").success
+    assert str(dagster.latest(CHUNKS, "a.txt")["status"]).startswith("unchanged")
+    assert (dagster.audit().head_version, dagster.embeddings.requests) == before
+
+
+def test_a_failed_attempt_leaves_no_materialization(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    dagster.embeddings.fail_next(Fault.UNAUTHORIZED, times=9)
+    assert not dagster.run().success
+    for asset in (CHUNKS, EMBEDDINGS, METADATA):
+        assert dagster.materialized(asset) == set()
+
+
+def test_a_bad_file_fails_the_run_with_a_list_and_the_others_are_materialized(dagster: DagsterWorld) -> None:
+    dagster.put("good.txt", paragraphs("good", 1))
+    dagster.put("empty.txt", "")
+    result = dagster.run()
+    assert not result.success
+    failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
+    assert failure.user_failure_data is not None
+    assert "empty.txt" in str(failure.user_failure_data.metadata["failed"].value)
+    assert dagster.materialized(METADATA) == {"good.txt"}
+
+
+def test_a_removed_file_takes_its_partition_with_it(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    dagster.put("b.txt", paragraphs("beta", 1)).touch()
+    dagster.run()
+    (Path(dagster.settings.source) / "b.txt").unlink()
+    assert dagster.run(partitions=["b.txt"]).success
+    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt"}
+    assert dagster.audit().documents == 1
+
+
+def test_a_partition_that_names_nothing_fails_and_says_so(dagster: DagsterWorld) -> None:
+    dagster.instance.add_dynamic_partitions("docs_documents", ["ghost.txt"])
+    result = dagster.run(partition="ghost.txt")
+    assert not result.success
+
+
+def test_the_source_sensor_requests_what_differs_until_it_is_done(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    first = dagster.tick("docs_source_sensor")
+    assert isinstance(first, dg.SensorResult)
+    assert [request.partition_key for request in first.run_requests or ()] == ["a.txt"]
+    dagster.instance.add_dynamic_partitions("docs_documents", ["a.txt"])
+    dagster.run(partition="a.txt")
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+
+    path = dagster.put("a.txt", paragraphs("other", 1))
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SensorResult)
+    dagster.run(partition="a.txt")
+    path.write_text(paragraphs("alpha", 1))
+    again = dagster.tick("docs_source_sensor")
+    assert isinstance(again, dg.SensorResult), "a file changed back to earlier bytes is seen"
+
+
+def test_many_files_share_one_run(dagster: DagsterWorld) -> None:
+    for number in range(12):
+        dagster.put(f"{number:02}.txt", paragraphs(f"file {number}", 1))
+    result = dagster.tick("docs_source_sensor")
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or ()
+    assert request.partition_key is None
+    assert len(request.run_config["ops"]["docs_ingest"]["config"]["partitions"]) == 12
+
+
+def test_a_file_that_keeps_failing_is_left_alone_until_it_changes(dagster: DagsterWorld, database_url: str) -> None:
+    dagster.put("bad.txt", "")
+    for _ in range(3):
+        dagster.run()
+        with psycopg.connect(database_url) as connection:
+            connection.execute("UPDATE ingest_pipeline.failure SET failed_at = now() - interval '1 day'")
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+    dagster.put("bad.txt", "Now it has text.")
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SensorResult)
+
+
+def test_the_recovery_sensor_finds_nothing_to_do(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    dagster.run()
+    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")

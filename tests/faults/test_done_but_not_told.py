@@ -1,0 +1,196 @@
+"""A call that was carried out and then raised: what a time-out or a lost reply looks like to the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.database import Connection, Database
+from ingest_pipeline.errors import (
+    DatabaseUnavailableError,
+    EmbeddingResponseError,
+    TableUnavailableError,
+    UnavailableError,
+)
+from ingest_pipeline.lance_table import LanceTable
+from tests.support.embedding_server import Fault
+from tests.support.world import World, paragraphs
+
+OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """About to replace a document."""
+    world.put("a.txt", OLD)
+    world.ingest()
+    world.put("a.txt", NEW)
+    world.embeddings.reset_counters()
+    return world
+
+
+class Flaky:
+    """Wraps a call so that it fails some times before or after it was carried out, and then works."""
+
+    def __init__(self, call: Callable[..., Any], error: Exception, *, times: int, done: bool) -> None:
+        self.call, self.error, self.left, self.done = call, error, times, done
+
+    def __get__(self, owner: object, _: type) -> Callable[..., Any]:
+        return lambda *arguments, **named: self(owner, *arguments, **named)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if not self.left:
+            return self.call(*arguments, **named)
+        self.left -= 1
+        if self.done:
+            self.call(*arguments, **named)
+        raise self.error
+
+
+def shows(world: World, text: str) -> bool:
+    return "".join(world.text_at("a.txt").split()) == "".join(text.split())
+
+
+def check_settled(world: World, text: str) -> None:
+    assert shows(world, text)
+    world.check()
+    world.recover()
+    assert world.corpus.table.latest_version() == world.head
+    assert shows(world, text)
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
+@pytest.mark.parametrize("call", ["commit", "_commit", "fragments_named", "latest_version"])
+def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str, done: bool
+) -> None:
+    failing = Flaky(getattr(LanceTable, call), TableUnavailableError("503 Slow Down"), times=1, done=done)
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceTable, call, failing)
+        with pytest.raises(UnavailableError, match="503"):
+            world.ingest()
+    check_settled(world, OLD)
+    world.ingest()
+    check_settled(world, NEW)
+    assert world.embeddings.bought == len(world.chunks("a.txt"))
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
+@pytest.mark.parametrize("times", [1, 2, 99])
+def test_a_restore_that_fails_leaves_the_saga_in_doubt_until_somebody_settles_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, done: bool, times: int
+) -> None:
+    with monkeypatch.context() as patch:
+        restoring = Flaky(LanceTable.restore, TableUnavailableError("503"), times=times, done=done)
+        placing = Flaky(LanceTable.fragments_named, TableUnavailableError("503"), times=1, done=False)
+        patch.setattr(LanceTable, "restore", restoring)
+        patch.setattr(LanceTable, "fragments_named", placing)
+        with pytest.raises(UnavailableError, match="in doubt"):
+            world.ingest()
+    assert world.corpus.table.latest_version() > world.head
+    assert shows(world, OLD)
+    world.ingest()
+    check_settled(world, NEW)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
+def test_a_data_file_whose_writer_heard_of_a_failure_is_swept(
+    world: World, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceTable, "stage", Flaky(LanceTable.stage, TableUnavailableError("503"), times=1, done=done))
+        with pytest.raises(UnavailableError):
+            world.ingest()
+    check_settled(world, OLD)
+    world.ingest()
+    check_settled(world, NEW)
+    assert world.embeddings.bought == len(world.chunks("a.txt"))
+
+
+@pytest.mark.parametrize("recording", ["record_batch", "record_fragment", "mark_prepared", "mark_published"])
+def test_a_record_whose_answer_is_lost_ends_the_run_and_buys_nothing_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch, recording: str
+) -> None:
+    """The record itself was rolled back with its transaction."""
+    with monkeypatch.context() as patch:
+        failing = Flaky(getattr(ledger, recording), DatabaseUnavailableError("lost"), times=1, done=True)
+        patch.setattr(ledger, recording, failing)
+        with pytest.raises(UnavailableError):
+            world.ingest()
+    check_settled(world, OLD)
+    world.ingest()
+    check_settled(world, NEW)
+    in_flight = len(world.chunks("a.txt")) if recording == "record_batch" else 0
+    assert world.embeddings.bought == len(world.chunks("a.txt")) + in_flight
+
+
+def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not_confirmed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_commit_after(monkeypatch, ledger, "record_batch")
+    with pytest.raises(UnavailableError):
+        world.ingest()
+    world.ingest()
+    check_settled(world, NEW)
+    assert world.embeddings.bought == len(world.chunks("a.txt"))
+
+
+def test_a_publication_that_was_committed_is_acknowledged_though_its_commit_was_not_confirmed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_commit_after(monkeypatch, catalog, "move_head")
+    assert len(world.ingest().publications) == 1
+    check_settled(world, NEW)
+
+
+def lose_commit_after(monkeypatch: pytest.MonkeyPatch, module: Any, call: str) -> None:
+    """Let the COMMIT of the transaction in which a call is made be carried out, and its answer be lost."""
+    marked: list[Connection] = []
+    original, commit = getattr(module, call), Connection.commit
+
+    def mark(connection: Connection, *arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(module, call, original)
+        marked.append(connection)
+        return original(connection, *arguments, **named)
+
+    def commit_and_lose(connection: Connection) -> None:
+        commit(connection)
+        if connection in marked:
+            marked.remove(connection)
+            connection.pgconn.finish()
+            raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(module, call, mark)
+    monkeypatch.setattr(psycopg.Connection, "commit", commit_and_lose)
+
+
+@pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.RESET, Fault.SERVER_ERROR, Fault.TRUNCATED_JSON])
+@pytest.mark.parametrize("times", [2, 99])
+def test_an_embedding_api_that_fails_twice_is_asked_again_and_one_that_fails_for_ever_is_given_up(
+    world: World, fault: Fault, times: int
+) -> None:
+    world.embeddings.fail_next(fault, times)
+    if times == 2:
+        world.ingest()
+        check_settled(world, NEW)
+    else:
+        with pytest.raises((UnavailableError, EmbeddingResponseError)):
+            world.ingest()
+        check_settled(world, OLD)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_database_that_cannot_be_reached_at_the_start_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    with monkeypatch.context() as patch:
+        failing = Flaky(Database.transaction, DatabaseUnavailableError("too many connections"), times=times, done=False)
+        patch.setattr(Database, "transaction", failing)
+        with pytest.raises(UnavailableError):
+            world.ingest()
+    check_settled(world, OLD)

@@ -1,0 +1,241 @@
+"""Connections to Postgres break at the worst moments: the outcome is found out, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from ingest_pipeline import database as database_module
+from ingest_pipeline import failpoints
+from ingest_pipeline.database import Database
+from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.errors import IngestError, UnavailableError
+from ingest_pipeline.failpoints import Boundary
+from tests.support.tcp_proxy import Direction, TcpProxy
+from tests.support.world import World, paragraphs
+
+OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)
+
+
+@pytest.fixture
+def proxy(postgres: str) -> Generator[TcpProxy]:
+    port = urlsplit(postgres).port
+    assert port is not None
+    with TcpProxy("127.0.0.1", port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def writer(world: World, proxy: TcpProxy) -> Generator[World]:
+    """Works on the same corpus as ``world``, through the proxy, and is about to replace a document."""
+    world.put("a.txt", OLD)
+    world.ingest()
+    world.put("a.txt", NEW)
+    port = urlsplit(world.database.url).port
+    with Database(world.database.url.replace(f":{port}/", f":{proxy.port}/")) as database:
+        yield World(database, world.settings, world.embeddings)
+        proxy.forward()
+
+
+@contextmanager
+def at(place: tuple[Boundary, str], action: Callable[[], object]) -> Generator[None]:
+    """Do something once, in the middle of the engine."""
+    waiting = [action]
+
+    def handle(name: Boundary, side: str) -> None:
+        if (name, side) == place and waiting:
+            waiting.pop()()
+
+    failpoints.install(handle)
+    try:
+        yield
+    finally:
+        failpoints.install(None)
+        assert not waiting, "the place was not reached"
+
+
+def is_commit(block: bytes, direction: Direction) -> bool:
+    return direction == "to_server" and b"COMMIT" in block
+
+
+def shows(world: World, text: str) -> bool:
+    return "".join(world.text_at("a.txt").split()) == "".join(text.split())
+
+
+BEFORE_COMMIT = (Boundary.VERSION_CHECKED, "after")
+
+
+def test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so(
+    world: World, writer: World, proxy: TcpProxy
+) -> None:
+    with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit)), pytest.raises(UnavailableError, match="rolled back"):
+        writer.ingest()
+    assert shows(world, OLD)
+    assert world.corpus.table.latest_version() == world.head
+    world.check_nothing_left()
+    writer.ingest()
+    assert shows(world, NEW)
+
+
+def test_cut_after_commit_was_done_the_run_is_told_that_it_succeeded(
+    world: World, writer: World, proxy: TcpProxy
+) -> None:
+    with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit, after=True)):
+        summary = writer.ingest()
+    assert [publication.version for publication in summary.publications] == [world.head]
+    assert shows(world, NEW)
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_cut_off_at_commit_the_saga_is_in_doubt_until_it_is_settled(
+    world: World, writer: World, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
+
+    def cut_off() -> None:
+        proxy.refuse()
+        proxy.cut_when(is_commit, after=done)
+
+    with at(BEFORE_COMMIT, cut_off), pytest.raises(UnavailableError, match="in doubt"):
+        reopened(writer).ingest()
+    assert shows(world, NEW if done else OLD)
+    world.check()
+    world.recover()
+    assert world.corpus.table.latest_version() == world.head
+    assert shows(world, NEW if done else OLD)
+    world.check_nothing_left()
+
+
+def reopened(writer: World) -> World:
+    """With the limits as the test has set them."""
+    writer.database.close()
+    writer.database.open()
+    return writer
+
+
+def test_a_backend_ended_while_it_holds_the_lock_undoes_the_saga(world: World, writer: World) -> None:
+    with (
+        at((Boundary.LANCE_COMMIT, "after"), lambda: end_other_backends(world)),
+        pytest.raises(UnavailableError, match="rolled back"),
+    ):
+        writer.ingest()
+    assert shows(world, OLD)
+    world.check_nothing_left()
+    writer.ingest()
+    assert shows(world, NEW)
+
+
+def end_other_backends(world: World) -> None:
+    with psycopg.connect(world.database.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+@pytest.mark.parametrize("place", [(Boundary.LANCE_COMMIT, "before"), (Boundary.LANCE_COMMIT, "after"), BEFORE_COMMIT])
+def test_a_restart_of_postgres_in_mid_publication_undoes_the_saga(
+    world: World, writer: World, postgres_server: EmbeddedPostgres, place: tuple[Boundary, str]
+) -> None:
+    with (
+        at(place, lambda: postgres_server.restart(immediate=True)),
+        pytest.raises(UnavailableError, match="rolled back"),
+    ):
+        writer.ingest()
+    assert shows(world, OLD)
+    assert world.corpus.table.latest_version() == world.head
+    world.recover()
+    world.check_nothing_left()
+    writer.ingest()
+    assert shows(world, NEW)
+
+
+def test_a_pool_outlives_a_restart_of_postgres(world: World, postgres_server: EmbeddedPostgres) -> None:
+    world.put("a.txt", OLD)
+    world.ingest()
+    postgres_server.restart(immediate=True)
+    assert shows(world, OLD)
+
+
+def test_a_server_that_goes_deaf_at_commit_is_given_up_and_the_saga_settled_later(
+    world: World, writer: World, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
+    with at(BEFORE_COMMIT, proxy.deaf), pytest.raises(UnavailableError, match="in doubt"):
+        reopened(writer).ingest()
+    assert shows(world, OLD)
+    # What was held back arrives after all: a COMMIT whose sender gave up long ago, or the end of its connection.
+    proxy.forward()
+    monkeypatch.undo()
+    world.recover()
+    assert world.corpus.table.latest_version() == world.head
+    assert shows(world, OLD) or shows(world, NEW)
+    world.check_nothing_left()
+    writer.ingest()
+    assert shows(world, NEW)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_cut_at_any_message_of_a_publications_end_what_a_run_is_told_is_true(
+    world: World, writer: World, proxy: TcpProxy, done: bool
+) -> None:
+    cut_at_each_message_after((Boundary.LANCE_COMMIT, "before"), world, writer, proxy, done=done)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_cut_at_any_message_of_a_publication_what_a_run_is_told_is_true(
+    world: World, writer: World, proxy: TcpProxy, done: bool
+) -> None:
+    cut_at_each_message_after((Boundary.LOCK_TAKEN, "before"), world, writer, proxy, done=done)
+
+
+def cut_at_each_message_after(
+    place: tuple[Boundary, str], world: World, writer: World, proxy: TcpProxy, *, done: bool
+) -> None:
+    number, cut = 0, True
+    while cut:
+        text = paragraphs(f"attempt{number}", 1)
+        before = world.text_at("a.txt")
+        world.put("a.txt", text)
+        message, fired = nth_message(number)
+        with at(place, partial(proxy.cut_when, message, after=done)):
+            told = told_success(writer)
+        cut = bool(fired)
+        proxy.forward()
+        world.check()
+        assert shows(world, text) if told else world.text_at("a.txt") == before, f"cut at message {number}"
+        world.recover()
+        assert shows(world, text) if told else world.text_at("a.txt") == before, f"recovered from message {number}"
+        number += 1
+    assert number > 2
+    world.check_nothing_left()
+
+
+def told_success(writer: World) -> bool:
+    try:
+        return bool(writer.ingest().publications)
+    except IngestError:
+        return False
+
+
+def nth_message(number: int) -> tuple[Callable[[bytes, Direction], bool], list[int]]:
+    """A match for the n-th block that goes to the server, and a list that is filled when it matched."""
+    seen: list[int] = []
+    fired: list[int] = []
+
+    def match(_: bytes, direction: Direction) -> bool:
+        if direction == "to_server":
+            seen.append(1)
+            if len(seen) == number + 1:
+                fired.append(number)
+        return bool(fired)
+
+    return match, fired

@@ -1,0 +1,291 @@
+"""A writer that lost its lock and does not know it changes nothing that a reader sees, and leaves nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from ingest_pipeline import failpoints, ledger
+from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.database import Database
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.partitioning import partition_of
+from ingest_pipeline.recovery import recover
+from ingest_pipeline.sweep import sweep
+from ingest_pipeline.transaction import transaction
+from tests.support import crash_jobs
+from tests.support.crash import Outcome, Place
+from tests.support.crash_tables import SCHEMA, rows_of
+from tests.support.world import Address, World, paragraphs
+from tests.support.zombie import Zombie, named
+
+WITH_LOCK = [
+    Place(Boundary.LOCK_TAKEN, "after"),
+    Place(Boundary.ROWS_WRITTEN, "after"),
+    Place(Boundary.HEAD_MOVED, "after"),
+    Place(Boundary.LANCE_COMMIT, "before"),
+    Place(Boundary.LANCE_COMMIT, "after"),
+    Place(Boundary.VERSION_CHECKED, "before"),
+    Place(Boundary.VERSION_CHECKED, "after"),
+]
+"""Between the lock and COMMIT: whoever stops here has not published, and is taken for dead."""
+WITHOUT_LOCK = [
+    Place(Boundary.BATCH_SENT, "after"),
+    Place(Boundary.FRAGMENT_WRITTEN, "before"),
+    Place(Boundary.FRAGMENT_WRITTEN, "after"),
+    Place(Boundary.PREPARED, "after"),
+]
+FIRST, OURS, THEIRS = paragraphs("first", 2), paragraphs("ours", 3), paragraphs("theirs", 2)
+
+
+def own_sagas(world: World) -> set[UUID]:
+    """Of the only other writer, which has not published."""
+    with world.database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT id FROM ingest_pipeline.saga WHERE corpus = %s AND kind = 'ingest' AND state <> 'published'",
+            (world.corpus.name,),
+        )
+        return {row["id"] for row in rows}
+
+
+def sagas_at(world: World, version: int) -> set[UUID]:
+    return {UUID(saga) for saga in world.corpus.table.rows(version, ["saga"])["saga"].to_pylist()}
+
+
+def zombie_address(world: World) -> Address:
+    return replace(world.address, database_url=named(world.database.url))
+
+
+def start(world: World, place: Place, partitions: list[str] | None = None) -> Zombie:
+    zombie = Zombie(world.database.url, crash_jobs.ingest, zombie_address(world), partitions, place=place)
+    zombie.die()
+    return zombie
+
+
+def check_after(world: World, dead: set[UUID], outcome: Outcome) -> None:
+    """What the zombie had prepared is nowhere; it heard of it in an error of ours, or planned again."""
+    assert outcome.ours, outcome.message
+    assert not sagas_at(world, world.head) & dead
+    world.check()
+    world.recover()
+    assert world.corpus.table.latest_version() == world.head
+    world.check_nothing_left()
+    for version in world.corpus.table.versions():
+        assert not sagas_at(world, version) & dead
+
+
+@pytest.mark.parametrize("place", WITH_LOCK + WITHOUT_LOCK, ids=str)
+def test_the_same_document_into_an_empty_table(world: World, place: Place) -> None:
+    assert world.corpus
+    world.put("a.txt", OURS)
+    zombie = start(world, place)
+    dead = own_sagas(world)
+    world.recover()
+    world.put("a.txt", THEIRS)
+    world.ingest()
+    before = world.head, world.texts()
+    outcome = zombie.wake()
+    assert world.texts(before[0]) == world.texts() == before[1]
+    assert outcome.result == [] or outcome.error
+    check_after(world, dead, outcome)
+
+
+@pytest.mark.parametrize("place", [*WITH_LOCK, Place(Boundary.ROWS_REMOVED, "after")], ids=str)
+def test_the_same_document_replaced(world: World, place: Place) -> None:
+    world.put("a.txt", FIRST)
+    world.put("b.txt", FIRST + " b")
+    world.ingest()
+    world.put("a.txt", OURS)
+    world.remove("b.txt")
+    zombie = start(world, place)
+    dead = own_sagas(world)
+    world.recover()
+    world.put("a.txt", THEIRS)
+    world.ingest()
+    before = world.head, world.texts()
+    outcome = zombie.wake()
+    assert world.texts(before[0]) == world.texts() == before[1]
+    assert outcome.result == [] or outcome.error
+    check_after(world, dead, outcome)
+
+
+@pytest.mark.parametrize("place", WITH_LOCK, ids=str)
+def test_another_document_while_the_zombie_sleeps(world: World, place: Place) -> None:
+    """Woken, the zombie plans again as a living writer and publishes its document by another saga, if at all."""
+    world.put("a.txt", FIRST)
+    world.ingest()
+    world.put("a.txt", OURS)
+    zombie = start(world, place)
+    dead = own_sagas(world)
+    world.recover()
+    world.put("other.txt", THEIRS)
+    world.ingest([partition_of("other.txt")])
+    theirs = world.head
+    before = world.texts()
+    outcome = zombie.wake()
+    assert world.texts(theirs) == before
+    assert world.text_at("other.txt") == before["other.txt"]
+    check_after(world, dead, outcome)
+
+
+def test_a_zombie_that_wakes_before_the_next_publication_is_undone_by_it(world: World) -> None:
+    """Its version stands above head when the other writer comes for the lock."""
+    assert world.corpus
+    world.put("a.txt", OURS)
+    zombie = start(world, Place(Boundary.LANCE_COMMIT, "before"))
+    dead = own_sagas(world)
+    world.recover()
+    outcome = zombie.wake()
+    world.put("a.txt", THEIRS)
+    world.ingest()
+    check_after(world, dead, outcome)
+
+
+def test_a_version_left_above_head_is_undone_by_the_next_publication(world: World) -> None:
+    """Without a recovery in between: whoever comes for the lock finds it."""
+    world.put("a.txt", FIRST)
+    world.ingest()
+    world.put("a.txt", OURS)
+    start(world, Place(Boundary.LANCE_COMMIT, "after")).kill()
+    dead = own_sagas(world)
+    left = world.corpus.table.latest_version()
+    assert left > world.head
+    world.put("other.txt", THEIRS)
+    world.ingest([partition_of("other.txt")])
+    with world.database.transaction() as connection:
+        rows = [ledger.read(connection, saga) for saga in dead]
+    assert [row.state for row in rows if row] == ["compensated"]
+    assert world.head == left + 2, "the version that restores, and the publication"
+    check_after(world, dead, Outcome())
+
+
+@pytest.mark.parametrize("first", [{}, {"first.txt": FIRST}], ids=["empty_table", "table_with_rows"])
+def test_a_zombie_that_commits_just_before_another_writers_commit(world: World, first: dict[str, str]) -> None:
+    assert world.corpus
+    for key, text in first.items():
+        world.put(key, text)
+    world.ingest()
+    world.put("a.txt", OURS)
+    zombie = start(world, Place(Boundary.LANCE_COMMIT, "before"))
+    dead = own_sagas(world)
+    world.recover()
+    world.put("a.txt", THEIRS)
+    base = world.head
+
+    def let_it_commit() -> None:
+        zombie.resume()
+        deadline = time.monotonic() + 30
+        while world.corpus.table.latest_version() == base:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    with once_at(Boundary.LANCE_COMMIT, let_it_commit):
+        [publication] = world.ingest().publications
+    assert publication.version > base + 1, "the zombie took the first number"
+    assert not sagas_at(world, publication.version) & dead
+    assert "".join(world.text_at("a.txt").split()) == "".join(THEIRS.split())
+    check_after(world, dead, zombie.outcome())
+
+
+@contextmanager
+def once_at(boundary: Boundary, action: Callable[[], object]) -> Generator[None]:
+    waiting = [action]
+
+    def handle(name: Boundary, side: str) -> None:
+        if name is boundary and side == "before" and waiting:
+            waiting.pop()()
+
+    failpoints.install(handle)
+    try:
+        yield
+    finally:
+        failpoints.install(None)
+
+
+@pytest.fixture
+def table(database: Database, tmp_path: Path, corpus_name: str) -> CorpusSettings:
+    settings = CorpusSettings(corpus_name, str(tmp_path / "prices.lance"), SCHEMA)
+    open_corpus(database, settings)
+    return settings
+
+
+def ids(corpus: Corpus, version: int) -> list[str]:
+    return sorted(corpus.table.rows(version, ["id"])["id"].to_pylist())
+
+
+@pytest.mark.parametrize("rows", [[], ["first"]], ids=["empty_table", "table_with_rows"])
+@pytest.mark.parametrize("place", WITH_LOCK, ids=str)
+def test_a_transaction_ends_in_an_error_and_leaves_nothing(
+    database: Database, table: CorpusSettings, place: Place, rows: list[str]
+) -> None:
+    corpus = open_corpus(database, table)
+    if rows:
+        with transaction(corpus) as change:
+            change.add(rows_of(rows))
+    zombie = Zombie(database.url, crash_jobs.add_rows, named(database.url), table, ["zombie"], place=place)
+    zombie.die()
+    recover(corpus, silence=0)
+    with transaction(corpus) as change:
+        change.add(rows_of(["theirs"]))
+    published = corpus.head().head_version
+    outcome = zombie.wake()
+    assert outcome.ours
+    assert outcome.error is not None
+    assert ids(corpus, published) == ids(corpus, corpus.head().head_version) == sorted([*rows, "theirs"])
+    recover(corpus, silence=0)
+    sweep(corpus)
+    assert all("zombie" not in ids(corpus, version) for version in corpus.table.versions())
+    with database.transaction() as connection:
+        assert ledger.unfinished(connection, corpus.name) == []
+    assert sweep(corpus).files == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Place(Boundary.LOCK_TAKEN, "after"),
+        Place(Boundary.RESTORED, "before"),
+        Place(Boundary.RESTORED, "after"),
+        Place(Boundary.HEAD_MOVED, "after"),
+        Place(Boundary.SETTLED, "after"),
+    ],
+    ids=str,
+)
+def test_a_zombie_in_recovery_takes_nothing_back_that_was_published_since(world: World, place: Place) -> None:
+    world.put("a.txt", FIRST)
+    world.ingest()
+    world.put("a.txt", OURS)
+    start(world, Place(Boundary.LANCE_COMMIT, "after")).kill()
+    zombie = Zombie(world.database.url, crash_jobs.recover, zombie_address(world), place=place)
+    zombie.die()
+    world.put("a.txt", THEIRS)
+    world.ingest()
+    before = world.head, world.texts()
+    outcome = zombie.wake()
+    assert world.texts(before[0]) == world.texts() == before[1]
+    check_after(world, set(), outcome)
+
+
+@pytest.mark.parametrize(
+    "place", [Place(Boundary.VERSIONS_REMOVED, "before"), Place(Boundary.FILE_REMOVED, "before")], ids=str
+)
+def test_a_sweep_that_was_stopped_removes_nothing_that_was_published_since(world: World, place: Place) -> None:
+    world.put("a.txt", FIRST)
+    world.ingest()
+    world.put("a.txt", OURS)
+    start(world, Place(Boundary.LANCE_COMMIT, "after")).kill()
+    world.recover()
+    world.corpus.table.stage(f"{UUID(int=9)}-0.lance", world.corpus.table.schema.empty_table())
+    zombie = Zombie(world.database.url, crash_jobs.sweep, zombie_address(world), place=place)
+    zombie.die()
+    world.ingest()
+    before = world.head, world.texts()
+    outcome = zombie.wake()
+    assert (world.head, world.texts()) == before
+    check_after(world, set(), outcome)

@@ -1,0 +1,148 @@
+"""What Postgres' errors become, and that no wait is without end."""
+
+# ruff: noqa: PT012  what raises is often the end of a transaction's block, so the block has to stand inside
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from ingest_pipeline import database as database_module
+from ingest_pipeline.database import CommitStateUnknownError, Database, DatabaseConflictError
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from tests.support.tcp_proxy import Direction, TcpProxy
+
+
+@pytest.fixture
+def proxy(postgres: str) -> Generator[TcpProxy]:
+    port = urlsplit(postgres).port
+    assert port is not None
+    with TcpProxy("127.0.0.1", port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(database_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> Generator[Database]:
+    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
+    with Database(database_url.replace(f":{urlsplit(database_url).port}/", f":{proxy.port}/")) as database:
+        yield database
+        proxy.forward()
+
+
+def is_commit(block: bytes, direction: Direction) -> bool:
+    return direction == "to_server" and b"COMMIT" in block
+
+
+def test_opening_twice_migrates_once(database: Database) -> None:
+    with Database(database.url) as again, again.transaction() as connection:
+        rows = connection.execute("SELECT number FROM ingest_pipeline.migration").fetchall()
+    assert rows == [{"number": 1}]
+
+
+def test_processes_that_open_an_empty_database_at_once_migrate_it_once(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(4)]
+    threads = [threading.Thread(target=database.open) for database in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    identities = {database.installation for database in databases}
+    for database in databases:
+        database.close()
+    assert len(identities) == 1
+
+
+def test_an_exception_rolls_back(database: Database) -> None:
+    with pytest.raises(KeyError), database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.installation")
+        raise KeyError
+    assert database.installation
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_connection_that_ends_at_commit_leaves_its_state_unknown(
+    proxied: Database, proxy: TcpProxy, done: bool
+) -> None:
+    proxied.installation  # noqa: B018  so that a connection stands
+    proxy.cut_when(is_commit, after=done)
+    with pytest.raises(CommitStateUnknownError), proxied.transaction() as connection:
+        connection.execute("SELECT 1")
+
+
+def test_a_server_that_goes_deaf_is_given_up(proxied: Database, proxy: TcpProxy) -> None:
+    with pytest.raises(DatabaseUnavailableError), proxied.transaction() as connection:
+        proxy.deaf()
+        connection.execute("SELECT 1")
+
+
+def test_a_server_that_goes_deaf_between_two_transactions_is_given_up(proxied: Database, proxy: TcpProxy) -> None:
+    proxied.installation  # noqa: B018  so that a connection stands
+    proxy.deaf()
+    with pytest.raises(DatabaseUnavailableError):
+        proxied.installation  # noqa: B018  it asks the server
+
+
+def test_a_connection_is_never_used_again_after_it_was_given_up(proxied: Database, proxy: TcpProxy) -> None:
+    with pytest.raises(DatabaseUnavailableError), proxied.transaction() as connection:
+        proxy.deaf()
+        connection.execute("SELECT 'late'")
+    proxy.forward()
+    with proxied.transaction() as connection:
+        assert connection.execute("SELECT 1 AS n").fetchone() == {"n": 1}
+
+
+def test_a_backend_that_idled_for_too_long_is_unavailable(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailableError), database.transaction() as connection:
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+        threading.Event().wait(0.3)
+        connection.execute("SELECT 1")
+
+
+def test_a_lock_that_is_held_for_too_long_is_unavailable(database: Database) -> None:
+    with database.transaction() as holder:
+        holder.execute("LOCK TABLE ingest_pipeline.corpus")
+        with pytest.raises(DatabaseUnavailableError, match="for too long"), database.transaction() as connection:
+            connection.execute("SET LOCAL lock_timeout = '50ms'")
+            connection.execute("SELECT * FROM ingest_pipeline.corpus")
+
+
+def test_a_serialization_failure_asks_to_try_again(database: Database) -> None:
+    with pytest.raises(DatabaseConflictError), database.transaction() as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        connection.execute("SELECT * FROM ingest_pipeline.installation")
+        with database.transaction() as other:
+            other.execute("UPDATE ingest_pipeline.installation SET created_at = now()")
+        connection.execute("UPDATE ingest_pipeline.installation SET created_at = now()")
+
+
+def test_a_server_that_admits_nobody_is_unavailable(
+    postgres: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_POOL_SECONDS", 0.5)
+    name = database_url.rpartition("/")[2]
+    with Database(database_url) as database, psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        with pytest.raises(DatabaseUnavailableError), database.transaction():
+            pass
+
+
+def test_an_unreachable_server_is_named() -> None:
+    with pytest.raises(DatabaseUnavailableError, match=r"127\.0\.0\.1:1/"):
+        Database("postgresql://user:secret@127.0.0.1:1/nothing").open()
+
+
+def test_no_message_holds_the_password() -> None:
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        Database("postgresql://user:secret@127.0.0.1:1/nothing").open()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x", "nonsense", ""])
+def test_what_is_no_postgres_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Database(url)

@@ -1,0 +1,93 @@
+"""The real definitions over one test's source, database and endpoint, with a Dagster instance on the same Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ingest_pipeline import session
+from ingest_pipeline.audit import AuditReport, audit
+from ingest_pipeline.code_location import build_definitions, job_name
+from ingest_pipeline.settings import Settings
+from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+
+CHUNKS, EMBEDDINGS, METADATA = (dg.AssetKey(["docs", name]) for name in ("chunks", "embeddings", "metadata"))
+
+
+@dataclass(slots=True)
+class DagsterWorld:
+    settings: Settings
+    instance: dg.DagsterInstance
+    embeddings: EmbeddingServer
+
+    @classmethod
+    @contextmanager
+    def over(
+        cls, directory: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+    ) -> Generator[DagsterWorld]:
+        source = directory / "source"
+        source.mkdir()
+        environment = {
+            "INGEST_SOURCE": str(source),
+            "INGEST_STATE": str(directory / "state"),
+            "INGEST_DATABASE_URL": database_url,
+            "INGEST_CORPUS": "docs",
+            "INGEST_EMBEDDING_MODEL": TEST_MODEL,
+            "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
+            "OPENAI_BASE_URL": embeddings.base_url,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings = Settings.from_environment()
+        with session.postgres(settings) as running, session.instance(running) as instance:
+            yield cls(running, instance, embeddings)
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        return build_definitions(self.settings)
+
+    def put(self, key: str, text: str) -> Path:
+        path = Path(self.settings.source) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def run(self, partition: str | None = None, partitions: list[str] | None = None) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def(job_name("docs"))
+        configuration = {"ops": {"docs_ingest": {"config": {"partitions": partitions or []}}}}
+        return job.execute_in_process(
+            run_config=configuration, partition_key=partition, instance=self.instance, raise_on_error=False
+        )
+
+    def materialized(self, asset: dg.AssetKey) -> set[str]:
+        return set(self.instance.get_materialized_partitions(asset))
+
+    def latest(self, asset: dg.AssetKey, partition: str) -> dict[str, object]:
+        """The metadata of a partition's last materialization."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[partition]), limit=1
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        return {name: value.value for name, value in materialization.metadata.items()}
+
+    def tick(self, name: str) -> dg.SensorResult | dg.SkipReason | object:
+        """Evaluate a sensor as the daemon would."""
+        definitions = self.definitions
+        sensor = next(sensor for sensor in definitions.sensors or () if sensor.name == name)
+        assert isinstance(sensor, dg.SensorDefinition)
+        with dg.build_sensor_context(
+            instance=self.instance,
+            definitions=definitions,
+            resources={"lancedb": (definitions.resources or {})["lancedb"]},
+        ) as context:
+            return sensor(context)
+
+    def audit(self) -> AuditReport:
+        with session.corpus(self.settings) as corpus:
+            return audit(corpus)

@@ -1,0 +1,205 @@
+"""Engines with one safeguard unplugged, to see that a test misses it.
+
+The variable ``MUTANT`` names the one that this process, and the children that its tests start, shall be.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+import psycopg
+
+from ingest_pipeline import (
+    catalog,
+    database,
+    embedding,
+    ingestion,
+    lance_table,
+    ledger,
+    publication,
+    reconciliation,
+    sql,
+    sweep,
+    transaction,
+)
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """What takes a safeguard out, and the test that has to fail without it."""
+
+    apply: Callable[[], None]
+    caught_by: str
+
+
+def plug(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    """Put something else in the place of a function, private ones included."""
+    getattr(owner, name)  # a safeguard that was renamed is not unplugged
+    setattr(owner, name, replacement)
+
+
+def answering(value: object) -> Callable[..., Any]:
+    """A function that does nothing."""
+
+    def answer(*_: object, **__: object) -> object:
+        return value
+
+    return answer
+
+
+def no_row_lock() -> None:
+    query = sql.query
+
+    def without_lock(name: str) -> Any:
+        return query(name).replace("FOR NO KEY UPDATE", "")
+
+    plug(catalog, "query", without_lock)
+
+
+def no_version_check() -> None:
+    plug(publication, "check_version", answering(None))
+
+
+def no_touch() -> None:
+    plug(lance_table, "_lowest", answering({}))
+
+
+def no_compensation() -> None:
+    plug(publication, "reconcile", answering([]))
+
+
+def no_look_at_latest() -> None:
+    plug(publication, "_locked_head", reconciliation.lock)
+
+
+def no_fence() -> None:
+    def go_on(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:
+        connection.execute(sql.query(name), values)
+
+    plug(ledger, "_expect_row", go_on)
+
+
+def no_conflict_check() -> None:
+    plug(catalog, "conflicting_documents", answering([]))
+
+
+def head_moved_in_another_transaction() -> None:
+    publish, move = publication.publish, catalog.move_head
+
+    def publish_then_move(corpus: Corpus, saga: UUID, staged: Any, rows: Any) -> int:
+        plug(catalog, "move_head", answering(None))
+        version = publish(corpus, saga, staged, rows)
+        plug(catalog, "move_head", move)
+        with corpus.database.transaction() as connection:
+            move(connection, corpus.name, version=version, saga=saga)
+        return version
+
+    plug(ingestion, "publish", publish_then_move)
+    plug(transaction, "publish", publish_then_move)
+
+
+def acknowledged_without_commit() -> None:
+    def commit(connection: Connection) -> None:
+        with suppress(psycopg.Error):
+            connection.commit()
+
+    plug(database, "_commit", commit)
+
+
+def unknown_taken_for_failed() -> None:
+    def give_up(corpus: Corpus, saga: UUID) -> None:
+        reconciliation.reconcile(corpus)
+
+    plug(publication, "settle", give_up)
+
+
+def unknown_taken_for_success() -> None:
+    def hope(corpus: Corpus, saga: UUID) -> int:
+        return corpus.table.latest_version()
+
+    plug(publication, "settle", hope)
+
+
+def sweep_takes_staged_files() -> None:
+    plug(ledger, "live_sagas", answering(set[UUID]()))
+
+
+def sweep_takes_half_written_files() -> None:
+    def is_litter(name: str, live: set[UUID]) -> bool:
+        return name.startswith("data/.tmp") or not live
+
+    plug(sweep, "_is_litter", is_litter)
+
+
+def vectors_in_order_of_arrival() -> None:
+    read = cast("Callable[..., object]", getattr(embedding, "_read_answer"))  # noqa: B009  it is private
+
+    def read_unsorted(body: Any, count: int, dimensions: int) -> object:
+        with suppress(TypeError, KeyError):
+            body = {**body, "data": [{**item, "index": place} for place, item in enumerate(body["data"])]}
+        return read(body, count, dimensions)
+
+    plug(embedding, "_read_answer", read_unsorted)
+
+
+_PUBLICATION = "tests/integration/test_publication.py::"
+_SWEEP = "tests/integration/test_sweep.py::"
+_WIRE = "tests/faults/test_wire.py::"
+_ZOMBIE = "tests/faults/test_zombie.py::"
+
+MUTANTS = {
+    "no row lock": Mutant(no_row_lock, f"{_PUBLICATION}test_a_publication_waits_for_whoever_holds_the_lock"),
+    "no version check": Mutant(
+        no_version_check, f"{_ZOMBIE}test_a_zombie_that_commits_just_before_another_writers_commit[empty_table]"
+    ),
+    "no touch": Mutant(
+        no_touch, f"{_PUBLICATION}test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest"
+    ),
+    "no compensation": Mutant(
+        no_compensation, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
+    ),
+    "no look at latest": Mutant(
+        no_look_at_latest, f"{_ZOMBIE}test_a_version_left_above_head_is_undone_by_the_next_publication"
+    ),
+    "no fence": Mutant(no_fence, "tests/integration/test_transaction.py::test_a_writer_taken_for_dead_cannot_publish"),
+    "no conflict check": Mutant(
+        no_conflict_check, "tests/faults/test_concurrency.py::test_a_document_published_meanwhile_is_not_overwritten"
+    ),
+    "head moved in another transaction": Mutant(
+        head_moved_in_another_transaction,
+        "tests/faults/test_crash.py::test_a_first_ingest_may_die_where_it_matters[before_acknowledged_1-recover_alone]",
+    ),
+    "acknowledged without COMMIT": Mutant(
+        acknowledged_without_commit, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
+    ),
+    "unknown taken for failed": Mutant(
+        unknown_taken_for_failed, f"{_WIRE}test_cut_after_commit_was_done_the_run_is_told_that_it_succeeded"
+    ),
+    "unknown taken for success": Mutant(
+        unknown_taken_for_success, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
+    ),
+    "sweep takes staged files": Mutant(
+        sweep_takes_staged_files, f"{_SWEEP}test_files_of_ended_sagas_go_and_files_of_live_ones_stay"
+    ),
+    "sweep takes half-written files": Mutant(
+        sweep_takes_half_written_files, f"{_SWEEP}test_a_half_written_file_stays_while_a_saga_is_live"
+    ),
+    "vectors in order of arrival": Mutant(
+        vectors_in_order_of_arrival,
+        "tests/faults/test_concurrency.py::test_vectors_that_come_out_of_order_are_put_right",
+    ),
+}
+
+
+def apply_from_environment() -> None:
+    """Become the mutant that ``MUTANT`` names, if it does."""
+    name = os.environ.get("MUTANT")
+    if name:
+        MUTANTS[name].apply()

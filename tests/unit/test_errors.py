@@ -1,0 +1,25 @@
+"""Errors are one line that says what happened and what to do."""
+
+from __future__ import annotations
+
+from ingest_pipeline import errors
+from ingest_pipeline.errors import DatabaseUnavailableError, DocumentError, EmptyDocumentError, IngestError
+
+
+def test_an_error_is_one_line() -> None:
+    assert str(DatabaseUnavailableError("The server\nis gone.")).count("\n") == 0
+    assert str(DatabaseUnavailableError("The server is gone")).startswith("The server is gone. Check")
+
+
+def test_a_document_error_names_the_document() -> None:
+    error = EmptyDocumentError("a'b", "has no bytes")
+    assert '"a\'b"' in str(error)
+    assert isinstance(error, DocumentError)
+
+
+def test_every_error_is_of_one_tree_and_in_its_drawing() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, IngestError)]
+    assert errors.__doc__ is not None
+    for error in classes:
+        assert error.__name__ in errors.__doc__
+        assert error.__doc__

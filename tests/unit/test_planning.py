@@ -1,0 +1,56 @@
+"""What differs, and what does not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from ingest_pipeline.catalog import StandingDocument
+from ingest_pipeline.model import SourceObject
+from ingest_pipeline.planning import plan
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def listed(key: str, etag: str = "1", size: int = 10) -> SourceObject:
+    return SourceObject(key, etag, size, _NOW)
+
+
+def standing(key: str, etag: str = "1", *, removed: bool = False, recipe: str = "r") -> StandingDocument:
+    return StandingDocument(key, key, uuid4(), removed, etag, 10, "hash", recipe, 1, [0])
+
+
+def changes(*objects: SourceObject, stands: list[StandingDocument], recipe: str = "r") -> dict[str, str]:
+    plans = plan({source.key: source.key for source in objects}, objects, stands, recipe)
+    return {document.key: "remove" if document.source is None else "put" for document in plans}
+
+
+def test_what_is_new_is_put() -> None:
+    assert changes(listed("a"), stands=[]) == {"a": "put"}
+
+
+def test_what_stands_with_the_same_etag_and_recipe_is_left_out() -> None:
+    assert changes(listed("a"), stands=[standing("a")]) == {}
+
+
+def test_another_etag_or_recipe_is_put() -> None:
+    assert changes(listed("a", "2"), stands=[standing("a")]) == {"a": "put"}
+    assert changes(listed("a"), stands=[standing("a")], recipe="other") == {"a": "put"}
+
+
+def test_what_is_gone_is_removed_once() -> None:
+    assert changes(stands=[standing("a")]) == {"a": "remove"}
+    assert changes(stands=[standing("a", removed=True)]) == {}
+
+
+def test_what_comes_back_after_a_removal_is_put() -> None:
+    assert changes(listed("a"), stands=[standing("a", removed=True)]) == {"a": "put"}
+
+
+def test_a_plan_knows_what_it_replaces() -> None:
+    stands = standing("a")
+    (document,) = plan({"a": "a"}, [listed("a", "2")], [stands], "r")
+    assert document.replaces == stands.saga
+    assert document.maybe_same_bytes
+    (document,) = plan({"a": "a"}, [listed("a", "2", size=11)], [stands], "r")
+    assert not document.maybe_same_bytes
