@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -84,7 +85,8 @@ def _signaller(wanted: str) -> Handler:
         if count > 1:
             remaining[place] = (count - 1, number)
         else:
-            os.kill(os.getpid(), number)
+            # To this thread, not to the process: else another may take it, and this one runs on for a while.
+            signal.pthread_kill(threading.get_ident(), number)
 
     return handle
 

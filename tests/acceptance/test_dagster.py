@@ -117,7 +117,7 @@ def test_many_files_share_one_run(dagster: DagsterWorld) -> None:
         dagster.put(f"{number:02}.txt", paragraphs(f"file {number}", 1))
     result = dagster.tick("docs_source_sensor")
     assert isinstance(result, dg.SensorResult)
-    (request,) = result.run_requests or ()
+    (request,) = list(result.run_requests or ())
     assert request.partition_key is None
     assert len(request.run_config["ops"]["docs_ingest"]["config"]["partitions"]) == 12
 

@@ -52,10 +52,11 @@ def places(passages: dict[Boundary, int]) -> list[Place]:
 
 
 def telling_places(passages: dict[Boundary, int]) -> list[Place]:
-    """Both sides of the first passage of every boundary; of COMMIT, the one that ends a publication also.
+    """Both sides of the first passage of every boundary; of COMMIT, the later half, in which something is decided.
 
-    The other COMMITs are passed before only: after one and before the next, the stores hold the same.
+    Of the COMMITs only the last is passed after, too: after one and before the next, the stores hold the same.
     """
     first = [place for place in places(passages) if place.occurrence == 1 and place.boundary is not Boundary.COMMIT]
     commits = [place for place in places(passages) if place.boundary is Boundary.COMMIT]
-    return first + [place for place in commits if place.side == "before"] + commits[-3:-2] + commits[-1:]
+    deciding = commits[len(commits) // 2 :]
+    return first + [place for place in deciding if place.side == "before"] + commits[-1:]

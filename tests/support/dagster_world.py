@@ -28,7 +28,12 @@ class DagsterWorld:
     @classmethod
     @contextmanager
     def over(
-        cls, directory: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+        cls,
+        directory: Path,
+        database_url: str,
+        embeddings: EmbeddingServer,
+        monkeypatch: pytest.MonkeyPatch,
+        **places: str,
     ) -> Generator[DagsterWorld]:
         source = directory / "source"
         source.mkdir()
@@ -40,6 +45,7 @@ class DagsterWorld:
             "INGEST_EMBEDDING_MODEL": TEST_MODEL,
             "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
             "OPENAI_BASE_URL": embeddings.base_url,
+            **places,
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

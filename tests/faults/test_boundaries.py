@@ -1,0 +1,123 @@
+"""Every effect that the outside can see stands inside a named boundary, where a test can stop the program."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ingest_pipeline
+from ingest_pipeline import failpoints
+from ingest_pipeline.failpoints import Boundary
+
+PACKAGE = Path(str(ingest_pipeline.__file__)).parent
+EFFECTS: dict[str, dict[str, str]] = {
+    "lance_table.py": {
+        "write_dataset": "LANCE_COMMIT",
+        "_commit": "LANCE_COMMIT RESTORED",
+        "LanceFileWriter": "FRAGMENT_WRITTEN",
+        "write_batch": "FRAGMENT_WRITTEN",
+        "delete": "ROWS_REMOVED",
+        "delete_file": "FILE_REMOVED",
+        "cleanup_old_versions": "VERSIONS_REMOVED",
+    },
+    "database.py": {"_commit": "COMMIT"},
+    "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
+    "preparation.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
+    "reconciliation.py": {"lock_corpus": "LOCK_TAKEN", "move_head": "HEAD_MOVED", "mark_compensated": "SETTLED"},
+    "publication.py": {"move_head": "HEAD_MOVED", "write": "ROWS_WRITTEN", "check_version": "VERSION_CHECKED"},
+}
+"""Calls that change something outside, by the module that makes them, and the boundary each must stand in.
+
+A statement changes nothing before its transaction's COMMIT. `LanceTable._commit` makes the one call to Lance's commit,
+and its callers stand in boundaries. Reading a document is a generator, whose boundary stands around its use.
+"""
+
+
+def calls_in(path: Path) -> list[tuple[str, int, list[str]]]:
+    """Every call: its name, its line, and the boundaries around it."""
+    found: list[tuple[str, int, list[str]]] = []
+
+    def visit(node: ast.AST, around: list[str]) -> None:
+        if isinstance(node, ast.With):
+            around = around + [name for item in node.items if (name := boundary_of(item.context_expr))]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            around = entered_in(node)
+        if isinstance(node, ast.Call):
+            found.append((name_of(node.func), node.lineno, around))
+        for child in ast.iter_child_nodes(node):
+            visit(child, around)
+
+    visit(ast.parse(path.read_text()), [])
+    return found
+
+
+def entered_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Boundaries that the function puts on an exit stack."""
+    calls = [
+        node for node in ast.walk(function) if isinstance(node, ast.Call) and name_of(node.func) == "enter_context"
+    ]
+    return [name for call in calls if (name := boundary_of(call.args[0]))]
+
+
+def boundary_of(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Call) and name_of(node.func) == "boundary" and isinstance(node.args[0], ast.Attribute):
+        return node.args[0].attr
+    return None
+
+
+def name_of(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+@pytest.mark.parametrize(("module", "call"), [(module, call) for module, calls in EFFECTS.items() for call in calls])
+def test_an_effect_stands_inside_its_boundary(module: str, call: str) -> None:
+    wanted = set(EFFECTS[module][call].split())
+    found = [(line, around) for name, line, around in calls_in(PACKAGE / module) if name == call]
+    assert found, f"{module} no longer calls {call}: the list above is old"
+    for line, around in found:
+        assert set(around) & wanted, f"{module}:{line}"
+
+
+def test_only_the_database_module_commits_and_only_the_table_module_writes() -> None:
+    """So that the list above is of all effects there are."""
+    for path in PACKAGE.glob("*.py"):
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        if "lance" in imported:
+            assert path.name == "lance_table.py" or only_for_types(path, "lance"), path.name
+        if path.name != "database.py":
+            assert "psycopg.connect" not in path.read_text(), path.name
+
+
+def only_for_types(path: Path, module: str) -> bool:
+    return f"if TYPE_CHECKING:\n    import {module}" in path.read_text()
+
+
+def test_a_boundary_costs_nothing_when_it_is_off_and_calls_nobody() -> None:
+    failpoints.install(None)
+    with failpoints.boundary(Boundary.COMMIT):
+        pass
+
+
+def test_the_second_side_is_not_reached_by_an_effect_that_raised() -> None:
+    passed: list[str] = []
+    failpoints.install(lambda _, side: passed.append(side))
+    try:
+        with pytest.raises(KeyError), failpoints.boundary(Boundary.COMMIT):
+            raise KeyError
+    finally:
+        failpoints.install(None)
+    assert passed == ["before"]

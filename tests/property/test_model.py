@@ -1,0 +1,139 @@
+"""Whatever is done in whatever order, and wherever a writer dies, the corpus is what a dictionary says."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from tests.support import crash_jobs
+from tests.support.crash import Child, Place
+from tests.support.crash_places import RECOVERY, REPLACEMENT, places
+from tests.support.world import World, paragraphs
+
+Texts = dict[str, str]
+KEYS = st.sampled_from(["a.txt", "b.md", "folder/c.txt"])
+TEXTS = st.builds(paragraphs, st.sampled_from(["alpha", "beta", "gamma"]), st.integers(1, 3))
+_BATCH = 8
+
+
+class Corpus(RuleBasedStateMachine):
+    """A corpus beside a model of it: what the source holds, and what each head shows."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        assert world.corpus
+        self.source: Texts = {}
+        self.published: Texts = {}
+        self.heads: dict[int, Texts] = {self.world.head: {}}
+        self.crashes = 0
+
+    @rule(key=KEYS, text=TEXTS)
+    def put(self, key: str, text: str) -> None:
+        self.world.put(key, text)
+        self.source[key] = text
+
+    @rule(key=KEYS)
+    def delete(self, key: str) -> None:
+        if self.source.pop(key, None) is not None:
+            self.world.remove(key)
+
+    @rule()
+    def publish(self) -> None:
+        before = self.world.head, self.published == self.source
+        summary = self.world.ingest()
+        self.published = dict(self.source)
+        if before[1]:
+            assert not summary.publications, "nothing differed"
+
+    @rule(place=st.sampled_from(places(REPLACEMENT)))
+    def publish_and_die(self, place: Place) -> None:
+        outcome = Child(crash_jobs.ingest, self.world.address, kill_at=place).outcome()
+        assert outcome.ours
+        self.crashes += outcome.killed
+        seen = self.seen()
+        assert seen in (stored(self.published), stored(self.source)), f"died {place}"
+        if seen == stored(self.source):
+            self.published = dict(self.source)
+        assert outcome.killed or seen == stored(self.source), "what was acknowledged is published"
+
+    @rule()
+    def recover(self) -> None:
+        self.world.recover()
+        assert self.world.corpus.table.latest_version() == self.world.head
+
+    @rule(place=st.sampled_from(places(RECOVERY)))
+    def recover_and_die(self, place: Place) -> None:
+        assert Child(crash_jobs.recover, self.world.address, kill_at=place).outcome().ours
+
+    @rule()
+    def recover_and_sweep(self) -> None:
+        self.world.recover()
+        self.world.check_nothing_left()
+
+    @rule()
+    def sweep_beside_what_is_in_doubt(self) -> None:
+        self.world.sweep()
+
+    @rule(number=st.integers(0, 20))
+    def read_an_old_head(self, number: int) -> None:
+        version = sorted(self.heads)[number % len(self.heads)]
+        assert stored(self.world.texts(version)) == stored(self.heads[version])
+
+    @invariant()
+    def head_shows_the_model(self) -> None:
+        self.world.check()
+        assert self.seen() == stored(self.published)
+        self.heads[self.world.head] = dict(self.published)
+
+    @invariant()
+    def nothing_is_bought_twice_but_what_was_in_flight(self) -> None:
+        again = sum(count - 1 for count in self.world.embeddings.texts.values())
+        assert again <= self.crashes * _BATCH
+
+    def seen(self) -> Texts:
+        return stored(self.world.texts())
+
+
+def stored(texts: Texts) -> Texts:
+    """Without the spaces, of which a chunk drops those at its ends."""
+    return {key: "".join(text.split()) for key, text in texts.items()}
+
+
+def run(world: World, tmp_path: Path, examples: int) -> None:
+    numbers = itertools.count()
+
+    def new_world() -> World:
+        name = f"model_{next(numbers)}"
+        source = tmp_path / name
+        source.mkdir()
+        world.embeddings.reset_counters()
+        return World(world.database, replace(world.settings, corpus=name, source=str(source)), world.embeddings)
+
+    run_state_machine_as_test(  # pyright: ignore[reportUnknownVariableType]
+        lambda: Corpus(new_world()),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  it may be any factory
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=12,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+@pytest.mark.timeout(300)
+def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=12)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_corpus_is_what_the_model_says_for_long(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=300)
