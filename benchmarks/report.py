@@ -43,7 +43,7 @@ class Report:
             "benchmark": self.title,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "cpus": os.cpu_count(),
-            "load_before": os.getloadavg()[0],
+            "load": os.getloadavg()[0],
             "rows": self.rows,
         }
         with path.open("a") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,6 +15,7 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import TableUnavailableError
+from ingest_pipeline.lance_table import one_of
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
 from ingest_pipeline.reconciliation import lock
@@ -64,8 +65,12 @@ class _VectorRow:
     finite: bool
 
 
-def audit(corpus: Corpus) -> AuditReport:
+def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
     """Compare both stores at head.
+
+    Args:
+        corpus: Which one.
+        keys: Look at the rows of these documents only, and not at files. None: at everything.
 
     Raises:
         UnavailableError: One of them does not answer.
@@ -74,8 +79,8 @@ def audit(corpus: Corpus) -> AuditReport:
         # Under the lock no publication is half way: what differs now was left so by somebody.
         head = lock(connection, corpus)
         latest = corpus.table.latest_version()
-        documents = catalog.documents_at(connection, corpus.name, head.head_version)
-        chunks = catalog.chunks_at(connection, corpus.name, head.head_version)
+        documents = catalog.documents_at(connection, corpus.name, head.head_version, keys)
+        chunks = catalog.chunks_at(connection, corpus.name, head.head_version, keys)
         unfinished = ledger.unfinished(connection, corpus.name)
     violations = list(_head_violations(corpus, head))
     if latest != head.head_version and not unfinished:
@@ -84,10 +89,10 @@ def audit(corpus: Corpus) -> AuditReport:
     files: list[str] = []
     rows: list[_VectorRow] = []
     if not any(violation.invariant == "head opens" for violation in violations):
-        rows = list(_vector_rows(corpus, head.head_version)) if head.source is not None else []
+        rows = list(_vector_rows(corpus, head.head_version, keys)) if head.source is not None else []
         violations += _row_violations(documents, chunks, rows)
         violations += _doubt_violations(unfinished)
-        files = litter(corpus)
+        files = litter(corpus) if keys is None else []
         if files:
             violations.append(Violation("nothing left over", None, f"{len(files)} files belong to nothing", files[:20]))
     return AuditReport(corpus.name, head.head_version, len(documents), len(rows), len(files), violations)
@@ -107,8 +112,9 @@ def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
         )
 
 
-def _vector_rows(corpus: Corpus, version: int) -> Iterator[_VectorRow]:
-    for batch in corpus.table.batches(version, _COLUMNS):
+def _vector_rows(corpus: Corpus, version: int, keys: Sequence[str] | None) -> Iterator[_VectorRow]:
+    predicate = None if keys is None else one_of("document", keys)
+    for batch in corpus.table.batches(version, _COLUMNS, predicate):
         vectors = batch.column("vector")
         width = vectors.type.list_size
         flat = vectors.values.slice(vectors.offset * width, len(vectors) * width).to_numpy(zero_copy_only=False)

@@ -288,10 +288,13 @@ def has_chunks(connection: Connection, corpus: str) -> bool:
     return row is not None and row["found"]
 
 
-def documents_at(connection: Connection, corpus: str, version: int) -> list[DocumentRow]:
+def documents_at(
+    connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None
+) -> list[DocumentRow]:
     """Documents that readers at a version see, by key."""
+    values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
     with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
-        return cursor.execute(query("documents_at"), {"corpus": corpus, "version": version}).fetchall()
+        return cursor.execute(query("documents_at"), values).fetchall()
 
 
 def chunks_at(connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None) -> list[ChunkRow]:

@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 
 from ingest_pipeline import catalog, ledger, runs, session
+from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources
 from ingest_pipeline.corpus import Corpus
@@ -28,11 +29,12 @@ from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError, IngestError, MissingExtraError
 from ingest_pipeline.output import plain, print_hits, print_json, print_rows
 from ingest_pipeline.pipeline import plan_partitions
+from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover as recover_corpus
+from ingest_pipeline.repair import repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.search import Hit
 from ingest_pipeline.search import search as search_corpus
-from ingest_pipeline.sensors import MAX_ATTEMPTS
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.sweep import sweep as sweep_corpus
 
@@ -142,7 +144,7 @@ def status(*, as_json: bool) -> None:
             {
                 "document": failure.key,
                 "attempts": failure.attempts,
-                "next": "after a change" if failure.attempts >= MAX_ATTEMPTS else "soon",
+                "next": "after a change" if failure.attempts >= ledger.MAX_ATTEMPTS else "soon",
                 "error": failure.error,
             }
             for failure in failures
@@ -166,19 +168,39 @@ def search(question: str, limit: int, *, as_json: bool) -> None:
 
 
 async def _search(settings: Settings, corpus: Corpus, question: str, limit: int) -> list[Hit]:
-    resource = build_resources(settings)["embedder"]
-    assert isinstance(resource, OpenAIEmbedderResource)  # noqa: S101  it is built so
-    with resource.endpoint() as endpoint:
+    with _embedder_resource(settings).endpoint() as endpoint:
         async with Embedder(endpoint) as embedder:
             return await search_corpus(corpus, embedder, question, limit)
 
 
+async def _repair(settings: Settings, workshop: Workshop, report: AuditReport) -> None:
+    with _embedder_resource(settings).endpoint() as endpoint:
+        async with Embedder(endpoint) as embedder:
+            summary = await repair(workshop, embedder, report)
+    for _, error in summary.failed.values():
+        click.echo(f"Error: {error}", err=True)
+
+
+def _embedder_resource(settings: Settings) -> OpenAIEmbedderResource:
+    resource = build_resources(settings)["embedder"]
+    assert isinstance(resource, OpenAIEmbedderResource)  # noqa: S101  it is built so
+    return resource
+
+
 @command
+@click.option(
+    "--repair", "wants_repair", is_flag=True, help="Publish again the documents that are wrong, then look again."
+)
 @as_json
-def audit(*, as_json: bool) -> None:
+def audit(*, wants_repair: bool, as_json: bool) -> None:
     """Check that LanceDB and Postgres agree at head; exit 3 if they do not."""
-    with session.corpus(Settings.from_environment()) as corpus:
+    settings = Settings.from_environment()
+    with session.corpus(settings) as corpus:
         report = audit_corpus(corpus)
+    if wants_repair and report.violations:
+        with session.workshop(settings) as workshop:
+            asyncio.run(_repair(settings, workshop, report))
+            report = audit_corpus(workshop.corpus)
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
@@ -236,6 +258,17 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
         for change in changes
     ]
     print_rows(f"{len(rows)} changes", rows, as_json=as_json)
+
+
+@command
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+def retry(keys: Sequence[str]) -> None:
+    """Let documents that failed too often be tried again; without KEY, all of them."""
+    with session.corpus(Settings.from_environment()) as corpus, corpus.database.transaction() as connection:
+        failed = {failure.key for failure in ledger.failures(connection, corpus.name)}
+        forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
+        ledger.clear_failures(connection, corpus.name, forgiven)
+    click.echo(f"{len(forgiven)} documents will be tried again")
 
 
 @command

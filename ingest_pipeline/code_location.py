@@ -2,12 +2,14 @@
 
 import dagster as dg
 
+from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.schedules import audit_schedule
 from ingest_pipeline.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.settings import Settings
 
@@ -36,15 +38,19 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """Assets, job, sensors and resources of one corpus."""
     pipeline = pipeline_settings(settings)
     ingest = ingest_assets(pipeline, _OWNERS)
+    checks = corpus_checks(pipeline)
+    audit = audit_schedule(settings.corpus, checks)
     job = dg.define_asset_job(
         job_name(settings.corpus),
-        selection=dg.AssetSelection.assets(*ingest.keys),
+        selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
         executor_def=dg.in_process_executor,
         description="Brings documents to what the source holds now: chosen partitions, or all that differ.",
     )
     return dg.Definitions(
         assets=[ingest],
-        jobs=[job],
+        asset_checks=checks,
+        jobs=[job, audit.job],
+        schedules=[audit],
         sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline, job.name)],
         resources=build_resources(settings),
         executor=dg.in_process_executor,

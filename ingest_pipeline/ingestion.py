@@ -61,6 +61,7 @@ class _DocumentRows:
     corpus: str
     saga: UUID
     prepared: Prepared
+    search_for_rows: bool
 
     def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
         conflicts = catalog.conflicting_documents(connection, self.saga)
@@ -72,6 +73,8 @@ class _DocumentRows:
         keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
         ledger.clear_failures(connection, self.corpus, keys)
         ledger.forget_staged(connection, self.saga)
+        if self.search_for_rows:
+            return Removal(one_of("document", keys))
         with_rows = [document for document in superseded if document.chunk_count]
         if not with_rows:
             return None
@@ -96,6 +99,7 @@ class Ingestion:
         embedder: Shared by all that embeds in this process.
         run_id: The Dagster run that pays for it, if there is one.
         report: Called after each publication.
+        search_for_rows: Take a document's old rows out wherever they stand, instead of where the catalog has them.
     """
 
     def __init__(
@@ -105,11 +109,13 @@ class Ingestion:
         *,
         run_id: str | None = None,
         report: Callable[[Publication], None] = lambda _: None,
+        search_for_rows: bool = False,
     ) -> None:
         self._shop = workshop
         self._embedder = embedder
         self._run_id = run_id
         self._report = report
+        self._search_for_rows = search_for_rows
         self._summary = Summary()
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
@@ -174,7 +180,7 @@ class Ingestion:
             if not prepared.documents and not prepared.removed:
                 await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
                 return stale
-            rows = _DocumentRows(self._shop.corpus.name, saga, prepared)
+            rows = _DocumentRows(self._shop.corpus.name, saga, prepared, self._search_for_rows)
             # Read now, since nothing may fail between publishing and saying so.
             spent = await asyncio.to_thread(self._read, saga)
             version = await asyncio.to_thread(publish, self._shop.corpus, saga, prepared.staged, rows)

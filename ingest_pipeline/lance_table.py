@@ -255,10 +255,10 @@ class LanceTable:
         with _translated(self.uri):
             return dataset.scanner(columns=columns, filter=predicate, fragments=chosen).to_table()
 
-    def batches(self, version: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """All rows at a version, a batch at a time."""
+    def batches(self, version: int, columns: list[str], predicate: str | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows at a version, or those that a filter takes, a batch at a time."""
         with _translated(self.uri):
-            yield from self.at(version).scanner(columns=columns).to_batches()
+            yield from self.at(version).scanner(columns=columns, filter=predicate).to_batches()
 
     def versions(self) -> list[int]:
         """Every version that still exists, ascending. Reads each manifest: not for a hot path."""

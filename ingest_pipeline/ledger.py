@@ -21,6 +21,9 @@ from ingest_pipeline.sql import query
 
 SagaKind = Literal["create", "ingest", "transaction", "restore"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned"]
+# A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
+# or a person says so.
+MAX_ATTEMPTS = 3
 Vectors = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from ingest_pipeline import ledger
 from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ledger import Failure
+from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
 from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
@@ -24,8 +24,6 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 # start-up whatever it does.
 _OWN_RUNS = 5
 _SHARED_RUN = 1000
-# A document that failed so often with the same bytes and recipe is left alone until one of them changes.
-MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=30)
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,

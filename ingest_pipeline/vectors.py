@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import TextPlace
 from ingest_pipeline.corpus import Corpus
@@ -142,7 +144,8 @@ class VectorSupply:
         rows = self._corpus.table.rows(places[0].head_version, ["text_hash", "vector"], predicate, fragments)
         width = self._recipe.embedding_dimensions
         flat = rows["vector"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(-1, width)
-        return {UUID(text_hash): flat[row] for row, text_hash in enumerate(rows["text_hash"].to_pylist())}
+        sound = np.isfinite(flat).all(axis=1)
+        return {UUID(name): flat[row] for row, name in enumerate(rows["text_hash"].to_pylist()) if sound[row]}
 
     async def _want(self, wanted: _Wanted) -> None:
         self._pending.append(wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -43,6 +44,8 @@ def postgres_server() -> Generator[EmbeddedPostgres]:
     server = EmbeddedPostgres(directory / "postgres")
     server.start()
     yield server
+    if pid := server.postmaster_pid():
+        os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long, and nobody wants them
     server.release()
     shutil.rmtree(directory, ignore_errors=True)
 

@@ -222,6 +222,7 @@ SELECT key, partition, saga, etag, size, last_modified, recipe, character_count,
 FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s)
+  AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
 ORDER BY key
 
 -- chunks_at --

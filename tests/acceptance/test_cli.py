@@ -99,6 +99,29 @@ def test_an_audit_that_finds_something_exits_with_3(cli: Cli, database_url: str)
     assert {violation["document"] for violation in json.loads(done.stdout)["violations"]} == {"a.txt"}
 
 
+def test_a_repair_publishes_what_is_wrong_and_nothing_else(
+    cli: Cli, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    cli.put("a.txt", paragraphs("alpha", 3))
+    cli.put("b.txt", paragraphs("beta", 3))
+    cli.json("ingest")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM ingest_pipeline.chunk WHERE document = 'a.txt' AND ordinal = 1")
+    bought = embeddings.bought
+    assert cli.json("audit", "--repair")["violations"] == []
+    assert [row["document"] for row in cli.json("history")] == ["a.txt", "a.txt", "b.txt"]
+    assert embeddings.bought <= bought + 1
+
+
+def test_a_person_may_let_a_document_be_tried_again(cli: Cli) -> None:
+    cli.put("empty.txt", "")
+    for _ in range(3):
+        cli.run("ingest")
+    assert cli.json("status")["failures"][0]["attempts"] == 3
+    assert "1 documents will be tried again" in cli.run("retry", "empty.txt").stdout
+    assert cli.json("status")["failures"] == []
+
+
 @pytest.mark.parametrize(
     ("environment", "status", "says"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from ingest_pipeline import session
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -137,3 +139,18 @@ def test_the_recovery_sensor_finds_nothing_to_do(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     dagster.run()
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
+
+
+def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: DagsterWorld, database_url: str) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    dagster.put("empty.txt", "")
+    for _ in range(3):
+        dagster.run()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM ingest_pipeline.chunk WHERE ordinal = 1")
+    assert dagster.check() == {"audit": False, "quarantine": False}
+    with session.workshop(dagster.settings) as workshop:
+        asyncio.run(dagster.repair(workshop))
+    (Path(dagster.settings.source) / "empty.txt").write_text("Text at last.")
+    assert dagster.run().success
+    assert dagster.check() == {"audit": True, "quarantine": True}

@@ -13,6 +13,10 @@ import pytest
 from ingest_pipeline import session
 from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.code_location import build_definitions, job_name
+from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion import Summary
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.repair import repair
 from ingest_pipeline.settings import Settings
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 
@@ -93,6 +97,19 @@ class DagsterWorld:
             resources={"lancedb": (definitions.resources or {})["lancedb"]},
         ) as context:
             return sensor(context)
+
+    def check(self) -> dict[str, bool]:
+        """Run the asset checks, as the schedule does; whether each passed."""
+        job = self.definitions.resolve_job_def("docs_audit_job")
+        result = job.execute_in_process(instance=self.instance, raise_on_error=False)
+        return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+
+    async def repair(self, workshop: Workshop) -> Summary:
+        endpoint = EmbeddingSettings(
+            self.settings.embedding_model, self.settings.embedding_dimensions, base_url=self.embeddings.base_url
+        )
+        async with Embedder(endpoint) as embedder:
+            return await repair(workshop, embedder, audit(workshop.corpus))
 
     def audit(self) -> AuditReport:
         with session.corpus(self.settings) as corpus:

@@ -1,0 +1,93 @@
+"""Asset checks on `metadata`: do the two stores agree, and which documents are left alone because they keep failing."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from ingest_pipeline import ledger
+from ingest_pipeline.audit import AuditReport, audit
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
+from ingest_pipeline.partitioning import key_of
+from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+
+_SHOWN = 50
+
+
+def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
+    """The checks of one corpus."""
+    asset = dg.AssetKey([settings.corpus, "metadata"])
+
+    @dg.asset_check(
+        asset=asset,
+        name="audit",
+        description="LanceDB and Postgres hold the same chunks at head. In a run of partitions, of those only.",
+    )
+    def check_audit(context: dg.AssetCheckExecutionContext, lancedb: VersionedLanceDBResource) -> dg.AssetCheckResult:
+        try:
+            with lancedb.workshop(settings) as workshop:
+                return _audit_result(audit(workshop.corpus, _keys(context.run.tags)))
+        except IngestError as error:
+            raise dg.Failure(str(error)) from error
+
+    @dg.asset_check(
+        asset=asset,
+        name="quarantine",
+        description=f"No document failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
+    )
+    def check_quarantine(lancedb: VersionedLanceDBResource) -> dg.AssetCheckResult:
+        try:
+            with lancedb.workshop(settings) as workshop, workshop.corpus.database.transaction() as connection:
+                failures = ledger.failures(connection, workshop.corpus.name)
+        except IngestError as error:
+            raise dg.Failure(str(error)) from error
+        return _quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS])
+
+    return [check_audit, check_quarantine]
+
+
+def _keys(tags: Mapping[str, str]) -> list[str] | None:
+    """The document of the run's partition; None for a run over many, or whose partition's name was cut."""
+    key = key_of(tags["dagster/partition"]) if "dagster/partition" in tags else None
+    return None if key is None else [key]
+
+
+def _audit_result(report: AuditReport) -> dg.AssetCheckResult:
+    rows = [
+        {
+            "invariant": found.invariant,
+            "document": found.document or "",
+            "what": found.what,
+            "ids": ", ".join(found.ids),
+        }
+        for found in report.violations[:_SHOWN]
+    ]
+    return dg.AssetCheckResult(
+        passed=not report.violations,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "head": report.head_version,
+            "documents": report.documents,
+            "chunks": report.chunks,
+            "violations": len(report.violations),
+            "found": _table(rows, ("invariant", "document", "what", "ids")),
+        },
+    )
+
+
+def _quarantine_result(quarantined: Sequence[Failure]) -> dg.AssetCheckResult:
+    rows = [
+        {"document": failure.key, "attempts": str(failure.attempts), "error": failure.error}
+        for failure in quarantined[:_SHOWN]
+    ]
+    return dg.AssetCheckResult(
+        passed=not quarantined,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"quarantined": len(quarantined), "found": _table(rows, ("document", "attempts", "error"))},
+    )
+
+
+def _table(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dg.TableMetadataValue:
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)
