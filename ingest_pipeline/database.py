@@ -48,7 +48,7 @@ class _BoundedConnection(psycopg.Connection[Any]):
             return super().wait(gen, interval, _ANSWER_SECONDS if timeout is None else timeout)
         except psycopg.OperationalError as error:
             if error.sqlstate is None:
-                self.pgconn.finish()  # what still arrives would be taken for the answer to something else
+                self.pgconn.finish()  # or its rollback would wait as long again
             raise
 
 

@@ -161,10 +161,10 @@ class Ingestion:
 
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         keys = {document.key: document.partition for document in stale}
-        listed = [found for key in keys if (found := self._shop.source.stat(key)) is not None]
         with self._shop.corpus.database.transaction() as connection:
             documents = catalog.standing_documents(connection, self._shop.corpus.name, sorted(set(keys.values())))
         standing = [document for document in documents if document.key in keys]
+        listed = [found for key in keys if (found := self._shop.source.stat(key)) is not None]
         plans = plan(keys, listed, standing, self._shop.recipe.fingerprint)
         planned = {document.key for document in plans}
         self._summary.unchanged += [document for document in stale if document.key not in planned]

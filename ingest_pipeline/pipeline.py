@@ -99,9 +99,10 @@ def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None)
         workshop: Of the corpus.
         partitions: Look at these only. None: at all.
     """
-    listed = _listed(workshop, partitions)
+    # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
     with workshop.corpus.database.transaction() as connection:
         standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
+    listed = _listed(workshop, partitions)
     names = {source.key: partition_of(source.key) for source in listed}
     return plan(names, listed, standing, workshop.recipe.fingerprint)
 

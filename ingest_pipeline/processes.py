@@ -7,7 +7,9 @@ import socket
 from functools import cache
 from pathlib import Path
 
-_START_TIME = 19  # the 22nd field of /proc/PID/stat, counted after the command's name
+# Fields of /proc/PID/stat, counted after the command's name.
+_STATE, _START_TIME = 0, 19
+_ENDED = {"Z", "X"}  # killed, and not yet collected by a parent that may never do so
 
 
 def this_process() -> str:
@@ -17,7 +19,8 @@ def this_process() -> str:
 
 @cache
 def _name(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}:{_started(pid)}"
+    fields = _fields(pid)
+    return f"{socket.gethostname()}:{pid}:{fields[_START_TIME] if fields else 0}"
 
 
 def is_gone(process: str) -> bool:
@@ -26,12 +29,13 @@ def is_gone(process: str) -> bool:
     if host != socket.gethostname() or not rest.isdecimal():
         return False
     pid = int(rest)
-    return not Path(f"/proc/{pid}").exists() or f"{host}:{pid}:{_started(pid)}" != process
+    fields = _fields(pid)
+    return not fields or fields[_STATE] in _ENDED or f"{host}:{pid}:{fields[_START_TIME]}" != process
 
 
-def _started(pid: int) -> str:
+def _fields(pid: int) -> list[str]:
+    """What the kernel says of a process; nothing if there is none."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "0"
-    return status.rpartition(")")[2].split()[_START_TIME]
+        return []

@@ -13,7 +13,7 @@ import pytest
 
 from ingest_pipeline import database as database_module
 from ingest_pipeline.database import CommitStateUnknownError, Database, DatabaseConflictError
-from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, UnavailableError
 from tests.support.tcp_proxy import Direction, TcpProxy
 
 
@@ -87,10 +87,14 @@ def test_a_server_that_goes_deaf_between_two_transactions_is_given_up(proxied: D
         proxied.installation  # noqa: B018  it asks the server
 
 
-def test_a_connection_is_never_used_again_after_it_was_given_up(proxied: Database, proxy: TcpProxy) -> None:
-    with pytest.raises(DatabaseUnavailableError), proxied.transaction() as connection:
+def test_a_connection_that_was_given_up_is_closed_at_once_and_another_takes_its_place(
+    proxied: Database, proxy: TcpProxy
+) -> None:
+    with pytest.raises(UnavailableError), proxied.transaction() as connection:
         proxy.deaf()
-        connection.execute("SELECT 'late'")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 'late'")
+        assert connection.closed
     proxy.forward()
     with proxied.transaction() as connection:
         assert connection.execute("SELECT 1 AS n").fetchone() == {"n": 1}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
+from ingest_pipeline.model import SourceObject
 from tests.support.world import World, paragraphs
 
 
@@ -85,3 +90,22 @@ def test_an_old_head_reads_the_same_after_a_publication(world: World) -> None:
     world.ingest()
     assert world.head > old
     assert (world.chunks("a.txt", old), world.text_at("a.txt", old)) == (chunks, text)
+
+
+def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("a.txt", paragraphs("alpha", 1))
+    world.ingest()
+    source = world.workshop.source
+    listing = source.list
+
+    def listing_overtaken() -> Iterator[SourceObject]:
+        found = list(listing())
+        world.put("b.txt", paragraphs("beta", 1))
+        World(world.database, world.settings, world.embeddings).ingest(["b.txt"])
+        yield from found
+
+    monkeypatch.setattr(source, "list", listing_overtaken)
+    assert world.ingest().publications == []
+    assert world.audit().documents == 2

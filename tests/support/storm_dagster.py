@@ -1,0 +1,122 @@
+"""`ingest-pipeline ui`, started as a user starts it, and asked through its GraphQL as its pages ask."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+_ASSETS = [{"path": ["docs", name]} for name in ("chunks", "embeddings", "metadata")]
+_UP_SECONDS = 240
+_DOWN_SECONDS = 60
+_UNDER_WAY = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
+_RUNS = (
+    "query($statuses: [RunStatus!]) { runsOrError(filter: {statuses: $statuses}, limit: 5000) "
+    "{ ... on Runs { results { runId status } } } }"
+)
+_BACKFILLS = (
+    "{ partitionBackfillsOrError(limit: 500) { ... on PartitionBackfills { results { id status } } } }"
+)
+_LAUNCH = (
+    "mutation($parameters: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $parameters) "
+    "{ __typename ... on LaunchBackfillSuccess { backfillId } } }"
+)
+_MATERIALIZED = (
+    '{ assetNodeOrError(assetKey: {path: ["docs", "metadata"]}) { ... on AssetNode { assetPartitionStatuses '
+    "{ ... on DefaultPartitionStatuses { materializedPartitions } } } } }"
+)
+
+
+class Dagster:
+    """Web server, daemon and code server over one corpus.
+
+    Args:
+        environment: Of the process.
+        directory: Where it runs and logs.
+        port: Of the web server.
+    """
+
+    def __init__(self, environment: Mapping[str, str], directory: Path, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/graphql"
+        self._log: IO[bytes] = (directory / "ui.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)],
+            env=dict(environment),
+            cwd=directory,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_until_up(self) -> None:
+        end = time.monotonic() + _UP_SECONDS
+        while True:
+            try:
+                self.runs()
+            except OSError:
+                assert self.process.poll() is None, "the web server or the daemon ended; see ui.log"
+                assert time.monotonic() < end, "the web server does not come up"
+                time.sleep(0.5)
+            else:
+                return
+
+    def stop(self) -> bool:
+        """End it as a user does; whether it ended by itself."""
+        self.process.terminate()
+        try:
+            self.process.wait(_DOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            self._log.close()
+        return True
+
+    def runs(self) -> Counter[str]:
+        """Runs by status."""
+        return Counter(run["status"] for run in self._runs(None))
+
+    def runs_under_way(self) -> list[str]:
+        return [f"{run['runId']} is {run['status']}" for run in self._runs(_UNDER_WAY)]
+
+    def _runs(self, statuses: list[str] | None) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = self._ask(_RUNS, {"statuses": statuses})["runsOrError"]["results"]
+        return found
+
+    def backfills(self) -> Counter[str]:
+        """Backfills by status."""
+        found = self._ask(_BACKFILLS, {})["partitionBackfillsOrError"]["results"]
+        return Counter(backfill["status"] for backfill in found)
+
+    def backfill(self, partitions: Sequence[str]) -> str:
+        """Launch one; returns what Dagster says."""
+        parameters = {"assetSelection": _ASSETS, "partitionNames": list(partitions)}
+        answer: str = self._ask(_LAUNCH, {"parameters": parameters})["launchPartitionBackfill"]["__typename"]
+        return answer
+
+    def materialized(self) -> set[str]:
+        """Partitions that the page of an asset shows as made."""
+        found = self._ask(_MATERIALIZED, {})["assetNodeOrError"]["assetPartitionStatuses"]
+        return set(found.get("materializedPartitions", []))
+
+    def _ask(self, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
+            found = json.load(answer)
+        if not found.get("data") or any(value is None for value in found["data"].values()):
+            # The server answers, and what it asked did not: Postgres was restarted.
+            raise OSError(str(found.get("errors"))[:300])
+        data: dict[str, Any] = found["data"]
+        for value in data.values():
+            if value == {}:
+                raise OSError("Dagster answered with an error of its own")
+        return data

@@ -1,0 +1,103 @@
+"""Finding, hurting and reaping the processes that a storm started, and no others."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, so that none is lost from sight."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def descendants(of: int) -> list[int]:
+    """Every process below one, zombies left out."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, parent, state in _processes():
+        if state != "Z":
+            children[parent].append(pid)
+    found: list[int] = []
+    pending = [of]
+    while pending:
+        below = children[pending.pop()]
+        found += below
+        pending += below
+    return found
+
+
+def run_workers(dagster: int) -> list[int]:
+    """The processes in which Dagster runs jobs, below the process of its web server and daemon.
+
+    Its code server starts each with multiprocessing's spawn; the tracker of resources is another kind.
+    """
+    return [pid for pid in descendants(dagster) if b"spawn_main" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def send(pid: int, number: signal.Signals) -> bool:
+    """Signal a descendant; False if it is gone, or was never ours."""
+    with suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            # Asked once the handle holds it: the number cannot pass to somebody else's process in between.
+            if pid in descendants(os.getpid()):
+                signal.pidfd_send_signal(handle, number)
+                return True
+        finally:
+            os.close(handle)
+    return False
+
+
+class Reaper:
+    """Reaps orphans that came to us; without it they would look alive to whoever asks whether a writer is gone."""
+
+    def __init__(self) -> None:
+        self._ours: set[int] = set()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join(10)
+
+    def spare(self, pid: int) -> None:
+        """Somebody else waits for this one."""
+        self._ours.add(pid)
+
+    def _work(self) -> None:
+        seen: set[int] = set()
+        while not self._ended.wait(0.5):
+            dead = {pid for pid, parent, state in _processes() if state == "Z" and parent == os.getpid()}
+            # Twice, since a process may die before whoever started it could say that it is to be spared.
+            for pid in (dead & seen) - self._ours:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            seen = dead
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Number, parent and state of every process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                yield int(entry.name), int(parent), state
