@@ -71,7 +71,7 @@ def _audit_result(report: AuditReport) -> dg.AssetCheckResult:
             "documents": report.documents,
             "chunks": report.chunks,
             "violations": len(report.violations),
-            "found": _table(rows, ("invariant", "document", "what", "ids")),
+            **_found(rows, ("invariant", "document", "what", "ids")),
         },
     )
 
@@ -84,10 +84,13 @@ def _quarantine_result(quarantined: Sequence[Failure]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not quarantined,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"quarantined": len(quarantined), "found": _table(rows, ("document", "attempts", "error"))},
+        metadata={"quarantined": len(quarantined), **_found(rows, ("document", "attempts", "error"))},
     )
 
 
-def _table(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dg.TableMetadataValue:
+def _found(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
+    """The rows as a table, where there are any."""
+    if not rows:
+        return {}
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)
+    return {"found": dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)}

@@ -69,7 +69,7 @@ class Contents:
         with self._lock:
             return dict(self._current)
 
-    def keys(self) -> list[str]:
+    def known(self) -> list[str]:
         with self._lock:
             return list(self._visible)
 

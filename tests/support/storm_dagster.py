@@ -20,9 +20,7 @@ _RUNS = (
     "query($statuses: [RunStatus!]) { runsOrError(filter: {statuses: $statuses}, limit: 5000) "
     "{ ... on Runs { results { runId status } } } }"
 )
-_BACKFILLS = (
-    "{ partitionBackfillsOrError(limit: 500) { ... on PartitionBackfills { results { id status } } } }"
-)
+_BACKFILLS = "{ partitionBackfillsOrError(limit: 500) { ... on PartitionBackfills { results { id status } } } }"
 _LAUNCH = (
     "mutation($parameters: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $parameters) "
     "{ __typename ... on LaunchBackfillSuccess { backfillId } } }"

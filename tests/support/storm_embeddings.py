@@ -1,4 +1,4 @@
-"""The embedding server in bad weather, which remembers every purchase, so that one too many can be told from bad luck."""
+"""The embedding server in bad weather. It remembers every purchase, so that one too many is told from bad luck."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from ingest_pipeline.local_embeddings import EmbeddingHandler, EmbeddingRequest, Vectors
@@ -94,14 +95,11 @@ def judge_purchases(
     figures.count("embeddings: needed", needed.total())
     for text, bought in by_text.items():
         again = sorted(bought, key=lambda purchase: purchase.began)[max(needed[text], 1) - 1 :]
-        for before, after in zip(again, again[1:], strict=False):
+        for before, after in pairwise(again):
             reason = _reason(before, after, disruptions)
             figures.count(f"embeddings: bought again, {reason or 'without a reason'}")
             if reason is None:
-                figures.violation(
-                    f"bought again after {after.began - before.ended:.1f} s, {figures.seconds - (time.monotonic() - after.began):.1f}"
-                    f" s into the storm: {text[:60]!r}"
-                )
+                figures.violation(f"bought again {after.began - before.ended:.1f} s later: {text[:60]!r}")
 
 
 def _reason(before: Purchase, after: Purchase, disruptions: Disruptions) -> str | None:

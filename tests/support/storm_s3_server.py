@@ -39,11 +39,11 @@ class Gate:
         if fault == "reset":
             _reset(environ)
         answer: Iterable[bytes] = self._application(environ, start if fault is None else _unheard)
-        if fault is None:
-            return answer
-        for _ in answer:
-            pass
-        _reset(environ)
+        if fault is not None:
+            for _ in answer:
+                pass
+            _reset(environ)
+        return answer
 
 
 class _Weather:
@@ -83,7 +83,7 @@ weather = _Weather()
 
 def main() -> None:
     # The server makes its application by this name.
-    threaded_moto_server.DomainDispatcherApplication = Gate  # type: ignore[assignment,misc]  # pyright: ignore
+    vars(threaded_moto_server)["DomainDispatcherApplication"] = Gate
     server = threaded_moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201  it is how the parent hears

@@ -1,0 +1,16 @@
+"""What library writers of a storm do in a process of their own."""
+
+from __future__ import annotations
+
+from ingest_pipeline.database import Database
+from ingest_pipeline.pipeline import open_workshop
+from tests.support.world import Address
+from tests.support.world import ingest as ingest_documents
+
+
+def ingest(address: Address, partitions: list[str] | None = None) -> tuple[list[int], list[str]]:
+    """Bring the corpus to what the source holds; the versions that were acknowledged, and the keys that failed."""
+    with Database(address.database_url) as database:
+        workshop = open_workshop(database, address.settings)
+        summary = ingest_documents(workshop, address.embedding_settings, partitions)
+    return [publication.version for publication in summary.publications], list(summary.failed)

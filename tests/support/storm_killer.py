@@ -1,0 +1,108 @@
+"""Hurting what runs: SIGKILL, SIGSTOP, restarts of Postgres, cut connections, ended backends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg
+
+from tests.support.storm_dagster import Dagster
+from tests.support.storm_processes import run_workers, send
+from tests.support.storm_stage import Stage
+from tests.support.storm_writers import Victims
+
+_KINDS = ["run worker", "run worker", "command line", "library writer"]
+_WEIGHTS: dict[str, int] = {"kill": 5, "stop": 4, "cut": 3, "end backends": 1, "restart": 1}
+# Longer than a writer may be silent before others take it for dead.
+_LONGEST_STOP = 45.0
+
+
+class Killer:
+    """One who hurts something every few seconds.
+
+    Args:
+        stage: Where.
+        victims: Writers that may be hurt.
+        dagster: Whose run workers may be hurt; None if there is none.
+        pause: Seconds between two blows, at most.
+    """
+
+    def __init__(self, stage: Stage, victims: Victims, dagster: Dagster | None, pause: float) -> None:
+        self._stage, self._victims, self._dagster, self._pause = stage, victims, dagster, pause
+        self._random = stage.random("killer")
+        self._stopped: list[threading.Thread] = []
+
+    def run(self) -> None:
+        """Until the storm is over; then everything that was stopped goes on."""
+        blows: dict[str, Callable[[], None]] = {
+            "kill": self._kill,
+            "stop": self._stop,
+            "cut": self._cut,
+            "end backends": self._end_backends,
+            "restart": self._restart,
+        }
+        while not self._stage.calm.wait(self._random.uniform(self._pause / 4, self._pause)):
+            blows[self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]]()
+        for thread in self._stopped:
+            thread.join()
+
+    def _victim(self) -> tuple[str, int] | None:
+        kind = self._random.choice(_KINDS)
+        if kind == "run worker":
+            pids = run_workers(self._dagster.pid) if self._dagster else []
+        else:
+            pids = self._victims.of(kind)
+        return (kind, self._random.choice(pids)) if pids else None
+
+    def _kill(self) -> None:
+        victim = self._victim()
+        if victim is None:
+            return
+        number = self._stage.disruptions.begin()
+        if send(victim[1], signal.SIGKILL):
+            self._stage.figures.count(f"killed: {victim[0]}")
+        self._stage.disruptions.end(number)
+
+    def _stop(self) -> None:
+        victim = self._victim()
+        if victim is None or not send(victim[1], signal.SIGSTOP):
+            return
+        self._stage.figures.count(f"stopped: {victim[0]}")
+        seconds = self._random.choice([0.5, 2.0, 8.0, self._random.uniform(20, _LONGEST_STOP)])
+        number = self._stage.disruptions.begin()
+
+        def go_on() -> None:
+            self._stage.calm.wait(seconds)
+            send(victim[1], signal.SIGCONT)
+            self._stage.disruptions.end(number)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        self._stopped.append(thread)
+
+    def _cut(self) -> None:
+        name = self._random.choice(list(self._stage.proxies))
+        self._stage.disruptions.moment()
+        self._stage.proxies[name].cut()
+        self._stage.figures.count(f"connections cut: of {name}")
+
+    def _end_backends(self) -> None:
+        self._stage.disruptions.moment()
+        with suppress(psycopg.Error), psycopg.connect(self._stage.database_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND random() < 0.5"
+            )
+            self._stage.figures.count("backends ended: half of all")
+
+    def _restart(self) -> None:
+        number = self._stage.disruptions.begin()
+        began = time.monotonic()
+        self._stage.postgres.restart(immediate=True)
+        self._stage.disruptions.end(number)
+        self._stage.figures.count("Postgres restarts")
+        self._stage.figures.count("Postgres restarts: seconds down", round(time.monotonic() - began))

@@ -1,0 +1,189 @@
+"""Writers: the command line, the library, backfills of Dagster's; each in processes that may be killed at any time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import Lock
+
+from ingest_pipeline.errors import UnavailableError
+from tests.support import crash_jobs, storm_jobs
+from tests.support.crash import Child
+from tests.support.storm_contents import State, fingerprint
+from tests.support.storm_dagster import Dagster
+from tests.support.storm_readers import Reading
+from tests.support.storm_stage import Stage
+
+_CLI_SECONDS = 240
+_LIBRARY_SECONDS = 200
+_SILENCE_SECONDS = 10.0
+_PATIENCE = 100
+
+
+class Victims:
+    """Processes that may be hurt, by kind."""
+
+    def __init__(self) -> None:
+        self._pids: defaultdict[str, set[int]] = defaultdict(set)
+        self._lock = Lock()
+
+    @contextmanager
+    def offer(self, kind: str, pid: int) -> Generator[None]:
+        with self._lock:
+            self._pids[kind].add(pid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pids[kind].discard(pid)
+
+    def of(self, kind: str) -> list[int]:
+        with self._lock:
+            return sorted(self._pids[kind])
+
+
+class Acknowledgements:
+    """What was said to be published, to be held against what readers see."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._versions: set[int] = set()
+
+    def expect(self) -> dict[str, State]:
+        """What a run that begins now and succeeds has to bring about."""
+        return self._stage.contents.current()
+
+    def succeeded(self, who: str, expected: dict[str, State]) -> None:
+        """A run over everything said that it succeeded: each file is seen as it was when the run began, or later."""
+        for _ in range(_PATIENCE):
+            try:
+                with self._stage.corpus() as corpus:
+                    reading = Reading.at(corpus, corpus.head().head_version)
+            except UnavailableError:
+                time.sleep(0.3)
+                continue
+            break
+        else:
+            self._stage.figures.violation("a reader was refused for half a minute")
+            return
+        self._stage.figures.count("acknowledged: runs over everything")
+        for key, state in expected.items():
+            seen = self._stage.contents.sequences(key, fingerprint(reading.text(key)))
+            if not state.bad and max(seen, default=-1) < state.sequence:
+                self._stage.figures.violation(
+                    f"{who} succeeded, and at head {reading.version} {key} is older than when it began: state {seen}, "
+                    f"not {state.sequence}"
+                )
+
+    def versions(self, versions: list[int]) -> None:
+        self._stage.figures.count("acknowledged: publications of library writers", len(versions))
+        self._versions.update(versions)
+
+    def check(self, published: set[int]) -> None:
+        """Every version that was acknowledged was head."""
+        if lost := self._versions - published:
+            self._stage.figures.violation(f"versions {sorted(lost)} were acknowledged and never published")
+
+
+def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgements, pause: float) -> None:
+    """Be a person who runs `ingest-pipeline ingest`, until the storm is over."""
+    random = stage.random("command line")
+    while not stage.calm.wait(random.uniform(0, pause)):
+        keys = (
+            random.sample(stage.contents.known(), k=min(2, len(stage.contents.known())))
+            if random.random() < 0.3
+            else []
+        )
+        expected = acknowledged.expect()
+        status = _ingest(stage, victims, keys)
+        if status == 0 and not keys:
+            acknowledged.succeeded("`ingest`", expected)
+
+
+def _ingest(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
+    with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ingest_pipeline.cli", "ingest", "--json", *keys],
+            env=stage.environment("writers"),
+            cwd=stage.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        stage.reaper.spare(process.pid)
+        with victims.offer("command line", process.pid):
+            try:
+                status = process.wait(_CLI_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                stage.figures.violation(f"`ingest` did not end within {_CLI_SECONDS} s")
+                return None
+        said.seek(0)
+        told = said.read()
+    stage.figures.count(f"command line: exit {status}")
+    if "Traceback" in told:
+        stage.figures.count("command line: ended in a traceback")
+        stage.figures.note(f"`ingest` exit {status}: {told.strip().splitlines()[-1][:200]}")
+    elif status > 1:
+        stage.figures.violation(f"`ingest` ended with {status}: {told[-300:]}")
+    return status
+
+
+def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, name: str, pause: float) -> None:
+    """Be programs that use the library, one after another, until the storm is over."""
+    random = stage.random(name)
+    jobs: dict[str, Callable[[], Child]] = {
+        "ingest": lambda: Child(storm_jobs.ingest, stage.address),
+        "ingest of some": lambda: Child(
+            storm_jobs.ingest,
+            stage.address,
+            random.sample(stage.contents.known(), k=min(3, len(stage.contents.known()))),
+        ),
+        "recover": lambda: Child(crash_jobs.recover, stage.address, _SILENCE_SECONDS),
+        "sweep": lambda: Child(crash_jobs.sweep, stage.address),
+    }
+    while not stage.calm.wait(random.uniform(0, pause)):
+        job = random.choices(list(jobs), [6, 4, 1, 1])[0]
+        expected = acknowledged.expect()
+        outcome = _outcome(stage, victims, jobs[job](), job)
+        if outcome is not None and job.startswith("ingest"):
+            versions, failed = outcome
+            acknowledged.versions(versions)
+            if job == "ingest" and not failed:
+                acknowledged.succeeded("a library writer", expected)
+
+
+def _outcome(stage: Stage, victims: Victims, child: Child, job: str) -> tuple[list[int], list[str]] | None:
+    """What a child brought, None if it failed or was killed."""
+    with victims.offer("library writer", child.pid):
+        end = time.monotonic() + _LIBRARY_SECONDS
+        while child.runs():
+            if time.monotonic() > end:
+                child.kill()
+                stage.figures.violation(f"the {job} of a library writer did not end within {_LIBRARY_SECONDS} s")
+            time.sleep(0.05)
+        outcome = child.outcome()
+    how = "killed" if outcome.killed else outcome.error or "done"
+    stage.figures.count(f"library {job}: {how}")
+    if not outcome.ours:
+        stage.figures.violation(f"the {job} of a library writer ended in an error that is not ours: {outcome.message}")
+    return None if how != "done" else outcome.result
+
+
+def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
+    """Be a person who launches backfills from the UI, until the storm is over."""
+    random = stage.random("backfills")
+    while not stage.calm.wait(random.uniform(pause / 2, pause)):
+        try:
+            known = sorted(dagster.materialized())
+            if not known:
+                continue
+            answer = dagster.backfill(random.sample(known, k=min(random.randint(1, 4), len(known))))
+        except OSError:
+            answer = "not answered"
+        stage.figures.count(f"backfills launched: {answer}")
