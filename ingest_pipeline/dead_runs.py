@@ -12,7 +12,12 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.processes import is_gone, this_process
 
 _PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
-_STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_OPEN = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 _ENDED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
 
 
@@ -24,7 +29,7 @@ def own_process_tags() -> dict[str, str]:
 def report_dead_runs(instance: dg.DagsterInstance, job: str) -> list[str]:
     """Mark runs of a job as failed whose process ended without a word; returns them."""
     dead: list[str] = []
-    for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_STARTED)):
+    for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_OPEN)):
         process = run.tags.get(_PROCESS_TAG)
         if process is not None and is_gone(process):
             instance.report_run_failed(run, "The process of this run ended without a word.")

@@ -7,13 +7,17 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import dagster as dg
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_pipeline.code_location import pipeline_settings
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database, plain_url
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.errors import DatabaseUnavailableError
 from ingest_pipeline.pipeline import find_corpus, open_workshop
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.settings import Settings
@@ -34,6 +38,15 @@ run_monitoring:
 telemetry:
   enabled: false
 """
+
+# Without them one connection that is never answered stops a thread of the daemon, and with it all sensors, for ever.
+_DAGSTER_LIMITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 @contextmanager
@@ -77,7 +90,7 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
         configuration.write_text(_DAGSTER_YAML)
     return {
         "DAGSTER_HOME": str(home),
-        "DAGSTER_POSTGRES_URL": _url(settings).replace("postgresql://", "postgresql+psycopg2://", 1),
+        "DAGSTER_POSTGRES_URL": _dagster_url(_url(settings)),
         "INGEST_DATABASE_URL": _url(settings),
         "INGEST_SOURCE": settings.source,
         "INGEST_STATE": str(settings.state),
@@ -86,10 +99,18 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def instance(settings: Settings) -> Generator[dg.DagsterInstance]:
-    """Dagster's instance, in this process; the settings have a database that answers."""
+    """Dagster's instance, in this process; the settings have a database that answers.
+
+    Raises:
+        DatabaseUnavailableError: Postgres stopped answering Dagster, when the block began or within it.
+    """
     os.environ.update(dagster_environment(settings))
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
-        yield opened
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
+            yield opened
+    except (SQLAlchemyError, DagsterPostgresException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DatabaseUnavailableError(f"Dagster's own tables in Postgres cannot be used: {reason}") from error
 
 
 def demo_settings(directory: Path) -> Settings:
@@ -97,6 +118,14 @@ def demo_settings(directory: Path) -> Settings:
     state = directory.absolute()
     environment = {"INGEST_STATE": str(state), "INGEST_SOURCE": str(state / "documents"), "INGEST_CORPUS": "demo"}
     return Settings.from_environment(environment)
+
+
+def _dagster_url(url: str) -> str:
+    """The url as Dagster's storage takes it: with the driver, and with limits on a server that does not answer."""
+    named = {name for name, _ in parse_qsl(urlsplit(url).query)}
+    limits = urlencode({name: value for name, value in _DAGSTER_LIMITS.items() if name not in named})
+    separator = "&" if named else "?"
+    return f"{url}{separator}{limits}".replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def _url(settings: Settings) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -41,6 +43,8 @@ def postgres_server() -> Generator[EmbeddedPostgres]:
     """A server that the tests may restart."""
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
     directory.chmod(0o755)
+    (directory / "postgres").mkdir()
+    (directory / "postgres" / "port").write_text(str(_port_to_keep()))
     server = EmbeddedPostgres(directory / "postgres")
     server.start()
     yield server
@@ -48,6 +52,15 @@ def postgres_server() -> Generator[EmbeddedPostgres]:
         os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long, and nobody wants them
     server.release()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _port_to_keep() -> int:
+    """A free port below those that the kernel gives to clients, any of which could take it during a restart."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @pytest.fixture(scope="session")

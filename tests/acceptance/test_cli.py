@@ -181,3 +181,15 @@ def test_reading_a_corpus_that_does_not_exist_says_what_to_do(cli: Cli) -> None:
     done = cli.run("search", "anything")
     assert done.exit_code == 2
     assert "ingest-pipeline ingest" in done.stderr
+
+
+def test_a_dagster_storage_that_does_not_answer_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    storage = {"storage": {"postgres": {"postgres_url": "postgresql+psycopg2://nobody@127.0.0.1:1/none"}}}
+    (home / "dagster.yaml").write_text(json.dumps(storage))
+    done = cli.run("ingest", DAGSTER_HOME=str(home))
+    assert done.exit_code == 1
+    assert "Dagster's own tables in Postgres cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from tests.support.storm_figures import Figures
 from tests.support.storm_killer import Killer
 from tests.support.storm_processes import adopt_orphans, command_line, descendants, send
 from tests.support.storm_readers import read
-from tests.support.storm_settling import judge, settle
+from tests.support.storm_settling import judge, settle, tend
 from tests.support.storm_stage import Stage, stage
 from tests.support.storm_writers import Acknowledgements, Victims, backfill, run_command_line, run_library
 
@@ -44,8 +45,9 @@ _OPEN_DURING_STORM = {"nothing left over", "nothing in doubt", "latest is head"}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How hard a storm blows."""
+    """How hard a storm blows, and how long."""
 
+    minutes: float
     documents: int
     readers: int
     library_writers: int
@@ -58,9 +60,12 @@ class Load:
     backfill_every: float
     ticks: int
     """Of a sensor, within which everything has to settle."""
+    daemon: bool
+    """Dagster's daemon and web server run; else the command line's own runs are all there is of Dagster."""
 
 
-LONG = Load(24, 2, 2, 2.5, 8.0, 6.0, 45.0, 10)
+LONG = Load(20.0, 24, 2, 2, 2.5, 8.0, 6.0, 45.0, 10, daemon=True)
+SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 2.0, 0.0, 3, daemon=False)
 
 
 class Crew:
@@ -89,12 +94,12 @@ class Crew:
             self._stage.figures.violation(f"the {name} died: {traceback.format_exc()[-1500:]}")
 
 
-def storm(minutes: float, seed: int, load: Load, *, on_s3: bool) -> Figures:
+def storm(seed: int, load: Load, *, on_s3: bool) -> Figures:
     """Let it blow for so long, settle, and judge."""
     adopt_orphans()
     with stage(seed, on_s3=on_s3) as place:
         try:
-            _blow_and_judge(place, minutes, load)
+            _blow_and_judge(place, load)
         except Exception:  # noqa: BLE001  the figures until then are worth more than a bare traceback
             place.figures.violation(f"the storm itself broke: {traceback.format_exc()[-2000:]}")
         finally:
@@ -103,20 +108,30 @@ def storm(minutes: float, seed: int, load: Load, *, on_s3: bool) -> Figures:
     return place.figures
 
 
-def _blow_and_judge(place: Stage, minutes: float, load: Load) -> None:
+def _blow_and_judge(place: Stage, load: Load) -> None:
     driver = Driver(place.files, place.contents, load.documents, place.random("driver"), place.figures)
     for _ in range(load.documents):
         driver.once()
+    with ExitStack() as stack:
+        dagster = stack.enter_context(_dagster(place)) if load.daemon else None
+        acknowledged = Acknowledgements(place)
+        place.weather()
+        _blow(place, load, driver=driver, dagster=dagster, acknowledged=acknowledged)
+        place.weather(0)
+        if dagster is not None:
+            settle(place, dagster, load.ticks)
+        else:
+            tend(place, load.ticks)
+        judge(place, acknowledged, dagster)
+
+
+@contextmanager
+def _dagster(place: Stage) -> Generator[Dagster]:
     dagster = Dagster(place.environment("dagster"), place.directory, _free_port())
     place.reaper.spare(dagster.pid)
     try:
         dagster.wait_until_up()
-        acknowledged = Acknowledgements(place)
-        place.weather()
-        _blow(place, minutes, load, driver=driver, dagster=dagster, acknowledged=acknowledged)
-        place.weather(0)
-        settle(place, dagster, load.ticks)
-        judge(place, acknowledged, dagster)
+        yield dagster
         if dagster.process.poll() is not None:
             place.figures.violation("the web server or the daemon ended by itself")
     finally:
@@ -126,9 +141,7 @@ def _blow_and_judge(place: Stage, minutes: float, load: Load) -> None:
             place.figures.violation("`ui` did not end when told")
 
 
-def _blow(
-    place: Stage, minutes: float, load: Load, *, driver: Driver, dagster: Dagster, acknowledged: Acknowledgements
-) -> None:
+def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, acknowledged: Acknowledgements) -> None:
     victims = Victims()
     crew = Crew(place)
     for number in range(load.readers):
@@ -137,12 +150,13 @@ def _blow(
         name = f"library writer {number}"
         crew.add(name, partial(run_library, place, victims, acknowledged, name, load.write_every))
     crew.add("command line", partial(run_command_line, place, victims, acknowledged, load.write_every))
-    crew.add("backfills", partial(backfill, place, dagster, load.backfill_every))
+    if dagster is not None:
+        crew.add("backfills", partial(backfill, place, dagster, load.backfill_every))
     crew.add("driver", partial(_drive, place, driver, load.change_every))
     crew.add("auditor", partial(_audit, place))
     crew.add("killer", Killer(place, victims, dagster, load.hurt_every).run)
-    end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end and dagster.process.poll() is None:
+    end = time.monotonic() + 60 * load.minutes
+    while time.monotonic() < end and (dagster is None or dagster.process.poll() is None):
         time.sleep(0.5)
     place.calm.set()
     crew.join()
@@ -193,15 +207,17 @@ def _free_port() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Hurt everything at random, then see whether it settles.")
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=float, default=LONG.minutes)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
     parser.add_argument("--local", action="store_true", help="Source and table in folders, not on the S3 server.")
+    parser.add_argument("--short", action="store_true", help="Some 40 seconds in folders, without Dagster's daemon.")
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 31) if arguments.seed is None else arguments.seed
     console = Console()
-    console.print(f"storm of {arguments.minutes:g} minutes, seed {seed}")
-    figures = storm(arguments.minutes, seed, LONG, on_s3=not arguments.local)
+    load = SHORT if arguments.short else replace(LONG, minutes=arguments.minutes)
+    console.print(f"storm of {load.minutes:g} minutes, seed {seed}")
+    figures = storm(seed, load, on_s3=not (arguments.local or arguments.short))
     figures.show(console)
     if arguments.json is not None:
         figures.write(arguments.json)

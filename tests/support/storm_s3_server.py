@@ -83,7 +83,7 @@ weather = _Weather()
 
 def main() -> None:
     # The server makes its application by this name.
-    vars(threaded_moto_server)["DomainDispatcherApplication"] = Gate
+    setattr(threaded_moto_server, "DomainDispatcherApplication", Gate)  # noqa: B010  it is imported there, not defined
     server = threaded_moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201  it is how the parent hears

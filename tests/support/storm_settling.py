@@ -12,13 +12,14 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.pipeline import open_workshop, plan_partitions
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.recovery import recover
 from ingest_pipeline.sweep import sweep
 from tests.support.storm_contents import fingerprint
 from tests.support.storm_dagster import Dagster
 from tests.support.storm_embeddings import judge_purchases
 from tests.support.storm_readers import Reading
 from tests.support.storm_stage import Stage
-from tests.support.storm_writers import Acknowledgements
+from tests.support.storm_writers import Acknowledgements, Victims, ingest_once
 
 TICK_SECONDS = 30
 
@@ -32,6 +33,22 @@ def settle(stage: Stage, dagster: Dagster, ticks: int) -> None:
         while still and time.monotonic() < began + ticks * TICK_SECONDS:
             time.sleep(1)
             still = open_matters(workshop, stage, dagster)
+    stage.figures.count("settled after seconds", round(time.monotonic() - began))
+    for matter in still:
+        stage.figures.violation(f"not settled after {ticks} ticks: {matter}")
+
+
+def tend(stage: Stage, ticks: int) -> None:
+    """Do what the sensors do, tick by tick, where no daemon runs, until nothing is open any more."""
+    began, ticks_left = time.monotonic(), ticks
+    still = ["everything"]
+    with Database(stage.database_url) as database:
+        workshop = open_workshop(database, stage.settings)
+        while still and ticks_left > 0:
+            ticks_left -= 1
+            recover(workshop.corpus)
+            ingest_once(stage, Victims(), [])
+            still = open_matters(workshop, stage, None)
     stage.figures.count("settled after seconds", round(time.monotonic() - began))
     for matter in still:
         stage.figures.violation(f"not settled after {ticks} ticks: {matter}")

@@ -91,10 +91,13 @@ class Stage:
             yield find_corpus(database, self.settings)
 
     def weather(self, rate: float = _FAULT_RATE) -> None:
-        """Let a share of all requests fail from now on."""
+        """Let a share of all requests fail from now on; none is the end of it, when the S3 server's are counted."""
         self.embeddings.rate = rate
-        if self.s3 is not None:
-            for kind, number in self.s3.weather(rate, self.seed).items():
+        if self.s3 is None:
+            return
+        faults = self.s3.weather(rate, self.seed)
+        if rate == 0:
+            for kind, number in faults.items():
                 self.figures.count(f"S3 {'requests' if kind == 'requests' else f'faults: {kind}'}", number)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ _CLI_SECONDS = 240
 _LIBRARY_SECONDS = 200
 _SILENCE_SECONDS = 10.0
 _PATIENCE = 100
+_RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
 class Victims:
@@ -100,12 +102,13 @@ def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgeme
             else []
         )
         expected = acknowledged.expect()
-        status = _ingest(stage, victims, keys)
+        status = ingest_once(stage, victims, keys)
         if status == 0 and not keys:
             acknowledged.succeeded("`ingest`", expected)
 
 
-def _ingest(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
+def ingest_once(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
+    """Run `ingest-pipeline ingest`; its exit status, None if it had to be ended."""
     with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingest_pipeline.cli", "ingest", "--json", *keys],
@@ -128,7 +131,8 @@ def _ingest(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
     stage.figures.count(f"command line: exit {status}")
     if "Traceback" in told:
         stage.figures.count("command line: ended in a traceback")
-        stage.figures.note(f"`ingest` exit {status}: {told.strip().splitlines()[-1][:200]}")
+        raised = [line for line in told.splitlines() if _RAISED.match(line)]
+        stage.figures.note(f"`ingest` exit {status} with a traceback: {raised[-1][:250] if raised else told[-250:]}")
     elif status > 1:
         stage.figures.violation(f"`ingest` ended with {status}: {told[-300:]}")
     return status

@@ -109,7 +109,8 @@ class TcpProxy:
             while block := source.recv(1 << 16):
                 self._hearing.wait()
                 self._pass_on(block, direction, connection, sink)
-            sink.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)  # after a reset as well, or the other end would wait for ever
         with self._lock:
             connection.directions -= 1
             if connection.directions:
