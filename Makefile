@@ -37,7 +37,7 @@ soak: setup
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 mutants: setup
-	$(BIN)/python -m tests.faults.mutants
+	$(BIN)/python tests/faults/mutants.py
 
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras \

@@ -23,7 +23,7 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedding import Embedder, EmbeddingSettings
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import Ingestion
-from ingest_pipeline.lance_table import one_of
+from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.preparation import Workshop
 

@@ -15,7 +15,7 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import TableUnavailableError
-from ingest_pipeline.lance_table import one_of
+from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
 from ingest_pipeline.reconciliation import lock

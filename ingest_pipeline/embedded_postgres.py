@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -26,6 +27,8 @@ _NAME = "ingest_pipeline"
 """Of the database and of its owner."""
 _READY_WITHIN = 60.0
 """Seconds; a crashed server replays its log before it answers."""
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to clients, any of which could take the server's port while it restarts."""
 _RETRY_FOR = 10.0
 """Seconds; what a killed postmaster leaves behind goes away after a few."""
 
@@ -202,13 +205,13 @@ class EmbeddedPostgres:
     def _choose_port(self) -> int:
         """The port of last time, for the sake of urls handed out then, unless somebody else has it now."""
         note = self._directory / "port"
-        for port in (int(note.read_text()) if note.exists() else 0, 0):
+        noted = [int(note.read_text())] if note.exists() else []
+        for port in (*noted, *random.sample(_PORTS, len(_PORTS))):
             with socket.socket() as probe, contextlib.suppress(OSError):
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
-                chosen = int(probe.getsockname()[1])
-                note.write_text(str(chosen))
-                return chosen
+                note.write_text(str(port))
+                return port
         raise self._failure("finds no free port")
 
     def _pid_file(self) -> list[str]:

@@ -13,7 +13,8 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConflictError, DocumentError, IngestError, StaleError, UnavailableError
-from ingest_pipeline.lance_table import Removal, one_of
+from ingest_pipeline.lance_filter import one_of
+from ingest_pipeline.lance_table import Removal
 from ingest_pipeline.planning import DocumentPlan, plan
 from ingest_pipeline.preparation import Preparation, Prepared, PreparedDocument, Workshop
 from ingest_pipeline.publication import publish

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import lance
@@ -22,9 +20,6 @@ from lance.fragment import FragmentMetadata, LanceFragment
 
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-
-if TYPE_CHECKING:
-    from lancedb.table import Table
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
 OWNER_PROPERTY = b"ingest_pipeline.owner"
@@ -319,35 +314,6 @@ class LanceTable:
         except CommitConflictError as error:
             raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
         return committed.version
-
-
-def open_lancedb(uri: str, name: str, version: int) -> Table:
-    """A table through LanceDB's own API, checked out at a version: it can be read, and refuses to be written."""
-    import lancedb  # noqa: PLC0415  a second of CPU that only this call is worth
-
-    table = lancedb.connect(uri, storage_options=storage_options(uri)).open_table(name)
-    table.checkout(version)
-    return table
-
-
-def storage_options(uri: str) -> dict[str, str]:
-    """What Lance needs, beyond the ``AWS_*`` of the environment that it reads itself, to reach an S3 endpoint."""
-    if not uri.startswith("s3://"):
-        return {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint:
-        return {}
-    return {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
-
-
-def quoted(value: str) -> str:
-    """A string literal of Lance's filter language. Double quotes would make it a column's name."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def one_of(column: str, values: Iterable[str]) -> str:
-    """A filter for rows whose column has one of the values."""
-    return f"{column} IN ({', '.join(quoted(value) for value in values)})"
 
 
 def _remove(dataset: lance.LanceDataset, removal: Removal | None) -> _Deletion:

@@ -11,7 +11,8 @@ from ingest_pipeline.chunking import CHUNKER, Chunker
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.lance_table import LanceTable, storage_options
+from ingest_pipeline.lance_storage import storage_options
+from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.model import Recipe, SourceObject, corpus_name
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import key_of, partition_of

@@ -16,7 +16,7 @@ from ingest_pipeline.catalog import TextPlace
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.embedding import EmbeddedBatch, Embedder, pack
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_table import one_of
+from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Vector
 from ingest_pipeline.model import Chunk, Recipe
 

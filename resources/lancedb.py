@@ -11,7 +11,7 @@ from pydantic import Field
 from ingest_pipeline.catalog import read_corpus
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.lance_table import open_lancedb, storage_options
+from ingest_pipeline.lance_storage import open_lancedb, storage_options
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, table_uri
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.catalog import PostgresCatalogResource

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -44,7 +42,6 @@ def postgres_server() -> Generator[EmbeddedPostgres]:
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
     directory.chmod(0o755)
     (directory / "postgres").mkdir()
-    (directory / "postgres" / "port").write_text(str(_port_to_keep()))
     server = EmbeddedPostgres(directory / "postgres")
     server.start()
     yield server
@@ -52,15 +49,6 @@ def postgres_server() -> Generator[EmbeddedPostgres]:
         os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long, and nobody wants them
     server.release()
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def _port_to_keep() -> int:
-    """A free port below those that the kernel gives to clients, any of which could take it during a restart."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from ingest_pipeline.local_embeddings import EmbeddingHandler, EmbeddingRequest, Vectors
+from ingest_pipeline.local_embeddings import EmbeddingHandler, EmbeddingRequest, RequestRefusedError, Vectors
 from tests.support.embedding_server import EmbeddingServer, Fault
 from tests.support.storm_contents import Contents
 from tests.support.storm_disruptions import Disruptions
@@ -78,7 +78,10 @@ class StormyEmbeddings(EmbeddingServer):
         self._here.lost = fault in _PAID_IN_VAIN
         if fault is not None:
             self._figures.count(f"embedding faults: {fault.name.lower().replace('_', ' ')}")
-        super()._reply(connection, body, fault)
+        try:
+            super()._reply(connection, body, fault)
+        except RequestRefusedError:
+            super()._reply(connection, body, None)  # there is no answer to spoil
 
 
 def judge_purchases(

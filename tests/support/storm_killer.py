@@ -14,11 +14,13 @@ from tests.support.storm_dagster import Dagster
 from tests.support.storm_processes import run_workers, send
 from tests.support.storm_stage import Stage
 from tests.support.storm_writers import Victims
+from tests.support.tcp_proxy import Direction
 
 _KINDS = ["run worker", "run worker", "command line", "library writer"]
 _WEIGHTS: dict[str, int] = {"kill": 5, "stop": 4, "cut": 3, "end backends": 1, "restart": 1}
 # Longer than a writer may be silent before others take it for dead.
 _LONGEST_STOP = 45.0
+_COMMIT_SECONDS = 3.0
 
 
 class Killer:
@@ -86,9 +88,17 @@ class Killer:
 
     def _cut(self) -> None:
         name = self._random.choice(list(self._stage.proxies))
-        self._stage.disruptions.moment()
-        self._stage.proxies[name].cut()
-        self._stage.figures.count(f"connections cut: of {name}")
+        proxy = self._stage.proxies[name]
+        after = self._random.choice([None, False, True])
+        number = self._stage.disruptions.begin()
+        if after is None:
+            proxy.cut()
+            self._stage.figures.count(f"connections cut: of {name}")
+        elif proxy.cut_when(_is_commit, after=after).wait(_COMMIT_SECONDS):
+            self._stage.figures.count(f"connections cut: of {name}, {'after' if after else 'before'} a COMMIT was done")
+        else:
+            proxy.forward()
+        self._stage.disruptions.end(number)
 
     def _end_backends(self) -> None:
         self._stage.disruptions.moment()
@@ -106,3 +116,7 @@ class Killer:
         self._stage.disruptions.end(number)
         self._stage.figures.count("Postgres restarts")
         self._stage.figures.count("Postgres restarts: seconds down", round(time.monotonic() - began))
+
+
+def _is_commit(block: bytes, direction: Direction) -> bool:
+    return direction == "to_server" and b"COMMIT" in block

@@ -50,6 +50,13 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal stopped the process and none has let it go on."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
 def send(pid: int, number: signal.Signals) -> bool:
     """Signal a descendant; False if it is gone, or was never ours."""
     with suppress(OSError):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
+from random import Random
 from threading import Lock
 
 from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.failpoints import Boundary
 from tests.support import crash_jobs, storm_jobs
-from tests.support.crash import Child
+from tests.support.crash import Child, Place
 from tests.support.storm_contents import State, fingerprint
 from tests.support.storm_dagster import Dagster
+from tests.support.storm_processes import is_stopped, send
 from tests.support.storm_readers import Reading
 from tests.support.storm_stage import Stage
 
@@ -24,6 +28,7 @@ _CLI_SECONDS = 240
 _LIBRARY_SECONDS = 200
 _SILENCE_SECONDS = 10.0
 _PATIENCE = 100
+_JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1}
 _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
@@ -102,17 +107,18 @@ def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgeme
             else []
         )
         expected = acknowledged.expect()
-        status = ingest_once(stage, victims, keys)
+        failpoints = _some_place(random).failpoint("kill") if random.random() < 0.25 else ""
+        status = ingest_once(stage, victims, keys, failpoints)
         if status == 0 and not keys:
             acknowledged.succeeded("`ingest`", expected)
 
 
-def ingest_once(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
+def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str = "") -> int | None:
     """Run `ingest-pipeline ingest`; its exit status, None if it had to be ended."""
     with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingest_pipeline.cli", "ingest", "--json", *keys],
-            env=stage.environment("writers"),
+            env=stage.environment("writers") | {"INGEST_FAILPOINTS": failpoints},
             cwd=stage.directory,
             stdout=subprocess.DEVNULL,
             stderr=said,
@@ -129,6 +135,8 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
         said.seek(0)
         told = said.read()
     stage.figures.count(f"command line: exit {status}")
+    if status < 0:
+        stage.disruptions.moment()
     if "Traceback" in told:
         stage.figures.count("command line: ended in a traceback")
         raised = [line for line in told.splitlines() if _RAISED.match(line)]
@@ -141,20 +149,10 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str]) -> int | None:
 def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, name: str, pause: float) -> None:
     """Be programs that use the library, one after another, until the storm is over."""
     random = stage.random(name)
-    jobs: dict[str, Callable[[], Child]] = {
-        "ingest": lambda: Child(storm_jobs.ingest, stage.address),
-        "ingest of some": lambda: Child(
-            storm_jobs.ingest,
-            stage.address,
-            random.sample(stage.contents.known(), k=min(3, len(stage.contents.known()))),
-        ),
-        "recover": lambda: Child(crash_jobs.recover, stage.address, _SILENCE_SECONDS),
-        "sweep": lambda: Child(crash_jobs.sweep, stage.address),
-    }
     while not stage.calm.wait(random.uniform(0, pause)):
-        job = random.choices(list(jobs), [6, 4, 1, 1])[0]
+        job = random.choices(list(_JOBS), list(_JOBS.values()))[0]
         expected = acknowledged.expect()
-        outcome = _outcome(stage, victims, jobs[job](), job)
+        outcome = _outcome(stage, victims, _library_writer(stage, random, job), job, random)
         if outcome is not None and job.startswith("ingest"):
             versions, failed = outcome
             acknowledged.versions(versions)
@@ -162,7 +160,30 @@ def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, 
                 acknowledged.succeeded("a library writer", expected)
 
 
-def _outcome(stage: Stage, victims: Victims, child: Child, job: str) -> tuple[list[int], list[str]] | None:
+def _library_writer(stage: Stage, random: Random, job: str) -> Child:
+    """A child that does the job, and now and then dies or stops at some boundary of the engine."""
+    fate = random.choices(["lives", "kill_at", "stop_at"], [5, 2, 2])[0]
+    fates = {} if fate == "lives" else {fate: _some_place(random)}
+    match job:
+        case "ingest of some":
+            known = stage.contents.known()
+            return Child(storm_jobs.ingest, stage.address, random.sample(known, k=min(3, len(known))), **fates)
+        case "recover":
+            return Child(crash_jobs.recover, stage.address, _SILENCE_SECONDS, **fates)
+        case "sweep":
+            return Child(crash_jobs.sweep, stage.address, **fates)
+        case _:
+            return Child(storm_jobs.ingest, stage.address, **fates)
+
+
+def _some_place(random: Random) -> Place:
+    boundary = random.choice(list(Boundary))
+    return Place(boundary, random.choice(["before", "after"]), random.choice([1, 1, 2, 5]))
+
+
+def _outcome(
+    stage: Stage, victims: Victims, child: Child, job: str, random: Random
+) -> tuple[list[int], list[str]] | None:
     """What a child brought, None if it failed or was killed."""
     with victims.offer("library writer", child.pid):
         end = time.monotonic() + _LIBRARY_SECONDS
@@ -170,13 +191,26 @@ def _outcome(stage: Stage, victims: Victims, child: Child, job: str) -> tuple[li
             if time.monotonic() > end:
                 child.kill()
                 stage.figures.violation(f"the {job} of a library writer did not end within {_LIBRARY_SECONDS} s")
+            if is_stopped(child.pid):
+                _wake(stage, child.pid, random.choices([0.5, 3.0, random.uniform(12, 40)], [4, 3, 1])[0])
             time.sleep(0.05)
         outcome = child.outcome()
     how = "killed" if outcome.killed else outcome.error or "done"
+    if outcome.killed:
+        stage.disruptions.moment()
     stage.figures.count(f"library {job}: {how}")
     if not outcome.ours:
         stage.figures.violation(f"the {job} of a library writer ended in an error that is not ours: {outcome.message}")
     return None if how != "done" else outcome.result
+
+
+def _wake(stage: Stage, pid: int, seconds: float) -> None:
+    """Let a writer that stopped, by itself or by others' will, go on after a while."""
+    stage.figures.count("stopped: library writer, for others to pass by")
+    number = stage.disruptions.begin()
+    stage.calm.wait(seconds)
+    send(pid, signal.SIGCONT)
+    stage.disruptions.end(number)
 
 
 def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
@@ -188,6 +222,7 @@ def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
             if not known:
                 continue
             answer = dagster.backfill(random.sample(known, k=min(random.randint(1, 4), len(known))))
-        except OSError:
+        except OSError as error:
             answer = "not answered"
+            stage.figures.note(f"a backfill was not answered: {error}"[:300])
         stage.figures.count(f"backfills launched: {answer}")
