@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo ui test lint bench soak mutants lock clean
+.PHONY: setup demo ui test lint bench soak storm mutants figures lock clean
 
 setup: $(VENV)/.installed
 
@@ -32,9 +32,15 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-MINUTES ?= 20
 soak: setup
 	$(BIN)/python -m pytest -m soak --timeout 7200
+
+MINUTES ?= 20
+storm: setup
+	$(BIN)/python -m tests.soak.storm --minutes $(MINUTES) --json .storm.json
+
+figures: setup
+	$(BIN)/python -m tests.support.figures
 
 mutants: setup
 	$(BIN)/python tests/faults/mutants.py

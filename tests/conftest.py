@@ -16,6 +16,7 @@ import pytest
 from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings
+from tests.support import figures
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.mutants import apply_from_environment
 from tests.support.world import World
@@ -90,3 +91,9 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
     source.mkdir()
     settings = PipelineSettings(corpus_name, str(source), str(tmp_path / "lancedb"), TEST_MODEL, embeddings.dimensions)
     return World(database, settings, embeddings)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep the figures of a whole run; a part of one says nothing."""
+    if session.config.args == session.config.getini("testpaths") and not os.environ.get("MUTANT"):
+        figures.write(session.testscollected - session.testsfailed, session.testsfailed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.support import figures  # noqa: E402  the root has to be on the path first
 from tests.support.mutants import MUTANTS  # noqa: E402  the root has to be on the path first
 
 _TESTS_FAILED = 1
@@ -35,6 +37,7 @@ def main() -> int:
     names = sys.argv[1:] or list(MUTANTS)
     caught = sum(is_caught(name) for name in names)
     sys.stdout.write(f"caught {caught} of {len(names)}\n")
+    figures.MUTANTS.write_text(json.dumps({"mutants caught": f"{caught} of {len(names)}"}) + "\n")
     return 0 if caught == len(names) else 1
 
 

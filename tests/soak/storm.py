@@ -132,7 +132,7 @@ def _dagster(place: Stage) -> Generator[Dagster]:
     try:
         dagster.wait_until_up()
         yield dagster
-        if dagster.process.poll() is not None:
+        if not dagster.lives():
             place.figures.violation("the web server or the daemon ended by itself")
     finally:
         if place.figures.violations:
@@ -156,7 +156,7 @@ def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, 
     crew.add("auditor", partial(_audit, place))
     crew.add("killer", Killer(place, victims, dagster, load.hurt_every).run)
     end = time.monotonic() + 60 * load.minutes
-    while time.monotonic() < end and (dagster is None or dagster.process.poll() is None):
+    while time.monotonic() < end and (dagster is None or dagster.lives()):
         time.sleep(0.5)
     place.calm.set()
     crew.join()

@@ -20,6 +20,7 @@ from typing import Any
 from ingest_pipeline import failpoints
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.failpoints import Boundary
+from tests.support import figures
 
 # pytest imports the tests without putting their root on the path; the server needs it there.
 _ROOT = Path(__file__).parents[2]
@@ -93,6 +94,7 @@ class Child:
         assert self._process.exitcode == (-signal.SIGKILL if outcome.killed else 0)
         self._end.close()
         self._process.close()
+        figures.count("processes killed (SIGKILL)", outcome.killed)
         return outcome
 
     def runs(self) -> bool:

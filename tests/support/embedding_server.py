@@ -29,6 +29,7 @@ from ingest_pipeline.local_embeddings import (
     Vectors,
     check_lengths,
 )
+from tests.support import figures
 
 TEST_MODEL = "test-embedding"
 """Has one width, and refuses the parameter `dimensions` as text-embedding-ada-002 does."""
@@ -148,6 +149,7 @@ class EmbeddingServer(LocalEmbeddingServer):
 
     def fail_next(self, fault: Fault, times: int = 1) -> None:
         """Let this happen to the next requests, after the faults that were asked for before."""
+        figures.count("faults of the embedding API", times)
         with self._state:
             self._script.extend([fault] * times)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,10 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
+
+from tests.support.storm_processes import descendants, send
 
 _ASSETS = [{"path": ["docs", name]} for name in ("chunks", "embeddings", "metadata")]
 _UP_SECONDS = 240
@@ -42,18 +46,33 @@ class Dagster:
 
     def __init__(self, environment: Mapping[str, str], directory: Path, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/graphql"
+        self._arguments = [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)]
+        self._environment, self._directory = dict(environment), directory
         self._log: IO[bytes] = (directory / "ui.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)],
-            env=dict(environment),
-            cwd=directory,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
+        self._replacing = Lock()
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._arguments, env=self._environment, cwd=self._directory, stdout=self._log, stderr=subprocess.STDOUT
         )
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        return self._process.pid
+
+    def lives(self) -> bool:
+        """Whether it runs, or is being replaced by whoever killed it."""
+        with self._replacing:
+            return self._process.poll() is None
+
+    def die_and_start_again(self) -> None:
+        """SIGKILL everything of it at once, run workers too, as when the machine is reset; then start it anew."""
+        with self._replacing:
+            for pid in [self.pid, *descendants(self.pid)]:
+                send(pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = self._start()
 
     def wait_until_up(self) -> None:
         end = time.monotonic() + _UP_SECONDS
@@ -61,7 +80,7 @@ class Dagster:
             try:
                 self.runs()
             except OSError:
-                assert self.process.poll() is None, "the web server or the daemon ended; see ui.log"
+                assert self.lives(), "the web server or the daemon ended; see ui.log"
                 assert time.monotonic() < end, "the web server does not come up"
                 time.sleep(0.5)
             else:
@@ -69,9 +88,9 @@ class Dagster:
 
     def stop(self) -> bool:
         """End it as a user does; whether it ended by itself."""
-        self.process.terminate()
+        self._process.terminate()
         try:
-            self.process.wait(_DOWN_SECONDS)
+            self._process.wait(_DOWN_SECONDS)
         except subprocess.TimeoutExpired:
             return False
         finally:

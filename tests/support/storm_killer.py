@@ -17,7 +17,7 @@ from tests.support.storm_writers import Victims
 from tests.support.tcp_proxy import Direction
 
 _KINDS = ["run worker", "run worker", "command line", "library writer"]
-_WEIGHTS: dict[str, int] = {"kill": 5, "stop": 4, "cut": 3, "end backends": 1, "restart": 1}
+_WEIGHTS = {"kill": 5.0, "stop": 4.0, "cut": 3.0, "end backends": 1.0, "restart": 1.0, "reset Dagster": 0.3}
 # Longer than a writer may be silent before others take it for dead.
 _LONGEST_STOP = 45.0
 _COMMIT_SECONDS = 3.0
@@ -36,6 +36,8 @@ class Killer:
     def __init__(self, stage: Stage, victims: Victims, dagster: Dagster | None, pause: float) -> None:
         self._stage, self._victims, self._dagster, self._pause = stage, victims, dagster, pause
         self._random = stage.random("killer")
+        self._kinds = _KINDS if dagster else [kind for kind in _KINDS if kind != "run worker"]
+        self._proxies = list(stage.proxies) if dagster else ["writers"]
         self._stopped: list[threading.Thread] = []
 
     def run(self) -> None:
@@ -46,6 +48,7 @@ class Killer:
             "cut": self._cut,
             "end backends": self._end_backends,
             "restart": self._restart,
+            "reset Dagster": self._reset_dagster,
         }
         while not self._stage.calm.wait(self._random.uniform(self._pause / 4, self._pause)):
             blows[self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]]()
@@ -53,7 +56,7 @@ class Killer:
             thread.join()
 
     def _victim(self) -> tuple[str, int] | None:
-        kind = self._random.choice(_KINDS)
+        kind = self._random.choice(self._kinds)
         if kind == "run worker":
             pids = run_workers(self._dagster.pid) if self._dagster else []
         else:
@@ -87,7 +90,7 @@ class Killer:
         self._stopped.append(thread)
 
     def _cut(self) -> None:
-        name = self._random.choice(list(self._stage.proxies))
+        name = self._random.choice(self._proxies)
         proxy = self._stage.proxies[name]
         after = self._random.choice([None, False, True])
         number = self._stage.disruptions.begin()
@@ -116,6 +119,15 @@ class Killer:
         self._stage.disruptions.end(number)
         self._stage.figures.count("Postgres restarts")
         self._stage.figures.count("Postgres restarts: seconds down", round(time.monotonic() - began))
+
+    def _reset_dagster(self) -> None:
+        if self._dagster is None:
+            return
+        number = self._stage.disruptions.begin()
+        self._dagster.die_and_start_again()
+        self._stage.reaper.spare(self._dagster.pid)
+        self._stage.disruptions.end(number)
+        self._stage.figures.count("killed: web server, daemon, code server and run workers at once")
 
 
 def _is_commit(block: bytes, direction: Direction) -> bool:

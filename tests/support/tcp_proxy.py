@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from tests.support import figures
+
 Direction = Literal["to_server", "to_client"]
 Match = Callable[[bytes, Direction], bool]
 
@@ -143,6 +145,7 @@ class TcpProxy:
         return trigger
 
     def _fire(self, trigger: _Trigger) -> None:
+        figures.count(f"connections cut, {'after' if trigger.after else 'before'} the message took effect")
         self.cut()
         trigger.fired.set()
 

@@ -18,6 +18,7 @@ from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_parti
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import RecoveryReport, recover
 from ingest_pipeline.sweep import SweepReport, sweep
+from tests.support import figures
 from tests.support.embedding_server import EmbeddingServer
 
 Passages = dict[tuple[Boundary, str], int]
@@ -100,16 +101,23 @@ class World:
 
     def ingest(self, partitions: list[str] | None = None) -> Summary:
         """Bring the corpus, or some partitions, to what the source holds now."""
-        return ingest(self.workshop, self.embedding_settings, partitions)
+        summary = ingest(self.workshop, self.embedding_settings, partitions)
+        figures.count("publications acknowledged", len(summary.publications))
+        return summary
 
     def recover(self) -> RecoveryReport:
         """Settle everything, taking every other writer for dead."""
-        return recover(self.corpus, silence=0)
+        with figures.recovery():
+            report = recover(self.corpus, silence=0)
+        figures.count("sagas compensated by a recovery", len(report.compensated))
+        figures.count("sagas abandoned by a recovery", len(report.abandoned))
+        return report
 
     def sweep(self) -> SweepReport:
         return sweep(self.corpus)
 
     def audit(self) -> AuditReport:
+        figures.count("audits")
         return audit(self.corpus)
 
     def check(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from tests.support import figures
 from tests.support.crash import Child, Outcome, Place
 
 _NAME = "zombie"
@@ -47,6 +48,7 @@ class Zombie:
 
     def resume(self) -> None:
         """Go on, while others do too."""
+        figures.count("zombies woken (SIGSTOP, backend ended, SIGCONT)")
         self._child.resume()
 
     def outcome(self) -> Outcome:
