@@ -82,12 +82,19 @@ class Database:
         Raises:
             DatabaseUnavailableError: No server answers at the url.
             SchemaNewerError: The database was migrated by a later release.
+            ConfigurationError: The user may not create tables.
         """
         with translated(self.url):
             first: Connection = _BoundedConnection.connect(self.url, **_CONNECT)
             with first as connection:
                 connection.row_factory = dict_row
-                _migrate(connection)
+                try:
+                    _migrate(connection)
+                except psycopg.errors.InsufficientPrivilege as error:
+                    raise ConfigurationError(
+                        f"The user of the database at {_place(self.url)} may not create tables: {_first_line(error)}",
+                        "Grant that user CREATE on the database, or all on the schema ingest_pipeline.",
+                    ) from error
         self._pool = ConnectionPool(
             self.url,
             connection_class=_BoundedConnection,

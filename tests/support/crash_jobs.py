@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -29,6 +30,12 @@ def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:
     with _opened(address) as workshop:
         summary = ingest_documents(workshop, address.embedding_settings, partitions)
     return [publication.version for publication in summary.publications]
+
+
+def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:
+    """As `ingest`, where no file may grow over a size: writing more fails as it does on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    return ingest(address)
 
 
 def recover(address: Address, silence: float = 0) -> int:

@@ -1,0 +1,59 @@
+"""Room runs out: for files, and for connections. Nothing is published by halves, and nothing is paid for twice."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from ingest_pipeline.database import Database
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from tests.support import crash_jobs
+from tests.support.crash import Child
+from tests.support.world import World, paragraphs
+
+_KIB = 1024
+
+
+def test_a_data_file_that_does_not_fit_ends_the_run_and_its_vectors_are_kept(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 2))
+    world.ingest()
+    before = world.head, world.texts()
+    world.put("b.txt", paragraphs("beta", 60))
+    outcome = Child(crash_jobs.ingest_with_little_room, world.address, 16 * _KIB).outcome()
+    assert outcome.ours
+    assert "table" in outcome.message
+    assert (world.head, world.texts()) == before
+    world.check()
+
+    bought = world.embeddings.bought
+    world.ingest()
+    assert world.embeddings.bought == bought
+    world.check_nothing_left()
+
+
+@pytest.fixture
+def crowded_url(postgres: str) -> str:
+    """The url of a database whose owner may have one connection."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS crowded")
+        connection.execute("DROP ROLE IF EXISTS crowded")
+        connection.execute("CREATE ROLE crowded LOGIN PASSWORD 'crowded' CONNECTION LIMIT 1")
+        connection.execute("CREATE DATABASE crowded OWNER crowded")
+    parts = urlsplit(postgres)
+    return f"postgresql://crowded:crowded@{parts.hostname}:{parts.port}/crowded"
+
+
+def test_too_many_connections_are_said_in_one_line_and_pass(crowded_url: str) -> None:
+    with psycopg.connect(crowded_url), pytest.raises(DatabaseUnavailableError, match="too many connections"):
+        Database(crowded_url).open()
+    with Database(crowded_url) as database, database.transaction() as connection:
+        assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+
+
+def test_a_user_who_may_not_create_the_schema_is_told_what_to_grant(postgres: str, crowded_url: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE crowded OWNER TO CURRENT_USER")
+    with pytest.raises(ConfigurationError, match="Grant"):
+        Database(crowded_url).open()
