@@ -7,6 +7,7 @@ from typing import NoReturn
 import dagster as dg
 from pydantic import Field
 
+from ingest_pipeline import ledger
 from ingest_pipeline.assets.chunks import chunks_metadata, chunks_spec
 from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_spec
 from ingest_pipeline.assets.metadata import metadata_metadata, metadata_spec
@@ -138,6 +139,8 @@ class _Step:
         for plan in publication.removed:
             self._context.log.info(f"Document {plan.key!r} is gone from the source and from both stores")
             self._context.instance.delete_dynamic_partition(name, plan.partition)
+        with self._workshop.corpus.database.transaction() as connection:
+            ledger.mark_reported(connection, publication.saga)
 
     def _materialize(self, view: DocumentView) -> None:
         recipe = self._workshop.recipe

@@ -85,6 +85,7 @@ class DocumentChange:
     saga: UUID
     removed: bool
     etag: str | None
+    recipe: str | None
     chunk_count: int
     bought: int
     reused: int
@@ -105,11 +106,11 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class TextPlace:
-    """A text that stands at head, and where a row with it lies."""
+    """A text that was published, and where a row with it lies."""
 
     text_hash: UUID
     fragments: list[int]
-    head_version: int
+    version: int
 
 
 def read_corpus(connection: Connection, name: str) -> CorpusRow | None:
@@ -276,14 +277,14 @@ def refresh_etag(connection: Connection, corpus: str, document: StandingDocument
 
 
 def published_texts(connection: Connection, corpus: str, text_hashes: Sequence[UUID]) -> list[TextPlace]:
-    """Those of the texts that stand at head, each once."""
+    """Those of the texts that were ever published, each once; at head if it stands there."""
     values = {"corpus": corpus, "text_hashes": list(text_hashes)}
     with connection.cursor(row_factory=class_row(TextPlace)) as cursor:
         return cursor.execute(query("published_texts"), values).fetchall()
 
 
 def has_chunks(connection: Connection, corpus: str) -> bool:
-    """Whether any chunk stands at head."""
+    """Whether any chunk was ever published."""
     row = connection.execute(query("has_chunks"), {"corpus": corpus}).fetchone()
     return row is not None and row["found"]
 
@@ -334,6 +335,12 @@ def run_progress(connection: Connection, run_id: str) -> RunProgress:
     for name in ("run_progress", "run_spending"):
         found |= connection.execute(query(name), {"run_id": run_id}).fetchone() or {}
     return RunProgress(**found)
+
+
+def standing_changes(connection: Connection, saga: UUID) -> list[DocumentChange]:
+    """What a saga published and nothing superseded since."""
+    with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
+        return cursor.execute(query("standing_changes"), {"saga": saga}).fetchall()
 
 
 def totals(connection: Connection, corpus: str) -> dict[str, Any]:

@@ -41,9 +41,10 @@ def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
     """Runs that Dagster knows to have ended, while a saga of theirs has not."""
     with corpus.database.transaction() as connection:
         runs = {saga.run_id for saga in ledger.unfinished(connection, corpus.name)}
-    return [run for run in runs if run is not None and _has_ended(instance, run)]
+    return [run for run in runs if run is not None and has_ended(instance, run)]
 
 
-def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+def has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether Dagster knows the run to have ended, well or not."""
     run = instance.get_run_by_id(run_id)
     return run is not None and run.status in _ENDED

@@ -213,6 +213,17 @@ def publications(connection: Connection, corpus: str, limit: int) -> list[Saga]:
         return cursor.execute(query("published_sagas"), {"corpus": corpus, "limit": limit}).fetchall()
 
 
+def unreported(connection: Connection, corpus: str) -> list[Saga]:
+    """Publications of Dagster runs that were not yet reported to Dagster, oldest first."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("unreported_sagas"), {"corpus": corpus}).fetchall()
+
+
+def mark_reported(connection: Connection, saga: UUID) -> None:
+    """Dagster knows of the publication."""
+    connection.execute(query("mark_reported"), {"id": saga})
+
+
 def forget_staged(connection: Connection, saga: UUID) -> None:
     """Drop the records of staged fragments and embedded batches of a saga that has ended."""
     connection.execute(query("forget_staged"), {"saga": saga})

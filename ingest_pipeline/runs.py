@@ -63,7 +63,6 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, run_id: str, part
     """Run the job; returns what went wrong, a line each."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     report_dead_runs(instance, job_name(settings.corpus))
-    report_dead_runs(instance, job_name(settings.corpus))
     job = build_definitions(settings).resolve_job_def(job_name(settings.corpus))
     step = f"{settings.corpus}_ingest"
     configuration = {

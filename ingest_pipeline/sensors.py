@@ -13,6 +13,7 @@ from ingest_pipeline import ledger
 from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.late_reports import report_late
 from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
 from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
 from ingest_pipeline.planning import DocumentPlan
@@ -70,7 +71,7 @@ def recovery_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition
 
     @dg.sensor(
         name=f"{settings.corpus}_recovery_sensor",
-        description="Makes the latest Lance version equal head again, and ends sagas whose run is gone.",
+        description="Settles what dead writers left, and reports what they published and could not say.",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -79,13 +80,16 @@ def recovery_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition
             with lancedb.workshop(settings) as workshop:
                 report_dead_runs(context.instance, job)
                 report = recover(workshop.corpus, dead_runs=ended_runs(context.instance, workshop.corpus))
+                late = report_late(context.instance, workshop.corpus)
         except IngestError as error:
             return dg.SkipReason(str(error))
         settled = [*report.compensated, *report.abandoned]
-        if not settled and report.head_after == report.head_before:
+        if not settled and not late and report.head_after == report.head_before:
             return dg.SkipReason("Nothing is in doubt.")
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")
-        return dg.SkipReason(f"Settled {len(settled)} sagas; head is version {report.head_after}.")
+        return dg.SkipReason(
+            f"Settled {len(settled)} sagas, reported {late} publications; head is version {report.head_after}."
+        )
 
     return watch_ledger
 

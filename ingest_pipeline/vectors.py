@@ -136,12 +136,16 @@ class VectorSupply:
         return found | self._published(places)
 
     def _published(self, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
-        """Read the vectors of texts that stand at head from the fragments that hold them."""
-        if not places:
-            return {}
+        """Read the vectors of texts that were published, from the versions and fragments that hold them."""
+        found: dict[UUID, Vector] = {}
+        for version in {place.version for place in places}:
+            found |= self._at(version, [place for place in places if place.version == version])
+        return found
+
+    def _at(self, version: int, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
         fragments = sorted({number for place in places for number in place.fragments})
         predicate = one_of("text_hash", [str(place.text_hash) for place in places])
-        rows = self._corpus.table.rows(places[0].head_version, ["text_hash", "vector"], predicate, fragments)
+        rows = self._corpus.table.rows(version, ["text_hash", "vector"], predicate, fragments)
         width = self._recipe.embedding_dimensions
         flat = rows["vector"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(-1, width)
         sound = np.isfinite(flat).all(axis=1)

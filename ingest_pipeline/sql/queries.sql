@@ -77,6 +77,16 @@ SELECT id, corpus, kind, state::text, base_version, published_version, run_id, w
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
 ORDER BY published_version DESC LIMIT %(limit)s
 
+-- unreported_sagas --
+SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+    requests, tokens, bought, error
+FROM ingest_pipeline.saga
+WHERE corpus = %(corpus)s AND state = 'published' AND kind = 'ingest' AND reported_at IS NULL AND run_id IS NOT NULL
+ORDER BY published_version
+
+-- mark_reported --
+UPDATE ingest_pipeline.saga SET reported_at = now() WHERE id = %(id)s
+
 -- live_sagas --
 SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
 
@@ -140,15 +150,19 @@ SELECT EXISTS (
 ) AS found
 
 -- published_texts --
-SELECT DISTINCT ON (c.text_hash) c.text_hash, d.fragments, k.head_version
+-- At head if it stands there, else where it was published last.
+SELECT DISTINCT ON (c.text_hash) c.text_hash, d.fragments,
+    CASE WHEN d.superseded_version IS NULL THEN k.head_version ELSE d.published_version END AS version
 FROM ingest_pipeline.chunk c
-JOIN ingest_pipeline.current_document d ON d.saga = c.saga AND d.key = c.document
+JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
 JOIN ingest_pipeline.corpus k ON k.name = d.corpus
-WHERE d.corpus = %(corpus)s AND c.text_hash = ANY(%(text_hashes)s)
+WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND c.text_hash = ANY(%(text_hashes)s)
+ORDER BY c.text_hash, d.superseded_version DESC NULLS FIRST
 
 -- has_chunks --
 SELECT EXISTS (
-    SELECT 1 FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s AND chunk_count > 0
+    SELECT 1 FROM ingest_pipeline.document
+    WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND chunk_count > 0
 ) AS found
 
 -- record_failure --
@@ -233,8 +247,15 @@ WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(versi
   AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
 ORDER BY c.document, c.ordinal
 
+-- standing_changes --
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.published_version,
+    d.superseded_version, s.ended_at AS published_at, s.run_id
+FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
+WHERE d.saga = %(saga)s AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
+ORDER BY d.key
+
 -- document_history --
-SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.chunk_count, d.bought, d.reused, d.published_version,
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)

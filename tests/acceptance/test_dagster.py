@@ -154,3 +154,24 @@ def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: Dagster
     (Path(dagster.settings.source) / "empty.txt").write_text("Text at last.")
     assert dagster.run().success
     assert dagster.check() == {"audit": True, "quarantine": True}
+
+
+def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 2))
+
+    def die(*_: object) -> None:
+        raise dg.Failure("the process ends here", allow_retries=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest_pipeline.assets.ingest._Step._report", die)
+        assert not dagster.run().success
+    assert dagster.audit().documents == 1
+    assert dagster.materialized(METADATA) == set()
+    reason = dagster.tick("docs_recovery_sensor")
+    assert isinstance(reason, dg.SkipReason)
+    assert "reported 1 publications" in str(reason.skip_message)
+    for asset in (CHUNKS, EMBEDDINGS, METADATA):
+        assert dagster.materialized(asset) == {"a.txt"}
+    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")

@@ -109,3 +109,18 @@ def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
     monkeypatch.setattr(source, "list", listing_overtaken)
     assert world.ingest().publications == []
     assert world.audit().documents == 2
+
+
+def test_a_document_that_comes_back_is_not_bought_again(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.ingest()
+    bought = world.embeddings.bought
+    world.remove("a.txt")
+    world.ingest()
+    world.put("a.txt", paragraphs("other", 2))
+    world.ingest()
+    between = world.embeddings.bought
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.ingest()
+    assert bought < between == world.embeddings.bought
+    assert world.audit().violations == []

@@ -39,6 +39,7 @@ from tests.support.storm_writers import Acknowledgements, Victims, backfill, run
 
 _ENDING_SECONDS = 300
 _AUDIT_EVERY = 15.0
+_WATCHERS_SECONDS = 20.0
 # What a death or a writer under way may leave open for a while, and settling has to end.
 _OPEN_DURING_STORM = {"nothing left over", "nothing in doubt", "latest is head"}
 
@@ -191,12 +192,21 @@ def _keep_logs(place: Stage) -> None:
 
 
 def _end_everything(figures: Figures) -> None:
-    """Nothing that was started may be left; our own fork server is no fault, and ends with us."""
+    """Nothing that was started may be left, once what watches over its parent has had time to see it gone."""
+    end = time.monotonic() + _WATCHERS_SECONDS
+    while (left := _left_behind()) and time.monotonic() < end:
+        time.sleep(0.5)
+    for line in left.values():
+        figures.violation(f"a process was left behind: {line[:150]}")
     for pid in descendants(os.getpid()):
-        line = command_line(pid).replace(b"\0", b" ").decode(errors="replace")
-        if "multiprocessing.forkserver" not in line and "multiprocessing.resource_tracker" not in line and line:
-            figures.violation(f"a process was left behind: {line[:150]}")
         send(pid, signal.SIGKILL)
+
+
+def _left_behind() -> dict[int, str]:
+    """Command lines of processes that should have ended; our own fork server ends with us."""
+    ours = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
+    lines = {pid: command_line(pid).replace(b"\0", b" ").decode(errors="replace") for pid in descendants(os.getpid())}
+    return {pid: line for pid, line in lines.items() if line and not any(name in line for name in ours)}
 
 
 def _free_port() -> int:

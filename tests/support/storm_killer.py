@@ -14,13 +14,13 @@ from tests.support.storm_dagster import Dagster
 from tests.support.storm_processes import run_workers, send
 from tests.support.storm_stage import Stage
 from tests.support.storm_writers import Victims
-from tests.support.tcp_proxy import Direction
+from tests.support.tcp_proxy import Direction, Match
 
 _KINDS = ["run worker", "run worker", "command line", "library writer"]
 _WEIGHTS = {"kill": 5.0, "stop": 4.0, "cut": 3.0, "end backends": 1.0, "restart": 1.0, "reset Dagster": 0.3}
 # Longer than a writer may be silent before others take it for dead.
 _LONGEST_STOP = 45.0
-_COMMIT_SECONDS = 3.0
+_COMMIT_SECONDS = 6.0
 
 
 class Killer:
@@ -97,8 +97,10 @@ class Killer:
         if after is None:
             proxy.cut()
             self._stage.figures.count(f"connections cut: of {name}")
-        elif proxy.cut_when(_is_commit, after=after).wait(_COMMIT_SECONDS):
-            self._stage.figures.count(f"connections cut: of {name}, {'after' if after else 'before'} a COMMIT was done")
+        elif proxy.cut_when(_commit_of_a_publication(), after=after).wait(_COMMIT_SECONDS):
+            self._stage.figures.count(
+                f"connections cut: of {name}, {'after' if after else 'before'} a publication's COMMIT"
+            )
         else:
             proxy.forward()
         self._stage.disruptions.end(number)
@@ -130,5 +132,13 @@ class Killer:
         self._stage.figures.count("killed: web server, daemon, code server and run workers at once")
 
 
-def _is_commit(block: bytes, direction: Direction) -> bool:
-    return direction == "to_server" and b"COMMIT" in block
+def _commit_of_a_publication() -> Match:
+    """The first COMMIT after head was moved: of all moments the one at which the two stores are furthest apart."""
+    moved = False
+
+    def match(block: bytes, direction: Direction) -> bool:
+        nonlocal moved
+        moved = moved or (direction == "to_server" and b"SET head_version" in block)
+        return moved and direction == "to_server" and b"COMMIT" in block
+
+    return match

@@ -129,7 +129,9 @@ def _count_ledger(stage: Stage, corpus: Corpus, acknowledged: Acknowledgements) 
         for failure in ledger.failures(connection, corpus.name):
             state = stage.contents.current().get(failure.key)
             if state is not None and not state.bad:
-                stage.figures.violation(f"{failure.key} is good, and noted as failed: {failure.error}")
+                what = "gone" if state.text is None else "good"
+                stage.figures.count(f"at the end: failures still noted of files that are {what}")
+                stage.figures.note(f"the file of {failure.key} is {what}, and still noted: {failure.error}")
 
 
 def _compare_with_dagster(stage: Stage, corpus: Corpus, dagster: Dagster) -> None:

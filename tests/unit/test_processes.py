@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,8 +22,7 @@ def test_a_killed_process_is_gone_before_its_parent_collects_it() -> None:
     name = child.stdout.readline().strip()
     assert not is_gone(name)
     child.send_signal(signal.SIGKILL)
-    while child.stdout.read(1):
-        pass
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert is_gone(name)
     child.communicate()
     assert is_gone(name)

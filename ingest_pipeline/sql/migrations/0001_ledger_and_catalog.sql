@@ -35,6 +35,7 @@ CREATE TABLE ingest_pipeline.saga (
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
+    reported_at timestamptz,
     requests integer NOT NULL DEFAULT 0,
     tokens bigint NOT NULL DEFAULT 0,
     bought integer NOT NULL DEFAULT 0,
@@ -44,6 +45,8 @@ CREATE TABLE ingest_pipeline.saga (
     CHECK (published_version > base_version)
 );
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
+CREATE INDEX saga_unreported ON ingest_pipeline.saga (corpus)
+    WHERE state = 'published' AND kind = 'ingest' AND reported_at IS NULL;
 CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
 
 CREATE FUNCTION ingest_pipeline.check_saga_edge() RETURNS trigger LANGUAGE plpgsql AS $$
