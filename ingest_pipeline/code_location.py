@@ -9,7 +9,7 @@ from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
-from ingest_pipeline.schedules import audit_schedule
+from ingest_pipeline.schedules import audit_schedule, sweep_schedule
 from ingest_pipeline.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.settings import Settings
 
@@ -40,6 +40,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     ingest = ingest_assets(pipeline, _OWNERS)
     checks = corpus_checks(pipeline)
     audit = audit_schedule(settings.corpus, checks)
+    sweep = sweep_schedule(pipeline)
     job = dg.define_asset_job(
         job_name(settings.corpus),
         selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
@@ -49,8 +50,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job],
-        schedules=[audit],
+        jobs=[job, audit.job, sweep.job],
+        schedules=[audit, sweep],
         sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline, job.name)],
         resources=build_resources(settings),
         executor=dg.in_process_executor,

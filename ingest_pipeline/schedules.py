@@ -1,6 +1,11 @@
-"""What happens by the clock: the audit of the whole corpus, every hour."""
+"""What happens by the clock: the audit of the whole corpus every hour, and the sweep every night."""
 
 import dagster as dg
+
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.sweep import sweep
 
 
 def audit_schedule(corpus: str, checks: list[dg.AssetChecksDefinition]) -> dg.ScheduleDefinition:
@@ -12,3 +17,32 @@ def audit_schedule(corpus: str, checks: list[dg.AssetChecksDefinition]) -> dg.Sc
         description="Compares LanceDB with Postgres at head, and names documents that keep failing.",
     )
     return dg.ScheduleDefinition(name=f"{corpus}_audit_schedule", job=job, cron_schedule="0 * * * *")
+
+
+def sweep_schedule(settings: PipelineSettings) -> dg.ScheduleDefinition:
+    """Removes what belongs to nothing."""
+    corpus = settings.corpus
+
+    @dg.op(name=f"{corpus}_sweep")
+    def sweep_corpus(context: dg.OpExecutionContext, lancedb: VersionedLanceDBResource) -> None:
+        try:
+            with lancedb.workshop(settings) as workshop:
+                report = sweep(workshop.corpus)
+        except IngestError as error:
+            raise dg.Failure(str(error)) from error
+        context.add_output_metadata({"files": len(report.files), "versions": len(report.versions), "rows": report.rows})
+
+    @dg.job(
+        name=f"{corpus}_sweep_job",
+        executor_def=dg.in_process_executor,
+        description="Removes files, undone versions and rows that no publication and no running saga owns.",
+    )
+    def sweep_job() -> None:
+        sweep_corpus()
+
+    return dg.ScheduleDefinition(
+        name=f"{corpus}_sweep_schedule",
+        job=sweep_job,
+        cron_schedule="0 3 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )

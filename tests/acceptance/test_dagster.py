@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import psycopg
@@ -175,3 +176,16 @@ def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
     for asset in (CHUNKS, EMBEDDINGS, METADATA):
         assert dagster.materialized(asset) == {"a.txt"}
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
+
+
+def test_the_sweep_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 2))
+    dagster.run()
+    with session.corpus(dagster.settings) as corpus:
+        litter = Path(corpus.table.uri) / "data" / f"{uuid4()}-0.lance"
+    litter.write_bytes(b"abandoned")
+    assert [violation.invariant for violation in dagster.audit().violations] == ["nothing left over"]
+    job = dagster.definitions.resolve_job_def("docs_sweep_job")
+    assert job.execute_in_process(instance=dagster.instance).success
+    assert not litter.exists()
+    assert dagster.audit().violations == []
