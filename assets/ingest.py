@@ -15,7 +15,7 @@ from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Publication, Summary
-from ingest_pipeline.pipeline import PipelineSettings, plan_partitions, standing_etags
+from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures, plan_partitions, standing_etags
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.publication_view import DocumentView, view_publication
@@ -71,8 +71,10 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
         partitions = _wanted_partitions(context, config)
         try:
             with lancedb.workshop(wanted) as workshop:
-                step = _Step(context, workshop, embedder)
-                summary = step.run(plan_partitions(workshop, partitions), partitions or [])
+                plans = plan_partitions(workshop, partitions)
+                if partitions is None:
+                    clear_settled_failures(workshop, plans)
+                summary = _Step(context, workshop, embedder).run(plans, partitions or [])
         except IngestError as error:
             _retry_or_fail(error)
         _fail_if_any_failed(corpus, summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingest_pipeline import catalog
+from ingest_pipeline import catalog, ledger
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.chunking import CHUNKER, Chunker
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
@@ -106,6 +106,20 @@ def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None)
     listed = _listed(workshop, partitions)
     names = {source.key: partition_of(source.key) for source in listed}
     return plan(names, listed, standing, workshop.recipe.fingerprint)
+
+
+def clear_settled_failures(workshop: Workshop, plans: Sequence[DocumentPlan]) -> None:
+    """Forget the failures of documents that need nothing any more: published since, or gone from the source.
+
+    Args:
+        workshop: Of the corpus.
+        plans: All that differs, as `plan_partitions` found it.
+    """
+    planned = {document.key for document in plans}
+    with workshop.corpus.database.transaction() as connection:
+        failures = ledger.failures(connection, workshop.corpus.name)
+        settled = [failure.key for failure in failures if failure.key not in planned]
+        ledger.clear_failures(connection, workshop.corpus.name, settled)
 
 
 def standing_etags(workshop: Workshop, partitions: Sequence[str]) -> dict[str, str]:

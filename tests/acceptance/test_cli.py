@@ -113,6 +113,14 @@ def test_a_repair_publishes_what_is_wrong_and_nothing_else(
     assert embeddings.bought <= bought + 1
 
 
+def test_a_failure_is_forgotten_with_its_file(cli: Cli) -> None:
+    path = cli.put("empty.txt", "")
+    assert cli.run("ingest").exit_code == 1
+    path.unlink()
+    cli.json("ingest")
+    assert cli.json("status")["failures"] == []
+
+
 def test_a_person_may_let_a_document_be_tried_again(cli: Cli) -> None:
     cli.put("empty.txt", "")
     for _ in range(3):

@@ -66,7 +66,7 @@ class Load:
 
 
 LONG = Load(20.0, 24, 2, 2, 2.5, 8.0, 6.0, 45.0, 10, daemon=True)
-SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 2.0, 0.0, 3, daemon=False)
+SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 1.5, 0.0, 3, daemon=False)
 
 
 class Crew:

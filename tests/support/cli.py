@@ -16,6 +16,19 @@ from ingest_pipeline.cli import main
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 
 
+def environment_of(directory: Path, database_url: str, embeddings: EmbeddingServer) -> dict[str, str]:
+    """The settings of a corpus that belongs to one test."""
+    return {
+        "INGEST_SOURCE": str(directory / "source"),
+        "INGEST_STATE": str(directory / "state"),
+        "INGEST_DATABASE_URL": database_url,
+        "INGEST_CORPUS": "docs",
+        "INGEST_EMBEDDING_MODEL": TEST_MODEL,
+        "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
+        "OPENAI_BASE_URL": embeddings.base_url,
+    }
+
+
 @dataclass(slots=True)
 class Cli:
     directory: Path
@@ -25,18 +38,7 @@ class Cli:
     def over(cls, directory: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
         """A command line whose corpus, database and endpoint belong to one test."""
         (directory / "source").mkdir()
-        return cls(
-            directory,
-            {
-                "INGEST_SOURCE": str(directory / "source"),
-                "INGEST_STATE": str(directory / "state"),
-                "INGEST_DATABASE_URL": database_url,
-                "INGEST_CORPUS": "docs",
-                "INGEST_EMBEDDING_MODEL": TEST_MODEL,
-                "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
-                "OPENAI_BASE_URL": embeddings.base_url,
-            },
-        )
+        return cls(directory, environment_of(directory, database_url, embeddings))
 
     def put(self, key: str, text: str) -> Path:
         path = self.directory / "source" / key

@@ -18,7 +18,8 @@ from ingest_pipeline.ingestion import Summary
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.repair import repair
 from ingest_pipeline.settings import Settings
-from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.cli import environment_of
+from tests.support.embedding_server import EmbeddingServer
 
 CHUNKS, EMBEDDINGS, METADATA = (dg.AssetKey(["docs", name]) for name in ("chunks", "embeddings", "metadata"))
 
@@ -39,18 +40,8 @@ class DagsterWorld:
         monkeypatch: pytest.MonkeyPatch,
         **places: str,
     ) -> Generator[DagsterWorld]:
-        source = directory / "source"
-        source.mkdir()
-        environment = {
-            "INGEST_SOURCE": str(source),
-            "INGEST_STATE": str(directory / "state"),
-            "INGEST_DATABASE_URL": database_url,
-            "INGEST_CORPUS": "docs",
-            "INGEST_EMBEDDING_MODEL": TEST_MODEL,
-            "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
-            "OPENAI_BASE_URL": embeddings.base_url,
-            **places,
-        }
+        (directory / "source").mkdir()
+        environment = environment_of(directory, database_url, embeddings) | places
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = Settings.from_environment()

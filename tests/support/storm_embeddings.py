@@ -29,7 +29,7 @@ _WEATHER = [
 _PAID_IN_VAIN = {Fault.RESET_IN_BODY, Fault.TRUNCATED_JSON, Fault.REPLY_LOST}
 _LATENCY = 0.05
 # How long after an answer its recording may be under way, on a machine with more to do than it can.
-_RECORDING_SECONDS = 10.0
+_RECORDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class Killer:
     def _kill(self) -> None:
         victim = self._victim()
         if victim is None:
+            self._cut()
             return
         number = self._stage.disruptions.begin()
         if send(victim[1], signal.SIGKILL):
@@ -75,6 +76,7 @@ class Killer:
     def _stop(self) -> None:
         victim = self._victim()
         if victim is None or not send(victim[1], signal.SIGSTOP):
+            self._cut()
             return
         self._stage.figures.count(f"stopped: {victim[0]}")
         seconds = self._random.choice([0.5, 2.0, 8.0, self._random.uniform(20, _LONGEST_STOP)])

@@ -112,7 +112,7 @@ class Reader:
             reading = Reading.at(corpus, head)
             for fault in reading.faults(self.contents):
                 self.figures.violation(fault)
-            self._check_progress(reading)
+            self.check_progress(reading)
             self._pinned[head] = reading.digest()
             self._head = head
             self.figures.count("reads: of a new head")
@@ -120,7 +120,7 @@ class Reader:
         if self.random.randrange(_PIN_EVERY) == 0:
             self._read_again(corpus)
 
-    def _check_progress(self, reading: Reading) -> None:
+    def check_progress(self, reading: Reading) -> None:
         """No document goes back to what it was before."""
         for key in self.contents.known():
             later = [

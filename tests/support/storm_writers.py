@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 from threading import Lock
 
@@ -28,6 +28,7 @@ _CLI_SECONDS = 240
 _LIBRARY_SECONDS = 200
 _SILENCE_SECONDS = 10.0
 _PATIENCE = 100
+_RELOADS = 4
 _JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1}
 _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 
@@ -217,12 +218,14 @@ def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
     """Be a person who launches backfills from the UI, until the storm is over."""
     random = stage.random("backfills")
     while not stage.calm.wait(random.uniform(pause / 2, pause)):
-        try:
+        stage.figures.count(f"backfills launched: {_launch(dagster, random)}")
+
+
+def _launch(dagster: Dagster, random: Random) -> str:
+    """Launch one, reloading the page where the web server found its connection to Postgres cut; what Dagster says."""
+    for _ in range(_RELOADS):
+        with suppress(OSError):
             known = sorted(dagster.materialized())
-            if not known:
-                continue
-            answer = dagster.backfill(random.sample(known, k=min(random.randint(1, 4), len(known))))
-        except OSError as error:
-            answer = "not answered"
-            stage.figures.note(f"a backfill was not answered: {error}"[:300])
-        stage.figures.count(f"backfills launched: {answer}")
+            return dagster.backfill(random.sample(known, k=min(random.randint(1, 4), len(known)))) if known else "none"
+        time.sleep(1)
+    return "not answered"
