@@ -52,7 +52,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         asset_checks=checks,
         jobs=[job, audit.job, sweep.job],
         schedules=[audit, sweep],
-        sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline, job.name)],
+        sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline)],
         resources=build_resources(settings),
         executor=dg.in_process_executor,
     )

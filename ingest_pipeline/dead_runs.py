@@ -1,6 +1,7 @@
 """Dagster runs whose process is gone: ended in Dagster's eyes, so that nothing waits for them.
 
-Dagster's own monitoring looks after runs that it launched. A run in the process of the command line has nobody else.
+Dagster's code server looks after the runs that it started, while it lives itself. A run that dies together with it, or
+in the process of the command line, has nobody else.
 """
 
 from collections.abc import Sequence
@@ -26,10 +27,15 @@ def own_process_tags() -> dict[str, str]:
     return {_PROCESS_TAG: this_process()}
 
 
-def report_dead_runs(instance: dg.DagsterInstance, job: str) -> list[str]:
-    """Mark runs of a job as failed whose process ended without a word; returns them."""
+def name_process(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Tag a run that Dagster launched with the process that it turned out to be in."""
+    instance.add_run_tags(run_id, own_process_tags())
+
+
+def report_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs of ours as failed whose process ended without a word; returns them."""
     dead: list[str] = []
-    for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_OPEN)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
         process = run.tags.get(_PROCESS_TAG)
         if process is not None and is_gone(process):
             instance.report_run_failed(run, "The process of this run ended without a word.")

@@ -62,7 +62,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console) -> IngestR
 def _execute(settings: Settings, instance: dg.DagsterInstance, run_id: str, partitions: Sequence[str]) -> list[str]:
     """Run the job; returns what went wrong, a line each."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    report_dead_runs(instance, job_name(settings.corpus))
+    report_dead_runs(instance)
     job = build_definitions(settings).resolve_job_def(job_name(settings.corpus))
     step = f"{settings.corpus}_ingest"
     configuration = {

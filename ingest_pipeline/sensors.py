@@ -4,7 +4,7 @@ Neither keeps a cursor. Each tick compares what is there with what should be, so
 or the daemon is lost, and a file that is changed back to earlier bytes is seen like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -67,7 +67,7 @@ def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
     return watch_source
 
 
-def recovery_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
+def recovery_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
     """Settles what writers left behind that died."""
 
     @dg.sensor(
@@ -79,7 +79,7 @@ def recovery_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition
     def watch_ledger(context: dg.SensorEvaluationContext, lancedb: VersionedLanceDBResource) -> dg.SkipReason:
         try:
             with lancedb.workshop(settings) as workshop:
-                report_dead_runs(context.instance, job)
+                report_dead_runs(context.instance)
                 report = recover(workshop.corpus, dead_runs=ended_runs(context.instance, workshop.corpus))
                 late = report_late(context.instance, workshop.corpus)
         except IngestError as error:
@@ -116,11 +116,18 @@ def _partitions_under_way(instance: dg.DagsterInstance, job: str) -> set[str] | 
     """Partitions whose run has not ended; None if a run over many is among them."""
     busy: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNDER_WAY)):
-        partition = run.tags.get("dagster/partition")
+        partition = _only_partition(run.tags)
         if partition is None:
             return None
         busy.add(partition)
     return busy
+
+
+def _only_partition(tags: Mapping[str, str]) -> str | None:
+    """The one partition of a run; a backfill's run names it as a range. None: the run has none, or several."""
+    first = tags.get("dagster/asset_partition_range_start")
+    last = tags.get("dagster/asset_partition_range_end")
+    return tags.get("dagster/partition") or (first if first == last else None)
 
 
 def _held_back(workshop: Workshop) -> dict[str, Failure]:

@@ -35,6 +35,7 @@ concurrency:
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10
+  max_runtime_seconds: 21600  # the last resort for a run whose process ended before it gave its name
 telemetry:
   enabled: false
 """

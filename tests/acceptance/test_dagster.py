@@ -12,6 +12,8 @@ import psycopg
 import pytest
 
 from ingest_pipeline import session
+from ingest_pipeline.assets.ingest import PROCESS_TAG
+from ingest_pipeline.processes import this_process
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -189,3 +191,21 @@ def test_the_sweep_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
     assert job.execute_in_process(instance=dagster.instance).success
     assert not litter.exists()
     assert dagster.audit().violations == []
+
+
+def test_a_run_says_which_process_it_lives_in_and_is_ended_with_it(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    finished = dagster.run().dagster_run
+    found = dagster.instance.get_run_by_id(finished.run_id)
+    assert found is not None
+    assert found.tags[PROCESS_TAG] == this_process()
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    lost, alive = (
+        dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: process})
+        for process in (f"{this_process()}0", this_process())
+    )
+    assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
+    for run, status in ((lost, dg.DagsterRunStatus.FAILURE), (alive, dg.DagsterRunStatus.STARTED)):
+        after = dagster.instance.get_run_by_id(run.run_id)
+        assert after is not None
+        assert after.status is status

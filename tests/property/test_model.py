@@ -128,9 +128,9 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
-    run(world, tmp_path, examples=12)
+    run(world, tmp_path, examples=100)
 
 
 @pytest.mark.soak

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -31,7 +30,7 @@ from tests.support.storm_dagster import Dagster
 from tests.support.storm_driver import Driver
 from tests.support.storm_figures import Figures
 from tests.support.storm_killer import Killer
-from tests.support.storm_processes import adopt_orphans, command_line, descendants, send
+from tests.support.storm_processes import adopt_orphans, command_line, descendants, kill_below
 from tests.support.storm_readers import read
 from tests.support.storm_settling import judge, settle, tend
 from tests.support.storm_stage import Stage, stage
@@ -198,8 +197,7 @@ def _end_everything(figures: Figures) -> None:
         time.sleep(0.5)
     for line in left.values():
         figures.violation(f"a process was left behind: {line[:150]}")
-    for pid in descendants(os.getpid()):
-        send(pid, signal.SIGKILL)
+    kill_below(os.getpid())
 
 
 def _left_behind() -> dict[int, str]:

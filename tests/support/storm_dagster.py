@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
-from tests.support.storm_processes import descendants, send
+from tests.support.storm_processes import kill_below
 
 _ASSETS = [{"path": ["docs", name]} for name in ("chunks", "embeddings", "metadata")]
 _UP_SECONDS = 240
@@ -69,8 +68,8 @@ class Dagster:
     def die_and_start_again(self) -> None:
         """SIGKILL everything of it at once, run workers too, as when the machine is reset; then start it anew."""
         with self._replacing:
-            for pid in [self.pid, *descendants(self.pid)]:
-                send(pid, signal.SIGKILL)
+            kill_below(self.pid)
+            self._process.kill()
             self._process.wait()
             self._process = self._start()
 

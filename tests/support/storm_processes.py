@@ -6,12 +6,14 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
+_DYING_SECONDS = 10.0
 
 
 def adopt_orphans() -> None:
@@ -21,18 +23,30 @@ def adopt_orphans() -> None:
 
 
 def descendants(of: int) -> list[int]:
-    """Every process below one, zombies left out."""
+    """Every living process below one, the deepest last."""
     children: defaultdict[int, list[int]] = defaultdict(list)
+    living: set[int] = set()
     for pid, parent, state in _processes():
+        children[parent].append(pid)
         if state != "Z":
-            children[parent].append(pid)
+            living.add(pid)
     found: list[int] = []
     pending = [of]
     while pending:
-        below = children[pending.pop()]
+        # Through zombies too: the parent of one that was looked at may have died before it was looked at itself.
+        below = children[pending.pop(0)]
         found += below
         pending += below
-    return found
+    return [pid for pid in found if pid in living]
+
+
+def kill_below(of: int) -> None:
+    """SIGKILL everything below a process, the deepest first, and what they were just starting as well."""
+    end = time.monotonic() + _DYING_SECONDS
+    while (left := descendants(of)) and time.monotonic() < end:
+        for pid in reversed(left):
+            send(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def run_workers(dagster: int) -> list[int]:

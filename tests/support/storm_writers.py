@@ -30,6 +30,7 @@ _SILENCE_SECONDS = 10.0
 _PATIENCE = 100
 _RELOADS = 4
 _JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1}
+_starting = Lock()
 _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
@@ -142,6 +143,9 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str
         stage.figures.count("command line: ended in a traceback")
         raised = [line for line in told.splitlines() if _RAISED.match(line)]
         stage.figures.note(f"`ingest` exit {status} with a traceback: {raised[-1][:250] if raised else told[-250:]}")
+    elif status == 1:
+        told_first = next((line for line in told.splitlines() if line.startswith("Error:")), told[-250:])
+        stage.figures.note(f"`ingest` exit 1: {told_first[:250]}")
     elif status > 1:
         stage.figures.violation(f"`ingest` ended with {status}: {told[-300:]}")
     return status
@@ -165,6 +169,12 @@ def _library_writer(stage: Stage, random: Random, job: str) -> Child:
     """A child that does the job, and now and then dies or stops at some boundary of the engine."""
     fate = random.choices(["lives", "kill_at", "stop_at"], [5, 2, 2])[0]
     fates = {} if fate == "lives" else {fate: _some_place(random)}
+    # Starting a child changes the environment for a moment, and two threads do it.
+    with _starting:
+        return _start(stage, random, job, fates)
+
+
+def _start(stage: Stage, random: Random, job: str, fates: dict[str, Place]) -> Child:
     match job:
         case "ingest of some":
             known = stage.contents.known()

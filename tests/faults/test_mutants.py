@@ -1,0 +1,12 @@
+"""Four safeguards unplugged, one at a time: a named test must fail for each. `make mutants` unplugs all."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.mutants import is_caught
+
+
+@pytest.mark.parametrize("name", ["no row lock", "no version check", "no compensation", "unknown taken for failed"])
+def test_an_unplugged_safeguard_is_noticed(name: str) -> None:
+    assert is_caught(name)
