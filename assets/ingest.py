@@ -12,6 +12,7 @@ from ingest_pipeline.assets.chunks import chunks_metadata, chunks_spec
 from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_spec
 from ingest_pipeline.assets.metadata import metadata_metadata, metadata_spec
 from ingest_pipeline.assets.partitions import document_partitions
+from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Publication, Summary
@@ -59,6 +60,8 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
         lancedb: VersionedLanceDBResource,
         embedder: OpenAIEmbedderResource,
     ) -> Iterator[dg.AssetMaterialization]:
+        # Nobody else notices a run that dies together with the code server which started it.
+        name_process(context.instance, context.run.run_id)
         wanted = PipelineSettings(
             corpus,
             source.url,

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline import session
-from ingest_pipeline.assets.ingest import PROCESS_TAG
-from ingest_pipeline.processes import this_process
+from ingest_pipeline.dead_runs import own_process_tags
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -198,11 +197,12 @@ def test_a_run_says_which_process_it_lives_in_and_is_ended_with_it(dagster: Dags
     finished = dagster.run().dagster_run
     found = dagster.instance.get_run_by_id(finished.run_id)
     assert found is not None
-    assert found.tags[PROCESS_TAG] == this_process()
+    ((tag, process),) = own_process_tags().items()
+    assert found.tags[tag] == process
     job = dagster.definitions.resolve_job_def("docs_ingest_job")
     lost, alive = (
-        dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: process})
-        for process in (f"{this_process()}0", this_process())
+        dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={tag: name})
+        for name in (f"{process}0", process)
     )
     assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
     for run, status in ((lost, dg.DagsterRunStatus.FAILURE), (alive, dg.DagsterRunStatus.STARTED)):

@@ -102,7 +102,11 @@ def judge_purchases(
             reason = _reason(before, after, disruptions)
             figures.count(f"embeddings: bought again, {reason or 'without a reason'}")
             if reason is None:
-                figures.violation(f"bought again {after.began - before.ended:.1f} s later: {text[:60]!r}")
+                began = figures.seconds - (time.monotonic() - before.began)
+                figures.violation(
+                    f"bought at {began:.1f} s and again {after.began - before.ended:.1f} s later, with "
+                    f"{len(before.texts)} and {len(after.texts)} texts in the request: {text[:60]!r}"
+                )
 
 
 def _reason(before: Purchase, after: Purchase, disruptions: Disruptions) -> str | None:

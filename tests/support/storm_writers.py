@@ -137,8 +137,8 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str
         said.seek(0)
         told = said.read()
     stage.figures.count(f"command line: exit {status}")
-    if status < 0:
-        stage.disruptions.moment()
+    if status != 0:
+        stage.disruptions.moment()  # requests under way were lost with it
     if "Traceback" in told:
         stage.figures.count("command line: ended in a traceback")
         raised = [line for line in told.splitlines() if _RAISED.match(line)]
@@ -207,8 +207,8 @@ def _outcome(
             time.sleep(0.05)
         outcome = child.outcome()
     how = "killed" if outcome.killed else outcome.error or "done"
-    if outcome.killed:
-        stage.disruptions.moment()
+    if how != "done":
+        stage.disruptions.moment()  # requests under way were lost with it
     stage.figures.count(f"library {job}: {how}")
     if not outcome.ours:
         stage.figures.violation(f"the {job} of a library writer ended in an error that is not ours: {outcome.message}")
