@@ -55,7 +55,7 @@ class _Filling:
         )
         catalog.add_chunks(connection, (chunk for number in numbers for chunk in _chunks(self._saga, number)))
         catalog.publish_documents(connection, self._saga, version)
-        ledger.forget_staged(connection, self._saga)
+        ledger.forget_fragments(connection, self._saga)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         places = {document_key(number): [fragments[name]] for name, found in self._files.items() for number in found}

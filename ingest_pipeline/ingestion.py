@@ -73,7 +73,10 @@ class _DocumentRows:
         superseded = catalog.publish_documents(connection, self.saga, version)
         keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
         ledger.clear_failures(connection, self.corpus, keys)
-        ledger.forget_staged(connection, self.saga)
+        ledger.forget_fragments(connection, self.saga)
+        if not self.prepared.failed:
+            # What was bought for a document that failed is in no version yet; its next attempt will want it.
+            ledger.forget_batches(connection, self.saga)
         if self.search_for_rows:
             return Removal(one_of("document", keys))
         with_rows = [document for document in superseded if document.chunk_count]

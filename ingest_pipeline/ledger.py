@@ -224,9 +224,14 @@ def mark_reported(connection: Connection, saga: UUID) -> None:
     connection.execute(query("mark_reported"), {"id": saga})
 
 
-def forget_staged(connection: Connection, saga: UUID) -> None:
-    """Drop the records of staged fragments and embedded batches of a saga that has ended."""
-    connection.execute(query("forget_staged"), {"saga": saga})
+def forget_fragments(connection: Connection, saga: UUID) -> None:
+    """Drop the records of a saga's data files: a version holds them now."""
+    connection.execute(query("forget_fragments"), {"saga": saga})
+
+
+def forget_batches(connection: Connection, saga: UUID) -> None:
+    """Drop the answers that a saga bought: every one of their vectors is in a version now."""
+    connection.execute(query("forget_batches"), {"saga": saga})
 
 
 def live_sagas(connection: Connection, corpus: str) -> set[UUID]:

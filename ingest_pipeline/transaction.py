@@ -86,7 +86,7 @@ class Transaction:
             )
         for statement, values in self._statements:
             connection.execute(statement, values)
-        ledger.forget_staged(connection, self.saga)
+        ledger.forget_fragments(connection, self.saga)
         predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
         return Removal(predicate) if predicate else None
 

@@ -94,12 +94,12 @@ SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('pre
 SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
 
 -- spent_batches --
--- Batches that nobody needs any more: of a published saga, with every text at head, or a week old.
+-- Batches that nobody needs any more: with every text at head, or a week old.
 CREATE TEMPORARY TABLE spent_batch ON COMMIT DROP AS
 SELECT b.saga, b.ordinal
 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
 WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') AND (
-    s.state = 'published' OR s.ended_at < now() - interval '7 days' OR NOT EXISTS (
+    s.ended_at < now() - interval '7 days' OR NOT EXISTS (
         SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
         WHERE NOT EXISTS (
             SELECT 1 FROM ingest_pipeline.current_chunk c WHERE c.corpus = s.corpus AND c.text_hash = h.hash)))
@@ -126,9 +126,11 @@ WITH ended AS (
 )
 SELECT (SELECT count(*) FROM fragments) + (SELECT count(*) FROM documents) + (SELECT count(*) FROM batches) AS found
 
--- forget_staged --
-WITH batches AS (DELETE FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s)
+-- forget_fragments --
 DELETE FROM ingest_pipeline.staged_fragment WHERE saga = %(saga)s
+
+-- forget_batches --
+DELETE FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s
 
 -- forget_documents --
 DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND published_version IS NULL

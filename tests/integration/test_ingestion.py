@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ingest_pipeline.model import SourceObject
+from tests.support.embedding_server import POISON
 from tests.support.world import World, paragraphs
 
 
@@ -123,4 +124,17 @@ def test_a_document_that_comes_back_is_not_bought_again(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
     assert bought < between == world.embeddings.bought
+    assert world.audit().violations == []
+
+
+def test_what_was_bought_for_a_document_that_failed_is_not_bought_again(world: World) -> None:
+    good = paragraphs("alpha", 20)
+    world.put("a.txt", f"{good}\n\n{POISON} is refused by the API.")
+    world.put("b.txt", paragraphs("beta", 2))
+    assert list(world.ingest().failed) == ["a.txt"]
+    bought = world.embeddings.bought
+    world.put("a.txt", good)
+    world.ingest()
+    assert world.embeddings.bought <= bought + 1
+    world.sweep()
     assert world.audit().violations == []

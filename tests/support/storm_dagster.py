@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any
@@ -18,6 +20,7 @@ from tests.support.storm_processes import kill_below
 _ASSETS = [{"path": ["docs", name]} for name in ("chunks", "embeddings", "metadata")]
 _UP_SECONDS = 240
 _DOWN_SECONDS = 60
+_RELOADS = 4
 _UNDER_WAY = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
 _RUNS = (
     "query($statuses: [RunStatus!]) { runsOrError(filter: {statuses: $statuses}, limit: 5000) "
@@ -124,6 +127,14 @@ class Dagster:
         return set(found.get("materializedPartitions", []))
 
     def _ask(self, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
+        """Ask as a person does, who reloads a page: the web server finds out by failing that its connections died."""
+        for _ in range(_RELOADS):
+            with suppress(urllib.error.HTTPError):
+                return self._ask_once(query, variables)
+            time.sleep(0.5)
+        return self._ask_once(query, variables)
+
+    def _ask_once(self, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})  # noqa: S310  loopback
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
