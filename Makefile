@@ -32,10 +32,10 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-soak: setup
-	$(BIN)/python -m pytest -m soak --timeout 7200
-
 MINUTES ?= 20
+soak: setup
+	STORM_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m soak --timeout 7200
+
 storm: setup
 	$(BIN)/python -m tests.soak.storm --minutes $(MINUTES) --json .storm.json
 

@@ -227,11 +227,14 @@ def test_the_command_serves_and_says_where() -> None:
     command = [sys.executable, "-u", "-m", "ingest_pipeline.local_embeddings", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
-        line = process.stdout.readline()
-        assert line.startswith(f"Serving {LOCAL_MODEL} at http://127.0.0.1:")
-        with openai.OpenAI(base_url=line.split()[-1], api_key="none") as client:
-            assert len(client.embeddings.create(model=LOCAL_MODEL, input="x").data[0].embedding) == LOCAL_DIMENSIONS
-        process.terminate()
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(f"Serving {LOCAL_MODEL} at http://127.0.0.1:")
+            with openai.OpenAI(base_url=line.split()[-1], api_key="none", timeout=60) as client:
+                answer = client.embeddings.create(model=LOCAL_MODEL, input="x")
+            assert len(answer.data[0].embedding) == LOCAL_DIMENSIONS
+        finally:
+            process.kill()  # whatever failed, and whatever signals this process was started to ignore
 
 
 def test_a_taken_port_is_reported_in_one_line(shared: LocalEmbeddingServer) -> None:
