@@ -210,7 +210,7 @@ def cut_at_each_message_after(
             told = told_success(writer)
         cut = bool(fired)
         proxy.forward()
-        world.recover()  # the cut may have hit the settling too, and then the saga is in doubt until somebody settles it
+        world.recover()  # a cut may hit the settling too: the saga is in doubt until somebody settles it
         world.check()
         assert shows(world, text) if told else world.text_at("a.txt") == before, f"cut at message {number}"
         world.recover()
