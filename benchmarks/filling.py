@@ -17,6 +17,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
 from ingest_pipeline.lance_table import StagedFragment
 from ingest_pipeline.model import SourceObject
+from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.publication import publish
 
 ROWS_PER_DOCUMENT = 100
@@ -38,18 +39,11 @@ class _Filling:
 
     def write(self, connection: Connection, base: int, version: int) -> None:  # noqa: ARG002  of the protocol
         numbers = [number for documents in self._files.values() for number in documents]
-        for key in map(document_key, numbers):
-            source = SourceObject(key, "filled", 1, datetime.now(UTC))
-            catalog.insert_document(
-                connection,
-                corpus=self._corpus,
-                saga=self._saga,
-                key=key,
-                partition=key,
-                replaces=None,
-                source=source,
-                recipe="filled",
-            )
+        plans = [
+            DocumentPlan(key, key, SourceObject(key, "filled", 1, datetime.now(UTC)), None)
+            for key in map(document_key, numbers)
+        ]
+        catalog.insert_documents(connection, corpus=self._corpus, saga=self._saga, recipe="filled", documents=plans)
         connection.execute(
             "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -156,59 +156,53 @@ def standing_documents(
         return cursor.execute(query("standing_documents"), values).fetchall()
 
 
-def insert_document(
-    connection: Connection,
-    *,
-    corpus: str,
-    saga: UUID,
-    key: str,
-    partition: str,
-    replaces: UUID | None,
-    source: SourceObject | None,
-    recipe: str | None,
-) -> None:
-    """Plan a document's row, seen by nobody yet. Without a source object it is a tombstone."""
-    connection.execute(
-        query("insert_document"),
-        {
-            "corpus": corpus,
-            "saga": saga,
-            "key": key,
-            "partition": partition,
-            "replaces": replaces,
-            "removed": source is None,
-            "etag": source.etag if source else None,
-            "size": source.size if source else None,
-            "last_modified": source.last_modified if source else None,
-            "recipe": recipe,
-        },
-    )
+class PlannedDocument(Protocol):
+    """What the catalog is told of a document before it is read."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def source(self) -> SourceObject | None:
+        """The object; None for a tombstone."""
+
+    @property
+    def replaces(self) -> UUID | None:
+        """The saga whose row was current when the document was planned."""
 
 
-def finish_document(
-    connection: Connection,
-    *,
-    saga: UUID,
-    key: str,
-    content_hash: str,
-    character_count: int,
-    chunk_count: int,
-    bought: int,
-    reused: int,
+def insert_documents(
+    connection: Connection, *, corpus: str, saga: UUID, recipe: str, documents: Iterable[PlannedDocument]
 ) -> None:
-    """Fill in what is known once the whole document was read."""
-    connection.execute(
-        query("finish_document"),
-        {
-            "saga": saga,
-            "key": key,
-            "content_hash": content_hash,
-            "character_count": character_count,
-            "chunk_count": chunk_count,
-            "bought": bought,
-            "reused": reused,
-        },
-    )
+    """Plan documents' rows, seen by nobody yet."""
+    types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
+    with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
+        copy.set_types(types)
+        for document in documents:
+            row = (corpus, saga, recipe, document.key, document.partition, document.replaces)
+            if source := document.source:
+                copy.write_row((*row, False, source.etag, source.size, source.last_modified))
+            else:
+                copy.write_row((corpus, saga, None, *row[3:], True, None, None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedDocument:
+    """What is known of a document once the whole of it was read."""
+
+    key: str
+    content_hash: str
+    character_count: int
+    chunk_count: int
+    bought: int
+    reused: int
+
+
+def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
+    """Fill in what reading documents to their end has shown."""
+    columns = {name: [getattr(document, name) for document in documents] for name in FinishedDocument.__slots__}
+    connection.execute(query("finish_documents"), {"saga": saga, **columns})
 
 
 def drop_document(connection: Connection, saga: UUID, key: str) -> None:
@@ -255,10 +249,13 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
 
 def place_documents(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
     """Note in which Lance fragments the documents' rows lie."""
+    together: dict[tuple[int, ...], list[str]] = {}
+    for key, numbers in fragments.items():
+        together.setdefault(tuple(numbers), []).append(key)
     with connection.cursor() as cursor:
         cursor.executemany(
-            query("place_document"),
-            [{"saga": saga, "key": key, "fragments": numbers} for key, numbers in fragments.items()],
+            query("place_documents"),
+            [{"saga": saga, "keys": keys, "fragments": list(numbers)} for numbers, keys in together.items()],
         )
 
 

@@ -40,6 +40,8 @@ _CONNECT_SECONDS = 5.0
 _TAKES_DIMENSIONS = ("text-embedding-3", LOCAL_MODEL)
 _ABOUT_INPUT = re.compile(r"input|token|context length|too (long|large)|batch", re.IGNORECASE)
 _NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
+_BODY = "ingest_pipeline.body"
+"""Under which an answer carries what its JSON says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ class Embedder:
             failure = self._status_failure(error)
         else:
             try:
-                vectors, tokens = _read_answer(response.http_response.json(), len(texts), dimensions)
+                body = response.http_response.extensions[_BODY]
+                vectors, tokens = _read_answer(body, len(texts), dimensions)
             except ValueError as error:
                 failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
             else:
@@ -232,7 +235,8 @@ class Embedder:
             response.headers["x-should-retry"] = "false"
         elif response.is_success:
             try:
-                response.json()
+                # Kept, since megabytes of text take a while to parse.
+                response.extensions[_BODY] = response.json()
             except ValueError as error:
                 raise _NotJsonError("not JSON", request=response.request) from error
 

@@ -23,8 +23,9 @@ from ingest_pipeline.reading import content_hash
 log = logging.getLogger(__name__)
 
 # A group shares requests, data files and one publication. Small groups publish sooner and hold less back when the whole
-# saga fails; large ones make fewer versions, and wait less often for the last answers.
-_GROUP_DOCUMENTS = 1024
+# saga fails; large ones make fewer versions, and wait less often for the last answers. What a group costs besides its
+# bytes is a row for each document in one statement or two.
+_GROUP_DOCUMENTS = 8192
 _GROUP_BYTES = 64 << 20
 # A document that changes under every one of so many attempts is being written to faster than it can be read.
 _PLANNINGS = 3

@@ -86,10 +86,15 @@ class LocalFolder:
     def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
         _check_unchanged(descriptor, obj)
         try:
-            while block := os.read(descriptor, _BLOCK):
+            # One byte more than is left: a file that grew is seen to, and one that did not is read in one call.
+            left = obj.size
+            while block := os.read(descriptor, min(_BLOCK, left + 1)):
                 # Before each block is handed on, so that what was rewritten in place is never mixed in.
                 _check_unchanged(descriptor, obj)
                 yield block
+                left -= len(block)
+                if left <= 0:
+                    break
         except OSError as error:
             raise SourceUnavailableError(f"Document {obj.key!r} cannot be read: {error.strerror}") from error
         _check_unchanged(descriptor, obj)

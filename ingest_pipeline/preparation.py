@@ -20,7 +20,7 @@ from itertools import islice
 from uuid import UUID
 
 from ingest_pipeline import catalog, ledger
-from ingest_pipeline.catalog import ChunkRow
+from ingest_pipeline.catalog import ChunkRow, FinishedDocument
 from ingest_pipeline.chunk_rows import TableRow, chunk_table
 from ingest_pipeline.chunking import Chunker
 from ingest_pipeline.corpus import Corpus
@@ -111,6 +111,18 @@ class _Progress:
     has_own_files: bool = False
     failed: bool = False
 
+    def facts(self) -> FinishedDocument:
+        """What the catalog is told at the end."""
+        counts = self.result
+        return FinishedDocument(
+            self.plan.key,
+            self.reading.content_hash,
+            counts.characters,
+            counts.chunks,
+            counts.bought,
+            counts.reused,
+        )
+
 
 class Preparation:
     """One saga's preparation.
@@ -168,18 +180,14 @@ class Preparation:
             ledger.touch(connection, self._saga)
 
     def _plan_rows(self) -> None:
-        with self._shop.corpus.database.transaction() as connection, connection.pipeline():
-            for plan in self._plans:
-                catalog.insert_document(
-                    connection,
-                    corpus=self._shop.corpus.name,
-                    saga=self._saga,
-                    key=plan.key,
-                    partition=plan.partition,
-                    replaces=plan.replaces,
-                    source=plan.source,
-                    recipe=self._shop.recipe.fingerprint if plan.source else None,
-                )
+        with self._shop.corpus.database.transaction() as connection:
+            catalog.insert_documents(
+                connection,
+                corpus=self._shop.corpus.name,
+                saga=self._saga,
+                recipe=self._shop.recipe.fingerprint,
+                documents=self._plans,
+            )
         self._prepared.removed = [plan for plan in self._plans if plan.source is None]
 
     def _mark_prepared(self) -> None:
@@ -320,18 +328,7 @@ class Preparation:
             if fragment is not None:
                 ledger.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
             catalog.add_chunks(connection, (row.chunk for row in rows))
-            with connection.pipeline():
-                for document in finished:
-                    catalog.finish_document(
-                        connection,
-                        saga=self._saga,
-                        key=document.plan.key,
-                        content_hash=document.reading.content_hash,
-                        character_count=document.result.characters,
-                        chunk_count=document.result.chunks,
-                        bought=document.result.bought,
-                        reused=document.result.reused,
-                    )
+            catalog.finish_documents(connection, self._saga, [document.facts() for document in finished])
         return fragment
 
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:

@@ -189,17 +189,17 @@ WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_versi
   AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
 ORDER BY key COLLATE "C"
 
--- insert_document --
-INSERT INTO ingest_pipeline.document
-    (corpus, key, saga, partition, replaces, removed, etag, size, last_modified, recipe)
-VALUES (%(corpus)s, %(key)s, %(saga)s, %(partition)s, %(replaces)s, %(removed)s, %(etag)s, %(size)s, %(last_modified)s,
-    %(recipe)s)
+-- copy_documents --
+COPY ingest_pipeline.document (corpus, saga, recipe, key, partition, replaces, removed, etag, size, last_modified)
+FROM STDIN (FORMAT BINARY)
 
--- finish_document --
-UPDATE ingest_pipeline.document
-SET content_hash = %(content_hash)s, character_count = %(character_count)s, chunk_count = %(chunk_count)s,
-    bought = %(bought)s, reused = %(reused)s
-WHERE saga = %(saga)s AND key = %(key)s
+-- finish_documents --
+UPDATE ingest_pipeline.document d
+SET content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
+    bought = f.bought, reused = f.reused
+FROM unnest(%(key)s::text[], %(content_hash)s::text[], %(character_count)s::bigint[], %(chunk_count)s::integer[],
+    %(bought)s::integer[], %(reused)s::integer[]) AS f (key, content_hash, character_count, chunk_count, bought, reused)
+WHERE d.saga = %(saga)s AND d.key = f.key
 
 -- drop_document --
 DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
@@ -225,8 +225,8 @@ RETURNING standing.key, standing.fragments, standing.chunk_count
 -- publish_documents --
 UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga = %(saga)s
 
--- place_document --
-UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = %(key)s
+-- place_documents --
+UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = ANY(%(keys)s)
 
 -- refresh_etag --
 UPDATE ingest_pipeline.document SET etag = %(etag)s, last_modified = %(last_modified)s
