@@ -15,7 +15,7 @@ from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.chunk_rows import TableRow, chunk_table
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
-from ingest_pipeline.lance_table import StagedFragment
+from ingest_pipeline.lance_changes import Change, StagedFragment
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.publication import publish
@@ -32,12 +32,15 @@ def document_key(number: int) -> str:
 class _Filling:
     """The catalog side of the one publication."""
 
-    def __init__(self, corpus: str, saga: UUID, files: dict[str, Sequence[int]]) -> None:
+    def __init__(
+        self, corpus: str, saga: UUID, staged: Sequence[StagedFragment], files: dict[str, Sequence[int]]
+    ) -> None:
         self._corpus = corpus
         self._saga = saga
+        self._staged = staged
         self._files = files
 
-    def write(self, connection: Connection, base: int, version: int) -> None:  # noqa: ARG002  of the protocol
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         numbers = [number for documents in self._files.values() for number in documents]
         plans = [
             DocumentPlan(key, key, SourceObject(key, "filled", 1, datetime.now(UTC)), None)
@@ -50,6 +53,7 @@ class _Filling:
         catalog.add_chunks(connection, (chunk for number in numbers for chunk in _chunks(self._saga, number)))
         catalog.publish_documents(connection, self._saga, version)
         ledger.forget_fragments(connection, self._saga)
+        return Change(self._staged)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         places = {document_key(number): [fragments[name]] for name, found in self._files.items() for number in found}
@@ -69,7 +73,7 @@ def fill(corpus: Corpus, rows: int, dimensions: int) -> None:
         files[name] = documents
     with corpus.database.transaction() as connection:
         ledger.mark_prepared(connection, saga)
-    publish(corpus, saga, staged, _Filling(corpus.name, saga, files))
+    publish(corpus, saga, _Filling(corpus.name, saga, staged, files))
     with psycopg.connect(corpus.database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")  # as autovacuum does within a minute
 

@@ -10,11 +10,12 @@ from time import perf_counter
 from uuid import UUID
 
 from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import Superseded
 from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConflictError, DocumentError, IngestError, StaleError, UnavailableError
+from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.lance_filter import one_of
-from ingest_pipeline.lance_table import Removal
 from ingest_pipeline.planning import DocumentPlan, plan
 from ingest_pipeline.preparation import Preparation, Prepared, PreparedDocument, Workshop
 from ingest_pipeline.publication import publish
@@ -65,7 +66,7 @@ class _DocumentRows:
     prepared: Prepared
     search_for_rows: bool
 
-    def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         conflicts = catalog.conflicting_documents(connection, self.saga)
         if conflicts:
             raise ConflictError(
@@ -78,6 +79,9 @@ class _DocumentRows:
         if not self.prepared.failed:
             # What was bought for a document that failed is in no version yet; its next attempt will want it.
             ledger.forget_batches(connection, self.saga)
+        return Change(self.prepared.staged, self._removal(keys, superseded))
+
+    def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
         if self.search_for_rows:
             return Removal(one_of("document", keys))
         with_rows = [document for document in superseded if document.chunk_count]
@@ -188,7 +192,7 @@ class Ingestion:
             rows = _DocumentRows(self._shop.corpus.name, saga, prepared, self._search_for_rows)
             # Read now, since nothing may fail between publishing and saying so.
             spent = await asyncio.to_thread(self._read, saga)
-            version = await asyncio.to_thread(publish, self._shop.corpus, saga, prepared.staged, rows)
+            version = await asyncio.to_thread(publish, self._shop.corpus, saga, rows)
         except StaleError as error:
             await asyncio.to_thread(self._end, saga, str(error))
             log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)

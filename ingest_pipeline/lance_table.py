@@ -1,11 +1,10 @@
-"""A LanceDB table as a sequence of versions: the one module that imports lance."""
+"""A LanceDB table as a sequence of versions."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
@@ -16,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.file import LanceFileSession, LanceFileWriter
-from lance.fragment import FragmentMetadata, LanceFragment
 
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance_changes import Change, StagedFragment, TableChange, fragment_of
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
 OWNER_PROPERTY = b"ingest_pipeline.owner"
@@ -28,44 +27,6 @@ _COMMIT_TIMEOUT = timedelta(seconds=60)
 
 class CommitRefusedError(TableUnavailableError):
     """Lance refused the commit, because another one touched the same fragments first."""
-
-
-@dataclass(frozen=True, slots=True)
-class StagedFragment:
-    """A data file written into the table's folder and in no version yet."""
-
-    name: str
-    """File name: the saga's id, a hyphen, a counter."""
-    row_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """Rows that a change takes out."""
-
-    predicate: str
-    """Which rows, as an SQL filter over the table's columns."""
-    fragments: frozenset[int] | None = None
-    """Ids of the fragments that hold them, so that nothing else is read. None: wherever a scan finds such rows."""
-    row_count: int | None = None
-    """How many rows there are in those fragments. If the count differs, the whole table is scanned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one publication does to the table."""
-
-    added: Sequence[StagedFragment] = ()
-    removed: Removal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Deletion:
-    """Fragments as a removal leaves them."""
-
-    gone: list[int]
-    updated: dict[int, FragmentMetadata]
-    row_count: int
 
 
 class LanceTable:
@@ -185,11 +146,8 @@ class LanceTable:
             count = writer.close()
         return StagedFragment(name, int(count or rows.num_rows))
 
-    def commit(self, base: int, change: Change, saga: UUID) -> int:
+    def commit(self, base: int, change: TableChange, saga: UUID) -> int:
         """Make one version out of a change, as one Lance transaction that carries the saga's id.
-
-        The lowest fragment of the base is part of every commit, changed or not. Two commits on the same base therefore
-        always touch a common fragment, and Lance itself refuses the later one. Only an empty base has none to touch.
 
         Returns:
             The version made. It is ``base + 1`` unless something outside committed in between.
@@ -199,16 +157,7 @@ class LanceTable:
             TableUnavailableError: The store failed; the version may exist all the same.
         """
         with _translated(self.uri):
-            dataset = self.at(base)
-            deletion = _remove(dataset, change.removed)
-            updated = {**_lowest(dataset), **deletion.updated}
-            for number in deletion.gone:
-                updated.pop(number, None)
-            operation = lance.LanceOperation.Update(
-                removed_fragment_ids=deletion.gone,
-                updated_fragments=list(updated.values()),
-                new_fragments=[self._fragment(staged.name) for staged in change.added],
-            )
+            operation = change.operation(self.at(base))
             with boundary(Boundary.LANCE_COMMIT):
                 return self._commit(base, operation, saga)
 
@@ -231,7 +180,7 @@ class LanceTable:
             for number in sorted(dataset.fragment_ids(), reverse=True):
                 if len(found) == len(wanted):
                     break
-                name = _fragment_of(dataset, number).metadata.files[0].path
+                name = fragment_of(dataset, number).metadata.files[0].path
                 if name in wanted:
                     found[name] = number
         return found
@@ -244,7 +193,7 @@ class LanceTable:
         chosen = None
         if fragments is not None:
             present = dataset.fragment_ids()
-            chosen = [_fragment_of(dataset, number) for number in fragments if number in present]
+            chosen = [fragment_of(dataset, number) for number in fragments if number in present]
             if not chosen:
                 return pa.schema([dataset.schema.field(name) for name in columns]).empty_table()
         with _translated(self.uri):
@@ -293,9 +242,6 @@ class LanceTable:
                 nearest={"column": "vector", "q": vector, "k": limit, "metric": "cosine"},
             ).to_table()
 
-    def _fragment(self, name: str) -> FragmentMetadata:
-        return LanceFragment.create_from_file(name, self._dataset, 0)
-
     def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, saga: UUID) -> int:
         transaction = lance.Transaction(
             read_version=base,
@@ -314,53 +260,6 @@ class LanceTable:
         except CommitConflictError as error:
             raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
         return committed.version
-
-
-def _remove(dataset: lance.LanceDataset, removal: Removal | None) -> _Deletion:
-    if removal is None:
-        return _Deletion([], {}, 0)
-    if removal.fragments is not None and removal.fragments <= set(dataset.fragment_ids()):
-        deletion = _delete(dataset, removal.fragments, removal.predicate)
-        if deletion.row_count == removal.row_count:
-            return deletion
-    # The rows are not where the catalog has them, because something outside rewrote the fragments: look everywhere.
-    return _delete(dataset, _holding(dataset, removal.predicate), removal.predicate)
-
-
-def _holding(dataset: lance.LanceDataset, predicate: str) -> set[int]:
-    found = dataset.scanner(columns=[], filter=predicate, with_row_address=True).to_table()
-    return {address >> 32 for address in found["_rowaddr"].to_pylist()}
-
-
-def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str) -> _Deletion:
-    gone: list[int] = []
-    updated: dict[int, FragmentMetadata] = {}
-    row_count = 0
-    for number in sorted(numbers):
-        fragment = _fragment_of(dataset, number)
-        before = fragment.metadata
-        with boundary(Boundary.ROWS_REMOVED):
-            after = fragment.delete(predicate)
-        row_count += before.num_rows - (0 if after is None else after.num_rows)
-        if after is None:
-            gone.append(number)
-        else:
-            updated[number] = after
-    return _Deletion(gone, updated, row_count)
-
-
-def _lowest(dataset: lance.LanceDataset) -> dict[int, FragmentMetadata]:
-    numbers = dataset.fragment_ids()
-    if not numbers:
-        return {}
-    number = min(numbers)
-    return {number: _fragment_of(dataset, number).metadata}
-
-
-def _fragment_of(dataset: lance.LanceDataset, number: int) -> LanceFragment:
-    fragment = dataset.get_fragment(number)
-    assert fragment is not None  # noqa: S101  callers take the number from this very version
-    return fragment
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, EmbeddingInputError, IngestError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_table import StagedFragment
+from ingest_pipeline.lance_changes import StagedFragment
 from ingest_pipeline.model import Chunk, Recipe, chunk_id
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.reading import Reading

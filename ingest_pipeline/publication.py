@@ -14,7 +14,6 @@ the saga is published, it is; else the table is restored to head. The outcome is
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -24,7 +23,8 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection, DatabaseConflictError
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_table import Change, CommitRefusedError, Removal, StagedFragment
+from ingest_pipeline.lance_changes import TableChange
+from ingest_pipeline.lance_table import CommitRefusedError
 from ingest_pipeline.reconciliation import check_version, lock, reconcile
 
 log = logging.getLogger(__name__)
@@ -36,12 +36,13 @@ _ATTEMPTS = 5
 class CatalogRows(Protocol):
     """The SQL side of a publication. Both calls work in the publication's transaction."""
 
-    def write(self, connection: Connection, base: int, version: int) -> Removal | None:
-        """Write what readers at ``version`` shall see; returns which Lance rows that takes out.
+    def write(self, connection: Connection, base: int, version: int) -> TableChange:
+        """Write what readers at ``version`` shall see; returns the change of the table that goes with it.
 
         Raises:
             ConflictError: What was prepared no longer fits what is there.
         """
+        ...
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         """Note the fragment ids that Lance gave to the staged files, by file name."""
@@ -51,8 +52,8 @@ class _TryAgainError(Exception):
     """This attempt changed nothing, or what it changed is undone by reconciling."""
 
 
-def publish(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: CatalogRows) -> int:
-    """Publish a prepared saga.
+def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
+    """Publish a prepared saga: the one door through which versions come, whatever they change.
 
     Returns:
         The version, which is head now.
@@ -64,7 +65,7 @@ def publish(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: 
     """
     for _ in range(_ATTEMPTS):
         try:
-            version = _attempt(corpus, saga, staged, rows)
+            version = _attempt(corpus, saga, rows)
         except _TryAgainError as reason:
             undone = reconcile(corpus, keep=saga)
             log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.name, saga, reason, undone)
@@ -78,22 +79,22 @@ def publish(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: 
     )
 
 
-def _attempt(corpus: Corpus, saga: UUID, staged: Sequence[StagedFragment], rows: CatalogRows) -> int:
+def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
     touched = False
     try:
         with corpus.database.transaction() as connection:
             head = _locked_head(connection, corpus)
             base, version = head.head_version, head.head_version + 1
             with boundary(Boundary.ROWS_WRITTEN):
-                removal = rows.write(connection, base, version)
+                change = rows.write(connection, base, version)
             with boundary(Boundary.HEAD_MOVED):
                 ledger.mark_published(connection, saga, base_version=base, version=version)
                 catalog.move_head(connection, corpus.name, version=version, saga=saga)
             touched = True
-            made = corpus.table.commit(base, Change(staged, removal), saga)
+            made = corpus.table.commit(base, change, saga)
             with boundary(Boundary.VERSION_CHECKED):
                 check_version(corpus, head, made, version)
-            rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in staged]))
+            rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in change.added]))
     except CommitRefusedError as error:
         raise _TryAgainError(str(error)) from error
     except Exception as error:

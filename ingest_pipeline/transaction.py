@@ -24,7 +24,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import ConflictError, FencedError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_table import Removal, StagedFragment
+from ingest_pipeline.lance_changes import Change, Removal, StagedFragment
 from ingest_pipeline.publication import publish
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Transaction:
         """Run a statement in the publication's own Postgres transaction: it holds if the rows do."""
         self._statements.append((statement, values))
 
-    def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         """Part of the publication: the SQL side, and which rows go."""
         if base != self.base_version:
             raise ConflictError(
@@ -88,7 +88,7 @@ class Transaction:
             connection.execute(statement, values)
         ledger.forget_fragments(connection, self.saga)
         predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
-        return Removal(predicate) if predicate else None
+        return Change(self.staged, Removal(predicate) if predicate else None)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         """Part of the publication: a user's own rows need no note of where they lie."""
@@ -114,7 +114,7 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
             yield change
         with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
             ledger.mark_prepared(connection, saga)
-        change.published_version = publish(corpus, saga, change.staged, change)
+        change.published_version = publish(corpus, saga, change)
     except BaseException as error:
         _give_up(corpus, change, error)
         raise

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from ingest_pipeline.audit import Violation
-from ingest_pipeline.lance_table import Change, Removal
+from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.transaction import transaction
 from tests.support.world import World, paragraphs
 

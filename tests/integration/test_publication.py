@@ -17,7 +17,8 @@ from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database, DatabaseConflictError
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance_table import Change, CommitRefusedError, LanceTable
+from ingest_pipeline.lance_changes import Change
+from ingest_pipeline.lance_table import CommitRefusedError, LanceTable
 from ingest_pipeline.reconciliation import lock
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.transaction import Transaction, transaction

@@ -9,7 +9,7 @@ import pytest
 
 from ingest_pipeline import ledger
 from ingest_pipeline.errors import ForeignWriteError
-from ingest_pipeline.lance_table import Change, Removal
+from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.recovery import recover
 from tests.support.world import World, paragraphs
 

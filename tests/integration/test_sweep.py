@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,7 +14,8 @@ from lance.file import LanceFileWriter
 from ingest_pipeline import ledger
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import ForeignWriteError
-from ingest_pipeline.lance_table import Change, LanceTable, Removal, StagedFragment
+from ingest_pipeline.lance_changes import Change, StagedFragment
+from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reconciliation import reconcile
 from ingest_pipeline.sweep import litter, sweep
@@ -77,11 +79,14 @@ def test_a_saga_that_begins_while_the_sweep_looks_keeps_its_file(world: World, m
     assert started[0] in world.corpus.table.all_files()
 
 
+@dataclass
 class NoRows:
     """A publication without a catalog side."""
 
-    def write(self, connection: Connection, base: int, version: int) -> Removal | None:  # noqa: ARG002  of the protocol
-        return None
+    staged: StagedFragment
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
+        return Change([self.staged])
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         pass
@@ -97,7 +102,7 @@ def test_a_saga_that_publishes_while_the_sweep_looks_keeps_its_file(
 
     def publish_first(connection: Connection, corpus: str) -> set[UUID]:
         monkeypatch.undo()
-        publish(world.corpus, saga, [StagedFragment(name.removeprefix("data/"), 3)], NoRows())
+        publish(world.corpus, saga, NoRows(StagedFragment(name.removeprefix("data/"), 3)))
         return ledger.live_sagas(connection, corpus)
 
     monkeypatch.setattr(ledger, "live_sagas", publish_first)
@@ -150,7 +155,7 @@ def test_a_version_that_was_undone_stays_while_its_saga_may_publish_again(world:
         ledger.mark_prepared(connection, saga)
     reconcile(world.corpus, keep=saga)
     world.sweep()
-    publish(world.corpus, saga, [fragment], NoRows())
+    publish(world.corpus, saga, NoRows(fragment))
     assert name in world.corpus.table.tracked_files()
 
 

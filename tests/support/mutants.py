@@ -19,7 +19,7 @@ from ingest_pipeline import (
     database,
     embedding,
     ingestion,
-    lance_table,
+    lance_changes,
     ledger,
     publication,
     reconciliation,
@@ -68,7 +68,7 @@ def no_version_check() -> None:
 
 
 def no_touch() -> None:
-    plug(lance_table, "_lowest", answering({}))
+    plug(lance_changes, "_lowest", answering({}))
 
 
 def no_compensation() -> None:
@@ -97,9 +97,9 @@ def no_conflict_check() -> None:
 def head_moved_in_another_transaction() -> None:
     publish, move = publication.publish, catalog.move_head
 
-    def publish_then_move(corpus: Corpus, saga: UUID, staged: Any, rows: Any) -> int:
+    def publish_then_move(corpus: Corpus, saga: UUID, rows: Any) -> int:
         plug(catalog, "move_head", answering(None))
-        version = publish(corpus, saga, staged, rows)
+        version = publish(corpus, saga, rows)
         plug(catalog, "move_head", move)
         with corpus.database.transaction() as connection:
             move(connection, corpus.name, version=version, saga=saga)

@@ -1,0 +1,141 @@
+"""What one publication does to a table, as one operation of Lance. Each change is worked out on the base it is made on.
+
+The lowest fragment of the base is part of every change of rows, changed or not. Two such commits on one base therefore
+always touch a common fragment, and Lance itself refuses the later one. Only an empty base has none to touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import lance
+from lance.fragment import FragmentMetadata, LanceFragment
+
+from ingest_pipeline.failpoints import Boundary, boundary
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFragment:
+    """A data file written into the table's folder and in no version yet."""
+
+    name: str
+    """File name: the saga's id, a hyphen, a counter."""
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Rows that a change takes out."""
+
+    predicate: str
+    """Which rows, as an SQL filter over the table's columns."""
+    fragments: frozenset[int] | None = None
+    """Ids of the fragments that hold them, so that nothing else is read. None: wherever a scan finds such rows."""
+    row_count: int | None = None
+    """How many rows there are in those fragments. If the count differs, the whole table is scanned."""
+
+
+class TableChange(Protocol):
+    """What a publication does to the table."""
+
+    @property
+    def added(self) -> Sequence[StagedFragment]:
+        """Data files that the version will hold."""
+        ...
+
+    def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
+        """The change as Lance takes it.
+
+        Args:
+            base: The table at the version that the change is made on.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Rows in, rows out."""
+
+    added: Sequence[StagedFragment] = ()
+    removed: Removal | None = None
+
+    def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
+        """See `TableChange`."""
+        deletion = _remove(base, self.removed)
+        return update(base, self.added, deletion.gone, deletion.updated)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """Fragments as a removal leaves them."""
+
+    gone: list[int]
+    updated: dict[int, FragmentMetadata]
+    row_count: int
+
+
+def update(
+    base: lance.LanceDataset,
+    added: Iterable[StagedFragment],
+    gone: Sequence[int],
+    updated: dict[int, FragmentMetadata] | None = None,
+) -> lance.LanceOperation.Update:
+    """One operation that puts data files in, takes whole fragments out, and changes others."""
+    touched = {**_lowest(base), **(updated or {})}
+    for number in gone:
+        touched.pop(number, None)
+    return lance.LanceOperation.Update(
+        removed_fragment_ids=list(gone),
+        updated_fragments=list(touched.values()),
+        new_fragments=[LanceFragment.create_from_file(staged.name, base, 0) for staged in added],
+    )
+
+
+def fragment_of(dataset: lance.LanceDataset, number: int) -> LanceFragment:
+    """A fragment by its id, which the caller takes from this very version."""
+    fragment = dataset.get_fragment(number)
+    assert fragment is not None  # noqa: S101  see above
+    return fragment
+
+
+def _remove(dataset: lance.LanceDataset, removal: Removal | None) -> _Deletion:
+    if removal is None:
+        return _Deletion([], {}, 0)
+    if removal.fragments is not None and removal.fragments <= set(dataset.fragment_ids()):
+        deletion = _delete(dataset, removal.fragments, removal.predicate)
+        if deletion.row_count == removal.row_count:
+            return deletion
+    # The rows are not where the catalog has them, because something outside rewrote the fragments: look everywhere.
+    return _delete(dataset, _holding(dataset, removal.predicate), removal.predicate)
+
+
+def _holding(dataset: lance.LanceDataset, predicate: str) -> set[int]:
+    found = dataset.scanner(columns=[], filter=predicate, with_row_address=True).to_table()
+    return {address >> 32 for address in found["_rowaddr"].to_pylist()}
+
+
+def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str) -> _Deletion:
+    gone: list[int] = []
+    updated: dict[int, FragmentMetadata] = {}
+    row_count = 0
+    for number in sorted(numbers):
+        fragment = fragment_of(dataset, number)
+        before = fragment.metadata
+        with boundary(Boundary.ROWS_REMOVED):
+            after = fragment.delete(predicate)
+        row_count += before.num_rows - (0 if after is None else after.num_rows)
+        if after is None:
+            gone.append(number)
+        else:
+            updated[number] = after
+    return _Deletion(gone, updated, row_count)
+
+
+def _lowest(dataset: lance.LanceDataset) -> dict[int, FragmentMetadata]:
+    numbers = dataset.fragment_ids()
+    if not numbers:
+        return {}
+    number = min(numbers)
+    return {number: fragment_of(dataset, number).metadata}
