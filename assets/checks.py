@@ -10,6 +10,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
 from ingest_pipeline.partitioning import key_of
 from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
 _SHOWN = 50
@@ -18,13 +19,16 @@ _SHOWN = 50
 def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
     """The checks of one corpus."""
     asset = dg.AssetKey([settings.corpus, "metadata"])
+    required = {resource_key(settings.corpus, VersionedLanceDBResource)}
 
     @dg.asset_check(
         asset=asset,
         name="audit",
         description="LanceDB and Postgres hold the same chunks at head. In a run of partitions, of those only.",
+        required_resource_keys=required,
     )
-    def check_audit(context: dg.AssetCheckExecutionContext, lancedb: VersionedLanceDBResource) -> dg.AssetCheckResult:
+    def check_audit(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
                 return _audit_result(audit(workshop.corpus, _keys(context.run.tags)))
@@ -35,8 +39,10 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
         asset=asset,
         name="quarantine",
         description=f"No document failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
+        required_resource_keys=required,
     )
-    def check_quarantine(lancedb: VersionedLanceDBResource) -> dg.AssetCheckResult:
+    def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop, workshop.corpus.database.transaction() as connection:
                 failures = ledger.failures(connection, workshop.corpus.name)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import dagster as dg
@@ -21,8 +22,11 @@ from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.publication_view import DocumentView, view_publication
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
+
+_RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
 class IngestConfig(dg.Config):
@@ -52,24 +56,23 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
         partitions_def=document_partitions(corpus),
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=False,
+        required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES},
     )
-    def ingest(
-        context: dg.AssetExecutionContext,
-        config: IngestConfig,
-        source: DocumentSourceResource,
-        lancedb: VersionedLanceDBResource,
-        embedder: OpenAIEmbedderResource,
-    ) -> Iterator[dg.AssetMaterialization]:
+    def ingest(context: dg.AssetExecutionContext, config: IngestConfig) -> Iterator[dg.AssetMaterialization]:
+        source = resource_of(context.resources, corpus, DocumentSourceResource)
+        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
         # Nobody else notices a run that dies together with the code server which started it.
         name_process(context.instance, context.run.run_id)
-        wanted = PipelineSettings(
-            corpus,
-            source.url,
-            lancedb.uri,
-            embedder.model,
-            embedder.dimensions,
-            settings.chunk_size if config.chunk_size is None else config.chunk_size,
-            settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
+        # A run may be launched with other resources than the definitions name.
+        wanted = replace(
+            settings,
+            source=source.url,
+            lancedb_uri=lancedb.uri,
+            embedding_model=embedder.model,
+            embedding_dimensions=embedder.dimensions,
+            chunk_size=settings.chunk_size if config.chunk_size is None else config.chunk_size,
+            chunk_overlap=settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
         )
         partitions = _wanted_partitions(context, config)
         try:

@@ -182,9 +182,7 @@ async def _repair(settings: Settings, workshop: Workshop, report: AuditReport) -
 
 
 def _embedder_resource(settings: Settings) -> OpenAIEmbedderResource:
-    resource = build_resources(settings)["embedder"]
-    assert isinstance(resource, OpenAIEmbedderResource)  # noqa: S101  it is built so
-    return resource
+    return build_resources(settings).embedder
 
 
 @command

@@ -7,6 +7,7 @@ from ingest_pipeline.assets.ingest import ingest_assets
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 from ingest_pipeline.schedules import audit_schedule, sweep_schedule
@@ -35,14 +36,21 @@ def job_name(corpus: str) -> str:
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Assets, job, sensors and resources of one corpus."""
-    pipeline = pipeline_settings(settings)
+    """The definitions of the corpus that the environment describes."""
+    return corpus_definitions(pipeline_settings(settings), build_resources(settings))
+
+
+def corpus_definitions(pipeline: PipelineSettings, resources: CorpusResources) -> dg.Definitions:
+    """Assets, checks, jobs, sensors, schedules and resources of one corpus.
+
+    All their names begin with the corpus', so `Definitions.merge` takes those of several corpora.
+    """
     ingest = ingest_assets(pipeline, _OWNERS)
     checks = corpus_checks(pipeline)
-    audit = audit_schedule(settings.corpus, checks)
+    audit = audit_schedule(pipeline.corpus, checks)
     sweep = sweep_schedule(pipeline)
     job = dg.define_asset_job(
-        job_name(settings.corpus),
+        job_name(pipeline.corpus),
         selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
         executor_def=dg.in_process_executor,
         description="Brings documents to what the source holds now: chosen partitions, or all that differ.",
@@ -53,20 +61,20 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         jobs=[job, audit.job, sweep.job],
         schedules=[audit, sweep],
         sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline)],
-        resources=build_resources(settings),
+        resources=resources.by_key(pipeline.corpus),
         executor=dg.in_process_executor,
     )
 
 
-def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[None]]:
+def build_resources(settings: Settings) -> CorpusResources:
     """The four resources, with the environment's values as what the Launchpad shows first."""
     catalog = PostgresCatalogResource(
         url=dg.EnvVar("INGEST_DATABASE_URL") if settings.database_url else None,
         embedded_directory=str(settings.state / "postgres"),
     )
-    return {
-        "catalog": catalog,
-        "source": DocumentSourceResource(url=settings.source),
-        "lancedb": VersionedLanceDBResource(uri=settings.lancedb_uri, catalog=catalog),
-        "embedder": OpenAIEmbedderResource(model=settings.embedding_model, dimensions=settings.embedding_dimensions),
-    }
+    return CorpusResources(
+        catalog=catalog,
+        source=DocumentSourceResource(url=settings.source),
+        lancedb=VersionedLanceDBResource(uri=settings.lancedb_uri, catalog=catalog),
+        embedder=OpenAIEmbedderResource(model=settings.embedding_model, dimensions=settings.embedding_dimensions),
+    )

@@ -4,6 +4,7 @@ import dagster as dg
 
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.sweep import sweep
 
@@ -23,8 +24,9 @@ def sweep_schedule(settings: PipelineSettings) -> dg.ScheduleDefinition:
     """Removes what belongs to nothing."""
     corpus = settings.corpus
 
-    @dg.op(name=f"{corpus}_sweep")
-    def sweep_corpus(context: dg.OpExecutionContext, lancedb: VersionedLanceDBResource) -> None:
+    @dg.op(name=f"{corpus}_sweep", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
+    def sweep_corpus(context: dg.OpExecutionContext) -> None:
+        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
                 report = sweep(workshop.corpus)

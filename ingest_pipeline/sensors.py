@@ -19,6 +19,7 @@ from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures, p
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover
+from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
 # So many files or fewer get a run each, which the UI links to its partition. More share one: a run costs seconds of
@@ -45,13 +46,13 @@ def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
         job_name=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
-    def watch_source(
-        context: dg.SensorEvaluationContext, lancedb: VersionedLanceDBResource
-    ) -> dg.SensorResult | dg.SkipReason:
+    def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         busy = _partitions_under_way(context.instance, job)
         if busy is None:
             return dg.SkipReason("A run over many documents is under way; what it leaves is looked at afterwards.")
+        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
                 plans = plan_partitions(workshop)
@@ -75,8 +76,10 @@ def recovery_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
         description="Settles what dead writers left, and reports what they published and could not say.",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
-    def watch_ledger(context: dg.SensorEvaluationContext, lancedb: VersionedLanceDBResource) -> dg.SkipReason:
+    def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
                 report_dead_runs(context.instance)

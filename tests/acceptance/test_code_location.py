@@ -39,7 +39,12 @@ def test_the_names_of_everything() -> None:
         "documents_source_sensor",
         "documents_recovery_sensor",
     }
-    assert set(repository.get_top_level_resources()) == {"catalog", "embedder", "lancedb", "source"}
+    assert set(repository.get_top_level_resources()) == {
+        "documents_catalog",
+        "documents_embedder",
+        "documents_lancedb",
+        "documents_source",
+    }
 
 
 def test_the_three_assets_are_one_step_that_cannot_be_torn_apart() -> None:

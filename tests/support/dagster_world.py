@@ -85,9 +85,10 @@ class DagsterWorld:
         with dg.build_sensor_context(
             instance=self.instance,
             definitions=definitions,
-            resources={"lancedb": (definitions.resources or {})["lancedb"]},
+            resources={name: (definitions.resources or {})[name] for name in sensor.required_resource_keys},
         ) as context:
-            return sensor(context)
+            # Calling the definition would hand over each resource by name, which its function must then list.
+            return sensor._raw_fn(context)  # pyright: ignore[reportPrivateUsage]
 
     def check(self) -> dict[str, bool]:
         """Run the asset checks, as the schedule does; whether each passed."""

@@ -1,0 +1,61 @@
+"""Keys of a corpus' resources. They begin with its name, so that several corpora can share a code location."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dagster import ConfigurableResource
+
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.resources.catalog import PostgresCatalogResource
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.source import DocumentSourceResource
+
+_NAMES: Mapping[type[ConfigurableResource[None]], str] = {
+    PostgresCatalogResource: "catalog",
+    DocumentSourceResource: "source",
+    VersionedLanceDBResource: "lancedb",
+    OpenAIEmbedderResource: "embedder",
+}
+R = TypeVar("R", bound=ConfigurableResource[None])
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusResources:
+    """What a corpus works with."""
+
+    catalog: PostgresCatalogResource
+    source: DocumentSourceResource
+    lancedb: VersionedLanceDBResource
+    embedder: OpenAIEmbedderResource
+
+    def by_key(self, corpus: str) -> dict[str, ConfigurableResource[None]]:
+        """The four under the keys that the definitions of the corpus require."""
+        return {resource_key(corpus, kind): getattr(self, name) for kind, name in _NAMES.items()}
+
+
+def resource_key(corpus: str, kind: type[ConfigurableResource[None]]) -> str:
+    """The key of a corpus' resource of one of the four kinds."""
+    return f"{corpus}_{_NAMES[kind]}"
+
+
+def resource_of(resources: object, corpus: str, kind: type[R]) -> R:
+    """A corpus' resource of one of the four kinds.
+
+    Args:
+        resources: What a context calls `resources`; its definition must require the key.
+        corpus: Name of the corpus.
+        kind: Which one.
+
+    Raises:
+        ConfigurationError: Something else was put under the key.
+    """
+    key = resource_key(corpus, kind)
+    found = getattr(resources, key)
+    if not isinstance(found, kind):
+        raise ConfigurationError(
+            f"The resource {key!r} is a {type(found).__name__}, not a {kind.__name__}",
+            "Put a resource of that class under the key.",
+        )
+    return found

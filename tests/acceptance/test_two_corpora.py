@@ -1,0 +1,136 @@
+"""Two corpora in one code location, each with a source, a database and an embedding endpoint of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+
+from ingest_pipeline import session
+from ingest_pipeline.code_location import corpus_definitions, job_name
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.catalog import PostgresCatalogResource
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import CorpusResources, resource_of
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.settings import Settings
+from tests.support.cli import environment_of
+from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.world import paragraphs
+
+
+@dataclass(slots=True)
+class Side:
+    """One of the two corpora."""
+
+    name: str
+    source: Path
+    database_url: str
+    embeddings: EmbeddingServer
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        lancedb, model, width = str(self.source.parent / "lancedb"), TEST_MODEL, self.embeddings.dimensions
+        catalog = PostgresCatalogResource(url=self.database_url)
+        resources = CorpusResources(
+            catalog=catalog,
+            source=DocumentSourceResource(url=str(self.source)),
+            lancedb=VersionedLanceDBResource(uri=lancedb, catalog=catalog),
+            embedder=OpenAIEmbedderResource(model=model, dimensions=width, base_url=self.embeddings.base_url),
+        )
+        return corpus_definitions(PipelineSettings(self.name, str(self.source), lancedb, model, width), resources)
+
+    def documents(self) -> list[str]:
+        with psycopg.connect(self.database_url) as connection:
+            rows = connection.execute("SELECT corpus || '/' || key FROM ingest_pipeline.current_document").fetchall()
+        return [str(row[0]) for row in rows]
+
+
+@dataclass(slots=True)
+class Both:
+    one: Side
+    other: Side
+    instance: dg.DagsterInstance
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        return dg.Definitions.merge(self.one.definitions, self.other.definitions)
+
+    def run(self, side: Side, **configuration: Any) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def(job_name(side.name))
+        return job.execute_in_process(run_config=configuration, instance=self.instance, raise_on_error=False)
+
+
+@pytest.fixture
+def both(
+    tmp_path: Path, postgres: str, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Both]:
+    second_url = f"{database_url}_other"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{second_url.rpartition("/")[2]}"'.encode())
+    for name, value in environment_of(tmp_path, database_url, embeddings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/nobody")
+    with (
+        EmbeddingServer() as second,
+        session.postgres(Settings.from_environment()) as settings,
+        session.instance(settings) as instance,
+    ):
+        one = Side("docs", tmp_path / "docs" / "files", database_url, embeddings)
+        other = Side("laws", tmp_path / "laws" / "files", second_url, second)
+        for side in (one, other):
+            side.source.mkdir(parents=True)
+            (side.source / f"{side.name}.txt").write_text(paragraphs(side.name, 2))
+        yield Both(one, other, instance)
+
+
+def test_each_corpus_uses_its_own_source_database_and_endpoint(both: Both) -> None:
+    for side, idle in ((both.one, both.other), (both.other, both.one)):
+        bought = idle.embeddings.bought
+        assert both.run(side).success
+        assert side.documents() == [f"{side.name}/{side.name}.txt"]
+        assert side.embeddings.bought > 0
+        assert idle.embeddings.bought == bought
+
+
+def test_what_both_offer_stands_side_by_side(both: Both) -> None:
+    merged = both.definitions.get_repository_def()
+    apart = [side.definitions.get_repository_def() for side in (both.one, both.other)]
+
+    def names(repository: dg.RepositoryDefinition) -> list[str]:
+        return [
+            *(key.to_user_string() for key in repository.assets_defs_by_key),
+            *(str(key) for key in repository.asset_checks_defs_by_key),
+            *(job.name for job in repository.get_all_jobs() if job.name != "__ASSET_JOB"),
+            *(sensor.name for sensor in repository.sensor_defs),
+            *(schedule.name for schedule in repository.schedule_defs),
+            *repository.get_top_level_resources(),
+        ]
+
+    assert sorted(names(merged)) == sorted(names(apart[0]) + names(apart[1]))
+
+
+def test_a_run_may_be_launched_with_another_resource(both: Both, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    server = both.one.embeddings
+    # What is given replaces all of the resource's values, as everywhere in Dagster.
+    embedder = {"model": TEST_MODEL, "dimensions": server.dimensions, "base_url": server.base_url, "batch_inputs": 1}
+    resources = {"docs_embedder": {"config": embedder}, "docs_lancedb": {"config": {"uri": str(elsewhere)}}}
+    assert both.run(both.one, resources=resources).success
+    assert (elsewhere / "docs.lance").is_dir()
+    assert server.requests == server.bought > 1
+
+
+def test_a_stranger_under_a_corpus_key_is_named(both: Both) -> None:
+    class Resources:
+        docs_source = both.one
+
+    with pytest.raises(ConfigurationError, match="'docs_source' is a Side, not a DocumentSourceResource"):
+        resource_of(Resources, "docs", DocumentSourceResource)
