@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -105,6 +106,23 @@ def test_a_backend_that_idled_for_too_long_is_unavailable(database: Database) ->
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
         threading.Event().wait(0.3)
         connection.execute("SELECT 1")
+
+
+def test_no_transaction_may_wait_idle_or_work_without_end(database: Database) -> None:
+    with database.transaction() as connection:
+        for limit in ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout"):
+            row = connection.execute("SELECT current_setting(%s) AS is", (limit,)).fetchone()
+            assert row is not None
+            assert row["is"].endswith(("s", "min")), (limit, row)
+
+
+def test_a_copy_whose_client_sleeps_is_ended(database: Database) -> None:
+    """It is neither idle nor does it wait for a lock."""
+    with pytest.raises(DatabaseUnavailableError), database.transaction() as connection:
+        connection.execute("SET LOCAL statement_timeout = '50ms'")
+        with connection.cursor().copy("COPY ingest_pipeline.installation (id) FROM STDIN") as copy:
+            threading.Event().wait(0.3)
+            copy.write_row((UUID(int=1),))
 
 
 def test_a_lock_that_is_held_for_too_long_is_unavailable(database: Database) -> None:

@@ -49,6 +49,17 @@ def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None
         assert ledger.live_sagas(connection, world.corpus.name) == {other}
 
 
+def test_a_writer_that_holds_its_saga_is_passed_by_and_settled_later(world: World) -> None:
+    """One that was stopped in mid transaction must not stop who recovers, nor with it the whole corpus."""
+    held, free = begin(world), begin(world)
+    with world.database.transaction() as writer:
+        ledger.touch(writer, held)
+        assert world.recover().abandoned == [free]
+        world.put("new.txt", paragraphs("new", 1))
+        world.ingest()
+    assert world.recover().abandoned == [held]
+
+
 def test_versions_of_several_dead_writers_are_undone_together(world: World) -> None:
     before = world.texts()
     sagas = [begin(world), begin(world)]

@@ -34,9 +34,15 @@ from tests.support.storm_processes import adopt_orphans, command_line, descendan
 from tests.support.storm_readers import read
 from tests.support.storm_settling import judge, settle, tend
 from tests.support.storm_stage import Stage, stage
-from tests.support.storm_writers import Acknowledgements, Victims, backfill, run_command_line, run_library
+from tests.support.storm_writers import (
+    ENDING_SECONDS,
+    Acknowledgements,
+    Victims,
+    backfill,
+    run_command_line,
+    run_library,
+)
 
-_ENDING_SECONDS = 300
 _AUDIT_EVERY = 15.0
 _WATCHERS_SECONDS = 20.0
 # What a death or a writer under way may leave open for a while, and settling has to end.
@@ -81,7 +87,7 @@ class Crew:
         self._threads.append(thread)
 
     def join(self) -> None:
-        end = time.monotonic() + _ENDING_SECONDS
+        end = time.monotonic() + ENDING_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():

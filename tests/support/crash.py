@@ -6,6 +6,7 @@ its first use. So a child costs a tenth of a second instead of seven.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -111,6 +112,10 @@ class Child:
                 return True
         raise AssertionError("the child neither stops nor ends")
 
+    def tell_where(self) -> None:
+        """Let it print the stack of each of its threads to the standard error."""
+        os.kill(self.pid, signal.SIGUSR1)
+
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
@@ -119,6 +124,7 @@ class Child:
 
 
 def _work(end: Connection, wanted: str, job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    faulthandler.register(signal.SIGUSR1)  # so that one which does not end can be asked where it is
     os.environ["INGEST_FAILPOINTS"] = wanted
     failpoints.install_from_environment()
     try:

@@ -2,24 +2,22 @@
 
 import contextlib
 import http.client
+import json
 import subprocess
 import sys
-from typing import Self
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import quote
 
-# It ends with its standard input, so that it does not outlive a test run that was killed.
-_PROGRAM = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
+_ROOT = Path(__file__).parents[2]
 
 
 class S3Server:
     """moto on a free port of 127.0.0.1 with one empty bucket. Memory only: what is stored dies with it.
+
+    It fails requests when told to, by `weather` or `failing`.
 
     Args:
         bucket: Name of the bucket.
@@ -31,7 +29,8 @@ class S3Server:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-m", "tests.support.s3_server"],
+            cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -46,6 +45,48 @@ class S3Server:
         self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    def weather(self, rate: float, seed: int) -> dict[str, int]:
+        """From now on, fail this share of the requests; returns how many there were and failed until now, by kind."""
+        counts: dict[str, int] = self._tell({"rate": rate, "seed": seed})
+        return counts
+
+    @contextmanager
+    def failing(self, pattern: str, fault: str, *, times: int = 1_000_000, skip: int = 0) -> Generator[list[int]]:
+        """Fail the requests that a pattern finds, while the block runs.
+
+        Args:
+            pattern: Of ``METHOD /bucket/key?query``.
+            fault: As `tests.support.s3_server.Rule` has it.
+            times: How many, at most.
+            skip: Let so many pass first.
+
+        Yields:
+            A list that holds, once the block has ended, how many failed.
+        """
+        fired: list[int] = []
+        self._tell({"rules": [{"pattern": pattern, "fault": fault, "times": times, "skip": skip}]})
+        try:
+            yield fired
+        finally:
+            fired += self._tell({"rules": []})
+
+    def requests(self) -> list[str]:
+        """The requests since the last call, each ``METHOD /bucket/key?query``."""
+        log: list[str] = self._tell({"log": True})
+        return log
+
+    def _tell(self, command: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
     @property
     def env(self) -> dict[str, str]:

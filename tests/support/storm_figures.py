@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -43,6 +44,11 @@ class Figures:
         """Add to one figure. A colon in its name makes it one of a group."""
         with self._lock:
             self._counts[what] += number
+
+    def longest(self, what: str, seconds: float) -> None:
+        """Keep the largest of some times."""
+        with self._lock:
+            self._counts[what] = max(self._counts[what], math.ceil(seconds))
 
     def violation(self, what: str) -> None:
         """A promise was broken."""

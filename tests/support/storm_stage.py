@@ -18,13 +18,13 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings, find_corpus, open_workshop
 from tests.support.embedding_server import TEST_MODEL
+from tests.support.s3 import S3Server
 from tests.support.storm_contents import Contents
 from tests.support.storm_disruptions import Disruptions
 from tests.support.storm_driver import Files, FolderFiles, S3Files
 from tests.support.storm_embeddings import StormyEmbeddings
 from tests.support.storm_figures import Figures
 from tests.support.storm_processes import Reaper
-from tests.support.storm_s3 import StormyS3Server
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.world import Address
 
@@ -48,7 +48,7 @@ class Stage:
     proxies: dict[str, TcpProxy]
     """Before Postgres: one for Dagster, one for all other writers."""
     embeddings: StormyEmbeddings
-    s3: StormyS3Server | None
+    s3: S3Server | None
     contents: Contents
     reaper: Reaper
     disruptions: Disruptions = field(default_factory=Disruptions)
@@ -110,7 +110,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
     figures = Figures(seed)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        s3 = stack.enter_context(StormyS3Server()) if on_s3 else None
+        s3 = stack.enter_context(S3Server()) if on_s3 else None
         reaper = Reaper()
         if s3 is not None:
             os.environ.update(s3.env)
@@ -143,7 +143,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
         yield made
 
 
-def _places(directory: Path, s3: StormyS3Server | None) -> tuple[str, str]:
+def _places(directory: Path, s3: S3Server | None) -> tuple[str, str]:
     if s3 is not None:
         return s3.url("source"), s3.url("lancedb")
     (directory / "source").mkdir()

@@ -1,0 +1,162 @@
+"""The process of `S3Server`: moto behind a gate that fails some of the requests.
+
+It prints its port. Then it answers each line of JSON on its standard input with one, and ends with that input::
+
+    {"rate": 0.07, "seed": 7}     fail this share of the requests from now on; the answer counts requests and faults
+    {"rules": [...]}              fail requests that match from now on, see `Rule`; the answer says how often each did
+    {"log": true}                 the requests since the last such question, as ``METHOD /bucket/key?query``
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NoReturn
+
+from moto.moto_server import threaded_moto_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+_WEATHER = ["503", "503", "reset", "reply lost"]
+_REFUSALS = {
+    "503": ("503 Slow Down", "SlowDown"),
+    "429": ("429 Too Many Requests", "TooManyRequests"),
+    "412": ("412 Precondition Failed", "PreconditionFailed"),
+}
+_SILENCE_SECONDS = 600.0
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Rule:
+    """Fail the requests whose ``METHOD /bucket/key?query`` a pattern finds."""
+
+    pattern: str
+    fault: str
+    """One of `_REFUSALS`; ``reset``: before anything is done; ``reply lost``: it is done, and the connection breaks;
+    ``half a body``: the answer breaks off in the middle; ``silence``: no answer, and nothing is done."""
+    times: int = 1_000_000
+    skip: int = 0
+    """Let so many pass first."""
+    fired: int = 0
+
+    def fits(self, request: str) -> bool:
+        if self.fired == self.times or not re.search(self.pattern, request):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.fired += 1
+        return True
+
+
+class Faults:
+    """Which request fails, and how."""
+
+    def __init__(self) -> None:
+        self._rate, self._random = 0.0, Random()
+        self._rules: list[Rule] = []
+        self._counts: Counter[str] = Counter()
+        self._log: list[str] = []
+        self._lock = threading.Lock()
+
+    def obey(self, command: dict[str, Any]) -> Any:
+        """Do what a line says; returns the answer."""
+        with self._lock:
+            if "rules" in command:
+                fired = [rule.fired for rule in self._rules]
+                self._rules = [Rule(**rule) for rule in command["rules"]]
+                return fired
+            if "log" in command:
+                log, self._log = self._log, []
+                return log
+            self._rate, self._random = command["rate"], Random(command["seed"])
+            return dict(self._counts)
+
+    def draw(self, request: str) -> str | None:
+        with self._lock:
+            self._counts["requests"] += 1
+            self._log = [*self._log[-9_999:], request]
+            rule = next((rule for rule in self._rules if rule.fits(request)), None)
+            if rule is not None:
+                return rule.fault
+            if self._random.random() >= self._rate:
+                return None
+            fault = self._random.choice(_WEATHER)
+            self._counts[fault] += 1
+            return fault
+
+
+class Gate:
+    """A WSGI application before another."""
+
+    def __init__(self, create: Callable[..., Any]) -> None:
+        self._application = DomainDispatcherApplication(create)
+
+    def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        query = environ.get("QUERY_STRING", "")
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{'?' if query else ''}{query}"
+        fault = faults.draw(request)
+        if fault is None:
+            answer: Iterable[bytes] = self._application(environ, start)
+            return answer
+        if fault in _REFUSALS:
+            return _refuse(environ, start, *_REFUSALS[fault])
+        if fault == "silence":
+            time.sleep(_SILENCE_SECONDS)
+        if fault == "half a body":
+            return _half(environ, self._application, start)
+        if fault == "reply lost":
+            for _ in self._application(environ, _unheard):
+                pass
+        return _reset(environ)
+
+
+def _refuse(environ: Environ, start: StartResponse, status: str, code: str) -> Iterable[bytes]:
+    environ["wsgi.input"].read()
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>By order of a test.</Message></Error>'.encode()
+    start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _half(environ: Environ, application: Callable[..., Any], start: StartResponse) -> Iterable[bytes]:
+    body = b"".join(application(environ, start))
+    yield body[: len(body) // 2]
+    _reset(environ)
+
+
+def _unheard(*_: object) -> Callable[[bytes], None]:
+    return lambda _: None
+
+
+def _reset(environ: Environ) -> NoReturn:
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionResetError  # the server takes it for a client that went away
+
+
+faults = Faults()
+
+
+def main() -> None:
+    # The server makes its application by this name.
+    setattr(threaded_moto_server, "DomainDispatcherApplication", Gate)  # noqa: B010  it is imported there, not defined
+    server = threaded_moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    print(server.get_host_and_port()[1], flush=True)  # noqa: T201  it is how the parent hears
+    for line in sys.stdin:
+        print(json.dumps(faults.obey(json.loads(line))), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
