@@ -121,7 +121,6 @@ def read_corpus(connection: Connection, name: str) -> CorpusRow | None:
 
 def lock_corpus(connection: Connection, name: str) -> CorpusRow | None:
     """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
-    connection.execute(query("limit_waiting"))
     with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
         return cursor.execute(query("lock_corpus"), {"name": name}).fetchone()
 

@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, SchemaNewerError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.sql import migrations
+from ingest_pipeline.sql import migrations, query
 
 Connection = psycopg.Connection[Any]
 """Rows come as dictionaries, unless a cursor is told otherwise."""
@@ -32,8 +32,10 @@ _CONNECT: dict[str, Any] = {
 }
 # One number of ours in the space that Postgres shares among applications; held only while the schema is migrated.
 _MIGRATION_LOCK = 7_264_110_513
-# Longer than anything the server may take on purpose; the longest is its own limit on waiting for a lock.
+# Longer than the server's own limits, which `limit_waiting` sets: it gives up first, and says why.
 _ANSWER_SECONDS = 150.0
+# Of a connection that was not in use: it has nothing to wait for.
+_CHECK_SECONDS = 5.0
 _POOL_SECONDS = 10.0
 # COMMIT with one of these did not happen. Any other error leaves it open: even 57P01 may come after it was done, when
 # a server that shuts down stops waiting for its standby.
@@ -43,13 +45,28 @@ _COMMIT_REFUSED = ("23", "40001", "40P01")
 class _BoundedConnection(psycopg.Connection[Any]):
     """A connection that gives up a server which neither answers nor closes, as behind a proxy that hangs."""
 
+    _idle = False
+
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        longest = min(_CHECK_SECONDS, _ANSWER_SECONDS) if self._idle else _ANSWER_SECONDS
         try:
-            return super().wait(gen, interval, _ANSWER_SECONDS if timeout is None else timeout)
+            return super().wait(gen, interval, longest if timeout is None else timeout)
         except psycopg.OperationalError as error:
             if error.sqlstate is None:
                 self.pgconn.finish()  # or its rollback would wait as long again
             raise
+
+    def check(self) -> None:
+        """Ask the server, before the connection is lent out, whether it is there.
+
+        Raises:
+            psycopg.Error: It is not.
+        """
+        self._idle = True
+        try:
+            ConnectionPool.check_connection(self)
+        finally:
+            self._idle = False
 
 
 class CommitStateUnknownError(UnavailableError):
@@ -57,6 +74,8 @@ class CommitStateUnknownError(UnavailableError):
 
     Taking the row lock again and reading the saga's state settles it.
     """
+
+    remedy = "Run again: whether it happened is found out then."
 
 
 class DatabaseConflictError(UnavailableError):
@@ -74,7 +93,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = plain_url(url)
-        self._pool: ConnectionPool[Connection] | None = None
+        self._pool: ConnectionPool[_BoundedConnection] | None = None
 
     def open(self) -> Self:
         """Connect and migrate.
@@ -102,7 +121,7 @@ class Database:
             min_size=0,
             max_size=8,
             timeout=_POOL_SECONDS,
-            check=ConnectionPool.check_connection,
+            check=_BoundedConnection.check,
             open=True,
         )
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -132,6 +151,7 @@ class Database:
         if self._pool is None:
             raise DatabaseUnavailableError("The database was used before it was opened")
         with translated(self.url), self._pool.connection() as connection:
+            connection.execute(query("limit_waiting"))
             yield connection
             with boundary(Boundary.COMMIT):
                 _commit(connection)

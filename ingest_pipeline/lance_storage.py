@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lancedb.table import Table
 
+_LIMITS = {"connect_timeout": "5s", "read_timeout": "8s", "timeout": "120s", "client_retry_timeout": "10"}
+"""Without them Lance waits 20 minutes for a store that accepts a request and says nothing.
+
+A silent store is asked twice. Lance itself then repeats what only reads: a listing six times, a part of a file four
+times. So a write is given up after 16 s of silence, a read after 64 s, a listing after 96 s.
+"""
+
 
 def open_lancedb(uri: str, name: str, version: int) -> Table:
     """A table through LanceDB's own API, checked out at a version: it can be read, and refuses to be written."""
@@ -19,10 +26,10 @@ def open_lancedb(uri: str, name: str, version: int) -> Table:
 
 
 def storage_options(uri: str) -> dict[str, str]:
-    """What Lance needs, beyond the ``AWS_*`` of the environment that it reads itself, to reach an S3 endpoint."""
-    if not uri.startswith("s3://"):
+    """What Lance needs, beyond the ``AWS_*`` of the environment that it reads itself, to reach the storage."""
+    if "://" not in uri or uri.startswith("file:"):
         return {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint:
-        return {}
-    return {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
+    if not (uri.startswith("s3://") and endpoint):
+        return _LIMITS
+    return {**_LIMITS, "aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}

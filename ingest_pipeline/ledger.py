@@ -180,7 +180,9 @@ def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) 
     return [row["id"] for row in found]
 
 
-def abandon_dead(connection: Connection, corpus: str, *, limit: float, dead_runs: Sequence[str] = ()) -> list[UUID]:
+def abandon_dead(
+    connection: Connection, corpus: str, *, limit: float, dead_runs: Sequence[str] = ()
+) -> tuple[list[UUID], list[UUID]]:
     """End the unfinished sagas whose writer is gone: its process has ended, its run has, or it is silent.
 
     Taking a living writer for dead is safe: it is fenced, and what it bought stays.
@@ -190,6 +192,9 @@ def abandon_dead(connection: Connection, corpus: str, *, limit: float, dead_runs
         corpus: Whose sagas.
         limit: Seconds without a sign of life.
         dead_runs: Dagster runs known to have ended.
+
+    Returns:
+        Those that were ended, and those whose row a backend of theirs still holds; they were left as they are.
     """
     values = {
         "corpus": corpus,
@@ -198,7 +203,8 @@ def abandon_dead(connection: Connection, corpus: str, *, limit: float, dead_runs
         "gone": [saga.id for saga in unfinished(connection, corpus) if is_gone(saga.writer)],
         "error": "its writer is gone",
     }
-    return [row["id"] for row in connection.execute(query("abandon_sagas"), values)]
+    rows = connection.execute(query("abandon_sagas"), values).fetchall()
+    return [row["id"] for row in rows if row["ended"]], [row["id"] for row in rows if not row["ended"]]
 
 
 def unfinished(connection: Connection, corpus: str) -> list[Saga]:

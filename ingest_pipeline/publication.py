@@ -14,6 +14,7 @@ the saga is published, it is; else the table is restored to head. The outcome is
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # Each attempt beyond the first means that somebody died or woke up late just then.
 _ATTEMPTS = 5
+# No attempt begins later than this after the first, however long those before had to wait.
+PATIENCE_SECONDS = 240.0
 
 
 class CatalogRows(Protocol):
@@ -63,7 +66,9 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
         ForeignWriteError: Something else wrote to the table; a person has to decide.
         UnavailableError: Nothing was published, or, if the message says so, the saga is in doubt until it is settled.
     """
-    for _ in range(_ATTEMPTS):
+    attempts, end = 0, monotonic() + PATIENCE_SECONDS
+    while attempts < _ATTEMPTS and monotonic() < end:
+        attempts += 1
         try:
             version = _attempt(corpus, saga, rows)
         except _TryAgainError as reason:
@@ -73,7 +78,7 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
         with boundary(Boundary.ACKNOWLEDGED):
             return version
     raise UnavailableError(
-        f"Saga {saga} of corpus {corpus.name!r} met other writers at every one of {_ATTEMPTS} attempts and was not "
+        f"Saga {saga} of corpus {corpus.name!r} met other writers at every one of {attempts} attempts and was not "
         "published",
         "Run again.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from ingest_pipeline.reconciliation import lock, reconcile, restore_as_head, ver
 
 # A writer gives a sign of life every five seconds.
 SILENCE_SECONDS = 30.0
+# What is still held after so many looks is left to the next recovery.
+_LOOKS = 20
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,24 @@ def recover(
     if foreign == "adopt":
         _adopt(corpus)
     compensated = reconcile(corpus, over_foreign=foreign == "restore")
-    with corpus.database.transaction() as connection:
-        lock(connection, corpus)
-        abandoned = ledger.abandon_dead(connection, corpus.name, limit=silence, dead_runs=dead_runs)
-        for saga in abandoned:
-            catalog.forget_documents(connection, saga)
+    abandoned = _abandon(corpus, silence, dead_runs)
     return RecoveryReport(corpus.name, before, corpus.head().head_version, compensated, abandoned)
+
+
+def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[UUID]:
+    """End the sagas of dead writers. A backend needs a moment to see that its client is gone; a paused one, minutes."""
+    abandoned: list[UUID] = []
+    for _ in range(_LOOKS):
+        with corpus.database.transaction() as connection:
+            lock(connection, corpus)
+            ended, busy = ledger.abandon_dead(connection, corpus.name, limit=silence, dead_runs=dead_runs)
+            for saga in ended:
+                catalog.forget_documents(connection, saga)
+        abandoned += ended
+        if not busy:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    return abandoned
 
 
 def _adopt(corpus: Corpus) -> None:

@@ -18,13 +18,15 @@ from ingest_pipeline.catalog import RunProgress
 from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
-from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.partitioning import partition_of
 from ingest_pipeline.pipeline import open_workshop, plan_partitions
 from ingest_pipeline.settings import Settings
 
 _POLL_SECONDS = 0.3
 _TOLD = {"Failure", *vars(errors)}
+# Of psycopg2, through which Dagster reaches its own tables.
+_POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 
 
 class IngestRun:
@@ -84,7 +86,12 @@ def _root(error: SerializableErrorInfo) -> str:
     """What was meant for a person, without its class: Dagster wraps it, and it wraps what a library raised."""
     while error.cause is not None and error.cls_name not in _TOLD:
         error = error.cause
-    return error.message.strip().partition(f"{error.cls_name}: ")[2] or error.message.strip()
+    said = error.message.strip().partition(f"{error.cls_name}: ")[2] or error.message.strip()
+    if error.cls_name in _POSTGRES_ENDED:
+        return str(
+            DatabaseUnavailableError(f"Dagster's own tables in Postgres failed: {(said.splitlines() or [''])[0]}")
+        )
+    return said
 
 
 @contextmanager

@@ -4,8 +4,10 @@ SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
 FROM ingest_pipeline.corpus WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- limit_waiting --
--- A writer that is paused inside its transaction must not hold the lock for ever: Postgres ends its backend.
-SELECT set_config('lock_timeout', '120s', true), set_config('idle_in_transaction_session_timeout', '120s', true)
+-- Of every transaction. One that is paused must not hold its rows for ever: Postgres ends its backend, also in mid COPY.
+SET LOCAL lock_timeout = '120s';
+SET LOCAL idle_in_transaction_session_timeout = '120s';
+SET LOCAL statement_timeout = '140s'
 
 -- read_corpus --
 SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
@@ -56,10 +58,19 @@ UPDATE ingest_pipeline.saga SET state = 'compensated', error = %(error)s, ended_
 WHERE id = ANY(%(ids)s) AND state = 'prepared' RETURNING id
 
 -- abandon_sagas --
-UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
-WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
-  AND (id = ANY(%(gone)s) OR run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
-RETURNING id
+-- A row that is locked is being written to, by a backend that is alive or about to end; whoever settles does not wait for
+-- it with the corpus locked.
+WITH dead AS MATERIALIZED (
+    SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+      AND (id = ANY(%(gone)s) OR run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
+), free AS MATERIALIZED (
+    SELECT id FROM ingest_pipeline.saga
+    WHERE id IN (SELECT id FROM dead) AND state IN ('preparing', 'prepared') FOR NO KEY UPDATE SKIP LOCKED
+), ended AS (
+    UPDATE ingest_pipeline.saga s SET state = 'abandoned', error = %(error)s, ended_at = now()
+    FROM free WHERE s.id = free.id RETURNING s.id
+)
+SELECT dead.id, ended.id IS NOT NULL AS ended FROM dead LEFT JOIN ended ON ended.id = dead.id
 
 -- read_saga --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
