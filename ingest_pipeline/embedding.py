@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
-from typing import Self, TypeAlias, TypeVar, cast
+from typing import Any, Self, TypeAlias, TypeVar, cast
 
 import httpx2
 import numpy as np
@@ -31,6 +31,7 @@ from ingest_pipeline.errors import (
     IngestError,
 )
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
+from ingest_pipeline.pacing import Pace
 
 Vectors: TypeAlias = NDArray[np.float32]
 T = TypeVar("T")
@@ -40,6 +41,8 @@ _CONNECT_SECONDS = 5.0
 _TAKES_DIMENSIONS = ("text-embedding-3", LOCAL_MODEL)
 _ABOUT_INPUT = re.compile(r"input|token|context length|too (long|large)|batch", re.IGNORECASE)
 _NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
+_TOO_MUCH = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529)
+_LONGEST_SILENCE = 120.0
 _BODY = "ingest_pipeline.body"
 """Under which an answer carries what its JSON says."""
 
@@ -56,7 +59,7 @@ class EmbeddingSettings:
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     concurrency: int = 16
-    """Requests under way at once."""
+    """Requests under way at once, at most; fewer for a while after the API said that they are too many, see `Pace`."""
     batch_inputs: int = 128
     """Texts in a request, at most. OpenAI's limit is 2,048."""
     batch_tokens: int = 300_000
@@ -124,6 +127,36 @@ def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T],
         yield batch
 
 
+class _PacedClient(DefaultAsyncHttpxClient):
+    """Sends every attempt, retries too, when its turn has come. A client's backoff takes up no turn."""
+
+    def __init__(self, pace: Pace, **options: Any) -> None:  # noqa: ANN401  whatever the client's own takes
+        super().__init__(**options)
+        self._pace = pace
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401  likewise
+        async with self._pace.turn() as turn:
+            try:
+                response = await super().send(request, **options)
+            except httpx2.TimeoutException:
+                turn.refuse()
+                raise
+            if response.status_code in _TOO_MUCH:
+                turn.refuse(_wanted_silence(response.headers))
+            return response
+
+
+def _wanted_silence(headers: Mapping[str, str]) -> float:
+    """Seconds that the API wants to be left alone, as the client reads them: no more than two minutes, else none."""
+    for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers[name]) / divisor
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 < seconds <= _LONGEST_SILENCE else 0.0
+    return 0.0
+
+
 class Embedder:
     """An embeddings API under one set of settings. Its limit on concurrency is shared by all who use it.
 
@@ -145,7 +178,7 @@ class Embedder:
             base_url=base_url,
             timeout=timeout,
             max_retries=settings.max_retries,
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [self._judge_for_retry]}),
+            http_client=_PacedClient(Pace(settings.concurrency), event_hooks={"response": [self._judge_for_retry]}),
         )
 
     async def __aenter__(self) -> Self:

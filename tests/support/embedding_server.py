@@ -102,11 +102,13 @@ class EmbeddingServer(LocalEmbeddingServer):
     Args:
         dimensions: Width of both models.
         latency: Seconds to wait before each answer.
+        bearable: How many requests may be under way at once; the others are refused with 429.
     """
 
-    def __init__(self, dimensions: int = 32, latency: float = 0.0) -> None:
+    def __init__(self, dimensions: int = 32, latency: float = 0.0, bearable: int | None = None) -> None:
         self.dimensions = dimensions
         self.latency = latency
+        self.bearable = bearable
         self._script: deque[Fault] = deque()
         self._state = Lock()
         self._zero()
@@ -115,7 +117,7 @@ class EmbeddingServer(LocalEmbeddingServer):
     def _zero(self) -> None:
         self._requests = 0
         self._texts: Counter[str] = Counter()
-        self._now = self._peak = 0
+        self._now = self._peak = self._refused = 0
         self._bodies: list[dict[str, Any]] = []
 
     @property
@@ -140,6 +142,12 @@ class EmbeddingServer(LocalEmbeddingServer):
         """Most requests that were under way at once."""
         with self._state:
             return self._peak
+
+    @property
+    def refused(self) -> int:
+        """Requests that came while more were under way than are bearable."""
+        with self._state:
+            return self._refused
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -183,6 +191,9 @@ class EmbeddingServer(LocalEmbeddingServer):
             self._now += 1
             self._peak = max(self._peak, self._now)
             fault = self._script.popleft() if self._script else None
+            if self.bearable is not None and self._now > self.bearable:
+                fault = Fault.RATE_LIMITED
+                self._refused += 1
         try:
             time.sleep(self.latency)
             self._reply(connection, body, fault)

@@ -127,6 +127,36 @@ def test_no_more_requests_run_at_once_than_allowed(concurrency: int) -> None:
     )
 
 
+async def embed_many(embedder: Embedder, count: int) -> None:
+    """Batches of one text each, all wanted at once."""
+    await asyncio.gather(*[embedder.embed([f"text {number}"]) for number in range(count)])
+
+
+def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears() -> None:
+    async def many(server: EmbeddingServer) -> None:
+        async with Embedder(settings(server, concurrency=16, max_retries=20)) as embedder:
+            await embed_many(embedder, 200)
+
+    with EmbeddingServer(dimensions=WIDTH, latency=0.02, bearable=4) as server:
+        asyncio.run(many(server))
+        assert server.bought == len(server.texts) == 200
+        # Sixteen at once are refused three times in four; one refusal now and then is how the limit is found.
+        assert server.refused < 100
+
+
+def test_after_a_time_of_complaints_the_api_is_kept_as_busy_as_before() -> None:
+    async def many(server: EmbeddingServer) -> None:
+        async with Embedder(settings(server, concurrency=8, max_retries=20)) as embedder:
+            server.fail_next(Fault.RATE_LIMITED, 20)
+            await embed_many(embedder, 200)
+            server.reset_counters()
+            await embed_many(embedder, 32)
+
+    with EmbeddingServer(dimensions=WIDTH, latency=0.02) as server:
+        asyncio.run(many(server))
+        assert server.peak == 8
+
+
 def test_a_cancelled_request_frees_its_slot(server: EmbeddingServer) -> None:
     async def cancel_then_embed() -> EmbeddedBatch:
         async with Embedder(settings(server, concurrency=1)) as embedder:
