@@ -174,6 +174,7 @@ class Preparation:
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             await asyncio.to_thread(self._touch)
+            await asyncio.to_thread(self._supply.look_around)
 
     def _touch(self) -> None:
         with self._shop.corpus.database.transaction() as connection:

@@ -84,9 +84,10 @@ class VectorSupply:
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Find out where to look; requests will run as tasks of the group."""
         self._tasks = tasks
-        await asyncio.to_thread(self._find_out_where_to_look)
+        await asyncio.to_thread(self.look_around)
 
-    def _find_out_where_to_look(self) -> None:
+    def look_around(self) -> None:
+        """Find out again where to look: others may have bought or published since."""
         with self._corpus.database.transaction() as connection:
             self._something_published = catalog.has_chunks(connection, self._corpus.name)
             self._others_left_vectors = ledger.has_staged_vectors(
