@@ -93,6 +93,9 @@ class DocumentChange:
     superseded_version: int | None
     published_at: datetime
     run_id: str | None
+    kind: str
+    target_version: int | None
+    """Of a rollback: the version it brought back."""
 
 
 @dataclass(frozen=True, slots=True)

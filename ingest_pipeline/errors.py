@@ -7,6 +7,7 @@ IngestError
 │   ├── TableInUseError           another corpus owns the table
 │   ├── NotOurTableError          the table exists and no corpus owns it
 │   ├── SchemaNewerError          upgrade the program
+│   ├── RollbackRefusedError      name another version or document
 │   └── EmbeddingAccessError      key refused, quota exhausted, model unknown
 ├── UnavailableError              something outside does not answer: try again later
 │   ├── DatabaseUnavailableError
@@ -82,6 +83,12 @@ class SchemaNewerError(ConfigurationError):
     """The database was migrated by a newer release of this program."""
 
     remedy = "Upgrade ingest-pipeline. Nothing was changed."
+
+
+class RollbackRefusedError(ConfigurationError):
+    """There is no way back to that version, or no such document."""
+
+    remedy = "`ingest-pipeline history` shows which versions can be rolled back to. Nothing was changed."
 
 
 class EmbeddingAccessError(ConfigurationError):

@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog, holds, ledger
 from ingest_pipeline.catalog import Superseded
 from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import ConflictError, DocumentError, IngestError, StaleError, UnavailableError
+from ingest_pipeline.errors import DocumentError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.lance_filter import one_of
-from ingest_pipeline.planning import DocumentPlan, plan
+from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Preparation, Prepared, PreparedDocument, Workshop
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reading import content_hash
+from ingest_pipeline.superseding import removal_of, supersede
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Summary:
 
     publications: list[Publication] = field(default_factory=list[Publication])
     unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    held: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Left as a person rolled them back."""
     failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
@@ -67,14 +70,10 @@ class _DocumentRows:
     search_for_rows: bool
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
-        conflicts = catalog.conflicting_documents(connection, self.saga)
-        if conflicts:
-            raise ConflictError(
-                f"Another saga published {', '.join(map(repr, conflicts[:5]))} after this one planned it"
-            )
-        superseded = catalog.publish_documents(connection, self.saga, version)
+        superseded = supersede(connection, self.saga, version)
         keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
         ledger.clear_failures(connection, self.corpus, keys)
+        holds.release_superseded(connection, self.saga)
         ledger.forget_fragments(connection, self.saga)
         if not self.prepared.failed:
             # What was bought for a document that failed is in no version yet; its next attempt will want it.
@@ -84,14 +83,7 @@ class _DocumentRows:
     def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
         if self.search_for_rows:
             return Removal(one_of("document", keys))
-        with_rows = [document for document in superseded if document.chunk_count]
-        if not with_rows:
-            return None
-        return Removal(
-            one_of("document", [document.key for document in with_rows]),
-            frozenset(number for document in with_rows for number in document.fragments),
-            sum(document.chunk_count for document in with_rows),
-        )
+        return removal_of(superseded)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         places = {
@@ -147,7 +139,9 @@ class Ingestion:
         """Leave out documents that were touched but not changed, and note their new ETags."""
         changed: list[DocumentPlan] = []
         for document in plans:
-            if self._has_same_bytes(document):
+            if self._has_held_bytes(document):
+                self._summary.held.append(document)
+            elif self._has_same_bytes(document):
                 self._summary.unchanged.append(document)
             else:
                 changed.append(document)
@@ -168,14 +162,34 @@ class Ingestion:
                 catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
         return same
 
+    def _has_held_bytes(self, document: DocumentPlan) -> bool:
+        """The file was touched, and holds the bytes that were rolled back: note its new ETag."""
+        source, hold = document.source, document.hold
+        if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
+            return False
+        if hold.recipe != self._shop.recipe.fingerprint:
+            return False
+        try:
+            same = content_hash(self._shop.source, source) == hold.content_hash
+        except (DocumentError, StaleError):
+            return False  # preparing it will say what is wrong
+        if same:
+            with self._shop.corpus.database.transaction() as connection:
+                holds.refresh_hold(connection, self._shop.corpus.name, source.key, source.etag)
+        return same
+
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         keys = {document.key: document.partition for document in stale}
         with self._shop.corpus.database.transaction() as connection:
             documents = catalog.standing_documents(connection, self._shop.corpus.name, sorted(set(keys.values())))
+            held_keys = holds.read_holds(connection, self._shop.corpus.name, list(keys))
         standing = [document for document in documents if document.key in keys]
         listed = [found for key in keys if (found := self._shop.source.stat(key)) is not None]
-        plans = plan(keys, listed, standing, self._shop.recipe.fingerprint)
-        planned = {document.key for document in plans}
+        differing = plan(keys, listed, standing, self._shop.recipe.fingerprint)
+        # A rollback may be what made them stale.
+        plans, held = without_held(differing, held_keys, self._shop.recipe.fingerprint)
+        self._summary.held += held
+        planned = {document.key for document in differing}
         self._summary.unchanged += [document for document in stale if document.key not in planned]
         return plans
 

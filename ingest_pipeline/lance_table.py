@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.file import LanceFileSession, LanceFileWriter
+from lance.fragment import LanceFragment
 
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -23,6 +24,7 @@ from ingest_pipeline.lance_changes import Change, StagedFragment, TableChange, f
 SAGA_PROPERTY = "ingest_pipeline.saga"
 OWNER_PROPERTY = b"ingest_pipeline.owner"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
+_READ_AHEAD = 2
 
 
 class CommitRefusedError(TableUnavailableError):
@@ -199,10 +201,51 @@ class LanceTable:
         with _translated(self.uri):
             return dataset.scanner(columns=columns, filter=predicate, fragments=chosen).to_table()
 
-    def batches(self, version: int, columns: list[str], predicate: str | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows at a version, or those that a filter takes, a batch at a time."""
+    def batches(
+        self,
+        version: int,
+        columns: list[str],
+        predicate: str | None = None,
+        fragments: Iterable[int] | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """All rows at a version, or those that a filter takes, a batch at a time.
+
+        Args:
+            version: Which one.
+            columns: Wanted.
+            predicate: Filter.
+            fragments: Ids of those to look in; one that the version does not have is passed over. None: all.
+            batch_size: Rows in a batch at most, of which few are then read ahead. None: as Lance likes.
+        """
+        dataset = self.at(version)
         with _translated(self.uri):
-            yield from self.at(version).scanner(columns=columns, filter=predicate).to_batches()
+            yield from dataset.scanner(
+                columns=columns,
+                filter=predicate,
+                fragments=_those_of(dataset, fragments),
+                batch_size=batch_size,
+                batch_readahead=batch_size and _READ_AHEAD,
+                fragment_readahead=batch_size and _READ_AHEAD,
+            ).to_batches()
+
+    def count(self, version: int, predicate: str, fragments: Iterable[int] | None = None) -> int:
+        """How many rows a filter takes at a version, looking as `batches` does."""
+        dataset = self.at(version)
+        with _translated(self.uri):
+            return dataset.scanner(columns=[], filter=predicate, fragments=_those_of(dataset, fragments)).count_rows()
+
+    def has_version(self, version: int) -> bool:
+        """Whether a version still exists."""
+        try:
+            self._dataset.checkout_version(version)
+        except (ValueError, OSError) as error:
+            if "not found" in str(error).lower():
+                return False
+            raise TableUnavailableError(
+                f"Version {version} of the LanceDB table at {self.uri} failed: {error}"
+            ) from error
+        return True
 
     def versions(self) -> list[int]:
         """Every version that still exists, ascending. Reads each manifest: not for a hot path."""
@@ -260,6 +303,13 @@ class LanceTable:
         except CommitConflictError as error:
             raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
         return committed.version
+
+
+def _those_of(dataset: lance.LanceDataset, numbers: Iterable[int] | None) -> list[LanceFragment] | None:
+    if numbers is None:
+        return None
+    present = set(dataset.fragment_ids())
+    return [fragment_of(dataset, number) for number in sorted(set(numbers) & present)]
 
 
 @contextmanager

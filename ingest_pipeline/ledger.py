@@ -19,7 +19,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.processes import is_gone, this_process
 from ingest_pipeline.sql import query
 
-SagaKind = Literal["create", "ingest", "transaction", "restore"]
+SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned"]
 # A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
 # or a person says so.
@@ -70,8 +70,9 @@ def begin(
     base_version: int,
     run_id: str | None = None,
     saga: UUID | None = None,
+    target_version: int | None = None,
 ) -> UUID:
-    """Open a saga, in state ``preparing``; its id is made up unless given."""
+    """Open a saga, in state ``preparing``; its id is made up unless given. A rollback has a target version."""
     saga = saga or uuid.uuid4()
     with boundary(Boundary.SAGA_BEGUN):
         connection.execute(
@@ -83,6 +84,7 @@ def begin(
                 "base_version": base_version,
                 "run_id": run_id,
                 "writer": this_process(),
+                "target_version": target_version,
             },
         )
     return saga

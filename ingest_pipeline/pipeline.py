@@ -11,12 +11,13 @@ from ingest_pipeline.chunking import CHUNKER, Chunker
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.holds import Hold, read_holds, release
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.model import Recipe, SourceObject, corpus_name
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import key_of, partition_of
-from ingest_pipeline.planning import DocumentPlan, plan
+from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.source import ObjectSource
 
@@ -94,32 +95,66 @@ def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
 
 
 def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
-    """What differs between the source and head.
+    """What differs between the source and head, and is not held back by a rollback.
 
     Args:
         workshop: Of the corpus.
         partitions: Look at these only. None: at all.
     """
+    return plan_and_held(workshop, partitions)[0]
+
+
+def plan_and_held(
+    workshop: Workshop, partitions: Sequence[str] | None = None
+) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
+    """What differs between the source and head: what is to be done, and what a rollback holds back."""
     # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
     with workshop.corpus.database.transaction() as connection:
         standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
+        holds = read_holds(connection, workshop.corpus.name)
     listed = _listed(workshop, partitions)
     names = {source.key: partition_of(source.key) for source in listed}
-    return plan(names, listed, standing, workshop.recipe.fingerprint)
+    plans = plan(names, listed, standing, workshop.recipe.fingerprint)
+    return without_held(plans, holds, workshop.recipe.fingerprint)
 
 
-def clear_settled_failures(workshop: Workshop, plans: Sequence[DocumentPlan]) -> None:
-    """Forget the failures of documents that need nothing any more: published since, or gone from the source.
+def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
+    """Let documents that were rolled back be ingested again; a person asked for them.
+
+    Args:
+        corpus: Whose documents.
+        names: Keys or partitions.
+
+    Returns:
+        Keys of those that were held.
+    """
+    with corpus.database.transaction() as connection:
+        return release(connection, corpus.name, names)
+
+
+def held_documents(corpus: Corpus) -> list[Hold]:
+    """Documents that are left as they were rolled back, by key."""
+    with corpus.database.transaction() as connection:
+        return list(read_holds(connection, corpus.name).values())
+
+
+def clear_settled_failures(
+    workshop: Workshop, plans: Sequence[DocumentPlan], held: Sequence[DocumentPlan] = ()
+) -> None:
+    """Forget failures and holds of documents that need nothing any more: published since, or gone from the source.
 
     Args:
         workshop: Of the corpus.
-        plans: All that differs, as `plan_partitions` found it.
+        plans: All that is to be done, as `plan_and_held` found it.
+        held: All that is held.
     """
-    planned = {document.key for document in plans}
-    with workshop.corpus.database.transaction() as connection:
-        failures = ledger.failures(connection, workshop.corpus.name)
-        settled = [failure.key for failure in failures if failure.key not in planned]
-        ledger.clear_failures(connection, workshop.corpus.name, settled)
+    differing = {document.key for document in (*plans, *held)}
+    corpus = workshop.corpus
+    with corpus.database.transaction() as connection:
+        failures = ledger.failures(connection, corpus.name)
+        settled = [failure.key for failure in failures if failure.key not in differing]
+        ledger.clear_failures(connection, corpus.name, settled)
+        release(connection, corpus.name, [key for key in read_holds(connection, corpus.name) if key not in differing])
 
 
 def standing_etags(workshop: Workshop, partitions: Sequence[str]) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from ingest_pipeline.catalog import StandingDocument
+from ingest_pipeline.holds import Hold
 from ingest_pipeline.model import SourceObject
 
 
@@ -20,6 +21,8 @@ class DocumentPlan:
     """The object to ingest. None: the object is gone, and so must be the rows."""
     standing: StandingDocument | None
     """What stands in the catalog and will be superseded."""
+    hold: Hold | None = None
+    """A rollback holds the document, at bytes or a recipe other than these."""
 
     @property
     def replaces(self) -> UUID | None:
@@ -61,6 +64,26 @@ def plan(
     gone = (document for document in known.values() if not document.removed)
     plans.extend(DocumentPlan(document.key, document.partition, None, document) for document in gone)
     return plans
+
+
+def without_held(
+    plans: Iterable[DocumentPlan], holds: Mapping[str, Hold], recipe: str
+) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
+    """Set apart the plans that would undo a rollback: their bytes and recipe are those that a hold names.
+
+    Returns:
+        What is to be done, and what is held.
+    """
+    due: list[DocumentPlan] = []
+    held: list[DocumentPlan] = []
+    for document in plans:
+        hold = holds.get(document.key)
+        etag = document.source.etag if document.source else None
+        if hold is not None and (hold.etag, hold.recipe) == (etag, recipe):
+            held.append(replace(document, hold=hold))
+        else:
+            due.append(document if hold is None else replace(document, hold=hold))
+    return due, held
 
 
 def _is_current(document: StandingDocument, source: SourceObject, recipe: str) -> bool:

@@ -11,7 +11,6 @@ fails, nothing is, and the table is back at the version it was bound to.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString
@@ -22,15 +21,14 @@ import pyarrow as pa
 from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import ConflictError, FencedError, UnavailableError
+from ingest_pipeline.errors import ConflictError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, Removal, StagedFragment
 from ingest_pipeline.publication import publish
+from ingest_pipeline.signs_of_life import signs_of_life
 
 if TYPE_CHECKING:
     import lance
-
-_HEARTBEAT_SECONDS = 5.0
 
 
 class Transaction:
@@ -110,7 +108,7 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
         saga = ledger.begin(connection, corpus=corpus.name, kind="transaction", base_version=base, run_id=run_id)
     change = Transaction(corpus, saga, base)
     try:
-        with _signs_of_life(corpus, saga):
+        with signs_of_life(corpus, saga):
             yield change
         with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
             ledger.mark_prepared(connection, saga)
@@ -118,30 +116,6 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
     except BaseException as error:
         _give_up(corpus, change, error)
         raise
-
-
-@contextmanager
-def _signs_of_life(corpus: Corpus, saga: UUID) -> Generator[None]:
-    """Keep recovery from taking the writer for dead, however long the block computes."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(_HEARTBEAT_SECONDS):
-            try:
-                with corpus.database.transaction() as connection:
-                    ledger.touch(connection, saga)
-            except FencedError:
-                return  # publishing will say so
-            except UnavailableError:
-                continue
-
-    thread = threading.Thread(target=beat, name=f"signs of life of saga {saga}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _give_up(corpus: Corpus, change: Transaction, error: BaseException) -> None:

@@ -21,8 +21,8 @@ VALUES (%(name)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(
 UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
 
 -- begin_saga --
-INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, run_id, writer)
-VALUES (%(id)s, %(corpus)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s)
+INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, run_id, writer, target_version)
+VALUES (%(id)s, %(corpus)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s, %(target_version)s)
 
 -- touch_saga --
 UPDATE ingest_pipeline.saga SET seen_at = now()
@@ -92,7 +92,8 @@ ORDER BY published_version DESC LIMIT %(limit)s
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
     requests, tokens, bought, error
 FROM ingest_pipeline.saga
-WHERE corpus = %(corpus)s AND state = 'published' AND kind = 'ingest' AND reported_at IS NULL AND run_id IS NOT NULL
+WHERE corpus = %(corpus)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL
+  AND run_id IS NOT NULL
 ORDER BY published_version
 
 -- mark_reported --
@@ -269,17 +270,110 @@ ORDER BY c.document, c.ordinal
 
 -- standing_changes --
 SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.published_version,
-    d.superseded_version, s.ended_at AS published_at, s.run_id
+    d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.saga = %(saga)s AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
 ORDER BY d.key
 
 -- document_history --
 SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.published_version,
-    d.superseded_version, s.ended_at AS published_at, s.run_id
+    d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
 ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
+
+-- publication_history --
+SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version,
+    count(d.key) FILTER (WHERE NOT d.removed) AS documents, count(d.key) FILTER (WHERE d.removed) AS removed,
+    coalesce(sum(d.chunk_count), 0)::bigint AS chunks, s.bought, coalesce(sum(d.reused), 0)::bigint AS reused,
+    s.id AS saga, s.run_id
+FROM ingest_pipeline.saga s
+LEFT JOIN ingest_pipeline.document d ON d.saga = s.id AND d.published_version IS NOT NULL
+WHERE s.corpus = %(corpus)s AND s.state = 'published'
+GROUP BY s.id ORDER BY s.published_version DESC LIMIT %(limit)s
+
+-- is_publication --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga
+    WHERE corpus = %(corpus)s AND state = 'published' AND published_version = %(version)s
+) AS found
+
+-- known_names --
+SELECT DISTINCT name
+FROM ingest_pipeline.document d, unnest(%(names)s::text[]) AS wanted (name)
+WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND wanted.name IN (d.key, d.partition)
+
+-- differing_documents --
+-- Documents that readers at a version see otherwise than readers at head. One whose bytes and recipe are the same has
+-- the same chunks, whichever saga made them.
+SELECT key, coalesce(head.partition, old.partition) AS partition, head.saga AS replaces, old.saga AS copy_of,
+    coalesce(old.chunk_count, 0) AS chunk_count, coalesce(old.fragments, '{}') AS fragments,
+    CASE WHEN head.removed THEN 0 ELSE coalesce(head.chunk_count, 0) END AS chunks_at_head,
+    coalesce(NOT head.removed, false) AS stands
+FROM (
+    SELECT * FROM ingest_pipeline.document
+    WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+      AND (superseded_version IS NULL OR superseded_version > %(version)s)
+) AS old
+FULL JOIN (
+    SELECT * FROM ingest_pipeline.document
+    WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
+) AS head USING (key)
+WHERE old.saga IS DISTINCT FROM head.saga AND (old.saga IS NOT NULL OR NOT head.removed)
+  AND (head.removed OR (old.content_hash, old.recipe) IS DISTINCT FROM (head.content_hash, head.recipe))
+  AND (%(names)s::text[] IS NULL OR key = ANY(%(names)s) OR coalesce(head.partition, old.partition) = ANY(%(names)s))
+ORDER BY key COLLATE "C"
+
+-- insert_copies --
+INSERT INTO ingest_pipeline.document
+    (corpus, key, saga, partition, replaces, removed, etag, size, last_modified, content_hash, recipe, character_count,
+     chunk_count, reused, copy_of)
+SELECT %(corpus)s, wanted.key, %(saga)s, wanted.partition, wanted.replaces, old.saga IS NULL, old.etag, old.size,
+    old.last_modified, old.content_hash, old.recipe, coalesce(old.character_count, 0), coalesce(old.chunk_count, 0),
+    coalesce(old.chunk_count, 0), old.saga
+FROM unnest(%(keys)s::text[], %(partitions)s::text[], %(replaces)s::uuid[], %(copies_of)s::uuid[])
+    AS wanted (key, partition, replaces, copy_of)
+LEFT JOIN ingest_pipeline.document old ON old.saga = wanted.copy_of AND old.key = wanted.key
+
+-- copy_chunk_rows --
+INSERT INTO ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash)
+SELECT new.saga, c.document, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash
+FROM ingest_pipeline.document new JOIN ingest_pipeline.chunk c ON c.saga = new.copy_of AND c.document = new.key
+WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
+
+-- hold_documents --
+-- What the source held: what an earlier hold says that it holds, or what stood at head.
+INSERT INTO ingest_pipeline.hold AS h (corpus, key, partition, etag, size, content_hash, recipe, saga)
+SELECT new.corpus, new.key, new.partition, source.etag, source.size, source.content_hash, %(recipe)s, new.saga
+FROM ingest_pipeline.document new
+LEFT JOIN ingest_pipeline.document replaced ON replaced.saga = new.replaces AND replaced.key = new.key
+LEFT JOIN ingest_pipeline.hold before ON before.corpus = new.corpus AND before.key = new.key
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN before.key IS NULL THEN replaced.etag ELSE before.etag END AS etag,
+        CASE WHEN before.key IS NULL THEN replaced.size ELSE before.size END AS size,
+        CASE WHEN before.key IS NULL THEN replaced.content_hash ELSE before.content_hash END AS content_hash
+) AS source
+WHERE new.saga = %(saga)s
+  AND (new.etag IS DISTINCT FROM source.etag OR (new.etag IS NOT NULL AND new.recipe <> %(recipe)s))
+ON CONFLICT (corpus, key) DO UPDATE SET partition = excluded.partition, etag = excluded.etag, size = excluded.size,
+    content_hash = excluded.content_hash, recipe = excluded.recipe, saga = excluded.saga, held_at = excluded.held_at
+
+-- release_superseded --
+-- Holds on documents of the saga that it did not make itself.
+DELETE FROM ingest_pipeline.hold h USING ingest_pipeline.document new
+WHERE new.saga = %(saga)s AND h.corpus = new.corpus AND h.key = new.key AND h.saga <> new.saga
+
+-- release_named --
+DELETE FROM ingest_pipeline.hold
+WHERE corpus = %(corpus)s AND (key = ANY(%(names)s) OR partition = ANY(%(names)s)) RETURNING key
+
+-- refresh_hold --
+UPDATE ingest_pipeline.hold SET etag = %(etag)s WHERE corpus = %(corpus)s AND key = %(key)s
+
+-- read_holds --
+SELECT h.key, h.partition, h.etag, h.size, h.content_hash, h.recipe, h.saga, h.held_at, s.target_version AS version
+FROM ingest_pipeline.hold h JOIN ingest_pipeline.saga s ON s.id = h.saga
+WHERE h.corpus = %(corpus)s AND (%(keys)s::text[] IS NULL OR h.key = ANY(%(keys)s)) ORDER BY h.key
 
 -- corpus_totals --
 SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,

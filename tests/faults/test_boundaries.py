@@ -26,6 +26,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "database.py": {"_commit": "COMMIT"},
     "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "preparation.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
+    "rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
     "reconciliation.py": {"lock_corpus": "LOCK_TAKEN", "move_head": "HEAD_MOVED", "mark_compensated": "SETTLED"},
     "publication.py": {"move_head": "HEAD_MOVED", "write": "ROWS_WRITTEN", "check_version": "VERSION_CHECKED"},
 }

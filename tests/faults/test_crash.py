@@ -12,7 +12,16 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.partitioning import partition_of
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
-from tests.support.crash_places import CREATION, FIRST_INGEST, RECOVERY, REPLACEMENT, SWEEP, places, telling_places
+from tests.support.crash_places import (
+    CREATION,
+    FIRST_INGEST,
+    RECOVERY,
+    REPLACEMENT,
+    ROLLBACK,
+    SWEEP,
+    places,
+    telling_places,
+)
 from tests.support.world import World, paragraphs, passages_of
 
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2)}
@@ -160,6 +169,42 @@ def test_a_replacement_may_die_anywhere_and_be_recovered_by_anybody(
     crash_second(world, place, recovery)
 
 
+def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
+    """Version 2 has the first documents, head the second; recovering must not count for a rollback, nor undo one."""
+    put_second(world)
+    world.ingest()
+    bought = world.embeddings.bought
+    assert Child(crash_jobs.roll_back, world.address, 2, kill_at=place).outcome().killed
+    states = [stored(FIRST), stored(SECOND)]
+    found = seen(world)
+    assert found in states
+    world.check()
+    recovery(world)
+    assert seen(world) == found
+    world.check()
+    world.recover()
+    world.check_nothing_left()
+    world.roll_back(2, *FIRST)
+    assert seen(world) == states[0]
+    world.check()
+    check_again_is_the_same(world)
+    assert sum(count for text, count in world.embeddings.texts.items() if "other" not in text) == bought
+
+
+@pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(ROLLBACK)), ids=name_of)
+def test_a_rollback_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
+    crash_rollback(world, place, recovery)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
+@pytest.mark.parametrize("place", places(ROLLBACK), ids=name_of)
+def test_a_rollback_may_die_anywhere_and_be_recovered_by_anybody(
+    world: World, place: Place, recovery: Recovery
+) -> None:
+    crash_rollback(world, place, recovery)
+
+
 def crash_recovery(world: World, first: Place, second: Place) -> None:
     put_second(world)
     assert Child(crash_jobs.ingest, world.address, kill_at=first).outcome().killed
@@ -215,10 +260,11 @@ def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -
 def test_the_places_are_all_there_are(world: World) -> None:
     """A run passes no boundary more often than the lists above say, and none that they lack."""
     put_first(world)
-    first = passages_of(world)
+    first = passages_of(world.ingest)
     put_second(world)
-    second = passages_of(world)
-    for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT)):
+    second = passages_of(world.ingest)
+    third = passages_of(lambda: world.roll_back(world.head - 1))
+    for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT), (third, ROLLBACK)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items())
     reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *CREATION}

@@ -15,6 +15,7 @@ from ingest_pipeline import failpoints, ledger
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.holds import read_holds
 from ingest_pipeline.partitioning import partition_of
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.sweep import sweep
@@ -48,7 +49,8 @@ def own_sagas(world: World) -> set[UUID]:
     """Of the only other writer, which has not published."""
     with world.database.transaction() as connection:
         rows = connection.execute(
-            "SELECT id FROM ingest_pipeline.saga WHERE corpus = %s AND kind = 'ingest' AND state <> 'published'",
+            "SELECT id FROM ingest_pipeline.saga "
+            "WHERE corpus = %s AND kind IN ('ingest', 'rollback') AND state <> 'published'",
             (world.corpus.name,),
         )
         return {row["id"] for row in rows}
@@ -112,6 +114,30 @@ def test_the_same_document_replaced(world: World, place: Place) -> None:
     outcome = zombie.wake()
     assert world.texts(before[0]) == world.texts() == before[1]
     assert outcome.result == [] or outcome.error
+    check_after(world, dead, outcome)
+
+
+@pytest.mark.parametrize("place", [*WITH_LOCK, *WITHOUT_LOCK[1:], Place(Boundary.ROWS_REMOVED, "after")], ids=str)
+def test_a_rollback_that_was_given_up_takes_nothing_back(world: World, place: Place) -> None:
+    """It does not plan again: what was published since is not what the person wanted to be rid of."""
+    world.put("a.txt", FIRST)
+    world.ingest()
+    version = world.head
+    world.put("a.txt", OURS)
+    world.put("b.txt", OURS)
+    world.ingest()
+    zombie = Zombie(world.database.url, crash_jobs.roll_back, zombie_address(world), version, place=place)
+    zombie.die()
+    dead = own_sagas(world)
+    world.recover()
+    world.put("a.txt", THEIRS)
+    world.ingest()
+    before = world.head, world.texts()
+    outcome = zombie.wake()
+    assert world.texts(before[0]) == world.texts() == before[1]
+    assert outcome.error
+    with world.database.transaction() as connection:
+        assert read_holds(connection, world.corpus.name) == {}
     check_after(world, dead, outcome)
 
 

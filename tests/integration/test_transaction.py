@@ -11,8 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from ingest_pipeline import ledger
-from ingest_pipeline import transaction as transaction_module
+from ingest_pipeline import ledger, signs_of_life
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConflictError, FencedError, TableUnavailableError, UnavailableError
@@ -169,7 +168,7 @@ def test_of_two_processes_at_once_both_publish_or_one_is_told_of_a_conflict(
 
 
 def test_a_long_block_gives_signs_of_life(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transaction_module, "_HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(signs_of_life, "_SECONDS", 0.02)
     with transaction(corpus) as change:
         change.add(rows_of(["a"]))
         time.sleep(0.5)

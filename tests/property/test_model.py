@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
-from tests.support.crash_places import RECOVERY, REPLACEMENT, places
+from tests.support.crash_places import RECOVERY, REPLACEMENT, ROLLBACK, places
 from tests.support.world import World, paragraphs
 
 Texts = dict[str, str]
@@ -31,6 +31,8 @@ class Corpus(RuleBasedStateMachine):
         assert world.corpus
         self.source: Texts = {}
         self.published: Texts = {}
+        self.held: dict[str, str | None] = {}
+        """What the source held of documents that were rolled back, and which is not to be ingested; None: nothing."""
         self.heads: dict[int, Texts] = {self.world.head: {}}
         self.crashes = 0
 
@@ -46,11 +48,11 @@ class Corpus(RuleBasedStateMachine):
 
     @rule()
     def publish(self) -> None:
-        before = self.world.head, self.published == self.source
+        wanted = self.wanted()
         summary = self.world.ingest()
-        self.published = dict(self.source)
-        if before[1]:
+        if wanted == self.published:
             assert not summary.publications, "nothing differed"
+        self.take(wanted)
 
     @rule(place=st.sampled_from(places(REPLACEMENT)))
     def publish_and_die(self, place: Place) -> None:
@@ -58,10 +60,28 @@ class Corpus(RuleBasedStateMachine):
         assert outcome.ours
         self.crashes += outcome.killed
         seen = self.seen()
-        assert seen in (stored(self.published), stored(self.source)), f"died {place}"
-        if seen == stored(self.source):
-            self.published = dict(self.source)
-        assert outcome.killed or seen == stored(self.source), "what was acknowledged is published"
+        wanted = self.wanted()
+        assert seen in (stored(self.published), stored(wanted)), f"died {place}"
+        if seen == stored(wanted):
+            self.take(wanted)
+        assert outcome.killed or seen == stored(wanted), "what was acknowledged is published"
+
+    @rule(number=st.integers(0, 20))
+    def roll_back(self, number: int) -> None:
+        version = sorted(self.heads)[number % len(self.heads)]
+        self.world.roll_back(version)
+        self.take_back(self.heads[version])
+
+    @rule(number=st.integers(0, 20), place=st.sampled_from(places(ROLLBACK)))
+    def roll_back_and_die(self, number: int, place: Place) -> None:
+        version = sorted(self.heads)[number % len(self.heads)]
+        outcome = Child(crash_jobs.roll_back, self.world.address, version, kill_at=place).outcome()
+        assert outcome.ours
+        seen, wanted = self.seen(), self.heads[version]
+        assert seen in (stored(self.published), stored(wanted)), f"died {place}"
+        assert outcome.killed or seen == stored(wanted), "what was acknowledged is published"
+        if seen == stored(wanted):
+            self.take_back(wanted)
 
     @rule()
     def recover(self) -> None:
@@ -96,6 +116,27 @@ class Corpus(RuleBasedStateMachine):
     def nothing_is_bought_twice_but_what_was_in_flight(self) -> None:
         again = sum(count - 1 for count in self.world.embeddings.texts.values())
         assert again <= self.crashes * _BATCH
+
+    def wanted(self) -> Texts:
+        """What an ingest makes of the corpus: what the source holds, but for what is held back."""
+        left_alone = {key for key, text in self.held.items() if text == self.source.get(key)}
+        kept = {key: text for key, text in self.published.items() if key in left_alone}
+        return kept | {key: text for key, text in self.source.items() if key not in left_alone}
+
+    def take(self, wanted: Texts) -> None:
+        """Documents were ingested, which ends their holds."""
+        for key in self.changed(wanted):
+            self.held.pop(key, None)
+        self.published = dict(wanted)
+
+    def take_back(self, wanted: Texts) -> None:
+        """Documents were rolled back; what the source holds of them is what was last ingested, or held already."""
+        for key in self.changed(wanted):
+            self.held[key] = self.held.get(key, self.published.get(key))
+        self.published = dict(wanted)
+
+    def changed(self, wanted: Texts) -> set[str]:
+        return {key for key in {*wanted, *self.published} if wanted.get(key) != self.published.get(key)}
 
     def seen(self) -> Texts:
         return stored(self.world.texts())

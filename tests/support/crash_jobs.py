@@ -16,6 +16,7 @@ from ingest_pipeline.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.pipeline import open_workshop
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.rollback import rollback
 from ingest_pipeline.transaction import transaction
 from tests.support.crash_tables import rows_of
 from tests.support.mutants import apply_from_environment
@@ -42,6 +43,13 @@ def recover(address: Address, silence: float = 0) -> int:
     """Settle what others left; returns head."""
     with _opened(address) as workshop:
         return ingest_pipeline.recovery.recover(workshop.corpus, silence=silence).head_after
+
+
+def roll_back(address: Address, version: int) -> list[int]:
+    """Bring the corpus back to a version; returns the versions that were acknowledged."""
+    with _opened(address) as workshop:
+        done = rollback(workshop.corpus, version, recipe=workshop.recipe.fingerprint)
+    return [publication.version for publication in done]
 
 
 def sweep(address: Address) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ingest_pipeline.ingestion import Ingestion, Summary
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import RecoveryReport, recover
+from ingest_pipeline.rollback import RolledBack, rollback
 from ingest_pipeline.sweep import SweepReport, sweep
 from tests.support import figures
 from tests.support.embedding_server import EmbeddingServer
@@ -105,6 +107,12 @@ class World:
         figures.count("publications acknowledged", len(summary.publications))
         return summary
 
+    def roll_back(self, version: int, *names: str) -> list[RolledBack]:
+        """Bring documents, or all, back to what they were."""
+        done = rollback(self.corpus, version, names, recipe=self.settings.recipe.fingerprint)
+        figures.count("publications acknowledged", len(done))
+        return done
+
     def recover(self) -> RecoveryReport:
         """Settle everything, taking every other writer for dead."""
         with figures.recovery():
@@ -176,8 +184,8 @@ class World:
         return found
 
 
-def passages_of(world: World) -> Passages:
-    """Ingest in this process, and count which boundaries it passes."""
+def passages_of(work: Callable[[], object]) -> Passages:
+    """Do something in this process, and count which boundaries it passes."""
     passed: Passages = {}
 
     def count(name: Boundary, side: str) -> None:
@@ -185,7 +193,7 @@ def passages_of(world: World) -> Passages:
 
     failpoints.install(count)
     try:
-        world.ingest()
+        work()
     finally:
         failpoints.install(None)
     return passed

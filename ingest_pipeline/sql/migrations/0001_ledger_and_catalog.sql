@@ -26,7 +26,7 @@ CREATE TYPE ingest_pipeline.saga_state AS ENUM
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
-    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore')),
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
     published_version bigint,
@@ -40,13 +40,16 @@ CREATE TABLE ingest_pipeline.saga (
     tokens bigint NOT NULL DEFAULT 0,
     bought integer NOT NULL DEFAULT 0,
     error text,
+    target_version bigint,
     UNIQUE (corpus, published_version),
     CHECK ((state = 'published') = (published_version IS NOT NULL)),
-    CHECK (published_version > base_version)
+    CHECK (published_version > base_version),
+    CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
 );
+COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (corpus)
-    WHERE state = 'published' AND kind = 'ingest' AND reported_at IS NULL;
+    WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
 CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
 
 CREATE FUNCTION ingest_pipeline.check_saga_edge() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -117,6 +120,7 @@ CREATE TABLE ingest_pipeline.document (
     bought integer NOT NULL DEFAULT 0,
     reused integer NOT NULL DEFAULT 0,
     fragments bigint[] NOT NULL DEFAULT '{}',
+    copy_of uuid,
     published_version bigint,
     superseded_version bigint,
     PRIMARY KEY (saga, key),
@@ -124,6 +128,7 @@ CREATE TABLE ingest_pipeline.document (
 );
 COMMENT ON COLUMN ingest_pipeline.document.replaces IS 'The saga whose row was current when this one was planned; another one by then is a conflict.';
 COMMENT ON COLUMN ingest_pipeline.document.removed IS 'The publication took the document out; the row is its tombstone.';
+COMMENT ON COLUMN ingest_pipeline.document.copy_of IS 'Of a rollback: the saga whose row this one repeats.';
 COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that hold the rows.';
 CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (corpus, key)
     WHERE published_version IS NOT NULL AND superseded_version IS NULL;
@@ -154,6 +159,22 @@ CREATE TABLE ingest_pipeline.failure (
     failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (corpus, key)
 );
+
+-- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
+CREATE TABLE ingest_pipeline.hold (
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    key text NOT NULL,
+    partition text NOT NULL,
+    etag text,
+    size bigint,
+    content_hash text,
+    recipe text NOT NULL,
+    saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id),
+    held_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, key)
+);
+COMMENT ON COLUMN ingest_pipeline.hold.etag IS 'Of the object that is not to be ingested. Null: that there is none is not to be followed.';
+COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'In force when the document was rolled back; another one ends the hold.';
 
 CREATE VIEW ingest_pipeline.current_document AS
     SELECT * FROM ingest_pipeline.document

@@ -1,0 +1,38 @@
+"""A writer's signs of life, by which recovery tells it from a dead one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from uuid import UUID
+
+from ingest_pipeline import ledger
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.errors import FencedError, UnavailableError
+
+_SECONDS = 5.0
+
+
+@contextmanager
+def signs_of_life(corpus: Corpus, saga: UUID) -> Generator[None]:
+    """Keep recovery from taking the saga's writer for dead, however long the block computes."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_SECONDS):
+            try:
+                with corpus.database.transaction() as connection:
+                    ledger.touch(connection, saga)
+            except FencedError:
+                return  # publishing will say so
+            except UnavailableError:
+                continue
+
+    thread = threading.Thread(target=beat, name=f"signs of life of saga {saga}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

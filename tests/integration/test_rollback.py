@@ -1,0 +1,293 @@
+"""Rolling back: both stores as they were, nothing bought, and nothing undone behind a person's back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from ingest_pipeline import catalog_versions, failpoints
+from ingest_pipeline.errors import AuditError, ConflictError, RollbackRefusedError
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.partitioning import partition_of
+from ingest_pipeline.pipeline import (
+    clear_settled_failures,
+    held_documents,
+    plan_and_held,
+    plan_partitions,
+    release_holds,
+)
+from ingest_pipeline.rollback import plan_rollback
+from tests.support.world import World, paragraphs
+
+FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "same.txt": paragraphs("same", 1)}
+EDITED = paragraphs("edited", 2)
+
+
+@pytest.fixture
+def edited(world: World) -> World:
+    """Version 2 has a, b and same; version 3 has another a, no b, a new c, and same as it was."""
+    for key, text in FIRST.items():
+        world.put(key, text)
+    world.ingest()
+    world.put("a.txt", EDITED)
+    world.put("c.txt", paragraphs("gamma", 2))
+    world.remove("b.txt")
+    world.ingest()
+    return world
+
+
+def rows_at(world: World, version: int) -> dict[str, tuple[str, list[float]]]:
+    """Text and vector of each chunk."""
+    rows = world.corpus.table.rows(version, ["id", "text", "vector"]).to_pylist()
+    return {row["id"]: (row["text"], row["vector"]) for row in rows}
+
+
+def held(world: World) -> list[str]:
+    return [hold.key for hold in held_documents(world.corpus)]
+
+
+def test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost(edited: World) -> None:
+    bought = edited.embeddings.bought
+    (done,) = edited.roll_back(2)
+    assert edited.head == done.version == 4
+    assert rows_at(edited, 4) == rows_at(edited, 2) != rows_at(edited, 3)
+    for key in FIRST:
+        then, now = edited.chunks(key, 2), edited.chunks(key, 4)
+        assert [replace(chunk, saga=done.saga) for chunk in then if key != "same.txt"] == [
+            chunk for chunk in now if key != "same.txt"
+        ]
+    assert edited.embeddings.bought == bought
+    edited.check_nothing_left()
+
+
+def test_only_what_differs_is_written(edited: World) -> None:
+    (done,) = edited.roll_back(2)
+    assert {change.key: change.change for change in done.changes} == {
+        "a.txt": "replace",
+        "b.txt": "return",
+        "c.txt": "remove",
+    }
+    assert edited.chunks("same.txt")[0].saga == edited.chunks("same.txt", 2)[0].saga
+
+
+def test_a_single_document_goes_back_and_the_others_stay(edited: World) -> None:
+    edited.roll_back(2, "a.txt")
+    assert edited.text_at("a.txt") == edited.text_at("a.txt", 2)
+    assert set(edited.texts()) == {"a.txt", "c.txt", "same.txt"}
+    edited.check_nothing_left()
+
+
+def test_a_document_may_be_named_by_its_partition(world: World) -> None:
+    world.put("a,b.txt", FIRST["a.txt"])
+    world.ingest()
+    world.put("a,b.txt", EDITED)
+    world.ingest()
+    (done,) = world.roll_back(2, partition_of("a,b.txt"))
+    assert [change.key for change in done.changes] == ["a,b.txt"]
+
+
+def test_readers_at_the_heads_before_see_what_they_saw(edited: World) -> None:
+    before = {version: (rows_at(edited, version), edited.chunks("a.txt", version)) for version in (2, 3)}
+    edited.roll_back(2)
+    assert {version: (rows_at(edited, version), edited.chunks("a.txt", version)) for version in (2, 3)} == before
+
+
+def test_rolling_back_again_changes_nothing(edited: World) -> None:
+    edited.roll_back(2)
+    head = edited.head
+    assert edited.roll_back(2) == []
+    assert edited.head == head
+
+
+def test_a_rollback_can_be_rolled_back(edited: World) -> None:
+    edited.roll_back(2)
+    edited.roll_back(3)
+    assert rows_at(edited, 5) == rows_at(edited, 3)
+    assert held(edited) == [], "the corpus is as the source has it"
+    edited.check_nothing_left()
+
+
+def test_everything_may_go(edited: World) -> None:
+    edited.roll_back(1)
+    assert edited.texts() == {}
+    assert set(held(edited)) == {"a.txt", "c.txt", "same.txt"}
+    edited.check_nothing_left()
+    edited.roll_back(2)
+    assert rows_at(edited, edited.head) == rows_at(edited, 2)
+    edited.check_nothing_left()
+
+
+def test_what_was_rolled_back_is_not_ingested_again(edited: World) -> None:
+    edited.roll_back(2)
+    plans, left_alone = plan_and_held(edited.workshop)
+    assert plans == []
+    assert {plan.key for plan in left_alone} == {"a.txt", "b.txt", "c.txt"}
+    head = edited.head
+    assert edited.ingest().publications == []
+    assert edited.head == head
+
+
+@pytest.mark.parametrize("key", ["a.txt", "b.txt", "c.txt"])
+def test_a_hold_ends_when_the_bytes_change(edited: World, key: str) -> None:
+    edited.roll_back(2)
+    edited.put(key, paragraphs("later", 2))
+    edited.ingest()
+    assert edited.text_at(key).startswith("later")
+    assert key not in held(edited)
+    assert len(held(edited)) == 2
+
+
+def test_a_hold_ends_when_the_recipe_changes(edited: World) -> None:
+    edited.roll_back(2)
+    other = World(edited.database, replace(edited.settings, chunk_size=500), edited.embeddings)
+    assert {plan.key for plan in plan_partitions(other.workshop)} >= {"a.txt", "b.txt", "c.txt"}
+
+
+def test_an_older_recipe_is_held_too(edited: World) -> None:
+    """The bytes are the source's own; what was rolled back is the way they were cut."""
+    recut = World(edited.database, replace(edited.settings, chunk_size=500), edited.embeddings)
+    recut.ingest()
+    recut.roll_back(3)
+    assert plan_partitions(recut.workshop) == []
+    assert rows_at(recut, recut.head) == rows_at(recut, 3)
+
+
+def test_a_hold_ends_when_a_person_says_so(edited: World) -> None:
+    edited.roll_back(2)
+    assert release_holds(edited.corpus, ["a.txt"]) == ["a.txt"]
+    edited.ingest()
+    assert edited.text_at("a.txt") == edited.text_at("a.txt", 3)
+    assert set(held(edited)) == {"b.txt", "c.txt"}
+
+
+def test_a_file_that_is_touched_stays_held(edited: World) -> None:
+    edited.roll_back(2, "a.txt")
+    os.utime(edited.put("a.txt", EDITED), ns=(1, 1))
+    head = edited.head
+    (document,) = edited.ingest().held
+    assert (document.key, edited.head) == ("a.txt", head)
+    assert plan_partitions(edited.workshop) == []
+
+
+def test_a_file_changed_back_to_what_stands_ends_the_hold(edited: World) -> None:
+    edited.roll_back(2, "a.txt")
+    edited.put("a.txt", FIRST["a.txt"])
+    assert edited.ingest().publications == []
+    clear_settled_failures(edited.workshop, *plan_and_held(edited.workshop))
+    assert held(edited) == []
+
+
+def test_rolling_back_further_holds_what_the_source_has(edited: World) -> None:
+    edited.put("a.txt", paragraphs("newest", 2))
+    edited.ingest()
+    edited.roll_back(3, "a.txt")
+    edited.roll_back(2, "a.txt")
+    assert plan_partitions(edited.workshop) == []
+    edited.roll_back(4, "a.txt")
+    assert held(edited) == []
+
+
+def test_a_large_document_streams_in_several_files(world: World) -> None:
+    world.put("large.txt", paragraphs("large", 4200))
+    world.put("a.txt", FIRST["a.txt"])
+    world.ingest()
+    world.put("large.txt", EDITED)
+    world.ingest()
+    world.roll_back(2)
+    assert rows_at(world, world.head) == rows_at(world, 2)
+    world.check_nothing_left()
+    world.put("large.txt", paragraphs("last", 1))
+    world.ingest()
+    world.check_nothing_left()
+
+
+def test_a_dry_run_names_the_changes_and_makes_none(edited: World) -> None:
+    head = edited.head
+    assert [change.key for change in plan_rollback(edited.corpus, 2)] == ["a.txt", "b.txt", "c.txt"]
+    assert edited.head == edited.corpus.table.latest_version() == head
+
+
+def test_a_version_that_was_undone_is_no_publication(edited: World) -> None:
+    with pytest.raises(RollbackRefusedError, match="Version 9 of corpus 'docs' is no publication"):
+        edited.roll_back(9)
+
+
+def test_a_document_that_never_was_is_refused(edited: World) -> None:
+    with pytest.raises(RollbackRefusedError, match=r"never had a document 'ghost\.txt'"):
+        edited.roll_back(2, "a.txt", "ghost.txt")
+    assert edited.head == 3
+
+
+def test_a_version_that_is_no_longer_retained_is_refused_with_how_far_back_one_can_go(edited: World) -> None:
+    edited.corpus.table.remove_versions([1, 2])
+    with pytest.raises(RollbackRefusedError, match=r"Version 2 .* the oldest that is, is 3"):
+        edited.roll_back(2)
+    assert edited.roll_back(3) == []
+
+
+def test_a_document_published_meanwhile_is_not_rolled_back_over(edited: World) -> None:
+    def publish_another(name: Boundary, side: str) -> None:
+        if (name, side) == (Boundary.PREPARED, "after"):
+            failpoints.install(None)
+            edited.put("a.txt", paragraphs("meanwhile", 1))
+            edited.ingest()
+
+    failpoints.install(publish_another)
+    try:
+        with pytest.raises(ConflictError):
+            edited.roll_back(2)
+    finally:
+        failpoints.install(None)
+    assert edited.text_at("a.txt").startswith("meanwhile")
+    assert held(edited) == []
+    edited.check_nothing_left()
+
+
+def test_an_ingest_under_way_does_not_undo_a_rollback(edited: World) -> None:
+    """It planned before, meets the conflict, plans again, and finds the document held."""
+    edited.put("a.txt", paragraphs("newer", 2))
+
+    def publish_and_roll_back(name: Boundary, side: str) -> None:
+        if (name, side) == (Boundary.PREPARED, "before"):
+            failpoints.install(None)
+            edited.ingest()
+            edited.roll_back(3, "a.txt")
+
+    failpoints.install(publish_and_roll_back)
+    try:
+        summary = edited.ingest()
+    finally:
+        failpoints.install(None)
+    assert (summary.publications, [plan.key for plan in summary.held]) == ([], ["a.txt"])
+    assert edited.text_at("a.txt") == edited.text_at("a.txt", 3)
+
+
+def test_rows_that_the_table_lost_stop_the_rollback_before_anything_changes(edited: World) -> None:
+    with edited.database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.chunk WHERE document = 'b.txt' AND ordinal = 1")
+    with pytest.raises(AuditError, match=r"b\.txt"):
+        edited.roll_back(2, "b.txt")
+    assert edited.head == 3
+    edited.check_nothing_left()
+
+
+def test_rows_that_were_moved_are_found_all_the_same(edited: World) -> None:
+    """A compaction leaves other fragment numbers than the catalog of then has."""
+    with edited.database.transaction() as connection:
+        connection.execute("UPDATE ingest_pipeline.document SET fragments = '{77}' WHERE key IN ('a.txt', 'b.txt')")
+    edited.roll_back(2)
+    assert rows_at(edited, edited.head) == rows_at(edited, 2)
+
+
+def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edited: World) -> None:
+    edited.roll_back(2)
+    with edited.database.transaction() as connection:
+        rows = catalog_versions.publication_history(connection, edited.corpus.name, 10)
+    assert [(row.version, row.kind, row.documents, row.removed, row.target_version) for row in rows] == [
+        (4, "rollback", 2, 1, 2),
+        (3, "ingest", 2, 1, None),
+        (2, "ingest", 3, 0, None),
+        (1, "create", 0, 0, None),
+    ]
