@@ -8,7 +8,7 @@ from typing import NoReturn
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline import ledger
+from ingest_pipeline import catalog, ledger
 from ingest_pipeline.assets.chunks import chunks_metadata, chunks_spec
 from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_spec
 from ingest_pipeline.assets.metadata import metadata_metadata, metadata_spec
@@ -17,7 +17,7 @@ from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Publication, Summary
-from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures, plan_partitions, standing_etags
+from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.publication_view import DocumentView, view_publication
@@ -78,8 +78,6 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
         try:
             with lancedb.workshop(wanted) as workshop:
                 plans = plan_partitions(workshop, partitions)
-                if partitions is None:
-                    clear_settled_failures(workshop, plans)
                 summary = _Step(context, workshop, embedder).run(plans, partitions or [])
         except IngestError as error:
             _retry_or_fail(error)
@@ -157,7 +155,9 @@ class _Step:
         self._log("metadata", view.partition, view.source.etag, metadata_metadata(view))
 
     def _report_unchanged(self, partitions: Sequence[str]) -> None:
-        standing = standing_etags(self._workshop, partitions)
+        with self._workshop.corpus.database.transaction() as connection:
+            states = catalog.partition_states(connection, self._workshop.corpus.name, partitions)
+        standing = {partition: state.etag for partition, state in states.items()}
         for partition in partitions:
             if partition not in standing:
                 raise dg.Failure(f"Partition {partition!r} names no document: the source has none, and none stands")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -99,6 +100,29 @@ class DocumentChange:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What stands at head of a partition."""
+
+    partition: str
+    documents: int
+    chunks: int
+    characters: int
+    bytes: int
+    published_version: int
+    """The last version that changed it."""
+    etag: str
+    """Of its only document; of several, one of theirs."""
+    recipe: str
+    digest: str
+    """SHA-256 over keys, ETags and recipes of its documents."""
+
+    @property
+    def data_version(self) -> str:
+        """Equal for equal documents: what Dagster compares."""
+        return f"{self.etag}/{self.recipe}" if self.documents == 1 else self.digest
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded:
     """A document's rows that a publication takes out of head."""
 
@@ -150,12 +174,52 @@ def move_head(connection: Connection, name: str, *, version: int, saga: UUID) ->
 
 
 def standing_documents(
-    connection: Connection, corpus: str, partitions: Sequence[str] | None = None
+    connection: Connection,
+    corpus: str,
+    *,
+    partitions: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
 ) -> list[StandingDocument]:
-    """The last published word on every document, tombstones included, by key in byte order."""
-    values = {"corpus": corpus, "partitions": None if partitions is None else list(partitions)}
+    """The last published word on the documents of some partitions, or of some keys; tombstones included, by key.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose documents.
+        partitions: Of these only. None: of all.
+        keys: Of these only. None: of all.
+    """
+    values = {
+        "corpus": corpus,
+        "after": "",
+        "partitions": None if partitions is None else list(partitions),
+        "keys": None if keys is None else list(keys),
+    }
     with connection.cursor(row_factory=class_row(StandingDocument)) as cursor:
         return cursor.execute(query("standing_documents"), values).fetchall()
+
+
+@contextmanager
+def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -> Generator[Iterator[StandingDocument]]:
+    """The same of all documents behind a key, as of this call, fetched as it is asked for."""
+    with connection.cursor(name="standing", row_factory=class_row(StandingDocument)) as cursor:
+        cursor.itersize = 2000
+        cursor.execute(
+            query("standing_documents"), {"corpus": corpus, "after": after, "partitions": None, "keys": None}
+        )
+        yield iter(cursor)
+
+
+def count_standing(connection: Connection, corpus: str) -> int:
+    """How many documents stand at head."""
+    row = connection.execute(query("count_standing"), {"corpus": corpus}).fetchone()
+    return row["found"] if row else 0
+
+
+def partition_states(connection: Connection, corpus: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
+    """What stands at head of the partitions, those left out of which nothing does."""
+    values = {"corpus": corpus, "partitions": list(partitions)}
+    with connection.cursor(row_factory=class_row(PartitionState)) as cursor:
+        return {state.partition: state for state in cursor.execute(query("partition_states"), values)}
 
 
 class PlannedDocument(Protocol):

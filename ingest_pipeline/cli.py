@@ -23,12 +23,13 @@ from ingest_pipeline import catalog, ledger, runs, session
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources
+from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError, IngestError, MissingExtraError
 from ingest_pipeline.output import plain, print_hits, print_json, print_rows
-from ingest_pipeline.pipeline import plan_partitions
+from ingest_pipeline.pipeline import check_removals
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import repair
@@ -98,16 +99,26 @@ def ingest(keys: Sequence[str], *, as_json: bool) -> None:
 def plan(*, as_json: bool) -> None:
     """Show which documents differ from the corpus, without doing anything."""
     with session.workshop(Settings.from_environment()) as workshop:
-        plans = plan_partitions(workshop)
+        page = compare(workshop)
+        withheld = check_removals(workshop, page.removals)
+    plans = sorted([*page.puts, *page.removals], key=lambda plan: plan.key)
     rows = [
         {
             "document": plan.key,
+            "partition": plan.partition,
             "change": "remove" if plan.source is None else "replace" if _stands(plan.standing) else "add",
             "bytes": plan.source.size if plan.source else 0,
         }
         for plan in plans
     ]
     print_rows(f"{len(rows)} documents differ", rows, as_json=as_json)
+    if as_json:
+        return
+    if page.left_out:
+        left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
+        print_rows(f"{page.left_out.total()} objects are left out", left_out)
+    if withheld:
+        click.echo(f"Warning: {withheld}", err=True)
 
 
 def _stands(standing: catalog.StandingDocument | None) -> bool:

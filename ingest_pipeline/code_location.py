@@ -27,6 +27,11 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.embedding_dimensions,
         settings.chunk_size,
         settings.chunk_overlap,
+        settings.partition_by,
+        settings.include,
+        settings.exclude,
+        settings.max_bytes,
+        settings.settle_seconds,
     )
 
 

@@ -28,6 +28,7 @@ IngestError
 │   ├── ConflictError             another saga published the same document first
 │   └── FencedError               this saga was given up by somebody else
 ├── ForeignWriteError             a person has to decide about a version that is not ours
+├── RemovalsWithheldError         a person has to confirm that most documents are gone
 ├── AuditError                    the two stores disagree
 └── RunFailedError                a Dagster run ended in failure
 """
@@ -194,6 +195,15 @@ class FencedError(StaleError):
 
 class ForeignWriteError(IngestError):
     """A version above head was written by something other than this package. It was left alone."""
+
+
+class RemovalsWithheldError(IngestError):
+    """The source suddenly lacks most documents, which a wrong prefix or a failing store look like, too."""
+
+    remedy = (
+        "If they are meant to go, run `ingest-pipeline ingest --confirm-removals`, or set confirm_removals to true in "
+        "the Launchpad. If not, check INGEST_SOURCE, INGEST_INCLUDE and INGEST_EXCLUDE."
+    )
 
 
 class AuditError(IngestError):

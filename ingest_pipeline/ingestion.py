@@ -179,13 +179,13 @@ class Ingestion:
         return same
 
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
-        keys = {document.key: document.partition for document in stale}
+        keys = sorted(document.key for document in stale)
         with self._shop.corpus.database.transaction() as connection:
-            documents = catalog.standing_documents(connection, self._shop.corpus.name, sorted(set(keys.values())))
-            held_keys = holds.read_holds(connection, self._shop.corpus.name, list(keys))
-        standing = [document for document in documents if document.key in keys]
-        listed = [found for key in keys if (found := self._shop.source.stat(key)) is not None]
-        differing = plan(keys, listed, standing, self._shop.recipe.fingerprint)
+            standing = catalog.standing_documents(connection, self._shop.corpus.name, keys=keys)
+            held_keys = holds.read_holds(connection, self._shop.corpus.name, keys)
+        differing = plan(
+            self._shop.listed(keys), standing, self._shop.recipe.fingerprint, self._shop.scheme.partition_of
+        )
         # A rollback may be what made them stale.
         plans, held = without_held(differing, held_keys, self._shop.recipe.fingerprint)
         self._summary.held += held

@@ -7,7 +7,8 @@ digits, and ends the listing at the first control character or link that leads i
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,15 +40,21 @@ class LocalFolder:
                 f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
             )
 
-    def list(self) -> Iterator[SourceObject]:
+    def list(self, after: str, folder: str) -> Iterator[SourceObject]:
         """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
+
+        Args:
+            after: Only keys behind this one.
+            folder: Only what lies below this folder.
 
         Raises:
             SourceUnavailableError: A folder cannot be read. Leaving it out would look like a deletion.
         """
         try:
             before = self._root.stat()
-            yield from self._walk(self._root, "", ())
+            below = f"{folder}/" if folder else ""
+            found = self._walk(self._root, "", _Range(after, below), ())
+            yield from (obj for obj in found if obj.key > after and obj.key.startswith(below))
             # A disk that was taken away meanwhile shows as one folder after another that is gone.
             if not os.path.samestat(before, self._root.stat()):
                 raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
@@ -61,6 +68,10 @@ class LocalFolder:
         except (OSError, ValueError):
             return None
         return _source_object(key, found) if stat.S_ISREG(found.st_mode) else None
+
+    def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
+        """Those of the documents that are there."""
+        return [found for key in keys if (found := self.stat(key)) is not None]
 
     def read(self, obj: SourceObject) -> Iterator[bytes]:
         """The bytes of the document as it was listed, in blocks of 1 MB.
@@ -104,25 +115,43 @@ class LocalFolder:
             raise ValueError(key)
         return self._root / key
 
-    def _walk(self, folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[SourceObject]:
+    def _walk(
+        self, folder: Path, prefix: str, keys: "_Range", above: tuple[tuple[int, int], ...]
+    ) -> Iterator[SourceObject]:
         own = folder.stat()
         identity = (own.st_dev, own.st_ino)
         if identity in above:
             return
         for name, entry in _sorted_entries(folder):
             if name.endswith("/"):
+                if keys.misses(_readable(prefix + name)):
+                    continue
                 try:
-                    yield from self._walk(entry, prefix + name, (*above, identity))
+                    yield from self._walk(entry, prefix + name, keys, (*above, identity))
                 except FileNotFoundError:  # removed while listing
                     continue
             elif not _UNFINISHED.search(name) and (found := _regular(entry)):
                 yield _source_object(prefix + name, found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Keys behind one, below a folder; both may be empty."""
+
+    after: str
+    below: str
+
+    def misses(self, folder: str) -> bool:
+        """Whether nothing in a folder, given with the slash at its end, is in the range."""
+        is_before = folder < self.after and not self.after.startswith(folder)
+        return is_before or not (folder.startswith(self.below) or self.below.startswith(folder))
+
+
 def _sorted_entries(folder: Path) -> list[tuple[str, Path]]:
     """Names with a slash behind those of folders, which gives the order that object stores list in."""
     with os.scandir(folder) as entries:
-        return sorted((entry.name + "/" * Path(entry.path).is_dir(), Path(entry.path)) for entry in entries)
+        found = [(entry.name + "/" * Path(entry.path).is_dir(), Path(entry.path)) for entry in entries]
+    return sorted(found, key=lambda entry: _readable(entry[0]))
 
 
 def _regular(path: Path) -> os.stat_result | None:
@@ -139,12 +168,17 @@ def _regular(path: Path) -> os.stat_result | None:
 
 def _source_object(key: str, found: os.stat_result) -> SourceObject:
     modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    readable = _readable(key)
+    return SourceObject(readable, _etag(found) if readable == key else "", found.st_size, modified)
+
+
+def _readable(name: str) -> str:
+    """The name itself, or what can be shown of one that is not UTF-8."""
     try:
-        key.encode()
+        name.encode()
     except UnicodeEncodeError:
-        readable = os.fsencode(key).decode(errors="backslashreplace")
-        return SourceObject(readable, "", found.st_size, modified)
-    return SourceObject(key, _etag(found), found.st_size, modified)
+        return os.fsencode(name).decode(errors="backslashreplace")
+    return name
 
 
 def _etag(found: os.stat_result) -> str:

@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.chunking import CHUNKER, Chunker
+from ingest_pipeline.comparison import Page, compare
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
-from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
 from ingest_pipeline.holds import Hold, read_holds, release
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.model import Recipe, SourceObject, corpus_name
 from ingest_pipeline.parsing import PARSER
-from ingest_pipeline.partitioning import key_of, partition_of
+from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.removal_guard import is_suspicious, withheld
+from ingest_pipeline.selection import Selection
 from ingest_pipeline.source import ObjectSource
+
+# More folders than this are found faster in one listing of everything.
+_FOLDERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,25 @@ class PipelineSettings:
     embedding_dimensions: int
     chunk_size: int = 1000
     chunk_overlap: int = 0
+    partition_by: str = "file"
+    """Partition scheme: file, folder, folder:LEVELS or bucket:BUCKETS."""
+    include: tuple[str, ...] = ()
+    """Patterns of the documents to take, as in a ``.gitignore``. None: all."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of the documents to leave out of these."""
+    max_bytes: int | None = None
+    """Largest object to take."""
+    settle_seconds: float = 5.0
+    """The sensor leaves files alone that were modified so little time ago."""
+
+    @property
+    def scheme(self) -> PartitionScheme:
+        """How documents are shared out among partitions.
+
+        Raises:
+            ConfigurationError: ``partition_by`` is malformed.
+        """
+        return PartitionScheme.parse(self.partition_by)
 
     @property
     def recipe(self) -> Recipe:
@@ -66,6 +91,7 @@ def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
     recipe = settings.recipe
     chunker = Chunker(settings.chunk_size, settings.chunk_overlap)
     source = ObjectSource(settings.source)
+    selection = Selection(settings.include, settings.exclude, settings.max_bytes)
     corpus = open_corpus(
         database,
         CorpusSettings(
@@ -73,12 +99,12 @@ def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
             settings.table_uri,
             chunk_schema(settings.embedding_dimensions),
             settings.source,
-            "file",
+            str(settings.scheme),
             recipe.embedding,
             storage_options(settings.lancedb_uri),
         ),
     )
-    return Workshop(corpus, source, chunker, recipe)
+    return Workshop(corpus, source, chunker, recipe, settings.scheme, selection)
 
 
 def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
@@ -108,13 +134,16 @@ def plan_and_held(
     workshop: Workshop, partitions: Sequence[str] | None = None
 ) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
     """What differs between the source and head: what is to be done, and what a rollback holds back."""
+    if partitions is None:
+        page = compare(workshop)
+        return [*page.puts, *page.removals], page.held
     # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
     with workshop.corpus.database.transaction() as connection:
-        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
+        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions=partitions)
         holds = read_holds(connection, workshop.corpus.name)
-    listed = _listed(workshop, partitions)
-    names = {source.key: partition_of(source.key) for source in listed}
-    plans = plan(names, listed, standing, workshop.recipe.fingerprint)
+    plans = plan(_listed(workshop, partitions), standing, workshop.recipe.fingerprint, workshop.scheme.partition_of)
+    if any(document.source is None for document in plans):
+        next(workshop.source.list(), None)  # fails if the source itself is gone, in which nothing can be found
     return without_held(plans, holds, workshop.recipe.fingerprint)
 
 
@@ -138,37 +167,45 @@ def held_documents(corpus: Corpus) -> list[Hold]:
         return list(read_holds(connection, corpus.name).values())
 
 
-def clear_settled_failures(
-    workshop: Workshop, plans: Sequence[DocumentPlan], held: Sequence[DocumentPlan] = ()
-) -> None:
+def check_removals(workshop: Workshop, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
+    """What a person has to confirm before these documents are taken out; None if they may go.
+
+    Args:
+        workshop: Of the corpus.
+        removals: All that the source lacks of what is looked at.
+    """
+    with workshop.corpus.database.transaction() as connection:
+        standing = catalog.count_standing(connection, workshop.corpus.name)
+    if not is_suspicious(len(removals), standing):
+        return None
+    return withheld(workshop.corpus.name, workshop.source.url, len(removals), standing)
+
+
+def clear_settled_failures(workshop: Workshop, page: Page) -> None:
     """Forget failures and holds of documents that need nothing any more: published since, or gone from the source.
 
     Args:
         workshop: Of the corpus.
-        plans: All that is to be done, as `plan_and_held` found it.
-        held: All that is held.
+        page: Of the keys to look at.
     """
-    differing = {document.key for document in (*plans, *held)}
     corpus = workshop.corpus
     with corpus.database.transaction() as connection:
-        failures = ledger.failures(connection, corpus.name)
-        settled = [failure.key for failure in failures if failure.key not in differing]
-        ledger.clear_failures(connection, corpus.name, settled)
-        release(connection, corpus.name, [key for key in read_holds(connection, corpus.name) if key not in differing])
+        failures = [failure.key for failure in ledger.failures(connection, corpus.name)]
+        ledger.clear_failures(connection, corpus.name, page.settled(failures))
+        release(connection, corpus.name, page.settled(read_holds(connection, corpus.name)))
 
 
-def standing_etags(workshop: Workshop, partitions: Sequence[str]) -> dict[str, str]:
-    """The ETag of the document at head, for those of the partitions that have one."""
-    with workshop.corpus.database.transaction() as connection:
-        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions)
-    return {document.partition: document.etag or "" for document in standing if not document.removed}
-
-
-def _listed(workshop: Workshop, partitions: Sequence[str] | None) -> list[SourceObject]:
-    if partitions is None:
-        return list(workshop.source.list())
-    keys = [key_of(partition) for partition in partitions]
-    if any(key is None for key in keys):
-        wanted = set(partitions)
-        return [source for source in workshop.source.list() if partition_of(source.key) in wanted]
-    return [found for key in keys if key is not None and (found := workshop.source.stat(key)) is not None]
+def _listed(workshop: Workshop, partitions: Sequence[str]) -> list[SourceObject]:
+    """The documents of some partitions, with as few requests as the scheme allows."""
+    scheme = workshop.scheme
+    keys = [key for partition in partitions if (key := scheme.document_of(partition)) is not None]
+    found = {obj.key: obj for obj in workshop.listed(keys)}
+    several = {partition for partition in partitions if scheme.document_of(partition) is None}
+    folders = {scheme.folder_of(partition) for partition in several}
+    if "" in folders or len(folders) > _FOLDERS:
+        folders = {""}
+    for folder in folders:
+        for obj in workshop.source.list(folder=folder):
+            if scheme.partition_of(obj.key) in several and workshop.selection.objection(obj) is None:
+                found[obj.key] = obj
+    return sorted(found.values(), key=lambda obj: obj.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -41,29 +41,61 @@ class DocumentPlan:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A document on both sides, or on one."""
+
+    key: str
+    source: SourceObject | None
+    standing: StandingDocument | None
+
+    def plan(self, recipe: str, partition_of: Callable[[str], str]) -> DocumentPlan | None:
+        """What has to happen to the document, None if nothing.
+
+        Args:
+            recipe: Fingerprint of the recipe in force.
+            partition_of: Where a document belongs that does not stand yet.
+        """
+        if self.source is not None:
+            if self.standing is not None and _is_current(self.standing, self.source, recipe):
+                return None
+            return DocumentPlan(self.key, partition_of(self.key), self.source, self.standing)
+        if self.standing is None or self.standing.removed:
+            return None
+        return DocumentPlan(self.key, self.standing.partition, None, self.standing)
+
+
+def pairs(listed: Iterable[SourceObject], standing: Iterable[StandingDocument]) -> Iterator[Pair]:
+    """Both sides joined by key, in order of the keys, holding one document of each in memory.
+
+    Args:
+        listed: What the source holds, in order of the keys' UTF-8 bytes, which is the order of Python's strings.
+        standing: The last published word on every document, in the same order.
+    """
+    sources, documents = iter(listed), iter(standing)
+    source, document = next(sources, None), next(documents, None)
+    while source is not None or document is not None:
+        if document is None or (source is not None and source.key < document.key):
+            assert source is not None  # noqa: S101  one of them is there
+            yield Pair(source.key, source, None)
+            source = next(sources, None)
+        elif source is None or document.key < source.key:
+            yield Pair(document.key, None, document)
+            document = next(documents, None)
+        else:
+            yield Pair(source.key, source, document)
+            source, document = next(sources, None), next(documents, None)
+
+
 def plan(
-    partitions: Mapping[str, str],
     listed: Iterable[SourceObject],
     standing: Iterable[StandingDocument],
     recipe: str,
+    partition_of: Callable[[str], str],
 ) -> list[DocumentPlan]:
-    """The documents to publish, in the order of the listing, then those to take out.
-
-    Args:
-        partitions: Partition of each listed key.
-        listed: What the source holds.
-        standing: The last published word on every document.
-        recipe: Fingerprint of the recipe in force.
-    """
-    known = {document.key: document for document in standing}
-    plans: list[DocumentPlan] = []
-    for source in listed:
-        document = known.pop(source.key, None)
-        if document is None or not _is_current(document, source, recipe):
-            plans.append(DocumentPlan(source.key, partitions[source.key], source, document))
-    gone = (document for document in known.values() if not document.removed)
-    plans.extend(DocumentPlan(document.key, document.partition, None, document) for document in gone)
-    return plans
+    """The documents to publish or to take out, in order of their keys; arguments as of `pairs` and `Pair.plan`."""
+    plans = (pair.plan(recipe, partition_of) for pair in pairs(listed, standing))
+    return [found for found in plans if found is not None]
 
 
 def without_held(

@@ -28,9 +28,11 @@ from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, EmbeddingInputError, IngestError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import StagedFragment
-from ingest_pipeline.model import Chunk, Recipe, chunk_id
+from ingest_pipeline.model import Chunk, Recipe, SourceObject, chunk_id
+from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.reading import Reading
+from ingest_pipeline.selection import EVERYTHING, Selection
 from ingest_pipeline.source import ObjectSource
 from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply
 
@@ -53,6 +55,12 @@ class Workshop:
     source: ObjectSource
     chunker: Chunker
     recipe: Recipe
+    scheme: PartitionScheme = FILE
+    selection: Selection = EVERYTHING
+
+    def listed(self, keys: Sequence[str]) -> list[SourceObject]:
+        """Those of the documents that the source holds now and the settings do not leave out, by key."""
+        return [found for found in self.source.stat_all(keys) if self.selection.objection(found) is None]
 
 
 @dataclass(slots=True)

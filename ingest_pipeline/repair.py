@@ -6,7 +6,6 @@ from ingest_pipeline import catalog
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.ingestion import Ingestion, Summary
-from ingest_pipeline.partitioning import partition_of
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 
@@ -31,5 +30,8 @@ async def repair(workshop: Workshop, embedder: Embedder, report: AuditReport) ->
 
 def _plans(workshop: Workshop, keys: list[str]) -> list[DocumentPlan]:
     with workshop.corpus.database.transaction() as connection:
-        standing = {document.key: document for document in catalog.standing_documents(connection, workshop.corpus.name)}
-    return [DocumentPlan(key, partition_of(key), workshop.source.stat(key), standing.get(key)) for key in keys]
+        found = catalog.standing_documents(connection, workshop.corpus.name, keys=keys)
+    standing = {document.key: document for document in found}
+    listed = {obj.key: obj for obj in workshop.listed(keys)}
+    partition_of = workshop.scheme.partition_of
+    return [DocumentPlan(key, partition_of(key), listed.get(key), standing.get(key)) for key in keys]

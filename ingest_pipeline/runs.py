@@ -19,7 +19,6 @@ from ingest_pipeline.code_location import build_definitions, job_name, pipeline_
 from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
-from ingest_pipeline.partitioning import partition_of
 from ingest_pipeline.pipeline import open_workshop, plan_partitions
 from ingest_pipeline.settings import Settings
 
@@ -51,7 +50,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console) -> IngestR
     """
     with session.postgres(settings) as running, Database(running.database_url or "") as database:
         workshop = open_workshop(database, pipeline_settings(running))
-        partitions = [partition_of(key) for key in keys]
+        partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
         plans = plan_partitions(workshop, partitions or None)
         console.print(f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {settings.source}")
         run_id = str(uuid.uuid4())

@@ -11,11 +11,12 @@ import dagster as dg
 
 from ingest_pipeline import ledger
 from ingest_pipeline.assets.partitions import document_partitions
+from ingest_pipeline.comparison import compare
 from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.late_reports import report_late
 from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
-from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures, plan_partitions
+from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover
@@ -55,8 +56,9 @@ def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                plans = plan_partitions(workshop)
-                clear_settled_failures(workshop, plans)
+                page = compare(workshop)
+                clear_settled_failures(workshop, page)
+                plans = [*page.puts, *page.removals]
                 waiting = _held_back(workshop)
         except IngestError as error:
             return dg.SkipReason(str(error))

@@ -10,6 +10,7 @@ from pathlib import Path
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.model import corpus_name
+from ingest_pipeline.partitioning import PartitionScheme
 
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
@@ -31,6 +32,15 @@ class Settings:
     embedding_dimensions: int
     chunk_size: int
     chunk_overlap: int
+    partition_by: str
+    """Partition scheme."""
+    include: tuple[str, ...]
+    """Patterns of the documents to take. None: all."""
+    exclude: tuple[str, ...]
+    max_bytes: int | None
+    """Largest object to take. None: any."""
+    settle_seconds: int
+    """The source sensor leaves files alone that were modified so little time ago."""
 
     @property
     def uses_local_model(self) -> bool:
@@ -54,11 +64,6 @@ class Settings:
         has_api = bool(get("OPENAI_API_KEY") or get("OPENAI_BASE_URL"))
         model = get("INGEST_EMBEDDING_MODEL") or (_OPENAI_MODEL if has_api else LOCAL_MODEL)
         width = LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
-        scheme = get("INGEST_PARTITION_BY") or "file"
-        if scheme != "file":
-            raise ConfigurationError(
-                f"INGEST_PARTITION_BY is {scheme!r}; this release knows only 'file'", "Unset it, or set it to 'file'."
-            )
         return cls(
             corpus=corpus_name(get("INGEST_CORPUS") or "documents"),
             source=_absolute(get("INGEST_SOURCE") or "documents"),
@@ -69,12 +74,22 @@ class Settings:
             embedding_dimensions=_number(environment, "INGEST_EMBEDDING_DIMENSIONS", width),
             chunk_size=_number(environment, "INGEST_CHUNK_SIZE", 1000),
             chunk_overlap=_number(environment, "INGEST_CHUNK_OVERLAP", 0),
+            partition_by=str(PartitionScheme.parse(get("INGEST_PARTITION_BY") or "file")),
+            include=_patterns(environment, "INGEST_INCLUDE"),
+            exclude=_patterns(environment, "INGEST_EXCLUDE"),
+            max_bytes=_number(environment, "INGEST_MAX_BYTES", 0) or None,
+            settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
         )
 
 
 def _absolute(place: str) -> str:
     """A local path as an absolute one, so that one corpus is not taken for two; a url as it is."""
     return place if "://" in place else str(Path(place).absolute())
+
+
+def _patterns(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Patterns between colons, as in PATH."""
+    return tuple(part for part in (environment.get(name) or "").split(":") if part)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

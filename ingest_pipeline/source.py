@@ -58,21 +58,42 @@ class ObjectSource:
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         if "://" in url and not url.startswith("file:"):
             self._store: LocalFolder | _Bucket = _Bucket(url)
         else:
             self._store = LocalFolder(_local_path(url))
 
-    def list(self) -> Iterator[SourceObject]:
-        """Every document of the source, in order of the keys' UTF-8 bytes.
+    def list(self, after: str = "", folder: str = "") -> Iterator[SourceObject]:
+        """Every document of the source, in order of the keys' UTF-8 bytes, each once.
+
+        Azure storage and S3 directory buckets list in another order; their listing is sorted in memory.
 
         A document whose name cannot be addressed is listed with an empty ETag, and `read` says what to do about it.
         Folder markers (empty objects whose key ends in a slash) are left out, and what `LocalFolder` leaves out.
 
+        Args:
+            after: Only keys behind this one. It must be addressable, as `can_follow` says.
+            folder: Only what lies below this folder.
+
         Raises:
             SourceUnavailableError: The source does not answer, refuses, or is gone; perhaps after some documents.
         """
-        return self._store.list()
+        return self._store.list(after, folder.strip("/"))
+
+    @staticmethod
+    def can_follow(key: str) -> bool:
+        """Whether a listing can go on behind this key."""
+        return not _UNADDRESSABLE.search(key)
+
+    def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
+        """Those of the documents that are there, in the order of their keys; one request each, some at a time.
+
+        Raises:
+            SourceUnavailableError: The source does not answer or refuses.
+        """
+        found = self._store.stat_all(keys)
+        return sorted(found, key=lambda obj: obj.key)
 
     def stat(self, key: str) -> SourceObject | None:
         """The document as it is now, None if there is none.
@@ -110,16 +131,36 @@ class _Bucket:
         except _FAILURES as error:
             raise ConfigurationError(f"The source {self._url} cannot be used: {_reason(error)}") from error
 
-    def list(self) -> Iterator[SourceObject]:
+    def list(self, after: str, folder: str) -> Iterator[SourceObject]:
+        if _UNADDRESSABLE.search(folder):
+            folder = ""  # the caller picks what belongs to it
+        if self._kind == "az" or self._bucket.endswith("--x-s3"):
+            listed = sorted(self._pages("", folder), key=lambda obj: obj.key)
+            yield from (obj for obj in listed if obj.key > after)
+        else:
+            yield from self._in_order(after, folder)
+
+    def _in_order(self, after: str, folder: str) -> Iterator[SourceObject]:
         last = ""
+        for obj in self._pages(after, folder):
+            if obj.key > last:
+                last = obj.key
+                if obj.key > after:
+                    yield obj
+            elif obj.size > 0:  # else the marker of a folder that has the name of an empty document
+                raise self._unavailable(ValueError(f"it lists {obj.key!r} behind {last!r}"))
+
+    def _pages(self, after: str, folder: str) -> Iterator[SourceObject]:
+        last = after
         try:
-            for page in self._store.list(chunk_size=_PAGE):
+            for page in self._store.list(folder or None, offset=after or None, chunk_size=_PAGE):
                 for obj in self._without_markers(page):
                     yield obj
                     last = obj.key
         except exceptions.InvalidPathError as error:
             # The library gives up a whole page for one key it refuses.
-            yield from self._list_by_name(last, error)
+            below = f"{folder}/" if folder else ""
+            yield from (obj for obj in self._list_by_name(last, error) if obj.key.startswith(below))
         except _FAILURES as error:
             raise self._unavailable(error) from error
 
@@ -163,10 +204,10 @@ class _Bucket:
         """The library drops the slash at a key's end; of an empty object, only asking tells whether it had one."""
         found = [_source_object(meta) for meta in page]
         empty = [obj.key for obj in found if obj.size == 0]
-        real = {obj.key for obj in self._stat_all(empty) if obj.size == 0}
+        real = {obj.key for obj in self.stat_all(empty) if obj.size == 0}
         yield from (obj for obj in found if obj.size > 0 or obj.key in real)
 
-    def _stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
+    def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
         with ThreadPoolExecutor(16) as pool:
             return [obj for obj in pool.map(self.stat, keys) if obj is not None]
 
@@ -182,7 +223,7 @@ class _Bucket:
             page = files[start : start + _PAGE]
             addressable = [file.key for file in page if not _UNADDRESSABLE.search(file.key)]
             found = [file for file in page if _UNADDRESSABLE.search(file.key)]
-            yield from sorted([*found, *self._stat_all(addressable)], key=lambda obj: obj.key)
+            yield from sorted([*found, *self.stat_all(addressable)], key=lambda obj: obj.key)
 
     def _unavailable(self, error: Exception | None) -> SourceUnavailableError:
         return SourceUnavailableError(f"The source {self._url} does not answer as it should: {_reason(error)}")

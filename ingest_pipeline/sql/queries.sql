@@ -209,7 +209,19 @@ SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_co
 FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
   AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
-ORDER BY key COLLATE "C"
+  AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
+  AND key > %(after)s
+ORDER BY key
+
+-- count_standing --
+SELECT count(*) AS found FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s
+
+-- partition_states --
+SELECT partition, count(*) AS documents, sum(chunk_count)::bigint AS chunks, sum(character_count)::bigint AS characters,
+    sum(size)::bigint AS bytes, max(published_version) AS published_version, min(etag) AS etag, min(recipe) AS recipe,
+    encode(sha256(convert_to(string_agg(concat_ws(E'\x01', key, etag, recipe), E'\x02' ORDER BY key), 'UTF8')), 'hex')
+        AS digest
+FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s AND partition = ANY(%(partitions)s) GROUP BY partition
 
 -- copy_documents --
 COPY ingest_pipeline.document (corpus, saga, recipe, key, partition, replaces, removed, etag, size, last_modified)

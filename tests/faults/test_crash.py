@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.partitioning import partition_of
+from ingest_pipeline.partitioning import FILE
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import (
@@ -45,7 +45,7 @@ def run_again(world: World) -> None:
 
 def run_another(world: World) -> None:
     world.put(*OTHER)
-    world.ingest([partition_of(OTHER[0])])
+    world.ingest([FILE.partition_of(OTHER[0])])
     assert world.text_at(OTHER[0])
 
 

@@ -16,7 +16,7 @@ from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.holds import read_holds
-from ingest_pipeline.partitioning import partition_of
+from ingest_pipeline.partitioning import FILE
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.sweep import sweep
 from ingest_pipeline.transaction import transaction
@@ -151,7 +151,7 @@ def test_another_document_while_the_zombie_sleeps(world: World, place: Place) ->
     dead = own_sagas(world)
     world.recover()
     world.put("other.txt", THEIRS)
-    world.ingest([partition_of("other.txt")])
+    world.ingest([FILE.partition_of("other.txt")])
     theirs = world.head
     before = world.texts()
     outcome = zombie.wake()
@@ -183,7 +183,7 @@ def test_a_version_left_above_head_is_undone_by_the_next_publication(world: Worl
     left = world.corpus.table.latest_version()
     assert left > world.head
     world.put("other.txt", THEIRS)
-    world.ingest([partition_of("other.txt")])
+    world.ingest([FILE.partition_of("other.txt")])
     with world.database.transaction() as connection:
         rows = [ledger.read(connection, saga) for saga in dead]
     assert [row.state for row in rows if row] == ["compensated"]

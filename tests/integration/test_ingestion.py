@@ -101,7 +101,7 @@ def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
     source = world.workshop.source
     listing = source.list
 
-    def listing_overtaken() -> Iterator[SourceObject]:
+    def listing_overtaken(*_: str) -> Iterator[SourceObject]:
         found = list(listing())
         world.put("b.txt", paragraphs("beta", 1))
         World(world.database, world.settings, world.embeddings).ingest(["b.txt"])

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from ingest_pipeline import catalog_versions, failpoints
+from ingest_pipeline.comparison import compare
 from ingest_pipeline.errors import AuditError, ConflictError, RollbackRefusedError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.partitioning import partition_of
+from ingest_pipeline.partitioning import FILE
 from ingest_pipeline.pipeline import (
     clear_settled_failures,
     held_documents,
@@ -84,7 +85,7 @@ def test_a_document_may_be_named_by_its_partition(world: World) -> None:
     world.ingest()
     world.put("a,b.txt", EDITED)
     world.ingest()
-    (done,) = world.roll_back(2, partition_of("a,b.txt"))
+    (done,) = world.roll_back(2, FILE.partition_of("a,b.txt"))
     assert [change.key for change in done.changes] == ["a,b.txt"]
 
 
@@ -175,7 +176,7 @@ def test_a_file_changed_back_to_what_stands_ends_the_hold(edited: World) -> None
     edited.roll_back(2, "a.txt")
     edited.put("a.txt", FIRST["a.txt"])
     assert edited.ingest().publications == []
-    clear_settled_failures(edited.workshop, *plan_and_held(edited.workshop))
+    clear_settled_failures(edited.workshop, compare(edited.workshop))
     assert held(edited) == []
 
 

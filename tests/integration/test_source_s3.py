@@ -287,3 +287,24 @@ def test_an_object_under_an_other_name_is_not_read(s3: S3Server) -> None:
     source, obj = one(s3, "named", b"x")
     with pytest.raises(DocumentChangedError):
         list(source.read(replace(obj, key="other")))
+
+
+def test_a_listing_goes_on_behind_a_key_and_below_a_folder(s3: S3Server) -> None:
+    names = ["a", "b/1", "b/2/x", "b-", "b0", "c,d.txt", "\u00e9/1", "\U0001f600"]
+    for name in names:
+        s3.put(f"ranges/{name}", b"x")
+    s3.put("ranges/marker/", b"")
+    source = ObjectSource(s3.url("ranges"))
+    keys = sorted(names)
+    for key in ["", *keys, "aa", "b/", "zz"]:
+        assert [obj.key for obj in source.list(after=key)] == [name for name in keys if name > key], key
+    assert [obj.key for obj in source.list(folder="b")] == ["b/1", "b/2/x"]
+    assert [obj.key for obj in source.list(folder="b/", after="b/1")] == ["b/2/x"]
+    assert [obj.key for obj in source.list(folder="no such")] == []
+    assert [obj.key for obj in source.list(folder="../x")] == keys
+
+
+def test_an_empty_document_and_a_folders_marker_of_its_name_are_listed_once(s3: S3Server) -> None:
+    for name in ("twice", "twice-x", "twice/", "twice/y"):
+        s3.put(f"twins/{name}", b"" if name in {"twice", "twice/"} else b"x")
+    assert [obj.key for obj in ObjectSource(s3.url("twins")).list()] == ["twice", "twice-x", "twice/y"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ingest_pipeline.catalog import StandingDocument
 from ingest_pipeline.model import SourceObject
-from ingest_pipeline.planning import plan
+from ingest_pipeline.planning import pairs, plan
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,7 +24,7 @@ def standing(key: str, etag: str = "1", *, removed: bool = False, recipe: str = 
 
 
 def changes(*objects: SourceObject, stands: list[StandingDocument], recipe: str = "r") -> dict[str, str]:
-    plans = plan({source.key: source.key for source in objects}, objects, stands, recipe)
+    plans = plan(objects, stands, recipe, str)
     return {document.key: "remove" if document.source is None else "put" for document in plans}
 
 
@@ -49,8 +52,24 @@ def test_what_comes_back_after_a_removal_is_put() -> None:
 
 def test_a_plan_knows_what_it_replaces() -> None:
     stands = standing("a")
-    (document,) = plan({"a": "a"}, [listed("a", "2")], [stands], "r")
+    (document,) = plan([listed("a", "2")], [stands], "r", str)
     assert document.replaces == stands.saga
     assert document.maybe_same_bytes
-    (document,) = plan({"a": "a"}, [listed("a", "2", size=11)], [stands], "r")
+    (document,) = plan([listed("a", "2", size=11)], [stands], "r", str)
     assert not document.maybe_same_bytes
+
+
+_KEYS = st.sets(st.text(alphabet="a\u00e9\U0001f600/-.~", min_size=1, max_size=4))
+
+
+@given(_KEYS, _KEYS)
+def test_both_sides_are_joined_by_key_in_one_walk(there: set[str], known: set[str]) -> None:
+    joined = list(pairs(map(listed, sorted(there)), map(standing, sorted(known))))
+    assert [pair.key for pair in joined] == sorted(there | known)
+    assert {pair.key for pair in joined if pair.source} == there
+    assert {pair.key for pair in joined if pair.standing} == known
+
+
+@given(_KEYS)
+def test_the_order_of_strings_is_the_order_of_their_bytes(keys: set[str]) -> None:
+    assert sorted(keys) == sorted(keys, key=str.encode)

@@ -320,3 +320,26 @@ def test_a_folder_costs_no_memory_of_its_documents(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     (obj,) = ObjectSource(str(tmp_path)).list()
     assert len(next(ObjectSource(str(tmp_path)).read(obj))) == 1 << 20
+
+
+def test_a_listing_goes_on_behind_a_key_and_below_a_folder(tmp_path: Path) -> None:
+    names = ["a", "b/1", "b/2/x", "b-", "b0/1", "c,d.txt", "\u00e9/1", "\U0001f600"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    source = ObjectSource(str(tmp_path))
+    keys = sorted(names)
+    for key in ["", *keys, "aa", "b/", "b/2", "b/2/", "zz"]:
+        assert [obj.key for obj in source.list(after=key)] == [name for name in keys if name > key], key
+    assert [obj.key for obj in source.list(folder="b")] == ["b/1", "b/2/x"]
+    assert [obj.key for obj in source.list(folder="b/2", after="b/1")] == ["b/2/x"]
+    assert list(source.list(folder="no such")) == []
+    assert list(source.list(folder="../..")) == []
+
+
+def test_a_name_that_is_not_utf8_keeps_the_order_of_what_is_shown(tmp_path: Path) -> None:
+    for name in (b"a", b"\xff", b"z"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text("x")  # noqa: PTH118  bytes
+    keys = [obj.key for obj in ObjectSource(str(tmp_path)).list()]
+    assert keys == sorted(keys)
+    assert len(keys) == 3

@@ -105,7 +105,7 @@ CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (te
 -- [published_version, superseded_version) holds v; a row without published_version is seen by nobody.
 CREATE TABLE ingest_pipeline.document (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
-    key text NOT NULL,
+    key text COLLATE "C" NOT NULL,
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id),
     partition text NOT NULL,
     replaces uuid,
@@ -126,6 +126,7 @@ CREATE TABLE ingest_pipeline.document (
     PRIMARY KEY (saga, key),
     CHECK (superseded_version > published_version)
 );
+COMMENT ON COLUMN ingest_pipeline.document.key IS 'Ordered by bytes, as object stores list.';
 COMMENT ON COLUMN ingest_pipeline.document.replaces IS 'The saga whose row was current when this one was planned; another one by then is a conflict.';
 COMMENT ON COLUMN ingest_pipeline.document.removed IS 'The publication took the document out; the row is its tombstone.';
 COMMENT ON COLUMN ingest_pipeline.document.copy_of IS 'Of a rollback: the saga whose row this one repeats.';
@@ -136,7 +137,7 @@ CREATE INDEX document_partition ON ingest_pipeline.document (corpus, partition);
 
 CREATE TABLE ingest_pipeline.chunk (
     saga uuid NOT NULL,
-    document text NOT NULL,
+    document text COLLATE "C" NOT NULL,
     ordinal integer NOT NULL CHECK (ordinal >= 0),
     id uuid NOT NULL,
     start_offset bigint NOT NULL CHECK (start_offset >= 0),
@@ -150,7 +151,7 @@ CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 -- How often a document failed with the same bytes and recipe. Gone once it is published.
 CREATE TABLE ingest_pipeline.failure (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
-    key text NOT NULL,
+    key text COLLATE "C" NOT NULL,
     partition text NOT NULL,
     etag text NOT NULL,
     recipe text NOT NULL,

@@ -1,0 +1,25 @@
+"""When a listing lacks so much that it is more likely to be wrong than the documents to be gone."""
+
+from __future__ import annotations
+
+from ingest_pipeline.errors import RemovalsWithheldError
+
+_HANDFUL = 10
+
+
+def is_suspicious(gone: int, standing: int) -> bool:
+    """Whether a person has to confirm: all documents are gone, or more than half of them and more than ten.
+
+    Args:
+        gone: Documents at head that the source does not hold, or that the settings leave out.
+        standing: Documents at head.
+    """
+    return gone > 0 and (gone >= standing or (gone > _HANDFUL and 2 * gone > standing))
+
+
+def withheld(corpus: str, source: str, gone: int, standing: int) -> RemovalsWithheldError:
+    """What to tell that person."""
+    return RemovalsWithheldError(
+        f"{gone} of {standing} documents of corpus {corpus!r} are gone from {source} or left out by the settings; "
+        "none of them was removed"
+    )

@@ -1,0 +1,113 @@
+"""Source and catalog compared page by page."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest_pipeline.comparison import Limits, Page, compare, passed
+from ingest_pipeline.errors import SourceUnavailableError
+from ingest_pipeline.pipeline import check_removals, open_workshop, plan_partitions
+from tests.support.world import World
+
+_NAMES = ["a", "b/1", "b/2", "b-", "c", "d/e/f", "d0", "\u00e9", "\U0001f600"]
+
+
+def keys_of(pages: list[Page]) -> list[str]:
+    return [document.key for page in pages for document in sorted([*page.puts, *page.removals], key=lambda d: d.key)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 100])
+def test_pages_together_say_what_one_listing_says(world: World, size: int) -> None:
+    for name in _NAMES:
+        world.put(f"{name}.txt", name)
+    world.ingest([f"{name}.txt" for name in _NAMES[::2]])
+    for name in _NAMES[::4]:
+        world.remove(f"{name}.txt")
+    whole = compare(world.workshop)
+    pages = list(passed(world.workshop, Limits(plans=size)))
+    assert keys_of(pages) == keys_of([whole])
+    assert sum(page.standing for page in pages) == whole.standing == 5
+    assert sum(page.listed for page in pages) == whole.listed == 6
+    assert len(whole.removals) == 3
+    assert len(pages) > 1 or size > len(_NAMES)
+
+
+def test_a_page_that_runs_out_of_time_is_right_about_its_own_range(world: World) -> None:
+    for name in "abc":
+        world.put(f"{name}.txt", name)
+    page = compare(world.workshop, limits=Limits(seconds=0))
+    assert (keys_of([page]), page.last) == (["a.txt"], "a.txt")
+    assert keys_of([compare(world.workshop, "a.txt")]) == ["b.txt", "c.txt"]
+
+
+def test_a_failing_listing_concludes_nothing(world: World) -> None:
+    world.put("a.txt", "alpha")
+    world.ingest()
+    workshop = world.workshop
+    Path(world.settings.source).rename(f"{world.settings.source}-away")
+    for partitions in (None, ["a.txt"]):
+        with pytest.raises(SourceUnavailableError):
+            plan_partitions(workshop, partitions)
+
+
+def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world: World) -> None:
+    world.put("a.md", "alpha")
+    world.put("b.txt", "beta")
+    world.put("large.txt", "x" * 500)
+    world.ingest()
+    narrow = dataclasses.replace(world.settings, exclude=("*.md",), max_bytes=400)
+    workshop = open_workshop(world.database, narrow)
+    page = compare(workshop)
+    pages = list(passed(workshop, Limits(plans=1)))
+    assert [list(page.left_out_keys) for page in pages] == [["a.md"], ["large.txt"], []]
+    assert page.left_out_keys == {"a.md": "excluded", "large.txt": "larger than 400 bytes"}
+    assert [document.key for document in page.removals] == ["a.md", "large.txt"]
+    assert page.puts == []
+
+
+def test_a_file_that_may_still_be_written_waits_and_is_not_taken_for_gone(world: World) -> None:
+    path = world.put("a.txt", "alpha")
+    world.ingest()
+    path.write_text("alpha and more")
+    page = compare(world.workshop, limits=Limits(settle_seconds=60))
+    assert (page.puts, page.removals, page.unsettled) == ([], [], ["a.txt"])
+    past = time.time() - 90
+    os.utime(path, (past, past))
+    assert keys_of([compare(world.workshop, limits=Limits(settle_seconds=60))]) == ["a.txt"]
+
+
+def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
+    for number in range(30):
+        world.put(f"{number:02}.txt", f"text {number}")
+    world.ingest()
+    for number in range(15):
+        world.remove(f"{number:02}.txt")
+    assert check_removals(world.workshop, compare(world.workshop).removals) is None
+    world.remove("15.txt")
+    found = check_removals(world.workshop, compare(world.workshop).removals)
+    assert found is not None
+    assert "16 of 30" in str(found)
+
+
+@pytest.mark.parametrize("scheme", ["folder", "folder:2", "bucket:4"])
+def test_within_a_partition_only_documents_that_differ_are_read(world: World, scheme: str) -> None:
+    settings = dataclasses.replace(world.settings, partition_by=scheme)
+    world = World(world.database, settings, world.embeddings)
+    for number in range(12):
+        world.put(f"f/{number % 2}/{number}.txt", f"text {number}")
+    world.put("top.txt", "top")
+    world.ingest()
+    bought = world.embeddings.bought
+    world.put("f/1/1.txt", "another text 1")
+    partition = world.workshop.scheme.partition_of("f/1/1.txt")
+    (plan,) = plan_partitions(world.workshop, [partition])
+    assert (plan.key, plan.partition) == ("f/1/1.txt", partition)
+    assert plan_partitions(world.workshop, ["top.txt" if scheme != "bucket:4" else "9"]) == []
+    world.ingest([partition])
+    assert world.embeddings.bought == bought + 1
+    assert world.audit().violations == []
