@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import dagster as dg
 
+from ingest_pipeline.catalog import RunProgress
+from ingest_pipeline.ledger import Cost
 from ingest_pipeline.model import Recipe
 from ingest_pipeline.publication_view import DocumentView
 
@@ -41,15 +44,45 @@ def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequenc
 
 def embeddings_metadata(view: DocumentView, recipe: Recipe) -> Mapping[str, dg.MetadataValue]:
     """What the UI shows of one partition. What one request did for several documents is told of the publication."""
-    publication = view.publication
+    publication, spent = view.publication, view.spent
+    cost = None if publication.price is None else publication.price.cost(spent.tokens)
     return {
-        "bought": dg.MetadataValue.int(view.bought),
-        "reused": dg.MetadataValue.int(view.reused),
+        "bought": dg.MetadataValue.int(spent.bought),
+        "reused": dg.MetadataValue.int(spent.reused),
+        "tokens": dg.MetadataValue.int(spent.tokens),
+        "requests": dg.MetadataValue.int(spent.requests),
+        "retries": dg.MetadataValue.int(spent.retries),
+        "seconds": dg.MetadataValue.float(round(spent.seconds, 3)),
+        **cost_metadata("cost", cost, publication.price.currency if publication.price else None),
         "model": dg.MetadataValue.text(recipe.embedding_model),
         "dimensions": dg.MetadataValue.int(recipe.embedding_dimensions),
-        "publication_requests": dg.MetadataValue.int(publication.requests),
-        "publication_tokens": dg.MetadataValue.int(publication.tokens),
+        "publication_requests": dg.MetadataValue.int(publication.spent.requests),
+        "publication_tokens": dg.MetadataValue.int(publication.spent.tokens),
         "publication_seconds": dg.MetadataValue.float(round(publication.seconds, 3)),
         "lance_version_before": dg.MetadataValue.int(publication.base_version),
         "lance_version_after": dg.MetadataValue.int(publication.version),
     }
+
+
+def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.MetadataValue]:
+    """What the UI plots of whole runs, whether they succeeded or not."""
+    found: dict[str, dg.MetadataValue] = {
+        "run_tokens": dg.MetadataValue.int(run.tokens),
+        "run_requests": dg.MetadataValue.int(run.requests),
+        "run_retries": dg.MetadataValue.int(run.retries),
+        "run_bought": dg.MetadataValue.int(run.bought),
+        "run_reused": dg.MetadataValue.int(run.reused),
+        "run_seconds": dg.MetadataValue.float(round(run.seconds, 3)),
+        "run_api_seconds": dg.MetadataValue.float(round(run.api_seconds, 3)),
+        "run_documents": dg.MetadataValue.int(run.published),
+    }
+    for cost in costs:
+        found |= cost_metadata("run_cost", cost.amount, cost.currency)
+    return found
+
+
+def cost_metadata(name: str, amount: Decimal | None, currency: str | None) -> Mapping[str, dg.MetadataValue]:
+    """A cost as a number that can be plotted; nothing where no price is configured."""
+    if amount is None or currency is None:
+        return {}
+    return {f"{name}_{currency}": dg.MetadataValue.float(float(amount))}

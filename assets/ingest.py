@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.assets.chunks import chunks_metadata, chunks_spec
-from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_spec
+from ingest_pipeline.assets.embeddings import embeddings_metadata, embeddings_spec, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata, metadata_spec
 from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.dead_runs import name_process
@@ -115,7 +115,11 @@ class _Step:
             f"{len(plans)} documents of corpus {self._workshop.corpus.name!r} differ from the source"
         )
         self._add_partitions([plan.partition for plan in plans if plan.source is not None])
-        summary = asyncio.run(self._ingest(plans))
+        try:
+            summary = asyncio.run(self._ingest(plans))
+        finally:
+            if plans:
+                self._report_spending()
         planned = {plan.partition for plan in plans} - {plan.partition for plan in summary.unchanged}
         self._report_unchanged([partition for partition in partitions if partition not in planned])
         return summary
@@ -153,6 +157,17 @@ class _Step:
         self._log("chunks", view.partition, view.source.etag, chunks_metadata(view))
         self._log("embeddings", view.partition, view.source.etag, embeddings_metadata(view, recipe))
         self._log("metadata", view.partition, view.source.etag, metadata_metadata(view))
+
+    def _report_spending(self) -> None:
+        """Say what the run has spent so far, also if it fails: that is paid for like the rest."""
+        run_id = self._context.run.run_id
+        try:
+            with self._workshop.corpus.database.transaction() as connection:
+                progress, costs = catalog.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
+        except UnavailableError:
+            return  # the run itself will say so, and `status` adds it up in any case
+        key = dg.AssetKey([self._workshop.corpus.name, "embeddings"])
+        self._context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
 
     def _report_unchanged(self, partitions: Sequence[str]) -> None:
         with self._workshop.corpus.database.transaction() as connection:

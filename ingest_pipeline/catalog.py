@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -90,6 +91,13 @@ class DocumentChange:
     chunk_count: int
     bought: int
     reused: int
+    tokens: int
+    cost: Decimal | None
+    """Of the tokens. None: no price was configured then."""
+    currency: str | None
+    requests: int
+    retries: int
+    seconds: float
     published_version: int
     superseded_version: int | None
     published_at: datetime
@@ -263,6 +271,10 @@ class FinishedDocument:
     chunk_count: int
     bought: int
     reused: int
+    tokens: int
+    requests: int
+    retries: int
+    seconds: float
 
 
 def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
@@ -387,6 +399,11 @@ class RunProgress:
     bought: int
     tokens: int
     requests: int
+    retries: int
+    api_seconds: float
+    """Spent waiting for the embedding API, added up over requests that ran at once."""
+    seconds: float
+    """From the beginning of its first saga to the end of its last."""
     publications: int
     version: int
     """The last version it published, 0 if none."""
@@ -404,6 +421,25 @@ def standing_changes(connection: Connection, saga: UUID) -> list[DocumentChange]
     """What a saga published and nothing superseded since."""
     with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
         return cursor.execute(query("standing_changes"), {"saga": saga}).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRatio:
+    """What documents at head of one format and recipe came to."""
+
+    recipe: str
+    format: str
+    """What their keys end in, in lower case; empty if in nothing."""
+    documents: int
+    bytes: int
+    characters: int
+    chunks: int
+
+
+def document_ratios(connection: Connection, corpus: str) -> list[DocumentRatio]:
+    """How many characters and chunks the bytes of the documents at head came to."""
+    with connection.cursor(row_factory=class_row(DocumentRatio)) as cursor:
+        return cursor.execute(query("document_ratios"), {"corpus": corpus}).fetchall()
 
 
 def totals(connection: Connection, corpus: str) -> dict[str, Any]:

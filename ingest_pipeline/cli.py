@@ -28,7 +28,8 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError, IngestError, MissingExtraError
-from ingest_pipeline.output import plain, print_hits, print_json, print_rows
+from ingest_pipeline.estimate import count, estimate
+from ingest_pipeline.output import cost_line, estimate_line, plain, print_hits, print_json, print_rows
 from ingest_pipeline.pipeline import check_removals
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover as recover_corpus
@@ -36,6 +37,7 @@ from ingest_pipeline.repair import repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.search import Hit
 from ingest_pipeline.search import search as search_corpus
+from ingest_pipeline.sensors import runs_for
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.sweep import sweep as sweep_corpus
 
@@ -80,13 +82,16 @@ def ingest(keys: Sequence[str], *, as_json: bool) -> None:
         click.echo("No key and no endpoint set: embedding with the local model, at no cost.")
     done = runs.ingest(settings, keys, Console(stderr=as_json))
     if as_json:
-        print_json({"run_id": done.run_id, **dataclasses.asdict(done.progress), "problems": done.problems})
+        costs = list(map(plain, done.costs))
+        print_json(
+            {"run_id": done.run_id, **dataclasses.asdict(done.progress), "costs": costs, "problems": done.problems}
+        )
     else:
         progress = done.progress
         click.echo(
             f"{progress.published - progress.removed} documents published, {progress.removed} removed, "
             f"{progress.chunks} chunks; {progress.bought} embeddings bought, {progress.reused} reused, "
-            f"{progress.tokens} tokens; run {done.run_id}"
+            f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
         )
     for problem in done.problems:
         click.echo(f"Error: {problem}", err=True)
@@ -95,13 +100,15 @@ def ingest(keys: Sequence[str], *, as_json: bool) -> None:
 
 
 @command
+@click.option("--exact", is_flag=True, help="Read and cut the documents, and look up which vectors are there already.")
 @as_json
-def plan(*, as_json: bool) -> None:
-    """Show which documents differ from the corpus, without doing anything."""
+def plan(*, exact: bool, as_json: bool) -> None:
+    """Show which documents differ from the corpus and what ingesting them would cost. Buys nothing."""
     with session.workshop(Settings.from_environment()) as workshop:
         page = compare(workshop)
         withheld = check_removals(workshop, page.removals)
-    plans = sorted([*page.puts, *page.removals], key=lambda plan: plan.key)
+        plans = sorted([*page.puts, *page.removals], key=lambda plan: plan.key)
+        foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
     rows = [
         {
             "document": plan.key,
@@ -111,9 +118,12 @@ def plan(*, as_json: bool) -> None:
         }
         for plan in plans
     ]
-    print_rows(f"{len(rows)} documents differ", rows, as_json=as_json)
+    sensor_runs = runs_for(len({plan.partition for plan in plans}))
     if as_json:
+        print_json({"documents": rows, "estimate": dataclasses.asdict(foreseen), "sensor_runs": sensor_runs})
         return
+    print_rows(f"{len(rows)} documents differ", rows)
+    click.echo(estimate_line(foreseen, sensor_runs))
     if page.left_out:
         left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
         print_rows(f"{page.left_out.total()} objects are left out", left_out)
@@ -133,6 +143,7 @@ def status(*, as_json: bool) -> None:
         head, latest = corpus.head(), corpus.table.latest_version()
         with corpus.database.transaction() as connection:
             totals = catalog.totals(connection, corpus.name)
+            costs = ledger.costs(connection, corpus=corpus.name)
             unfinished = ledger.unfinished(connection, corpus.name)
             failures = ledger.failures(connection, corpus.name)
     summary = {
@@ -147,9 +158,18 @@ def status(*, as_json: bool) -> None:
         "failed_documents": len(failures),
     }
     if as_json:
-        print_json({**summary, "in_doubt": list(map(plain, unfinished)), "failures": list(map(plain, failures))})
+        spent = list(map(plain, costs))
+        print_json(
+            {
+                **summary,
+                "costs": spent,
+                "in_doubt": list(map(plain, unfinished)),
+                "failures": list(map(plain, failures)),
+            }
+        )
         return
-    print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in summary.items()])
+    shown = [*summary.items(), ("cost", cost_line(costs))]
+    print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in shown])
     if failures:
         rows = [
             {
@@ -261,6 +281,8 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
             "chunks": change.chunk_count,
             "bought": change.bought,
             "reused": change.reused,
+            "tokens": change.tokens,
+            "cost": "" if change.cost is None else f"{change.cost:.6f} {change.currency}",
             "saga": str(change.saga),
             "run": change.run_id or "",
         }

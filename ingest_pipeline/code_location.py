@@ -32,6 +32,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.exclude,
         settings.max_bytes,
         settings.settle_seconds,
+        settings.prices,
     )
 
 

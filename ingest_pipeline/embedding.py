@@ -82,6 +82,8 @@ class EmbeddedBatch:
     """As the API bills them; 0 if it does not say."""
     requests: int
     """Requests sent, retries included."""
+    retries: int
+    """Those of them that the client sent again."""
     seconds: float
     """Wall time from the first request to the last answer. Waiting for a free slot is not counted."""
 
@@ -90,7 +92,7 @@ class EmbeddedBatch:
 class _Answer:
     vectors: Vectors
     tokens: int
-    requests: int
+    retries: int
 
 
 class _RefusedError(Exception):
@@ -212,7 +214,7 @@ class Embedder:
             vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
             refused = {position: "is empty" for position, text in enumerate(texts) if not text}
             pending = [[position for position in range(len(texts)) if position not in refused]]
-            tokens = requests = 0
+            tokens = requests = retries = 0
             while pending:
                 part = pending.pop()
                 if not part:
@@ -221,6 +223,7 @@ class Embedder:
                     answer = await self._request([texts[position] for position in part])
                 except _RefusedError as error:
                     requests += error.requests
+                    retries += error.requests - 1
                     if len(part) == 1:
                         refused[part[0]] = error.problem
                     else:
@@ -228,8 +231,9 @@ class Embedder:
                     continue
                 vectors[part] = answer.vectors
                 tokens += answer.tokens
-                requests += answer.requests
-            return EmbeddedBatch(vectors, refused, tokens, requests, perf_counter() - start)
+                requests += 1 + answer.retries
+                retries += answer.retries
+            return EmbeddedBatch(vectors, refused, tokens, requests, retries, perf_counter() - start)
 
     async def _request(self, texts: list[str]) -> _Answer:
         model, dimensions = self.settings.model, self.settings.dimensions
@@ -252,7 +256,7 @@ class Embedder:
             except ValueError as error:
                 failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
             else:
-                return _Answer(vectors, tokens, 1 + response.retries_taken)
+                return _Answer(vectors, tokens, response.retries_taken)
         # Raised here, with no exception being handled: what the client raised may quote the key.
         raise failure
 

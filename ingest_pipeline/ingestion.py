@@ -16,8 +16,10 @@ from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import DocumentError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.lance_filter import one_of
+from ingest_pipeline.ledger import Spent
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Preparation, Prepared, PreparedDocument, Workshop
+from ingest_pipeline.prices import Price
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reading import content_hash
 from ingest_pipeline.superseding import removal_of, supersede
@@ -42,8 +44,8 @@ class Publication:
     version: int
     documents: Sequence[PreparedDocument]
     removed: Sequence[DocumentPlan]
-    requests: int
-    tokens: int
+    spent: Spent
+    price: Price | None
     seconds: float
 
 
@@ -249,7 +251,12 @@ class Ingestion:
         base = self._shop.corpus.head().head_version
         with self._shop.corpus.database.transaction() as connection:
             return ledger.begin(
-                connection, corpus=self._shop.corpus.name, kind="ingest", base_version=base, run_id=self._run_id
+                connection,
+                corpus=self._shop.corpus.name,
+                kind="ingest",
+                base_version=base,
+                run_id=self._run_id,
+                price=self._shop.price,
             )
 
     def _end(self, saga: UUID, error: str) -> None:
@@ -274,8 +281,8 @@ class Ingestion:
             version,
             list(prepared.documents.values()),
             prepared.removed,
-            spent.requests,
-            spent.tokens,
+            Spent(spent.tokens, spent.requests, spent.retries, spent.api_seconds),
+            self._shop.price,
             seconds,
         )
         self._summary.publications.append(publication)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dagster as dg
 
 from ingest_pipeline import catalog, ledger
+from ingest_pipeline.assets.embeddings import cost_metadata
 from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.catalog import DocumentChange
 from ingest_pipeline.corpus import Corpus
@@ -46,6 +47,11 @@ def _report(instance: dg.DagsterInstance, corpus: str, saga: Saga, change: Docum
         "chunks": dg.MetadataValue.int(change.chunk_count),
         "bought": dg.MetadataValue.int(change.bought),
         "reused": dg.MetadataValue.int(change.reused),
+        "tokens": dg.MetadataValue.int(change.tokens),
+        "requests": dg.MetadataValue.int(change.requests),
+        "retries": dg.MetadataValue.int(change.retries),
+        "seconds": dg.MetadataValue.float(round(change.seconds, 3)),
+        **cost_metadata("cost", change.cost, change.currency),
         "head": dg.MetadataValue.int(change.published_version),
     }
     tags = {"dagster/data_version": f"{change.etag}/{change.recipe}"}

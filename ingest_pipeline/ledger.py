@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from psycopg.rows import class_row
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.prices import Price
 from ingest_pipeline.processes import is_gone, this_process
 from ingest_pipeline.sql import query
 
@@ -44,9 +46,39 @@ class Saga:
     seen_at: datetime
     ended_at: datetime | None
     requests: int
+    retries: int
     tokens: int
     bought: int
+    api_seconds: float
+    price: Decimal | None
+    currency: str | None
+    price_as_of: date | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one answer of the embedding API took."""
+
+    tokens: int
+    """As the API bills them; 0 if it does not say."""
+    requests: int
+    """Sent for it, retries included."""
+    retries: int
+    """Those of them that were sent again after a fault that may pass."""
+    seconds: float
+    """Wall time from the first request to the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What tokens cost at one price list."""
+
+    tokens: int
+    currency: str | None
+    """None: no price was configured when they were bought."""
+    as_of: date | None
+    amount: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +103,12 @@ def begin(
     run_id: str | None = None,
     saga: UUID | None = None,
     target_version: int | None = None,
+    price: Price | None = None,
 ) -> UUID:
-    """Open a saga, in state ``preparing``; its id is made up unless given. A rollback has a target version."""
+    """Open a saga, in state ``preparing``; its id is made up unless given.
+
+    A rollback has a target version. The price is that of what the saga will buy.
+    """
     saga = saga or uuid.uuid4()
     with boundary(Boundary.SAGA_BEGUN):
         connection.execute(
@@ -85,6 +121,9 @@ def begin(
                 "run_id": run_id,
                 "writer": this_process(),
                 "target_version": target_version,
+                "price": price and price.per_million_tokens,
+                "currency": price and price.currency,
+                "price_as_of": price and price.as_of,
             },
         )
     return saga
@@ -113,8 +152,8 @@ def record_batch(
     embedding: str,
     text_hashes: Sequence[UUID],
     vectors: Vectors,
-    tokens: int,
-    requests: int,
+    characters: int,
+    spent: Spent,
 ) -> None:
     """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
 
@@ -125,10 +164,10 @@ def record_batch(
         embedding: Model and dimensions, as in the recipe.
         text_hashes: Of the inputs, n of them.
         vectors: Shape (n, dimensions).
-        tokens: As the API bills them.
-        requests: Sent for it, retries included.
+        characters: Of the inputs together.
+        spent: What it took.
     """
-    count = {"saga": saga, "requests": requests, "tokens": tokens, "bought": len(text_hashes)}
+    count = {"saga": saga, "bought": len(text_hashes), "characters": characters, **asdict(spent)}
     connection.execute(query("count_batch"), count)
     connection.execute(
         query("insert_batch"),
@@ -240,6 +279,18 @@ def forget_fragments(connection: Connection, saga: UUID) -> None:
 def forget_batches(connection: Connection, saga: UUID) -> None:
     """Drop the answers that a saga bought: every one of their vectors is in a version now."""
     connection.execute(query("forget_batches"), {"saga": saga})
+
+
+def costs(connection: Connection, *, corpus: str | None = None, run_id: str | None = None) -> list[Cost]:
+    """What a corpus or a run spent, whatever became of its sagas; by currency and day of the price."""
+    with connection.cursor(row_factory=class_row(Cost)) as cursor:
+        return cursor.execute(query("costs"), {"corpus": corpus, "run_id": run_id}).fetchall()
+
+
+def token_ratio(connection: Connection, corpus: str) -> tuple[int, int]:
+    """Tokens that were billed for the corpus, and the characters of the texts that they were billed for."""
+    row = connection.execute(query("token_ratio"), {"corpus": corpus}).fetchone()
+    return (row["tokens"], row["characters"]) if row else (0, 0)
 
 
 def live_sagas(connection: Connection, corpus: str) -> set[UUID]:

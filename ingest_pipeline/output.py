@@ -11,6 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ingest_pipeline.estimate import Estimate
+from ingest_pipeline.ledger import Cost
 from ingest_pipeline.search import Hit
 
 _SHOWN = 160
@@ -38,6 +40,29 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)
+
+
+def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
+    """What a plan would take, in a sentence."""
+    bound = "" if estimate.exact else "at most about "
+    cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
+    basis = "as this corpus was billed before" if estimate.measured else "at 4 characters to a token"
+    return (
+        f"{estimate.documents} documents to read, {estimate.removals} to take out; {estimate.chunks} chunks, "
+        f"{bound}{estimate.to_buy} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}. "
+        f"One run by `ingest`, {sensor_runs} by the sensor."
+    )
+
+
+def cost_line(costs: Sequence[Cost]) -> str:
+    """What was spent, by currency and day of the price."""
+    priced = [
+        f"{cost.amount:.4f} {cost.currency} at prices of {cost.as_of}" for cost in costs if cost.amount is not None
+    ]
+    unpriced = sum(cost.tokens for cost in costs if cost.amount is None)
+    if unpriced and priced:
+        priced.append(f"{unpriced} tokens without a price")
+    return "; ".join(priced) or "no price configured"
 
 
 def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401  a dataclass of ours, whichever

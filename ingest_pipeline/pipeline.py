@@ -20,6 +20,7 @@ from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.prices import Price, price_of
 from ingest_pipeline.removal_guard import is_suspicious, withheld
 from ingest_pipeline.selection import Selection
 from ingest_pipeline.source import ObjectSource
@@ -49,6 +50,8 @@ class PipelineSettings:
     """Largest object to take."""
     settle_seconds: float = 5.0
     """The sensor leaves files alone that were modified so little time ago."""
+    prices: tuple[Price, ...] = ()
+    """Of embedding models."""
 
     @property
     def scheme(self) -> PartitionScheme:
@@ -104,7 +107,8 @@ def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
             storage_options(settings.lancedb_uri),
         ),
     )
-    return Workshop(corpus, source, chunker, recipe, settings.scheme, selection)
+    price = price_of(settings.embedding_model, settings.prices)
+    return Workshop(corpus, source, chunker, recipe, settings.scheme, selection, price)
 
 
 def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:

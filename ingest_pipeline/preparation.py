@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from time import perf_counter
 from uuid import UUID
 
 from ingest_pipeline import catalog, ledger
@@ -31,10 +32,11 @@ from ingest_pipeline.lance_changes import StagedFragment
 from ingest_pipeline.model import Chunk, Recipe, SourceObject, chunk_id
 from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.prices import Price
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.selection import EVERYTHING, Selection
 from ingest_pipeline.source import ObjectSource
-from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply
+from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class Workshop:
     recipe: Recipe
     scheme: PartitionScheme = FILE
     selection: Selection = EVERYTHING
+    price: Price | None = None
+    """Of the recipe's embedding model, if it is configured."""
 
     def listed(self, keys: Sequence[str]) -> list[SourceObject]:
         """Those of the documents that the source holds now and the settings do not leave out, by key."""
@@ -72,13 +76,26 @@ class PreparedDocument:
     chunks: int = 0
     bought: int = 0
     reused: int = 0
+    tokens: int = 0
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    """From the first byte read to the last row staged."""
     files: list[str] = field(default_factory=list[str])
+    _batches: set[int] = field(default_factory=set[int])
 
-    def count(self, *, bought: bool) -> None:
-        """Count a chunk whose vector is there."""
+    def count(self, wanted: Wanted | None) -> None:
+        """Count a chunk whose vector is there, and what was paid for it, if anything was."""
         self.chunks += 1
-        self.bought += bought
-        self.reused += not bought
+        if wanted is None:
+            self.reused += 1
+            return
+        self.bought += 1
+        self.tokens += wanted.tokens
+        if wanted.batch not in self._batches:
+            self._batches.add(wanted.batch)
+            self.requests += wanted.requests
+            self.retries += wanted.retries
 
 
 @dataclass(slots=True)
@@ -118,10 +135,12 @@ class _Progress:
     files: list[StagedFragment] = field(default_factory=list[StagedFragment])
     has_own_files: bool = False
     failed: bool = False
+    began: float = field(default_factory=perf_counter)
 
     def facts(self) -> FinishedDocument:
         """What the catalog is told at the end."""
         counts = self.result
+        counts.seconds = perf_counter() - self.began
         return FinishedDocument(
             self.plan.key,
             self.reading.content_hash,
@@ -129,6 +148,10 @@ class _Progress:
             counts.chunks,
             counts.bought,
             counts.reused,
+            counts.tokens,
+            counts.requests,
+            counts.retries,
+            counts.seconds,
         )
 
 
@@ -277,7 +300,7 @@ class Preparation:
         except RefusedTextError as error:
             problem = f"holds a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
             raise EmbeddingInputError(key, problem) from error
-        document.result.count(bought=order.bought)
+        document.result.count(order.wanted)
         occurrence = document.occurrences[order.text_hash]
         document.occurrences[order.text_hash] += 1
         number = chunk_id(key, order.text_hash, occurrence)

@@ -12,6 +12,7 @@ from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.ingestion import Publication
 from ingest_pipeline.model import SourceObject
+from ingest_pipeline.preparation import PreparedDocument
 
 _SAMPLED = 3
 _COLUMNS = ["document", "saga", "ordinal", "start_offset", "end_offset", "text"]
@@ -35,8 +36,8 @@ class DocumentView:
     partition: str
     source: SourceObject
     characters: int
-    bought: int
-    reused: int
+    spent: PreparedDocument
+    """What was bought and reused for it."""
     chunks: Sequence[ChunkRow]
     samples: Sequence[ChunkSample]
 
@@ -59,8 +60,7 @@ def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentV
                 document.plan.partition,
                 source,
                 document.characters,
-                document.bought,
-                document.reused,
+                document,
                 chunks[key],
                 samples[key],
             )

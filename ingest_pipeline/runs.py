@@ -13,12 +13,13 @@ from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ingest_pipeline import catalog, errors, session
+from ingest_pipeline import catalog, errors, ledger, session
 from ingest_pipeline.catalog import RunProgress
 from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
+from ingest_pipeline.ledger import Cost
 from ingest_pipeline.pipeline import open_workshop, plan_partitions
 from ingest_pipeline.settings import Settings
 
@@ -31,9 +32,10 @@ _POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 class IngestRun:
     """What a run did, and why it failed if it did."""
 
-    def __init__(self, run_id: str, progress: RunProgress, problems: Sequence[str]) -> None:
+    def __init__(self, run_id: str, progress: RunProgress, costs: Sequence[Cost], problems: Sequence[str]) -> None:
         self.run_id = run_id
         self.progress = progress
+        self.costs = costs
         self.problems = problems
 
 
@@ -57,7 +59,8 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console) -> IngestR
         with session.instance(running) as instance, _bar(console, database, run_id, len(plans)):
             problems = _execute(running, instance, run_id, partitions)
         with database.transaction() as connection:
-            return IngestRun(run_id, catalog.run_progress(connection, run_id), problems)
+            costs = ledger.costs(connection, run_id=run_id)
+            return IngestRun(run_id, catalog.run_progress(connection, run_id), costs, problems)
 
 
 def _execute(settings: Settings, instance: dg.DagsterInstance, run_id: str, partitions: Sequence[str]) -> list[str]:

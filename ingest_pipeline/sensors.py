@@ -6,6 +6,7 @@ or the daemon is lost, and a file that is changed back to earlier bytes is seen 
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
 import dagster as dg
 
@@ -35,6 +36,11 @@ _UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+
+
+def runs_for(documents: int) -> int:
+    """How many runs the source sensor requests for so many documents that differ."""
+    return documents if documents <= _OWN_RUNS else ceil(documents / _SHARED_RUN)
 
 
 def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:

@@ -11,6 +11,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.model import corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
+from ingest_pipeline.prices import Price, read_prices
 
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
@@ -41,6 +42,8 @@ class Settings:
     """Largest object to take. None: any."""
     settle_seconds: int
     """The source sensor leaves files alone that were modified so little time ago."""
+    prices: tuple[Price, ...] = ()
+    """Of embedding models; where none is given, no cost is shown."""
 
     @property
     def uses_local_model(self) -> bool:
@@ -79,6 +82,7 @@ class Settings:
             exclude=_patterns(environment, "INGEST_EXCLUDE"),
             max_bytes=_number(environment, "INGEST_MAX_BYTES", 0) or None,
             settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
+            prices=read_prices(get("INGEST_EMBEDDING_PRICES") or ""),
         )
 
 

@@ -17,7 +17,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.embedding import EmbeddedBatch, Embedder, pack
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_filter import one_of
-from ingest_pipeline.ledger import Vector
+from ingest_pipeline.ledger import Spent, Vector
 from ingest_pipeline.model import Chunk, Recipe
 
 
@@ -31,30 +31,52 @@ class Order:
 
     text_hash: UUID
     vector: asyncio.Future[Vector]
-    bought: bool
-    """Whether it is being paid for on behalf of this chunk."""
+    wanted: Wanted | None
+    """What is being paid for on behalf of this chunk; None if nothing is."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+@dataclass(slots=True)
+class Wanted:
+    """A text on its way to the API, and what came of it."""
+
     text_hash: UUID
     text: str
     vector: asyncio.Future[Vector]
+    batch: int = 0
+    """Which of the saga's requests carried it."""
+    tokens: int = 0
+    """Its share, by characters, of what that request was billed. Known once the vector is."""
+    requests: int = 0
+    """Sent for the whole batch."""
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Bought:
     ordinal: int
-    batch: Sequence[_Wanted]
+    batch: Sequence[Wanted]
     answer: EmbeddedBatch
 
     def deliver(self) -> None:
+        self._share_out()
         for place, wanted in enumerate(self.batch):
             if place in self.answer.refused:
                 wanted.vector.set_exception(RefusedTextError(self.answer.refused[place]))
                 wanted.vector.exception()  # whoever waits still gets it; that nobody waits any more is no fault
             else:
                 wanted.vector.set_result(self.answer.vectors[place])
+
+    def _share_out(self) -> None:
+        """Divide the bill among the texts, so that the shares are whole and add up to it."""
+        paid = [wanted for place, wanted in enumerate(self.batch) if place not in self.answer.refused]
+        characters = sum(len(wanted.text) for wanted in paid)
+        passed = 0
+        for wanted in paid:
+            before = self.answer.tokens * passed // characters
+            passed += len(wanted.text)
+            wanted.tokens = self.answer.tokens * passed // characters - before
+        for wanted in self.batch:
+            wanted.batch, wanted.requests, wanted.retries = self.ordinal, self.answer.requests, self.answer.retries
 
 
 class VectorSupply:
@@ -73,7 +95,7 @@ class VectorSupply:
         self._bought_before: set[UUID] = set()
         self._others_left_vectors = False
         self._something_published = False
-        self._pending: list[_Wanted] = []
+        self._pending: list[Wanted] = []
         self._pending_bytes = 0
         self._batches = 0
         self._unrecorded: list[_Bought] = []
@@ -102,14 +124,16 @@ class VectorSupply:
         orders: list[Order] = []
         for text_hash, text in texts:
             vector = known.get(text_hash)
-            wanted = vector is None and text_hash not in found
+            wanted: Wanted | None = None
             if vector is None:
                 vector = known[text_hash] = self._ordered[text_hash] = asyncio.get_running_loop().create_future()
                 if text_hash in found:
                     vector.set_result(found[text_hash])
+                else:
+                    wanted = Wanted(text_hash, text, vector)
             orders.append(Order(text_hash, vector, wanted))
-            if wanted:
-                await self._want(_Wanted(text_hash, text, vector))
+            if wanted is not None:
+                await self._want(wanted)
         return orders
 
     async def _find(self, hashes: list[UUID]) -> dict[UUID, Vector]:
@@ -152,7 +176,7 @@ class VectorSupply:
         sound = np.isfinite(flat).all(axis=1)
         return {UUID(name): flat[row] for row, name in enumerate(rows["text_hash"].to_pylist()) if sound[row]}
 
-    async def _want(self, wanted: _Wanted) -> None:
+    async def _want(self, wanted: Wanted) -> None:
         self._pending.append(wanted)
         self._pending_bytes += len(wanted.text)
         settings = self._embedder.settings
@@ -168,7 +192,7 @@ class VectorSupply:
             self._tasks.create_task(self._buy(self._batches, batch))
             self._batches += 1
 
-    async def _buy(self, ordinal: int, batch: Sequence[_Wanted]) -> None:
+    async def _buy(self, ordinal: int, batch: Sequence[Wanted]) -> None:
         try:
             with boundary(Boundary.BATCH_SENT):
                 answer = await self._embedder.embed([wanted.text for wanted in batch])
@@ -192,14 +216,15 @@ class VectorSupply:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
             connection = effects.enter_context(self._corpus.database.transaction())
             for bought in answers:
-                kept = [place for place in range(len(bought.batch)) if place not in bought.answer.refused]
+                answer = bought.answer
+                kept = [place for place in range(len(bought.batch)) if place not in answer.refused]
                 ledger.record_batch(
                     connection,
                     self._saga,
                     ordinal=bought.ordinal,
                     embedding=self._recipe.embedding,
                     text_hashes=[bought.batch[place].text_hash for place in kept],
-                    vectors=bought.answer.vectors[kept],
-                    tokens=bought.answer.tokens,
-                    requests=bought.answer.requests,
+                    vectors=answer.vectors[kept],
+                    characters=sum(len(bought.batch[place].text) for place in kept),
+                    spent=Spent(answer.tokens, answer.requests, answer.retries, answer.seconds),
                 )

@@ -21,8 +21,10 @@ VALUES (%(name)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(
 UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
 
 -- begin_saga --
-INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, run_id, writer, target_version)
-VALUES (%(id)s, %(corpus)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s, %(target_version)s)
+INSERT INTO ingest_pipeline.saga
+    (id, corpus, kind, base_version, run_id, writer, target_version, price, currency, price_as_of)
+VALUES (%(id)s, %(corpus)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s, %(target_version)s, %(price)s,
+    %(currency)s, %(price_as_of)s)
 
 -- touch_saga --
 UPDATE ingest_pipeline.saga SET seen_at = now()
@@ -30,7 +32,9 @@ WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
 
 -- count_batch --
 UPDATE ingest_pipeline.saga SET seen_at = now(),
-    requests = requests + %(requests)s, tokens = tokens + %(tokens)s, bought = bought + %(bought)s
+    requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
+    bought = bought + %(bought)s, bought_characters = bought_characters + %(characters)s,
+    api_seconds = api_seconds + %(seconds)s
 WHERE id = %(saga)s
 
 -- insert_batch --
@@ -74,23 +78,23 @@ SELECT dead.id, ended.id IS NOT NULL AS ended FROM dead LEFT JOIN ended ON ended
 
 -- read_saga --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, tokens, bought, error
+    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga WHERE id = %(id)s
 
 -- unfinished_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, tokens, bought, error
+    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') ORDER BY started_at
 
 -- published_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, tokens, bought, error
+    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
 ORDER BY published_version DESC LIMIT %(limit)s
 
 -- unreported_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, tokens, bought, error
+    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga
 WHERE corpus = %(corpus)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL
   AND run_id IS NOT NULL
@@ -230,9 +234,11 @@ FROM STDIN (FORMAT BINARY)
 -- finish_documents --
 UPDATE ingest_pipeline.document d
 SET content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
-    bought = f.bought, reused = f.reused
+    bought = f.bought, reused = f.reused, tokens = f.tokens, requests = f.requests, retries = f.retries, seconds = f.seconds
 FROM unnest(%(key)s::text[], %(content_hash)s::text[], %(character_count)s::bigint[], %(chunk_count)s::integer[],
-    %(bought)s::integer[], %(reused)s::integer[]) AS f (key, content_hash, character_count, chunk_count, bought, reused)
+    %(bought)s::integer[], %(reused)s::integer[], %(tokens)s::bigint[], %(requests)s::integer[], %(retries)s::integer[],
+    %(seconds)s::double precision[])
+    AS f (key, content_hash, character_count, chunk_count, bought, reused, tokens, requests, retries, seconds)
 WHERE d.saga = %(saga)s AND d.key = f.key
 
 -- drop_document --
@@ -284,14 +290,16 @@ WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(versi
 ORDER BY c.document, c.ordinal
 
 -- standing_changes --
-SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.published_version,
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.tokens,
+    d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.saga = %(saga)s AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
 ORDER BY d.key
 
 -- document_history --
-SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.published_version,
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.tokens,
+    d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
@@ -396,8 +404,10 @@ SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,
 FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s
 
 -- corpus_spending --
-SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(tokens), 0)::bigint AS tokens,
-    coalesce(sum(bought), 0)::bigint AS bought, count(*) FILTER (WHERE state = 'published') AS publications,
+-- Whatever became of the sagas: what failed and what was killed was paid for like the rest.
+SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
+    coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(bought), 0)::bigint AS bought,
+    coalesce(sum(api_seconds), 0) AS api_seconds, count(*) FILTER (WHERE state = 'published') AS publications,
     count(*) FILTER (WHERE state = 'compensated') AS compensated
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
 
@@ -410,6 +420,28 @@ FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga WHE
 
 -- run_spending --
 SELECT coalesce(sum(bought), 0)::bigint AS bought, coalesce(sum(tokens), 0)::bigint AS tokens,
-    coalesce(sum(requests), 0)::bigint AS requests, count(published_version) AS publications,
-    coalesce(max(published_version), 0) AS version
+    coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
+    coalesce(sum(api_seconds), 0) AS api_seconds,
+    coalesce(extract(epoch FROM max(coalesce(ended_at, seen_at)) - min(started_at)), 0)::double precision AS seconds,
+    count(published_version) AS publications, coalesce(max(published_version), 0) AS version
 FROM ingest_pipeline.saga WHERE run_id = %(run_id)s
+
+-- costs --
+-- By currency and day of the price. Null: no price was configured when the tokens were bought.
+SELECT currency, price_as_of AS as_of, sum(tokens)::bigint AS tokens, sum(tokens * price) / 1000000 AS amount
+FROM ingest_pipeline.saga
+WHERE tokens > 0 AND (%(corpus)s::text IS NULL OR corpus = %(corpus)s) AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+GROUP BY currency, price_as_of ORDER BY currency, price_as_of
+
+-- token_ratio --
+SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(bought_characters), 0)::bigint AS characters
+FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND tokens > 0
+
+-- document_ratios --
+-- Of the documents at head, by what their keys end in: how many characters their bytes held, and how many chunks of what
+-- recipe those made.
+SELECT recipe, coalesce(lower(substring(key FROM '\.([^./]+)$')), '') AS format, count(*) AS documents,
+    sum(size)::bigint AS bytes, sum(character_count)::bigint AS characters, sum(chunk_count)::bigint AS chunks
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+GROUP BY 1, 2

@@ -22,7 +22,7 @@ def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
 def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 3))
     cli.put("folder/b.md", "# Beta\n\n" + paragraphs("beta", 2))
-    assert {row["document"] for row in cli.json("plan")} == {"a.txt", "folder/b.md"}
+    assert {row["document"] for row in cli.json("plan")["documents"]} == {"a.txt", "folder/b.md"}
     done = cli.json("ingest")
     assert (done["published"], done["problems"]) == (2, [])
     assert done["bought"] == embeddings.bought > 0
@@ -30,7 +30,7 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     status = cli.json("status")
     assert (status["documents"], status["sagas_in_doubt"]) == (2, 0)
     assert status["head_version"] == status["latest_version"] == done["version"]
-    assert cli.json("plan") == []
+    assert cli.json("plan")["documents"] == []
     assert cli.json("audit")["violations"] == []
     assert {row["document"] for row in cli.json("history")} == {"a.txt", "folder/b.md"}
     assert len(cli.json("history", "a.txt")) == 1
@@ -49,7 +49,7 @@ def test_some_documents_only(cli: Cli) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
     cli.put("b.txt", paragraphs("beta", 1))
     assert cli.json("ingest", "b.txt")["published"] == 1
-    assert [row["document"] for row in cli.json("plan")] == ["a.txt"]
+    assert [row["document"] for row in cli.json("plan")["documents"]] == ["a.txt"]
 
 
 def test_ingesting_again_buys_nothing_and_keeps_head(cli: Cli, embeddings: EmbeddingServer) -> None:

@@ -109,8 +109,8 @@ def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None
             embedding="other-model/32",
             text_hashes=[hashed],
             vectors=np.ones((1, 32), np.float32),
-            tokens=1,
-            requests=1,
+            characters=1,
+            spent=ledger.Spent(tokens=1, requests=1, retries=0, seconds=0.0),
         )
 
         def found(embedding: str, dimensions: int) -> set[UUID]:

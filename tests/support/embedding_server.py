@@ -115,7 +115,7 @@ class EmbeddingServer(LocalEmbeddingServer):
         super().__init__()
 
     def _zero(self) -> None:
-        self._requests = 0
+        self._requests = self._tokens = 0
         self._texts: Counter[str] = Counter()
         self._now = self._peak = self._refused = 0
         self._bodies: list[dict[str, Any]] = []
@@ -130,6 +130,12 @@ class EmbeddingServer(LocalEmbeddingServer):
     def bought(self) -> int:
         """Inputs embedded, whether or not the answer arrived."""
         return self.texts.total()
+
+    @property
+    def tokens(self) -> int:
+        """What all answers together were billed, whether or not they arrived."""
+        with self._state:
+            return self._tokens
 
     @property
     def texts(self) -> Counter[str]:
@@ -179,6 +185,7 @@ class EmbeddingServer(LocalEmbeddingServer):
         check_lengths([1 << 20 if POISON in text else n for text, n in zip(request.texts, lengths, strict=True)])
         with self._state:
             self._texts.update(request.texts)
+            self._tokens += sum(lengths)
         width = request.dimensions or self.dimensions
         return np.stack([vector_of(text, width) for text in request.texts]), lengths
 

@@ -37,8 +37,14 @@ CREATE TABLE ingest_pipeline.saga (
     ended_at timestamptz,
     reported_at timestamptz,
     requests integer NOT NULL DEFAULT 0,
+    retries integer NOT NULL DEFAULT 0,
     tokens bigint NOT NULL DEFAULT 0,
     bought integer NOT NULL DEFAULT 0,
+    bought_characters bigint NOT NULL DEFAULT 0,
+    api_seconds double precision NOT NULL DEFAULT 0,
+    price numeric,
+    currency text,
+    price_as_of date,
     error text,
     target_version bigint,
     UNIQUE (corpus, published_version),
@@ -46,6 +52,7 @@ CREATE TABLE ingest_pipeline.saga (
     CHECK (published_version > base_version),
     CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
 );
+COMMENT ON COLUMN ingest_pipeline.saga.price IS 'Of a million tokens, as configured when the saga began. Null: none was.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (corpus)
@@ -119,6 +126,10 @@ CREATE TABLE ingest_pipeline.document (
     chunk_count integer NOT NULL DEFAULT 0,
     bought integer NOT NULL DEFAULT 0,
     reused integer NOT NULL DEFAULT 0,
+    tokens bigint NOT NULL DEFAULT 0,
+    requests integer NOT NULL DEFAULT 0,
+    retries integer NOT NULL DEFAULT 0,
+    seconds double precision NOT NULL DEFAULT 0,
     fragments bigint[] NOT NULL DEFAULT '{}',
     copy_of uuid,
     published_version bigint,
@@ -129,6 +140,9 @@ CREATE TABLE ingest_pipeline.document (
 COMMENT ON COLUMN ingest_pipeline.document.key IS 'Ordered by bytes, as object stores list.';
 COMMENT ON COLUMN ingest_pipeline.document.replaces IS 'The saga whose row was current when this one was planned; another one by then is a conflict.';
 COMMENT ON COLUMN ingest_pipeline.document.removed IS 'The publication took the document out; the row is its tombstone.';
+COMMENT ON COLUMN ingest_pipeline.document.tokens IS 'Its share, by characters, of what the requests that carried its texts were billed.';
+COMMENT ON COLUMN ingest_pipeline.document.requests IS 'Those that carried texts of it; one that carried several documents counts for each.';
+COMMENT ON COLUMN ingest_pipeline.document.seconds IS 'From the first byte read to the last row staged.';
 COMMENT ON COLUMN ingest_pipeline.document.copy_of IS 'Of a rollback: the saga whose row this one repeats.';
 COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that hold the rows.';
 CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (corpus, key)

@@ -1,0 +1,169 @@
+"""What a plan would cost, before anything is bought.
+
+From the listing alone, by bytes: what a byte came to in characters, chunks and tokens is taken from what this corpus
+published and bought before, format by format; where it has done nothing yet, from the constants below. Or exactly, by
+reading and cutting the documents and looking their texts up, as an ingest would; then only the tokens are estimated,
+because no tokenizer is at hand for every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from math import ceil
+from uuid import UUID
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import DocumentRatio
+from ingest_pipeline.errors import DocumentError, StaleError
+from ingest_pipeline.model import Chunk
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.reading import Reading
+
+# Python's documentation has 4.2 in OpenAI's cl100k. Most other languages, tables and source code have fewer.
+CHARACTERS_PER_TOKEN = 4.0
+# Chunks end where paragraphs do, so they are not full. Measured on Python's documentation at 1,000 characters.
+FILL = 0.65
+_LOOKED_UP = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What bringing some documents to what the source holds would take."""
+
+    documents: int
+    """To be read; removals cost nothing."""
+    removals: int
+    chunks: int
+    characters: int
+    """Of the texts whose vectors would be bought."""
+    to_buy: int
+    """Embeddings. By bytes: all chunks, as if no text were known; so it is a bound for edits."""
+    tokens: int
+    cost: Decimal | None
+    """None: no price is configured for the model."""
+    currency: str | None
+    exact: bool
+    """Chunks, characters and embeddings were counted. Tokens are estimated in any case."""
+    measured: bool
+    """Tokens follow from what this corpus was billed before; else from a constant."""
+
+
+def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
+    """By the bytes of the listing. Reads no document."""
+    with workshop.corpus.database.transaction() as connection:
+        ratios = catalog.document_ratios(connection, workshop.corpus.name)
+    forecast = _Forecast(workshop, ratios)
+    counted = _Count()
+    for plan in plans:
+        if plan.source is not None:
+            characters = forecast.characters(plan.key, plan.source.size)
+            counted.add(ceil(characters / forecast.chunk_characters), ceil(characters * forecast.overlap))
+    return _priced(workshop, plans, counted, exact=False)
+
+
+def count(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
+    """Exactly: reads and cuts each document, and looks up which texts have a vector. Buys nothing, publishes nothing.
+
+    Raises:
+        UnavailableError: The source or one of the stores does not answer.
+    """
+    counted = _Count()
+    chunks = iter(_chunks(workshop, plans))
+    while some := list(islice(chunks, _LOOKED_UP)):
+        _count_new(workshop, some, counted)
+    return _priced(workshop, plans, counted, exact=True)
+
+
+@dataclass(slots=True)
+class _Count:
+    chunks: int = 0
+    to_buy: int = 0
+    characters: int = 0
+    seen: set[UUID] = field(default_factory=set[UUID])
+
+    def add(self, chunks: int, characters: int) -> None:
+        self.chunks += chunks
+        self.to_buy += chunks
+        self.characters += characters
+
+
+class _Forecast:
+    """How many characters and chunks bytes come to, from what stands at head where it says something."""
+
+    def __init__(self, workshop: Workshop, ratios: Iterable[DocumentRatio]) -> None:
+        self._by_format: dict[str, list[int]] = {}
+        characters = chunks = 0
+        for ratio in ratios:
+            held = self._by_format.setdefault(ratio.format, [0, 0])
+            held[0] += ratio.bytes
+            held[1] += ratio.characters
+            if ratio.recipe == workshop.recipe.fingerprint:
+                characters += ratio.characters
+                chunks += ratio.chunks
+        recipe = workshop.recipe
+        step = recipe.chunk_size - recipe.chunk_overlap
+        self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * step)
+        self.overlap = recipe.chunk_size / step
+        """Characters that are embedded for one of the text: a chunk repeats some of the one before it."""
+
+    def characters(self, key: str, size: int) -> int:
+        _, dot, suffix = key.rpartition("/")[2].rpartition(".")
+        held = self._by_format.get(suffix.lower() if dot else "")
+        if held is not None and held[0]:
+            return ceil(size * held[1] / held[0])
+        return size  # for text it is right; of other formats it is more than they hold
+
+
+def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Iterator[Chunk]:
+    for plan in plans:
+        if plan.source is not None:
+            # What is wrong with the document, its ingest will say; until there it is read, and paid for, all the same.
+            with suppress(DocumentError, StaleError):
+                for segment in Reading(plan.source).segments(workshop.source, workshop.chunker):
+                    yield from segment
+
+
+def _count_new(workshop: Workshop, chunks: Sequence[Chunk], counted: _Count) -> None:
+    texts = {chunk.text_hash: len(chunk.text) for chunk in chunks}
+    new = texts.keys() - counted.seen
+    with workshop.corpus.database.transaction() as connection:
+        wanted = list(new)
+        recipe = workshop.recipe
+        found = ledger.staged_vectors(
+            connection,
+            workshop.corpus.name,
+            embedding=recipe.embedding,
+            dimensions=recipe.embedding_dimensions,
+            text_hashes=wanted,
+        ).keys()
+        places = catalog.published_texts(connection, workshop.corpus.name, wanted)
+    to_buy = new - found - {place.text_hash for place in places}
+    counted.seen |= new
+    counted.chunks += len(chunks)
+    counted.to_buy += len(to_buy)
+    counted.characters += sum(texts[text_hash] for text_hash in to_buy)
+
+
+def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
+    with workshop.corpus.database.transaction() as connection:
+        billed, characters = ledger.token_ratio(connection, workshop.corpus.name)
+    tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
+    removals = sum(plan.source is None for plan in plans)
+    price = workshop.price
+    return Estimate(
+        len(plans) - removals,
+        removals,
+        counted.chunks,
+        counted.characters,
+        counted.to_buy,
+        tokens,
+        None if price is None else price.cost(tokens),
+        None if price is None else price.currency,
+        exact,
+        bool(billed),
+    )

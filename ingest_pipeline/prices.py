@@ -1,0 +1,65 @@
+"""What an embedding model costs: configuration with a date. Nothing here knows a price, and nothing guesses one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from ingest_pipeline.errors import ConfigurationError
+
+_PRICE = re.compile(r"(?P<model>\S+)\s+(?P<amount>\d+(?:\.\d+)?)\s+(?P<currency>[A-Z]{3})\s+(?P<as_of>\d{4}-\d\d-\d\d)")
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What somebody read on a price list."""
+
+    model: str
+    per_million_tokens: Decimal
+    currency: str
+    """Three letters, as in ISO 4217."""
+    as_of: date
+    """The day on which it was read."""
+
+    def cost(self, tokens: int) -> Decimal:
+        """What so many tokens cost."""
+        return self.per_million_tokens * tokens / _MILLION
+
+
+def read_prices(text: str) -> tuple[Price, ...]:
+    """Prices as INGEST_EMBEDDING_PRICES has them, divided by semicolons.
+
+    Args:
+        text: For example ``text-embedding-3-small 0.02 USD 2026-11-01``: model, price of a million tokens, currency,
+            and the day on which the price was read.
+
+    Raises:
+        ConfigurationError: It has another form, or names a model twice.
+    """
+    prices = tuple(_read(entry.strip()) for entry in text.split(";") if entry.strip())
+    if len({price.model for price in prices}) < len(prices):
+        raise ConfigurationError("INGEST_EMBEDDING_PRICES names a model twice", "Keep one price for each model.")
+    return prices
+
+
+def price_of(model: str, prices: tuple[Price, ...]) -> Price | None:
+    """The price of a model, None if none is configured."""
+    return next((price for price in prices if price.model == model), None)
+
+
+def _read(entry: str) -> Price:
+    found = _PRICE.fullmatch(entry)
+    try:
+        if found is None:
+            raise ValueError  # noqa: TRY301  the one message serves both
+        as_of = date.fromisoformat(found["as_of"])
+    except ValueError as error:
+        raise ConfigurationError(
+            f"INGEST_EMBEDDING_PRICES holds {entry!r}, which is not a model, a price of a million tokens, a currency "
+            "and the day on which it was read",
+            "Write it like `text-embedding-3-small 0.02 USD 2026-11-01`; divide several by semicolons.",
+        ) from error
+    return Price(found["model"], Decimal(found["amount"]), found["currency"], as_of)

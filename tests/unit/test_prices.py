@@ -1,0 +1,47 @@
+"""Prices are configuration with a date, and never guessed."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.prices import price_of, read_prices
+
+SMALL = "text-embedding-3-small 0.02 USD 2026-11-01"
+
+
+def test_prices_are_read_with_their_currency_and_day() -> None:
+    small, large = read_prices(f"{SMALL}; text-embedding-3-large 0.13 EUR 2026-10-02;")
+    assert (small.model, small.currency, small.as_of) == ("text-embedding-3-small", "USD", date(2026, 11, 1))
+    assert large.per_million_tokens == Decimal("0.13")
+
+
+def test_a_cost_has_no_rounding_error() -> None:
+    (small,) = read_prices(SMALL)
+    assert small.cost(150_000) == Decimal("0.003")
+
+
+def test_a_model_without_a_price_has_none() -> None:
+    assert price_of("another", read_prices(SMALL)) is None
+    assert read_prices("") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.02",
+        "small 0.02 USD",
+        "small 0.02 2026-11-01",
+        "small -1 USD 2026-11-01",
+        "small 0,02 USD 2026-11-01",
+        "small 0.02 USD 2026-13-01",
+        "small 0.02 dollars 2026-11-01",
+        f"{SMALL};{SMALL}",
+    ],
+)
+def test_what_is_no_price_with_a_day_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="INGEST_EMBEDDING_PRICES"):
+        read_prices(text)
