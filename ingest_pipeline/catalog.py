@@ -337,6 +337,11 @@ def place_documents(connection: Connection, saga: UUID, fragments: dict[str, lis
         )
 
 
+def move_rows(connection: Connection, corpus: str, *, old: Sequence[int], new: int) -> None:
+    """Note that one fragment took the place of others, for the documents at head that had rows there."""
+    connection.execute(query("move_rows"), {"corpus": corpus, "old": list(old), "new": new})
+
+
 def refresh_etag(connection: Connection, corpus: str, document: StandingDocument, source: SourceObject) -> None:
     """Note that the object has another ETag and the same bytes: nothing to publish."""
     connection.execute(

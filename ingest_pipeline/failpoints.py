@@ -26,6 +26,7 @@ class Boundary(StrEnum):
     BATCH_RECORDED = "batch recorded"
     FRAGMENT_WRITTEN = "fragment written"
     FRAGMENT_RECORDED = "fragment recorded"
+    INDEX_BUILT = "index built"
     PREPARED = "prepared"
     LOCK_TAKEN = "lock taken"
     ROWS_WRITTEN = "rows written"

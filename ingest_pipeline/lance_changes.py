@@ -68,6 +68,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Compaction:
+    """Whole fragments out, one data file with their rows in."""
+
+    added: Sequence[StagedFragment]
+    replaced: Sequence[int]
+    """Ids of the fragments."""
+
+    def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
+        """See `TableChange`."""
+        return update(base, self.added, self.replaced)
+
+
+@dataclass(frozen=True, slots=True)
 class _Deletion:
     """Fragments as a removal leaves them."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
@@ -20,15 +23,35 @@ from lance.fragment import LanceFragment
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, StagedFragment, TableChange, fragment_of
+from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
 OWNER_PROPERTY = b"ingest_pipeline.owner"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
 _READ_AHEAD = 2
+# A manifest's name counts down, so that a listing begins with the latest.
+_LAST_VERSION = 2**64 - 1
+_MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
+# With an index: how many of its partitions are searched, and how many candidates for each row are compared exactly.
+_PROBES = 32
+_REFINED = 10
 
 
 class CommitRefusedError(TableUnavailableError):
     """Lance refused the commit, because another one touched the same fragments first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentState:
+    """A fragment as a version has it."""
+
+    number: int
+    rows: int
+    """That are there."""
+    deleted: int
+    """Rows that the data file still holds."""
+    signature: str
+    """Equal: the same data files with the same rows taken out."""
 
 
 class LanceTable:
@@ -130,11 +153,15 @@ class LanceTable:
         return None if value is None else UUID(value)
 
     def stage(self, name: str, rows: pa.Table) -> StagedFragment:
+        """As `stage_batches`, with all rows at once."""
+        return self.stage_batches(name, rows.to_batches())
+
+    def stage_batches(self, name: str, batches: Iterable[pa.RecordBatch]) -> StagedFragment:
         """Write rows into a data file of a chosen name. No version holds it until a commit adds it.
 
         Args:
             name: File name; choosing it lets a sweep know whose the file is without having been told.
-            rows: Columns as in the table.
+            batches: Columns as in the table.
         """
         with _translated(self.uri), boundary(Boundary.FRAGMENT_WRITTEN):
             writer = LanceFileWriter(
@@ -143,10 +170,10 @@ class LanceTable:
                 version=self._dataset.data_storage_version,
                 storage_options=self._storage_options,
             )
-            for batch in rows.to_batches():
+            for batch in batches:
                 writer.write_batch(batch)
             count = writer.close()
-        return StagedFragment(name, int(count or rows.num_rows))
+        return StagedFragment(name, count or 0)
 
     def commit(self, base: int, change: TableChange, saga: UUID) -> int:
         """Make one version out of a change, as one Lance transaction that carries the saga's id.
@@ -186,6 +213,33 @@ class LanceTable:
                 if name in wanted:
                     found[name] = number
         return found
+
+    def fragments(self, version: int) -> list[FragmentState]:
+        """All fragments at a version, by id."""
+        with _translated(self.uri):
+            return [_state(fragment) for fragment in self.at(version).get_fragments()]
+
+    def states(self, version: int, numbers: Iterable[int]) -> dict[int, FragmentState]:
+        """Those of the fragments that the version has."""
+        with _translated(self.uri):
+            dataset = self.at(version)
+            present = dataset.fragment_ids()
+            return {number: _state(fragment_of(dataset, number)) for number in numbers if number in present}
+
+    def segments(self, version: int, kind: IndexKind) -> list[Segment]:
+        """The parts of an index at a version."""
+        with _translated(self.uri):
+            return segments(self.at(version), kind.name)
+
+    def build_segment(self, version: int, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
+        """Build a part of an index over some fragments. No version holds it until a commit adds it."""
+        with _translated(self.uri):
+            return build(self.at(version), kind, numbers, saga)
+
+    def fits(self, version: int, change: Indexing) -> bool:
+        """Whether a part of an index that was built on an older version is right for this one too."""
+        with _translated(self.uri):
+            return change.fits(self.at(version))
 
     def rows(
         self, version: int, columns: list[str], predicate: str | None = None, fragments: Iterable[int] | None = None
@@ -248,9 +302,15 @@ class LanceTable:
         return True
 
     def versions(self) -> list[int]:
-        """Every version that still exists, ascending. Reads each manifest: not for a hot path."""
+        """Every version that still exists, ascending, by the names of their manifests."""
         with _translated(self.uri):
-            return [entry["version"] for entry in self._dataset.versions()]
+            names = LanceFileSession(self.uri, storage_options=self._storage_options).list("_versions")
+        return sorted(_LAST_VERSION - int(found[1]) for name in names if (found := _MANIFEST.search(name)))
+
+    def tagged_versions(self) -> list[int]:
+        """Versions that somebody gave a tag, which keeps them."""
+        with _translated(self.uri):
+            return [tag["version"] for tag in self._dataset.tags.list().values()]
 
     def tracked_files(self) -> set[str]:
         """Files that some existing version holds, relative to the table's folder."""
@@ -282,7 +342,14 @@ class LanceTable:
                 return self.rows(version, columns)
             return dataset.scanner(
                 columns=[*columns, "_distance"],
-                nearest={"column": "vector", "q": vector, "k": limit, "metric": "cosine"},
+                nearest={
+                    "column": "vector",
+                    "q": vector,
+                    "k": limit,
+                    "metric": "cosine",
+                    "nprobes": _PROBES,
+                    "refine_factor": _REFINED,
+                },
             ).to_table()
 
     def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, saga: UUID) -> int:
@@ -310,6 +377,13 @@ def _those_of(dataset: lance.LanceDataset, numbers: Iterable[int] | None) -> lis
         return None
     present = set(dataset.fragment_ids())
     return [fragment_of(dataset, number) for number in sorted(set(numbers) & present)]
+
+
+def _state(fragment: LanceFragment) -> FragmentState:
+    metadata = fragment.metadata
+    deleted = fragment.num_deletions
+    signature = json.dumps(metadata.to_json(), sort_keys=True)
+    return FragmentState(metadata.id, metadata.physical_rows - deleted, deleted, signature)
 
 
 @contextmanager

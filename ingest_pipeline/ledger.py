@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -21,7 +21,7 @@ from ingest_pipeline.prices import Price
 from ingest_pipeline.processes import is_gone, this_process
 from ingest_pipeline.sql import query
 
-SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback"]
+SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned"]
 # A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
 # or a person says so.
@@ -296,6 +296,12 @@ def token_ratio(connection: Connection, corpus: str) -> tuple[int, int]:
 def live_sagas(connection: Connection, corpus: str) -> set[UUID]:
     """Ids of the unfinished sagas."""
     return {row["id"] for row in connection.execute(query("live_sagas"), {"corpus": corpus})}
+
+
+def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) -> set[UUID]:
+    """Those of the ids that are sagas of the corpus."""
+    found = connection.execute(query("known_sagas"), {"corpus": corpus, "ids": list(sagas)})
+    return {row["id"] for row in found}
 
 
 def published_versions(connection: Connection, corpus: str) -> set[int]:

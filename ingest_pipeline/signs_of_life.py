@@ -36,3 +36,12 @@ def signs_of_life(corpus: Corpus, saga: UUID) -> Generator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def give_up(corpus: Corpus, saga: UUID, error: BaseException) -> None:
+    """End the saga; if even that fails, recovery will. The files it wrote are known by name and swept."""
+    try:
+        with corpus.database.transaction() as connection:
+            ledger.mark_ended(connection, saga, "failed", f"{type(error).__name__}: {error}")
+    except UnavailableError:
+        error.add_note(f"Saga {saga} could not be ended in the ledger; recovery will settle it.")

@@ -2,7 +2,8 @@
 
 A data file's name begins with its saga's id, so the ledger says whether its writer may still want it. While Lance
 writes it on a local disk it has a name that says nothing: it may be anybody's as long as a saga is live. A data file of
-any other name is somebody else's and left alone. All other files are written under the corpus' lock only.
+any other name is somebody else's and left alone. The folder of an index segment has its saga's id too; one that the
+ledger does not know is left alone. All other files are written under the corpus' lock only.
 
 The order of the looks is what makes sweeping beside living writers right. Files are listed first, under the lock, so
 that no publication is half way. A saga that is not live after that has ended: if it published, the versions that are
@@ -20,9 +21,11 @@ from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.reconciliation import lock, reconcile
 
-_NOT_OURS_TO_JUDGE = ("_versions/latest_version_hint.json", "_indices/")
+_NOT_OURS_TO_JUDGE = "_versions/latest_version_hint.json"
 _HALF_WRITTEN = "data/.tmp"
-_STAGED = re.compile(r"data/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d+\.lance")
+_UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_STAGED = re.compile(rf"data/{_UUID}-\d+\.lance")
+_SEGMENT = re.compile(rf"_indices/{_UUID}/.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +64,22 @@ def litter(corpus: Corpus) -> list[str]:
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
         present = corpus.table.all_files()
-    live = _live(corpus)
-    tracked = corpus.table.tracked_files()
-    return sorted(name for name in present - tracked if _is_litter(name, live))
-
-
-def _live(corpus: Corpus) -> set[UUID]:
+    segments = {UUID(found[1]) for name in present if (found := _SEGMENT.fullmatch(name))}
     with corpus.database.transaction() as connection:
-        return ledger.live_sagas(connection, corpus.name)
+        live = ledger.live_sagas(connection, corpus.name)
+        ended = ledger.known_sagas(connection, corpus.name, segments) - live
+    tracked = corpus.table.tracked_files()
+    return sorted(name for name in present - tracked if _is_litter(name, live, ended))
 
 
-def _is_litter(name: str, live: set[UUID]) -> bool:
-    if name.startswith(_NOT_OURS_TO_JUDGE):
+def _is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
+    if name == _NOT_OURS_TO_JUDGE:
         return False
     if name.startswith(_HALF_WRITTEN):
         return not live
+    if name.startswith("_indices/"):
+        segment = _SEGMENT.fullmatch(name)
+        return segment is not None and UUID(segment[1]) in ended
     if name.startswith("data/"):
         staged = _STAGED.fullmatch(name)
         return staged is not None and UUID(staged[1]) not in live

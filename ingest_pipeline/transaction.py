@@ -21,11 +21,11 @@ import pyarrow as pa
 from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import ConflictError, UnavailableError
+from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, Removal, StagedFragment
 from ingest_pipeline.publication import publish
-from ingest_pipeline.signs_of_life import signs_of_life
+from ingest_pipeline.signs_of_life import give_up, signs_of_life
 
 if TYPE_CHECKING:
     import lance
@@ -114,14 +114,5 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
             ledger.mark_prepared(connection, saga)
         change.published_version = publish(corpus, saga, change)
     except BaseException as error:
-        _give_up(corpus, change, error)
+        give_up(corpus, saga, error)
         raise
-
-
-def _give_up(corpus: Corpus, change: Transaction, error: BaseException) -> None:
-    """End the saga; if even that fails, recovery will. The files it staged are known by name and swept."""
-    try:
-        with corpus.database.transaction() as connection:
-            ledger.mark_ended(connection, change.saga, "failed", f"{type(error).__name__}: {error}")
-    except UnavailableError:
-        error.add_note(f"Saga {change.saga} could not be ended in the ledger; recovery will settle it.")

@@ -106,6 +106,9 @@ UPDATE ingest_pipeline.saga SET reported_at = now() WHERE id = %(id)s
 -- live_sagas --
 SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
 
+-- known_sagas --
+SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
+
 -- published_versions --
 SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
 
@@ -267,6 +270,13 @@ UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga =
 
 -- place_documents --
 UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = ANY(%(keys)s)
+
+-- move_rows --
+UPDATE ingest_pipeline.document
+SET fragments = ARRAY(
+    SELECT DISTINCT CASE WHEN f = ANY(%(old)s) THEN %(new)s ELSE f END FROM unnest(fragments) AS f ORDER BY 1)
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
+  AND fragments && %(old)s::bigint[]
 
 -- refresh_etag --
 UPDATE ingest_pipeline.document SET etag = %(etag)s, last_modified = %(last_modified)s

@@ -12,7 +12,7 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 
 PACKAGE = Path(str(ingest_pipeline.__file__)).parent
-LANCE_MODULES = {"lance_table.py", "lance_changes.py"}
+LANCE_MODULES = {"lance_table.py", "lance_changes.py", "lance_indices.py"}
 EFFECTS: dict[str, dict[str, str]] = {
     "lance_table.py": {
         "write_dataset": "LANCE_COMMIT",
@@ -23,6 +23,10 @@ EFFECTS: dict[str, dict[str, str]] = {
         "cleanup_old_versions": "VERSIONS_REMOVED",
     },
     "lance_changes.py": {"delete": "ROWS_REMOVED"},
+    "lance_indices.py": {
+        "create_index_uncommitted": "INDEX_BUILT",
+        "merge_existing_index_segments": "INDEX_BUILT",
+    },
     "database.py": {"_commit": "COMMIT"},
     "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "preparation.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},

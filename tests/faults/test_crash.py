@@ -15,6 +15,7 @@ from tests.support.crash import Child, Place
 from tests.support.crash_places import (
     CREATION,
     FIRST_INGEST,
+    MAINTENANCE,
     RECOVERY,
     REPLACEMENT,
     ROLLBACK,
@@ -246,6 +247,40 @@ def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
     check_again_is_the_same(world)
 
 
+def wear(world: World) -> None:
+    """One fragment most of whose rows are gone, and another."""
+    put_first(world)
+    world.ingest()
+    world.put("a.txt", SECOND["a.txt"])
+    world.ingest()
+
+
+def crash_maintenance(world: World, place: Place) -> None:
+    wear(world)
+    before = seen(world)
+    assert Child(crash_jobs.maintain, world.address, kill_at=place).outcome().killed
+    assert seen(world) == before
+    world.check()
+    world.recover()
+    world.check_nothing_left()
+    assert Child(crash_jobs.maintain, world.address).outcome().result == world.head
+    assert seen(world) == before
+    [fragment] = world.corpus.table.fragments(world.head)
+    assert fragment.deleted == 0
+    check_again_is_the_same(world)
+
+
+@pytest.mark.parametrize("place", telling_places(MAINTENANCE), ids=name_of)
+def test_maintenance_may_die_anywhere(world: World, place: Place) -> None:
+    crash_maintenance(world, place)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("place", places(MAINTENANCE), ids=name_of)
+def test_maintenance_may_die_at_every_passage(world: World, place: Place) -> None:
+    crash_maintenance(world, place)
+
+
 @pytest.mark.parametrize("place", telling_places(CREATION), ids=name_of)
 def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -> None:
     for key, text in FIRST.items():
@@ -264,8 +299,10 @@ def test_the_places_are_all_there_are(world: World) -> None:
     put_second(world)
     second = passages_of(world.ingest)
     third = passages_of(lambda: world.roll_back(world.head - 1))
-    for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT), (third, ROLLBACK)):
+    wear(world)
+    fourth = passages_of(lambda: crash_jobs.maintain(world.address))
+    for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT), (third, ROLLBACK), (fourth, MAINTENANCE)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items())
-    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *CREATION}
+    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *MAINTENANCE, *CREATION}
     assert reached == set(Boundary)

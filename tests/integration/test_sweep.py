@@ -15,6 +15,7 @@ from ingest_pipeline import ledger
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance_changes import Change, StagedFragment
+from ingest_pipeline.lance_indices import IndexKind
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reconciliation import reconcile
@@ -123,6 +124,26 @@ def test_a_half_written_file_stays_while_a_saga_is_live(world: World) -> None:
 def test_a_half_written_file_of_a_dead_writer_goes(world: World) -> None:
     (Path(world.settings.table_uri) / "data" / ".tmpAbCdEf").write_text("half")
     assert world.sweep().files == ["data/.tmpAbCdEf"]
+
+
+def test_a_segment_of_an_index_stays_while_its_saga_is_live_and_goes_after(world: World) -> None:
+    saga = begin(world)
+    kind = IndexKind("text", "INVERTED", least=1, tail=1)
+    numbers = [fragment.number for fragment in world.corpus.table.fragments(world.head)]
+    world.corpus.table.build_segment(world.head, kind, numbers, saga)
+    assert world.sweep().files == []
+    assert f"_indices/{saga}/metadata.lance" in world.corpus.table.all_files()
+    end(world, saga)
+    assert f"_indices/{saga}/metadata.lance" in world.sweep().files
+    world.check_nothing_left()
+
+
+def test_a_segment_that_something_else_builds_is_left_alone(world: World) -> None:
+    theirs = Path(world.settings.table_uri) / "_indices" / str(uuid4()) / "metadata.lance"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    world.sweep()
+    assert theirs.exists()
 
 
 def test_a_file_that_something_else_stages_is_left_alone(world: World) -> None:

@@ -12,8 +12,11 @@ import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnused
 
 import ingest_pipeline.recovery
 import ingest_pipeline.sweep
+from ingest_pipeline.compaction import compact
 from ingest_pipeline.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
+from ingest_pipeline.indexing import bring_up_to_date
+from ingest_pipeline.lance_indices import IndexKind
 from ingest_pipeline.pipeline import open_workshop
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.rollback import rollback
@@ -57,6 +60,14 @@ def sweep(address: Address) -> int:
     with _opened(address) as workshop:
         report = ingest_pipeline.sweep.sweep(workshop.corpus)
     return len(report.files) + len(report.versions)
+
+
+def maintain(address: Address) -> int:
+    """Rewrite what is worn, and index all words; returns head."""
+    with _opened(address) as workshop:
+        compact(workshop.corpus)
+        bring_up_to_date(workshop.corpus, [IndexKind("text", "INVERTED", least=1, tail=1)])
+        return workshop.corpus.head().head_version
 
 
 def create(database_url: str, settings: CorpusSettings) -> int:

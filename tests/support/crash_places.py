@@ -47,6 +47,16 @@ RECOVERY = {
 """After a publication died with its version made."""
 SWEEP = {Boundary.VERSIONS_REMOVED: 1, Boundary.FILE_REMOVED: 1, Boundary.LOCK_TAKEN: 2, Boundary.COMMIT: 7}
 """After that was recovered."""
+MAINTENANCE = {
+    Boundary.SAGA_BEGUN: 2,
+    Boundary.FRAGMENT_WRITTEN: 1,
+    Boundary.FRAGMENT_RECORDED: 1,
+    Boundary.INDEX_BUILT: 1,
+    Boundary.PREPARED: 2,
+    **dict.fromkeys(_PUBLISHING, 2),
+    Boundary.COMMIT: 13,
+}
+"""Of a worn fragment and of the first index."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 3}
 """Of a corpus with its table."""
 

@@ -136,7 +136,7 @@ def sweep_takes_staged_files() -> None:
 
 
 def sweep_takes_half_written_files() -> None:
-    def is_litter(name: str, live: set[UUID]) -> bool:
+    def is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
         return name.startswith("data/.tmp") or not live
 
     plug(sweep, "_is_litter", is_litter)

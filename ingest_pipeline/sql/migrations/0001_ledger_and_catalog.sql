@@ -26,7 +26,7 @@ CREATE TYPE ingest_pipeline.saga_state AS ENUM
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
-    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback')),
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
     published_version bigint,
