@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from moto.moto_server import threaded_moto_server
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
-_WEATHER = ["503", "503", "reset", "reply lost"]
+_WEATHER = [*["503"] * 5, *["reset"] * 3, *["reply lost"] * 3, "silence"]
 _REFUSALS = {
     "503": ("503 Slow Down", "SlowDown"),
     "429": ("429 Too Many Requests", "TooManyRequests"),
@@ -122,7 +122,8 @@ class Gate:
 
 
 def _refuse(environ: Environ, start: StartResponse, status: str, code: str) -> Iterable[bytes]:
-    environ["wsgi.input"].read()
+    # All of the body and no more: a read to the end would wait for the client to close.
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>By order of a test.</Message></Error>'.encode()
     start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
     return [body]

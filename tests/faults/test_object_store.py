@@ -1,0 +1,248 @@
+"""Source and table on a real S3 endpoint that fails: whatever request fails, and however, nothing is half published.
+
+moto runs in a process of its own behind a gate that refuses requests, breaks connections before, within or after the
+answer, or says nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from ingest_pipeline import lance_storage, ledger
+from ingest_pipeline import source as source_module
+from ingest_pipeline.database import Database
+from ingest_pipeline.errors import IngestError, UnavailableError
+from ingest_pipeline.lance_changes import Change, Removal
+from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.source import ObjectSource
+from tests.support import figures
+from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.s3 import S3Server
+from tests.support.world import World, paragraphs
+
+OLD = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "c.txt": paragraphs("gamma", 1)}
+NEW = {"a.txt": paragraphs("omega", 2), "c.txt": OLD["c.txt"]}
+"""One document replaced, one removed, one left in the data file that all three shared."""
+REQUESTS = {
+    "list the source": r"^GET /documents\?\S*source",
+    "read a document": r"^GET /documents/\S*/source/",
+    "write a data file": r"^PUT \S*/data/",
+    "read a data file": r"^GET \S*/data/",
+    "write a deletion file": r"^PUT \S*/_deletions/",
+    "write a transaction": r"^PUT \S*\.txn",
+    "write a manifest": r"^PUT \S*\.manifest",
+    "read a manifest": r"^(GET|HEAD) \S*\.manifest",
+    "find the latest version": r"^GET /documents\?\S*_versions",
+}
+READS = {name for name, pattern in REQUESTS.items() if pattern.startswith(("^GET", "^("))}
+OF_RECOVERY = [("find the latest version", "503"), ("write a transaction", "reset"), ("write a manifest", "reply lost")]
+OF_SWEEP = [
+    ("read a manifest", "half a body"),
+    ("list the table", "503"),
+    ("remove", "reply lost"),
+    ("remove", "reset"),
+]
+SWEEPING = {**REQUESTS, "list the table": r"^GET /documents\?\S*\.lance%2F(&|$)", "remove": "^(POST|DELETE) "}
+FOR_EVER = 1_000_000
+PASSING = 1
+
+
+@dataclass(slots=True)
+class S3World(World):
+    """A world whose source and table lie on the server."""
+
+    s3: S3Server | None = None
+
+    def put(self, key: str, text: str) -> Path:
+        assert self.s3
+        self.s3.put(f"{self.prefix}/source/{key}", text.encode())
+        return Path(key)
+
+    def remove(self, key: str) -> None:
+        assert self.s3
+        self.s3.delete(f"{self.prefix}/source/{key}")
+
+    @property
+    def prefix(self) -> str:
+        return self.settings.corpus
+
+    def hold(self, texts: dict[str, str]) -> None:
+        """Make the source hold these documents and no others."""
+        for key in {obj.key for obj in ObjectSource(self.settings.source).list()} - texts.keys():
+            self.remove(key)
+        for key, text in texts.items():
+            self.put(key, text)
+
+    def seen(self) -> dict[str, str]:
+        return stored(self.texts())
+
+
+def stored(texts: dict[str, str]) -> dict[str, str]:
+    """Without the spaces, of which a chunk drops those at its ends."""
+    return {key: "".join(text.split()) for key, text in texts.items()}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Generator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def world(
+    s3: S3Server, database: Database, embeddings: EmbeddingServer, corpus_name: str, monkeypatch: pytest.MonkeyPatch
+) -> S3World:
+    """Has published OLD and is about to publish NEW. Its clients give up soon."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    hurry = {"client_max_retries": "1", "client_retry_timeout": "3", "read_timeout": "2s"}
+    monkeypatch.setattr(lance_storage, "_LIMITS", {**lance_storage._LIMITS, **hurry})  # pyright: ignore[reportPrivateUsage]
+    backoff = {"init_backoff": timedelta(milliseconds=10), "max_backoff": timedelta(milliseconds=20)}
+    retry = {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff}
+    monkeypatch.setattr(source_module, "_RETRY", retry)
+    monkeypatch.setattr(source_module, "_CLIENT", {"read_timeout": timedelta(seconds=4)})
+    monkeypatch.setattr(source_module, "_ATTEMPTS", 2)
+    settings = PipelineSettings(
+        corpus_name,
+        s3.url(f"{corpus_name}/source"),
+        s3.url(f"{corpus_name}/lancedb"),
+        TEST_MODEL,
+        embeddings.dimensions,
+    )
+    world = S3World(database, settings, embeddings, s3=s3)
+    world.hold(OLD)
+    world.ingest()
+    world.hold(NEW)
+    embeddings.reset_counters()
+    return world
+
+
+def fail_and_check(world: S3World, request: str, fault: str, times: int) -> bool:
+    """Ingest while requests fail; whether the run was told that it succeeded."""
+    assert world.s3
+    with world.s3.failing(REQUESTS[request], fault, times=times) as fired:
+        error = error_of_ingest(world)
+    told = error is None
+    assert error is None or error.advice, error
+    assert fired[0] > 0, "no such request was made"
+    figures.count(f"faults of the object store: {fault}", fired[0])
+    assert world.seen() == stored(NEW if told else OLD)
+    check_settled(world)
+    return told
+
+
+def error_of_ingest(world: S3World) -> IngestError | None:
+    try:
+        world.ingest()
+    except IngestError as error:
+        return error
+    return None
+
+
+def check_settled(world: S3World) -> None:
+    """What failed is settled, nothing is left, and the next run does the rest and buys nothing twice."""
+    before = world.seen()
+    world.check()
+    world.recover()
+    assert world.seen() == before
+    world.check_nothing_left()
+    world.ingest()
+    assert world.seen() == stored(NEW)
+    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    world.check_nothing_left()
+
+
+def faults_of(request: str) -> list[str]:
+    return ["503", "429", "reset", "half a body" if request in READS else "reply lost"]
+
+
+ONE_OF_EACH = [(request, faults_of(request)[number % 4]) for number, request in enumerate(REQUESTS)]
+ALWAYS = [
+    ("list the source", "503"),
+    ("read a document", "half a body"),
+    ("write a data file", "429"),
+    ("write a deletion file", "503"),
+    ("write a manifest", "reset"),
+    ("read a manifest", "503"),
+]
+ALL = [(request, fault) for request in REQUESTS for fault in faults_of(request)]
+
+
+@pytest.mark.parametrize(("request_kind", "fault"), ONE_OF_EACH)
+def test_a_request_that_fails_once_is_made_again(world: S3World, request_kind: str, fault: str) -> None:
+    assert fail_and_check(world, request_kind, fault, PASSING)
+
+
+@pytest.mark.parametrize(("request_kind", "fault"), ALWAYS)
+def test_a_request_that_always_fails_ends_the_run_and_changes_nothing(
+    world: S3World, request_kind: str, fault: str
+) -> None:
+    assert not fail_and_check(world, request_kind, fault, FOR_EVER)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("times", [PASSING, FOR_EVER])
+@pytest.mark.parametrize(("request_kind", "fault"), [*ALL, *product(REQUESTS, ["silence"])])
+def test_any_request_may_fail_in_any_way(world: S3World, request_kind: str, fault: str, times: int) -> None:
+    told = fail_and_check(world, request_kind, fault, times)
+    # Lance only asks for the headers of a manifest that it knows.
+    assert told is (times == PASSING or (request_kind, fault) == ("read a manifest", "half a body"))
+
+
+def test_a_manifest_that_is_refused_as_taken_is_tried_again(world: S3World) -> None:
+    """412: to Lance, another writer has made the version."""
+    assert fail_and_check(world, "write a manifest", "412", PASSING)
+
+
+def test_a_manifest_that_is_always_refused_as_taken_ends_the_run(world: S3World) -> None:
+    assert not fail_and_check(world, "write a manifest", "412", FOR_EVER)
+
+
+def test_a_manifest_that_was_written_and_not_confirmed_is_published_once(world: S3World) -> None:
+    assert fail_and_check(world, "write a manifest", "reply lost", PASSING)
+
+
+def test_a_store_that_says_nothing_while_the_lock_is_held_is_given_up(world: S3World) -> None:
+    assert not fail_and_check(world, "write a transaction", "silence", FOR_EVER)
+
+
+def leave_a_version_above_head(world: S3World) -> None:
+    """As a writer that died right after its Lance commit."""
+    head = world.head
+    with world.database.transaction() as connection:
+        dead = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=head)
+        ledger.mark_prepared(connection, dead)
+    staged = world.corpus.table.stage(f"{dead}-0.lance", world.corpus.table.rows(head, world.corpus.table.schema.names))
+    world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), dead)
+
+
+@pytest.mark.parametrize(("request_kind", "fault"), OF_RECOVERY)
+def test_a_recovery_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
+    assert world.s3
+    leave_a_version_above_head(world)
+    with world.s3.failing(REQUESTS[request_kind], fault) as fired, suppress(UnavailableError):
+        world.recover()
+    assert fired[0] > 0
+    assert world.seen() == stored(OLD)
+    check_settled(world)
+
+
+@pytest.mark.parametrize(("request_kind", "fault"), OF_SWEEP)
+def test_a_sweep_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
+    assert world.s3
+    leave_a_version_above_head(world)
+    world.recover()
+    world.corpus.table.stage(f"{uuid4()}-0.lance", world.corpus.table.schema.empty_table())
+    with world.s3.failing(SWEEPING[request_kind], fault) as fired, suppress(UnavailableError):
+        world.sweep()
+    assert fired[0] > 0
+    assert world.seen() == stored(OLD)
+    check_settled(world)
