@@ -7,9 +7,10 @@ import dagster as dg
 from ingest_pipeline import ledger
 from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.holds import Hold
 from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
 from ingest_pipeline.partitioning import key_of
-from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.pipeline import PipelineSettings, held_documents
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
@@ -50,7 +51,21 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
             raise dg.Failure(str(error)) from error
         return _quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS])
 
-    return [check_audit, check_quarantine]
+    @dg.asset_check(
+        asset=asset,
+        name="held",
+        description="No document is left as a person rolled it back, while the source holds other bytes.",
+        required_resource_keys=required,
+    )
+    def check_held(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+        try:
+            with lancedb.workshop(settings) as workshop:
+                return _held_result(held_documents(workshop.corpus))
+        except IngestError as error:
+            raise dg.Failure(str(error)) from error
+
+    return [check_audit, check_quarantine, check_held]
 
 
 def _keys(tags: Mapping[str, str]) -> list[str] | None:
@@ -91,6 +106,23 @@ def _quarantine_result(quarantined: Sequence[Failure]) -> dg.AssetCheckResult:
         passed=not quarantined,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"quarantined": len(quarantined), **_found(rows, ("document", "attempts", "error"))},
+    )
+
+
+def _held_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
+    rows = [
+        {
+            "document": hold.key,
+            "rolled back to": str(hold.version),
+            "since": hold.held_at.isoformat(timespec="seconds"),
+            "held etag": hold.etag or "",
+        }
+        for hold in holds[:_SHOWN]
+    ]
+    return dg.AssetCheckResult(
+        passed=not holds,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"held": len(holds), **_found(rows, ("document", "rolled back to", "since", "held etag"))},
     )
 
 

@@ -17,7 +17,7 @@ from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Publication, Summary
-from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
+from ingest_pipeline.pipeline import PipelineSettings, plan_and_held, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.publication_view import DocumentView, view_publication
@@ -35,6 +35,10 @@ class IngestConfig(dg.Config):
     partitions: list[str] = Field(
         default=[],
         description="For a run without partitions: bring these to what the source holds now. Empty: all that differ.",
+    )
+    release_holds: bool = Field(
+        default=True,
+        description="Ingest the named partitions also if a rollback holds them. The sensor says no.",
     )
     chunk_size: int | None = Field(default=None, description="Characters in a chunk, instead of the corpus' own.")
     chunk_overlap: int | None = Field(
@@ -77,8 +81,13 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.Asset
         partitions = _wanted_partitions(context, config)
         try:
             with lancedb.workshop(wanted) as workshop:
-                plans = plan_partitions(workshop, partitions)
-                summary = _Step(context, workshop, embedder).run(plans, partitions or [])
+                if partitions is not None and config.release_holds:
+                    release_holds(workshop.corpus, partitions)
+                plans, held = plan_and_held(workshop, partitions)
+                context.log.info(f"{len(held)} documents are held, because a person rolled them back")
+                left_alone = {plan.partition for plan in held}
+                told_of = [partition for partition in partitions or [] if partition not in left_alone]
+                summary = _Step(context, workshop, embedder).run(plans, told_of)
         except IngestError as error:
             _retry_or_fail(error)
         _fail_if_any_failed(corpus, summary)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
@@ -29,6 +30,10 @@ class PublicationRow:
     chunks: int
     bought: int
     reused: int
+    tokens: int
+    cost: Decimal | None
+    """Of the tokens. None: no price was configured then."""
+    currency: str | None
     saga: UUID
     run_id: str | None
 

@@ -10,27 +10,29 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import update_wrapper
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 import click
 from rich.console import Console
 
-from ingest_pipeline import catalog, ledger, runs, session
+from ingest_pipeline import catalog, ledger, runs, session, version_commands
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources
+from ingest_pipeline.command_line import FAILED, VIOLATIONS, as_json, command, main
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import ConfigurationError, IngestError, MissingExtraError
+from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.estimate import count, estimate
+from ingest_pipeline.holds import Hold
 from ingest_pipeline.output import cost_line, estimate_line, plain, print_hits, print_json, print_rows
-from ingest_pipeline.pipeline import check_removals
+from ingest_pipeline.pipeline import check_removals, held_documents, release_holds
+from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import repair
@@ -41,35 +43,8 @@ from ingest_pipeline.sensors import runs_for
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.sweep import sweep as sweep_corpus
 
-_FAILED, _BAD_USAGE, _VIOLATIONS = 1, 2, 3
 _STOPPING_SECONDS = 30
 _DEMO = Path(".ingest_pipeline/demo")
-P = ParamSpec("P")
-R = TypeVar("R")
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of a table.")
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ingest-pipeline")
-def main() -> None:
-    """Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree.
-
-    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others; see README.md.
-    """
-
-
-def command(function: Callable[P, R]) -> click.Command:
-    """A subcommand whose errors are one line and an honest exit status."""
-
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except IngestError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(_BAD_USAGE if isinstance(error, ConfigurationError) else _FAILED)
-
-    return main.command()(update_wrapper(run, function))
 
 
 @command
@@ -96,7 +71,7 @@ def ingest(keys: Sequence[str], *, as_json: bool) -> None:
     for problem in done.problems:
         click.echo(f"Error: {problem}", err=True)
     if done.problems:
-        sys.exit(_FAILED)
+        sys.exit(FAILED)
 
 
 @command
@@ -107,22 +82,23 @@ def plan(*, exact: bool, as_json: bool) -> None:
     with session.workshop(Settings.from_environment()) as workshop:
         page = compare(workshop)
         withheld = check_removals(workshop, page.removals)
-        plans = sorted([*page.puts, *page.removals], key=lambda plan: plan.key)
+        plans = [*page.puts, *page.removals]
         foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
+    changes = [*((plan, _change(plan)) for plan in plans), *((plan, "held") for plan in page.held)]
     rows = [
         {
             "document": plan.key,
             "partition": plan.partition,
-            "change": "remove" if plan.source is None else "replace" if _stands(plan.standing) else "add",
+            "change": change,
             "bytes": plan.source.size if plan.source else 0,
         }
-        for plan in plans
+        for plan, change in sorted(changes, key=lambda change: change[0].key)
     ]
     sensor_runs = runs_for(len({plan.partition for plan in plans}))
     if as_json:
         print_json({"documents": rows, "estimate": dataclasses.asdict(foreseen), "sensor_runs": sensor_runs})
         return
-    print_rows(f"{len(rows)} documents differ", rows)
+    print_rows(f"{len(rows)} documents differ, {len(page.held)} of them held by a rollback", rows)
     click.echo(estimate_line(foreseen, sensor_runs))
     if page.left_out:
         left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
@@ -131,8 +107,10 @@ def plan(*, exact: bool, as_json: bool) -> None:
         click.echo(f"Warning: {withheld}", err=True)
 
 
-def _stands(standing: catalog.StandingDocument | None) -> bool:
-    return standing is not None and not standing.removed
+def _change(plan: DocumentPlan) -> str:
+    if plan.source is None:
+        return "remove"
+    return "replace" if plan.standing is not None and not plan.standing.removed else "add"
 
 
 @command
@@ -146,6 +124,7 @@ def status(*, as_json: bool) -> None:
             costs = ledger.costs(connection, corpus=corpus.name)
             unfinished = ledger.unfinished(connection, corpus.name)
             failures = ledger.failures(connection, corpus.name)
+        holds = held_documents(corpus)
     summary = {
         "corpus": corpus.name,
         "source": head.source,
@@ -156,17 +135,16 @@ def status(*, as_json: bool) -> None:
         **totals,
         "sagas_in_doubt": len(unfinished),
         "failed_documents": len(failures),
+        "held_documents": len(holds),
     }
     if as_json:
-        spent = list(map(plain, costs))
-        print_json(
-            {
-                **summary,
-                "costs": spent,
-                "in_doubt": list(map(plain, unfinished)),
-                "failures": list(map(plain, failures)),
-            }
-        )
+        lists = {
+            "costs": [plain(cost) for cost in costs],
+            "in_doubt": [plain(saga) for saga in unfinished],
+            "failures": [plain(failure) for failure in failures],
+            "holds": [plain(hold) for hold in holds],
+        }
+        print_json({**summary, **lists})
         return
     shown = [*summary.items(), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in shown])
@@ -181,6 +159,18 @@ def status(*, as_json: bool) -> None:
             for failure in failures
         ]
         print_rows("documents that failed", rows)
+    if holds:
+        print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
+
+
+def _hold_row(hold: Hold) -> dict[str, Any]:
+    return {
+        "document": hold.key,
+        "rolled_back_to": hold.version,
+        "since": hold.held_at.isoformat(timespec="seconds"),
+        "held_etag": hold.etag or "(no object)",
+        "next": f"after a change, or `retry {hold.key}`",
+    }
 
 
 @command
@@ -244,7 +234,7 @@ def audit(*, wants_repair: bool, as_json: bool) -> None:
             f"chunks, {len(rows)} violations"
         )
     if report.violations:
-        sys.exit(_VIOLATIONS)
+        sys.exit(VIOLATIONS)
 
 
 @command
@@ -265,41 +255,16 @@ def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> No
 
 
 @command
-@click.argument("key", required=False)
-@click.option("--limit", default=20, show_default=True, help="How many rows to show.")
-@as_json
-def history(key: str | None, limit: int, *, as_json: bool) -> None:
-    """Show publications, newest first: of the corpus, or of one document."""
-    with session.corpus(Settings.from_environment()) as corpus, corpus.database.transaction() as connection:
-        changes = catalog.history(connection, corpus.name, key, limit)
-    rows = [
-        {
-            "version": change.published_version,
-            "at": change.published_at.isoformat(timespec="seconds"),
-            "document": change.key,
-            "change": "removed" if change.removed else "published",
-            "chunks": change.chunk_count,
-            "bought": change.bought,
-            "reused": change.reused,
-            "tokens": change.tokens,
-            "cost": "" if change.cost is None else f"{change.cost:.6f} {change.currency}",
-            "saga": str(change.saga),
-            "run": change.run_id or "",
-        }
-        for change in changes
-    ]
-    print_rows(f"{len(rows)} changes", rows, as_json=as_json)
-
-
-@command
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 def retry(keys: Sequence[str]) -> None:
-    """Let documents that failed too often be tried again; without KEY, all of them."""
-    with session.corpus(Settings.from_environment()) as corpus, corpus.database.transaction() as connection:
-        failed = {failure.key for failure in ledger.failures(connection, corpus.name)}
-        forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
-        ledger.clear_failures(connection, corpus.name, forgiven)
-    click.echo(f"{len(forgiven)} documents will be tried again")
+    """Let documents be ingested again that failed too often, or that a rollback holds; without KEY, all that failed."""
+    with session.corpus(Settings.from_environment()) as corpus:
+        with corpus.database.transaction() as connection:
+            failed = {failure.key for failure in ledger.failures(connection, corpus.name)}
+            forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
+            ledger.clear_failures(connection, corpus.name, forgiven)
+        released = release_holds(corpus, keys)
+    click.echo(f"{len({*forgiven, *released})} documents will be tried again")
 
 
 @command
@@ -363,6 +328,9 @@ def demo(directory: Path) -> None:
     """Ingest Python's own documentation, break the pipeline in the middle, and show that nothing was lost."""
     sys.exit(run_demo(directory))
 
+
+# Imported for what they add to the group.
+_COMMANDS = (version_commands,)
 
 if __name__ == "__main__":
     main()

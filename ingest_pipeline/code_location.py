@@ -10,6 +10,7 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.rollback_job import rollback_job
 from ingest_pipeline.schedules import audit_schedule, sweep_schedule
 from ingest_pipeline.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.settings import Settings
@@ -64,7 +65,7 @@ def corpus_definitions(pipeline: PipelineSettings, resources: CorpusResources) -
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, sweep.job],
+        jobs=[job, audit.job, sweep.job, rollback_job(pipeline)],
         schedules=[audit, sweep],
         sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline)],
         resources=resources.by_key(pipeline.corpus),

@@ -165,7 +165,7 @@ class _Demo:
         )
         return not report.violations
 
-    def _ingest(self) -> runs.IngestRun:
+    def _ingest(self) -> runs.Run:
         before = self._server.stats()
         done = runs.ingest(self._settings, [], self._console)
         after = self._server.stats()

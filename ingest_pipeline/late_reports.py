@@ -6,17 +6,15 @@ the recovery sensor, so that what the UI shows is what stands.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from ingest_pipeline import catalog, ledger
-from ingest_pipeline.assets.embeddings import cost_metadata
-from ingest_pipeline.assets.partitions import document_partitions
 from ingest_pipeline.catalog import DocumentChange
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.dead_runs import has_ended
-from ingest_pipeline.ledger import Saga
-
-_ASSETS = ("chunks", "embeddings", "metadata")
+from ingest_pipeline.document_events import report_documents
 
 
 def report_late(instance: dg.DagsterInstance, corpus: Corpus) -> int:
@@ -27,35 +25,13 @@ def report_late(instance: dg.DagsterInstance, corpus: Corpus) -> int:
     for saga in late:
         with corpus.database.transaction() as connection:
             changes = catalog.standing_changes(connection, saga.id)
-        for change in changes:
-            _report(instance, corpus.name, saga, change)
+        report_documents(instance, corpus, changes, _status(changes), instance.report_runless_asset_event)
         with corpus.database.transaction() as connection:
             ledger.mark_reported(connection, saga.id)
     return len(late)
 
 
-def _report(instance: dg.DagsterInstance, corpus: str, saga: Saga, change: DocumentChange) -> None:
-    definition = document_partitions(corpus).name
-    assert definition is not None  # noqa: S101  ours has one
-    if change.removed:
-        instance.delete_dynamic_partition(definition, change.partition)
-        return
-    metadata = {
-        "status": dg.MetadataValue.text("published by a run that ended before it could say so"),
-        "run": dg.MetadataValue.text(saga.run_id or ""),
-        "saga": dg.MetadataValue.text(str(saga.id)),
-        "chunks": dg.MetadataValue.int(change.chunk_count),
-        "bought": dg.MetadataValue.int(change.bought),
-        "reused": dg.MetadataValue.int(change.reused),
-        "tokens": dg.MetadataValue.int(change.tokens),
-        "requests": dg.MetadataValue.int(change.requests),
-        "retries": dg.MetadataValue.int(change.retries),
-        "seconds": dg.MetadataValue.float(round(change.seconds, 3)),
-        **cost_metadata("cost", change.cost, change.currency),
-        "head": dg.MetadataValue.int(change.published_version),
-    }
-    tags = {"dagster/data_version": f"{change.etag}/{change.recipe}"}
-    for asset in _ASSETS:
-        key = dg.AssetKey([corpus, asset])
-        event = dg.AssetMaterialization(key, partition=change.partition, metadata=metadata, tags=tags)
-        instance.report_runless_asset_event(event)
+def _status(changes: Sequence[DocumentChange]) -> str:
+    target = changes[0].target_version if changes else None
+    done = "published" if target is None else f"rolled back to version {target}"
+    return f"{done} by a run that ended before it could say so"

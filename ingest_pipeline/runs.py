@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
@@ -20,7 +20,8 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ledger import Cost
-from ingest_pipeline.pipeline import open_workshop, plan_partitions
+from ingest_pipeline.pipeline import open_workshop, plan_partitions, release_holds
+from ingest_pipeline.rollback_job import rollback_job_name, rollback_step
 from ingest_pipeline.settings import Settings
 
 _POLL_SECONDS = 0.3
@@ -29,7 +30,7 @@ _TOLD = {"Failure", *vars(errors)}
 _POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 
 
-class IngestRun:
+class Run:
     """What a run did, and why it failed if it did."""
 
     def __init__(self, run_id: str, progress: RunProgress, costs: Sequence[Cost], problems: Sequence[str]) -> None:
@@ -39,7 +40,7 @@ class IngestRun:
         self.problems = problems
 
 
-def ingest(settings: Settings, keys: Sequence[str], console: Console) -> IngestRun:
+def ingest(settings: Settings, keys: Sequence[str], console: Console) -> Run:
     """Bring documents to what the source holds now, in one Dagster run.
 
     Args:
@@ -52,27 +53,48 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console) -> IngestR
     """
     with session.postgres(settings) as running, Database(running.database_url or "") as database:
         workshop = open_workshop(database, pipeline_settings(running))
+        release_holds(workshop.corpus, keys)
         partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
         plans = plan_partitions(workshop, partitions or None)
         console.print(f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {settings.source}")
         run_id = str(uuid.uuid4())
         with session.instance(running) as instance, _bar(console, database, run_id, len(plans)):
-            problems = _execute(running, instance, run_id, partitions)
+            config = {"partitions": partitions, "release_holds": False}
+            ops = {f"{settings.corpus}_ingest": {"config": config}}
+            problems = _execute(running, instance, run_id, job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
-            return IngestRun(run_id, catalog.run_progress(connection, run_id), costs, problems)
+            return Run(run_id, catalog.run_progress(connection, run_id), costs, problems)
 
 
-def _execute(settings: Settings, instance: dg.DagsterInstance, run_id: str, partitions: Sequence[str]) -> list[str]:
-    """Run the job; returns what went wrong, a line each."""
+def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
+    """Bring documents back to an earlier publication, in one Dagster run.
+
+    Args:
+        settings: Of the corpus.
+        version: A publication.
+        keys: Documents. None given: all.
+
+    Raises:
+        IngestError: The run could not begin.
+    """
+    with session.postgres(settings) as running, Database(running.database_url or "") as database:
+        run_id = str(uuid.uuid4())
+        ops = {rollback_step(settings.corpus): {"config": {"version": version, "partitions": list(keys)}}}
+        with session.instance(running) as instance:
+            problems = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
+        with database.transaction() as connection:
+            return Run(run_id, catalog.run_progress(connection, run_id), [], problems)
+
+
+def _execute(
+    settings: Settings, instance: dg.DagsterInstance, run_id: str, job_name: str, ops: Mapping[str, object]
+) -> list[str]:
+    """Run a job; returns what went wrong, a line each."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     report_dead_runs(instance)
-    job = build_definitions(settings).resolve_job_def(job_name(settings.corpus))
-    step = f"{settings.corpus}_ingest"
-    configuration = {
-        "ops": {step: {"config": {"partitions": list(partitions)}}},
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-    }
+    job = build_definitions(settings).resolve_job_def(job_name)
+    configuration = {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     result = job.execute_in_process(
         run_config=configuration, instance=instance, run_id=run_id, tags=own_process_tags(), raise_on_error=False
     )

@@ -64,13 +64,13 @@ def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
             with lancedb.workshop(settings) as workshop:
                 page = compare(workshop)
                 clear_settled_failures(workshop, page)
-                plans = [*page.puts, *page.removals]
+                plans, held = [*page.puts, *page.removals], page.held
                 waiting = _held_back(workshop)
         except IngestError as error:
             return dg.SkipReason(str(error))
         due = [plan for plan in plans if plan.partition not in busy and not _waits(plan, waiting)]
         if not due:
-            return dg.SkipReason(f"{len(plans)} documents differ; none is due.")
+            return dg.SkipReason(f"{len(plans)} documents differ, {len(held)} are held by a rollback; none is due.")
         return _requests(step, document_partitions(settings.corpus), due)
 
     return watch_source
@@ -111,7 +111,9 @@ def _requests(step: str, definition: dg.DynamicPartitionsDefinition, due: Sequen
     if len(due) <= _OWN_RUNS:
         # A partition whose file is gone may be gone from Dagster too, so its run names it in the configuration.
         runs = [
-            dg.RunRequest(partition_key=plan.partition) if plan.source else _shared(step, [plan.partition])
+            dg.RunRequest(partition_key=plan.partition, run_config=_configuration(step, []))
+            if plan.source
+            else _shared(step, [plan.partition])
             for plan in due
         ]
     else:
@@ -120,7 +122,12 @@ def _requests(step: str, definition: dg.DynamicPartitionsDefinition, due: Sequen
 
 
 def _shared(step: str, partitions: list[str]) -> dg.RunRequest:
-    return dg.RunRequest(run_config={"ops": {step: {"config": {"partitions": partitions}}}})
+    return dg.RunRequest(run_config=_configuration(step, partitions))
+
+
+def _configuration(step: str, partitions: list[str]) -> dict[str, object]:
+    # A person may roll a document back between the request and the run.
+    return {"ops": {step: {"config": {"partitions": partitions, "release_holds": False}}}}
 
 
 def _partitions_under_way(instance: dg.DagsterInstance, job: str) -> set[str] | None:

@@ -12,7 +12,7 @@ from ingest_pipeline.catalog import read_corpus
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance_storage import open_lancedb, storage_options
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, table_uri
+from ingest_pipeline.pipeline import PipelineSettings, find_corpus, open_workshop, table_uri
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.transaction import Transaction, transaction
@@ -75,6 +75,16 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         """A corpus of documents with what preparing it takes, for the time of the block."""
         with self.catalog.connect() as database:
             yield open_workshop(database, settings)
+
+    @contextmanager
+    def corpus(self, settings: PipelineSettings) -> Generator[Corpus]:
+        """A corpus of documents as it is, for the time of the block; its source is not asked.
+
+        Raises:
+            ConfigurationError: Nothing was ever ingested into it.
+        """
+        with self.catalog.connect() as database:
+            yield find_corpus(database, settings)
 
     @contextmanager
     def _open(self, table: str, schema: pa.Schema) -> Generator[Corpus]:

@@ -319,7 +319,7 @@ ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
 SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version,
     count(d.key) FILTER (WHERE NOT d.removed) AS documents, count(d.key) FILTER (WHERE d.removed) AS removed,
     coalesce(sum(d.chunk_count), 0)::bigint AS chunks, s.bought, coalesce(sum(d.reused), 0)::bigint AS reused,
-    s.id AS saga, s.run_id
+    s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency, s.id AS saga, s.run_id
 FROM ingest_pipeline.saga s
 LEFT JOIN ingest_pipeline.document d ON d.saga = s.id AND d.published_version IS NOT NULL
 WHERE s.corpus = %(corpus)s AND s.state = 'published'
@@ -355,7 +355,7 @@ FULL JOIN (
 WHERE old.saga IS DISTINCT FROM head.saga AND (old.saga IS NOT NULL OR NOT head.removed)
   AND (head.removed OR (old.content_hash, old.recipe) IS DISTINCT FROM (head.content_hash, head.recipe))
   AND (%(names)s::text[] IS NULL OR key = ANY(%(names)s) OR coalesce(head.partition, old.partition) = ANY(%(names)s))
-ORDER BY key COLLATE "C"
+ORDER BY key
 
 -- insert_copies --
 INSERT INTO ingest_pipeline.document

@@ -32,8 +32,11 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     assert status["head_version"] == status["latest_version"] == done["version"]
     assert cli.json("plan")["documents"] == []
     assert cli.json("audit")["violations"] == []
-    assert {row["document"] for row in cli.json("history")} == {"a.txt", "folder/b.md"}
-    assert len(cli.json("history", "a.txt")) == 1
+    published, created = cli.json("history")
+    assert (published["what"], published["documents"], published["retained"]) == ("ingest", 2, True)
+    assert created["what"] == "create"
+    (change,) = cli.json("history", "a.txt")
+    assert (change["version"], change["document"], change["retained"]) == (done["version"], "a.txt", True)
     assert cli.json("sweep", "--dry-run")["files"] == []
     assert cli.json("recover")["compensated"] == []
 
@@ -109,7 +112,7 @@ def test_a_repair_publishes_what_is_wrong_and_nothing_else(
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE document = 'a.txt' AND ordinal = 1")
     bought = embeddings.bought
     assert cli.json("audit", "--repair")["violations"] == []
-    assert [row["document"] for row in cli.json("history")] == ["a.txt", "a.txt", "b.txt"]
+    assert [len(cli.json("history", key)) for key in ("a.txt", "b.txt")] == [2, 1]
     assert embeddings.bought <= bought + 1
 
 
@@ -128,6 +131,78 @@ def test_a_person_may_let_a_document_be_tried_again(cli: Cli) -> None:
     assert cli.json("status")["failures"][0]["attempts"] == 3
     assert "1 documents will be tried again" in cli.run("retry", "empty.txt").stdout
     assert cli.json("status")["failures"] == []
+
+
+def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: EmbeddingServer) -> None:
+    cli.put("a.txt", paragraphs("alpha", 2))
+    cli.put("b.txt", paragraphs("beta", 2))
+    good = cli.json("ingest")["version"]
+    cli.put("a.txt", paragraphs("spoilt", 2))
+    cli.put("c.txt", paragraphs("gamma", 1))
+    bad = cli.json("ingest")["version"]
+    bought = embeddings.bought
+
+    shown = cli.json("rollback", "--to", str(good), "--dry-run")
+    assert {row["document"]: row["change"] for row in shown} == {"a.txt": "replace", "c.txt": "remove"}
+    assert cli.json("status")["head_version"] == bad
+
+    done = cli.json("rollback", "--to", str(good))
+    assert (done["documents"], done["removed"], done["held"], done["problems"]) == (1, 1, 2, [])
+    status = cli.json("status")
+    assert (status["documents"], status["head_version"]) == (2, done["head_version"])
+    assert [(hold["key"], hold["version"]) for hold in status["holds"]] == [("a.txt", good), ("c.txt", good)]
+    assert {row["change"] for row in cli.json("plan")["documents"]} == {"held"}
+    assert cli.json("ingest")["published"] == 0
+    assert [row["what"] for row in cli.json("history", "--limit", "2")] == [f"rollback to {good}", "ingest"]
+    assert [row["what"] for row in cli.json("history", "c.txt")] == [f"rollback to {good}", "ingest"]
+    assert "0 documents brought back" in cli.run("rollback", "--to", str(good)).stdout
+
+    assert "1 documents will be tried again" in cli.run("retry", "c.txt").stdout
+    assert cli.json("ingest")["published"] == 1
+    assert cli.json("ingest", "a.txt")["published"] == 1, "a person asked for it by name"
+    assert (cli.json("status")["held_documents"], embeddings.bought) == (0, bought)
+    assert cli.json("audit")["violations"] == []
+
+
+def test_one_document_alone_is_rolled_back(cli: Cli) -> None:
+    for text in ("first", "second"):
+        cli.put("a.txt", paragraphs(text, 1))
+        cli.put("b.txt", paragraphs(f"other {text}", 1))
+        cli.json("ingest")
+    done = cli.json("rollback", "--to", "2", "a.txt")
+    assert [row["document"] for row in done["changes"]] == ["a.txt"]
+    assert [len(cli.json("history", key)) for key in ("a.txt", "b.txt")] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--to", "99"), "Version 99 of corpus 'docs' is no publication"),
+        (("--to", "2", "ghost.txt"), "never had a document 'ghost.txt'"),
+    ],
+)
+def test_a_rollback_to_nowhere_changes_nothing(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    cli.json("ingest")
+    done = cli.run("rollback", *arguments)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert "ingest-pipeline history" in done.stderr
+    assert cli.json("status")["head_version"] == 2
+
+
+def test_a_killed_rollback_is_settled_and_done_again(cli: Cli) -> None:
+    cli.put("a.txt", paragraphs("alpha", 2))
+    cli.json("ingest")
+    cli.put("a.txt", paragraphs("omega", 2))
+    cli.json("ingest")
+    died = cli.spawn("rollback", "--to", "2", INGEST_FAILPOINTS="lance commit:after=kill")
+    assert died.returncode == -signal.SIGKILL
+    assert len(cli.json("recover")["compensated"]) == 1
+    assert cli.json("ingest")["published"] == 0
+    assert cli.json("rollback", "--to", "2")["documents"] == 1
+    cli.json("sweep")
+    assert cli.json("audit")["violations"] == []
 
 
 @pytest.mark.parametrize(

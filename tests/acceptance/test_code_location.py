@@ -26,6 +26,7 @@ def test_the_names_of_everything() -> None:
         "documents_ingest_job",
         "documents_audit_job",
         "documents_sweep_job",
+        "documents_rollback_job",
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "documents_audit_schedule",
@@ -33,6 +34,7 @@ def test_the_names_of_everything() -> None:
     }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_checks_defs_by_key} == {
         "documents/metadata:audit",
+        "documents/metadata:held",
         "documents/metadata:quarantine",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {

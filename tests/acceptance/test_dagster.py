@@ -150,12 +150,12 @@ def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: Dagster
         dagster.run()
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE ordinal = 1")
-    assert dagster.check() == {"audit": False, "quarantine": False}
+    assert dagster.check() == {"audit": False, "quarantine": False, "held": True}
     with session.workshop(dagster.settings) as workshop:
         asyncio.run(dagster.repair(workshop))
     (Path(dagster.settings.source) / "empty.txt").write_text("Text at last.")
     assert dagster.run().success
-    assert dagster.check() == {"audit": True, "quarantine": True}
+    assert dagster.check() == {"audit": True, "quarantine": True, "held": True}
 
 
 def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
@@ -177,6 +177,96 @@ def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
     for asset in (CHUNKS, EMBEDDINGS, METADATA):
         assert dagster.materialized(asset) == {"a.txt"}
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
+
+
+def edited(dagster: DagsterWorld) -> None:
+    """Version 2 has a and b; version 3 has another a, no b, and a new c."""
+    dagster.put("a.txt", paragraphs("alpha", 2))
+    gone = dagster.put("b.txt", paragraphs("beta", 1))
+    assert dagster.run().success
+    dagster.put("a.txt", paragraphs("spoilt", 2))
+    dagster.put("c.txt", paragraphs("gamma", 1))
+    gone.unlink()
+    assert dagster.run().success
+
+
+def test_the_rollback_job_materializes_what_it_brought_back(dagster: DagsterWorld) -> None:
+    edited(dagster)
+    versions = dagster.data_versions("a.txt")
+    assert dagster.roll_back(version=2).success
+    for asset in (CHUNKS, EMBEDDINGS, METADATA):
+        shown = dagster.latest(asset, "a.txt")
+        assert (shown["status"], shown["rolled_back_to"], shown["bought"]) == ("rolled back to version 2", 2, 0)
+    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt"}
+    assert dagster.data_versions("a.txt") == [versions[-1], *versions], "as it was then"
+    assert dagster.audit().violations == []
+
+
+def test_the_sensor_leaves_alone_what_was_rolled_back_until_it_changes(dagster: DagsterWorld) -> None:
+    edited(dagster)
+    assert dagster.roll_back(version=2).success
+    for _ in range(2):
+        tick = dagster.tick("docs_source_sensor")
+        assert isinstance(tick, dg.SkipReason)
+        assert "3 are held by a rollback" in str(tick.skip_message)
+    assert dagster.run().success
+    assert dagster.audit().head_version == 4
+    assert dagster.check() == {"audit": True, "quarantine": True, "held": False}
+    dagster.put("c.txt", paragraphs("later", 1))
+    result = dagster.tick("docs_source_sensor")
+    assert isinstance(result, dg.SensorResult)
+    assert [request.partition_key for request in result.run_requests or ()] == ["c.txt"]
+
+
+def test_a_run_that_the_sensor_requested_before_a_rollback_does_not_undo_it(dagster: DagsterWorld) -> None:
+    edited(dagster)
+    dagster.put("a.txt", paragraphs("newest", 1))
+    tick = dagster.tick("docs_source_sensor")
+    assert isinstance(tick, dg.SensorResult)
+    (request,) = list(tick.run_requests or ())
+    assert dagster.run().success
+    assert dagster.roll_back(version=2, partitions=["a.txt"]).success
+    head = dagster.audit().head_version
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    late = job.execute_in_process(
+        run_config=request.run_config, partition_key=request.partition_key, instance=dagster.instance
+    )
+    assert late.success
+    assert dagster.audit().head_version == head
+    assert dagster.latest(CHUNKS, "a.txt")["status"] == "rolled back to version 2"
+
+
+def test_materializing_a_partition_that_is_held_ingests_it(dagster: DagsterWorld) -> None:
+    edited(dagster)
+    assert dagster.roll_back(version=2, partitions=["a.txt"]).success
+    assert dagster.run(partition="a.txt").success
+    assert "spoilt 0." in str(dagster.latest(CHUNKS, "a.txt")["preview"])
+    assert dagster.check()["held"]
+
+
+def test_a_rollback_that_died_before_it_could_say_so_is_reported_by_the_recovery_sensor(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(dagster)
+
+    def die(*_: object) -> None:
+        raise dg.Failure("the process ends here", allow_retries=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest_pipeline.rollback_job._report", die)
+        assert not dagster.roll_back(version=2).success
+    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "c.txt"}
+    assert "reported 1 publications" in str(dagster.tick("docs_recovery_sensor"))
+    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt"}
+    assert str(dagster.latest(CHUNKS, "b.txt")["status"]).startswith("rolled back to version 2 by a run that ended")
+
+
+def test_a_rollback_to_no_publication_fails_and_says_so(dagster: DagsterWorld) -> None:
+    edited(dagster)
+    result = dagster.roll_back(version=77)
+    failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
+    assert failure.error is not None
+    assert "Version 77 of corpus 'docs' is no publication" in failure.error.message
 
 
 def test_the_sweep_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:

@@ -65,6 +65,19 @@ class DagsterWorld:
             run_config=configuration, partition_key=partition, instance=self.instance, raise_on_error=False
         )
 
+    def roll_back(self, *, version: int, partitions: list[str] | None = None) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def("docs_rollback_job")
+        configuration = {"ops": {"docs_rollback": {"config": {"version": version, "partitions": partitions or []}}}}
+        return job.execute_in_process(run_config=configuration, instance=self.instance, raise_on_error=False)
+
+    def data_versions(self, partition: str) -> list[str]:
+        """Of a partition's materializations, newest first."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=METADATA, asset_partitions=[partition]), limit=100
+        ).records
+        found = [record.asset_materialization for record in records]
+        return [(event.tags or {})["dagster/data_version"] for event in found if event is not None]
+
     def materialized(self, asset: dg.AssetKey) -> set[str]:
         return set(self.instance.get_materialized_partitions(asset))
 

@@ -178,7 +178,7 @@ CREATE TABLE ingest_pipeline.failure (
 -- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
 CREATE TABLE ingest_pipeline.hold (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
-    key text NOT NULL,
+    key text COLLATE "C" NOT NULL,
     partition text NOT NULL,
     etag text,
     size bigint,

@@ -1,0 +1,40 @@
+"""What every command has in common: the group, how it fails, and its exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import ParamSpec, TypeVar
+
+import click
+
+from ingest_pipeline.errors import ConfigurationError, IngestError
+
+FAILED, BAD_USAGE, VIOLATIONS = 1, 2, 3
+P = ParamSpec("P")
+R = TypeVar("R")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of a table.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ingest-pipeline")
+def main() -> None:
+    """Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree.
+
+    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others; see README.md.
+    """
+
+
+def command(function: Callable[P, R]) -> click.Command:
+    """A subcommand whose errors are one line and an honest exit status."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except IngestError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(BAD_USAGE if isinstance(error, ConfigurationError) else FAILED)
+
+    return main.command()(update_wrapper(run, function))
