@@ -26,13 +26,13 @@ COLUMNS = dg.TableSchema(
 )
 
 
-def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str]) -> dg.AssetSpec:
+def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) -> dg.AssetSpec:
     """What the UI says of the asset before it is made."""
     return dg.AssetSpec(
         [corpus, "chunks"],
         description="Contiguous pieces of each document's extracted text: `extracted[start:end]` is the chunk.",
         skippable=True,
-        group_name=corpus,
+        group_name=group,
         kinds={"python", "table"},
         owners=owners,
         code_version=f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}",

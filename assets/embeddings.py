@@ -21,14 +21,14 @@ _COLUMNS = dg.TableSchema(
 )
 
 
-def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequence[str]) -> dg.AssetSpec:
+def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
     """What the UI says of the asset before it is made."""
     return dg.AssetSpec(
         [corpus, "embeddings"],
         deps=[dg.AssetKey([corpus, "chunks"])],
         description="One vector per chunk. Readers open the table at the version that Postgres names as head.",
         skippable=True,
-        group_name=corpus,
+        group_name=group,
         kinds={"openai", "lancedb"},
         owners=owners,
         code_version=f"{recipe.embedding_model} {recipe.embedding_dimensions}",

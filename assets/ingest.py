@@ -46,20 +46,21 @@ class IngestConfig(dg.Config):
     )
 
 
-def ingest_assets(settings: PipelineSettings, owners: Sequence[str]) -> dg.AssetsDefinition:
+def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str, pool: str) -> dg.AssetsDefinition:
     """Chunks, embeddings and metadata of a corpus, as one step whose outputs cannot be torn apart."""
     corpus, recipe = settings.corpus, settings.recipe
 
     @dg.multi_asset(
         name=f"{corpus}_ingest",
         specs=[
-            chunks_spec(corpus, recipe, owners),
-            embeddings_spec(corpus, recipe, settings.table_uri, owners),
-            metadata_spec(corpus, owners),
+            chunks_spec(corpus, recipe, owners, group),
+            embeddings_spec(corpus, recipe, settings.table_uri, owners, group),
+            metadata_spec(corpus, owners, group),
         ],
         partitions_def=document_partitions(corpus),
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=False,
+        pool=pool,
         required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES},
     )
     def ingest(context: dg.AssetExecutionContext, config: IngestConfig) -> Iterator[dg.AssetMaterialization]:

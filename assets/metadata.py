@@ -23,14 +23,14 @@ _COLUMNS = dg.TableSchema(
 )
 
 
-def metadata_spec(corpus: str, owners: Sequence[str]) -> dg.AssetSpec:
+def metadata_spec(corpus: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
     """What the UI says of the asset before it is made."""
     return dg.AssetSpec(
         [corpus, "metadata"],
         deps=[dg.AssetKey([corpus, "embeddings"])],
         description="Documents and chunks in Postgres, moved together with the vectors and the head that names them.",
         skippable=True,
-        group_name=corpus,
+        group_name=group,
         kinds={"postgres", "table"},
         owners=owners,
         code_version="1",

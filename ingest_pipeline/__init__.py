@@ -1,1 +1,23 @@
 """Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ingest_pipeline.component import IngestPipelineComponent
+
+__all__ = ["IngestPipelineComponent"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when it is asked for: whoever uses the engine alone does not wait for Dagster.
+    if name == "IngestPipelineComponent":
+        from ingest_pipeline.component import IngestPipelineComponent  # noqa: PLC0415
+
+        return IngestPipelineComponent
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

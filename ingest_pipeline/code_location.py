@@ -1,5 +1,8 @@
 """Assets, job, sensors and resources of one corpus, tied together."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import dagster as dg
 
 from ingest_pipeline.assets.checks import corpus_checks
@@ -15,7 +18,22 @@ from ingest_pipeline.schedules import audit_schedule, sweep_schedule
 from ingest_pipeline.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.settings import Settings
 
-_OWNERS = ("team:data-platform",)
+
+@dataclass(frozen=True, slots=True)
+class DefinitionOptions:
+    """How a corpus looks in Dagster, and what of it is switched on from the start."""
+
+    owners: Sequence[str] = ("team:data-platform",)
+    group: str | None = None
+    """None: named as the corpus."""
+    pool: str = "embedding_api"
+    """Of runs that send requests to the embedding API."""
+    executor: dg.ExecutorDefinition | None = dg.in_process_executor
+    """The code location's default. None: leave it to the others in the location."""
+    source_sensor: bool = True
+    recovery_sensor: bool = True
+    audit_schedule: bool = False
+    sweep_schedule: bool = True
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
@@ -47,15 +65,18 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return corpus_definitions(pipeline_settings(settings), build_resources(settings))
 
 
-def corpus_definitions(pipeline: PipelineSettings, resources: CorpusResources) -> dg.Definitions:
+def corpus_definitions(
+    pipeline: PipelineSettings, resources: CorpusResources, options: DefinitionOptions | None = None
+) -> dg.Definitions:
     """Assets, checks, jobs, sensors, schedules and resources of one corpus.
 
     All their names begin with the corpus', so `Definitions.merge` takes those of several corpora.
     """
-    ingest = ingest_assets(pipeline, _OWNERS)
+    options = options or DefinitionOptions()
+    ingest = ingest_assets(pipeline, options.owners, options.group or pipeline.corpus, options.pool)
     checks = corpus_checks(pipeline)
-    audit = audit_schedule(pipeline.corpus, checks)
-    sweep = sweep_schedule(pipeline)
+    audit = audit_schedule(pipeline.corpus, checks, running=options.audit_schedule)
+    sweep = sweep_schedule(pipeline, running=options.sweep_schedule)
     job = dg.define_asset_job(
         job_name(pipeline.corpus),
         selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
@@ -67,9 +88,12 @@ def corpus_definitions(pipeline: PipelineSettings, resources: CorpusResources) -
         asset_checks=checks,
         jobs=[job, audit.job, sweep.job, rollback_job(pipeline)],
         schedules=[audit, sweep],
-        sensors=[source_sensor(pipeline, job.name), recovery_sensor(pipeline)],
+        sensors=[
+            source_sensor(pipeline, job.name, running=options.source_sensor),
+            recovery_sensor(pipeline, running=options.recovery_sensor),
+        ],
         resources=resources.by_key(pipeline.corpus),
-        executor=dg.in_process_executor,
+        executor=options.executor,
     )
 
 

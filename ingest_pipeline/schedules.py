@@ -9,7 +9,9 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.sweep import sweep
 
 
-def audit_schedule(corpus: str, checks: list[dg.AssetChecksDefinition]) -> dg.ScheduleDefinition:
+def audit_schedule(
+    corpus: str, checks: list[dg.AssetChecksDefinition], *, running: bool = False
+) -> dg.ScheduleDefinition:
     """Runs the asset checks of a corpus. Off until a person switches it on, since an audit reads every row."""
     job = dg.define_asset_job(
         f"{corpus}_audit_job",
@@ -17,10 +19,12 @@ def audit_schedule(corpus: str, checks: list[dg.AssetChecksDefinition]) -> dg.Sc
         executor_def=dg.in_process_executor,
         description="Compares LanceDB with Postgres at head, and names documents that keep failing.",
     )
-    return dg.ScheduleDefinition(name=f"{corpus}_audit_schedule", job=job, cron_schedule="0 * * * *")
+    return dg.ScheduleDefinition(
+        name=f"{corpus}_audit_schedule", job=job, cron_schedule="0 * * * *", default_status=_status(running)
+    )
 
 
-def sweep_schedule(settings: PipelineSettings) -> dg.ScheduleDefinition:
+def sweep_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.ScheduleDefinition:
     """Removes what belongs to nothing."""
     corpus = settings.corpus
 
@@ -46,5 +50,9 @@ def sweep_schedule(settings: PipelineSettings) -> dg.ScheduleDefinition:
         name=f"{corpus}_sweep_schedule",
         job=sweep_job,
         cron_schedule="0 3 * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=_status(running),
     )
+
+
+def _status(running: bool) -> dg.DefaultScheduleStatus:  # noqa: FBT001  the one thing it is about
+    return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED

@@ -43,7 +43,7 @@ def runs_for(documents: int) -> int:
     return documents if documents <= _OWN_RUNS else ceil(documents / _SHARED_RUN)
 
 
-def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
+def source_sensor(settings: PipelineSettings, job: str, *, running: bool = True) -> dg.SensorDefinition:
     """Requests runs for files that are new, changed or gone."""
     step = f"{settings.corpus}_ingest"
 
@@ -52,7 +52,7 @@ def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
         description="Compares the source with the catalog, and requests runs for documents that differ.",
         job_name=job,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -76,14 +76,14 @@ def source_sensor(settings: PipelineSettings, job: str) -> dg.SensorDefinition:
     return watch_source
 
 
-def recovery_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
+def recovery_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.SensorDefinition:
     """Settles what writers left behind that died."""
 
     @dg.sensor(
         name=f"{settings.corpus}_recovery_sensor",
         description="Settles what dead writers left, and reports what they published and could not say.",
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SkipReason:

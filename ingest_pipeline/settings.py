@@ -66,7 +66,6 @@ class Settings:
         state = Path(get("INGEST_STATE") or ".ingest_pipeline").absolute()
         has_api = bool(get("OPENAI_API_KEY") or get("OPENAI_BASE_URL"))
         model = get("INGEST_EMBEDDING_MODEL") or (_OPENAI_MODEL if has_api else LOCAL_MODEL)
-        width = LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
         return cls(
             corpus=corpus_name(get("INGEST_CORPUS") or "documents"),
             source=_absolute(get("INGEST_SOURCE") or "documents"),
@@ -74,7 +73,7 @@ class Settings:
             database_url=get("INGEST_DATABASE_URL") or None,
             state=state,
             embedding_model=model,
-            embedding_dimensions=_number(environment, "INGEST_EMBEDDING_DIMENSIONS", width),
+            embedding_dimensions=_number(environment, "INGEST_EMBEDDING_DIMENSIONS", default_dimensions(model)),
             chunk_size=_number(environment, "INGEST_CHUNK_SIZE", 1000),
             chunk_overlap=_number(environment, "INGEST_CHUNK_OVERLAP", 0),
             partition_by=str(PartitionScheme.parse(get("INGEST_PARTITION_BY") or "file")),
@@ -84,6 +83,11 @@ class Settings:
             settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
             prices=read_prices(get("INGEST_EMBEDDING_PRICES") or ""),
         )
+
+
+def default_dimensions(model: str) -> int:
+    """Width of a model's vectors where nothing else is said."""
+    return LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
 
 
 def _absolute(place: str) -> str:

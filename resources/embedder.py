@@ -20,6 +20,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     model: str = Field(default=LOCAL_MODEL, description="Name of the embedding model.")
     dimensions: int = Field(default=LOCAL_DIMENSIONS, description="Width of its vectors.")
     base_url: str | None = Field(default=None, description="Endpoint, instead of OPENAI_BASE_URL.")
+    api_key: str | None = Field(default=None, description="Key, instead of OPENAI_API_KEY; give it as an EnvVar.")
     concurrency: int = Field(default=16, description="Requests under way at once, in one run.")
     batch_inputs: int = Field(default=128, description="Texts in one request, at most.")
     timeout: float = Field(default=60.0, description="Seconds to wait for one answer.")
@@ -38,7 +39,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
             MissingExtraError: The local model is wanted and not installed.
         """
         if not self.is_local:
-            yield self._settings(self.base_url, None)
+            yield self._settings(self.base_url, self.api_key)
             return
         with LocalEmbeddingServer() as server:
             yield self._settings(server.base_url, "local")

@@ -11,7 +11,6 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline import session
 from ingest_pipeline.code_location import corpus_definitions, job_name
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.pipeline import PipelineSettings
@@ -20,8 +19,6 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
-from ingest_pipeline.settings import Settings
-from tests.support.cli import environment_of
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
 
@@ -75,14 +72,8 @@ def both(
     second_url = f"{database_url}_other"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{second_url.rpartition("/")[2]}"'.encode())
-    for name, value in environment_of(tmp_path, database_url, embeddings).items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/nobody")
-    with (
-        EmbeddingServer() as second,
-        session.postgres(Settings.from_environment()) as settings,
-        session.instance(settings) as instance,
-    ):
+    with EmbeddingServer() as second, dg.instance_for_test() as instance:
         one = Side("docs", tmp_path / "docs" / "files", database_url, embeddings)
         other = Side("laws", tmp_path / "laws" / "files", second_url, second)
         for side in (one, other):

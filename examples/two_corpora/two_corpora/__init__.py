@@ -1,0 +1,1 @@
+"""Two corpora in one code location."""

@@ -1,0 +1,237 @@
+"""A corpus as a Dagster Component: some lines of YAML, which `dg` lists, scaffolds and checks."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import dagster as dg
+from dagster.components.component_scaffolding import scaffold_component
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ingest_pipeline.code_location import DefinitionOptions, corpus_definitions
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.local_embeddings import LOCAL_MODEL
+from ingest_pipeline.model import corpus_name
+from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.resources.catalog import PostgresCatalogResource
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import CorpusResources
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.settings import default_dimensions
+
+_ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
+
+
+def _from_environment(_: dg.ResolutionContext, value: str | None) -> dg.EnvVar | str | None:
+    """The name of the variable in place of its value, so that a secret is read by the run and shown by no page."""
+    found = _ENV.fullmatch(value.strip()) if value else None
+    return dg.EnvVar(found[1] or found[2]) if found else value
+
+
+def _about(description: str, *examples: object) -> dg.Resolver:
+    resolver: dg.Resolver = dg.Resolver.default(description=description, examples=list(examples))
+    return resolver
+
+
+def _secret(description: str, *examples: object) -> dg.Resolver:
+    return dg.Resolver(
+        _from_environment,
+        model_field_type=str | None,
+        inject_before_resolve=False,
+        description=description,
+        examples=list(examples),
+    )
+
+
+class IngestPipelineScaffoldParams(BaseModel):
+    """What `dg scaffold defs ingest_pipeline.IngestPipelineComponent NAME` takes."""
+
+    source: str = Field(default="documents", description="The files: a path, or a url of a bucket with a prefix.")
+
+
+class IngestPipelineScaffolder(dg.Scaffolder[IngestPipelineScaffoldParams]):
+    """Writes a `defs.yaml` that passes the checks, for a corpus named as its folder."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[IngestPipelineScaffoldParams]:
+        return IngestPipelineScaffoldParams
+
+    def scaffold(self, request: dg.ScaffoldRequest[IngestPipelineScaffoldParams]) -> None:
+        name = re.sub(r"\W+", "_", request.target_path.name.lower()).lstrip("_0123456789")
+        scaffold_component(request, {"corpus": name or "documents", "source": request.params.source})
+
+
+@dg.scaffold_with(IngestPipelineScaffolder)
+class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
+    """Files in a folder or bucket become a searchable LanceDB table and a Postgres catalog that always agree.
+
+    Three assets, `CORPUS/chunks`, `CORPUS/embeddings` and `CORPUS/metadata`, made by one step with one partition for
+    each document; a sensor that keeps them equal to the source, and one that settles what dead writers left; schedules
+    for the audit and the sweep; asset checks. A location may hold many corpora.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    corpus: Annotated[
+        str,
+        _about("Name of the corpus, of its LanceDB table, and the beginning of all its names in Dagster.", "handbook"),
+    ]
+    source: Annotated[
+        str,
+        _about(
+            "The files: a path, under the project if it is relative, or s3://, gs:// or az:// with bucket and prefix.",
+            "documents",
+            "s3://company/handbook",
+        ),
+    ]
+    lancedb_uri: Annotated[
+        str | None,
+        _about("Folder of the LanceDB tables: a path or an object-store url. Default: `lancedb` under `state`."),
+    ] = None
+    database_url: Annotated[
+        dg.EnvVar | str | None,
+        _secret(
+            "Postgres of the catalog, as a variable of the environment: a password may not stand here. Default: an "
+            "embedded Postgres under `state`.",
+            "{{ env.HANDBOOK_DATABASE_URL }}",
+        ),
+    ] = None
+    state: Annotated[
+        str, _about("Folder for what stays on this machine, under the project if it is relative.", ".ingest_pipeline")
+    ] = ".ingest_pipeline"
+    partition_by: Annotated[Literal["file"], _about("What a partition is: one document each.")] = "file"
+    chunk_size: Annotated[int, _about("Characters in a chunk, at most.")] = 1000
+    chunk_overlap: Annotated[int, _about("Characters that a chunk repeats of the one before it.")] = 0
+    embedding_model: Annotated[
+        str, _about("Name of the embedding model. The default runs on this machine.", "text-embedding-3-small")
+    ] = LOCAL_MODEL
+    embedding_dimensions: Annotated[
+        int | None, _about("Width of the vectors. Default: 256 for the local model, 1536 for any other.")
+    ] = None
+    embedding_base_url: Annotated[
+        str | None, _about("Endpoint of an API that speaks OpenAI's protocol, instead of OPENAI_BASE_URL.")
+    ] = None
+    embedding_api_key: Annotated[
+        dg.EnvVar | str | None,
+        _secret("Its key, as a variable of the environment, instead of OPENAI_API_KEY.", "{{ env.HANDBOOK_API_KEY }}"),
+    ] = None
+    embedding_concurrency: Annotated[int, _about("Requests under way at once, in one run.")] = 16
+    embedding_pool: Annotated[
+        str,
+        _about(
+            "Dagster's pool of the runs that send requests. Its limit, times the requests of a run, bounds them all."
+        ),
+    ] = "embedding_api"
+    owners: Annotated[
+        Sequence[str], _about("Who answers for the assets: addresses, or `team:NAME`.", ["team:data"])
+    ] = ()
+    group: Annotated[str | None, _about("Group of the assets. Default: the corpus.")] = None
+    executor: Annotated[
+        Literal["in_process", "code_location"],
+        _about(
+            "Who executes a materialization from the UI. `in_process` is then the default of the whole location, and "
+            "contradicts an executor that the project names itself; with `code_location` that one is used."
+        ),
+    ] = "in_process"
+    source_sensor: Annotated[
+        bool, _about("Whether the sensor for new, changed and removed files begins switched on.")
+    ] = True
+    recovery_sensor: Annotated[
+        bool, _about("Whether the sensor that settles what dead writers left begins switched on.")
+    ] = True
+    audit_schedule: Annotated[bool, _about("Whether the hourly audit of the whole corpus begins switched on.")] = False
+    sweep_schedule: Annotated[bool, _about("Whether the nightly removal of leftovers begins switched on.")] = True
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        return dg.ComponentTypeSpec(
+            description="Files in object storage as a LanceDB table and a Postgres catalog that never disagree.",
+            tags=["lancedb", "postgres", "embeddings", "ingestion"],
+        )
+
+    @field_validator("corpus")
+    @classmethod
+    def _check_corpus(cls, value: str) -> str:
+        try:
+            return corpus_name(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("chunk_size", "embedding_dimensions", "embedding_concurrency")
+    @classmethod
+    def _check_positive(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError("must be at least 1")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_no_password(cls, value: dg.EnvVar | str | None) -> dg.EnvVar | str | None:
+        if isinstance(value, str) and not isinstance(value, dg.EnvVar) and urlsplit(value).password:
+            raise ValueError("holds a password; name a variable instead: {{ env.DATABASE_URL }}")
+        return value
+
+    @field_validator("embedding_api_key")
+    @classmethod
+    def _check_no_key(cls, value: dg.EnvVar | str | None) -> dg.EnvVar | str | None:
+        if value is not None and not isinstance(value, dg.EnvVar):
+            raise ValueError("is a secret; name a variable instead: {{ env.OPENAI_API_KEY }}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
+        if not 0 <= self.chunk_overlap < self.chunk_size:
+            raise ValueError(f"chunk_overlap is {self.chunk_overlap}, and must be from 0 to below chunk_size")
+        return self
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions of the corpus."""
+        pipeline = self._pipeline(context.project_root)
+        return corpus_definitions(pipeline, self._resources(pipeline, context.project_root), self._options())
+
+    def _pipeline(self, root: Path) -> PipelineSettings:
+        return PipelineSettings(
+            self.corpus,
+            _under(root, self.source),
+            _under(root, self.lancedb_uri or f"{self.state}/lancedb").rstrip("/"),
+            self.embedding_model,
+            self.embedding_dimensions or default_dimensions(self.embedding_model),
+            self.chunk_size,
+            self.chunk_overlap,
+        )
+
+    def _resources(self, pipeline: PipelineSettings, root: Path) -> CorpusResources:
+        postgres = _under(root, f"{self.state}/postgres")
+        catalog = PostgresCatalogResource(url=self.database_url, embedded_directory=postgres)
+        return CorpusResources(
+            catalog=catalog,
+            source=DocumentSourceResource(url=pipeline.source),
+            lancedb=VersionedLanceDBResource(uri=pipeline.lancedb_uri, catalog=catalog),
+            embedder=OpenAIEmbedderResource(
+                model=pipeline.embedding_model,
+                dimensions=pipeline.embedding_dimensions,
+                base_url=self.embedding_base_url,
+                api_key=self.embedding_api_key,
+                concurrency=self.embedding_concurrency,
+            ),
+        )
+
+    def _options(self) -> DefinitionOptions:
+        return DefinitionOptions(
+            owners=self.owners,
+            group=self.group,
+            pool=self.embedding_pool,
+            executor=dg.in_process_executor if self.executor == "in_process" else None,
+            source_sensor=self.source_sensor,
+            recovery_sensor=self.recovery_sensor,
+            audit_schedule=self.audit_schedule,
+            sweep_schedule=self.sweep_schedule,
+        )
+
+
+def _under(root: Path, place: str) -> str:
+    """A local path as an absolute one, whatever folder the process was started in; a url as it is."""
+    return place if "://" in place else str(root / place)

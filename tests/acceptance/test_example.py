@@ -1,0 +1,100 @@
+"""The example project, copied as a user copies it: listed, scaffolded, checked and run by Dagster's own tools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.embedding_server import EmbeddingServer
+from tests.support.s3 import S3Server
+
+_ROOT = Path(__file__).parents[2]
+_TOOLS = Path(sys.executable).parent
+pytestmark = pytest.mark.timeout(240)
+
+
+@dataclass(slots=True)
+class Project:
+    directory: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a tool of the virtual environment in the project, as from a shell."""
+        return subprocess.run(
+            [str(_TOOLS / command[0]), *command[1:]],
+            env={**self.environment, **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    shutil.copytree(_ROOT / "examples" / "two_corpora", tmp_path / "project")
+    (tmp_path / "home").mkdir()
+    environment = {
+        "PATH": f"{_TOOLS}:{os.environ['PATH']}",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "HOME": str(tmp_path / "home"),
+        "DAGSTER_HOME": str(tmp_path / "home"),
+        "DO_NOT_TRACK": "1",
+        "LIBRARY_BUCKET": "s3://documents",
+        "LIBRARY_DATABASE_URL": "postgresql://user:hunter2@127.0.0.1:9/library",
+        "LIBRARY_OPENAI_API_KEY": "sk-hunter2",
+    }
+    return Project(tmp_path / "project", environment)
+
+
+@pytest.fixture
+def s3() -> Generator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+def test_dg_lists_scaffolds_and_checks(project: Project) -> None:
+    listed = project.run("dg", "list", "components", "--json")
+    assert "ingest_pipeline.IngestPipelineComponent" in listed.stdout, listed.stderr
+    name = "ingest_pipeline.IngestPipelineComponent"
+    made = project.run("dg", "scaffold", "defs", name, "Legal-Texts", "--source", "s3://documents/legal")
+    assert made.returncode == 0, made.stdout + made.stderr
+    written = project.directory / "two_corpora" / "defs" / "Legal-Texts" / "defs.yaml"
+    assert "corpus: legal_texts" in written.read_text()
+    checked = project.run("dg", "check", "defs")  # which begins with `dg check yaml`
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "All component YAML validated" in checked.stdout
+    assert "All definitions loaded" in checked.stdout
+    written.write_text(written.read_text().replace("source:", "sauce:"))
+    refused = project.run("dg", "check", "yaml")
+    assert refused.returncode != 0
+    assert "sauce" in refused.stdout + refused.stderr
+
+
+def test_dagster_validates_and_materializes_the_corpus_on_s3(
+    project: Project, s3: S3Server, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    s3.put("documents/a.md", b"# A\n\nThe first document of the library.")
+    project.environment |= {
+        **s3.env,
+        "LIBRARY_DATABASE_URL": database_url,
+        "OPENAI_BASE_URL": embeddings.base_url,
+    }
+    valid = project.run("dagster", "definitions", "validate")
+    assert valid.returncode == 0, valid.stdout + valid.stderr
+    assert "does not match" not in valid.stdout + valid.stderr
+    launched = project.run("dg", "launch", "--job", "library_ingest_job")
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT corpus, key FROM ingest_pipeline.current_document").fetchall()
+    assert rows == [("library", "a.md")]
+    assert embeddings.bought == 1
+    assert database_url not in launched.stdout + launched.stderr
