@@ -14,7 +14,9 @@ from ingest_pipeline.code_location import DefinitionOptions, corpus_definitions
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.model import corpus_name
+from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.prices import read_prices
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources
@@ -102,7 +104,17 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     state: Annotated[
         str, _about("Folder for what stays on this machine, under the project if it is relative.", ".ingest_pipeline")
     ] = ".ingest_pipeline"
-    partition_by: Annotated[Literal["file"], _about("What a partition is: one document each.")] = "file"
+    partition_by: Annotated[
+        str, _about("How documents are shared out among partitions.", "file", "folder", "folder:2", "bucket:64")
+    ] = "file"
+    include: Annotated[
+        Sequence[str], _about("Patterns of the documents to take, as in a .gitignore. Default: all.", ["*.md"])
+    ] = ()
+    exclude: Annotated[Sequence[str], _about("Patterns of the documents to leave out of these.", ["drafts/"])] = ()
+    max_bytes: Annotated[int | None, _about("Largest object to take. Default: any.")] = None
+    settle_seconds: Annotated[
+        float, _about("The source sensor leaves files alone that were modified so little time ago.")
+    ] = 5.0
     chunk_size: Annotated[int, _about("Characters in a chunk, at most.")] = 1000
     chunk_overlap: Annotated[int, _about("Characters that a chunk repeats of the one before it.")] = 0
     embedding_model: Annotated[
@@ -125,6 +137,9 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             "Dagster's pool of the runs that send requests. Its limit, times the requests of a run, bounds them all."
         ),
     ] = "embedding_api"
+    embedding_prices: Annotated[
+        str, _about("What models cost, as INGEST_EMBEDDING_PRICES says it. Default: no cost is shown.")
+    ] = ""
     owners: Annotated[
         Sequence[str], _about("Who answers for the assets: addresses, or `team:NAME`.", ["team:data"])
     ] = ()
@@ -160,7 +175,24 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
 
-    @field_validator("chunk_size", "embedding_dimensions", "embedding_concurrency")
+    @field_validator("partition_by")
+    @classmethod
+    def _check_scheme(cls, value: str) -> str:
+        try:
+            return str(PartitionScheme.parse(value))
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("embedding_prices")
+    @classmethod
+    def _check_prices(cls, value: str) -> str:
+        try:
+            read_prices(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("chunk_size", "max_bytes", "embedding_dimensions", "embedding_concurrency")
     @classmethod
     def _check_positive(cls, value: int | None) -> int | None:
         if value is not None and value < 1:
@@ -201,6 +233,12 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             self.embedding_dimensions or default_dimensions(self.embedding_model),
             self.chunk_size,
             self.chunk_overlap,
+            self.partition_by,
+            tuple(self.include),
+            tuple(self.exclude),
+            self.max_bytes,
+            self.settle_seconds,
+            read_prices(self.embedding_prices),
         )
 
     def _resources(self, pipeline: PipelineSettings, root: Path) -> CorpusResources:

@@ -12,6 +12,7 @@ import pytest
 
 import ingest_pipeline
 from ingest_pipeline import IngestPipelineComponent
+from ingest_pipeline.pipeline import PipelineSettings
 
 _MINIMAL = "corpus: docs\nsource: documents\n"
 
@@ -60,6 +61,20 @@ def test_attributes_reach_assets_and_resources(monkeypatch: pytest.MonkeyPatch, 
     assert any("700/70" in str(version) for version in versions)
 
 
+def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[PipelineSettings] = []
+
+    def record(settings: PipelineSettings, *_: object) -> None:
+        seen.append(settings)
+
+    monkeypatch.setattr("ingest_pipeline.component.corpus_definitions", record)
+    more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nsettle_seconds: 0\n"
+    build(_MINIMAL + more, monkeypatch, tmp_path)
+    (settings,) = seen
+    narrowed = (settings.partition_by, settings.include, settings.exclude, settings.max_bytes, settings.settle_seconds)
+    assert narrowed == ("folder:1", ("*.md",), ("drafts/",), 9, 0)
+
+
 @pytest.mark.parametrize("switch", ["source_sensor", "recovery_sensor", "audit_schedule", "sweep_schedule"])
 @pytest.mark.parametrize("value", [True, False])
 def test_each_switch_switches_its_own(
@@ -105,7 +120,10 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}chunk_size: 0\n", "chunk_size", "at least 1"),
         (f"{_MINIMAL}chunk_size: 10\nchunk_overlap: 10\n", "chunk_overlap", "below chunk_size"),
         (f"{_MINIMAL}embedding_dimensions: -1\n", "embedding_dimensions", "at least 1"),
-        (f"{_MINIMAL}partition_by: shoe size\n", "partition_by", "Input should be 'file'"),
+        (f"{_MINIMAL}partition_by: shoe size\n", "partition_by", "none of file, folder"),
+        (f"{_MINIMAL}include: '*.md'\n", "include", "not allowed as a Sequence"),
+        (f"{_MINIMAL}max_bytes: 0\n", "max_bytes", "at least 1"),
+        (f"{_MINIMAL}embedding_prices: cheap\n", "embedding_prices", "cheap"),
         (f"{_MINIMAL}owners: 3\n", "owners", "Input should be"),
         (f"{_MINIMAL}source_sensor: perhaps\n", "source_sensor", "valid boolean"),
         (f"{_MINIMAL}database_url: postgresql://me:hunter2@host/db\n", "database_url", "holds a password"),
