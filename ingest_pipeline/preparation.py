@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -36,13 +35,14 @@ from ingest_pipeline.prices import Price
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.selection import EVERYTHING, Selection
 from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.text_counts import TextCounts
 from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply, Wanted
 
 log = logging.getLogger(__name__)
 
 _READERS = 4
 _PARCEL_CHUNKS = 128
-_QUEUED_READ = 4
+_QUEUED_READ = 8
 # Enough to keep every request that may be under way full.
 _QUEUED_ORDERED = 40
 _ROWS_PER_FILE = 4096
@@ -130,7 +130,7 @@ class _Progress:
     plan: DocumentPlan
     reading: Reading
     result: PreparedDocument
-    occurrences: Counter[UUID] = field(default_factory=Counter[UUID])
+    texts: TextCounts = field(default_factory=TextCounts)
     waiting: list[TableRow] = field(default_factory=list[TableRow])
     files: list[StagedFragment] = field(default_factory=list[StagedFragment])
     has_own_files: bool = False
@@ -173,6 +173,7 @@ class Preparation:
         self._prepared = Prepared(saga)
         self._read: asyncio.Queue[_Parcel | None] = asyncio.Queue(_QUEUED_READ)
         self._ordered: asyncio.Queue[_Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
+        self._all_read = False
         self._shared: list[_Progress] = []
         self._writing: asyncio.Task[None] | None = None
         self._file_count = 0
@@ -255,15 +256,31 @@ class Preparation:
     # Stage 2: chunks to vectors that are there or on order.
 
     async def _supply_all(self) -> None:
-        while (parcel := await self._read.get()) is not None:
-            orders = iter(await self._supply.order([chunk for segment in parcel for chunk in segment.chunks]))
-            ordered = [replace(segment, orders=list(islice(orders, len(segment.chunks)))) for segment in parcel]
-            if self._ordered.full():
-                # The writer may be waiting for a vector of the batch that is still being filled.
-                await self._supply.flush()
-            await self._ordered.put(ordered)
+        while parcels := await self._take_read():
+            segments = [segment for parcel in parcels for segment in parcel]
+            orders = iter(await self._supply.order([chunk for segment in segments for chunk in segment.chunks]))
+            for parcel in parcels:
+                ordered = [replace(segment, orders=list(islice(orders, len(segment.chunks)))) for segment in parcel]
+                if self._ordered.full():
+                    # The writer may be waiting for a vector of the batch that is still being filled.
+                    await self._supply.flush()
+                await self._ordered.put(ordered)
         await self._supply.flush()
         await self._ordered.put(None)
+
+    async def _take_read(self) -> list[_Parcel]:
+        """All parcels that wait, so that one look-up serves many where looking up takes longer than reading.
+
+        There are none at the end.
+        """
+        parcels: list[_Parcel] = []
+        while not (self._all_read or (parcels and self._read.empty())):
+            parcel = await self._read.get()
+            if parcel is None:
+                self._all_read = True
+            else:
+                parcels.append(parcel)
+        return parcels
 
     # Stage 3: rows to data files and the catalog.
 
@@ -301,9 +318,7 @@ class Preparation:
             problem = f"holds a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
             raise EmbeddingInputError(key, problem) from error
         document.result.count(order.wanted)
-        occurrence = document.occurrences[order.text_hash]
-        document.occurrences[order.text_hash] += 1
-        number = chunk_id(key, order.text_hash, occurrence)
+        number = chunk_id(key, order.text_hash, document.texts.count(order.text_hash))
         row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, order.text_hash, self._saga)
         return TableRow(row, document.plan.partition, chunk.text, vector)
 

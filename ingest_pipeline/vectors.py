@@ -19,6 +19,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent, Vector
 from ingest_pipeline.model import Chunk, Recipe
+from ingest_pipeline.text_counts import TextSet
 
 
 class RefusedTextError(Exception):
@@ -92,7 +93,7 @@ class VectorSupply:
         self._recipe = recipe
         self._saga = saga
         self._ordered: WeakValueDictionary[UUID, asyncio.Future[Vector]] = WeakValueDictionary()
-        self._bought_before: set[UUID] = set()
+        self._bought_before = TextSet()
         self._others_left_vectors = False
         self._something_published = False
         self._pending: list[Wanted] = []
@@ -188,7 +189,8 @@ class VectorSupply:
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         for batch in pack(pending, self._embedder.settings, lambda wanted: wanted.text):
             await self._under_way.acquire()
-            self._bought_before.update(wanted.text_hash for wanted in batch)
+            for wanted in batch:
+                self._bought_before.add(wanted.text_hash)
             self._tasks.create_task(self._buy(self._batches, batch))
             self._batches += 1
 
