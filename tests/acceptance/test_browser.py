@@ -1,0 +1,136 @@
+"""A person at the web pages, in a real browser: files come, change and go in a bucket; a backfill meets a bad file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.support.cli import Cli
+from tests.support.embedding_server import EmbeddingServer
+from tests.support.s3 import S3Server
+from tests.support.web_ui import WebUi, eventually
+from tests.support.world import paragraphs
+
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_PICTURES = os.environ.get("PICTURES")
+_PATIENCE_MS = 120_000
+
+pytestmark = [
+    pytest.mark.timeout(420),
+    pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed; no package registry of Python brings one"),
+]
+
+
+@dataclass(slots=True)
+class Person:
+    """Someone at the page that lists the partitions of the corpus."""
+
+    page: Page
+    url: str
+
+    def open_partitions(self, asset: str = "metadata") -> None:
+        self.page.goto(f"{self.url}/assets/docs/{asset}?view=partitions", wait_until="domcontentloaded")
+        self.skip_invitation()
+
+    def skip_invitation(self) -> None:
+        """Dagster invites everybody to its community, once."""
+        invitation = self.page.get_by_text("Skip", exact=True)
+        counts = self.page.get_by_text(re.compile(r"^Materialized"))
+        expect(invitation.or_(counts).first).to_be_visible(timeout=_PATIENCE_MS)
+        self.page.wait_for_timeout(1500)
+        if invitation.is_visible():
+            invitation.click()
+
+    def sees(self, **counts: int) -> None:
+        """Wait until the page shows these numbers of partitions; it follows by itself."""
+        for name, count in counts.items():
+            label = self.page.get_by_text(f"{name.capitalize()} ({count})", exact=True)
+            expect(label.first).to_be_visible(timeout=_PATIENCE_MS)
+
+    def launches_a_backfill_of_all(self) -> None:
+        self.page.get_by_role("button", name="Materialize").first.click()
+        self.page.get_by_role("button", name="Confirm").click()
+        self.page.get_by_role("button", name="All", exact=True).click()
+        self.picture("backfill")
+        self.page.get_by_role("button", name="Launch backfill").click()
+        expect(self.page.get_by_role("button", name="Launch backfill")).to_be_hidden(timeout=_PATIENCE_MS)
+
+    def picture(self, name: str) -> None:
+        if _PICTURES:
+            self.page.wait_for_timeout(2000)
+            self.page.screenshot(path=Path(_PICTURES) / f"{name}.png")
+
+
+@pytest.fixture
+def bucket() -> Generator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer, bucket: S3Server) -> Cli:
+    cli = Cli.over(tmp_path, database_url, embeddings)
+    cli.environment |= {
+        **bucket.env,
+        "INGEST_SOURCE": bucket.url("handbook"),
+        "INGEST_LANCEDB_URI": bucket.url("lancedb"),
+    }
+    return cli
+
+
+@pytest.fixture
+def web(cli: Cli) -> Generator[WebUi]:
+    with WebUi.over(cli) as running:
+        yield running
+
+
+@pytest.fixture
+def person(web: WebUi) -> Generator[Person]:
+    with sync_playwright() as playwright:
+        # As root, which CI is, Chromium runs without its sandbox or not at all.
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield Person(browser.new_page(viewport={"width": 1500, "height": 950}), web.url)
+        browser.close()
+
+
+def test_a_person_watches_a_bucket_and_backfills_it(
+    cli: Cli, web: WebUi, bucket: S3Server, person: Person, embeddings: EmbeddingServer
+) -> None:
+    for number in range(6):
+        bucket.put(f"handbook/chapter-{number}.txt", paragraphs(f"chapter{number}", 4).encode())
+    person.open_partitions()
+    person.sees(materialized=6, failed=0, missing=0)
+
+    before = cli.json("history", "chapter-1.txt")[0]["version"]
+    bucket.put("handbook/chapter-1.txt", paragraphs("rewritten", 4).encode())
+    bucket.delete("handbook/chapter-5.txt")
+    bucket.put("handbook/broken.pdf", b"%PDF-1.7 and then nothing")
+    person.sees(materialized=5, failed=1, missing=0)
+    eventually(lambda: cli.json("history", "chapter-1.txt")[0]["version"] > before)
+
+    bought = embeddings.bought
+    person.launches_a_backfill_of_all()
+    _until_backfill_ended(web)
+    person.open_partitions()
+    person.sees(materialized=5, failed=1, missing=0)
+    person.picture("partitions")
+    assert web.partitions() == {"numMaterialized": 5, "numFailed": 1, "numPartitions": 6}
+    assert embeddings.bought == bought, "a backfill over unchanged documents buys nothing"
+    audit = cli.json("audit")
+    assert (audit["documents"], audit["violations"]) == (5, [])
+
+
+def _until_backfill_ended(web: WebUi) -> None:
+    def ended() -> bool:
+        found = web.ask("{ partitionBackfillsOrError { ... on PartitionBackfills { results { status } } } }")
+        statuses = [backfill["status"] for backfill in found["partitionBackfillsOrError"]["results"]]
+        return bool(statuses) and all(status.startswith("COMPLETED") for status in statuses)
+
+    eventually(ended)

@@ -1,0 +1,86 @@
+"""Dagster's web server and daemon, started as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from tests.support.cli import Cli
+
+_PATIENCE_SECONDS = 120
+
+
+class WebUi:
+    """A running `ingest-pipeline ui`.
+
+    Args:
+        port: Of the web server, on 127.0.0.1.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    @classmethod
+    @contextmanager
+    def over(cls, cli: Cli) -> Generator[Self]:
+        """Web server and daemon of a corpus, once they answer; both have ended when the block has."""
+        port = _free_port()
+        with (cli.directory / "ui.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)],
+                env={**os.environ, **cli.environment},
+                cwd=cli.directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            server = cls(port)
+            try:
+                eventually(server._is_up)
+                yield server
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
+
+    def ask(self, query: str) -> Any:
+        """The data that a GraphQL query asks for."""
+        body = json.dumps({"query": query}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
+            return json.load(answer)["data"]
+
+    def partitions(self) -> dict[str, int]:
+        """How many partitions of the corpus there are, and how many are materialized and failed."""
+        found = self.ask(
+            '{ assetNodeOrError(assetKey: {path: ["docs", "metadata"]}) { ... on AssetNode '
+            "{ partitionStats { numMaterialized numFailed numPartitions } } } }"
+        )
+        return found["assetNodeOrError"].get("partitionStats") or {}
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.partitions())
+        except OSError:
+            return False
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    """Wait until something is true that takes Dagster a tick or two."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not what():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
