@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo ui test lint bench soak storm mutants figures lock clean
+.PHONY: setup demo ui test lint bench soak storm pictures mutants figures lock clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ storm: setup
 
 figures: setup
 	$(BIN)/python -m tests.support.figures
+
+# Needs a Chromium. Pictures of Dagster's pages as a browser test meets them.
+pictures: setup
+	PICTURES=docs/images $(BIN)/python -m pytest tests/acceptance/test_browser.py
 
 mutants: setup
 	$(BIN)/python tests/faults/mutants.py
