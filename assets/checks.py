@@ -9,8 +9,8 @@ from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.holds import Hold
 from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
-from ingest_pipeline.partitioning import key_of
-from ingest_pipeline.pipeline import PipelineSettings, held_documents
+from ingest_pipeline.pipeline import PipelineSettings, documents_of, held_documents
+from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
@@ -32,7 +32,7 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                return _audit_result(audit(workshop.corpus, _keys(context.run.tags)))
+                return _audit_result(audit(workshop.corpus, _keys(workshop, context.run.tags)))
         except IngestError as error:
             raise dg.Failure(str(error)) from error
 
@@ -68,10 +68,9 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
     return [check_audit, check_quarantine, check_held]
 
 
-def _keys(tags: Mapping[str, str]) -> list[str] | None:
-    """The document of the run's partition; None for a run over many, or whose partition's name was cut."""
-    key = key_of(tags["dagster/partition"]) if "dagster/partition" in tags else None
-    return None if key is None else [key]
+def _keys(workshop: Workshop, tags: Mapping[str, str]) -> list[str] | None:
+    """The documents of the run's partition; None for a run over many partitions."""
+    return documents_of(workshop, tags["dagster/partition"]) if "dagster/partition" in tags else None
 
 
 def _audit_result(report: AuditReport) -> dg.AssetCheckResult:

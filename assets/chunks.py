@@ -49,7 +49,7 @@ def chunks_metadata(view: DocumentView) -> Mapping[str, dg.MetadataValue]:
         "characters": dg.MetadataValue.int(view.characters),
         "mean_size": dg.MetadataValue.float(round(sum(sizes) / len(sizes), 1) if sizes else 0.0),
         "sizes": dg.MetadataValue.md(_histogram(sizes)),
-        "preview": dg.MetadataValue.md(_preview(view.samples[:_PREVIEWED])),
+        "preview": dg.MetadataValue.md(preview(view.samples[:_PREVIEWED])),
     }
 
 
@@ -66,7 +66,8 @@ def _histogram(sizes: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _preview(samples: Sequence[ChunkSample]) -> str:
+def preview(samples: Sequence[ChunkSample]) -> str:
+    """Some chunks as Markdown."""
     parts: list[str] = []
     for sample in samples:
         fence = "````" if "```" in sample.text else "```"

@@ -37,9 +37,9 @@ from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.run_requests import runs_for
 from ingest_pipeline.search import Hit
 from ingest_pipeline.search import search as search_corpus
-from ingest_pipeline.sensors import runs_for
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.sweep import sweep as sweep_corpus
 
@@ -49,13 +49,14 @@ _DEMO = Path(".ingest_pipeline/demo")
 
 @command
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--confirm-removals", is_flag=True, help="Take out what the source lacks, even if that is most of it.")
 @as_json
-def ingest(keys: Sequence[str], *, as_json: bool) -> None:
+def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> None:
     """Bring the corpus, or some documents, to what the source holds now, in one Dagster run."""
     settings = Settings.from_environment()
     if settings.uses_local_model and not as_json:
         click.echo("No key and no endpoint set: embedding with the local model, at no cost.")
-    done = runs.ingest(settings, keys, Console(stderr=as_json))
+    done = runs.ingest(settings, keys, Console(stderr=as_json), confirm_removals=confirm_removals)
     if as_json:
         costs = list(map(plain, done.costs))
         print_json(
@@ -94,7 +95,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
         }
         for plan, change in sorted(changes, key=lambda change: change[0].key)
     ]
-    sensor_runs = runs_for(len({plan.partition for plan in plans}))
+    sensor_runs = runs_for(len(plans))
     if as_json:
         print_json({"documents": rows, "estimate": dataclasses.asdict(foreseen), "sensor_runs": sensor_runs})
         return
@@ -129,6 +130,7 @@ def status(*, as_json: bool) -> None:
         "corpus": corpus.name,
         "source": head.source,
         "table": head.table_uri,
+        "partition_by": head.partition_by,
         "embedding": head.embedding,
         "head_version": head.head_version,
         "latest_version": latest,

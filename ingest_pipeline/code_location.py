@@ -14,7 +14,7 @@ from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 from ingest_pipeline.rollback_job import rollback_job
-from ingest_pipeline.schedules import audit_schedule, sweep_schedule
+from ingest_pipeline.schedules import audit_schedule, stale_schedule, sweep_schedule
 from ingest_pipeline.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.settings import Settings
 
@@ -87,10 +87,10 @@ def corpus_definitions(
         assets=[ingest],
         asset_checks=checks,
         jobs=[job, audit.job, sweep.job, rollback_job(pipeline)],
-        schedules=[audit, sweep],
+        schedules=[audit, sweep, stale_schedule(pipeline, job.name)],
         sensors=[
             source_sensor(pipeline, job.name, running=options.source_sensor),
-            recovery_sensor(pipeline, running=options.recovery_sensor),
+            recovery_sensor(pipeline, job.name, running=options.recovery_sensor),
         ],
         resources=resources.by_key(pipeline.corpus),
         executor=options.executor,

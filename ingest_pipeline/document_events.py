@@ -1,14 +1,15 @@
 """What Dagster is told of documents that were published without the ingest step there to tell it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import dagster as dg
 
 from ingest_pipeline import catalog
 from ingest_pipeline.assets.embeddings import cost_metadata
-from ingest_pipeline.assets.partitions import document_partitions
-from ingest_pipeline.catalog import DocumentChange
+from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
+from ingest_pipeline.catalog import DocumentChange, PartitionState
 from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.partitioning import PartitionScheme
 
 _ASSETS = ("chunks", "embeddings", "metadata")
 
@@ -29,22 +30,43 @@ def report_documents(
         status: What became of them, for a person.
         log: Takes the events.
     """
-    name = document_partitions(corpus.name).name
-    assert name is not None  # noqa: S101  ours has one
-    published = {change.partition for change in changes if not change.removed}
-    missing = published - set(instance.get_dynamic_partitions(name))
-    if missing:
-        instance.add_dynamic_partitions(name, sorted(missing))
-    for change in changes:
-        if not change.removed:
+    scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
+    partitions = {change.partition for change in changes if not change.removed}
+    add_partitions(instance, corpus_partitions(corpus.name, scheme), partitions)
+    if scheme.kind == "file":
+        for change in changes:
+            if not change.removed:
+                for asset in _ASSETS:
+                    log(_materialization(dg.AssetKey([corpus.name, asset]), change, status))
+    else:
+        for state in _states(corpus, {change.partition for change in changes}).values():
             for asset in _ASSETS:
-                log(_materialization(dg.AssetKey([corpus.name, asset]), change, status))
-    partitions = sorted({change.partition for change in changes if change.removed})
+                log(_shared_materialization(dg.AssetKey([corpus.name, asset]), state, status))
+    drop_empty_partitions(instance, corpus, {change.partition for change in changes})
+
+
+def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitions: Collection[str]) -> list[str]:
+    """Let Dagster forget those of the partitions in which nothing stands; returns the others."""
+    states = _states(corpus, partitions)
+    scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
+    drop_partitions(instance, corpus_partitions(corpus.name, scheme), set(partitions) - set(states))
+    return sorted(states)
+
+
+def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionState]:
     with corpus.database.transaction() as connection:
-        states = catalog.partition_states(connection, corpus.name, partitions)
-    for partition in partitions:
-        if partition not in states:
-            instance.delete_dynamic_partition(name, partition)
+        return catalog.partition_states(connection, corpus.name, sorted(partitions))
+
+
+def _shared_materialization(key: dg.AssetKey, state: PartitionState, status: str) -> dg.AssetMaterialization:
+    metadata: Mapping[str, dg.MetadataValue] = {
+        "status": dg.MetadataValue.text(status),
+        "documents": dg.MetadataValue.int(state.documents),
+        "chunks": dg.MetadataValue.int(state.chunks),
+        "head": dg.MetadataValue.int(state.published_version),
+    }
+    tags = {"dagster/data_version": state.data_version}
+    return dg.AssetMaterialization(key, partition=state.partition, metadata=metadata, tags=tags)
 
 
 def _materialization(key: dg.AssetKey, change: DocumentChange, status: str) -> dg.AssetMaterialization:

@@ -1,34 +1,69 @@
 """Materializations that are owed: of runs that died after they published and before they could say so.
 
 The ledger notes when a publication was reported to Dagster. One that was not, and whose run has ended, is reported by
-the recovery sensor, so that what the UI shows is what stands.
+the recovery sensor, so that what the UI shows is what stands. Of a partition that several documents share, a
+publication alone does not say whether it is complete; there the sensor requests a run, which looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import dagster as dg
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import DocumentChange
-from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.dead_runs import has_ended
-from ingest_pipeline.document_events import report_documents
+from ingest_pipeline.document_events import drop_empty_partitions, report_documents
+from ingest_pipeline.preparation import Workshop
 
 
-def report_late(instance: dg.DagsterInstance, corpus: Corpus) -> int:
-    """Report what ended runs published and left unreported; returns how many publications."""
+@dataclass(slots=True)
+class LateReport:
+    """What was told late, and what has to be looked at first."""
+
+    reported: int = 0
+    """Publications."""
+    unclear: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Partitions that several documents share, by the key of the run that shall look at them."""
+
+
+def report_late(instance: dg.DagsterInstance, workshop: Workshop) -> LateReport:
+    """Report what ended runs published and left unreported."""
+    corpus = workshop.corpus
     with corpus.database.transaction() as connection:
         owed = ledger.unreported(connection, corpus.name)
-    late = [saga for saga in owed if saga.run_id is not None and has_ended(instance, saga.run_id)]
-    for saga in late:
+    report = LateReport()
+    for saga in owed:
+        if saga.run_id is None or not has_ended(instance, saga.run_id):
+            continue
         with corpus.database.transaction() as connection:
             changes = catalog.standing_changes(connection, saga.id)
-        report_documents(instance, corpus, changes, _status(changes), instance.report_runless_asset_event)
+        unclear = _tell(instance, workshop, changes)
+        key = f"late report of {saga.id}"
+        if unclear and not _was_run(instance, key):
+            report.unclear[key] = unclear
+            continue
         with corpus.database.transaction() as connection:
             ledger.mark_reported(connection, saga.id)
-    return len(late)
+        report.reported += 1
+    return report
+
+
+def _tell(instance: dg.DagsterInstance, workshop: Workshop, changes: Sequence[DocumentChange]) -> list[str]:
+    """Report what the changes prove; returns the partitions of which they prove nothing."""
+    corpus = workshop.corpus
+    rolled_back = any(change.target_version is not None for change in changes)
+    if workshop.scheme.kind == "file" or rolled_back:
+        report_documents(instance, corpus, changes, _status(changes), instance.report_runless_asset_event)
+        return []
+    return drop_empty_partitions(instance, corpus, {change.partition for change in changes})
+
+
+def _was_run(instance: dg.DagsterInstance, run_key: str) -> bool:
+    runs = instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": run_key}), limit=1)
+    return bool(runs) and has_ended(instance, runs[0].run_id)
 
 
 def _status(changes: Sequence[DocumentChange]) -> str:

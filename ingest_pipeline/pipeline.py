@@ -171,6 +171,13 @@ def held_documents(corpus: Corpus) -> list[Hold]:
         return list(read_holds(connection, corpus.name).values())
 
 
+def documents_of(workshop: Workshop, partition: str) -> list[str]:
+    """Keys of the documents of a partition that stand at head."""
+    with workshop.corpus.database.transaction() as connection:
+        found = catalog.standing_documents(connection, workshop.corpus.name, partitions=[partition])
+    return [document.key for document in found if not document.removed]
+
+
 def check_removals(workshop: Workshop, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
     """What a person has to confirm before these documents are taken out; None if they may go.
 

@@ -11,6 +11,7 @@ from ingest_pipeline import catalog
 from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.ingestion import Publication
+from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.preparation import PreparedDocument
 
@@ -68,9 +69,23 @@ def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentV
     return views
 
 
+def sample_document(corpus: Corpus, version: int, key: str) -> list[ChunkSample]:
+    """The first chunks of a document at a version, none if it has none there."""
+    with corpus.database.transaction() as connection:
+        rows = catalog.documents_at(connection, corpus.name, version, [key])
+    fragments = [number for row in rows for number in row.fragments]
+    return _read(corpus, version, f"ordinal < {_SAMPLED} AND {one_of('document', [key])}", fragments)[key]
+
+
 def _samples(corpus: Corpus, version: int, saga: UUID) -> defaultdict[str, list[ChunkSample]]:
+    return _read(corpus, version, f"ordinal < {_SAMPLED} AND saga = '{saga}'", None)
+
+
+def _read(
+    corpus: Corpus, version: int, predicate: str, fragments: Sequence[int] | None
+) -> defaultdict[str, list[ChunkSample]]:
     found: defaultdict[str, list[ChunkSample]] = defaultdict(list)
-    rows = corpus.table.rows(version, _COLUMNS, f"ordinal < {_SAMPLED} AND saga = '{saga}'")
+    rows = corpus.table.rows(version, _COLUMNS, predicate, fragments)
     for row in rows.sort_by("ordinal").to_pylist():
         sample = ChunkSample(row["ordinal"], row["start_offset"], row["end_offset"], row["text"])
         found[row["document"]].append(sample)

@@ -40,13 +40,14 @@ class Run:
         self.problems = problems
 
 
-def ingest(settings: Settings, keys: Sequence[str], console: Console) -> Run:
+def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm_removals: bool = False) -> Run:
     """Bring documents to what the source holds now, in one Dagster run.
 
     Args:
         settings: Of the corpus.
-        keys: Documents. None given: all that differ.
+        keys: Documents, whose partitions are ingested. None given: all that differ.
         console: Where the progress bar goes.
+        confirm_removals: Take out what the source lacks, however much it is.
 
     Raises:
         IngestError: The run could not begin.
@@ -59,7 +60,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console) -> Run:
         console.print(f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {settings.source}")
         run_id = str(uuid.uuid4())
         with session.instance(running) as instance, _bar(console, database, run_id, len(plans)):
-            config = {"partitions": partitions, "release_holds": False}
+            config = {"partitions": partitions, "release_holds": False, "confirm_removals": confirm_removals}
             ops = {f"{settings.corpus}_ingest": {"config": config}}
             problems = _execute(running, instance, run_id, job_name(settings.corpus), ops)
         with database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""What happens by the clock: the audit of the whole corpus every hour, and the sweep every night."""
+"""What happens by the clock: the audit of the whole corpus every hour, and every night the sweep and what is stale."""
 
 import dagster as dg
 
@@ -6,6 +6,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.run_requests import shared_run
 from ingest_pipeline.sweep import sweep
 
 
@@ -51,6 +52,21 @@ def sweep_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.Sc
         job=sweep_job,
         cron_schedule="0 3 * * *",
         default_status=_status(running),
+    )
+
+
+def stale_schedule(settings: PipelineSettings, job: str) -> dg.ScheduleDefinition:
+    """Ingests what is new, changed, gone or failed, in one run. Off, because the source sensor does it all day long.
+
+    It is for those who switch the sensor off, to ingest at night.
+    """
+    step = f"{settings.corpus}_ingest"
+    return dg.ScheduleDefinition(
+        name=f"{settings.corpus}_stale_schedule",
+        job_name=job,
+        cron_schedule="0 2 * * *",
+        run_config=shared_run(step, [], leave_waiting=True, release_holds=False).run_config,
+        description="Ingests all that differs from the source, in one run; documents in quarantine are left alone.",
     )
 
 

@@ -1,51 +1,36 @@
 """What watches: the source for files that differ from the corpus, and the ledger for writers that died.
 
-Neither keeps a cursor. Each tick compares what is there with what should be, so nothing is forgotten when a tick, a run
-or the daemon is lost, and a file that is changed back to earlier bytes is seen like any other.
+Each tick compares what is there with what should be, so nothing is forgotten when a tick, a run, a cursor or the daemon
+is lost, and a file that is changed back to earlier bytes is seen like any other.
 """
-
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from math import ceil
 
 import dagster as dg
 
-from ingest_pipeline import ledger
-from ingest_pipeline.assets.partitions import document_partitions
-from ingest_pipeline.comparison import compare
+from ingest_pipeline.assets.partitions import corpus_partitions
+from ingest_pipeline.attempts import waiting_documents
+from ingest_pipeline.comparison import Limits, Page, compare
 from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.late_reports import report_late
-from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
 from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover
+from ingest_pipeline.removal_guard import withheld
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.run_requests import MOST_RUNS, partitions_under_way, run_requests, shared_run
+from ingest_pipeline.source_pass import SourcePass
 
-# So many files or fewer get a run each, which the UI links to its partition. More share one: a run costs seconds of
-# start-up whatever it does.
-_OWN_RUNS = 5
-_SHARED_RUN = 1000
-_BACKOFF = timedelta(seconds=30)
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-
-
-def runs_for(documents: int) -> int:
-    """How many runs the source sensor requests for so many documents that differ."""
-    return documents if documents <= _OWN_RUNS else ceil(documents / _SHARED_RUN)
+# A tick is given up by Dagster after 60 seconds, requests included.
+_PAGE_SECONDS = 20.0
+_PAGE_DOCUMENTS = 8000
 
 
 def source_sensor(settings: PipelineSettings, job: str, *, running: bool = True) -> dg.SensorDefinition:
     """Requests runs for files that are new, changed or gone."""
     step = f"{settings.corpus}_ingest"
+    definition = corpus_partitions(settings.corpus, settings.scheme)
 
     @dg.sensor(
         name=f"{settings.corpus}_source_sensor",
@@ -56,111 +41,101 @@ def source_sensor(settings: PipelineSettings, job: str, *, running: bool = True)
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        busy = _partitions_under_way(context.instance, job)
+        count, busy = partitions_under_way(context.instance, job, step, definition)
         if busy is None:
-            return dg.SkipReason("A run over many documents is under way; what it leaves is looked at afterwards.")
+            return dg.SkipReason("A run over all documents is under way; what it leaves is looked at afterwards.")
+        if count >= MOST_RUNS:
+            return dg.SkipReason(f"{count} runs are under way; more are requested when they have ended.")
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                page = compare(workshop)
-                clear_settled_failures(workshop, page)
-                plans, held = [*page.puts, *page.removals], page.held
-                waiting = _held_back(workshop)
+                return _tick(context, workshop, settings, busy)
         except IngestError as error:
             return dg.SkipReason(str(error))
-        due = [plan for plan in plans if plan.partition not in busy and not _waits(plan, waiting)]
-        if not due:
-            return dg.SkipReason(f"{len(plans)} documents differ, {len(held)} are held by a rollback; none is due.")
-        return _requests(step, document_partitions(settings.corpus), due)
 
     return watch_source
 
 
-def recovery_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.SensorDefinition:
+def _tick(
+    context: dg.SensorEvaluationContext, workshop: Workshop, settings: PipelineSettings, busy: set[str]
+) -> dg.SensorResult | dg.SkipReason:
+    """Look at one page, and request what of it is due."""
+    now = SourcePass.parse(context.cursor)
+    page = compare(workshop, now.after, Limits(_PAGE_DOCUMENTS, _PAGE_SECONDS, settings.settle_seconds))
+    clear_settled_failures(workshop, page)
+    removals = now.advance(page)
+    waiting = waiting_documents(workshop)
+    puts = [plan for plan in page.puts if waiting.failure_of(plan) is None]
+    due = sorted(
+        (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
+    )
+    context.update_cursor((now.next if now.ended else now).dump())
+    said = _said(page, now, workshop)
+    if not due:
+        return dg.SkipReason(said)
+    context.log.info(said)
+    return _requests(settings, due, whole=len(removals) == len(page.removals))
+
+
+def _requests(settings: PipelineSettings, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
+    step = f"{settings.corpus}_ingest"
+    definition = corpus_partitions(settings.corpus, settings.scheme)
+    runs = run_requests(step, due, leave_waiting=True, release_holds=False, withhold_removals=not whole)[:MOST_RUNS]
+    added: list[dg.AddDynamicPartitionsRequest] = []
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        added = [definition.build_add_request(sorted({plan.partition for plan in due if plan.source is not None}))]
+    return dg.SensorResult(run_requests=runs, dynamic_partitions_requests=added)
+
+
+def _said(page: Page, now: SourcePass, workshop: Workshop) -> str:
+    """What the tick found, as one line."""
+    said = [f"{len(page.puts) + len(page.removals)} documents differ among {page.listed}"]
+    if page.last is not None:
+        said.append(f"up to {page.last!r}; the next tick goes on there")
+    if page.unsettled:
+        said.append(f"{len(page.unsettled)} may still be written to")
+    if page.held:
+        said.append(f"{len(page.held)} are held by a rollback")
+    said += [f"{count} are left out: {reason}" for reason, count in page.left_out.items()]
+    line = ", ".join(said) + "."
+    if now.ended and now.is_suspicious:
+        line += f" {withheld(workshop.corpus.name, workshop.source.url, now.gone, now.standing)}"
+    return line
+
+
+def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = True) -> dg.SensorDefinition:
     """Settles what writers left behind that died."""
 
     @dg.sensor(
         name=f"{settings.corpus}_recovery_sensor",
         description="Settles what dead writers left, and reports what they published and could not say.",
+        job_name=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
-    def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
                 report_dead_runs(context.instance)
                 report = recover(workshop.corpus, dead_runs=ended_runs(context.instance, workshop.corpus))
-                late = report_late(context.instance, workshop.corpus)
+                late = report_late(context.instance, workshop)
         except IngestError as error:
             return dg.SkipReason(str(error))
         settled = [*report.compensated, *report.abandoned]
-        if not settled and not late and report.head_after == report.head_before:
+        if not settled and not late.reported and not late.unclear and report.head_after == report.head_before:
             return dg.SkipReason("Nothing is in doubt.")
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")
+        step = f"{settings.corpus}_ingest"
+        runs = [
+            dg.RunRequest(run_key=key, run_config=shared_run(step, names).run_config)
+            for key, names in late.unclear.items()
+        ]
+        if runs:
+            return dg.SensorResult(run_requests=runs)
         return dg.SkipReason(
-            f"Settled {len(settled)} sagas, reported {late} publications; head is version {report.head_after}."
+            f"Settled {len(settled)} sagas, reported {late.reported} publications; head is version {report.head_after}."
         )
 
     return watch_ledger
-
-
-def _requests(step: str, definition: dg.DynamicPartitionsDefinition, due: Sequence[DocumentPlan]) -> dg.SensorResult:
-    added = definition.build_add_request(sorted({plan.partition for plan in due if plan.source is not None}))
-    if len(due) <= _OWN_RUNS:
-        # A partition whose file is gone may be gone from Dagster too, so its run names it in the configuration.
-        runs = [
-            dg.RunRequest(partition_key=plan.partition, run_config=_configuration(step, []))
-            if plan.source
-            else _shared(step, [plan.partition])
-            for plan in due
-        ]
-    else:
-        runs = [_shared(step, [plan.partition for plan in due[:_SHARED_RUN]])]
-    return dg.SensorResult(run_requests=runs, dynamic_partitions_requests=[added])
-
-
-def _shared(step: str, partitions: list[str]) -> dg.RunRequest:
-    return dg.RunRequest(run_config=_configuration(step, partitions))
-
-
-def _configuration(step: str, partitions: list[str]) -> dict[str, object]:
-    # A person may roll a document back between the request and the run.
-    return {"ops": {step: {"config": {"partitions": partitions, "release_holds": False}}}}
-
-
-def _partitions_under_way(instance: dg.DagsterInstance, job: str) -> set[str] | None:
-    """Partitions whose run has not ended; None if a run over many is among them."""
-    busy: set[str] = set()
-    for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNDER_WAY)):
-        partition = _only_partition(run.tags)
-        if partition is None:
-            return None
-        busy.add(partition)
-    return busy
-
-
-def _only_partition(tags: Mapping[str, str]) -> str | None:
-    """The one partition of a run; a backfill's run names it as a range. None: the run has none, or several."""
-    first = tags.get("dagster/asset_partition_range_start")
-    last = tags.get("dagster/asset_partition_range_end")
-    return tags.get("dagster/partition") or (first if first == last else None)
-
-
-def _held_back(workshop: Workshop) -> dict[str, Failure]:
-    """Failures that wait for their next attempt, or have had their last."""
-    with workshop.corpus.database.transaction() as connection:
-        failures = ledger.failures(connection, workshop.corpus.name)
-    now = datetime.now(UTC)
-    return {
-        failure.key: failure
-        for failure in failures
-        if failure.attempts >= MAX_ATTEMPTS or failure.failed_at + _BACKOFF * 2 ** (failure.attempts - 1) > now
-        if failure.recipe == workshop.recipe.fingerprint
-    }
-
-
-def _waits(plan: DocumentPlan, held_back: dict[str, Failure]) -> bool:
-    failure = held_back.get(plan.key)
-    return failure is not None and plan.source is not None and plan.source.etag == failure.etag

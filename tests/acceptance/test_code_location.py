@@ -31,6 +31,7 @@ def test_the_names_of_everything() -> None:
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "documents_audit_schedule",
         "documents_sweep_schedule",
+        "documents_stale_schedule",
     }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_checks_defs_by_key} == {
         "documents/metadata:audit",

@@ -167,7 +167,7 @@ def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
         raise dg.Failure("the process ends here", allow_retries=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.assets.ingest._Step._report", die)
+        patch.setattr("ingest_pipeline.assets.run_report.RunReport._log", die)
         assert not dagster.run().success
     assert dagster.audit().documents == 1
     assert dagster.materialized(METADATA) == set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ class DagsterWorld:
     settings: Settings
     instance: dg.DagsterInstance
     embeddings: EmbeddingServer
+    cursor: str | None = None
+    """Of the sensor that was evaluated last."""
 
     @classmethod
     @contextmanager
@@ -58,11 +60,41 @@ class DagsterWorld:
         path.write_text(text)
         return path
 
-    def run(self, partition: str | None = None, partitions: list[str] | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self,
+        partition: str | None = None,
+        partitions: list[str] | None = None,
+        *,
+        tags: dict[str, str] | None = None,
+        **config: bool,
+    ) -> dg.ExecuteInProcessResult:
+        configuration = {"ops": {"docs_ingest": {"config": {"partitions": partitions or [], **config}}}}
+        return self._execute(configuration, partition, tags or {})
+
+    def launch(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """Do what the daemon does with a request."""
+        keys = {"dagster/run_key": request.run_key} if request.run_key else {}
+        return self._execute(request.run_config, request.partition_key, {**request.tags, **keys})
+
+    def follow(self, name: str = "docs_source_sensor") -> list[dg.ExecuteInProcessResult]:
+        """Evaluate a sensor, and do what it requests."""
+        result = self.tick(name)
+        if not isinstance(result, dg.SensorResult):
+            return []
+        for added in result.dynamic_partitions_requests or ():
+            self.instance.add_dynamic_partitions(added.partitions_def_name, list(added.partition_keys))
+        return [self.launch(request) for request in result.run_requests or ()]
+
+    def _execute(
+        self, configuration: Mapping[str, object], partition: str | None, tags: dict[str, str]
+    ) -> dg.ExecuteInProcessResult:
         job = self.definitions.resolve_job_def(job_name("docs"))
-        configuration = {"ops": {"docs_ingest": {"config": {"partitions": partitions or []}}}}
         return job.execute_in_process(
-            run_config=configuration, partition_key=partition, instance=self.instance, raise_on_error=False
+            run_config=dict(configuration),
+            partition_key=partition,
+            tags=tags,
+            instance=self.instance,
+            raise_on_error=False,
         )
 
     def roll_back(self, *, version: int, partitions: list[str] | None = None) -> dg.ExecuteInProcessResult:
@@ -97,11 +129,14 @@ class DagsterWorld:
         assert isinstance(sensor, dg.SensorDefinition)
         with dg.build_sensor_context(
             instance=self.instance,
+            cursor=self.cursor,
             definitions=definitions,
             resources={name: (definitions.resources or {})[name] for name in sensor.required_resource_keys},
         ) as context:
             # Calling the definition would hand over each resource by name, which its function must then list.
-            return sensor._raw_fn(context)  # pyright: ignore[reportPrivateUsage]
+            result = sensor._raw_fn(context)  # pyright: ignore[reportPrivateUsage]
+            self.cursor = context.cursor
+            return result
 
     def check(self) -> dict[str, bool]:
         """Run the asset checks, as the schedule does; whether each passed."""

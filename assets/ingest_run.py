@@ -1,0 +1,198 @@
+"""What one run of the step does: compare, publish page by page, take out what is gone, and say what came of it."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+from pydantic import Field
+
+from ingest_pipeline.assets.run_report import RunReport
+from ingest_pipeline.attempts import waiting_documents
+from ingest_pipeline.comparison import Limits, Page, passed
+from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ingestion import Ingestion, Summary
+from ingest_pipeline.pipeline import check_removals, clear_settled_failures, plan_and_held, release_holds
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+
+# So many documents are planned, published and forgotten before the next: memory does not grow with the corpus.
+_PAGE = 10_000
+_RETRY_TAG = "dagster/retry_number"
+
+
+class IngestConfig(dg.Config):
+    """Settings of one run, for the Launchpad."""
+
+    partitions: list[str] = Field(
+        default=[],
+        description="For a run without partitions: bring these to what the source holds now. Empty: all that differ.",
+    )
+    release_holds: bool = Field(
+        default=True,
+        description="Ingest the named partitions also if a rollback holds them. The sensor says no.",
+    )
+    confirm_removals: bool = Field(
+        default=False,
+        description="Take out documents that the source lacks, even if these are all or most of the corpus.",
+    )
+    withhold_removals: bool = Field(
+        default=False, description="Take out no document: what is gone was not counted to the end yet."
+    )
+    leave_waiting: bool = Field(
+        default=False,
+        description="Leave documents alone that failed and wait for another attempt or are in quarantine.",
+    )
+    chunk_size: int | None = Field(default=None, description="Characters in a chunk, instead of the corpus' own.")
+    chunk_overlap: int | None = Field(
+        default=None, description="Characters a chunk repeats, instead of the corpus' own."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a partition is not as the source has it."""
+
+    partition: str
+    document: str | None
+    error: IngestError
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run."""
+
+    published: int = 0
+    failed: list[Problem] = field(default_factory=list[Problem])
+    others: list[Problem] = field(default_factory=list[Problem])
+    """Removals that a person has to confirm, and partitions that are nothing."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All of them, for which the run fails."""
+        return [*sorted(self.failed, key=lambda problem: problem.document or ""), *self.others]
+
+
+class IngestRun:
+    """One execution of the step.
+
+    Args:
+        context: Dagster's.
+        workshop: Of the corpus.
+        embedder: Who makes vectors.
+        config: What the run was told.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        workshop: Workshop,
+        embedder: OpenAIEmbedderResource,
+        config: IngestConfig,
+    ) -> None:
+        self._context = context
+        self._workshop = workshop
+        self._embedder = embedder
+        self._config = config
+        self._report = RunReport(context, workshop)
+        self._outcome = Outcome()
+        self._incomplete: set[str] = set()
+
+    def run(self, partitions: Sequence[str] | None) -> Outcome:
+        """Bring some partitions, or all that differ, to what the source holds.
+
+        Raises:
+            IngestError: Something that concerns all documents. What was published until then stays.
+        """
+        removals: list[DocumentPlan] = []
+        puts: list[DocumentPlan] = []
+        for page in self._pages(partitions):
+            self._take_note(page)
+            self._ingest(puts)
+            puts = self._without_waiting(page.puts)
+            removals += page.removals
+        self._ingest([*puts, *self._allowed(removals)])
+        self._incomplete.update(problem.partition for problem in self._outcome.failed)
+        ghosts = self._report.finish(partitions or [], self._incomplete)
+        self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
+        self._report.failed({problem.partition for problem in self._outcome.failed})
+        return self._outcome
+
+    def _pages(self, partitions: Sequence[str] | None) -> Iterator[Page]:
+        if partitions is not None:
+            if self._config.release_holds:
+                release_holds(self._workshop.corpus, partitions)
+            plans, held = plan_and_held(self._workshop, partitions)
+            puts = [plan for plan in plans if plan.source is not None]
+            yield Page("", puts=puts, removals=[plan for plan in plans if plan.source is None], held=held)
+            return
+        for page in passed(self._workshop, Limits(plans=_PAGE)):
+            clear_settled_failures(self._workshop, page)
+            yield page
+
+    def _take_note(self, page: Page) -> None:
+        self._context.log.info(
+            f"{len(page.puts) + len(page.removals)} documents of corpus {self._workshop.corpus.name!r} differ from the "
+            f"source; {len(page.held)} are held, because a person rolled them back"
+        )
+        self._incomplete.update(plan.partition for plan in page.held)
+
+    def _without_waiting(self, puts: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+        """Leave out what failed lately, if that is asked for, or if Dagster itself repeats the run."""
+        repeated = _RETRY_TAG in self._context.run.tags
+        if not (repeated or self._config.leave_waiting):
+            return list(puts)
+        waiting = waiting_documents(self._workshop)
+        tried: list[DocumentPlan] = []
+        for plan in puts:
+            failure = waiting.failure_of(plan)
+            if failure is None:
+                tried.append(plan)
+                continue
+            self._incomplete.add(plan.partition)
+            self._context.log.warning(f"Document {plan.key!r} is left alone after {failure.attempts} attempts")
+            if repeated:
+                error = IngestError(failure.error, "")
+                self._outcome.failed.append(Problem(plan.partition, plan.key, error))
+        return tried
+
+    def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
+        error = None
+        if not (self._config.confirm_removals or self._config.withhold_removals):
+            error = check_removals(self._workshop, removals)
+        if error is None and not self._config.withhold_removals:
+            return removals
+        self._incomplete.update(plan.partition for plan in removals)
+        if error is not None:
+            self._outcome.others.append(Problem("", None, error))
+        return []
+
+    def _ingest(self, plans: Sequence[DocumentPlan]) -> None:
+        if not plans:
+            return
+        self._report.expect(plans)
+        try:
+            summary = asyncio.run(self._publish(sorted(plans, key=lambda plan: plan.key)))
+        finally:
+            self._report.spending()
+        self._outcome.published += sum(len(publication.documents) for publication in summary.publications)
+        self._outcome.failed += [Problem(plan.partition, plan.key, error) for plan, error in summary.failed.values()]
+
+    async def _publish(self, plans: Sequence[DocumentPlan]) -> Summary:
+        with self._embedder.endpoint() as endpoint:
+            if self._embedder.is_local:
+                self._context.log.info(f"No key and no endpoint are set: the local model {endpoint.model} embeds")
+            async with Embedder(endpoint) as embedder:
+                ingestion = Ingestion(
+                    self._workshop, embedder, run_id=self._context.run.run_id, report=self._report.publication
+                )
+                return await ingestion.run(plans)
+
+
+def _no_document(partition: str) -> IngestError:
+    return IngestError(
+        f"Partition {partition!r} names no document: the source has none, and none stands",
+        "Delete the partition, or put a file there.",
+    )

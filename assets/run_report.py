@@ -1,0 +1,170 @@
+"""What a run tells Dagster: partition by partition, and never before the publication that made it true."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from ingest_pipeline import catalog, ledger
+from ingest_pipeline.assets.chunks import chunks_metadata
+from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
+from ingest_pipeline.assets.metadata import metadata_metadata
+from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
+from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
+from ingest_pipeline.catalog import PartitionState
+from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.event_batches import log_materializations, log_planned
+from ingest_pipeline.ingestion import Publication
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.publication_view import DocumentView, sample_document, view_publication
+
+ASSETS = ("chunks", "embeddings", "metadata")
+_UNCHANGED = "unchanged: the same bytes and recipe stand at head"
+_EMPTY = "no document belongs to this partition"
+_SHOWN_AS_FAILED = 50
+
+
+def _no_work() -> defaultdict[str, PartitionWork]:
+    return defaultdict(PartitionWork)
+
+
+@dataclass(slots=True)
+class RunReport:
+    """The events of one run.
+
+    Of a partition with one document, the materialization follows its publication. One that several documents share may
+    take several publications, and is materialized when the run has done all it can, if all of its documents are as the
+    source has them.
+    """
+
+    context: dg.AssetExecutionContext
+    workshop: Workshop
+    _told: set[str] = field(default_factory=set[str])
+    _work: defaultdict[str, PartitionWork] = field(default_factory=_no_work)
+    _owed: list[Publication] = field(default_factory=list[Publication])
+
+    def expect(self, plans: Iterable[DocumentPlan]) -> None:
+        """Let Dagster know the partitions that are about to be worked on."""
+        partitions = {plan.partition for plan in plans if plan.source is not None}
+        add_partitions(self.context.instance, self._definition, partitions)
+
+    def publication(self, publication: Publication) -> None:
+        """Take note of what was just published, and materialize what that completes."""
+        for plan in publication.removed:
+            self.context.log.info(f"Document {plan.key!r} is gone from the source and from both stores")
+        if self.workshop.scheme.kind != "file":
+            self._note(publication)
+            return
+        views = view_publication(self.workshop.corpus, publication)
+        self._log([event for view in views for event in self._document_events(view)])
+        self._drop(plan.partition for plan in publication.removed)
+        self._told.update(view.partition for view in views)
+        self._mark_reported([publication])
+
+    def finish(self, partitions: Sequence[str], incomplete: set[str]) -> list[str]:
+        """Materialize what is complete now.
+
+        Args:
+            partitions: What the run was asked for by name; what of it needed nothing is materialized as unchanged.
+            incomplete: Partitions with documents that are not as the source has them.
+
+        Returns:
+            Those of the partitions in which nothing stands, and never did.
+        """
+        asked = [name for name in dict.fromkeys([*partitions, *self._work]) if name not in self._told | incomplete]
+        states = self._states(asked)
+        events: list[dg.AssetMaterialization] = []
+        for name in asked:
+            if name in states:
+                events += self._state_events(states[name])
+            elif name in (self.workshop.scheme.partitions or ()):
+                events += self._plain_events(name, "empty", _EMPTY)
+        self._log(events)
+        self._drop(name for name in self._work if name not in states and name not in incomplete)
+        self._mark_reported(self._owed)
+        empty = [name for name in asked if name not in states and name not in self._told]
+        return [] if self.workshop.scheme.partitions is not None else empty
+
+    def failed(self, partitions: Iterable[str]) -> None:
+        """Let Dagster show partitions as failed whose names stand in the run's configuration alone."""
+        if self.context.has_partition_key or self.context.has_partition_key_range:
+            return
+        for partition in sorted(partitions)[:_SHOWN_AS_FAILED]:
+            for asset in ASSETS:
+                log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
+
+    def spending(self) -> None:
+        """Say what the run has spent so far, also if it fails: that is paid for like the rest."""
+        run_id = self.context.run.run_id
+        try:
+            with self.workshop.corpus.database.transaction() as connection:
+                progress, costs = catalog.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
+        except UnavailableError:
+            return  # the run itself will say so, and `status` adds it up in any case
+        self.context.log_event(dg.AssetObservation(self._key("embeddings"), metadata=run_metadata(progress, costs)))
+
+    @property
+    def _definition(self) -> dg.PartitionsDefinition[str]:
+        return corpus_partitions(self.workshop.corpus.name, self.workshop.scheme)
+
+    @property
+    def _step(self) -> str:
+        return self.context.op_execution_context.get_step_execution_context().step.key
+
+    def _note(self, publication: Publication) -> None:
+        self._owed.append(publication)
+        for document in publication.documents:
+            self._work[document.plan.partition].publish(publication, document)
+        for plan in publication.removed:
+            self._work[plan.partition].remove(publication)
+
+    def _states(self, partitions: Sequence[str]) -> dict[str, PartitionState]:
+        with self.workshop.corpus.database.transaction() as connection:
+            return catalog.partition_states(connection, self.workshop.corpus.name, partitions)
+
+    def _drop(self, partitions: Iterable[str]) -> None:
+        gone = list(partitions)
+        drop_partitions(self.context.instance, self._definition, gone)
+        self._told.update(gone)
+
+    def _mark_reported(self, publications: Iterable[Publication]) -> None:
+        with self.workshop.corpus.database.transaction() as connection:
+            for publication in publications:
+                ledger.mark_reported(connection, publication.saga)
+
+    def _document_events(self, view: DocumentView) -> list[dg.AssetMaterialization]:
+        recipe = self.workshop.recipe
+        version = f"{view.source.etag}/{recipe.fingerprint}"
+        return [
+            self._event("chunks", view.partition, version, chunks_metadata(view)),
+            self._event("embeddings", view.partition, version, embeddings_metadata(view, recipe)),
+            self._event("metadata", view.partition, version, metadata_metadata(view)),
+        ]
+
+    def _state_events(self, state: PartitionState) -> list[dg.AssetMaterialization]:
+        work = self._work.get(state.partition)
+        if work is None:
+            return self._plain_events(state.partition, state.data_version, _UNCHANGED)
+        key = min((document.plan.key for document in work.documents), default=None)
+        samples = [] if key is None else sample_document(self.workshop.corpus, state.published_version, key)
+        metadata = shared_metadata(state, work, self.workshop.recipe, samples)
+        return [self._event(asset, state.partition, state.data_version, metadata[asset]) for asset in ASSETS]
+
+    def _plain_events(self, partition: str, version: str, status: str) -> list[dg.AssetMaterialization]:
+        return [self._event(asset, partition, version, {"status": dg.MetadataValue.text(status)}) for asset in ASSETS]
+
+    def _key(self, asset: str) -> dg.AssetKey:
+        return dg.AssetKey([self.workshop.corpus.name, asset])
+
+    def _event(
+        self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
+    ) -> dg.AssetMaterialization:
+        tags = {"dagster/data_version": version}
+        return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
+
+    def _log(self, events: Sequence[dg.AssetMaterialization]) -> None:
+        log_materializations(self.context.instance, self.context.run, self._step, events)

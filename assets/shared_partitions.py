@@ -1,0 +1,101 @@
+"""What the UI shows of a partition that several documents share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from ingest_pipeline.assets.chunks import preview
+from ingest_pipeline.assets.embeddings import cost_metadata
+from ingest_pipeline.catalog import PartitionState
+from ingest_pipeline.ingestion import Publication
+from ingest_pipeline.model import Recipe
+from ingest_pipeline.preparation import PreparedDocument
+from ingest_pipeline.publication_view import ChunkSample
+
+_LISTED = 20
+
+
+@dataclass(slots=True)
+class PartitionWork:
+    """What one run did to a partition."""
+
+    documents: list[PreparedDocument] = field(default_factory=list[PreparedDocument])
+    removed: int = 0
+    last: Publication | None = None
+    """The last publication that changed it."""
+
+    def publish(self, publication: Publication, document: PreparedDocument) -> None:
+        """Note a document that was published."""
+        self.documents.append(document)
+        self.last = publication
+
+    def remove(self, publication: Publication) -> None:
+        """Note a document that was taken out."""
+        self.removed += 1
+        self.last = publication
+
+
+def shared_metadata(
+    state: PartitionState, work: PartitionWork, recipe: Recipe, samples: Sequence[ChunkSample]
+) -> dict[str, Mapping[str, dg.MetadataValue]]:
+    """Of each of the three assets."""
+    counts = {"documents": dg.MetadataValue.int(state.documents), "chunks": dg.MetadataValue.int(state.chunks)}
+    head = {"head": dg.MetadataValue.int(state.published_version)}
+    return {
+        "chunks": {
+            **counts,
+            "dagster/partition_row_count": dg.MetadataValue.int(state.chunks),
+            "characters": dg.MetadataValue.int(state.characters),
+            "mean_size": dg.MetadataValue.float(round(state.characters / state.chunks, 1) if state.chunks else 0.0),
+            **({"preview": dg.MetadataValue.md(preview(samples))} if samples else {}),
+        },
+        "embeddings": {
+            **counts,
+            **_spending(work),
+            "model": dg.MetadataValue.text(recipe.embedding_model),
+            "dimensions": dg.MetadataValue.int(recipe.embedding_dimensions),
+            **head,
+        },
+        "metadata": {
+            **counts,
+            "published": dg.MetadataValue.int(len(work.documents)),
+            "removed": dg.MetadataValue.int(work.removed),
+            "size_bytes": dg.MetadataValue.int(state.bytes),
+            **({"saga": dg.MetadataValue.text(str(work.last.saga))} if work.last else {}),
+            **({"changed": dg.MetadataValue.table(_rows(work.documents))} if work.documents else {}),
+            **head,
+        },
+    }
+
+
+def _spending(work: PartitionWork) -> Mapping[str, dg.MetadataValue]:
+    documents = work.documents
+    tokens = sum(document.tokens for document in documents)
+    price = work.last.price if work.last else None
+    return {
+        "bought": dg.MetadataValue.int(sum(document.bought for document in documents)),
+        "reused": dg.MetadataValue.int(sum(document.reused for document in documents)),
+        "tokens": dg.MetadataValue.int(tokens),
+        "requests": dg.MetadataValue.int(sum(document.requests for document in documents)),
+        "retries": dg.MetadataValue.int(sum(document.retries for document in documents)),
+        "seconds": dg.MetadataValue.float(round(sum((document.seconds for document in documents), start=0.0), 3)),
+        **(cost_metadata("cost", price.cost(tokens), price.currency) if price else {}),
+    }
+
+
+def _rows(documents: Sequence[PreparedDocument]) -> list[dg.TableRecord]:
+    rows: list[dg.TableRecord] = []
+    for document in sorted(documents, key=lambda document: document.plan.key)[:_LISTED]:
+        source = document.plan.source
+        assert source is not None  # noqa: S101  a removal is not among the documents
+        row: dict[str, str | int | float | bool | None] = {
+            "key": source.key,
+            "etag": source.etag,
+            "bytes": source.size,
+            "chunks": document.chunks,
+        }
+        rows.append(dg.TableRecord(row))
+    return rows

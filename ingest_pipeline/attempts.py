@@ -1,0 +1,44 @@
+"""Documents that failed: which wait for their next attempt, and which have had their last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from ingest_pipeline import ledger
+from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+
+_BACKOFF = timedelta(seconds=30)
+
+
+class Waiting:
+    """The documents of a corpus that nobody should try now.
+
+    Args:
+        failures: With the recipe in force.
+        now: The time.
+    """
+
+    def __init__(self, failures: Mapping[str, Failure], now: datetime) -> None:
+        self._failures = {key: failure for key, failure in failures.items() if _is_early(failure, now)}
+
+    def failure_of(self, plan: DocumentPlan) -> Failure | None:
+        """The failure of the very bytes that are planned, if they should not be tried now."""
+        failure = self._failures.get(plan.key)
+        if failure is None or plan.source is None or plan.source.etag != failure.etag:
+            return None
+        return failure
+
+
+def waiting_documents(workshop: Workshop) -> Waiting:
+    """What waits at this moment: 30 seconds after the first failure, 60 after the second, for good after the third."""
+    with workshop.corpus.database.transaction() as connection:
+        failures = ledger.failures(connection, workshop.corpus.name)
+    recipe = workshop.recipe.fingerprint
+    return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, datetime.now(UTC))
+
+
+def _is_early(failure: Failure, now: datetime) -> bool:
+    return failure.attempts >= MAX_ATTEMPTS or failure.failed_at + _BACKOFF * 2 ** (failure.attempts - 1) > now

@@ -1,0 +1,260 @@
+"""The source sensor on a real instance: what it requests, in which pages, and what it does not let go."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+
+from ingest_pipeline import catalog, session
+from tests.support.cli import Cli, environment_of
+from tests.support.dagster_world import METADATA, DagsterWorld
+from tests.support.embedding_server import EmbeddingServer
+from tests.support.s3 import S3Server
+from tests.support.world import paragraphs
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[DagsterWorld]:
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
+        yield world
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_pipeline.sensors._PAGE_DOCUMENTS", 3)
+
+
+def put_many(dagster: DagsterWorld, count: int) -> None:
+    for number in range(count):
+        dagster.put(f"{number:02}.txt", f"Text of file {number}.")
+
+
+def remove(dagster: DagsterWorld, *numbers: int) -> None:
+    for number in numbers:
+        (Path(dagster.settings.source) / f"{number:02}.txt").unlink()
+
+
+def reason(result: object) -> str:
+    assert isinstance(result, dg.SkipReason), result
+    return str(result.skip_message)
+
+
+def requested(result: object) -> list[str]:
+    assert isinstance(result, dg.SensorResult), result
+    found: list[str] = []
+    for request in result.run_requests or ():
+        named = request.run_config["ops"]["docs_ingest"]["config"].get("partitions", [])
+        found += [request.partition_key] if request.partition_key else named
+    return found
+
+
+def publications(dagster: DagsterWorld) -> int:
+    with session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
+        return int(catalog.totals(connection, corpus.name)["publications"])
+
+
+def test_a_thousand_scattered_changes_share_a_run_and_a_publication(dagster: DagsterWorld) -> None:
+    put_many(dagster, 60)
+    dagster.run()
+    before = publications(dagster)
+    for number in range(0, 60, 2):
+        dagster.put(f"{number:02}.txt", f"Other text of file {number}.")
+    (run,) = dagster.follow()
+    assert run.success
+    assert publications(dagster) == before + 1
+    assert dagster.follow() == []
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_pages_come_to_everything_and_each_is_remembered_by_the_cursor_alone(dagster: DagsterWorld) -> None:
+    put_many(dagster, 8)
+    pages = [requested(dagster.tick("docs_source_sensor")) for _ in range(3)]
+    assert [len(page) for page in pages] == [3, 3, 2]
+    assert sorted(name for page in pages for name in page) == [f"{number:02}.txt" for number in range(8)]
+    assert json.loads(dagster.cursor or "")["after"] == ""
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_lost_cursor_loses_nothing(dagster: DagsterWorld) -> None:
+    put_many(dagster, 7)
+    dagster.tick("docs_source_sensor")
+    for cursor in (None, "garbage"):
+        dagster.cursor = cursor
+        assert requested(dagster.tick("docs_source_sensor")) == ["00.txt", "01.txt", "02.txt"]
+    while dagster.follow():
+        pass
+    assert dagster.audit().documents == 7
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_deletions_over_several_pages_go_after_a_whole_pass(dagster: DagsterWorld) -> None:
+    put_many(dagster, 12)
+    dagster.run()
+    remove(dagster, 1, 4, 7, 9, 11)
+    first = [dagster.tick("docs_source_sensor") for _ in range(2)]
+    assert all(isinstance(result, dg.SkipReason) for result in first)
+    assert dagster.audit().documents == 12
+    runs = [run for _ in range(2) for run in dagster.follow()]
+    assert all(run.success for run in runs)
+    assert dagster.audit().documents == 7
+
+
+def test_a_listing_that_lacks_most_removes_nothing_and_says_how_to_confirm(
+    dagster: DagsterWorld, tmp_path: Path, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    put_many(dagster, 24)
+    dagster.run()
+    remove(dagster, *range(13))
+    said = reason(dagster.tick("docs_source_sensor"))
+    assert "13 of 24 documents" in said
+    assert "--confirm-removals" in said
+    refused = dagster.run()
+    assert not refused.success
+    assert dagster.audit().documents == 24
+    cli = Cli(tmp_path, environment_of(tmp_path, database_url, embeddings))
+    done = cli.run("ingest")
+    assert done.exit_code == 1
+    assert "13 of 24 documents" in done.stderr
+    assert "13 of 24 documents" in cli.run("plan").stderr
+    assert dagster.run(confirm_removals=True).success
+    assert dagster.audit().documents == 11
+    remove(dagster, *range(13, 24))
+    assert "11 of 11" in reason(dagster.tick("docs_source_sensor"))
+    assert cli.run("ingest", "--confirm-removals").exit_code == 0
+    assert dagster.audit().documents == 0
+
+
+def test_what_is_new_is_published_though_removals_are_withheld(dagster: DagsterWorld) -> None:
+    put_many(dagster, 24)
+    dagster.run()
+    remove(dagster, *range(13))
+    dagster.put("new.txt", "Something new.")
+    (run,) = dagster.follow()
+    assert run.success
+    assert dagster.audit().documents == 25
+
+
+def test_a_source_that_is_gone_removes_nothing(dagster: DagsterWorld) -> None:
+    put_many(dagster, 3)
+    dagster.run()
+    source = Path(dagster.settings.source)
+    source.rename(source.with_name("elsewhere"))
+    reason(dagster.tick("docs_source_sensor"))
+    assert not dagster.run(partition="01.txt").success
+    assert dagster.audit().documents == 3
+
+
+def test_runs_on_other_partitions_go_on_while_one_is_under_way(dagster: DagsterWorld) -> None:
+    put_many(dagster, 8)
+    (request,) = list(getattr(dagster.tick("docs_source_sensor"), "run_requests", None) or ())
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    under_way = dagster.instance.create_run_for_job(
+        job, run_config=request.run_config, status=dg.DagsterRunStatus.STARTED
+    )
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+    dagster.put("new.txt", "Something new.")
+    assert requested(dagster.tick("docs_source_sensor")) == ["new.txt"]
+    dagster.instance.report_run_failed(under_way, "gone")
+    assert len(requested(dagster.tick("docs_source_sensor"))) == 9
+    dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert "over all documents" in reason(dagster.tick("docs_source_sensor"))
+
+
+def test_a_file_that_may_still_be_written_waits(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGEST_SETTLE_SECONDS", "60")
+    dagster.settings = type(dagster.settings).from_environment()
+    path = dagster.put("a.txt", "Half of")
+    assert "1 may still be written to" in reason(dagster.tick("docs_source_sensor"))
+    past = time.time() - 100
+    os.utime(path, (past, past))
+    assert requested(dagster.tick("docs_source_sensor")) == ["a.txt"]
+
+
+def test_what_the_settings_leave_out_is_not_requested_and_what_stands_of_it_goes(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("a.md", "b.txt", "c.txt", "drafts/d.txt"):
+        dagster.put(key, paragraphs(key, 1))
+    dagster.run()
+    monkeypatch.setenv("INGEST_INCLUDE", "*.txt")
+    monkeypatch.setenv("INGEST_EXCLUDE", "/drafts/**:*.log")
+    dagster.settings = type(dagster.settings).from_environment()
+    dagster.put("e.log", "A log.")
+    assert sorted(requested(dagster.tick("docs_source_sensor"))) == ["a.md", "drafts/d.txt"]
+    dagster.follow()
+    assert dagster.materialized(METADATA) >= {"b.txt", "c.txt"}
+    assert dagster.audit().documents == 2
+    assert "1 are left out: excluded" in reason(dagster.tick("docs_source_sensor"))
+
+
+def test_dagsters_retries_and_ours_do_not_multiply(dagster: DagsterWorld, database_url: str) -> None:
+    dagster.put("bad.txt", "")
+    dagster.put("good.txt", "Good.")
+
+    def attempts() -> int:
+        with psycopg.connect(database_url) as connection:
+            row = connection.execute("SELECT attempts FROM ingest_pipeline.failure WHERE key = 'bad.txt'").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    assert not dagster.run(partitions=["bad.txt", "good.txt"]).success
+    assert attempts() == 1
+    for number in range(1, 5):
+        retried = dagster.run(partitions=["bad.txt", "good.txt"], tags={"dagster/retry_number": str(number)})
+        assert not retried.success, "the document is still as bad"
+    assert attempts() == 1
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+
+
+def test_what_is_stale_is_ingested_by_the_clock_in_one_run(dagster: DagsterWorld, database_url: str) -> None:
+    put_many(dagster, 9)
+    dagster.put("bad.txt", "")
+    (schedule,) = [found for found in dagster.definitions.schedules or () if found.name == "docs_stale_schedule"]
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+    with dg.build_schedule_context(instance=dagster.instance) as context:
+        (request,) = list(schedule.evaluate_tick(context).run_requests or [])
+    assert not dagster.launch(request).success
+    assert dagster.audit().documents == 9
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE ingest_pipeline.failure SET attempts = 3")
+    dagster.put("03.txt", "Other text.")
+    assert dagster.launch(request).success, "a document in quarantine is left alone"
+    assert dagster.materialized(METADATA) == {f"{number:02}.txt" for number in range(9)}
+
+
+def test_on_s3_a_file_goes_back_and_comes_back(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with S3Server() as s3:
+        for name, value in s3.env.items():
+            monkeypatch.setenv(name, value)
+        with DagsterWorld.over(
+            tmp_path, database_url, embeddings, monkeypatch, INGEST_SOURCE=s3.url("docs")
+        ) as dagster:
+            first, second = (paragraphs(topic, 2).encode() for topic in ("alpha", "omega"))
+            s3.put("docs/other.txt", b"Another file.")
+            for body in (first, second, first):
+                s3.put("docs/a.txt", body)
+                runs = dagster.follow()
+                assert runs
+                assert all(run.success for run in runs)
+            bought = embeddings.bought
+            assert bought == 5
+            s3.delete("docs/a.txt")
+            assert [run.success for run in dagster.follow()] == [True]
+            assert dagster.audit().documents == 1
+            s3.put("docs/a.txt", first)
+            assert [run.success for run in dagster.follow()] == [True]
+            assert (dagster.audit().documents, dagster.audit().violations) == (2, [])
+            assert embeddings.bought == bought
+            assert dagster.follow() == []

@@ -1,0 +1,70 @@
+"""What a pass of the source sensor counts, and what it lets go."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from ingest_pipeline.catalog import StandingDocument
+from ingest_pipeline.comparison import Page
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.source_pass import SourcePass
+
+
+def gone(count: int, prefix: str = "k") -> list[DocumentPlan]:
+    keys = [f"{prefix}{number:04}" for number in range(count)]
+    stands = [StandingDocument(key, key, uuid4(), False, "1", 1, "hash", "r", 1, [0]) for key in keys]
+    return [DocumentPlan(key, key, None, document) for key, document in zip(keys, stands, strict=True)]
+
+
+def page(after: str, last: str | None, standing: int, removals: int) -> Page:
+    return Page(after, last, removals=gone(removals, after or "a"), standing=standing)
+
+
+def test_a_corpus_of_one_page_is_judged_at_once() -> None:
+    now = SourcePass()
+    assert len(now.advance(page("", None, 30, 15))) == 15
+    assert now.ended
+    now = SourcePass()
+    assert now.advance(page("", None, 30, 16)) == []
+    assert now.is_suspicious
+
+
+def test_nothing_is_removed_before_the_pass_has_counted_all() -> None:
+    now = SourcePass()
+    assert now.advance(page("", "m", 100, 20)) == []
+    assert not now.ended
+    assert now.advance(page("m", None, 100, 20)) == []
+    assert now.ended
+    second = now.next
+    assert len(second.advance(page("", "m", 100, 20))) == 20
+    assert len(second.advance(page("m", None, 100, 20))) == 20
+
+
+def test_what_is_gone_on_few_pages_does_not_hide_that_it_is_most() -> None:
+    now = SourcePass()
+    for after, last, removals in (("", "c", 0), ("c", "m", 90), ("m", None, 90)):
+        assert now.advance(page(after, last, 100, removals)) == []
+    assert now.is_suspicious
+    assert now.next.removable == 0
+
+
+def test_no_more_goes_than_was_counted() -> None:
+    """As when the source becomes empty after the pass that was let through."""
+    second = SourcePass(removable=5)
+    assert len(second.advance(page("", "m", 100, 100))) == 5
+    assert second.advance(page("m", None, 100, 100)) == []
+    assert second.next.removable == 0
+
+
+def test_a_cursor_says_where_to_go_on_and_one_that_is_lost_begins_again() -> None:
+    now = SourcePass()
+    now.advance(page("", "m", 100, 3))
+    assert SourcePass.parse(now.dump()) == now
+    assert SourcePass.parse(None) == SourcePass()
+
+
+@pytest.mark.parametrize("cursor", ["", "garbage", "[]", "3", '{"after": "x"}', '{"after": "x", "standing": "many"}'])
+def test_a_cursor_that_is_not_ours_begins_a_pass(cursor: str) -> None:
+    assert SourcePass.parse(cursor) == SourcePass()
