@@ -34,6 +34,7 @@ from ingest_pipeline.output import cost_line, estimate_line, plain, print_hits, 
 from ingest_pipeline.pipeline import check_removals, held_documents, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.processes import interrupted_with_us
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -311,7 +312,8 @@ def _run_until_told(arguments: Sequence[str], environment: Mapping[str, str]) ->
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     # In a session of its own, so that an interrupt from the terminal reaches it once, through us.
-    with subprocess.Popen(arguments, env=environment, start_new_session=True) as process:  # noqa: S603  our words
+    command_line = interrupted_with_us(arguments)
+    with subprocess.Popen(command_line, env=environment, start_new_session=True) as process:  # noqa: S603  our words
         try:
             while process.poll() is None and not told.wait(0.2):
                 pass

@@ -206,6 +206,11 @@ def translated(url: str) -> Generator[None]:
         raise DatabaseUnavailableError("A lock in Postgres was held by somebody else for too long") from error
     except psycopg.errors.InvalidPassword as error:
         raise DatabaseUnavailableError(f"Postgres at {_place(url)} refuses the password") from error
+    except psycopg.errors.DiskFull as error:
+        raise DatabaseUnavailableError(
+            f"Postgres at {_place(url)} has no room left: {_first_line(error)}",
+            "Nothing was changed. Make room on its disk, then run again.",
+        ) from error
     except PoolTimeout as error:
         raise DatabaseUnavailableError(
             f"Postgres at {_place(url)} gave no connection within {_POOL_SECONDS:g} s"

@@ -11,12 +11,12 @@ from uuid import UUID
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Connection
+from ingest_pipeline.database import Connection, DatabaseConflictError
 from ingest_pipeline.errors import AuditError, ConfigurationError, ForeignWriteError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_table import CommitRefusedError
 
-# Each attempt beyond the first means that a zombie woke up just then.
+# Each attempt beyond the first means that a zombie woke up just then, or that Postgres chose us to give way.
 _ATTEMPTS = 5
 
 
@@ -48,7 +48,7 @@ def reconcile(corpus: Corpus, *, keep: UUID | None = None, over_foreign: bool = 
     for _ in range(_ATTEMPTS - 1):
         try:
             return _reconcile_once(corpus, keep, over_foreign=over_foreign)
-        except CommitRefusedError:
+        except (CommitRefusedError, DatabaseConflictError):
             continue
     return _reconcile_once(corpus, keep, over_foreign=over_foreign)
 

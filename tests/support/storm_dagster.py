@@ -31,6 +31,11 @@ _LAUNCH = (
     "mutation($parameters: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $parameters) "
     "{ __typename ... on LaunchBackfillSuccess { backfillId } } }"
 )
+_RUN = (
+    "mutation($parameters: ExecutionParams!) { launchPipelineExecution(executionParams: $parameters) "
+    "{ __typename ... on LaunchRunSuccess { run { runId } } } }"
+)
+_LOCATION = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
 _MATERIALIZED = (
     '{ assetNodeOrError(assetKey: {path: ["docs", "metadata"]}) { ... on AssetNode { assetPartitionStatuses '
     "{ ... on DefaultPartitionStatuses { materializedPartitions } } } } }"
@@ -120,6 +125,18 @@ class Dagster:
         parameters = {"assetSelection": _ASSETS, "partitionNames": list(partitions)}
         answer: str = self._ask(_LAUNCH, {"parameters": parameters})["launchPartitionBackfill"]["__typename"]
         return answer
+
+    def launch(self) -> str:
+        """Launch a run over everything that differs; returns its id."""
+        (node,) = self._ask(_LOCATION, {})["repositoriesOrError"]["nodes"]
+        selector = {
+            "repositoryLocationName": node["location"]["name"],
+            "repositoryName": node["name"],
+            "jobName": "docs_ingest_job",
+        }
+        parameters = {"selector": selector, "runConfigData": {}, "mode": "default"}
+        run: str = self._ask(_RUN, {"parameters": parameters})["launchPipelineExecution"]["run"]["runId"]
+        return run
 
     def materialized(self) -> set[str]:
         """Partitions that the page of an asset shows as made."""

@@ -99,7 +99,7 @@ class Killer:
         if after is None:
             proxy.cut()
             self._stage.figures.count(f"connections cut: of {name}")
-        elif proxy.cut_when(_commit_of_a_publication(), after=after).wait(_COMMIT_SECONDS):
+        elif proxy.cut_when(commit_of_a_publication(), after=after).wait(_COMMIT_SECONDS):
             self._stage.figures.count(
                 f"connections cut: of {name}, {'after' if after else 'before'} a publication's COMMIT"
             )
@@ -134,7 +134,7 @@ class Killer:
         self._stage.figures.count("killed: web server, daemon, code server and run workers at once")
 
 
-def _commit_of_a_publication() -> Match:
+def commit_of_a_publication() -> Match:
     """The first COMMIT after head was moved: of all moments the one at which the two stores are furthest apart."""
     moved = False
 

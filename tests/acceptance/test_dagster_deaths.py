@@ -1,0 +1,176 @@
+"""Dagster's own processes die while they work on the corpus: SIGKILL of what `ingest-pipeline ui` started.
+
+Afterwards the stores agree, nothing is in doubt after one tick of the recovery sensor, no run looks as if it went on,
+and what was left undone is done by the next request.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dagster as dg
+import pytest
+
+from ingest_pipeline import session
+from tests.support.dagster_world import METADATA, DagsterWorld
+from tests.support.embedding_server import EmbeddingServer
+from tests.support.storm_dagster import Dagster
+from tests.support.storm_killer import commit_of_a_publication
+from tests.support.storm_processes import command_line, descendants, run_workers
+from tests.support.tcp_proxy import Direction, TcpProxy
+from tests.support.world import paragraphs
+
+pytestmark = pytest.mark.timeout(300)
+_PATIENCE_SECONDS = 120
+_OPEN = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not what():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def proxy(postgres: str) -> Generator[TcpProxy]:
+    port = urlsplit(postgres).port
+    assert port is not None
+    with TcpProxy("127.0.0.1", port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[DagsterWorld]:
+    """A person's own view of the same corpus and instance, from this process."""
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
+        world.put("a.txt", paragraphs("alpha", 2))
+        yield world
+
+
+@contextmanager
+def running_ui(world: DagsterWorld, directory: Path, proxy: TcpProxy) -> Generator[Dagster]:
+    """`ingest-pipeline ui`, whose processes reach Postgres through the proxy."""
+    assert world.settings.database_url is not None
+    port = urlsplit(world.settings.database_url).port
+    url = world.settings.database_url.replace(f":{port}/", f":{proxy.port}/")
+    environment = {**os.environ, "INGEST_DATABASE_URL": url}
+    environment.pop("DAGSTER_POSTGRES_URL", None)
+    dagster = Dagster(environment, directory, free_port())
+    below: list[int] = []
+    try:
+        dagster.wait_until_up()
+        below = descendants(dagster.pid)
+        yield dagster
+    finally:
+        proxy.forward()
+        below += descendants(dagster.pid)
+        dagster.stop()
+        eventually(lambda: not any(is_alive(pid) for pid in below))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def open_runs(world: DagsterWorld) -> list[dg.DagsterRun]:
+    return list(world.instance.get_runs(dg.RunsFilter(statuses=_OPEN)))
+
+
+def check_settled(world: DagsterWorld, in_flight: int = 0) -> None:
+    """One tick of the recovery sensor leaves nothing open; the next request does what is left, and pays for it once."""
+    world.tick("docs_recovery_sensor")
+    assert open_runs(world) == []
+    assert world.audit().violations == []
+    assert world.run().success
+    assert world.materialized(METADATA) == {"a.txt"}
+    report = world.audit()
+    assert (report.documents, report.violations) == (1, [])
+    assert world.embeddings.bought <= report.chunks + in_flight
+
+
+def states(world: DagsterWorld) -> set[str]:
+    """What became of the sagas. Compensated: its version was made and undone."""
+    with session.corpus(world.settings) as corpus, corpus.database.transaction() as connection:
+        return {row["state"] for row in connection.execute("SELECT state::text FROM ingest_pipeline.saga")}
+
+
+def test_a_run_worker_killed_between_the_two_stores_is_settled_by_one_tick_and_a_killed_ui_leaves_no_process(
+    world: DagsterWorld, tmp_path: Path, proxy: TcpProxy
+) -> None:
+    """The table has the version, Postgres has not: killed as its COMMIT comes by, which then never arrives."""
+    with running_ui(world, tmp_path, proxy) as dagster:
+        killed: list[int] = []
+        is_commit = commit_of_a_publication()
+
+        def kill_at_commit(block: bytes, direction: Direction) -> bool:
+            if not is_commit(block, direction):
+                return False
+            for pid in run_workers(dagster.pid):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            return True
+
+        fired = proxy.cut_when(kill_at_commit)
+        dagster.launch()
+        assert fired.wait(_PATIENCE_SECONDS)
+        assert killed
+        eventually(lambda: not any(is_alive(pid) for pid in killed))
+        check_settled(world)
+        assert states(world) == {"compensated", "published"}
+
+        below = descendants(dagster.pid)
+        os.kill(dagster.pid, signal.SIGKILL)
+        eventually(lambda: not any(is_alive(pid) for pid in below))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("victim", ["code server", "daemon", "run worker"])
+def test_a_process_of_dagster_killed_with_a_run_under_way_stops_nothing_for_ever(
+    world: DagsterWorld, tmp_path: Path, proxy: TcpProxy, victim: str
+) -> None:
+    with running_ui(world, tmp_path, proxy) as dagster:
+        world.embeddings.latency = 10.0
+        dagster.launch()
+        eventually(lambda: world.embeddings.requests > 0)
+        for pid in processes_of(dagster, victim):
+            os.kill(pid, signal.SIGKILL)
+        # Whether the run goes on or dies with it is Dagster's affair; that it ends is ours.
+        eventually(lambda: world.tick("docs_recovery_sensor") is not None and open_runs(world) == [])
+    world.embeddings.latency = 0.0
+    check_settled(world, in_flight=world.embeddings.bought)
+
+
+def processes_of(dagster: Dagster, victim: str) -> list[int]:
+    """The processes to kill; there is at least one."""
+    if victim == "run worker":
+        found = run_workers(dagster.pid)
+    else:
+        words = {"daemon": b"dagster._daemon", "code server": b"grpc"}[victim]
+        found = [pid for pid in descendants(dagster.pid) if words in command_line(pid)]
+    assert found, [command_line(pid) for pid in descendants(dagster.pid)]
+    return found
