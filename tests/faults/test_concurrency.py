@@ -67,10 +67,10 @@ def test_processes_that_ingest_different_documents_at_once_publish_them_all(worl
 
 
 def test_a_reader_sees_a_document_as_it_was_or_as_it_is_while_it_shrinks(world: World) -> None:
-    world.put("a.txt", paragraphs("long", 40))
+    world.put("a.txt", paragraphs("long", 200))
     world.ingest()
     sizes = {len(world.chunks("a.txt"))}
-    world.put("a.txt", paragraphs("short", 10))
+    world.put("a.txt", paragraphs("short", 50))
     child = Child(crash_jobs.ingest, world.address)
     seen: set[tuple[int, int]] = set()
     while child.runs():

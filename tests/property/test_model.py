@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
-from tests.support.crash_places import RECOVERY, REPLACEMENT, ROLLBACK, places
+from tests.support.crash_places import MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
 from tests.support.world import World, paragraphs
 
 Texts = dict[str, str]
@@ -82,6 +82,14 @@ class Corpus(RuleBasedStateMachine):
         assert outcome.killed or seen == stored(wanted), "what was acknowledged is published"
         if seen == stored(wanted):
             self.take_back(wanted)
+
+    @rule()
+    def maintain(self) -> None:
+        crash_jobs.maintain(self.world.address)
+
+    @rule(place=st.sampled_from(places(MAINTENANCE)))
+    def maintain_and_die(self, place: Place) -> None:
+        assert Child(crash_jobs.maintain, self.world.address, kill_at=place).outcome().ours
 
     @rule()
     def recover(self) -> None:

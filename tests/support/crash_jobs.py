@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 # What the client of the embedding API would import at its first use is imported here, once for all children.
@@ -34,6 +34,24 @@ def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:
     with _opened(address) as workshop:
         summary = ingest_documents(workshop, address.embedding_settings, partitions)
     return [publication.version for publication in summary.publications]
+
+
+def ingest_in_turn(address: Address, partitions: list[str]) -> list[int]:
+    """Ingest partition after partition, as a backfill does; returns the versions that were acknowledged."""
+    with _opened(address) as workshop:
+        summaries = [ingest_documents(workshop, address.embedding_settings, [partition]) for partition in partitions]
+    return [publication.version for summary in summaries for publication in summary.publications]
+
+
+def ingest_again_and_again(address: Address, times: int) -> int:
+    """Bring the corpus to what the source holds, so many times; a file that changes meanwhile is left for the next."""
+    with _opened(address) as workshop:
+        return sum(len(ingest_documents(workshop, address.embedding_settings).publications) for _ in range(times))
+
+
+def again_and_again(job: Callable[[Address], int], address: Address, times: int) -> int:
+    """Do a job of these so many times; returns the sum of what it returns."""
+    return sum(job(address) for _ in range(times))
 
 
 def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:

@@ -38,7 +38,7 @@ ENDING_SECONDS = _CLI_SECONDS + 60.0
 """Within which every writer has to end once the storm is over."""
 _SILENCE_SECONDS = 10.0
 _PATIENCE = 100
-_JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1}
+_JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1, "maintain": 2}
 _starting = Lock()
 _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 
@@ -192,6 +192,8 @@ def _start(stage: Stage, random: Random, job: str, fates: dict[str, Place]) -> C
             return Child(crash_jobs.recover, stage.address, _SILENCE_SECONDS, **fates)
         case "sweep":
             return Child(crash_jobs.sweep, stage.address, **fates)
+        case "maintain":
+            return Child(crash_jobs.maintain, stage.address, **fates)
         case _:
             return Child(storm_jobs.ingest, stage.address, **fates)
 
