@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 _LIMITS = {"connect_timeout": "5s", "read_timeout": "6s", "timeout": "120s", "client_retry_timeout": "5"}
 """Without them Lance waits 20 minutes for a store that accepts a request and says nothing.
 
-These make one attempt at a silent store 6 s long. Lance repeats what only reads up to 16 times, a listing 6 times and
-the rest 4 times, measured on 14.0.2; so no call waits for longer than 100 s, which is less than Postgres' limit on a
-holder of the lock that idles.
+These make one attempt 6 s long. Lance repeats what only reads, so with 14.0.2 a write was given up after 6 s of
+silence, a listing after 40 s, a commit and the reading of a file after about a minute. Postgres ends a holder of the
+lock that idles after two.
 """
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
+from unittest import mock
 from uuid import UUID
 
 import psycopg
 
 from ingest_pipeline import (
     catalog,
+    catalog_versions,
     database,
     embedding,
     ingestion,
@@ -29,6 +31,7 @@ from ingest_pipeline import (
 )
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
+from ingest_pipeline.lance_table import LanceTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,27 @@ def sweep_takes_half_written_files() -> None:
     plug(sweep, "_is_litter", is_litter)
 
 
+def compaction_over_a_changed_fragment() -> None:
+    class Unchanged:
+        def get(self, _: int) -> Any:
+            return mock.ANY
+
+    plug(LanceTable, "states", answering(Unchanged()))
+
+
+def rollback_forgets_the_catalog() -> None:
+    plug(catalog_versions, "copy_chunk_rows", answering(None))
+
+
+def waits_without_end() -> None:
+    query = sql.query
+
+    def without_limits(name: str) -> str:
+        return "SELECT 1" if name == "limit_waiting" else query(name)
+
+    plug(database, "query", without_limits)
+
+
 def vectors_in_order_of_arrival() -> None:
     read = cast("Callable[..., object]", getattr(embedding, "_read_answer"))  # noqa: B009  it is private
 
@@ -154,6 +178,7 @@ def vectors_in_order_of_arrival() -> None:
 
 
 _PUBLICATION = "tests/integration/test_publication.py::"
+_MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
 _WIRE = "tests/faults/test_wire.py::"
 _ZOMBIE = "tests/faults/test_zombie.py::"
@@ -194,6 +219,17 @@ MUTANTS = {
     ),
     "sweep takes half-written files": Mutant(
         sweep_takes_half_written_files, f"{_SWEEP}test_a_half_written_file_stays_while_a_saga_is_live"
+    ),
+    "compaction over a changed fragment": Mutant(
+        compaction_over_a_changed_fragment, f"{_MAINTENANCE}test_a_group_that_changed_meanwhile_is_left_out"
+    ),
+    "rollback forgets the catalog": Mutant(
+        rollback_forgets_the_catalog,
+        "tests/integration/test_rollback.py::test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost",
+    ),
+    "waits without end": Mutant(
+        waits_without_end,
+        "tests/integration/test_database.py::test_no_transaction_may_wait_idle_or_work_without_end",
     ),
     "vectors in order of arrival": Mutant(
         vectors_in_order_of_arrival,
