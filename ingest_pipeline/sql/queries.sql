@@ -171,13 +171,13 @@ SELECT EXISTS (
 ) AS found
 
 -- published_texts --
--- At head if it stands there, else where it was published last. A text may stand in a hundred thousand places, as a
--- licence does; a few are looked at.
+-- At head if it stands there, else where it stood last, since a compaction may have moved its rows until then. A text may
+-- stand in a hundred thousand places, as a licence does; a few are looked at.
 SELECT wanted.text_hash, place.fragments, place.version
 FROM unnest(%(text_hashes)s::uuid[]) AS wanted (text_hash)
 CROSS JOIN LATERAL (
     SELECT seen.fragments,
-        CASE WHEN seen.superseded_version IS NULL THEN k.head_version ELSE seen.published_version END AS version
+        coalesce(seen.superseded_version - 1, k.head_version) AS version
     FROM (
         SELECT d.corpus, d.fragments, d.published_version, d.superseded_version
         FROM (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_documents_are_edited_after_a_compaction_without_a_scan(world: World, mo
     edit_all(world)
     assert places(world) == really(world)
     world.check_nothing_left()
+
+
+def test_a_text_that_was_moved_before_it_left_head_is_not_bought_again(world: World) -> None:
+    compact(world.corpus)
+    text = Path(world.settings.source, "3.txt").read_text()
+    world.remove("3.txt")
+    world.ingest()
+    bought = world.embeddings.bought
+    world.put("3.txt", text)
+    world.ingest()
+    assert world.embeddings.bought == bought
+    assert world.text_at("3.txt")
 
 
 def test_a_worn_fragment_is_rewritten_without_its_removed_rows(world: World) -> None:

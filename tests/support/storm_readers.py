@@ -58,8 +58,14 @@ class Reading:
         return "".join(row["text"] for row in self.rows[key]) if key in self.rows else None
 
     def digest(self) -> str:
-        """Equal for readings that show the same. A file that was only touched may get its new ETag noted in place."""
-        same = {key: replace(row, etag="", last_modified=datetime.min) for key, row in self.documents.items()}  # noqa: DTZ901  any constant serves
+        """Equal for readings that show the same.
+
+        Two things are noted in place: the new ETag of a file that was only touched, and where a compaction moved rows.
+        """
+        same = {
+            key: replace(row, etag="", last_modified=datetime.min, fragments=[])  # noqa: DTZ901  any constant serves
+            for key, row in self.documents.items()
+        }
         shown = [
             (key, same.get(key), self.chunks.get(key), [tuple(map(str, row.values())) for row in rows])
             for key, rows in sorted(self.rows.items())
