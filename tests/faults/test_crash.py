@@ -10,7 +10,7 @@ import pytest
 
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.partitioning import FILE
-from tests.support import crash_jobs
+from tests.support import crash_jobs, figures
 from tests.support.crash import Child, Place
 from tests.support.crash_places import (
     CREATION,
@@ -112,6 +112,8 @@ def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new:
     assert seen(world) == states[1]
     needed = sum(len(world.chunks(key)) for key in new if old.get(key) != new[key])
     bought = sum(count for text, count in world.embeddings.texts.items() if "other" not in text)
+    figures.count("embeddings needed after a death", needed)
+    figures.count("embeddings bought after a death", bought)
     assert bought == needed + in_flight
     check_again_is_the_same(world)
 

@@ -16,6 +16,7 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
+from tests.support import figures
 from tests.support.tcp_proxy import Direction, TcpProxy
 from tests.support.world import World, paragraphs
 
@@ -144,7 +145,7 @@ def test_a_restart_of_postgres_in_mid_publication_undoes_the_saga(
     world: World, writer: World, postgres_server: EmbeddedPostgres, place: tuple[Boundary, str]
 ) -> None:
     with (
-        at(place, lambda: postgres_server.restart(immediate=True)),
+        at(place, partial(restart, postgres_server)),
         pytest.raises(UnavailableError, match="rolled back"),
     ):
         writer.ingest()
@@ -156,10 +157,15 @@ def test_a_restart_of_postgres_in_mid_publication_undoes_the_saga(
     assert shows(world, NEW)
 
 
+def restart(server: EmbeddedPostgres) -> None:
+    server.restart(immediate=True)
+    figures.count("Postgres restarts")
+
+
 def test_a_pool_outlives_a_restart_of_postgres(world: World, postgres_server: EmbeddedPostgres) -> None:
     world.put("a.txt", OLD)
     world.ingest()
-    postgres_server.restart(immediate=True)
+    restart(postgres_server)
     assert shows(world, OLD)
 
 

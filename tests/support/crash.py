@@ -74,6 +74,7 @@ class Child:
     ) -> None:
         wanted = [place.failpoint("kill") for place in (kill_at,) if place]
         wanted += [place.failpoint("stop") for place in (stop_at,) if place]
+        self._kill_at = kill_at
         self._end, there = _context.Pipe(duplex=False)
         self._process = _context.Process(target=_work, args=(there, ";".join(wanted), job, arguments), daemon=True)
         with _root_on_path():
@@ -96,6 +97,8 @@ class Child:
         self._end.close()
         self._process.close()
         figures.count("processes killed (SIGKILL)", outcome.killed)
+        if outcome.killed and self._kill_at is not None:
+            figures.killed_at(f"{self._kill_at.side} {self._kill_at.boundary}")
         return outcome
 
     def runs(self) -> bool:

@@ -163,7 +163,7 @@ class EmbeddingServer(LocalEmbeddingServer):
 
     def fail_next(self, fault: Fault, times: int = 1) -> None:
         """Let this happen to the next requests, after the faults that were asked for before."""
-        figures.count("faults of the embedding API", times)
+        figures.count(f"faults of the embedding API: {fault.name.lower().replace('_', ' ')}", times)
         with self._state:
             self._script.extend([fault] * times)
 

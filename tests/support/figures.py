@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from ingest_pipeline.failpoints import Boundary
+
 ROOT = Path(__file__).parents[2]
 TESTS, STORM, MUTANTS = (ROOT / name for name in (".figures.json", ".storm.json", ".mutants.json"))
 _DOCUMENT = ROOT / "GUARANTEES.md"
@@ -23,12 +25,18 @@ _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->"
 
 _counts: Counter[str] = Counter()
 _recoveries: list[float] = []
+_killed_at: set[str] = set()
 _began = time.monotonic()
 
 
 def count(what: str, number: int = 1) -> None:
     """Add to a figure."""
     _counts[what] += number
+
+
+def killed_at(place: str) -> None:
+    """A process was killed at one side of a boundary."""
+    _killed_at.add(place)
 
 
 @contextmanager
@@ -44,6 +52,8 @@ def write(passed: int, failed: int) -> None:
     percentiles = quantiles(_recoveries, n=100) if len(_recoveries) > 1 else []
     found = {
         **dict(sorted(_counts.items())),
+        "boundaries": len(Boundary),
+        "sides of boundaries at which a process was killed": len(_killed_at),
         "tests passed": passed,
         "tests failed": failed,
         "recoveries timed": len(_recoveries),

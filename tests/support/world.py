@@ -133,6 +133,7 @@ class World:
         """Both stores agree at head, and nothing is left over once it is swept."""
         report = self.audit()
         wrong = [violation for violation in report.violations if violation.invariant != "nothing left over"]
+        figures.count("violations", len(wrong))
         assert wrong == []
 
     def check_nothing_left(self) -> None:
@@ -145,16 +146,18 @@ class World:
         self._check_rows()
 
     def _check_folder(self) -> None:
-        left = self._stored_files() - self.corpus.table.tracked_files()
+        sizes = self._stored_files()
+        left = sizes.keys() - self.corpus.table.tracked_files()
+        figures.count("bytes left after recovery and sweep", sum(sizes[name] for name in left if "hint" not in name))
         assert left <= {"_versions/latest_version_hint.json"}
         assert set(self.corpus.table.versions()) <= self.published_versions()
 
-    def _stored_files(self) -> set[str]:
-        """Files under the table, found without Lance."""
+    def _stored_files(self) -> dict[str, int]:
+        """Files under the table and their sizes, found without Lance."""
         if "://" in self.settings.table_uri:
-            return {obj.key for obj in ObjectSource(self.settings.table_uri).list()}
+            return {obj.key: obj.size for obj in ObjectSource(self.settings.table_uri).list()}
         table = Path(self.settings.table_uri)
-        return {str(path.relative_to(table)) for path in table.rglob("*") if path.is_file()}
+        return {str(path.relative_to(table)): path.stat().st_size for path in table.rglob("*") if path.is_file()}
 
     def _check_rows(self) -> None:
         with self.database.transaction() as connection:
