@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from ingest_pipeline.assets.versions import code_versions
 from ingest_pipeline.model import Recipe
 from ingest_pipeline.publication_view import ChunkSample, DocumentView
 
@@ -35,7 +36,7 @@ def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) 
         group_name=group,
         kinds={"python", "table"},
         owners=owners,
-        code_version=f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}",
+        code_version=code_versions(recipe)["chunks"],
         metadata={"dagster/column_schema": COLUMNS},
     )
 

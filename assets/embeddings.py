@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import dagster as dg
 
+from ingest_pipeline.assets.versions import code_versions
 from ingest_pipeline.catalog import RunProgress
 from ingest_pipeline.ledger import Cost
 from ingest_pipeline.model import Recipe
@@ -31,7 +32,7 @@ def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequenc
         group_name=group,
         kinds={"openai", "lancedb"},
         owners=owners,
-        code_version=f"{recipe.embedding_model} {recipe.embedding_dimensions}",
+        code_version=code_versions(recipe)["embeddings"],
         metadata={
             "dagster/column_schema": _COLUMNS,
             "dagster/table_name": corpus,

@@ -31,7 +31,7 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str,
         specs=[
             chunks_spec(corpus, recipe, owners, group),
             embeddings_spec(corpus, recipe, settings.table_uri, owners, group),
-            metadata_spec(corpus, owners, group),
+            metadata_spec(corpus, recipe, owners, group),
         ],
         partitions_def=corpus_partitions(corpus, settings.scheme),
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -134,8 +134,8 @@ class IngestRun:
 
     def _take_note(self, page: Page) -> None:
         self._context.log.info(
-            f"{len(page.puts) + len(page.removals)} documents of corpus {self._workshop.corpus.name!r} differ from the "
-            f"source; {len(page.held)} are held, because a person rolled them back"
+            f"{len(page.puts) + len(page.removals)} documents of corpus {self._workshop.corpus.known_as!r} differ from "
+            f"the source; {len(page.held)} are held, because a person rolled them back"
         )
         self._incomplete.update(plan.partition for plan in page.held)
 
@@ -181,7 +181,13 @@ class IngestRun:
         self._outcome.failed += [Problem(plan.partition, plan.key, error) for plan, error in summary.failed.values()]
 
     async def _publish(self, plans: Sequence[DocumentPlan]) -> Summary:
-        with self._embedder.endpoint() as endpoint:
+        embedding, wanted = self._workshop.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"
+        if embedding != wanted:
+            self._context.log.warning(
+                f"The settings say {wanted}, and the corpus holds vectors of {embedding}. It stays with them until "
+                "`ingest-pipeline migrate`, or the job that does the same, moves it"
+            )
+        with self._embedder.endpoint(embedding) as endpoint:
             if self._embedder.is_local:
                 self._context.log.info(f"No key and no endpoint are set: the local model {endpoint.model} embeds")
             async with Embedder(endpoint) as embedder:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from ingest_pipeline.assets.versions import code_versions
+from ingest_pipeline.model import Recipe
 from ingest_pipeline.publication_view import DocumentView
 
 _COLUMNS = dg.TableSchema(
@@ -23,7 +25,7 @@ _COLUMNS = dg.TableSchema(
 )
 
 
-def metadata_spec(corpus: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
+def metadata_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) -> dg.AssetSpec:
     """What the UI says of the asset before it is made."""
     return dg.AssetSpec(
         [corpus, "metadata"],
@@ -33,7 +35,7 @@ def metadata_spec(corpus: str, owners: Sequence[str], group: str) -> dg.AssetSpe
         group_name=group,
         kinds={"postgres", "table"},
         owners=owners,
-        code_version="1",
+        code_version=code_versions(recipe)["metadata"],
         metadata={"dagster/column_schema": _COLUMNS, "dagster/table_name": "ingest_pipeline.document"},
     )
 

@@ -14,6 +14,7 @@ from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
 from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
 from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
+from ingest_pipeline.assets.versions import version_tags
 from ingest_pipeline.catalog import PartitionState
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.event_batches import log_materializations, log_planned
@@ -109,7 +110,7 @@ class RunReport:
 
     @property
     def _definition(self) -> dg.PartitionsDefinition[str]:
-        return corpus_partitions(self.workshop.corpus.name, self.workshop.scheme)
+        return corpus_partitions(self.workshop.corpus.known_as, self.workshop.scheme)
 
     @property
     def _step(self) -> str:
@@ -158,12 +159,12 @@ class RunReport:
         return [self._event(asset, partition, version, {"status": dg.MetadataValue.text(status)}) for asset in ASSETS]
 
     def _key(self, asset: str) -> dg.AssetKey:
-        return dg.AssetKey([self.workshop.corpus.name, asset])
+        return dg.AssetKey([self.workshop.corpus.known_as, asset])
 
     def _event(
         self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
-        tags = {"dagster/data_version": version}
+        tags = version_tags(asset, version, self.workshop.recipe)
         return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
 
     def _log(self, events: Sequence[dg.AssetMaterialization]) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -16,12 +16,18 @@ from ingest_pipeline.database import Connection
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.sql import query
 
+GenerationState = Literal["filling", "current", "left", "dropped"]
+
 
 @dataclass(frozen=True, slots=True)
 class CorpusRow:
-    """A corpus and its head."""
+    """A generation of a corpus and its head."""
 
     name: str
+    """Of the generation, and of its LanceDB table."""
+    known_as: str
+    """Of the corpus."""
+    state: GenerationState
     table_uri: str
     source: str | None
     partition_by: str | None
@@ -154,6 +160,12 @@ def read_corpus(connection: Connection, name: str) -> CorpusRow | None:
         return cursor.execute(query("read_corpus"), {"name": name}).fetchone()
 
 
+def read_current(connection: Connection, known_as: str) -> CorpusRow | None:
+    """The generation of a corpus that readers see, None if there is no such corpus."""
+    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+        return cursor.execute(query("read_current"), {"known_as": known_as}).fetchone()
+
+
 def lock_corpus(connection: Connection, name: str) -> CorpusRow | None:
     """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
     with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
@@ -166,6 +178,8 @@ def insert_corpus(connection: Connection, corpus: CorpusRow) -> None:
         query("insert_corpus"),
         {
             "name": corpus.name,
+            "known_as": corpus.known_as,
+            "state": corpus.state,
             "table_uri": corpus.table_uri,
             "source": corpus.source,
             "partition_by": corpus.partition_by,

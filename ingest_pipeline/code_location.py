@@ -7,6 +7,7 @@ import dagster as dg
 
 from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
+from ingest_pipeline.migration_job import migration_job
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -86,7 +87,7 @@ def corpus_definitions(
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, sweep.job, rollback_job(pipeline)],
+        jobs=[job, audit.job, sweep.job, rollback_job(pipeline), migration_job(pipeline)],
         schedules=[audit, sweep, stale_schedule(pipeline, job.name)],
         sensors=[
             source_sensor(pipeline, job.name, running=options.source_sensor),

@@ -9,9 +9,16 @@ import pyarrow as pa
 from psycopg.errors import CheckViolation, UniqueViolation
 
 from ingest_pipeline import catalog, ledger
-from ingest_pipeline.catalog import CorpusRow
+from ingest_pipeline.catalog import CorpusRow, GenerationState
 from ingest_pipeline.database import Database
-from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError, TableInUseError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorpusMismatchError,
+    GenerationLeftError,
+    NotOurTableError,
+    TableInUseError,
+)
 from ingest_pipeline.lance_table import LanceTable
 
 
@@ -20,6 +27,7 @@ class CorpusSettings:
     """What a corpus is created with and must be opened with."""
 
     name: str
+    """Of the generation, and of its LanceDB table."""
     table_uri: str
     """Folder of the Lance dataset."""
     schema: pa.Schema
@@ -29,15 +37,23 @@ class CorpusSettings:
     embedding: str | None = None
     """Model and dimensions of the vectors."""
     storage_options: dict[str, str] | None = None
+    known_as: str | None = None
+    """Name of the corpus, if the generation's is another."""
+    state: GenerationState = "current"
+    """What the generation is created as, and the writer takes it for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """An open corpus."""
+    """An open generation of a corpus. Most corpora only ever have the one that bears their name."""
 
     name: str
+    """Of the generation: the key of its rows in the ledger and the catalog."""
     database: Database
     table: LanceTable
+    known_as: str
+    """Name of the corpus to its users and readers."""
+    opened_as: GenerationState = "current"
 
     def head(self) -> CorpusRow:
         """The version that readers may see."""
@@ -46,6 +62,18 @@ class Corpus:
         if row is None:
             raise ConfigurationError(f"Corpus {self.name!r} is gone from the database", "Ingest it again to create it.")
         return row
+
+    def check_generation(self, row: CorpusRow) -> None:
+        """Refuse a writer whose generation readers have left, or that was given up, since it was opened.
+
+        Raises:
+            GenerationLeftError: It was. What the writer published would be seen by nobody.
+        """
+        if row.state not in (self.opened_as, "current"):
+            raise GenerationLeftError(
+                f"Generation {self.name!r} of corpus {self.known_as!r} was left while a saga worked on it; nothing was "
+                "published"
+            )
 
 
 def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
@@ -60,7 +88,9 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
     """
     with database.transaction() as connection:
         row = catalog.read_corpus(connection, settings.name)
-    corpus = Corpus(settings.name, database, LanceTable(settings.table_uri, settings.storage_options))
+    known_as = settings.known_as or settings.name
+    table = LanceTable(settings.table_uri, settings.storage_options)
+    corpus = Corpus(settings.name, database, table, known_as, settings.state)
     if row is None:
         row = _create(corpus, settings)
     _check(row, settings)
@@ -77,7 +107,15 @@ def _create(corpus: Corpus, settings: CorpusSettings) -> CorpusRow:
     """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
     saga = uuid.uuid4()
     expected = CorpusRow(
-        settings.name, settings.table_uri, settings.source, settings.partition_by, settings.embedding, 1, saga
+        settings.name,
+        corpus.known_as,
+        settings.state,
+        settings.table_uri,
+        settings.source,
+        settings.partition_by,
+        settings.embedding,
+        1,
+        saga,
     )
     owner = _owner(corpus.database, settings.name)
     try:
@@ -89,6 +127,8 @@ def _create(corpus: Corpus, settings: CorpusSettings) -> CorpusRow:
             ledger.mark_prepared(connection, saga)
             ledger.mark_published(connection, saga, base_version=0, version=version)
     except UniqueViolation as error:
+        if error.diag.constraint_name in ("corpus_current", "corpus_filling"):
+            raise ConflictError(f"Another migration of corpus {corpus.known_as!r} began at the same time") from error
         if error.diag.constraint_name != "corpus_pkey":
             raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
     except CheckViolation as error:

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ingest_pipeline import catalog
 from ingest_pipeline.assets.embeddings import cost_metadata
 from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
+from ingest_pipeline.assets.versions import version_tags
 from ingest_pipeline.catalog import DocumentChange, PartitionState
 from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.model import Recipe
 from ingest_pipeline.partitioning import PartitionScheme
 
 _ASSETS = ("chunks", "embeddings", "metadata")
@@ -20,6 +23,8 @@ def report_documents(
     changes: Sequence[DocumentChange],
     status: str,
     log: Callable[[dg.AssetMaterialization], None],
+    *,
+    recipe: Recipe,
 ) -> None:
     """Materialize documents, with the data version of the bytes and recipe they were made from; drop what was removed.
 
@@ -29,19 +34,20 @@ def report_documents(
         changes: Documents that were published, and still stand.
         status: What became of them, for a person.
         log: Takes the events.
+        recipe: Of the corpus now.
     """
     scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
     partitions = {change.partition for change in changes if not change.removed}
-    add_partitions(instance, corpus_partitions(corpus.name, scheme), partitions)
+    add_partitions(instance, corpus_partitions(corpus.known_as, scheme), partitions)
     if scheme.kind == "file":
         for change in changes:
             if not change.removed:
                 for asset in _ASSETS:
-                    log(_materialization(dg.AssetKey([corpus.name, asset]), change, status))
+                    log(_materialization(corpus, asset, change, status, recipe))
     else:
         for state in _states(corpus, {change.partition for change in changes}).values():
             for asset in _ASSETS:
-                log(_shared_materialization(dg.AssetKey([corpus.name, asset]), state, status))
+                log(_shared_materialization(corpus, asset, state, status, recipe))
     drop_empty_partitions(instance, corpus, {change.partition for change in changes})
 
 
@@ -49,7 +55,7 @@ def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitio
     """Let Dagster forget those of the partitions in which nothing stands; returns the others."""
     states = _states(corpus, partitions)
     scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
-    drop_partitions(instance, corpus_partitions(corpus.name, scheme), set(partitions) - set(states))
+    drop_partitions(instance, corpus_partitions(corpus.known_as, scheme), set(partitions) - set(states))
     return sorted(states)
 
 
@@ -58,18 +64,23 @@ def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionS
         return catalog.partition_states(connection, corpus.name, sorted(partitions))
 
 
-def _shared_materialization(key: dg.AssetKey, state: PartitionState, status: str) -> dg.AssetMaterialization:
+def _shared_materialization(
+    corpus: Corpus, asset: str, state: PartitionState, status: str, recipe: Recipe
+) -> dg.AssetMaterialization:
     metadata: Mapping[str, dg.MetadataValue] = {
         "status": dg.MetadataValue.text(status),
         "documents": dg.MetadataValue.int(state.documents),
         "chunks": dg.MetadataValue.int(state.chunks),
         "head": dg.MetadataValue.int(state.published_version),
     }
-    tags = {"dagster/data_version": state.data_version}
+    tags = _tags(asset, state.data_version, state.recipe, recipe)
+    key = dg.AssetKey([corpus.known_as, asset])
     return dg.AssetMaterialization(key, partition=state.partition, metadata=metadata, tags=tags)
 
 
-def _materialization(key: dg.AssetKey, change: DocumentChange, status: str) -> dg.AssetMaterialization:
+def _materialization(
+    corpus: Corpus, asset: str, change: DocumentChange, status: str, recipe: Recipe
+) -> dg.AssetMaterialization:
     target = change.target_version
     metadata: Mapping[str, dg.MetadataValue] = {
         "status": dg.MetadataValue.text(status),
@@ -86,5 +97,13 @@ def _materialization(key: dg.AssetKey, change: DocumentChange, status: str) -> d
         "head": dg.MetadataValue.int(change.published_version),
         **({} if target is None else {"rolled_back_to": dg.MetadataValue.int(target)}),
     }
-    tags = {"dagster/data_version": f"{change.etag}/{change.recipe}"}
+    tags = _tags(asset, f"{change.etag}/{change.recipe}", change.recipe, recipe)
+    key = dg.AssetKey([corpus.known_as, asset])
     return dg.AssetMaterialization(key, partition=change.partition, metadata=metadata, tags=tags)
+
+
+def _tags(asset: str, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
+    """What made the documents. Of another recipe than today's only the fingerprint is known."""
+    if made_by != recipe.fingerprint:
+        return {DATA_VERSION_TAG: data_version}
+    return version_tags(asset, data_version, recipe)

@@ -26,7 +26,9 @@ IngestError
 ├── StaleError                    plan again from what is there now
 │   ├── DocumentChangedError      the source object is not the one that was planned
 │   ├── ConflictError             another saga published the same document first
-│   └── FencedError               this saga was given up by somebody else
+│   ├── FencedError               this saga was given up by somebody else
+│   └── GenerationLeftError       readers moved to another generation of the corpus
+├── MigrationIncompleteError      the new generation cannot take all documents of the current one
 ├── ForeignWriteError             a person has to decide about a version that is not ours
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
 ├── AuditError                    the two stores disagree
@@ -191,6 +193,16 @@ class ConflictError(StaleError):
 
 class FencedError(StaleError):
     """This saga was given up by somebody else, who took its writer for dead; it can no longer publish."""
+
+
+class GenerationLeftError(StaleError):
+    """The corpus moved to another generation, or the migration was aborted, while this saga worked."""
+
+
+class MigrationIncompleteError(IngestError):
+    """Documents that readers see now cannot be ingested with the new model, so readers were not moved."""
+
+    remedy = "Readers stay where they are. Fix or remove these documents, then run `ingest-pipeline migrate` again."
 
 
 class ForeignWriteError(IngestError):

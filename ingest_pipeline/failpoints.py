@@ -40,6 +40,8 @@ class Boundary(StrEnum):
     SETTLED = "settled"
     VERSIONS_REMOVED = "versions removed"
     FILE_REMOVED = "file removed"
+    GENERATION_MOVED = "generation moved"
+    TABLE_DROPPED = "table dropped"
 
 
 Handler = Callable[[Boundary, str], None]

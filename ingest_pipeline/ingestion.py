@@ -13,7 +13,14 @@ from ingest_pipeline import catalog, holds, ledger
 from ingest_pipeline.catalog import Superseded
 from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import DocumentError, IngestError, StaleError, UnavailableError
+from ingest_pipeline.errors import (
+    CorpusMismatchError,
+    DocumentError,
+    GenerationLeftError,
+    IngestError,
+    StaleError,
+    UnavailableError,
+)
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent
@@ -127,6 +134,7 @@ class Ingestion:
         Raises:
             IngestError: Something that concerns all documents. What was published until then stays.
         """
+        self._check_model(plans)
         pending = await asyncio.to_thread(self._without_same_bytes, plans)
         for planning in range(_PLANNINGS):
             stale: list[DocumentPlan] = []
@@ -136,6 +144,17 @@ class Ingestion:
                 break
             pending = await asyncio.to_thread(self._plan_again, stale)
         return self._summary
+
+    def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
+        """Vectors of two models never stand in one table."""
+        settings, recipe = self._embedder.settings, self._shop.recipe
+        theirs = f"{settings.model}/{settings.dimensions}"
+        if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
+            raise CorpusMismatchError(
+                f"Corpus {self._shop.corpus.known_as!r} holds vectors of {recipe.embedding}, and the embedder makes "
+                f"{theirs}",
+                "Nothing was bought.",
+            )
 
     def _without_same_bytes(self, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         """Leave out documents that were touched but not changed, and note their new ETags."""
@@ -209,6 +228,9 @@ class Ingestion:
             # Read now, since nothing may fail between publishing and saying so.
             spent = await asyncio.to_thread(self._read, saga)
             version = await asyncio.to_thread(publish, self._shop.corpus, saga, rows)
+        except GenerationLeftError as error:
+            await asyncio.to_thread(self._end, saga, str(error))
+            raise
         except StaleError as error:
             await asyncio.to_thread(self._end, saga, str(error))
             log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)
@@ -248,7 +270,9 @@ class Ingestion:
             )
 
     def _begin(self) -> UUID:
-        base = self._shop.corpus.head().head_version
+        head = self._shop.corpus.head()
+        self._shop.corpus.check_generation(head)
+        base = head.head_version
         with self._shop.corpus.database.transaction() as connection:
             return ledger.begin(
                 connection,

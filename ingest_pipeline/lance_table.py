@@ -329,6 +329,17 @@ class LanceTable:
             if files.contains(name):
                 files.delete_file(name)
 
+    def drop(self) -> None:
+        """Delete the table with all its files. One that is gone, or that a death left half dropped, is no fault."""
+        with _translated(self.uri), boundary(Boundary.TABLE_DROPPED):
+            try:
+                lance.LanceDataset.drop(self.uri, storage_options=self._storage_options, ignore_not_found=True)
+            except ValueError:
+                # Its manifests went first: Lance does not take what is left for a table.
+                files = LanceFileSession(self.uri, storage_options=self._storage_options)
+                for name in files.list():
+                    files.delete_file(name)
+
     def remove_versions(self, versions: list[int]) -> None:
         """Delete these versions and the files that only they hold."""
         with _translated(self.uri), boundary(Boundary.VERSIONS_REMOVED):

@@ -56,7 +56,8 @@ def _tell(instance: dg.DagsterInstance, workshop: Workshop, changes: Sequence[Do
     corpus = workshop.corpus
     rolled_back = any(change.target_version is not None for change in changes)
     if workshop.scheme.kind == "file" or rolled_back:
-        report_documents(instance, corpus, changes, _status(changes), instance.report_runless_asset_event)
+        log = instance.report_runless_asset_event
+        report_documents(instance, corpus, changes, _status(changes), log, recipe=workshop.recipe)
         return []
     return drop_empty_partitions(instance, corpus, {change.partition for change in changes})
 

@@ -215,6 +215,12 @@ def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "aba
     return found.fetchone() is not None
 
 
+def abandon_live(connection: Connection, corpus: str, error: str) -> list[UUID]:
+    """End all unfinished sagas: nothing may be published any more. Their writers are fenced."""
+    rows = connection.execute(query("abandon_live_sagas"), {"corpus": corpus, "error": error}).fetchall()
+    return [row["id"] for row in rows]
+
+
 def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) -> list[UUID]:
     """End those of the sagas whose version was undone; returns them."""
     found = connection.execute(query("compensate_sagas"), {"ids": list(sagas), "error": error})

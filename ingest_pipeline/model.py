@@ -97,3 +97,9 @@ class Recipe:
     def embedding(self) -> str:
         """What two vectors must share to stand in one table."""
         return f"{self.embedding_model}/{self.embedding_dimensions}"
+
+
+def split_embedding(embedding: str) -> tuple[str, int]:
+    """Model and dimensions, of what `Recipe.embedding` made of them."""
+    model, _, dimensions = embedding.rpartition("/")
+    return model, int(dimensions)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingest_pipeline import catalog, ledger
+from ingest_pipeline.catalog import GenerationState
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.chunking import CHUNKER, Chunker
 from ingest_pipeline.comparison import Page, compare
@@ -15,7 +16,7 @@ from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
 from ingest_pipeline.holds import Hold, read_holds, release
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.model import Recipe, SourceObject, corpus_name
+from ingest_pipeline.model import Recipe, SourceObject, corpus_name, split_embedding
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
@@ -69,6 +70,13 @@ class PipelineSettings:
             PARSER, CHUNKER, self.chunk_size, self.chunk_overlap, self.embedding_model, self.embedding_dimensions
         )
 
+    def with_embedding(self, embedding: str | None) -> PipelineSettings:
+        """The same with the model and dimensions of a generation that exists."""
+        if embedding is None:
+            return self
+        model, dimensions = split_embedding(embedding)
+        return replace(self, embedding_model=model, embedding_dimensions=dimensions)
+
     @property
     def table_uri(self) -> str:
         """Folder of the Lance dataset, where LanceDB looks for a table of the corpus' name."""
@@ -87,9 +95,25 @@ def table_uri(lancedb_uri: str, name: str) -> str:
 def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
     """Open the corpus, creating it if need be, and what else preparing takes.
 
+    A corpus that exists keeps its embedding model, whatever the settings say: only a migration moves it to another one.
+
     Raises:
         ConfigurationError: A setting is wrong or contradicts what the corpus was created with.
         UnavailableError: Something outside does not answer.
+    """
+    with database.transaction() as connection:
+        row = catalog.read_current(connection, settings.corpus)
+    if row is None:
+        return open_generation(database, settings, settings.corpus, "current")
+    return open_generation(database, settings.with_embedding(row.embedding), row.name, "current")
+
+
+def open_generation(database: Database, settings: PipelineSettings, name: str, state: GenerationState) -> Workshop:
+    """Open one generation of the corpus, creating it if need be, with the embedding that the settings say.
+
+    Raises:
+        CorpusMismatchError: It exists with other settings.
+        ConfigurationError, UnavailableError: As `open_workshop`.
     """
     recipe = settings.recipe
     chunker = Chunker(settings.chunk_size, settings.chunk_overlap)
@@ -98,13 +122,15 @@ def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
     corpus = open_corpus(
         database,
         CorpusSettings(
-            settings.corpus,
-            settings.table_uri,
+            name,
+            f"{settings.lancedb_uri.rstrip('/')}/{name}.lance",
             chunk_schema(settings.embedding_dimensions),
             settings.source,
             str(settings.scheme),
             recipe.embedding,
             storage_options(settings.lancedb_uri),
+            corpus_name(settings.corpus),
+            state,
         ),
     )
     price = price_of(settings.embedding_model, settings.prices)
@@ -118,10 +144,10 @@ def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
         ConfigurationError: There is none of that name yet.
     """
     with database.transaction() as connection:
-        row = catalog.read_corpus(connection, settings.corpus)
+        row = catalog.read_current(connection, settings.corpus)
     if row is None:
         raise ConfigurationError(f"There is no corpus {settings.corpus!r}", "Run `ingest-pipeline ingest` first.")
-    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)))
+    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.known_as)
 
 
 def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:

@@ -113,6 +113,7 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
 
 def _locked_head(connection: Connection, corpus: Corpus) -> CorpusRow:
     head = lock(connection, corpus)
+    corpus.check_generation(head)
     latest = corpus.table.latest_version()
     if latest != head.head_version:
         raise _TryAgainError(f"the latest version was {latest}, and head {head.head_version}")

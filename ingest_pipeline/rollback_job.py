@@ -8,6 +8,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.document_events import report_documents
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.model import Recipe
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -45,13 +46,14 @@ def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
         name_process(context.instance, context.run.run_id)
         try:
             with lancedb.corpus(settings) as corpus:
+                recipe = settings.with_embedding(corpus.head().embedding).recipe
                 done = rollback(
                     corpus,
                     config.version,
                     config.partitions,
-                    recipe=settings.recipe.fingerprint,
+                    recipe=recipe.fingerprint,
                     run_id=context.run.run_id,
-                    report=lambda rolled_back: _report(context, corpus, rolled_back),
+                    report=lambda rolled_back: _report(context, corpus, recipe, rolled_back),
                 )
         except IngestError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -77,11 +79,11 @@ def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
     return job
 
 
-def _report(context: dg.OpExecutionContext, corpus: Corpus, rolled_back: RolledBack) -> None:
+def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
     """Materialize what was just published. Nothing is materialized before."""
     with corpus.database.transaction() as connection:
         changes = catalog.standing_changes(connection, rolled_back.saga)
     status = f"rolled back to version {rolled_back.target_version}"
-    report_documents(context.instance, corpus, changes, status, context.log_event)
+    report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
     with corpus.database.transaction() as connection:
         ledger.mark_reported(connection, rolled_back.saga)

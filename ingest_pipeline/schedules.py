@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -34,10 +35,18 @@ def sweep_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.Sc
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                report = sweep(workshop.corpus)
+                reports = [sweep(each) for each in (workshop.corpus, *others(workshop.corpus))]
+                dropped = drop_left(workshop.corpus)
         except IngestError as error:
             raise dg.Failure(str(error)) from error
-        context.add_output_metadata({"files": len(report.files), "versions": len(report.versions), "rows": report.rows})
+        context.add_output_metadata(
+            {
+                "files": sum(len(report.files) for report in reports),
+                "versions": sum(len(report.versions) for report in reports),
+                "rows": sum(report.rows for report in reports),
+                "generations_dropped": len(dropped),
+            }
+        )
 
     @dg.job(
         name=f"{corpus}_sweep_job",

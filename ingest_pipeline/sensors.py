@@ -11,6 +11,7 @@ from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.comparison import Limits, Page, compare
 from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.generations import others
 from ingest_pipeline.late_reports import report_late
 from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures
 from ingest_pipeline.planning import DocumentPlan
@@ -99,7 +100,7 @@ def _said(page: Page, now: SourcePass, workshop: Workshop) -> str:
     said += [f"{count} are left out: {reason}" for reason, count in page.left_out.items()]
     line = ", ".join(said) + "."
     if now.ended and now.is_suspicious:
-        line += f" {withheld(workshop.corpus.name, workshop.source.url, now.gone, now.standing)}"
+        line += f" {withheld(workshop.corpus.known_as, workshop.source.url, now.gone, now.standing)}"
     return line
 
 
@@ -119,11 +120,14 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         try:
             with lancedb.workshop(settings) as workshop:
                 report_dead_runs(context.instance)
-                report = recover(workshop.corpus, dead_runs=ended_runs(context.instance, workshop.corpus))
+                report, *beside = [
+                    recover(generation, dead_runs=ended_runs(context.instance, generation))
+                    for generation in (workshop.corpus, *others(workshop.corpus))
+                ]
                 late = report_late(context.instance, workshop)
         except IngestError as error:
             return dg.SkipReason(str(error))
-        settled = [*report.compensated, *report.abandoned]
+        settled = [saga for each in (report, *beside) for saga in (*each.compensated, *each.abandoned)]
         if not settled and not late.reported and not late.unclear and report.head_after == report.head_before:
             return dg.SkipReason("Nothing is in doubt.")
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")

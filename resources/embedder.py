@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ingest_pipeline.embedding import EmbeddingSettings
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.model import split_embedding
 
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
@@ -32,22 +33,28 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
         return self.model == LOCAL_MODEL and not (self.base_url or os.environ.get("OPENAI_BASE_URL"))
 
     @contextmanager
-    def endpoint(self) -> Generator[EmbeddingSettings]:
+    def endpoint(self, embedding: str | None = None) -> Generator[EmbeddingSettings]:
         """Settings of an endpoint that answers, for the time of the block.
+
+        Args:
+            embedding: Model and dimensions of what a corpus holds, if they may be others than these: it keeps them
+                until a migration is done, and is asked of the same endpoint. The local model needs none.
 
         Raises:
             MissingExtraError: The local model is wanted and not installed.
         """
-        if not self.is_local:
-            yield self._settings(self.base_url, self.api_key)
+        model, dimensions = split_embedding(embedding) if embedding else (self.model, self.dimensions)
+        local = self.is_local if model == self.model else model == LOCAL_MODEL
+        if not local:
+            yield self._settings(model, dimensions, self.base_url, self.api_key)
             return
         with LocalEmbeddingServer() as server:
-            yield self._settings(server.base_url, "local")
+            yield self._settings(model, dimensions, server.base_url, "local")
 
-    def _settings(self, base_url: str | None, api_key: str | None) -> EmbeddingSettings:
+    def _settings(self, model: str, dimensions: int, base_url: str | None, api_key: str | None) -> EmbeddingSettings:
         return EmbeddingSettings(
-            self.model,
-            self.dimensions,
+            model,
+            dimensions,
             base_url=base_url,
             api_key=api_key,
             concurrency=self.concurrency,

@@ -8,7 +8,7 @@ import pyarrow as pa
 from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
-from ingest_pipeline.catalog import read_corpus
+from ingest_pipeline.catalog import read_current
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance_storage import open_lancedb, storage_options
@@ -65,10 +65,10 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
             ConfigurationError: No transaction ever made such a table.
         """
         with self.catalog.connect() as database, database.transaction() as connection:
-            row = read_corpus(connection, table)
+            row = read_current(connection, table)
         if row is None:
             raise ConfigurationError(f"No table {table!r} was ever published", "Write it in a transaction first.")
-        yield open_lancedb(self.uri, table, row.head_version)
+        yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager
     def workshop(self, settings: PipelineSettings) -> Generator[Workshop]:

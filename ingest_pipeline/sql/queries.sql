@@ -1,6 +1,6 @@
 -- lock_corpus --
 -- Not FOR UPDATE: the foreign keys of those who prepare would wait for it, and preparing takes no lock.
-SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
+SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
 FROM ingest_pipeline.corpus WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- limit_waiting --
@@ -10,12 +10,69 @@ SET LOCAL idle_in_transaction_session_timeout = '120s';
 SET LOCAL statement_timeout = '140s'
 
 -- read_corpus --
-SELECT name, table_uri, source, partition_by, embedding, head_version, head_saga
+SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
 FROM ingest_pipeline.corpus WHERE name = %(name)s
 
+-- read_current --
+SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s AND state = 'current'
+
+-- generations --
+-- Of a corpus, oldest first.
+SELECT name, state::text, state_since, embedding, head_version, table_uri,
+    (SELECT count(*) FROM ingest_pipeline.document d
+     WHERE d.corpus = k.name AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed)
+    AS documents
+FROM ingest_pipeline.corpus k WHERE known_as = %(known_as)s ORDER BY created_at, name
+
+-- lock_generations --
+-- In the order of their names, so that two who lock the same rows do not wait for each other.
+SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.corpus WHERE name = ANY(%(names)s) ORDER BY name FOR NO KEY UPDATE
+
+-- set_state --
+UPDATE ingest_pipeline.corpus SET state = %(state)s, state_since = now() WHERE name = %(name)s
+
+-- generation_differences --
+-- Documents that two generations hold differently at their heads. The same bytes under another ETag are the same.
+SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.saga AS new_saga, n.etag AS new_etag
+FROM (
+    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
+    WHERE corpus = %(old)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+) o FULL JOIN (
+    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
+    WHERE corpus = %(new)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+) n USING (key)
+WHERE o.saga IS NULL OR n.saga IS NULL
+   OR (o.etag IS DISTINCT FROM n.etag AND o.content_hash IS DISTINCT FROM n.content_hash)
+ORDER BY key
+
+-- abandon_live_sagas --
+UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
+WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+RETURNING id
+
+-- owe_reports --
+UPDATE ingest_pipeline.saga SET reported_at = NULL WHERE corpus = %(corpus)s AND state = 'published' AND kind = 'ingest'
+
+-- forget_generation --
+-- What it was made of goes; its sagas stay, for what they cost was paid.
+WITH documents AS (
+    DELETE FROM ingest_pipeline.document WHERE corpus = %(corpus)s
+), failures AS (
+    DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s
+), holds AS (
+    DELETE FROM ingest_pipeline.hold WHERE corpus = %(corpus)s
+), fragments AS (
+    DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
+    WHERE s.id = f.saga AND s.corpus = %(corpus)s
+)
+DELETE FROM ingest_pipeline.embedded_batch b USING ingest_pipeline.saga s WHERE s.id = b.saga AND s.corpus = %(corpus)s
+
 -- insert_corpus --
-INSERT INTO ingest_pipeline.corpus (name, table_uri, source, partition_by, embedding, head_version, head_saga)
-VALUES (%(name)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(head_version)s, %(head_saga)s)
+INSERT INTO ingest_pipeline.corpus
+    (name, known_as, state, table_uri, source, partition_by, embedding, head_version, head_saga)
+VALUES (%(name)s, %(known_as)s, %(state)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(head_version)s, %(head_saga)s)
 
 -- move_head --
 UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
@@ -121,7 +178,10 @@ WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') AND (
     s.ended_at < now() - interval '7 days' OR NOT EXISTS (
         SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
         WHERE NOT EXISTS (
-            SELECT 1 FROM ingest_pipeline.current_chunk c WHERE c.corpus = s.corpus AND c.text_hash = h.hash)))
+            SELECT 1 FROM ingest_pipeline.chunk c
+            JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
+            WHERE d.corpus = s.corpus AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
+              AND c.text_hash = h.hash)))
 
 -- count_ended --
 SELECT
@@ -411,7 +471,8 @@ WHERE h.corpus = %(corpus)s AND (%(keys)s::text[] IS NULL OR h.key = ANY(%(keys)
 -- corpus_totals --
 SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,
     coalesce(sum(character_count), 0)::bigint AS characters, count(DISTINCT partition) AS partitions
-FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
 -- corpus_spending --
 -- Whatever became of the sagas: what failed and what was killed was paid for like the rest.

@@ -19,7 +19,8 @@ EFFECTS: dict[str, dict[str, str]] = {
         "_commit": "LANCE_COMMIT RESTORED",
         "LanceFileWriter": "FRAGMENT_WRITTEN",
         "write_batch": "FRAGMENT_WRITTEN",
-        "delete_file": "FILE_REMOVED",
+        "delete_file": "FILE_REMOVED TABLE_DROPPED",
+        "drop": "TABLE_DROPPED",
         "cleanup_old_versions": "VERSIONS_REMOVED",
     },
     "lance_changes.py": {"delete": "ROWS_REMOVED"},
@@ -31,6 +32,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "preparation.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
+    "generations.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "reconciliation.py": {"lock_corpus": "LOCK_TAKEN", "move_head": "HEAD_MOVED", "mark_compensated": "SETTLED"},
     "publication.py": {"move_head": "HEAD_MOVED", "write": "ROWS_WRITTEN", "check_version": "VERSION_CHECKED"},
 }

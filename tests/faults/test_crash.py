@@ -14,8 +14,10 @@ from tests.support import crash_jobs, figures
 from tests.support.crash import Child, Place
 from tests.support.crash_places import (
     CREATION,
+    DROP,
     FIRST_INGEST,
     MAINTENANCE,
+    MIGRATION,
     RECOVERY,
     REPLACEMENT,
     ROLLBACK,
@@ -306,5 +308,5 @@ def test_the_places_are_all_there_are(world: World) -> None:
     for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT), (third, ROLLBACK), (fourth, MAINTENANCE)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items())
-    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *MAINTENANCE, *CREATION}
+    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *MAINTENANCE, *CREATION, *MIGRATION, *DROP}
     assert reached == set(Boundary)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 
 # What the client of the embedding API would import at its first use is imported here, once for all children.
 import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
+import ingest_pipeline.generations
 import ingest_pipeline.recovery
 import ingest_pipeline.sweep
+import tests.support.migrating
 from ingest_pipeline.compaction import compact
 from ingest_pipeline.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
@@ -86,6 +89,18 @@ def maintain(address: Address) -> int:
         compact(workshop.corpus)
         bring_up_to_date(workshop.corpus, [IndexKind("text", "INVERTED", least=1, tail=1)])
         return workshop.corpus.head().head_version
+
+
+def migrate(address: Address) -> None:
+    """Move the corpus to the model of the address' settings."""
+    with Database(address.database_url) as database:
+        tests.support.migrating.migrate(database, address)
+
+
+def drop_left(address: Address) -> list[str]:
+    """Drop the generations that were left; returns them."""
+    with _opened(address) as workshop:
+        return ingest_pipeline.generations.drop_left(workshop.corpus, kept=timedelta())
 
 
 def create(database_url: str, settings: CorpusSettings) -> int:

@@ -60,6 +60,21 @@ MAINTENANCE = {
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 3}
 """Of a corpus with its table."""
 
+MIGRATION = {
+    **_PREPARING,
+    **_PUBLISHING,
+    Boundary.SAGA_BEGUN: 2,
+    Boundary.LANCE_COMMIT: 2,
+    Boundary.LOCK_TAKEN: 2,
+    Boundary.GENERATION_MOVED: 1,
+    Boundary.COMMIT: 21,
+}
+"""Of two documents to another model, from the creation of the second table on."""
+SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}
+"""After all was filled."""
+DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 5}
+"""Of what a migration left."""
+
 
 def places(passages: dict[Boundary, int]) -> list[Place]:
     """Both sides of every passage."""

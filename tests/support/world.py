@@ -154,9 +154,9 @@ class World:
 
     def _stored_files(self) -> dict[str, int]:
         """Files under the table and their sizes, found without Lance."""
-        if "://" in self.settings.table_uri:
-            return {obj.key: obj.size for obj in ObjectSource(self.settings.table_uri).list()}
-        table = Path(self.settings.table_uri)
+        if "://" in self.corpus.table.uri:
+            return {obj.key: obj.size for obj in ObjectSource(self.corpus.table.uri).list()}
+        table = Path(self.corpus.table.uri)
         return {str(path.relative_to(table)): path.stat().st_size for path in table.rglob("*") if path.is_file()}
 
     def _check_rows(self) -> None:

@@ -7,17 +7,29 @@ CREATE TABLE ingest_pipeline.installation (
 COMMENT ON TABLE ingest_pipeline.installation IS 'One row: the identity that LanceDB tables of this database carry.';
 INSERT INTO ingest_pipeline.installation DEFAULT VALUES;
 
+-- filling: beside the current one, seen by no reader. left: by a switch or an abort; kept for a while, then dropped.
+CREATE TYPE ingest_pipeline.generation_state AS ENUM ('filling', 'current', 'left', 'dropped');
+
 CREATE TABLE ingest_pipeline.corpus (
-    name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    name text PRIMARY KEY,
+    known_as text NOT NULL CHECK (known_as ~ '^[a-z][a-z0-9_]{0,62}$'),
+    state ingest_pipeline.generation_state NOT NULL DEFAULT 'current',
+    state_since timestamptz NOT NULL DEFAULT now(),
     table_uri text NOT NULL UNIQUE,
     source text,
     partition_by text,
     embedding text,
     head_version bigint NOT NULL,
     head_saga uuid NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CHECK (name = known_as OR name ~ ('^' || known_as || '-[0-9]+$'))
 );
-COMMENT ON TABLE ingest_pipeline.corpus IS 'One LanceDB table and its head. The row is also the lock of a publication.';
+CREATE UNIQUE INDEX corpus_current ON ingest_pipeline.corpus (known_as) WHERE state = 'current';
+CREATE UNIQUE INDEX corpus_filling ON ingest_pipeline.corpus (known_as) WHERE state = 'filling';
+COMMENT ON TABLE ingest_pipeline.corpus IS
+    'A generation of a corpus: one LanceDB table and its head. The row is also the lock of a publication.';
+COMMENT ON COLUMN ingest_pipeline.corpus.name IS 'Of the LanceDB table, and the key of all rows of the generation.';
+COMMENT ON COLUMN ingest_pipeline.corpus.known_as IS 'The name of the corpus to its users and readers.';
 COMMENT ON COLUMN ingest_pipeline.corpus.source IS 'Null: a table whose rows a user of the library manages.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
@@ -191,9 +203,17 @@ CREATE TABLE ingest_pipeline.hold (
 COMMENT ON COLUMN ingest_pipeline.hold.etag IS 'Of the object that is not to be ingested. Null: that there is none is not to be followed.';
 COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'In force when the document was rolled back; another one ends the hold.';
 
+CREATE VIEW ingest_pipeline.head AS
+    SELECT known_as AS corpus, name AS table_name, table_uri, head_version AS version, head_saga AS saga, embedding
+    FROM ingest_pipeline.corpus WHERE state = 'current';
+COMMENT ON VIEW ingest_pipeline.head IS 'For each corpus the LanceDB table and the version of it that readers may see.';
+
 CREATE VIEW ingest_pipeline.current_document AS
-    SELECT * FROM ingest_pipeline.document
-    WHERE published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed;
+    SELECT k.known_as AS corpus, d.key, d.saga, d.partition, d.etag, d.size, d.last_modified, d.content_hash, d.recipe,
+        d.character_count, d.chunk_count, d.bought, d.reused, d.tokens, d.requests, d.retries, d.seconds,
+        d.published_version
+    FROM ingest_pipeline.document d JOIN ingest_pipeline.corpus k ON k.name = d.corpus AND k.state = 'current'
+    WHERE d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed;
 COMMENT ON VIEW ingest_pipeline.current_document IS 'The documents at head.';
 
 CREATE VIEW ingest_pipeline.current_chunk AS

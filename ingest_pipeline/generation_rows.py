@@ -1,0 +1,71 @@
+"""The catalog's rows about generations. Every call works in its caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from ingest_pipeline.catalog import CorpusRow, GenerationState
+from ingest_pipeline.database import Connection
+from ingest_pipeline.sql import query
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation of a corpus, as `status` shows it."""
+
+    name: str
+    state: GenerationState
+    state_since: datetime
+    embedding: str | None
+    head_version: int
+    table_uri: str
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A document that two generations hold differently."""
+
+    key: str
+    partition: str
+    old_saga: UUID | None
+    """None: the old generation does not hold it."""
+    new_saga: UUID | None
+    """None: the new one does not."""
+    new_etag: str | None
+
+
+def generations(connection: Connection, known_as: str) -> list[Generation]:
+    """Of a corpus, oldest first, dropped ones included."""
+    return [Generation(**row) for row in connection.execute(query("generations"), {"known_as": known_as})]
+
+
+def lock_generations(connection: Connection, names: Sequence[str]) -> dict[str, CorpusRow]:
+    """Some generations by name, locked until the transaction ends: no publication is half way in any of them."""
+    connection.execute(query("limit_waiting"))
+    rows = connection.execute(query("lock_generations"), {"names": list(names)})
+    return {row["name"]: CorpusRow(**row) for row in rows}
+
+
+def set_state(connection: Connection, name: str, state: GenerationState) -> None:
+    """Move a generation to another state."""
+    connection.execute(query("set_state"), {"name": name, "state": state})
+
+
+def differences(connection: Connection, old: str, new: str) -> list[Difference]:
+    """Documents that two generations hold differently at their heads, by key."""
+    rows = connection.execute(query("generation_differences"), {"old": old, "new": new})
+    return [Difference(**row) for row in rows]
+
+
+def forget_generation(connection: Connection, name: str) -> None:
+    """Delete the catalog's rows of a generation, and what its sagas staged and bought."""
+    connection.execute(query("forget_generation"), {"corpus": name})
+
+
+def owe_reports(connection: Connection, name: str) -> None:
+    """Let everything that a generation published be reported to Dagster again."""
+    connection.execute(query("owe_reports"), {"corpus": name})

@@ -1,0 +1,173 @@
+"""Moving a corpus from one generation to another, and what becomes of the one that is left.
+
+A generation is one table with its head, sagas and catalog rows, made with one embedding model. Readers see the current
+one. A migration fills another beside it through ordinary publications, which nobody sees, and then this happens:
+
+    BEGIN; lock the rows of both: no publication is half way in either
+    compare: is there a document that they hold differently, and that was not looked at as they hold it?  -> not yet
+    end the sagas that are at work on the old one: their writers are fenced
+    the old one is left, the new one current
+    COMMIT
+
+A writer that is told nothing of it finds its generation left when it takes the lock, and publishes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+
+from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline.catalog import GenerationState
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection, Database
+from ingest_pipeline.errors import ConfigurationError, GenerationLeftError, UnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.generation_rows import Difference, Generation
+from ingest_pipeline.lance_storage import storage_options
+from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.reconciliation import lock
+
+# As long as what a failed saga bought: whoever changes their mind within it pays nothing again.
+KEPT = timedelta(days=7)
+
+
+def list_generations(database: Database, known_as: str) -> list[Generation]:
+    """Of a corpus, oldest first, dropped ones included."""
+    with database.transaction() as connection:
+        return generation_rows.generations(connection, known_as)
+
+
+def others(corpus: Corpus) -> list[Corpus]:
+    """The generations of a corpus besides this one that still have a table."""
+    return [
+        _opened(corpus, found)
+        for found in list_generations(corpus.database, corpus.known_as)
+        if found.name != corpus.name and found.state != "dropped"
+    ]
+
+
+def differences(old: Corpus, new: Corpus) -> list[Difference]:
+    """Documents that two generations hold differently."""
+    with old.database.transaction() as connection:
+        return generation_rows.differences(connection, old.name, new.name)
+
+
+def switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
+    """Let readers see the new generation instead of the old one.
+
+    Args:
+        old: The current generation.
+        new: The one that was filled.
+        looked_at: Differences which are right: the new generation holds what the source does.
+
+    Returns:
+        Whether readers were moved. Not, if there are other differences than those: something was published meanwhile.
+
+    Raises:
+        GenerationLeftError: The migration was aborted, or is done already.
+        UnavailableError: Postgres does not answer. Readers see one of the two.
+    """
+    try:
+        return _switch(old, new, looked_at)
+    except UnavailableError:
+        # COMMIT may have been done. Whoever reads the row with the lock knows.
+        with new.database.transaction() as connection:
+            if lock(connection, new).state == "current":
+                return True
+        raise
+
+
+def _switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
+    with old.database.transaction() as connection:
+        with boundary(Boundary.LOCK_TAKEN):
+            rows = generation_rows.lock_generations(connection, [old.name, new.name])
+        if (rows[old.name].state, rows[new.name].state) != ("current", "filling"):
+            raise GenerationLeftError(f"Corpus {old.known_as!r} is no longer being moved from {old.name} to {new.name}")
+        if set(generation_rows.differences(connection, old.name, new.name)) - set(looked_at):
+            return False
+        _end_sagas(connection, old, f"readers moved to generation {new.name}")
+        with boundary(Boundary.GENERATION_MOVED):
+            generation_rows.set_state(connection, old.name, "left")
+            generation_rows.set_state(connection, new.name, "current")
+            generation_rows.owe_reports(connection, new.name)
+    return True
+
+
+def resume(corpus: Corpus, current: str) -> None:
+    """Begin to fill a generation again that was left.
+
+    Args:
+        corpus: The generation.
+        current: Name of the current one, whose lock orders migrations.
+    """
+    _move(corpus, "left", "filling", also_lock=[current])
+
+
+def abort(corpus: Corpus) -> None:
+    """Stop filling a generation: its writers are fenced, and nothing more is bought. It is kept for a while.
+
+    Raises:
+        GenerationLeftError: It is not being filled: it was aborted before, or readers see it.
+    """
+    _move(corpus, "filling", "left")
+
+
+def drop(corpus: Corpus) -> None:
+    """Delete a generation that was left: its rows at once, then its table. What it cost stays in the ledger.
+
+    Raises:
+        GenerationLeftError: It is current, or being filled.
+        TableUnavailableError: The storage failed. The next sweep deletes what is left of the table.
+    """
+    with corpus.database.transaction() as connection:
+        row = lock(connection, corpus)
+        if row.state not in ("left", "dropped"):
+            raise GenerationLeftError(f"Generation {corpus.name!r} is {row.state}, and cannot be dropped")
+        _end_sagas(connection, corpus, "the generation was dropped")
+        generation_rows.forget_generation(connection, corpus.name)
+        with boundary(Boundary.GENERATION_MOVED):
+            generation_rows.set_state(connection, corpus.name, "dropped")
+    corpus.table.drop()
+
+
+def drop_left(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
+    """Drop the generations that were left longer ago than they are kept, and finish drops that died; returns them.
+
+    Raises:
+        UnavailableError: One of the stores does not answer.
+    """
+    dropped: list[str] = []
+    now = datetime.now(UTC)
+    for found in list_generations(corpus.database, corpus.known_as):
+        age = now - found.state_since
+        if found.state == "left" and age >= kept:
+            drop(_opened(corpus, found))
+            dropped.append(found.name)
+        elif found.state == "dropped" and age < 2 * KEPT:
+            # A writer that did not know yet may have written a file since.
+            _opened(corpus, found).table.drop()
+    return dropped
+
+
+def _move(corpus: Corpus, before: GenerationState, after: GenerationState, *, also_lock: Collection[str] = ()) -> None:
+    with corpus.database.transaction() as connection:
+        with boundary(Boundary.LOCK_TAKEN):
+            row = generation_rows.lock_generations(connection, [corpus.name, *also_lock]).get(corpus.name)
+        if row is None:
+            raise ConfigurationError(f"Generation {corpus.name!r} is gone from the database")
+        if row.state != before:
+            raise GenerationLeftError(f"Generation {corpus.name!r} is {row.state}, not {before}")
+        _end_sagas(connection, corpus, f"the generation was {before} and is {after} now")
+        with boundary(Boundary.GENERATION_MOVED):
+            generation_rows.set_state(connection, corpus.name, after)
+
+
+def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
+    for saga in ledger.abandon_live(connection, corpus.name, error):
+        catalog.forget_documents(connection, saga)
+
+
+def _opened(corpus: Corpus, found: Generation) -> Corpus:
+    table = LanceTable(found.table_uri, storage_options(found.table_uri))
+    return Corpus(found.name, corpus.database, table, corpus.known_as, found.state)

@@ -1,0 +1,207 @@
+"""While a corpus moves to another model, readers see one generation, whole; no writer works for one that was left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingest_pipeline import database, migration
+from ingest_pipeline.catalog import read_current
+from ingest_pipeline.database import CommitStateUnknownError, Connection
+from ingest_pipeline.errors import GenerationLeftError
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.generations import abort, list_generations, others
+from ingest_pipeline.recovery import recover
+from ingest_pipeline.sweep import sweep
+from tests.support import crash_jobs
+from tests.support.crash import Child, Place
+from tests.support.crash_places import DROP, MIGRATION, SWITCH, places, telling_places
+from tests.support.migrating import EMBEDDING, WIDTH, Sight, address_after, look, migrate, world_after
+from tests.support.world import World, paragraphs, passages_of
+
+PAUSED = Place(Boundary.PREPARED, "after")
+
+
+def sight(world: World) -> Sight:
+    return look(world.database, world.settings.corpus, world.settings.lancedb_uri)
+
+
+def fill_source(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.put("b.txt", paragraphs("beta", 2))
+    world.ingest()
+
+
+def check_whole(seen: Sight, world: World) -> None:
+    assert seen.documents == seen.rows
+    assert len(seen.documents) == 2
+    assert (seen.width, seen.embedding) in ((WIDTH, EMBEDDING), (32, world.workshop.recipe.embedding))
+
+
+def settle_all(world: World) -> None:
+    """What the sensors do, taking every other writer for dead."""
+    current = world_after(world).corpus
+    for generation in (current, *others(current)):
+        recover(generation, silence=0)
+        sweep(generation)
+
+
+def finish_and_check(world: World) -> None:
+    """Run again, if readers were not moved: then they see the new generation, and nothing is left over."""
+    with world.database.transaction() as connection:
+        row = read_current(connection, world.settings.corpus)
+    assert row is not None
+    if row.embedding != EMBEDDING:
+        migrate(world.database, address_after(world))
+    settle_all(world)
+    check_whole(sight(world), world)
+    assert sight(world).width == WIDTH
+    world_after(world).check_nothing_left()
+    states = [found.state for found in list_generations(world.database, world.settings.corpus)]
+    assert states == ["left", "current"]
+
+
+def die_in_migration(world: World, place: Place) -> None:
+    assert Child(crash_jobs.migrate, address_after(world), kill_at=place).outcome().killed
+    check_whole(sight(world), world)
+    settle_all(world)
+    check_whole(sight(world), world)
+    finish_and_check(world)
+
+
+@pytest.mark.parametrize("place", telling_places(SWITCH), ids=str)
+def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
+    fill_source(world)
+    migrate(world.database, address_after(world), then_switch=False)
+    bought = world.embeddings.bought
+    die_in_migration(world, place)
+    assert world.embeddings.bought == bought
+
+
+@pytest.mark.parametrize("place", telling_places(MIGRATION)[::3], ids=str)
+def test_a_migration_may_die_where_it_matters(world: World, place: Place) -> None:
+    fill_source(world)
+    die_in_migration(world, place)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("place", places(MIGRATION), ids=str)
+def test_a_migration_may_die_anywhere(world: World, place: Place) -> None:
+    fill_source(world)
+    die_in_migration(world, place)
+
+
+@pytest.mark.parametrize("place", telling_places(DROP), ids=str)
+def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
+    fill_source(world)
+    migrate(world.database, address_after(world))
+    new = world_after(world)
+    assert Child(crash_jobs.drop_left, address_after(world), kill_at=place).outcome().killed
+    check_whole(sight(world), world)
+    crash_jobs.drop_left(address_after(world))
+    assert not [path for path in Path(world.settings.table_uri).rglob("*") if path.is_file()]
+    assert [found.state for found in list_generations(world.database, world.settings.corpus)] == ["dropped", "current"]
+    new.check_nothing_left()
+
+
+def test_the_places_of_a_migration_are_all_there_are(world: World) -> None:
+    fill_source(world)
+    whole = passages_of(lambda: migrate(world.database, address_after(world)))
+    dropped = passages_of(lambda: crash_jobs.drop_left(address_after(world)))
+    for passed, listed in ((whole, MIGRATION), (dropped, DROP)):
+        assert {name for name, _ in passed} == set(listed)
+        assert all(count <= listed[name] for (name, _), count in passed.items())
+
+
+def test_readers_see_the_old_generation_or_the_new_one_and_never_a_part(world: World) -> None:
+    fill_source(world)
+    child = Child(crash_jobs.migrate, address_after(world))
+    seen: set[Sight] = set()
+    number = 0
+    while child.runs():
+        number += 1
+        if number % 4 == 0:
+            world.put("a.txt", paragraphs(f"edit{number}", 1 + number % 3))
+            # Its own process, since readers may be moved at any moment.
+            Child(crash_jobs.ingest, world.address).outcome()
+        seen.add(sight(world))
+    outcome = child.outcome()
+    assert outcome.error is None, outcome.message
+    seen.add(sight(world))
+    for one in seen:
+        check_whole(one, world)
+    assert {one.width for one in seen} == {32, WIDTH}
+    settle_all(world)
+    world_after(world).check()
+
+
+def test_a_writer_that_was_at_work_on_the_old_generation_is_told_so(world: World) -> None:
+    """It prepared its documents, slept through the switch and woke up: what it has would be seen by nobody."""
+    fill_source(world)
+    world.put("a.txt", paragraphs("edited", 4))
+    child = Child(crash_jobs.ingest, world.address, stop_at=PAUSED)
+    assert child.wait_until_stopped()
+    migrate(world.database, address_after(world))
+    seen, old_head = sight(world), world.head
+    child.resume()
+    outcome = child.outcome()
+    assert outcome.error == "GenerationLeftError", outcome
+    assert (sight(world), world.head) == (seen, old_head)
+    assert world_after(world).text_at("a.txt").startswith("edited")
+    settle_all(world)
+    world_after(world).check_nothing_left()
+
+
+def test_a_writer_that_begins_after_the_switch_works_on_the_new_generation_or_not_at_all(world: World) -> None:
+    fill_source(world)
+    assert world.workshop  # opened before
+    migrate(world.database, address_after(world))
+    world.put("a.txt", paragraphs("edited", 4))
+    with pytest.raises(GenerationLeftError, match="was left"):
+        world.ingest()
+    assert sight(world).documents == sight(world).rows
+
+
+def test_a_filling_writer_that_was_aborted_buys_no_more(world: World) -> None:
+    fill_source(world)
+    child = Child(crash_jobs.migrate, address_after(world), stop_at=Place(Boundary.BATCH_RECORDED, "after"))
+    assert child.wait_until_stopped()
+    (beside,) = others(world.corpus)
+    migration_bought = world.embeddings.bought
+    abort(beside)
+    child.resume()
+    outcome = child.outcome()
+    assert outcome.error in ("GenerationLeftError", "FencedError"), outcome
+    assert world.embeddings.bought <= migration_bought + 8
+    assert sight(world).width == 32
+    settle_all(world)
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["committed", "not_committed"])
+def test_a_switch_whose_commit_was_not_confirmed_is_told_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    fill_source(world)
+    migrate(world.database, address_after(world), then_switch=False)
+    switch, commit = migration.switch, database._commit  # pyright: ignore[reportPrivateUsage]
+
+    def lose_one(connection: Connection) -> None:
+        monkeypatch.setattr(database, "_commit", commit)
+        (connection.commit if done else connection.rollback)()
+        raise CommitStateUnknownError("the answer was lost")
+
+    def lose_commit_then(*arguments: object) -> bool:
+        monkeypatch.setattr(migration, "switch", switch)
+        monkeypatch.setattr(database, "_commit", lose_one)
+        return switch(*arguments)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(migration, "switch", lose_commit_then)
+    if done:
+        migrate(world.database, address_after(world))
+    else:
+        with pytest.raises(CommitStateUnknownError):
+            migrate(world.database, address_after(world))
+    assert sight(world).width == (WIDTH if done else 32)
+    finish_and_check(world)

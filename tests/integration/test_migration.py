@@ -1,0 +1,232 @@
+"""A corpus moves to another embedding model: beside the current table, seen by nobody until all of it is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest_pipeline import ledger, migration
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    CorpusMismatchError,
+    GenerationLeftError,
+    MigrationIncompleteError,
+    RemovalsWithheldError,
+)
+from ingest_pipeline.generations import abort, drop, drop_left, list_generations, others
+from ingest_pipeline.migration import begin, foresee
+from ingest_pipeline.prices import read_prices
+from ingest_pipeline.recovery import recover
+from ingest_pipeline.sweep import sweep
+from tests.support.embedding_server import NARROWING_MODEL
+from tests.support.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after
+from tests.support.world import World, paragraphs
+
+
+def sight(world: World) -> Any:
+    return look(world.database, "docs", world.settings.lancedb_uri)
+
+
+def states(world: World) -> dict[str, str]:
+    return {found.name: found.state for found in list_generations(world.database, "docs")}
+
+
+@pytest.fixture
+def filled(world: World) -> World:
+    for number in range(3):
+        world.put(f"{number}.txt", paragraphs(f"topic{number}", 2 + number))
+    world.ingest()
+    world.embeddings.reset_counters()
+    return world
+
+
+def test_readers_move_to_the_new_model_and_see_the_same_documents(filled: World) -> None:
+    before = sight(filled)
+    texts = filled.texts()
+    assert migrate(filled.database, address_after(filled)) == {}
+    after, new = sight(filled), world_after(filled)
+    assert (before.table_name, before.width) == ("docs", 32)
+    assert (after.table_name, after.width, after.embedding) == ("docs-2", WIDTH, EMBEDDING)
+    assert after.documents == after.rows == before.documents
+    assert new.texts() == texts
+    assert states(filled) == {"docs": "left", "docs-2": "current"}
+    new.check()
+    new.ingest()
+    assert filled.embeddings.bought == sum(count for _, count in before.documents)
+    new.check_nothing_left()
+
+
+def test_another_model_in_the_settings_changes_nothing_by_itself(filled: World) -> None:
+    """Documents are kept up to date with the model that the corpus has."""
+    other = world_after(filled)
+    assert other.workshop.recipe.embedding == filled.workshop.recipe.embedding
+    filled.put("0.txt", paragraphs("edited", 2))
+    filled.ingest()
+    other.put("1.txt", "with vectors of the other model")
+    with pytest.raises(CorpusMismatchError):
+        other.ingest()
+    assert sight(filled).width == 32
+    assert states(filled) == {"docs": "current"}
+
+
+def test_what_is_filled_is_seen_by_nobody_and_edits_meanwhile_are_covered(filled: World) -> None:
+    migrate(filled.database, address_after(filled), then_switch=False)
+    assert sight(filled).table_name == "docs"
+    filled.put("0.txt", paragraphs("edited", 5))
+    filled.remove("1.txt")
+    filled.put("new.txt", paragraphs("new", 1))
+    filled.ingest()
+    seen = sight(filled)
+    bought = filled.embeddings.bought
+    migrate(filled.database, address_after(filled))
+    assert sight(filled).documents == seen.documents == sight(filled).rows
+    assert filled.embeddings.bought - bought == sum(n for key, n in seen.documents if key in ("0.txt", "new.txt"))
+    world_after(filled).check_nothing_left()
+
+
+def test_what_is_published_while_generations_are_compared_is_covered(
+    filled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch, published = migration.switch, iter(["first", "second"])
+
+    def publish_then_switch(*arguments: Any) -> bool:
+        if topic := next(published, None):
+            filled.put("0.txt", paragraphs(topic, 3))
+            filled.put(f"{topic}.txt", paragraphs(topic, 1))
+            filled.ingest()
+        return switch(*arguments)
+
+    monkeypatch.setattr(migration, "switch", publish_then_switch)
+    migrate(filled.database, address_after(filled))
+    assert {key for key, _ in sight(filled).documents} >= {"first.txt", "second.txt"}
+    assert world_after(filled).text_at("0.txt").startswith("second 0.")
+
+
+def test_a_document_that_the_source_lost_meanwhile_leaves_both(filled: World) -> None:
+    migrate(filled.database, address_after(filled), then_switch=False)
+    filled.remove("1.txt")
+    migrate(filled.database, address_after(filled))
+    assert [key for key, _ in sight(filled).documents] == ["0.txt", "2.txt"]
+    assert sight(filled).rows == sight(filled).documents
+
+
+def test_a_source_that_lost_nearly_everything_moves_nobody(world: World) -> None:
+    for number in range(30):
+        world.put(f"{number}.txt", f"text {number}")
+    world.ingest()
+    for number in range(1, 30):
+        world.remove(f"{number}.txt")
+    with pytest.raises(RemovalsWithheldError):
+        migrate(world.database, address_after(world))
+    assert len(sight(world).documents) == 30
+    assert sight(world).table_name == "docs"
+
+
+def test_readers_stay_if_the_new_generation_cannot_take_a_document(filled: World) -> None:
+    filled.put("1.txt", "")
+    assert list(filled.ingest().failed) == ["1.txt"]
+    seen = sight(filled)
+    with pytest.raises(MigrationIncompleteError, match=r"1\.txt"):
+        migrate(filled.database, address_after(filled))
+    assert sight(filled) == seen
+    filled.put("1.txt", "Text again.")
+    migrate(filled.database, address_after(filled))
+    assert sight(filled).table_name == "docs-2"
+    assert len(sight(filled).documents) == 3
+
+
+def test_an_aborted_migration_costs_readers_nothing_and_repeating_it_pays_nothing_again(filled: World) -> None:
+    seen, head = sight(filled), filled.head
+    migrate(filled.database, address_after(filled), then_switch=False)
+    bought = filled.embeddings.bought
+    (beside,) = others(filled.corpus)
+    abort(beside)
+    assert (sight(filled), filled.head) == (seen, head)
+    assert states(filled) == {"docs": "current", "docs-2": "left"}
+    with pytest.raises(GenerationLeftError):
+        abort(beside)
+    migrate(filled.database, address_after(filled))
+    assert sight(filled).table_name == "docs-2"
+    assert filled.embeddings.bought == bought
+
+
+def test_one_can_go_back_until_the_old_generation_is_dropped(filled: World) -> None:
+    migrate(filled.database, address_after(filled))
+    new = world_after(filled)
+    edited = new.put("0.txt", paragraphs("edited", 2))
+    new.ingest()
+    bought = filled.embeddings.bought
+    migrate(filled.database, filled.address)
+    assert (sight(filled).table_name, sight(filled).width) == ("docs", 32)
+    assert filled.embeddings.bought - bought == dict(sight(filled).documents)["0.txt"]
+    back = world_after(filled, filled.settings)
+    assert "".join(back.text_at("0.txt").split()) == "".join(edited.read_text().split())
+    assert states(filled) == {"docs": "current", "docs-2": "left"}
+
+
+def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: World) -> None:
+    migrate(filled.database, address_after(filled))
+    new = world_after(filled)
+    assert drop_left(new.corpus) == []
+    assert drop_left(new.corpus, kept=timedelta()) == ["docs"]
+    assert not [path for path in Path(filled.settings.table_uri).rglob("*") if path.is_file()]
+    assert states(filled) == {"docs": "dropped", "docs-2": "current"}
+    with filled.database.transaction() as connection:
+        kept = connection.execute(
+            "SELECT (SELECT count(*) FROM ingest_pipeline.document WHERE corpus = 'docs') AS documents, "
+            "(SELECT sum(bought) FROM ingest_pipeline.saga WHERE corpus = 'docs') AS bought"
+        ).fetchone()
+    assert kept is not None
+    assert kept["documents"] == 0
+    assert kept["bought"] > 0
+    new.ingest()
+    new.check_nothing_left()
+    migrate(filled.database, filled.address)
+    assert sight(filled).table_name == "docs-3"
+
+
+def test_what_readers_see_cannot_be_dropped_or_aborted(filled: World) -> None:
+    for forbidden in (abort, drop):
+        with pytest.raises(GenerationLeftError):
+            forbidden(filled.corpus)
+    assert sight(filled).rows
+
+
+def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
+    begin(filled.database, moved(filled.settings))
+    third = filled.settings.with_embedding(f"{NARROWING_MODEL}/8")
+    with pytest.raises(CorpusMismatchError, match="--abort"):
+        begin(filled.database, third)
+    with pytest.raises(ConfigurationError, match="already"):
+        begin(filled.database, filled.settings)
+    (beside,) = others(filled.corpus)
+    abort(beside)
+    migrate(filled.database, world_after(filled, third).address)
+    assert (sight(filled).table_name, sight(filled).width) == ("docs-3", 8)
+
+
+def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> None:
+    settings = moved(filled.settings)
+    priced = replace(settings, prices=read_prices(f"{NARROWING_MODEL} 10 USD 2026-11-01"))
+    foreseen = foresee(filled.workshop, priced)
+    assert foreseen.documents == 3
+    assert foreseen.cost is not None
+    assert states(filled) == {"docs": "current"}
+    migrate(filled.database, address_after(filled), then_switch=False)
+    assert abs(foreseen.tokens - filled.embeddings.tokens) <= filled.embeddings.tokens / 5
+    filled.put("1.txt", paragraphs("edited", 1))
+    assert foresee(filled.workshop, priced).documents == 1
+
+
+def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
+    migrate(filled.database, address_after(filled), then_switch=False)
+    (beside,) = others(filled.corpus)
+    with filled.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=beside.name, kind="ingest", base_version=1)
+    beside.table.stage(f"{saga}-0.lance", beside.table.schema.empty_table())
+    assert recover(beside, silence=0).abandoned == [saga]
+    assert sweep(beside).files == [f"data/{saga}-0.lance"]
