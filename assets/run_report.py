@@ -164,7 +164,7 @@ class RunReport:
     def _event(
         self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
-        tags = version_tags(asset, version, self.workshop.recipe)
+        tags = version_tags(self.workshop.corpus.known_as, asset, version, self.workshop.recipe)
         return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
 
     def _log(self, events: Sequence[dg.AssetMaterialization]) -> None:

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import click
 from rich.console import Console
 
-from ingest_pipeline import catalog, ledger, runs, session, version_commands
+from ingest_pipeline import catalog, ledger, migrate_command, runs, session, version_commands
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
-from ingest_pipeline.code_location import build_resources
+from ingest_pipeline.code_location import build_resources, pipeline_settings
 from ingest_pipeline.command_line import FAILED, VIOLATIONS, as_json, command, main
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
@@ -29,8 +29,12 @@ from ingest_pipeline.demo import run_demo
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.estimate import count, estimate
+from ingest_pipeline.generation_rows import generations as list_generations
+from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.holds import Hold
-from ingest_pipeline.output import cost_line, estimate_line, plain, print_hits, print_json, print_rows
+from ingest_pipeline.migrate_command import as_row
+from ingest_pipeline.migration import foresee, note_on_model
+from ingest_pipeline.output import cost_line, estimate_line, foreseen_line, plain, print_hits, print_json, print_rows
 from ingest_pipeline.pipeline import check_removals, held_documents, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
@@ -42,6 +46,7 @@ from ingest_pipeline.run_requests import runs_for
 from ingest_pipeline.search import Hit
 from ingest_pipeline.search import search as search_corpus
 from ingest_pipeline.settings import Settings
+from ingest_pipeline.sweep import SweepReport
 from ingest_pipeline.sweep import sweep as sweep_corpus
 
 _STOPPING_SECONDS = 30
@@ -58,6 +63,8 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
     if settings.uses_local_model and not as_json:
         click.echo("No key and no endpoint set: embedding with the local model, at no cost.")
     done = runs.ingest(settings, keys, Console(stderr=as_json), confirm_removals=confirm_removals)
+    if done.note is not None:
+        click.echo(done.note, err=True)
     if as_json:
         costs = list(map(plain, done.costs))
         print_json(
@@ -81,11 +88,14 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
 @as_json
 def plan(*, exact: bool, as_json: bool) -> None:
     """Show which documents differ from the corpus and what ingesting them would cost. Buys nothing."""
-    with session.workshop(Settings.from_environment()) as workshop:
+    settings = Settings.from_environment()
+    with session.workshop(settings) as workshop:
         page = compare(workshop)
         withheld = check_removals(workshop, page.removals)
         plans = [*page.puts, *page.removals]
         foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
+        wanted = pipeline_settings(settings)
+        note, moving = note_on_model(workshop, wanted), foresee(workshop, wanted)
     changes = [*((plan, _change(plan)) for plan in plans), *((plan, "held") for plan in page.held)]
     rows = [
         {
@@ -98,10 +108,13 @@ def plan(*, exact: bool, as_json: bool) -> None:
     ]
     sensor_runs = runs_for(len(plans))
     if as_json:
-        print_json({"documents": rows, "estimate": dataclasses.asdict(foreseen), "sensor_runs": sensor_runs})
+        estimates = {"estimate": as_row(foreseen), "migration": as_row(moving)}
+        print_json({"documents": rows, **estimates, "sensor_runs": sensor_runs})
         return
     print_rows(f"{len(rows)} documents differ, {len(page.held)} of them held by a rollback", rows)
     click.echo(estimate_line(foreseen, sensor_runs))
+    if note is not None and moving is not None:
+        click.echo(f"{note} Moving takes: {foreseen_line(moving)}")
     if page.left_out:
         left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
         print_rows(f"{page.left_out.total()} objects are left out", left_out)
@@ -126,9 +139,10 @@ def status(*, as_json: bool) -> None:
             costs = ledger.costs(connection, corpus=corpus.name)
             unfinished = ledger.unfinished(connection, corpus.name)
             failures = ledger.failures(connection, corpus.name)
+            generations = list_generations(connection, corpus.known_as)
         holds = held_documents(corpus)
     summary = {
-        "corpus": corpus.name,
+        "corpus": corpus.known_as,
         "source": head.source,
         "table": head.table_uri,
         "partition_by": head.partition_by,
@@ -143,6 +157,7 @@ def status(*, as_json: bool) -> None:
     if as_json:
         lists = {
             "costs": [plain(cost) for cost in costs],
+            "generations": [plain(generation) for generation in generations],
             "in_doubt": [plain(saga) for saga in unfinished],
             "failures": [plain(failure) for failure in failures],
             "holds": [plain(hold) for hold in holds],
@@ -150,7 +165,9 @@ def status(*, as_json: bool) -> None:
         print_json({**summary, **lists})
         return
     shown = [*summary.items(), ("cost", cost_line(costs))]
-    print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in shown])
+    print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
+    if len(generations) > 1:
+        print_rows("generations; readers see the current one", list(map(plain, generations)))
     if failures:
         rows = [
             {
@@ -192,13 +209,13 @@ def search(question: str, limit: int, *, as_json: bool) -> None:
 
 
 async def _search(settings: Settings, corpus: Corpus, question: str, limit: int) -> list[Hit]:
-    with _embedder_resource(settings).endpoint() as endpoint:
+    with _embedder_resource(settings).endpoint(corpus.head().embedding) as endpoint:
         async with Embedder(endpoint) as embedder:
             return await search_corpus(corpus, embedder, question, limit)
 
 
 async def _repair(settings: Settings, workshop: Workshop, report: AuditReport) -> None:
-    with _embedder_resource(settings).endpoint() as endpoint:
+    with _embedder_resource(settings).endpoint(workshop.recipe.embedding) as endpoint:
         async with Embedder(endpoint) as embedder:
             summary = await repair(workshop, embedder, report)
     for _, error in summary.failed.values():
@@ -248,11 +265,13 @@ def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> No
     """Settle what writers left behind that died. Safe at any time."""
     with session.corpus(Settings.from_environment()) as corpus:
         report = recover_corpus(corpus, foreign=foreign)
+        beside = [recover_corpus(generation) for generation in others(corpus)]
     if as_json:
         print_json(plain(report))
         return
     click.echo(
-        f"{len(report.compensated)} sagas undone, {len(report.abandoned)} abandoned; head {report.head_before} -> "
+        f"{sum(len(each.compensated) for each in (report, *beside))} sagas undone, "
+        f"{sum(len(each.abandoned) for each in (report, *beside))} abandoned; head {report.head_before} -> "
         f"{report.head_after}"
     )
 
@@ -277,6 +296,13 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
     """Remove files, versions and rows that no publication and no running saga owns."""
     with session.corpus(Settings.from_environment()) as corpus:
         report = sweep_corpus(corpus, dry_run=dry_run)
+        for generation in others(corpus):
+            beside = sweep_corpus(generation, dry_run=dry_run)
+            report = SweepReport(
+                [*report.files, *beside.files], [*report.versions, *beside.versions], report.rows + beside.rows
+            )
+        if not dry_run:
+            drop_left(corpus)
     if as_json:
         print_json(dataclasses.asdict(report))
         return
@@ -334,7 +360,7 @@ def demo(directory: Path) -> None:
 
 
 # Imported for what they add to the group.
-_COMMANDS = (version_commands,)
+_COMMANDS = (migrate_command, version_commands)
 
 if __name__ == "__main__":
     main()

@@ -73,8 +73,8 @@ def _shared_materialization(
         "chunks": dg.MetadataValue.int(state.chunks),
         "head": dg.MetadataValue.int(state.published_version),
     }
-    tags = _tags(asset, state.data_version, state.recipe, recipe)
     key = dg.AssetKey([corpus.known_as, asset])
+    tags = _tags(key, state.data_version, state.recipe, recipe)
     return dg.AssetMaterialization(key, partition=state.partition, metadata=metadata, tags=tags)
 
 
@@ -97,13 +97,14 @@ def _materialization(
         "head": dg.MetadataValue.int(change.published_version),
         **({} if target is None else {"rolled_back_to": dg.MetadataValue.int(target)}),
     }
-    tags = _tags(asset, f"{change.etag}/{change.recipe}", change.recipe, recipe)
     key = dg.AssetKey([corpus.known_as, asset])
+    tags = _tags(key, f"{change.etag}/{change.recipe}", change.recipe, recipe)
     return dg.AssetMaterialization(key, partition=change.partition, metadata=metadata, tags=tags)
 
 
-def _tags(asset: str, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
+def _tags(key: dg.AssetKey, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
     """What made the documents. Of another recipe than today's only the fingerprint is known."""
     if made_by != recipe.fingerprint:
         return {DATA_VERSION_TAG: data_version}
-    return version_tags(asset, data_version, recipe)
+    corpus, asset = key.path
+    return version_tags(corpus, asset, data_version, recipe)

@@ -46,13 +46,29 @@ class Action(Enum):
     """Delete the generations that were left, now."""
 
 
-def foresee(current: Workshop, settings: PipelineSettings) -> Estimate:
+def note_on_model(current: Workshop, settings: PipelineSettings) -> str | None:
+    """What to tell a person whose settings name another model than the corpus has."""
+    if settings.recipe.embedding == current.recipe.embedding:
+        return None
+    return (
+        f"The settings say {settings.recipe.embedding}, and corpus {current.corpus.known_as} holds vectors of "
+        f"{current.recipe.embedding}. It stays with them: `ingest-pipeline plan` shows what moving it takes, and "
+        "`ingest-pipeline migrate` does it."
+    )
+
+
+def foresee(current: Workshop, settings: PipelineSettings) -> Estimate | None:
     """What moving a corpus to the model of the settings would take, by bytes; less what is filled already.
 
     Args:
         current: The corpus as it is.
         settings: With the model to move to.
+
+    Returns:
+        None if the corpus has that model.
     """
+    if settings.recipe.embedding == current.recipe.embedding:
+        return None
     found = _target(list_generations(current.corpus.database, settings.corpus), settings.recipe.embedding)
     if found is not None:
         target = open_generation(current.corpus.database, settings, found.name, found.state)

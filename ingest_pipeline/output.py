@@ -44,13 +44,17 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
 
 def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
     """What a plan would take, in a sentence."""
+    return f"{foreseen_line(estimate)} One run by `ingest`, {sensor_runs} by the sensor."
+
+
+def foreseen_line(estimate: Estimate) -> str:
+    """What has to be read and bought."""
     bound = "" if estimate.exact else "at most about "
     cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
     basis = "as this corpus was billed before" if estimate.measured else "at 4 characters to a token"
     return (
         f"{estimate.documents} documents to read, {estimate.removals} to take out; {estimate.chunks} chunks, "
-        f"{bound}{estimate.to_buy} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}. "
-        f"One run by `ingest`, {sensor_runs} by the sensor."
+        f"{bound}{estimate.to_buy} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}."
     )
 
 

@@ -20,6 +20,8 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ledger import Cost
+from ingest_pipeline.migration import Action, note_on_model
+from ingest_pipeline.migration_job import migration_job_name
 from ingest_pipeline.pipeline import open_workshop, plan_partitions, release_holds
 from ingest_pipeline.rollback_job import rollback_job_name, rollback_step
 from ingest_pipeline.settings import Settings
@@ -33,7 +35,16 @@ _POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 class Run:
     """What a run did, and why it failed if it did."""
 
-    def __init__(self, run_id: str, progress: RunProgress, costs: Sequence[Cost], problems: Sequence[str]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        progress: RunProgress,
+        costs: Sequence[Cost],
+        problems: Sequence[str],
+        note: str | None = None,
+    ) -> None:
+        self.note = note
+        """What to tell a person besides."""
         self.run_id = run_id
         self.progress = progress
         self.costs = costs
@@ -63,6 +74,29 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
             config = {"partitions": partitions, "release_holds": False, "confirm_removals": confirm_removals}
             ops = {f"{settings.corpus}_ingest": {"config": config}}
             problems = _execute(running, instance, run_id, job_name(settings.corpus), ops)
+        with database.transaction() as connection:
+            costs = ledger.costs(connection, run_id=run_id)
+            progress = catalog.run_progress(connection, run_id)
+        return Run(run_id, progress, costs, problems, note_on_model(workshop, pipeline_settings(running)))
+
+
+def migrate(settings: Settings, action: Action, documents: int, console: Console) -> Run:
+    """Move a corpus to the model of the settings, or do another step of that, in one Dagster run.
+
+    Args:
+        settings: Of the corpus, with the model to move to.
+        action: Which step.
+        documents: How many are to be embedded, for the progress bar.
+        console: Where the progress bar goes.
+
+    Raises:
+        IngestError: The run could not begin.
+    """
+    with session.postgres(settings) as running, Database(running.database_url or "") as database:
+        run_id = str(uuid.uuid4())
+        with session.instance(running) as instance, _bar(console, database, run_id, documents):
+            ops = {f"{settings.corpus}_migrate": {"config": {"action": action.name}}}
+            problems = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
             return Run(run_id, catalog.run_progress(connection, run_id), costs, problems)

@@ -212,14 +212,18 @@ def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
 def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> None:
     settings = moved(filled.settings)
     priced = replace(settings, prices=read_prices(f"{NARROWING_MODEL} 10 USD 2026-11-01"))
+    assert foresee(filled.workshop, filled.settings) is None
     foreseen = foresee(filled.workshop, priced)
+    assert foreseen is not None
     assert foreseen.documents == 3
     assert foreseen.cost is not None
     assert states(filled) == {"docs": "current"}
     migrate(filled.database, address_after(filled), then_switch=False)
     assert abs(foreseen.tokens - filled.embeddings.tokens) <= filled.embeddings.tokens / 5
     filled.put("1.txt", paragraphs("edited", 1))
-    assert foresee(filled.workshop, priced).documents == 1
+    rest = foresee(filled.workshop, priced)
+    assert rest is not None
+    assert rest.documents == 1
 
 
 def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:

@@ -1,0 +1,169 @@
+"""Moving to another model as a person does it: the command line, and what Dagster's UI shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from ingest_pipeline.code_location import build_definitions
+from ingest_pipeline.migration_job import migration_job_name
+from ingest_pipeline.settings import Settings
+from tests.support.cli import Cli
+from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.embedding_server import NARROWING_MODEL, EmbeddingServer
+from tests.support.migrating import EMBEDDING, WIDTH
+from tests.support.world import paragraphs
+
+MOVED = {"INGEST_EMBEDDING_MODEL": NARROWING_MODEL, "INGEST_EMBEDDING_DIMENSIONS": str(WIDTH)}
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[DagsterWorld]:
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
+        yield world
+
+
+def settle_on(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Change settings, as in a deployment: the code location is loaded again."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    dagster.settings = Settings.from_environment()
+
+
+def stale(dagster: DagsterWorld, partition: str) -> set[str]:
+    """Which assets Dagster itself shows as stale in a partition."""
+    graph = build_definitions(dagster.settings).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(dagster.instance, graph, LoadingContextForTest(dagster.instance))
+    keys = (CHUNKS, EMBEDDINGS, METADATA)
+    return {key.path[-1] for key in keys if resolver.get_status(key, partition) is StaleStatus.STALE}
+
+
+def migrate(dagster: DagsterWorld, action: str = "SWITCH") -> dg.ExecuteInProcessResult:
+    job = dagster.definitions.resolve_job_def(migration_job_name("docs"))
+    return job.execute_in_process(
+        run_config={"ops": {"docs_migrate": {"config": {"action": action}}}},
+        instance=dagster.instance,
+        raise_on_error=False,
+    )
+
+
+def test_another_chunk_size_makes_partitions_stale_and_ingesting_them_again_makes_them_fresh(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", "\n\n".join(f"Short paragraph {number} says little." for number in range(40)))
+    assert dagster.run().success
+    assert stale(dagster, "a.txt") == set()
+    settle_on(dagster, monkeypatch, INGEST_CHUNK_SIZE="50")
+    assert "chunks" in stale(dagster, "a.txt")
+    assert dagster.run().success
+    assert stale(dagster, "a.txt") == set()
+    bought = dagster.embeddings.bought
+    settle_on(dagster, monkeypatch, INGEST_CHUNK_SIZE="60")
+    assert "chunks" in stale(dagster, "a.txt")
+    assert dagster.run(partition="a.txt").success
+    assert dagster.embeddings.bought == bought, "the paragraphs are cut as before, so their vectors are reused"
+    assert stale(dagster, "a.txt") == set()
+
+
+def test_another_model_makes_partitions_stale_until_readers_have_moved(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    dagster.put("b.txt", paragraphs("beta", 2))
+    assert dagster.run().success
+    settle_on(dagster, monkeypatch, **MOVED)
+    assert "embeddings" in stale(dagster, "a.txt")
+
+    dagster.put("a.txt", paragraphs("edited", 2))
+    assert dagster.run().success, "documents are kept up to date with the model that the corpus has"
+    assert "embeddings" in stale(dagster, "a.txt")
+
+    assert migrate(dagster, "FILL").success
+    assert "embeddings" in stale(dagster, "b.txt")
+    assert migrate(dagster).success
+    for partition in ("a.txt", "b.txt"):
+        assert stale(dagster, partition) == set()
+    assert dagster.latest(EMBEDDINGS, "a.txt")["status"] == f"readers moved to {EMBEDDING}"
+    assert dagster.audit().violations == []
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+    assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
+    assert dagster.run().success
+
+
+def test_going_back_makes_partitions_fresh_for_the_first_model_again(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 2))
+    assert dagster.run().success
+    first = {"INGEST_EMBEDDING_MODEL": dagster.settings.embedding_model, "INGEST_EMBEDDING_DIMENSIONS": "32"}
+    settle_on(dagster, monkeypatch, **MOVED)
+    assert migrate(dagster).success
+    settle_on(dagster, monkeypatch, **first)
+    assert "embeddings" in stale(dagster, "a.txt")
+    bought = dagster.embeddings.bought
+    assert migrate(dagster).success
+    assert stale(dagster, "a.txt") == set()
+    assert dagster.embeddings.bought == bought
+    assert migrate(dagster, "DROP").success
+    assert not migrate(dagster, "ABORT").success
+
+
+def test_a_run_that_died_after_the_switch_is_reported_by_the_recovery_sensor(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 2))
+    assert dagster.run().success
+    settle_on(dagster, monkeypatch, **MOVED)
+
+    def die(*_: object) -> None:
+        raise dg.Failure("the process ends here", allow_retries=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest_pipeline.migration_job._report_all", die)
+        assert not migrate(dagster).success
+    assert "embeddings" in stale(dagster, "a.txt")
+    dagster.tick("docs_recovery_sensor")
+    assert stale(dagster, "a.txt") == set()
+
+
+def test_the_command_says_what_it_costs_and_asks(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    cli = Cli.over(tmp_path, database_url, embeddings)
+    cli.put("a.txt", paragraphs("alpha", 3))
+    cli.json("ingest")
+    assert cli.run("migrate", "--yes").exit_code == 2, "there is nothing to move to"
+    bought = embeddings.bought
+    cli.environment |= MOVED | {"INGEST_EMBEDDING_PRICES": f"{NARROWING_MODEL} 10 USD 2026-11-01"}
+    plan: Any = cli.json("plan")
+    assert (plan["documents"], plan["migration"]["documents"]) == ([], 1)
+    assert float(plan["migration"]["cost"]) > 0
+    assert "ingest-pipeline migrate" in cli.run("plan").output
+    cli.put("b.txt", paragraphs("beta", 1))
+    assert "stays with" in cli.run("ingest").stderr
+    refused = cli.run("migrate")
+    assert refused.exit_code == 1
+    assert "USD" in refused.output
+    assert embeddings.bought == bought + 1
+    assert cli.run("migrate", "--json").exit_code == 2
+    assert cli.json("migrate", "--fill-only", "--yes")["problems"] == []
+    assert cli.json("status")["embedding"] != EMBEDDING
+    assert [one["state"] for one in cli.json("status")["generations"]] == ["current", "filling"]
+    assert cli.run("migrate", "--abort").exit_code == 0
+    again = cli.json("migrate", "--yes")
+    assert (again["problems"], again["bought"]) == ([], 0)
+    status = cli.json("status")
+    assert (status["corpus"], status["embedding"], status["documents"]) == ("docs", EMBEDDING, 2)
+    assert [one["state"] for one in status["generations"]] == ["left", "current"]
+    assert cli.json("audit")["violations"] == []
+    assert cli.json("search", "beta 0", "--limit", "1")[0]["document"] in {"a.txt", "b.txt"}
+    assert cli.run("migrate", "--drop").exit_code == 0
+    assert [one["state"] for one in cli.json("status")["generations"]] == ["dropped", "current"]
