@@ -14,7 +14,7 @@ import numpy as np
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.errors import TableUnavailableError
+from ingest_pipeline.errors import TableUnavailableError, VersionGoneError
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
@@ -103,7 +103,7 @@ def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
     try:
         corpus.table.at(version)
         saga = corpus.table.saga_of(version)
-    except TableUnavailableError as error:
+    except (TableUnavailableError, VersionGoneError) as error:
         yield Violation("head opens", None, str(error), [str(version)])
         return
     if saga != head.head_saga:

@@ -356,6 +356,11 @@ def move_rows(connection: Connection, corpus: str, *, old: Sequence[int], new: i
     connection.execute(query("move_rows"), {"corpus": corpus, "old": list(old), "new": new})
 
 
+def forget_superseded(connection: Connection, corpus: str, oldest: int, limit: int) -> int:
+    """Drop documents that only readers before a version see, with their chunks; returns how many, at most ``limit``."""
+    return connection.execute(query("forget_superseded"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
+
+
 def refresh_etag(connection: Connection, corpus: str, document: StandingDocument, source: SourceObject) -> None:
     """Note that the object has another ETag and the same bytes: nothing to publish."""
     connection.execute(

@@ -76,6 +76,12 @@ def is_publication(connection: Connection, corpus: str, version: int) -> bool:
     return row is not None and row["found"]
 
 
+def is_retained(connection: Connection, corpus: str, version: int) -> bool:
+    """Whether a version was head and retention took none of its rows."""
+    row = connection.execute(query("is_retained"), {"corpus": corpus, "version": version}).fetchone()
+    return row is not None and row["found"]
+
+
 def known_names(connection: Connection, corpus: str, names: Sequence[str]) -> set[str]:
     """Those of the names that are a document's key or partition, at head or earlier."""
     rows = connection.execute(query("known_names"), {"corpus": corpus, "names": list(names)})

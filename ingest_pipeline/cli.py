@@ -32,6 +32,7 @@ from ingest_pipeline.estimate import count, estimate
 from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.holds import Hold
+from ingest_pipeline.maintenance import maintain as maintain_corpus
 from ingest_pipeline.migrate_command import as_row
 from ingest_pipeline.migration import foresee, note_on_model
 from ingest_pipeline.output import cost_line, estimate_line, foreseen_line, plain, print_hits, print_json, print_rows
@@ -287,6 +288,23 @@ def retry(keys: Sequence[str]) -> None:
             ledger.clear_failures(connection, corpus.name, forgiven)
         released = release_holds(corpus, keys)
     click.echo(f"{len({*forgiven, *released})} documents will be tried again")
+
+
+@command
+@as_json
+def maintain(*, as_json: bool) -> None:
+    """Rewrite small fragments, bring indices up to date, let old versions go, and sweep. Safe at any time."""
+    settings = Settings.from_environment()
+    with session.corpus(settings) as corpus:
+        report = maintain_corpus(corpus, settings.retention, log=lambda text: click.echo(text, err=True))
+    if as_json:
+        print_json(plain(report))
+        return
+    rows = [
+        {"": name, "before": before, "after": after}
+        for (name, before), after in zip(plain(report.before).items(), plain(report.after).values(), strict=True)
+    ]
+    print_rows(f"corpus {report.corpus}, head {report.head_version}", rows)
 
 
 @command

@@ -15,7 +15,7 @@ from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 from ingest_pipeline.rollback_job import rollback_job
-from ingest_pipeline.schedules import audit_schedule, stale_schedule, sweep_schedule
+from ingest_pipeline.schedules import audit_schedule, maintenance_schedule, stale_schedule
 from ingest_pipeline.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.settings import Settings
 
@@ -34,7 +34,7 @@ class DefinitionOptions:
     source_sensor: bool = True
     recovery_sensor: bool = True
     audit_schedule: bool = False
-    sweep_schedule: bool = True
+    maintenance_schedule: bool = True
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
@@ -53,6 +53,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.max_bytes,
         settings.settle_seconds,
         settings.prices,
+        settings.retention,
     )
 
 
@@ -77,7 +78,7 @@ def corpus_definitions(
     ingest = ingest_assets(pipeline, options.owners, options.group or pipeline.corpus, options.pool)
     checks = corpus_checks(pipeline)
     audit = audit_schedule(pipeline.corpus, checks, running=options.audit_schedule)
-    sweep = sweep_schedule(pipeline, running=options.sweep_schedule)
+    maintenance = maintenance_schedule(pipeline, running=options.maintenance_schedule)
     job = dg.define_asset_job(
         job_name(pipeline.corpus),
         selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
@@ -87,8 +88,8 @@ def corpus_definitions(
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, sweep.job, rollback_job(pipeline), migration_job(pipeline)],
-        schedules=[audit, sweep, stale_schedule(pipeline, job.name)],
+        jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), migration_job(pipeline)],
+        schedules=[audit, maintenance, stale_schedule(pipeline, job.name)],
         sensors=[
             source_sensor(pipeline, job.name, running=options.source_sensor),
             recovery_sensor(pipeline, job.name, running=options.recovery_sensor),

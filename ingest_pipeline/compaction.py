@@ -1,7 +1,9 @@
 """Rewriting small and worn fragments into fewer: every publication leaves a small one, every removal wears one.
 
 A group becomes one data file, in one saga and one version. Groups grow by size, so that a row is rewritten about as
-often as the logarithm of the table's size, and not whenever something small is added to it.
+often as the logarithm of the table's size, and not whenever something small is added to it. What is rewritten lies on
+disk twice until retention takes the old versions, so a table is kept in several fragments, and one maintenance rewrites
+a quarter of it at most.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from ingest_pipeline.maintenance_saga import publish_maintenance
 
 log = logging.getLogger(__name__)
 
-# A fragment with so many rows is left as it is until it is worn.
-FULL_ROWS = 100_000
+# A fragment with a sixteenth of the rows, within these bounds, is left as it is until it is worn.
+_PARTS = 16
+SMALLEST_FULL, LARGEST_FULL = 250, 100_000
+# This part of the rows may be rewritten at once.
+_SHARE = 4
 # So many small ones are worth a version.
 _GROUP = 8
 # A fragment is worn when so many of its rows are gone.
@@ -60,17 +65,25 @@ def compact(corpus: Corpus) -> CompactionReport:
 
 
 def groups(fragments: Sequence[FragmentState]) -> list[list[FragmentState]]:
-    """Which fragments to rewrite together."""
-    due = sorted((one for one in fragments if one.rows < FULL_ROWS or _is_worn(one)), key=lambda one: one.rows)
-    return [group for group in _tiers(due) if len(group) >= _GROUP or any(map(_is_worn, group))]
+    """Which fragments to rewrite together: the smallest first, as many as one maintenance may."""
+    total = _rows(fragments)
+    full = min(max(total // _PARTS, SMALLEST_FULL), LARGEST_FULL)
+    due = sorted((one for one in fragments if one.rows < full or _is_worn(one)), key=lambda one: one.rows)
+    chosen: list[list[FragmentState]] = []
+    for group in _tiers(due, full):
+        worth_it = len(group) >= _GROUP or any(map(_is_worn, group))
+        fits = sum(map(_rows, chosen)) + _rows(group) <= max(total // _SHARE, 2 * full)
+        if worth_it and (fits or not chosen):
+            chosen.append(group)
+    return chosen
 
 
-def _tiers(ascending: Sequence[FragmentState]) -> Iterator[list[FragmentState]]:
+def _tiers(ascending: Sequence[FragmentState], full: int) -> Iterator[list[FragmentState]]:
     group: list[FragmentState] = []
     for fragment in ascending:
         rows = _rows(group)
         too_large = fragment.rows > _STEP * rows and not _is_worn(fragment)
-        if group and (too_large or rows + fragment.rows > FULL_ROWS):
+        if group and (too_large or rows + fragment.rows > 2 * full):
             yield group
             group = []
         group.append(fragment)

@@ -22,6 +22,7 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.settings import default_dimensions
 
 _ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
@@ -158,7 +159,13 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         bool, _about("Whether the sensor that settles what dead writers left begins switched on.")
     ] = True
     audit_schedule: Annotated[bool, _about("Whether the hourly audit of the whole corpus begins switched on.")] = False
-    sweep_schedule: Annotated[bool, _about("Whether the nightly removal of leftovers begins switched on.")] = True
+    retention_days: Annotated[int, _about("Days that a version stays after it ceased to be head.")] = (
+        DEFAULT_RETENTION.days
+    )
+    retention_publications: Annotated[int, _about("So many of the last publications stay, however old.")] = (
+        DEFAULT_RETENTION.publications
+    )
+    maintenance_schedule: Annotated[bool, _about("Whether the hourly maintenance begins switched on.")] = True
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
@@ -239,6 +246,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             self.max_bytes,
             self.settle_seconds,
             read_prices(self.embedding_prices),
+            Retention(self.retention_days, self.retention_publications),
         )
 
     def _resources(self, pipeline: PipelineSettings, root: Path) -> CorpusResources:
@@ -266,7 +274,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             source_sensor=self.source_sensor,
             recovery_sensor=self.recovery_sensor,
             audit_schedule=self.audit_schedule,
-            sweep_schedule=self.sweep_schedule,
+            maintenance_schedule=self.maintenance_schedule,
         )
 
 

@@ -29,6 +29,7 @@ IngestError
 │   ├── FencedError               this saga was given up by somebody else
 │   └── GenerationLeftError       readers moved to another generation of the corpus
 ├── MigrationIncompleteError      the new generation cannot take all documents of the current one
+├── VersionGoneError              retention took the version: read head
 ├── ForeignWriteError             a person has to decide about a version that is not ours
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
 ├── AuditError                    the two stores disagree
@@ -203,6 +204,12 @@ class MigrationIncompleteError(IngestError):
     """Documents that readers see now cannot be ingested with the new model, so readers were not moved."""
 
     remedy = "Readers stay where they are. Fix or remove these documents, then run `ingest-pipeline migrate` again."
+
+
+class VersionGoneError(IngestError):
+    """A reader asked for a version that retention has taken."""
+
+    remedy = "Read head, or keep versions for longer with INGEST_RETENTION_DAYS or INGEST_RETENTION_PUBLICATIONS."
 
 
 class ForeignWriteError(IngestError):

@@ -38,6 +38,7 @@ class Boundary(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     RESTORED = "restored"
     SETTLED = "settled"
+    RETIRED = "retired"
     VERSIONS_REMOVED = "versions removed"
     FILE_REMOVED = "file removed"
     GENERATION_MOVED = "generation moved"

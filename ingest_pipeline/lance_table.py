@@ -20,7 +20,7 @@ from lance.commit import CommitConflictError
 from lance.file import LanceFileSession, LanceFileWriter
 from lance.fragment import LanceFragment
 
-from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
+from ingest_pipeline.errors import NotOurTableError, TableUnavailableError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, StagedFragment, TableChange, fragment_of
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
@@ -140,10 +140,16 @@ class LanceTable:
         """The table as of one version.
 
         Raises:
-            TableUnavailableError: The version was cleaned up or the store does not answer.
+            VersionGoneError: There was such a version, and it is gone.
+            TableUnavailableError: There was none, or the store does not answer.
         """
         with _translated(self.uri):
-            return self._dataset.checkout_version(version)
+            try:
+                return self._dataset.checkout_version(version)
+            except (ValueError, OSError) as error:
+                if "not found" in str(error).lower() and version < self._dataset.latest_version:
+                    raise VersionGoneError(f"Version {version} of the LanceDB table at {self.uri} is gone") from error
+                raise
 
     def saga_of(self, version: int) -> UUID | None:
         """The saga that made a version, None if something else made it."""
@@ -291,15 +297,7 @@ class LanceTable:
 
     def has_version(self, version: int) -> bool:
         """Whether a version still exists."""
-        try:
-            self._dataset.checkout_version(version)
-        except (ValueError, OSError) as error:
-            if "not found" in str(error).lower():
-                return False
-            raise TableUnavailableError(
-                f"Version {version} of the LanceDB table at {self.uri} failed: {error}"
-            ) from error
-        return True
+        return version in self.versions()
 
     def versions(self) -> list[int]:
         """Every version that still exists, ascending, by the names of their manifests."""
@@ -317,10 +315,15 @@ class LanceTable:
         with _translated(self.uri):
             return set(self.at(self.latest_version()).tracked_files().read_all()["path"].to_pylist())
 
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of each file in the table's folder."""
+        with _translated(self.uri):
+            files = self._dataset.all_files().read_all()
+        return dict(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))
+
     def all_files(self) -> set[str]:
         """Files that lie in the table's folder."""
-        with _translated(self.uri):
-            return set(self._dataset.all_files().read_all()["path"].to_pylist())
+        return set(self.file_sizes())
 
     def remove_file(self, name: str) -> None:
         """Delete one file by its name relative to the table's folder. One that is gone is no fault."""

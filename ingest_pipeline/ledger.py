@@ -304,6 +304,26 @@ def live_sagas(connection: Connection, corpus: str) -> set[UUID]:
     return {row["id"] for row in connection.execute(query("live_sagas"), {"corpus": corpus})}
 
 
+def retire_versions(connection: Connection, corpus: str, *, days: int, publications: int, at_least: int | None) -> int:
+    """Note that versions before the oldest that is still needed go, and what they had brought.
+
+    Args:
+        connection: Of a transaction that has the corpus' lock.
+        corpus: Whose versions.
+        days: A version is needed so long after it ceased to be head.
+        publications: So many of the last ones are needed.
+        at_least: This one and all since are needed, whatever their age.
+
+    Returns:
+        The oldest version that is needed.
+    """
+    wanted = {"corpus": corpus, "days": days, "publications": publications, "at_least": at_least}
+    row = connection.execute(query("oldest_needed"), wanted).fetchone()
+    assert row is not None  # noqa: S101  head itself is needed
+    connection.execute(query("retire_versions"), {"corpus": corpus, "oldest": row["version"]})
+    return int(row["version"])
+
+
 def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are sagas of the corpus."""
     found = connection.execute(query("known_sagas"), {"corpus": corpus, "ids": list(sagas)})

@@ -23,6 +23,7 @@ from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.prices import Price, price_of
 from ingest_pipeline.removal_guard import is_suspicious, withheld
+from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.selection import Selection
 from ingest_pipeline.source import ObjectSource
 
@@ -53,6 +54,8 @@ class PipelineSettings:
     """The sensor leaves files alone that were modified so little time ago."""
     prices: tuple[Price, ...] = ()
     """Of embedding models."""
+    retention: Retention = DEFAULT_RETENTION
+    """How long versions are kept."""
 
     @property
     def scheme(self) -> PartitionScheme:

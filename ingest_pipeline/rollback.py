@@ -137,11 +137,13 @@ def rollback(
 
 def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
     """Those of some publications that can be rolled back to."""
-    return {version for version in versions if corpus.table.has_version(version)}
+    return {*versions}.intersection(corpus.table.versions())
 
 
 def _check_retained(corpus: Corpus, version: int) -> None:
-    if not corpus.table.has_version(version):
+    with corpus.database.transaction() as connection:
+        retained = catalog_versions.is_retained(connection, corpus.name, version)
+    if not retained or not corpus.table.has_version(version):
         with corpus.database.transaction() as connection:
             published = ledger.published_versions(connection, corpus.name)
         oldest = min(published.intersection(corpus.table.versions()))
@@ -195,6 +197,8 @@ class _Rollback:
         return RolledBack(self._saga, self._version, made - 1, made, self._changes)
 
     def _prepare(self) -> None:
+        # Again, since retention may have come between; from here on it spares what a live saga goes back to.
+        _check_retained(self._corpus, self._version)
         with self._corpus.database.transaction() as connection:
             catalog_versions.insert_copies(connection, self._corpus.name, self._saga, self._changes)
             ledger.touch(connection, self._saga)

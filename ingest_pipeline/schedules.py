@@ -1,14 +1,14 @@
-"""What happens by the clock: the audit of the whole corpus every hour, and every night the sweep and what is stale."""
+"""What happens by the clock: the audit and maintenance every hour, and every night what is stale."""
 
 import dagster as dg
 
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.generations import drop_left, others
+from ingest_pipeline.maintenance import MaintenanceReport, maintain
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.run_requests import shared_run
-from ingest_pipeline.sweep import sweep
 
 
 def audit_schedule(
@@ -26,40 +26,35 @@ def audit_schedule(
     )
 
 
-def sweep_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.ScheduleDefinition:
-    """Removes what belongs to nothing."""
+def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.ScheduleDefinition:
+    """Keeps the table small and quick, beside whatever else is going on."""
     corpus = settings.corpus
 
-    @dg.op(name=f"{corpus}_sweep", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
-    def sweep_corpus(context: dg.OpExecutionContext) -> None:
+    @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
+    def maintain_corpus(context: dg.OpExecutionContext) -> None:
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                reports = [sweep(each) for each in (workshop.corpus, *others(workshop.corpus))]
+                report = maintain(workshop.corpus, settings.retention, log=context.log.info)
+                for other in others(workshop.corpus):
+                    maintain(other, settings.retention, log=context.log.info)
                 dropped = drop_left(workshop.corpus)
         except IngestError as error:
             raise dg.Failure(str(error)) from error
-        context.add_output_metadata(
-            {
-                "files": sum(len(report.files) for report in reports),
-                "versions": sum(len(report.versions) for report in reports),
-                "rows": sum(report.rows for report in reports),
-                "generations_dropped": len(dropped),
-            }
-        )
+        context.add_output_metadata({**_metadata(report), "generations_dropped": len(dropped)})
 
     @dg.job(
-        name=f"{corpus}_sweep_job",
+        name=f"{corpus}_maintenance_job",
         executor_def=dg.in_process_executor,
-        description="Removes files, undone versions and rows that no publication and no running saga owns.",
+        description="Rewrites small and worn fragments, brings indices up to date, lets old versions go, sweeps.",
     )
-    def sweep_job() -> None:
-        sweep_corpus()
+    def maintenance_job() -> None:
+        maintain_corpus()
 
     return dg.ScheduleDefinition(
-        name=f"{corpus}_sweep_schedule",
-        job=sweep_job,
-        cron_schedule="0 3 * * *",
+        name=f"{corpus}_maintenance_schedule",
+        job=maintenance_job,
+        cron_schedule="30 * * * *",
         default_status=_status(running),
     )
 
@@ -77,6 +72,25 @@ def stale_schedule(settings: PipelineSettings, job: str) -> dg.ScheduleDefinitio
         run_config=shared_run(step, [], leave_waiting=True, release_holds=False).run_config,
         description="Ingests all that differs from the source, in one run; documents in quarantine are left alone.",
     )
+
+
+def _metadata(report: MaintenanceReport) -> dict[str, int]:
+    before, after = report.before, report.after
+    return {
+        "head": report.head_version,
+        "fragments_before": before.fragments,
+        "fragments_after": after.fragments,
+        "versions_before": before.versions,
+        "versions_after": after.versions,
+        "bytes_before": before.bytes,
+        "bytes_after": after.bytes,
+        "rows_rewritten": report.compaction.rows,
+        "rows_indexed": sum(index.built for index in report.indices),
+        "rows_unindexed": max((index.unindexed for index in report.indices), default=0),
+        "oldest_version": report.retention.oldest_version,
+        "swept_files": len(report.sweep.files),
+        "swept_rows": report.sweep.rows,
+    }
 
 
 def _status(running: bool) -> dg.DefaultScheduleStatus:  # noqa: FBT001  the one thing it is about

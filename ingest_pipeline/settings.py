@@ -12,6 +12,7 @@ from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.model import corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.prices import Price, read_prices
+from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
@@ -42,6 +43,8 @@ class Settings:
     """Largest object to take. None: any."""
     settle_seconds: int
     """The source sensor leaves files alone that were modified so little time ago."""
+    retention: Retention = DEFAULT_RETENTION
+    """How long versions are kept."""
     prices: tuple[Price, ...] = ()
     """Of embedding models; where none is given, no cost is shown."""
 
@@ -81,6 +84,10 @@ class Settings:
             exclude=_patterns(environment, "INGEST_EXCLUDE"),
             max_bytes=_number(environment, "INGEST_MAX_BYTES", 0) or None,
             settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
+            retention=Retention(
+                _number(environment, "INGEST_RETENTION_DAYS", DEFAULT_RETENTION.days),
+                _number(environment, "INGEST_RETENTION_PUBLICATIONS", DEFAULT_RETENTION.publications),
+            ),
             prices=read_prices(get("INGEST_EMBEDDING_PRICES") or ""),
         )
 

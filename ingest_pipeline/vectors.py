@@ -15,6 +15,7 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import TextPlace
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.embedding import EmbeddedBatch, Embedder, pack
+from ingest_pipeline.errors import VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent, Vector
@@ -171,7 +172,10 @@ class VectorSupply:
     def _at(self, version: int, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
         fragments = sorted({number for place in places for number in place.fragments})
         predicate = one_of("text_hash", [str(place.text_hash) for place in places])
-        rows = self._corpus.table.rows(version, ["text_hash", "vector"], predicate, fragments)
+        try:
+            rows = self._corpus.table.rows(version, ["text_hash", "vector"], predicate, fragments)
+        except VersionGoneError:
+            return {}  # retention took it since it was looked up
         width = self._recipe.embedding_dimensions
         flat = rows["vector"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(-1, width)
         sound = np.isfinite(flat).all(axis=1)

@@ -163,6 +163,40 @@ UPDATE ingest_pipeline.saga SET reported_at = now() WHERE id = %(id)s
 -- live_sagas --
 SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
 
+-- oldest_needed --
+-- A live saga may read the version it was planned on, and a rollback the one it goes back to.
+WITH kept AS (
+    SELECT s.published_version AS version, s.kind NOT IN ('maintenance', 'restore') AS counts,
+        lead(s.ended_at) OVER (ORDER BY s.published_version) AS superseded_at,
+        count(*) FILTER (WHERE s.kind NOT IN ('maintenance', 'restore')) OVER (ORDER BY s.published_version DESC) AS newest
+    FROM ingest_pipeline.saga s
+    WHERE s.corpus = %(corpus)s AND s.state = 'published'
+      AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+)
+SELECT least(
+    (SELECT min(version) FROM kept
+     WHERE superseded_at IS NULL OR superseded_at > now() - make_interval(days => %(days)s)),
+    (SELECT min(version) FROM kept WHERE counts AND newest <= %(publications)s),
+    (SELECT min(least(base_version, target_version)) FROM ingest_pipeline.saga
+     WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')),
+    %(at_least)s::bigint) AS version
+
+-- retire_versions --
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+SELECT s.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
+    coalesce(sum(d.chunk_count), 0), coalesce(sum(d.reused), 0)
+FROM ingest_pipeline.saga s
+LEFT JOIN ingest_pipeline.document d ON d.saga = s.id AND d.published_version IS NOT NULL
+WHERE s.corpus = %(corpus)s AND s.state = 'published' AND s.published_version < %(oldest)s
+  AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+GROUP BY s.id
+
+-- forget_superseded --
+DELETE FROM ingest_pipeline.document
+WHERE (saga, key) IN (
+    SELECT saga, key FROM ingest_pipeline.document
+    WHERE corpus = %(corpus)s AND superseded_version <= %(oldest)s LIMIT %(limit)s)
+
 -- known_sagas --
 SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
 
@@ -377,13 +411,23 @@ ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
 
 -- publication_history --
 SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version,
-    count(d.key) FILTER (WHERE NOT d.removed) AS documents, count(d.key) FILTER (WHERE d.removed) AS removed,
-    coalesce(sum(d.chunk_count), 0)::bigint AS chunks, s.bought, coalesce(sum(d.reused), 0)::bigint AS reused,
+    coalesce(r.documents, count(d.key) FILTER (WHERE NOT d.removed)) AS documents,
+    coalesce(r.removed, count(d.key) FILTER (WHERE d.removed)) AS removed,
+    coalesce(r.chunks, sum(d.chunk_count), 0)::bigint AS chunks, s.bought,
+    coalesce(r.reused, sum(d.reused), 0)::bigint AS reused,
     s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency, s.id AS saga, s.run_id
 FROM ingest_pipeline.saga s
-LEFT JOIN ingest_pipeline.document d ON d.saga = s.id AND d.published_version IS NOT NULL
+LEFT JOIN ingest_pipeline.retired_publication r ON r.saga = s.id
+LEFT JOIN ingest_pipeline.document d ON r.saga IS NULL AND d.saga = s.id AND d.published_version IS NOT NULL
 WHERE s.corpus = %(corpus)s AND s.state = 'published'
-GROUP BY s.id ORDER BY s.published_version DESC LIMIT %(limit)s
+GROUP BY s.id, r.saga ORDER BY s.published_version DESC LIMIT %(limit)s
+
+-- is_retained --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga s
+    WHERE s.corpus = %(corpus)s AND s.state = 'published' AND s.published_version = %(version)s
+      AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+) AS found
 
 -- is_publication --
 SELECT EXISTS (

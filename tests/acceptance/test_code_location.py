@@ -25,12 +25,12 @@ def test_the_names_of_everything() -> None:
     assert {job.name for job in repository.get_all_jobs()} >= {
         "documents_ingest_job",
         "documents_audit_job",
-        "documents_sweep_job",
+        "documents_maintenance_job",
         "documents_rollback_job",
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "documents_audit_schedule",
-        "documents_sweep_schedule",
+        "documents_maintenance_schedule",
         "documents_stale_schedule",
     }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_checks_defs_by_key} == {

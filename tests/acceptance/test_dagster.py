@@ -269,14 +269,14 @@ def test_a_rollback_to_no_publication_fails_and_says_so(dagster: DagsterWorld) -
     assert "Version 77 of corpus 'docs' is no publication" in failure.error.message
 
 
-def test_the_sweep_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
+def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
     with session.corpus(dagster.settings) as corpus:
         litter = Path(corpus.table.uri) / "data" / f"{uuid4()}-0.lance"
     litter.write_bytes(b"abandoned")
     assert [violation.invariant for violation in dagster.audit().violations] == ["nothing left over"]
-    job = dagster.definitions.resolve_job_def("docs_sweep_job")
+    job = dagster.definitions.resolve_job_def("docs_maintenance_job")
     assert job.execute_in_process(instance=dagster.instance).success
     assert not litter.exists()
     assert dagster.audit().violations == []

@@ -28,6 +28,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "create_index_uncommitted": "INDEX_BUILT",
         "merge_existing_index_segments": "INDEX_BUILT",
     },
+    "retention.py": {"retire_versions": "RETIRED"},
     "database.py": {"_commit": "COMMIT"},
     "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "preparation.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},

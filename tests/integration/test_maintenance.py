@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ingest_pipeline import catalog, ledger
-from ingest_pipeline.compaction import FULL_ROWS, compact, groups
+from ingest_pipeline.compaction import LARGEST_FULL, SMALLEST_FULL, compact, groups
 from ingest_pipeline.indexing import bring_up_to_date, due
 from ingest_pipeline.lance_indices import Indexing, IndexKind, Segment
 from ingest_pipeline.lance_table import FragmentState, LanceTable
@@ -148,20 +148,25 @@ def test_few_small_fragments_are_left_and_many_are_merged() -> None:
 
 def test_a_fragment_that_is_much_larger_is_not_rewritten_for_a_few_small_ones() -> None:
     small = [state(number, 10) for number in range(8)]
-    assert numbers(groups([*small, state(8, 50_000)])) == [set(range(8))]
+    assert numbers(groups([*small, state(8, 240)])) == [set(range(8))]
     assert numbers(groups([*small, state(8, 100)])) == [set(range(9))]
 
 
 def test_a_full_fragment_is_left_until_it_is_worn() -> None:
-    full = FULL_ROWS
+    full = LARGEST_FULL
     assert groups([state(0, full)]) == []
     assert numbers(groups([state(0, full, full // 2)])) == [{0}]
 
 
 def test_no_group_grows_over_a_full_fragment() -> None:
-    found = groups([state(number, 30_000, 10_000) for number in range(10)])
-    assert all(sum(fragment.rows for fragment in group) <= FULL_ROWS for group in found)
-    assert sum(map(len, found)) == 10
+    found = groups([state(number, SMALLEST_FULL // 3) for number in range(20)])
+    assert all(sum(fragment.rows for fragment in group) <= 2 * SMALLEST_FULL for group in found)
+
+
+def test_one_maintenance_rewrites_a_quarter_of_a_large_table_at_most() -> None:
+    fragments = [state(number, 50_000, 20_000) for number in range(40)]
+    found = groups(fragments)
+    assert 0 < sum(fragment.rows for group in found for fragment in group) <= 500_000
 
 
 def matches(world: World, word: str, *, index: bool) -> set[str]:

@@ -12,16 +12,16 @@ import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 import ingest_pipeline.generations
+import ingest_pipeline.maintenance
 import ingest_pipeline.recovery
 import ingest_pipeline.sweep
 import tests.support.migrating
-from ingest_pipeline.compaction import compact
 from ingest_pipeline.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
-from ingest_pipeline.indexing import bring_up_to_date
 from ingest_pipeline.lance_indices import IndexKind
 from ingest_pipeline.pipeline import open_workshop
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.retention import Retention
 from ingest_pipeline.rollback import rollback
 from ingest_pipeline.transaction import transaction
 from tests.support.crash_tables import rows_of
@@ -84,11 +84,10 @@ def sweep(address: Address) -> int:
 
 
 def maintain(address: Address) -> int:
-    """Rewrite what is worn, and index all words; returns head."""
+    """Rewrite what is worn, index all words, and let all but head go; returns head."""
+    words = IndexKind("text", "INVERTED", least=1, tail=1)
     with _opened(address) as workshop:
-        compact(workshop.corpus)
-        bring_up_to_date(workshop.corpus, [IndexKind("text", "INVERTED", least=1, tail=1)])
-        return workshop.corpus.head().head_version
+        return ingest_pipeline.maintenance.maintain(workshop.corpus, Retention(0, 1), [words]).head_version
 
 
 def migrate(address: Address) -> None:

@@ -33,7 +33,7 @@ ROLLBACK = {
     Boundary.PREPARED: 1,
     **_PUBLISHING,
     Boundary.ROWS_REMOVED: 1,
-    Boundary.COMMIT: 10,
+    Boundary.COMMIT: 12,
 }
 """Of one document, beside another that returns."""
 RECOVERY = {
@@ -54,9 +54,12 @@ MAINTENANCE = {
     Boundary.INDEX_BUILT: 1,
     Boundary.PREPARED: 2,
     **dict.fromkeys(_PUBLISHING, 2),
-    Boundary.COMMIT: 13,
+    Boundary.LOCK_TAKEN: 5,
+    Boundary.RETIRED: 1,
+    Boundary.VERSIONS_REMOVED: 1,
+    Boundary.COMMIT: 22,
 }
-"""Of a worn fragment and of the first index."""
+"""Of a worn fragment, of the first index, and of all versions but head."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 3}
 """Of a corpus with its table."""
 

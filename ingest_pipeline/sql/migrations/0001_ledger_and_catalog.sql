@@ -98,6 +98,16 @@ END $$;
 CREATE TRIGGER corpus_head BEFORE UPDATE ON ingest_pipeline.corpus
     FOR EACH ROW EXECUTE FUNCTION ingest_pipeline.check_head_advances();
 
+-- What a publication had brought, kept when retention took its version and the catalog rows of that time.
+CREATE TABLE ingest_pipeline.retired_publication (
+    saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
+    documents integer NOT NULL,
+    removed integer NOT NULL,
+    chunks bigint NOT NULL,
+    reused bigint NOT NULL,
+    retired_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- A data file in the table's folder that is in no version yet; its name begins with the saga's id.
 CREATE TABLE ingest_pipeline.staged_fragment (
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
@@ -159,6 +169,8 @@ COMMENT ON COLUMN ingest_pipeline.document.copy_of IS 'Of a rollback: the saga w
 COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that hold the rows.';
 CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (corpus, key)
     WHERE published_version IS NOT NULL AND superseded_version IS NULL;
+CREATE INDEX document_superseded ON ingest_pipeline.document (corpus, superseded_version)
+    WHERE superseded_version IS NOT NULL;
 CREATE INDEX document_partition ON ingest_pipeline.document (corpus, partition);
 
 CREATE TABLE ingest_pipeline.chunk (
