@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import first_ingest, memory, publish
+from benchmarks import first_ingest, growth, memory, publish
 from benchmarks.report import Report
 
 
@@ -26,9 +26,12 @@ _BENCHMARKS: dict[str, Benchmark] = {
     "first_ingest": first_ingest.run,
     "memory": memory.run,
     "publish": publish.run,
+    "growth_by_size": growth.by_size,
+    "growth_by_history": growth.by_history,
 }
 _WHEN_NAMED: dict[str, Benchmark] = {
     "memory_1gb": memory.run_1gb,
+    "growth_by_long_history": growth.by_long_history,
 }
 _ALL = {**_BENCHMARKS, **_WHEN_NAMED}
 

@@ -16,7 +16,7 @@ from ingest_pipeline.chunk_rows import TableRow, chunk_table
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
 from ingest_pipeline.lance_changes import Change, StagedFragment
-from ingest_pipeline.model import SourceObject
+from ingest_pipeline.model import SourceObject, text_hash
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.publication import publish
 
@@ -83,10 +83,15 @@ def _table_rows(saga: UUID, documents: Sequence[int], dimensions: int) -> Iterat
     for number in documents:
         vectors = random.standard_normal((ROWS_PER_DOCUMENT, dimensions), dtype=np.float32)
         for chunk, vector in zip(_chunks(saga, number), vectors, strict=True):
-            yield TableRow(chunk, chunk.document, f"Text of chunk {chunk.ordinal} of {chunk.document}.", vector)
+            yield TableRow(chunk, chunk.document, _text(number, chunk.ordinal), vector)
 
 
 def _chunks(saga: UUID, document: int) -> Iterator[ChunkRow]:
     for ordinal in range(ROWS_PER_DOCUMENT):
-        number = UUID(int=document * ROWS_PER_DOCUMENT + ordinal)
-        yield ChunkRow(number, document_key(document), ordinal, 40 * ordinal, 40 * ordinal + 40, number, saga)
+        text = _text(document, ordinal)
+        number, start = UUID(int=document * ROWS_PER_DOCUMENT + ordinal), 40 * ordinal
+        yield ChunkRow(number, document_key(document), ordinal, start, start + len(text), text_hash(text), saga)
+
+
+def _text(document: int, ordinal: int) -> str:
+    return f"Text of chunk {ordinal} of {document_key(document)}."

@@ -53,7 +53,7 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
         fill(workshop.corpus, rows, _DIMENSIONS)
         keys = [document_key(number * (rows // 100 // _PUBLICATIONS)) for number in range(_PUBLICATIONS)]
         locked = asyncio.run(_replace(workshop, server, source, keys))
-        merged = _merge(settings, workshop, keys[:_MERGES])
+        merged = merge_times(settings, workshop, keys[:_MERGES])
     report.add(
         rows=rows,
         publish_p50_ms=round(1000 * median(locked), 1),
@@ -67,7 +67,7 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
 async def _replace(workshop: Workshop, server: Endpoint, source: Path, keys: Sequence[str]) -> list[float]:
     """Replace documents one by one through the engine; returns how long each held the lock, seconds."""
     settings = EmbeddingSettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
-    with _lock_times() as times:
+    with lock_times() as times:
         async with Embedder(settings) as embedder:
             for key in keys:
                 write_document(source / key, _DOCUMENT_BYTES)
@@ -78,7 +78,7 @@ async def _replace(workshop: Workshop, server: Endpoint, source: Path, keys: Seq
 
 
 @contextmanager
-def _lock_times() -> Generator[list[float]]:
+def lock_times() -> Generator[list[float]]:
     """Seconds from each taking of a corpus' row lock to the end of its COMMIT."""
     times: list[float] = []
     taken: list[float] = []
@@ -96,7 +96,7 @@ def _lock_times() -> Generator[list[float]]:
         failpoints.install(None)
 
 
-def _merge(settings: PipelineSettings, workshop: Workshop, keys: Sequence[str]) -> list[float]:
+def merge_times(settings: PipelineSettings, workshop: Workshop, keys: Sequence[str]) -> list[float]:
     """Replace the same documents' rows in the same table with LanceDB's own merge; seconds of each."""
     head = workshop.corpus.head().head_version
     table = lancedb.connect(settings.lancedb_uri).open_table("documents")

@@ -12,9 +12,11 @@ from uuid import UUID
 import numpy as np
 
 from ingest_pipeline import catalog, ledger
+from ingest_pipeline.audit_catalog import chunk_hashes, promised
 from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import TableUnavailableError, VersionGoneError
+from ingest_pipeline.fingerprints import Fingerprints, TableRows, differing
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
@@ -24,6 +26,8 @@ from ingest_pipeline.sweep import litter
 # A saga without a sign of life for so long is in doubt with nobody to resolve it.
 DOUBT_SECONDS = 60.0
 _NAMED_IDS = 5
+# So many documents are compared row by row at once.
+_CLOSELY = 1000
 _COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "text_hash", "saga", "vector"]
 
 
@@ -79,23 +83,61 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
         # Under the lock no publication is half way: what differs now was left so by somebody.
         head = lock(connection, corpus)
         latest = corpus.table.latest_version()
-        documents = catalog.documents_at(connection, corpus.name, head.head_version, keys)
-        chunks = catalog.chunks_at(connection, corpus.name, head.head_version, keys)
         unfinished = ledger.unfinished(connection, corpus.name)
     violations = list(_head_violations(corpus, head))
     if latest != head.head_version and not unfinished:
         what = f"latest is {latest}, head is {head.head_version}"
         violations.append(Violation("latest is head", None, what, [str(latest)]))
     files: list[str] = []
-    rows: list[_VectorRow] = []
+    found = _Found(0, 0, [])
     if not any(violation.invariant == "head opens" for violation in violations):
-        rows = list(_vector_rows(corpus, head.head_version, keys)) if head.source is not None else []
-        violations += _row_violations(documents, chunks, rows)
+        if head.source is not None:
+            version = head.head_version
+            found = _compare_all(corpus, version) if keys is None else _compare_some(corpus, version, keys)
+        violations += found.violations
         violations += _doubt_violations(unfinished)
         files = litter(corpus) if keys is None else []
         if files:
             violations.append(Violation("nothing left over", None, f"{len(files)} files belong to nothing", files[:20]))
-    return AuditReport(corpus.name, head.head_version, len(documents), len(rows), len(files), violations)
+    return AuditReport(corpus.name, head.head_version, found.documents, found.chunks, len(files), violations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a comparison of rows looked at and found."""
+
+    documents: int
+    chunks: int
+    violations: list[Violation]
+
+
+def _compare_all(corpus: Corpus, version: int) -> _Found:
+    """Fingerprint the documents in both stores, and look closely at those that differ or are wrong by themselves."""
+    with corpus.database.transaction() as connection:
+        stated = promised(connection, corpus.name, version)
+        catalogued = Fingerprints.of(len(stated.keys))
+        for numbers, hashes in chunk_hashes(connection, corpus.name, version, stated):
+            catalogued.add(numbers, hashes)
+    count = len(stated.keys)
+    table = TableRows(dict(stated.keys), Fingerprints.of(count))
+    for batch in corpus.table.batches(version, _COLUMNS):
+        table.add(batch)
+    suspects = {*table.suspects, *table.twice(), *differing(catalogued, table.prints)}
+    suspects.update(np.flatnonzero(stated.chunk_counts != catalogued.counts[:count]).tolist())
+    violations: list[Violation] = []
+    keys = sorted(key for key, number in table.keys.items() if number in suspects)
+    for start in range(0, len(keys), _CLOSELY):
+        violations += _compare_some(corpus, version, keys[start : start + _CLOSELY]).violations
+    return _Found(count, int(table.prints.counts.sum()), violations)
+
+
+def _compare_some(corpus: Corpus, version: int, keys: Sequence[str]) -> _Found:
+    """Compare row by row."""
+    with corpus.database.transaction() as connection:
+        documents = catalog.documents_at(connection, corpus.name, version, keys)
+        chunks = catalog.chunks_at(connection, corpus.name, version, keys)
+    rows = list(_vector_rows(corpus, version, keys))
+    return _Found(len(documents), len(rows), list(_row_violations(documents, chunks, rows)))
 
 
 def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
@@ -112,9 +154,8 @@ def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
         )
 
 
-def _vector_rows(corpus: Corpus, version: int, keys: Sequence[str] | None) -> Iterator[_VectorRow]:
-    predicate = None if keys is None else one_of("document", keys)
-    for batch in corpus.table.batches(version, _COLUMNS, predicate):
+def _vector_rows(corpus: Corpus, version: int, keys: Sequence[str]) -> Iterator[_VectorRow]:
+    for batch in corpus.table.batches(version, _COLUMNS, one_of("document", keys)):
         vectors = batch.column("vector")
         width = vectors.type.list_size
         flat = vectors.values.slice(vectors.offset * width, len(vectors) * width).to_numpy(zero_copy_only=False)

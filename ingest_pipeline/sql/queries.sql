@@ -393,6 +393,20 @@ WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(versi
   AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
 ORDER BY c.document, c.ordinal
 
+-- promised_documents --
+SELECT key, hashtextextended(key, 0) AS place, chunk_count
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+  AND (superseded_version IS NULL OR superseded_version > %(version)s)
+
+-- promised_chunks --
+COPY (
+    SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
+    FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+    WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(version)s
+      AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
+) TO STDOUT (FORMAT BINARY)
+
 -- standing_changes --
 SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.tokens,
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,

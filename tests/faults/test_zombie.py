@@ -299,6 +299,35 @@ def test_a_zombie_in_recovery_takes_nothing_back_that_was_published_since(world:
 
 
 @pytest.mark.parametrize(
+    "place",
+    [
+        Place(Boundary.LANCE_COMMIT, "before"),
+        Place(Boundary.LANCE_COMMIT, "after"),
+        Place(Boundary.INDEX_BUILT, "after"),
+        Place(Boundary.LANCE_COMMIT, "before", 2),
+        Place(Boundary.RETIRED, "after"),
+        Place(Boundary.VERSIONS_REMOVED, "before"),
+    ],
+    ids=str,
+)
+def test_a_zombie_in_maintenance_changes_no_row_that_was_published_since(world: World, place: Place) -> None:
+    world.put("a.txt", FIRST)
+    world.put("b.txt", FIRST + " b")
+    world.ingest()
+    world.put("a.txt", OURS)
+    world.ingest()
+    zombie = Zombie(world.database.url, crash_jobs.maintain, zombie_address(world), place=place)
+    zombie.die()
+    world.recover()
+    world.put("a.txt", THEIRS)
+    world.ingest()
+    before = world.head, world.texts()
+    outcome = zombie.wake()
+    assert world.texts(before[0]) == world.texts() == before[1]
+    check_after(world, set(), outcome)
+
+
+@pytest.mark.parametrize(
     "place", [Place(Boundary.VERSIONS_REMOVED, "before"), Place(Boundary.FILE_REMOVED, "before")], ids=str
 )
 def test_a_sweep_that_was_stopped_removes_nothing_that_was_published_since(world: World, place: Place) -> None:

@@ -166,6 +166,20 @@ def waits_without_end() -> None:
     plug(database, "query", without_limits)
 
 
+def retention_forgets_live_sagas() -> None:
+    query = sql.query
+
+    def without_live(name: str) -> Any:
+        wanted = "state IN ('preparing', 'prepared')"
+        return query(name).replace(wanted, "false") if name == "oldest_needed" else query(name)
+
+    plug(ledger, "query", without_live)
+
+
+def index_covers_what_is_covered() -> None:
+    plug(LanceTable, "fits", answering(value=True))
+
+
 def vectors_in_order_of_arrival() -> None:
     read = cast("Callable[..., object]", getattr(embedding, "_read_answer"))  # noqa: B009  it is private
 
@@ -230,6 +244,13 @@ MUTANTS = {
     "waits without end": Mutant(
         waits_without_end,
         "tests/integration/test_database.py::test_no_transaction_may_wait_idle_or_work_without_end",
+    ),
+    "retention forgets live sagas": Mutant(
+        retention_forgets_live_sagas,
+        "tests/integration/test_retention.py::test_what_a_live_saga_was_planned_on_stays_until_it_ends",
+    ),
+    "index covers what is covered": Mutant(
+        index_covers_what_is_covered, f"{_MAINTENANCE}test_two_that_index_at_once_do_not_cover_a_row_twice"
     ),
     "vectors in order of arrival": Mutant(
         vectors_in_order_of_arrival,
