@@ -38,6 +38,9 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     (change,) = cli.json("history", "a.txt")
     assert (change["version"], change["document"], change["retained"]) == (done["version"], "a.txt", True)
     assert cli.json("sweep", "--dry-run")["files"] == []
+    maintained = cli.json("maintain")
+    assert [index["unindexed"] for index in maintained["indices"] if index["name"] == "text_idx"] == [0]
+    assert maintained["after"]["fragments"] == maintained["before"]["fragments"] == 1
     assert cli.json("recover")["compensated"] == []
 
 

@@ -277,7 +277,10 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
     litter.write_bytes(b"abandoned")
     assert [violation.invariant for violation in dagster.audit().violations] == ["nothing left over"]
     job = dagster.definitions.resolve_job_def("docs_maintenance_job")
-    assert job.execute_in_process(instance=dagster.instance).success
+    result = job.execute_in_process(instance=dagster.instance)
+    assert result.success
+    [shown] = [event.step_output_data.metadata for event in result.all_events if event.is_successful_output]
+    assert (shown["fragments_after"].value, shown["swept_files"].value, shown["rows_unindexed"].value) == (1, 1, 2)
     assert not litter.exists()
     assert dagster.audit().violations == []
 
