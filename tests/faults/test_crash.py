@@ -262,12 +262,12 @@ def wear(world: World) -> None:
 def crash_maintenance(world: World, place: Place) -> None:
     wear(world)
     before = seen(world)
-    assert Child(crash_jobs.maintain, world.address, kill_at=place).outcome().killed
+    assert Child(crash_jobs.maintain, world.address, 1, kill_at=place).outcome().killed
     assert seen(world) == before
     world.check()
     world.recover()
     world.check_nothing_left()
-    assert Child(crash_jobs.maintain, world.address).outcome().result == world.head
+    assert Child(crash_jobs.maintain, world.address, 1).outcome().result == world.head
     assert seen(world) == before
     [fragment] = world.corpus.table.fragments(world.head)
     assert fragment.deleted == 0
@@ -312,6 +312,6 @@ def test_the_places_are_all_there_are(world: World) -> None:
 
 def test_the_places_of_maintenance_are_all_there_are(world: World) -> None:
     wear(world)
-    passed = passages_of(lambda: crash_jobs.maintain(world.address))
+    passed = passages_of(lambda: crash_jobs.maintain(world.address, 1))
     assert {name for name, _ in passed} == set(MAINTENANCE)
     assert all(count <= MAINTENANCE[name] for (name, _), count in passed.items())

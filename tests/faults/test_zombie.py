@@ -316,7 +316,7 @@ def test_a_zombie_in_maintenance_changes_no_row_that_was_published_since(world: 
     world.ingest()
     world.put("a.txt", OURS)
     world.ingest()
-    zombie = Zombie(world.database.url, crash_jobs.maintain, zombie_address(world), place=place)
+    zombie = Zombie(world.database.url, crash_jobs.maintain, zombie_address(world), 1, place=place)
     zombie.die()
     world.recover()
     world.put("a.txt", THEIRS)

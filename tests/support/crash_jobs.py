@@ -83,11 +83,11 @@ def sweep(address: Address) -> int:
     return len(report.files) + len(report.versions)
 
 
-def maintain(address: Address) -> int:
-    """Rewrite what is worn, index all words, and let all but head go; returns head."""
+def maintain(address: Address, publications: int = 1_000_000) -> int:
+    """Rewrite what is worn, index all words, and let all but the last publications go; returns head."""
     words = IndexKind("text", "INVERTED", least=1, tail=1)
     with _opened(address) as workshop:
-        return ingest_pipeline.maintenance.maintain(workshop.corpus, Retention(0, 1), [words]).head_version
+        return ingest_pipeline.maintenance.maintain(workshop.corpus, Retention(0, publications), [words]).head_version
 
 
 def migrate(address: Address) -> None:
