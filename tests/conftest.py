@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -19,6 +20,8 @@ from ingest_pipeline.pipeline import PipelineSettings
 from tests.support import figures
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.mutants import apply_from_environment
+from tests.support.s3 import S3Server
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.world import World
 
 _databases = itertools.count()
@@ -71,6 +74,22 @@ def database_url(postgres: str) -> str:
 def database(database_url: str) -> Generator[Database]:
     with Database(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def proxy(postgres: str) -> Generator[TcpProxy]:
+    """Stands before Postgres, for those who want their connections to fail."""
+    port = urlsplit(postgres).port
+    assert port is not None
+    with TcpProxy("127.0.0.1", port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def s3() -> Generator[S3Server]:
+    """An S3 server with one empty bucket, for each file of tests that asks."""
+    with S3Server() as server:
+        yield server
 
 
 @pytest.fixture

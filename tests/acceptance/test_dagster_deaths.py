@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import dagster as dg
 import pytest
@@ -46,14 +45,6 @@ def eventually(what: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def proxy(postgres: str) -> Generator[TcpProxy]:
-    port = urlsplit(postgres).port
-    assert port is not None
-    with TcpProxy("127.0.0.1", port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def world(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[DagsterWorld]:
@@ -67,9 +58,7 @@ def world(
 def running_ui(world: DagsterWorld, directory: Path, proxy: TcpProxy) -> Generator[Dagster]:
     """`ingest-pipeline ui`, whose processes reach Postgres through the proxy."""
     assert world.settings.database_url is not None
-    port = urlsplit(world.settings.database_url).port
-    url = world.settings.database_url.replace(f":{port}/", f":{proxy.port}/")
-    environment = {**os.environ, "INGEST_DATABASE_URL": url}
+    environment = {**os.environ, "INGEST_DATABASE_URL": proxy.instead_of(world.settings.database_url)}
     environment.pop("DAGSTER_POSTGRES_URL", None)
     dagster = Dagster(environment, directory, free_port())
     below: list[int] = []

@@ -27,12 +27,6 @@ HOSTILE = [
 UNREADABLE = ["../x", "a\tb"]
 
 
-@pytest.fixture(scope="module")
-def s3() -> Generator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
 @pytest.fixture
 def dagster(
     s3: S3Server, tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch

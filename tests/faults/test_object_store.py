@@ -6,7 +6,6 @@ answer, or says nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,12 +87,6 @@ class S3World(World):
 def stored(texts: dict[str, str]) -> dict[str, str]:
     """Without the spaces, of which a chunk drops those at its ends."""
     return {key: "".join(text.split()) for key, text in texts.items()}
-
-
-@pytest.fixture(scope="module")
-def s3() -> Generator[S3Server]:
-    with S3Server() as server:
-        yield server
 
 
 @pytest.fixture

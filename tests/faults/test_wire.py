@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -24,21 +23,12 @@ OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)
 
 
 @pytest.fixture
-def proxy(postgres: str) -> Generator[TcpProxy]:
-    port = urlsplit(postgres).port
-    assert port is not None
-    with TcpProxy("127.0.0.1", port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def writer(world: World, proxy: TcpProxy) -> Generator[World]:
     """Works on the same corpus as ``world``, through the proxy, and is about to replace a document."""
     world.put("a.txt", OLD)
     world.ingest()
     world.put("a.txt", NEW)
-    port = urlsplit(world.database.url).port
-    with Database(world.database.url.replace(f":{port}/", f":{proxy.port}/")) as database:
+    with Database(proxy.instead_of(world.database.url)) as database:
         yield World(database, world.settings, world.embeddings)
         proxy.forward()
 

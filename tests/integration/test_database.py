@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -19,18 +18,10 @@ from tests.support.tcp_proxy import Direction, TcpProxy
 
 
 @pytest.fixture
-def proxy(postgres: str) -> Generator[TcpProxy]:
-    port = urlsplit(postgres).port
-    assert port is not None
-    with TcpProxy("127.0.0.1", port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def proxied(database_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> Generator[Database]:
     monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
-    with Database(database_url.replace(f":{urlsplit(database_url).port}/", f":{proxy.port}/")) as database:
+    with Database(proxy.instead_of(database_url)) as database:
         yield database
         proxy.forward()
 

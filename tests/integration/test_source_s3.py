@@ -1,7 +1,6 @@
 """An object store as a source: names, pins, lost connections and refusals, against a real server."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -35,12 +34,6 @@ READABLE = (
 )
 UNREADABLE = ("../x", "x/../y", "./z", "a//b", "/absolute", "a\x01b", "tab\tx", "a\x7fb")
 LARGE = 20 << 20
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with S3Server() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,10 @@ class TcpProxy:
         self._connections: set[_Connection] = set()
         self._trigger: _Trigger | None = None
 
+    def instead_of(self, url: str) -> str:
+        """A url of the server, as one that reaches it through here."""
+        return url.replace(f":{self._target[1]}/", f":{self.port}/")
+
     def __enter__(self) -> Self:
         self._hearing.set()
         self._accept_in_background()
