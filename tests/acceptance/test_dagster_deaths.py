@@ -70,7 +70,11 @@ def running_ui(world: DagsterWorld, directory: Path, proxy: TcpProxy) -> Generat
         proxy.forward()
         below += descendants(dagster.pid)
         dagster.stop()
-        eventually(lambda: not any(is_alive(pid) for pid in below))
+        try:
+            eventually(lambda: not any(is_alive(pid) for pid in below))
+        finally:
+            for pid in filter(is_alive, below):
+                os.kill(pid, signal.SIGKILL)
 
 
 def free_port() -> int:
