@@ -164,6 +164,8 @@ def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, 
     end = time.monotonic() + 60 * load.minutes
     while time.monotonic() < end and (dagster is None or dagster.lives()):
         time.sleep(0.5)
+        if dagster is not None:
+            place.reaper.spare(dagster.pid)
     place.calm.set()
     crew.join()
     driver.mend()

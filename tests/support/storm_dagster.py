@@ -60,6 +60,7 @@ class Dagster:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._started = time.monotonic()
         return subprocess.Popen(
             self._arguments, env=self._environment, cwd=self._directory, stdout=self._log, stderr=subprocess.STDOUT
         )
@@ -69,8 +70,13 @@ class Dagster:
         return self._process.pid
 
     def lives(self) -> bool:
-        """Whether it runs, or is being replaced by whoever killed it."""
+        """Whether it runs, or is being replaced by whoever killed it.
+
+        One that came up while Postgres did too says so and ends; then whoever looks after it starts it again.
+        """
         with self._replacing:
+            if self._process.poll() == 1 and time.monotonic() < self._started + _UP_SECONDS:
+                self._process = self._start()
             return self._process.poll() is None
 
     def die_and_start_again(self) -> None:
