@@ -20,6 +20,7 @@ from ingest_pipeline import (
     catalog_versions,
     database,
     embedding,
+    generation_rows,
     ingestion,
     lance_changes,
     ledger,
@@ -191,6 +192,19 @@ def vectors_in_order_of_arrival() -> None:
     plug(embedding, "_read_answer", read_unsorted)
 
 
+def no_generation_check() -> None:
+    plug(Corpus, "check_generation", answering(None))
+    plug(ledger, "abandon_live", answering([]))
+
+
+def no_comparison_at_the_switch() -> None:
+    plug(generation_rows, "differences", answering([]))
+
+
+def no_model_check() -> None:
+    plug(ingestion.Ingestion, "_check_model", answering(None))
+
+
 _PUBLICATION = "tests/integration/test_publication.py::"
 _MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
@@ -257,6 +271,24 @@ MUTANTS = {
         "tests/faults/test_concurrency.py::test_vectors_that_come_out_of_order_are_put_right",
     ),
 }
+
+
+MUTANTS.update(
+    {
+        "no generation check": Mutant(
+            no_generation_check,
+            "tests/faults/test_migration.py::test_a_writer_that_was_at_work_on_the_old_generation_is_told_so",
+        ),
+        "no comparison at the switch": Mutant(
+            no_comparison_at_the_switch,
+            "tests/integration/test_migration.py::test_what_is_published_while_generations_are_compared_is_covered",
+        ),
+        "no model check": Mutant(
+            no_model_check,
+            "tests/integration/test_migration.py::test_another_model_in_the_settings_changes_nothing_by_itself",
+        ),
+    }
+)
 
 
 def apply_from_environment() -> None:
