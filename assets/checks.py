@@ -1,46 +1,97 @@
-"""Asset checks on `metadata`: do the two stores agree, and which documents are left alone because they keep failing."""
+"""Asset checks: do the two stores agree, does the corpus hold what the source holds, and what is left alone.
 
-from collections.abc import Mapping, Sequence
+These look at the whole corpus. What a run of partitions touched the run checks itself, under the same names:
+`check_reports` says why.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from ingest_pipeline import ledger
-from ingest_pipeline.audit import AuditReport, audit
+from ingest_pipeline.assets.check_results import (
+    CHECKED,
+    audit_results,
+    freshness_result,
+    held_result,
+    quarantine_result,
+)
+from ingest_pipeline.audit import audit
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.holds import Hold
-from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
-from ingest_pipeline.pipeline import PipelineSettings, documents_of, held_documents
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.ledger import MAX_ATTEMPTS
+from ingest_pipeline.pipeline import PipelineSettings, held_documents, plan_partitions
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
-_SHOWN = 50
+_DESCRIPTIONS = {
+    "audit": "LanceDB and Postgres agree at head in all that an audit looks at.",
+    "same_chunks": "Each document has as many chunks as the catalog promises, with no orphan on either side.",
+    "one_saga": "Each document's rows are of the one publication that the catalog names.",
+    "same_text": "Texts and offsets are those that the catalog knows.",
+    "none_twice": "No vector stands twice.",
+    "sound_vectors": "Every vector has the declared width; none is null, none holds NaN or infinity.",
+}
 
 
 def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
     """The checks of one corpus."""
-    asset = dg.AssetKey([settings.corpus, "metadata"])
-    required = {resource_key(settings.corpus, VersionedLanceDBResource)}
+    return [_stores_check(settings), _freshness_check(settings), _quarantine_check(settings), _held_check(settings)]
 
-    @dg.asset_check(
-        asset=asset,
-        name="audit",
-        description="LanceDB and Postgres hold the same chunks at head. In a run of partitions, of those only.",
-        required_resource_keys=required,
+
+def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
+    """The checks of both stores, in one step: they share one reading."""
+    corpus = settings.corpus
+
+    @dg.multi_asset_check(
+        name=f"{corpus}_stores",
+        specs=[
+            dg.AssetCheckSpec(name, asset=dg.AssetKey([corpus, CHECKED[name]]), description=description)
+            for name, description in _DESCRIPTIONS.items()
+        ],
+        required_resource_keys={resource_key(corpus, VersionedLanceDBResource)},
+        can_subset=True,
     )
-    def check_audit(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    def check_stores(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
+        try:
+            with lancedb.workshop(settings) as workshop:
+                report = audit(workshop.corpus)
+        except IngestError as error:
+            raise dg.Failure(str(error)) from error
+        selected = {key.name for key in context.selected_asset_check_keys}
+        for name, result in audit_results(report, settings.embedding_dimensions).items():
+            if name in selected:
+                yield result._replace(check_name=name, asset_key=dg.AssetKey([corpus, CHECKED[name]]))
+
+    return check_stores
+
+
+def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=dg.AssetKey([settings.corpus, "metadata"]),
+        name="freshness",
+        description="The corpus holds what the source holds, but for what changed a moment ago.",
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+    )
+    def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                return _audit_result(audit(workshop.corpus, _keys(workshop, context.run.tags)))
+                plans = plan_partitions(workshop)
         except IngestError as error:
             raise dg.Failure(str(error)) from error
+        return freshness_result(plans, datetime.now(UTC))
 
+    return check_freshness
+
+
+def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=asset,
+        asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="quarantine",
         description=f"No document failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
-        required_resource_keys=required,
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
@@ -49,85 +100,24 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
                 failures = ledger.failures(connection, workshop.corpus.name)
         except IngestError as error:
             raise dg.Failure(str(error)) from error
-        return _quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS])
+        return quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS])
 
+    return check_quarantine
+
+
+def _held_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=asset,
+        asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="held",
         description="No document is left as a person rolled it back, while the source holds other bytes.",
-        required_resource_keys=required,
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_held(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
-                return _held_result(held_documents(workshop.corpus))
+                return held_result(held_documents(workshop.corpus))
         except IngestError as error:
             raise dg.Failure(str(error)) from error
 
-    return [check_audit, check_quarantine, check_held]
-
-
-def _keys(workshop: Workshop, tags: Mapping[str, str]) -> list[str] | None:
-    """The documents of the run's partition; None for a run over many partitions."""
-    return documents_of(workshop, tags["dagster/partition"]) if "dagster/partition" in tags else None
-
-
-def _audit_result(report: AuditReport) -> dg.AssetCheckResult:
-    rows = [
-        {
-            "invariant": found.invariant,
-            "document": found.document or "",
-            "what": found.what,
-            "ids": ", ".join(found.ids),
-        }
-        for found in report.violations[:_SHOWN]
-    ]
-    return dg.AssetCheckResult(
-        passed=not report.violations,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata={
-            "head": report.head_version,
-            "documents": report.documents,
-            "chunks": report.chunks,
-            "violations": len(report.violations),
-            **_found(rows, ("invariant", "document", "what", "ids")),
-        },
-    )
-
-
-def _quarantine_result(quarantined: Sequence[Failure]) -> dg.AssetCheckResult:
-    rows = [
-        {"document": failure.key, "attempts": str(failure.attempts), "error": failure.error}
-        for failure in quarantined[:_SHOWN]
-    ]
-    return dg.AssetCheckResult(
-        passed=not quarantined,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"quarantined": len(quarantined), **_found(rows, ("document", "attempts", "error"))},
-    )
-
-
-def _held_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
-    rows = [
-        {
-            "document": hold.key,
-            "rolled back to": str(hold.version),
-            "since": hold.held_at.isoformat(timespec="seconds"),
-            "held etag": hold.etag or "",
-        }
-        for hold in holds[:_SHOWN]
-    ]
-    return dg.AssetCheckResult(
-        passed=not holds,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"held": len(holds), **_found(rows, ("document", "rolled back to", "since", "held etag"))},
-    )
-
-
-def _found(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
-    """The rows as a table, where there are any."""
-    if not rows:
-        return {}
-    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
-    return {"found": dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)}
+    return check_held

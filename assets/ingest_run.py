@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 from pydantic import Field
 
+from ingest_pipeline.assets.check_reports import MOST_DOCUMENTS, log_checks
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.comparison import Limits, Page, passed
@@ -99,6 +100,7 @@ class IngestRun:
         self._report = RunReport(context, workshop)
         self._outcome = Outcome()
         self._incomplete: set[str] = set()
+        self._touched: list[str] = []
 
     def run(self, partitions: Sequence[str] | None) -> Outcome:
         """Bring some partitions, or all that differ, to what the source holds.
@@ -118,6 +120,7 @@ class IngestRun:
         ghosts = self._report.finish(partitions or [], self._incomplete)
         self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
         self._report.failed({problem.partition for problem in self._outcome.failed})
+        log_checks(self._context, self._workshop, partitions, self._touched)
         return self._outcome
 
     def _pages(self, partitions: Sequence[str] | None) -> Iterator[Page]:
@@ -173,6 +176,8 @@ class IngestRun:
         if not plans:
             return
         self._report.expect(plans)
+        # Of more than are checked it is enough to know that they are more.
+        self._touched += [plan.key for plan in plans[: MOST_DOCUMENTS + 1 - len(self._touched)]]
         try:
             summary = asyncio.run(self._publish(sorted(plans, key=lambda plan: plan.key)))
         finally:

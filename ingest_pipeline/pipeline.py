@@ -200,10 +200,10 @@ def held_documents(corpus: Corpus) -> list[Hold]:
         return list(read_holds(connection, corpus.name).values())
 
 
-def documents_of(workshop: Workshop, partition: str) -> list[str]:
-    """Keys of the documents of a partition that stand at head."""
+def documents_of(workshop: Workshop, partitions: Sequence[str]) -> list[str]:
+    """Keys of the documents of some partitions that stand at head."""
     with workshop.corpus.database.transaction() as connection:
-        found = catalog.standing_documents(connection, workshop.corpus.name, partitions=[partition])
+        found = catalog.standing_documents(connection, workshop.corpus.name, partitions=partitions)
     return [document.key for document in found if not document.removed]
 
 

@@ -6,8 +6,10 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from ingest_pipeline import session
@@ -143,6 +145,14 @@ class DagsterWorld:
         job = self.definitions.resolve_job_def("docs_audit_job")
         result = job.execute_in_process(instance=self.instance, raise_on_error=False)
         return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+
+    def failed_checks(self) -> set[str]:
+        """The names of the asset checks that do not pass."""
+        return {name for name, passed in self.check().items() if not passed}
+
+    def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """To Postgres, for damage."""
+        return psycopg.connect(self.settings.database_url or "")
 
     async def repair(self, workshop: Workshop) -> Summary:
         endpoint = EmbeddingSettings(

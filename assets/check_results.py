@@ -1,0 +1,137 @@
+"""What a check says: whether it passed, how bad it is, and which documents and chunks are concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from ingest_pipeline.audit import AuditReport, Violation
+from ingest_pipeline.holds import Hold
+from ingest_pipeline.ledger import Failure
+from ingest_pipeline.planning import DocumentPlan
+
+CHECKED = {
+    "audit": "metadata",
+    "same_chunks": "metadata",
+    "one_saga": "metadata",
+    "same_text": "chunks",
+    "none_twice": "embeddings",
+    "sound_vectors": "embeddings",
+    "freshness": "metadata",
+    "quarantine": "metadata",
+    "held": "metadata",
+}
+"""Of each check, the asset that it is about."""
+_SHOWN = 50
+# The sensor looks every 30 seconds, and a run takes a while.
+_GRACE = timedelta(minutes=15)
+# What the recovery sensor and the sweep set right by themselves; no reader sees anything of it.
+_PASSING = {"nothing in doubt", "nothing left over"}
+
+
+def audit_results(report: AuditReport, dimensions: int) -> dict[str, dg.AssetCheckResult]:
+    """A result for each invariant that one document can break, and one for the whole audit, by name of the check."""
+    counts: dict[str, int] = {"head": report.head_version, "documents": report.documents, "chunks": report.chunks}
+    names = ("same chunks", "one saga", "same text", "none twice")
+    results = {
+        name.replace(" ", "_"): _audit_result([v for v in report.violations if v.invariant == name], counts)
+        for name in names
+    }
+    unsound = [violation for violation in report.violations if violation.invariant == "sound vectors"]
+    results["sound_vectors"] = _audit_result(unsound, counts | {"dimensions": dimensions})
+    return results | {"audit": _audit_result(report.violations, counts)}
+
+
+def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg.AssetCheckResult:
+    rows = [
+        {
+            "invariant": found.invariant,
+            "document": found.document or "",
+            "what": found.what,
+            "ids": ", ".join(found.ids),
+        }
+        for found in violations[:_SHOWN]
+    ]
+    serious = any(found.invariant not in _PASSING for found in violations)
+    return dg.AssetCheckResult(
+        passed=not violations,
+        severity=dg.AssetCheckSeverity.ERROR if serious else dg.AssetCheckSeverity.WARN,
+        metadata={
+            **counts,
+            "violations": len(violations),
+            **_found(rows, ("invariant", "document", "what", "ids")),
+        },
+    )
+
+
+def freshness_result(plans: Sequence[DocumentPlan], now: datetime) -> dg.AssetCheckResult:
+    """What differs from the source, and since when. A removal has no time, and counts at once."""
+    rows = [
+        {"document": plan.key, "change": _change(plan), "since": _since(plan)}
+        for plan in sorted(plans, key=_since)[:_SHOWN]
+    ]
+    changed = [plan.source.last_modified for plan in plans if plan.source is not None]
+    removed = sum(plan.source is None for plan in plans)
+    oldest = min(changed, default=None)
+    late = removed > 0 or (oldest is not None and now - oldest > _GRACE)
+    return dg.AssetCheckResult(
+        passed=not late,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "differ": len(plans),
+            "removed": removed,
+            **({"since": dg.MetadataValue.timestamp(oldest)} if oldest else {}),
+            **_found(rows, ("document", "change", "since")),
+        },
+    )
+
+
+def quarantine_result(quarantined: Sequence[Failure]) -> dg.AssetCheckResult:
+    """Documents that are left alone because they keep failing."""
+    rows = [
+        {"document": failure.key, "attempts": str(failure.attempts), "error": failure.error}
+        for failure in quarantined[:_SHOWN]
+    ]
+    return dg.AssetCheckResult(
+        passed=not quarantined,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"quarantined": len(quarantined), **_found(rows, ("document", "attempts", "error"))},
+    )
+
+
+def held_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
+    """Documents that are left as they were rolled back."""
+    rows = [
+        {
+            "document": hold.key,
+            "rolled back to": str(hold.version),
+            "since": hold.held_at.isoformat(timespec="seconds"),
+            "held etag": hold.etag or "",
+        }
+        for hold in holds[:_SHOWN]
+    ]
+    return dg.AssetCheckResult(
+        passed=not holds,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"held": len(holds), **_found(rows, ("document", "rolled back to", "since", "held etag"))},
+    )
+
+
+def _change(plan: DocumentPlan) -> str:
+    if plan.source is None:
+        return "removed"
+    return "new" if plan.standing is None or plan.standing.removed else "changed"
+
+
+def _since(plan: DocumentPlan) -> str:
+    return plan.source.last_modified.isoformat(timespec="seconds") if plan.source else ""
+
+
+def _found(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
+    """The rows as a table, where there are any."""
+    if not rows:
+        return {}
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
+    return {"found": dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)}

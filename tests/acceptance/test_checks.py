@@ -1,0 +1,127 @@
+"""What the asset checks say: of which invariant, how bad it is, of which documents, and of no others than asked for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+import pytest
+
+from ingest_pipeline.assets.check_results import audit_results, freshness_result
+from ingest_pipeline.audit import AuditReport, Violation
+from ingest_pipeline.model import SourceObject
+from ingest_pipeline.planning import DocumentPlan
+from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.embedding_server import EmbeddingServer
+from tests.support.world import paragraphs
+
+NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+_STORES = {"audit", "same_chunks", "one_saga", "same_text", "none_twice", "sound_vectors"}
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[DagsterWorld]:
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY="folder") as world:
+        yield world
+
+
+def materialize(dagster: DagsterWorld, tags: Mapping[str, str]) -> dict[str, dg.AssetCheckEvaluation]:
+    """A materialization from the UI: the assets and all their checks, in one run."""
+    job = dagster.definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(tags=tags, instance=dagster.instance, raise_on_error=False)
+    assert result.success
+    keys = dagster.definitions.get_repository_def().asset_checks_defs_by_key
+    latest = dagster.instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
+    assert {record.run_id for record in latest.values()} == {result.run_id}
+    return {key.name: evaluation for key, record in latest.items() if (evaluation := record.evaluation) is not None}
+
+
+def rows(evaluation: dg.AssetCheckEvaluation) -> list[Mapping[str, Any]]:
+    table = evaluation.metadata["found"]
+    assert isinstance(table, dg.TableMetadataValue)
+    return [record.data for record in table.records]
+
+
+def report(*violations: Violation) -> AuditReport:
+    return AuditReport("docs", 7, 2, 5, 0, list(violations))
+
+
+@pytest.mark.parametrize("invariant", ["same chunks", "one saga", "same text", "none twice", "sound vectors"])
+def test_a_broken_invariant_fails_its_own_check_and_the_audit(invariant: str) -> None:
+    chunk = str(UUID(int=7))
+    results = audit_results(report(Violation(invariant, "a.txt", "1 vectors are wrong", [chunk])), 32)
+    failed = {name for name, result in results.items() if not result.passed}
+    assert failed == {invariant.replace(" ", "_"), "audit"}
+    assert set(results) == _STORES
+    for name in failed:
+        assert results[name].severity is dg.AssetCheckSeverity.ERROR
+        table = results[name].metadata["found"]
+        assert isinstance(table, dg.TableMetadataValue)
+        assert [record.data["ids"] for record in table.records] == [chunk]
+    assert results["sound_vectors"].metadata["dimensions"].value == 32
+
+
+@pytest.mark.parametrize("invariant", ["nothing in doubt", "nothing left over"])
+def test_what_is_set_right_by_itself_is_a_warning(invariant: str) -> None:
+    results = audit_results(report(Violation(invariant, None, "3 files belong to nothing", ["x"])), 32)
+    assert not results["audit"].passed
+    assert results["audit"].severity is dg.AssetCheckSeverity.WARN
+    serious = Violation("head opens", None, "it does not", ["7"])
+    assert audit_results(report(serious), 32)["audit"].severity is dg.AssetCheckSeverity.ERROR
+
+
+@pytest.mark.parametrize(("minutes", "passed"), [(1, True), (20, False)])
+def test_freshness_forgives_what_changed_a_moment_ago(minutes: int, passed: bool) -> None:
+    changed = SourceObject("a.txt", "e", 3, NOW - timedelta(minutes=minutes))
+    result = freshness_result([DocumentPlan("a.txt", "a.txt", changed, None)], NOW)
+    assert (result.passed, result.severity) == (passed, dg.AssetCheckSeverity.WARN)
+    since = result.metadata["since"]
+    assert isinstance(since, dg.TimestampMetadataValue)
+    assert since.value == changed.last_modified.timestamp()
+
+
+def test_freshness_counts_a_removal_at_once() -> None:
+    assert not freshness_result([DocumentPlan("a.txt", "a.txt", None, None)], NOW).passed
+    assert freshness_result([], NOW).passed
+
+
+def test_checks_of_a_run_look_at_the_partitions_of_that_run(dagster: DagsterWorld) -> None:
+    for folder in ("a", "b", "c"):
+        dagster.put(f"{folder}/one.txt", paragraphs(folder, 2))
+        dagster.put(f"{folder}/two.txt", paragraphs(f"{folder}{folder}", 1))
+    dagster.run()
+    assert all(evaluation.passed for evaluation in materialize(dagster, {"dagster/partition": "a/"}).values())
+    with dagster.connection() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.chunk WHERE document = 'b/two.txt'")
+    old = time.time() - 3600
+    os.utime(dagster.put("c/two.txt", paragraphs("other", 1)), (old, old))
+
+    found = materialize(dagster, {"dagster/partition": "a/"})
+    assert set(found) == _STORES | {"freshness", "quarantine", "held"}
+    assert [name for name, evaluation in found.items() if not evaluation.passed] == []
+    assert found["audit"].metadata["documents"].value == 2
+
+    found = materialize(dagster, {"dagster/partition": "b/"})
+    assert {name for name, evaluation in found.items() if not evaluation.passed} == {"audit", "same_chunks"}
+    assert {row["document"] for row in rows(found["same_chunks"])} == {"b/two.txt"}
+    assert found["same_chunks"].asset_key == METADATA
+    assert (found["same_text"].asset_key, found["none_twice"].asset_key) == (CHUNKS, EMBEDDINGS)
+
+    ends = {"dagster/asset_partition_range_start": "a/", "dagster/asset_partition_range_end": "b/"}
+    found = materialize(dagster, ends)
+    assert found["audit"].metadata["documents"].value == 4
+    assert not found["same_chunks"].passed
+
+    assert dagster.check() == dict.fromkeys(_STORES | {"freshness", "quarantine", "held"}, True) | {
+        "audit": False,
+        "same_chunks": False,
+        "freshness": False,
+    }
