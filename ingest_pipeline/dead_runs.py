@@ -4,13 +4,14 @@ Dagster's code server looks after the runs that it started, while it lives itsel
 in the process of the command line, has nobody else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
 
 import dagster as dg
 
 from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.processes import is_gone, this_process
+from ingest_pipeline.processes import is_elsewhere, is_gone, this_process
 
 _PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
 _OPEN = [
@@ -41,6 +42,33 @@ def report_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, "The process of this run ended without a word.")
             dead.append(run.run_id)
     return dead
+
+
+def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
+    """The Dagster run of each saga that has not ended."""
+    with corpus.database.transaction() as connection:
+        unfinished = ledger.unfinished(connection, corpus.name)
+    return {saga.id: saga.run_id for saga in unfinished if saga.run_id is not None}
+
+
+def report_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], given_up: Iterable[UUID]) -> list[str]:
+    """Mark runs as failed whose sagas were given up and which lived on another machine; returns them.
+
+    Not every launcher notices that a machine is gone, and such a run would stay open, and hold its place, for hours.
+    One that lives after all is fenced: its saga is over.
+
+    Args:
+        instance: Dagster's.
+        runs: As `runs_in_doubt` said before the recovery.
+        given_up: Sagas that the recovery ended.
+    """
+    silent: list[str] = []
+    for run_id in sorted({runs[saga] for saga in given_up if saga in runs}):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.status in _OPEN and is_elsewhere(run.tags.get(_PROCESS_TAG, "")):
+            instance.report_run_failed(run, "The machine of this run gave no sign of life, and its work was given up.")
+            silent.append(run_id)
+    return silent
 
 
 def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:

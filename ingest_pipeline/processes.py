@@ -54,6 +54,11 @@ def is_gone(process: str) -> bool:
     return not fields or fields[_STATE] in _ENDED or f"{host}:{pid}:{fields[_START_TIME]}" != process
 
 
+def is_elsewhere(process: str) -> bool:
+    """Whether a process that named itself so runs, or ran, on another machine, so that nobody here can look."""
+    return process.rpartition(":")[0].rpartition(":")[0] != socket.gethostname()
+
+
 def _fields(pid: int) -> list[str]:
     """What the kernel says of a process; nothing if there is none."""
     try:

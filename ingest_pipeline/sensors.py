@@ -9,7 +9,7 @@ import dagster as dg
 from ingest_pipeline.assets.partitions import corpus_partitions
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.comparison import Limits, Page, compare
-from ingest_pipeline.dead_runs import ended_runs, report_dead_runs
+from ingest_pipeline.dead_runs import ended_runs, report_dead_runs, report_silent_runs, runs_in_doubt
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.generations import others
 from ingest_pipeline.late_reports import report_late
@@ -120,14 +120,17 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         try:
             with lancedb.workshop(settings) as workshop:
                 report_dead_runs(context.instance)
+                generations = (workshop.corpus, *others(workshop.corpus))
+                in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
                 report, *beside = [
                     recover(generation, dead_runs=ended_runs(context.instance, generation))
-                    for generation in (workshop.corpus, *others(workshop.corpus))
+                    for generation in generations
                 ]
+                settled = [saga for each in (report, *beside) for saga in (*each.compensated, *each.abandoned)]
+                report_silent_runs(context.instance, in_doubt, settled)
                 late = report_late(context.instance, workshop)
         except IngestError as error:
             return dg.SkipReason(str(error))
-        settled = [saga for each in (report, *beside) for saga in (*each.compensated, *each.abandoned)]
         if not settled and not late.reported and not late.unclear and report.head_after == report.head_before:
             return dg.SkipReason("Nothing is in doubt.")
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")

@@ -32,6 +32,9 @@ storage:
 concurrency:
   runs:
     max_concurrent_runs: 2
+  pools:
+    granularity: run
+    default_limit: 2  # so many runs at once send requests to the embedding API
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10

@@ -10,6 +10,7 @@ from uuid import uuid4
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.instance.config import PoolGranularity
 
 from ingest_pipeline import session
 from ingest_pipeline.dead_runs import own_process_tags
@@ -302,3 +303,32 @@ def test_a_run_says_which_process_it_lives_in_and_is_ended_with_it(dagster: Dags
         after = dagster.instance.get_run_by_id(run.run_id)
         assert after is not None
         assert after.status is status
+
+
+def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    assert dagster.run().success
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    ((tag, process),) = own_process_tags().items()
+    runs = {
+        name: dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={tag: lives_in})
+        for name, lives_in in (("elsewhere", f"elsewhere{process}"), ("here", process))
+    }
+    with dagster.connection() as connection:
+        for run in runs.values():
+            connection.execute(
+                "INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, writer, run_id, seen_at) "
+                "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'elsewhere:1:1', %s, now() - interval '1 hour')",
+                (run.run_id,),
+            )
+    assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
+    after = {name: dagster.instance.get_run_by_id(run.run_id) for name, run in runs.items()}
+    statuses = {name: run.status for name, run in after.items() if run is not None}
+    assert statuses == {"elsewhere": dg.DagsterRunStatus.FAILURE, "here": dg.DagsterRunStatus.STARTED}
+
+
+def test_the_written_instance_bounds_the_runs_that_ask_the_embedding_api(dagster: DagsterWorld) -> None:
+    pools = dagster.instance.get_concurrency_config().pool_config
+    assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 2)
+    (step,) = set(dagster.definitions.get_repository_def().assets_defs_by_key.values())
+    assert step.op.pool == "embedding_api"
