@@ -1,0 +1,51 @@
+"""An edit of a real document buys the chunks around it and no others. The server counts."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from itertools import cycle, islice
+
+from benchmarks.random_edits import EDITS, MOVE, edited, normal, real_documents
+from ingest_pipeline.chunking import Chunker
+from tests.support.world import World
+
+OF_ONE_PLACE = [kind for kind in EDITS if kind != MOVE]
+
+
+def test_a_hundred_random_edits_of_real_documents_buy_one_or_two_chunks_each(world: World) -> None:
+    chance = random.Random(11)
+    texts = [normal(text) for text in real_documents(50_000)][:3]
+    for number, text in enumerate(texts):
+        world.put(f"{number}.txt", text)
+    world.ingest()
+    bought: dict[str, list[int]] = {kind: [] for kind in EDITS}
+    for kind in [*islice(cycle(OF_ONE_PLACE), 100), *[MOVE] * 12]:
+        chosen = chance.randrange(len(texts))
+        texts[chosen] = edited(texts[chosen], kind, chance)
+        world.put(f"{chosen}.txt", texts[chosen])
+        before = world.embeddings.bought
+        world.ingest([f"{chosen}.txt"])
+        bought[kind].append(world.embeddings.bought - before)
+    moves = bought.pop(MOVE)
+    assert statistics.median(moves) <= 5
+    assert max(moves) <= 9
+    of_one_place = sorted(count for counts in bought.values() for count in counts)
+    assert statistics.median(of_one_place) <= 2
+    assert of_one_place[94] <= 3
+    assert max(world.embeddings.texts.values()) == 1
+    assert world.audit().violations == []
+
+
+def test_an_edit_of_a_large_document_changes_as_few_chunks_as_one_of_a_small_one() -> None:
+    chance, chunker = random.Random(12), Chunker(1000, 0)
+    text = normal("\n\n".join(f"{number} {text}" for number in range(6) for text in real_documents(50_000)))
+    assert len(text) > 2_000_000
+
+    def cut(text: str) -> set[str]:
+        return {chunk.text for chunk in chunker.chunks([text], markdown=False)}
+
+    before = cut(text)
+    changes = sorted(len(cut(edited(text, kind, chance)) - before) for kind in islice(cycle(OF_ONE_PLACE), 24))
+    assert statistics.median(changes) <= 2
+    assert changes[22] <= 3
