@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import first_ingest, growth, memory, publish
+from benchmarks import edits, first_ingest, growth, memory, publish, recovery, retrieval
 from benchmarks.report import Report
 
 
@@ -24,6 +24,9 @@ class Benchmark(Protocol):
 # One line each. What takes many minutes or gigabytes stands in the second list, and runs if it is named.
 _BENCHMARKS: dict[str, Benchmark] = {
     "first_ingest": first_ingest.run,
+    "edits": edits.run,
+    "retrieval": retrieval.run,
+    "recovery": recovery.run,
     "memory": memory.run,
     "publish": publish.run,
     "growth_by_size": growth.by_size,
@@ -32,6 +35,7 @@ _BENCHMARKS: dict[str, Benchmark] = {
 _WHEN_NAMED: dict[str, Benchmark] = {
     "memory_1gb": memory.run_1gb,
     "growth_by_long_history": growth.by_long_history,
+    "edits_200mb": edits.run_200mb,
 }
 _ALL = {**_BENCHMARKS, **_WHEN_NAMED}
 

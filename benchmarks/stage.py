@@ -65,10 +65,16 @@ class Stage:
     def run(self, module: str, job: Job) -> Cost:
         """Do a job in a process of its own."""
         before = self._postgres_cpu()
-        command = [sys.executable, "-m", module, json.dumps(asdict(job))]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        seconds, cpu, peak = json.loads(done.stdout)
+        process = self.start(module, job)
+        out, _ = process.communicate()
+        assert process.returncode == 0, module
+        seconds, cpu, peak = json.loads(out)
         return Cost(seconds, cpu, self._postgres_cpu() - before, peak)
+
+    def start(self, module: str, job: Job, **environment: str) -> subprocess.Popen[str]:
+        """Begin a job in a process of its own."""
+        command = [sys.executable, "-m", module, json.dumps(asdict(job))]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
 
     def _postgres_cpu(self) -> float:
         """Of the postmaster, its living children, and those that ended."""
@@ -109,4 +115,10 @@ def serve(work: Callable[[Job], None]) -> None:
     seconds = perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
-    print(json.dumps([seconds, cpu, after.ru_maxrss * 1024]))
+    print(json.dumps([seconds, cpu, _peak()]))
+
+
+def _peak() -> int:
+    """Bytes. Of this program alone: what getrusage says begins with the size of the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

@@ -1,0 +1,104 @@
+"""What an edit buys and how long it takes: a hundred edits of real documents, and some of a large one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+
+from benchmarks.endpoint import DIMENSIONS, MODEL, Endpoint, endpoint
+from benchmarks.random_edits import EDITS, edited, normal, real_documents
+from benchmarks.report import Report
+from benchmarks.stage import stage
+from benchmarks.texts import prose
+from ingest_pipeline.database import Database
+from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion import Ingestion
+from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.preparation import Workshop
+
+_COUNT = 105
+_LARGE_COUNT = 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    bought: int
+    seconds: float
+
+
+def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
+    """Edit documents of 50 KB, and one of 20 MB unless in a hurry."""
+    _measure(report, step, "50 KB", [normal(text) for text in real_documents(50_000)], 35 if quick else _COUNT)
+    if not quick:
+        _measure(report, step, "20 MB", [_large(20)], _LARGE_COUNT)
+
+
+def run_200mb(report: Report, step: Callable[[str], None], *, quick: bool) -> None:  # noqa: ARG001  nothing of it is quick
+    """Edit one document of 200 MB."""
+    _measure(report, step, "200 MB", [_large(200)], _LARGE_COUNT)
+
+
+def _large(megabytes: int) -> str:
+    parts: list[str] = []
+    size = 0
+    for paragraph in prose("large"):
+        parts.append(paragraph)
+        size += len(paragraph)
+        if size >= megabytes * 1_000_000:
+            return normal("".join(parts))
+    raise AssertionError
+
+
+def _measure(report: Report, step: Callable[[str], None], size: str, texts: list[str], count: int) -> None:
+    with stage() as surroundings, endpoint(0.05) as server, Database(surroundings.database()) as database:
+        source = surroundings.folder / "source"
+        source.mkdir()
+        for number, text in enumerate(texts):
+            (source / f"{number}.txt").write_text(text)
+        lancedb = str(surroundings.folder / "lancedb")
+        workshop = open_workshop(database, PipelineSettings("documents", str(source), lancedb, MODEL, DIMENSIONS))
+        step(f"edits: {size}, first ingest")
+        found = asyncio.run(_edit(workshop, server, source, texts, kinds=list(islice(cycle(EDITS), count)), step=step))
+    for kind, edits in found.items():
+        bought = [edit.bought for edit in edits]
+        report.add(
+            document=size,
+            edit=kind,
+            edits=len(edits),
+            bought_p50=median(bought),
+            bought_p95=round(quantiles(bought, n=20, method="inclusive")[-1], 1),
+            bought_most=max(bought),
+            seconds_p50=round(median(edit.seconds for edit in edits), 2),
+        )
+
+
+async def _edit(
+    workshop: Workshop,
+    server: Endpoint,
+    source: Path,
+    texts: list[str],
+    *,
+    kinds: list[str],
+    step: Callable[[str], None],
+) -> dict[str, list[_Edit]]:
+    """Edit and ingest, one document at a time; what each kind of edit took, and all of them."""
+    chance = random.Random(1)  # noqa: S311  repeatable, not secret
+    found: dict[str, list[_Edit]] = {kind: [] for kind in EDITS}
+    async with Embedder(EmbeddingSettings(MODEL, DIMENSIONS, base_url=server.base_url, api_key="none")) as embedder:
+        await Ingestion(workshop, embedder).run(plan_partitions(workshop))
+        for number, kind in enumerate(kinds):
+            step(f"edits: {number + 1} of {len(kinds)}")
+            chosen = chance.randrange(len(texts))
+            texts[chosen] = edited(texts[chosen], kind, chance)
+            (source / f"{chosen}.txt").write_text(texts[chosen])
+            before, start = server.bought(), perf_counter()
+            summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop, [f"{chosen}.txt"]))
+            assert len(summary.publications) == 1
+            found[kind].append(_Edit(server.bought() - before, perf_counter() - start))
+    return {kind: edits for kind, edits in found.items() if edits} | {"all": [e for v in found.values() for e in v]}

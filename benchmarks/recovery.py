@@ -1,0 +1,47 @@
+"""How long it takes to settle a writer that was killed between the two stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
+from benchmarks.report import Report
+from benchmarks.stage import Job, stage
+from benchmarks.texts import write_document, write_documents
+from ingest_pipeline.database import Database
+from ingest_pipeline.pipeline import PipelineSettings, open_workshop
+from ingest_pipeline.recovery import recover
+
+_KILLED = -9
+
+
+def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
+    """Kill a run right after its Lance commit, and recover; five times for each size."""
+    for count in [20] if quick else [20, 400]:
+        with stage() as surroundings, endpoint(0) as server, Database(surroundings.database()) as database:
+            source = surroundings.folder / "source"
+            write_documents(source, count, 50_000)
+            job = Job(str(source), database.url, str(surroundings.folder / "lancedb"), server.base_url)
+            surroundings.run("benchmarks.ours", job)
+            settings = PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS)
+            corpus = open_workshop(database, settings).corpus
+            times: list[float] = []
+            for number in range(2 if quick else 5):
+                step(f"recovery: {count} documents, death {number + 1}")
+                write_document(source / f"new{number}.txt", 50_000)
+                killed = surroundings.start("benchmarks.ours", job, INGEST_FAILPOINTS="lance commit:after=kill").wait()
+                assert killed == _KILLED
+                start = perf_counter()
+                undone = recover(corpus, silence=0)
+                times.append(perf_counter() - start)
+                assert len(undone.compensated) == 1
+            rows = corpus.table.at(corpus.head().head_version).count_rows()
+        report.add(
+            documents=count,
+            rows=rows,
+            deaths=len(times),
+            recovery_p50_ms=round(1000 * median(times), 1),
+            recovery_most_ms=round(1000 * max(times), 1),
+        )
