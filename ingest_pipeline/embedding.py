@@ -8,21 +8,20 @@ of a batch the API refuses.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, Self, TypeAlias, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import httpx2
 import numpy as np
 import openai
-from numpy.typing import NDArray
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
+from ingest_pipeline.embedding_answer import Vectors, read_answer
 from ingest_pipeline.errors import (
     ConfigurationError,
     EmbeddingAccessError,
@@ -33,7 +32,6 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.pacing import Pace
 
-Vectors: TypeAlias = NDArray[np.float32]
 T = TypeVar("T")
 
 _OPENAI = "https://api.openai.com/v1"
@@ -235,10 +233,31 @@ class Embedder:
                 retries += answer.retries
             return EmbeddedBatch(vectors, refused, tokens, requests, retries, perf_counter() - start)
 
+    @property
+    def narrowed(self) -> int | None:
+        """The width to ask for. Models of one width refuse the parameter, as ada-002 does; answers are checked."""
+        return self.settings.dimensions if self.settings.model.startswith(_TAKES_DIMENSIONS) else None
+
+    async def call(self, made: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
+        """Make another call to the same API, and raise this package's errors in place of the client's.
+
+        Raises:
+            EmbeddingAccessError, EmbeddingUnavailableError, ConfigurationError: As `embed` raises them.
+        """
+        failure: Exception
+        try:
+            return await made(self._client)
+        except APIConnectionError as error:
+            failure = self._connection_failure(error)
+        except APIStatusError as error:
+            failure = self._status_failure(error)
+        if isinstance(failure, _RefusedError):
+            failure = ConfigurationError(f"{self.host} refused a request: {failure.problem}")
+        raise failure
+
     async def _request(self, texts: list[str]) -> _Answer:
         model, dimensions = self.settings.model, self.settings.dimensions
-        # Models of one width refuse the parameter, as ada-002 does; the width of the answer is checked in any case.
-        narrowed = dimensions if model.startswith(_TAKES_DIMENSIONS) else openai.omit
+        narrowed = openai.omit if self.narrowed is None else self.narrowed
         failure: Exception
         try:
             # The client decodes base64 into lists of Python floats, unless it was asked for base64 in so many words.
@@ -252,7 +271,7 @@ class Embedder:
         else:
             try:
                 body = response.http_response.extensions[_BODY]
-                vectors, tokens = _read_answer(body, len(texts), dimensions)
+                vectors, tokens = read_answer(body, len(texts), dimensions)
             except ValueError as error:
                 failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
             else:
@@ -270,7 +289,7 @@ class Embedder:
             raise httpx2.ReadTimeout("the answer does not end", request=response.request) from error
         if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and b'"insufficient_quota"' in response.content:
             response.headers["x-should-retry"] = "false"
-        elif response.is_success:
+        elif response.is_success and response.request.url.path.endswith("/embeddings"):
             try:
                 # Kept, since megabytes of text take a while to parse.
                 response.extensions[_BODY] = response.json()
@@ -351,55 +370,3 @@ def _divided(part: list[int], named: int | None) -> list[list[int]]:
         return [part[:named] + part[named + 1 :], [part[named]]]
     middle = len(part) // 2
     return [part[middle:], part[:middle]]
-
-
-def _read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int]:
-    """The vectors, in the order of the inputs, and the tokens billed.
-
-    Raises:
-        ValueError: Something is wrong with the answer; the message completes "answered with".
-    """
-    answer = _mapping(body, "the answer")
-    data = answer.get("data")
-    if not isinstance(data, list):
-        raise ValueError(f"no data but {str(answer.get('error'))!r}")  # noqa: TRY004 - one kind of error for the caller
-    items = [_mapping(item, "an embedding") for item in cast("list[object]", data)]
-    if len(items) != count:
-        raise ValueError(f"{len(items)} vectors for {count} inputs")
-    indices = [item.get("index") for item in items]
-    vectors = np.empty((count, dimensions), dtype=np.float32)
-    unseen = set(range(count))
-    for index, item in zip(indices, items, strict=True):
-        if type(index) is not int or index not in unseen:
-            raise ValueError(f"the index {index!r} twice or out of range")
-        unseen.remove(index)
-        vector = _decoded(item.get("embedding"))
-        if vector.shape != (dimensions,):
-            raise ValueError(f"a vector of {vector.size} dimensions instead of {dimensions}")
-        vectors[index] = vector
-    if not np.isfinite(vectors).all():
-        raise ValueError("a vector that is not finite")
-    if not vectors.any(axis=1).all():
-        raise ValueError("a vector of length zero")
-    return vectors, _tokens(answer.get("usage"))
-
-
-def _mapping(value: object, name: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} that is not an object")  # noqa: TRY004 - one kind of error for the caller
-    return cast("dict[str, object]", value)
-
-
-def _decoded(embedding: object) -> Vectors:
-    # Some compatible endpoints answer with numbers whatever encoding was asked for.
-    try:
-        if isinstance(embedding, str):
-            return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
-        return np.array(embedding, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError("a vector that cannot be decoded") from error
-
-
-def _tokens(usage: object) -> int:
-    total = cast("dict[str, object]", usage).get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) else 0

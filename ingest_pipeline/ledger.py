@@ -21,7 +21,7 @@ from ingest_pipeline.prices import Price
 from ingest_pipeline.processes import is_gone, this_process
 from ingest_pipeline.sql import query
 
-SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance"]
+SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned"]
 # A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
 # or a person says so.

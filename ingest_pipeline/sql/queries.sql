@@ -264,6 +264,28 @@ SELECT EXISTS (
     WHERE s.corpus = %(corpus)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
 ) AS found
 
+-- insert_order --
+INSERT INTO ingest_pipeline.bulk_order (saga, corpus, embedding, keys, text_hashes, texts_a_request, characters, writer)
+VALUES (%(saga)s, %(corpus)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)
+
+-- submit_order --
+UPDATE ingest_pipeline.bulk_order SET state = 'submitted', api_batch = %(api_batch)s
+WHERE saga = %(saga)s AND state = 'submitting'
+
+-- end_order --
+UPDATE ingest_pipeline.bulk_order SET state = %(state)s, collected = %(collected)s, error = %(error)s, ended_at = now()
+WHERE saga = %(saga)s AND state IN ('submitting', 'submitted') RETURNING saga
+
+-- open_orders --
+SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, ordered_at, ended_at,
+    collected, error
+FROM ingest_pipeline.bulk_order WHERE corpus = %(corpus)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
+
+-- recent_orders --
+SELECT saga, cardinality(keys) AS documents, cardinality(text_hashes) AS texts, state, api_batch, ordered_at, ended_at,
+    collected, error
+FROM ingest_pipeline.bulk_order WHERE corpus = %(corpus)s ORDER BY ordered_at DESC LIMIT %(limit)s
+
 -- published_texts --
 -- At head if it stands there, else where it stood last, since a compaction may have moved its rows until then. A text may
 -- stand in a hundred thousand places, as a licence does; a few are looked at.

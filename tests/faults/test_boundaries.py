@@ -31,6 +31,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "retention.py": {"retire_versions": "RETIRED"},
     "database.py": {"_commit": "COMMIT"},
     "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
+    "bulk.py": {"place": "ORDER_PLACED", "create": "ORDER_SUBMITTED", "record_batch": "ORDER_COLLECTED"},
     "preparation.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
     "generations.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},

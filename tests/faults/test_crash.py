@@ -13,11 +13,13 @@ from ingest_pipeline.partitioning import FILE
 from tests.support import crash_jobs, figures
 from tests.support.crash import Child, Place
 from tests.support.crash_places import (
+    COLLECTION,
     CREATION,
     DROP,
     FIRST_INGEST,
     MAINTENANCE,
     MIGRATION,
+    ORDER,
     RECOVERY,
     REPLACEMENT,
     ROLLBACK,
@@ -306,7 +308,7 @@ def test_the_places_are_all_there_are(world: World) -> None:
     for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT), (third, ROLLBACK)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items())
-    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *MAINTENANCE, *CREATION, *MIGRATION, *DROP}
+    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *MAINTENANCE, *CREATION, *MIGRATION, *DROP, *ORDER, *COLLECTION}
     assert reached == set(Boundary)
 
 

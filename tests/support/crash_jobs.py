@@ -26,7 +26,7 @@ from ingest_pipeline.rollback import rollback
 from ingest_pipeline.transaction import transaction
 from tests.support.crash_tables import rows_of
 from tests.support.mutants import apply_from_environment
-from tests.support.world import Address
+from tests.support.world import Address, collect_all, order_all
 from tests.support.world import ingest as ingest_documents
 
 apply_from_environment()
@@ -61,6 +61,18 @@ def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:
     """As `ingest`, where no file may grow over a size: writing more fails as it does on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     return ingest(address)
+
+
+def order_vectors(address: Address) -> int:
+    """Order the missing vectors of all that differs; returns how many orders were given."""
+    with _opened(address) as workshop:
+        return len(order_all(workshop, address.embedding_settings))
+
+
+def collect_vectors(address: Address) -> int:
+    """Collect what was ordered and has come; returns how many vectors."""
+    with _opened(address) as workshop:
+        return sum(one.collected for one in collect_all(workshop, address.embedding_settings))
 
 
 def recover(address: Address, silence: float = 0) -> int:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
-from ingest_pipeline import catalog, failpoints
+from ingest_pipeline import bulk, catalog, failpoints
 from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.corpus import Corpus
@@ -59,6 +60,27 @@ def ingest(workshop: Workshop, embedding: EmbeddingSettings, partitions: list[st
     async def run() -> Summary:
         async with Embedder(embedding) as embedder:
             return await Ingestion(workshop, embedder).run(plans)
+
+    return asyncio.run(run())
+
+
+def order_all(workshop: Workshop, embedding: EmbeddingSettings) -> list[UUID]:
+    """Order the vectors that are missing for what differs now."""
+    plans = plan_partitions(workshop)
+
+    async def run() -> list[UUID]:
+        async with Embedder(embedding) as embedder:
+            return await bulk.order(workshop, embedder, plans)
+
+    return asyncio.run(run())
+
+
+def collect_all(workshop: Workshop, embedding: EmbeddingSettings) -> list[bulk.Collected]:
+    """Collect what was ordered and has come."""
+
+    async def run() -> list[bulk.Collected]:
+        async with Embedder(embedding) as embedder:
+            return await bulk.collect(workshop, embedder)
 
     return asyncio.run(run())
 

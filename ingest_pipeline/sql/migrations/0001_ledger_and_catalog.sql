@@ -38,7 +38,7 @@ CREATE TYPE ingest_pipeline.saga_state AS ENUM
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
-    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance')),
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'bulk')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
     published_version bigint,
@@ -129,6 +129,28 @@ COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS 'Little-endian float
 -- Floats do not compress; trying costs more than the bytes saved.
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
+
+-- Texts handed to the API's Batch endpoint. The row is there before the API knows of it, so that no crash orders twice.
+CREATE TABLE ingest_pipeline.bulk_order (
+    saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    embedding text NOT NULL,
+    keys text[] NOT NULL,
+    text_hashes uuid[] NOT NULL,
+    texts_a_request integer NOT NULL CHECK (texts_a_request > 0),
+    characters bigint NOT NULL,
+    state text NOT NULL DEFAULT 'submitting' CHECK (state IN ('submitting', 'submitted', 'collected', 'failed')),
+    api_batch text,
+    writer text NOT NULL,
+    ordered_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,
+    collected integer NOT NULL DEFAULT 0,
+    error text,
+    UNIQUE (corpus, api_batch),
+    CHECK ((state = 'submitting') <= (api_batch IS NULL))
+);
+CREATE INDEX bulk_order_open ON ingest_pipeline.bulk_order (corpus) WHERE state IN ('submitting', 'submitted');
+COMMENT ON COLUMN ingest_pipeline.bulk_order.keys IS 'Documents that wait for the vectors.';
 
 -- What a saga made of a document. Readers at version v see the row whose half-open interval
 -- [published_version, superseded_version) holds v; a row without published_version is seen by nobody.

@@ -1,0 +1,275 @@
+"""Bulk orders: missing vectors from the API's Batch endpoint, at half the price and within a day.
+
+    read, cut, look up ──texts that nobody has──> order (ledger) ──> file and batch (API)
+    what has come ──> embedded_batch, like any answer; an ordinary run finds it there and publishes
+
+An order is written down before the API hears of it, and the API carries its id as metadata. So a writer that dies
+between the two is settled by asking the API: what it has is taken up, what never came there is forgotten. Vectors and
+the end of their order are recorded in one transaction, and collecting again costs nothing. What fails, expires or comes
+damaged is not there afterwards, and the next ordinary run buys it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from ingest_pipeline import bulk_orders, catalog, ledger
+from ingest_pipeline.bulk_orders import BulkOrder
+from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding_answer import Vectors, read_answer
+from ingest_pipeline.errors import DocumentError, StaleError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.ledger import Spent
+from ingest_pipeline.model import Chunk
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.processes import is_gone
+from ingest_pipeline.reading import Reading
+
+ORDER_KEY = "ingest_pipeline_order"
+"""Under which the API carries an order's id."""
+# Their vectors are held in memory once, when they are collected. The API takes 50,000.
+_TEXTS = 10_000
+_BYTES_A_CHARACTER = 4
+_ENDED = ("completed", "expired", "failed", "cancelled")
+# The API lists a batch a moment after it took it.
+_LISTED_AFTER = timedelta(minutes=1)
+_GIVEN_UP_AFTER = timedelta(minutes=15)
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """An order that ended."""
+
+    saga: UUID
+    texts: int
+    collected: int
+    error: str | None
+
+
+@dataclass(slots=True)
+class _Shipment:
+    texts: dict[UUID, str] = field(default_factory=dict[UUID, str])
+    keys: set[str] = field(default_factory=set[str])
+
+
+async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
+    """Order the vectors that documents need, and that neither stand anywhere nor are on order.
+
+    Returns:
+        The orders.
+
+    Raises:
+        UnavailableError: Something does not answer. What was ordered until then stays ordered.
+    """
+    placed: list[UUID] = []
+    shipments = _shipments(workshop, plans)
+    while (shipment := await asyncio.to_thread(next, shipments, None)) is not None:
+        placed.append(await _submit(workshop, embedder, shipment))
+    return placed
+
+
+async def collect(workshop: Workshop, embedder: Embedder) -> list[Collected]:
+    """Record the vectors that have come, and settle orders whose writer died before it knew that the API has them.
+
+    Raises:
+        UnavailableError: Something does not answer; what is open stays open.
+    """
+    collected: list[Collected] = []
+    for found in await asyncio.to_thread(_open, workshop):
+        ended = await _collect_one(workshop, embedder, found)
+        if ended is not None:
+            collected.append(ended)
+    return collected
+
+
+def waiting_keys(workshop: Workshop) -> set[str]:
+    """Documents whose vectors are on order: buying them now would be buying them twice."""
+    return {key for found in _open(workshop) for key in found.keys}
+
+
+def _open(workshop: Workshop) -> list[BulkOrder]:
+    with workshop.corpus.database.transaction() as connection:
+        return bulk_orders.open_orders(connection, workshop.corpus.name)
+
+
+def _shipments(workshop: Workshop, plans: Iterable[DocumentPlan]) -> Iterator[_Shipment]:
+    ordered = {text_hash for found in _open(workshop) for text_hash in found.text_hashes}
+    shipment = _Shipment()
+    for plan in plans:
+        for chunks in _segments(workshop, plan):
+            texts = {chunk.text_hash: chunk.text for chunk in chunks}
+            missing = _missing(workshop, texts.keys() - ordered)
+            if missing or texts.keys() & ordered:
+                shipment.keys.add(plan.key)
+            shipment.texts.update((text_hash, texts[text_hash]) for text_hash in missing)
+            ordered |= missing
+            if len(shipment.texts) >= _TEXTS:
+                yield shipment
+                shipment = _Shipment()
+    if shipment.texts:
+        yield shipment
+
+
+def _segments(workshop: Workshop, plan: DocumentPlan) -> Iterator[list[Chunk]]:
+    if plan.source is not None:
+        # What is wrong with the document, its ingest will say.
+        with suppress(DocumentError, StaleError):
+            yield from Reading(plan.source).segments(workshop.source, workshop.chunker)
+
+
+def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
+    name, recipe, wanted = workshop.corpus.name, workshop.recipe, list(text_hashes)
+    with workshop.corpus.database.transaction() as connection:
+        staged = ledger.staged_vectors(
+            connection,
+            name,
+            embedding=recipe.embedding,
+            dimensions=recipe.embedding_dimensions,
+            text_hashes=wanted,
+        )
+        published = {place.text_hash for place in catalog.published_texts(connection, name, wanted)}
+    return text_hashes - staged.keys() - published
+
+
+async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> UUID:
+    # A character has four bytes and a token one, at most: so no request is over the API's limit.
+    by_tokens = embedder.settings.batch_tokens // (_BYTES_A_CHARACTER * workshop.chunker.size)
+    texts_a_request = max(1, min(embedder.settings.batch_inputs, by_tokens))
+    saga = await asyncio.to_thread(_write_down, workshop, shipment, texts_a_request)
+    lines = _lines(embedder, list(shipment.texts.values()), texts_a_request)
+    with boundary(Boundary.ORDER_SUBMITTED):
+        uploaded = await embedder.call(
+            lambda client: client.files.create(file=(f"{saga}.jsonl", lines), purpose="batch")
+        )
+        # Never sent again by the client: an answer may be lost, and the API would take a second one for another order.
+        batch = await embedder.call(
+            lambda client: client.with_options(max_retries=0).batches.create(
+                input_file_id=uploaded.id,
+                endpoint="/v1/embeddings",
+                completion_window="24h",
+                metadata={ORDER_KEY: str(saga)},
+            )
+        )
+    await asyncio.to_thread(_mark_submitted, workshop, saga, batch.id)
+    return saga
+
+
+def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -> UUID:
+    """The order's rows. Its saga ends at once: it publishes nothing, and is what the vectors will be kept under."""
+    corpus = workshop.corpus
+    base = corpus.head().head_version
+    with boundary(Boundary.ORDER_PLACED), corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base)
+        bulk_orders.place(
+            connection,
+            saga,
+            corpus=corpus.name,
+            embedding=workshop.recipe.embedding,
+            keys=sorted(shipment.keys),
+            text_hashes=list(shipment.texts),
+            texts_a_request=texts_a_request,
+            characters=sum(map(len, shipment.texts.values())),
+        )
+        ledger.mark_ended(connection, saga, "abandoned", "a bulk order publishes nothing")
+    return saga
+
+
+def _mark_submitted(workshop: Workshop, saga: UUID, api_batch: str) -> None:
+    with workshop.corpus.database.transaction() as connection:
+        bulk_orders.mark_submitted(connection, saga, api_batch)
+
+
+def _lines(embedder: Embedder, texts: Sequence[str], texts_a_request: int) -> bytes:
+    """The requests as the Batch endpoint takes them: JSON Lines, numbered."""
+    body: dict[str, object] = {"model": embedder.settings.model, "encoding_format": "base64"}
+    if embedder.narrowed is not None:
+        body["dimensions"] = embedder.narrowed
+    requests = (texts[start : start + texts_a_request] for start in range(0, len(texts), texts_a_request))
+    return b"".join(
+        json.dumps(
+            {"custom_id": str(number), "method": "POST", "url": "/v1/embeddings", "body": {**body, "input": request}}
+        ).encode()
+        + b"\n"
+        for number, request in enumerate(requests)
+    )
+
+
+async def _collect_one(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> Collected | None:
+    api_batch = found.api_batch or await _find(workshop, embedder, found)
+    if api_batch is None:
+        return None
+    batch = await embedder.call(lambda client: client.batches.retrieve(api_batch))
+    if batch.status not in _ENDED:
+        return None
+    answers: dict[int, tuple[Vectors, int]] = {}
+    if batch.output_file_id is not None:
+        output = batch.output_file_id
+        content = await embedder.call(lambda client: client.files.content(output))
+        answers = await asyncio.to_thread(_parse, found, content.content, embedder.settings.dimensions)
+    return await asyncio.to_thread(_record, workshop, found, answers, batch.status)
+
+
+async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str | None:
+    """The batch of an order whose writer did not say that it was submitted, if the API has it."""
+    age = datetime.now(UTC) - found.ordered_at
+    if age < _LISTED_AFTER or not (is_gone(found.writer) or age > _GIVEN_UP_AFTER):
+        return None
+    after: str | None = None
+    while True:
+        options: dict[str, Any] = {"limit": _PAGE} | ({"after": after} if after else {})
+        page = await embedder.call(lambda client, options=options: client.batches.list(**options))
+        for batch in page.data:
+            if (batch.metadata or {}).get(ORDER_KEY) == str(found.saga):
+                await asyncio.to_thread(_mark_submitted, workshop, found.saga, batch.id)
+                return batch.id
+        if not page.has_next_page() or page.data[-1].created_at < (found.ordered_at - _GIVEN_UP_AFTER).timestamp():
+            break
+        after = page.data[-1].id
+    await asyncio.to_thread(_record, workshop, found, {}, "never received")
+    return None
+
+
+def _parse(found: BulkOrder, content: bytes, dimensions: int) -> dict[int, tuple[Vectors, int]]:
+    """Vectors and tokens by the number of the request; requests that failed are left out."""
+    answers: dict[int, tuple[Vectors, int]] = {}
+    for line in content.splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            item = json.loads(line)
+            number = int(item["custom_id"])
+            if texts := found.request(number):
+                answers[number] = read_answer(item["response"]["body"], len(texts), dimensions)
+    return answers
+
+
+def _record(
+    workshop: Workshop, found: BulkOrder, answers: dict[int, tuple[Vectors, int]], status: str
+) -> Collected | None:
+    collected = sum(len(vectors) for vectors, _ in answers.values())
+    total = len(found.text_hashes)
+    error = None if collected == total else f"{total - collected} of {total} vectors did not come: {status}"
+    with boundary(Boundary.ORDER_COLLECTED), workshop.corpus.database.transaction() as connection:
+        state = "collected" if collected else "failed"
+        if not bulk_orders.end(connection, found.saga, state, collected=collected, error=error):
+            return None  # another process was as quick
+        for number, (vectors, tokens) in answers.items():
+            texts = found.request(number)
+            ledger.record_batch(
+                connection,
+                found.saga,
+                ordinal=number,
+                embedding=found.embedding,
+                text_hashes=texts,
+                vectors=vectors,
+                characters=found.characters * len(texts) // total,
+                spent=Spent(tokens, 1, 0, 0.0),
+            )
+    return Collected(found.saga, total, collected, error)

@@ -1,0 +1,163 @@
+"""Bulk orders: half price, a day later; given once and never twice, whoever dies."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import timedelta
+
+import pytest
+
+from ingest_pipeline import bulk
+from ingest_pipeline.errors import EmbeddingUnavailableError
+from tests.support import crash_jobs
+from tests.support.batch_api import BatchServer
+from tests.support.crash import Child, Place
+from tests.support.crash_places import COLLECTION, ORDER, places
+from tests.support.embedding_server import POISON
+from tests.support.world import World, collect_all, order_all, paragraphs
+
+TEXT = paragraphs("alpha", 20)
+
+
+@pytest.fixture
+def embeddings() -> Generator[BatchServer]:
+    with BatchServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_LISTED_AFTER", timedelta(0))
+
+
+def api(world: World) -> BatchServer:
+    assert isinstance(world.embeddings, BatchServer)
+    return world.embeddings
+
+
+def order(world: World) -> int:
+    return len(order_all(world.workshop, world.embedding_settings))
+
+
+def collect(world: World) -> list[bulk.Collected]:
+    return collect_all(world.workshop, world.embedding_settings)
+
+
+def check_nothing_was_bought_twice(world: World) -> None:
+    assert max(world.embeddings.texts.values()) == 1
+    assert world.audit().violations == []
+
+
+def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buys_nothing(world: World) -> None:
+    world.put("a.txt", TEXT)
+    world.put("b.txt", TEXT + "\n\n" + paragraphs("beta", 3))
+    assert order(world) == 1
+    assert collect(world) == []
+    assert bulk.waiting_keys(world.workshop) == {"a.txt", "b.txt"}
+    api(world).finish()
+    (done,) = collect(world)
+    assert (done.collected, done.error) == (done.texts, None)
+    assert bulk.waiting_keys(world.workshop) == set()
+    (publication,) = world.ingest().publications
+    assert world.embeddings.requests == 0
+    assert len(publication.documents) == 2
+    assert world.embeddings.bought == done.texts == len(world.embeddings.texts)
+    check_nothing_was_bought_twice(world)
+    world.check_nothing_left()
+
+
+def test_what_is_on_order_or_stands_anywhere_is_not_ordered_again(world: World) -> None:
+    world.put("a.txt", TEXT)
+    assert order(world) == 1
+    world.put("b.txt", TEXT)
+    assert order(world) == 0
+    api(world).finish()
+    collect(world)
+    assert order(world) == 0
+    world.ingest()
+    world.put("c.txt", TEXT)
+    assert order(world) == 0
+    check_nothing_was_bought_twice(world)
+
+
+@pytest.mark.parametrize("status", ["completed", "expired"])
+def test_what_does_not_come_is_bought_by_the_next_run(world: World, status: str) -> None:
+    world.put("a.txt", TEXT)
+    order(world)
+    api(world).finish(status, without=("0", "2"))
+    (done,) = collect(world)
+    assert (done.texts - done.collected, done.error) == (12, f"12 of {done.texts} vectors did not come: {status}")
+    world.ingest()
+    assert world.embeddings.requests == 2
+    assert world.audit().violations == []
+
+
+def test_an_order_of_which_nothing_came_has_failed_and_holds_nobody_up(world: World) -> None:
+    world.put("a.txt", TEXT)
+    order(world)
+    api(world).finish("failed", without=tuple(map(str, range(9))))
+    (done,) = collect(world)
+    assert done.collected == 0
+    assert bulk.waiting_keys(world.workshop) == set()
+    world.ingest()
+    assert len(world.chunks("a.txt")) == done.texts
+
+
+def test_a_request_that_the_api_refuses_fails_alone(world: World) -> None:
+    world.put("a.txt", TEXT)
+    world.put("bad.txt", f"{POISON} is refused by the API.")
+    order(world)
+    api(world).finish()
+    (done,) = collect(world)
+    assert 0 < done.collected < done.texts
+    assert list(world.ingest().failed) == ["bad.txt"]
+
+
+def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordered_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("a.txt", TEXT)
+    api(world).lose_next_answer = True
+    with pytest.raises(EmbeddingUnavailableError):
+        order(world)
+    assert order(world) == 0
+    api(world).finish()
+    # Others' batches, so that the list has pages.
+    for name in ("other_0", "other_1", "other_2"):
+        api(world).batches[name] = {**api(world).batches["batch_0"], "id": name, "metadata": None}
+    assert collect(world) == []  # its writer lives, and may be about to say so
+    monkeypatch.setattr(bulk, "_GIVEN_UP_AFTER", timedelta(0))
+    (done,) = collect(world)
+    assert done.collected == done.texts
+    world.ingest()
+    check_nothing_was_bought_twice(world)
+
+
+@pytest.mark.parametrize("place", places(ORDER), ids=str)
+def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
+    assert world.corpus
+    world.put("a.txt", TEXT)
+    assert Child(crash_jobs.order_vectors, world.address, kill_at=place).outcome().killed
+    api(world).finish()
+    collect(world)
+    order(world)
+    api(world).finish()
+    collect(world)
+    world.ingest()
+    assert world.embeddings.requests == 0
+    check_nothing_was_bought_twice(world)
+    world.recover()
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("place", places(COLLECTION), ids=str)
+def test_collecting_an_order_may_die_anywhere(world: World, place: Place) -> None:
+    world.put("a.txt", TEXT)
+    order(world)
+    api(world).finish()
+    assert Child(crash_jobs.collect_vectors, world.address, kill_at=place).outcome().killed
+    collect(world)
+    world.ingest()
+    assert world.embeddings.requests == 0
+    check_nothing_was_bought_twice(world)
+    world.check_nothing_left()
