@@ -17,12 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from ingest_pipeline import bulk_orders, catalog, ledger
 from ingest_pipeline.bulk_orders import BulkOrder
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding import Client, Embedder
 from ingest_pipeline.embedding_answer import Vectors, read_answer
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -42,6 +41,8 @@ _ENDED = ("completed", "expired", "failed", "cancelled")
 # The API lists a batch a moment after it took it.
 _LISTED_AFTER = timedelta(minutes=1)
 _GIVEN_UP_AFTER = timedelta(minutes=15)
+# So much may the API's clock and ours differ.
+_CLOCKS = timedelta(hours=1)
 _PAGE = 100
 
 
@@ -223,19 +224,22 @@ async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str
     age = datetime.now(UTC) - found.ordered_at
     if age < _LISTED_AFTER or not (is_gone(found.writer) or age > _GIVEN_UP_AFTER):
         return None
-    after: str | None = None
-    while True:
-        options: dict[str, Any] = {"limit": _PAGE} | ({"after": after} if after else {})
-        page = await embedder.call(lambda client, options=options: client.batches.list(**options))
-        for batch in page.data:
+    oldest = (found.ordered_at - _CLOCKS).timestamp()
+
+    async def find(client: Client) -> str | None:
+        async for batch in client.batches.list(limit=_PAGE):
             if (batch.metadata or {}).get(ORDER_KEY) == str(found.saga):
-                await asyncio.to_thread(_mark_submitted, workshop, found.saga, batch.id)
                 return batch.id
-        if not page.has_next_page() or page.data[-1].created_at < (found.ordered_at - _GIVEN_UP_AFTER).timestamp():
-            break
-        after = page.data[-1].id
-    await asyncio.to_thread(_record, workshop, found, {}, "never received")
-    return None
+            if batch.created_at < oldest:
+                break
+        return None
+
+    api_batch = await embedder.call(find)
+    if api_batch is None:
+        await asyncio.to_thread(_record, workshop, found, {}, "never received")
+    else:
+        await asyncio.to_thread(_mark_submitted, workshop, found.saga, api_batch)
+    return api_batch
 
 
 def _parse(found: BulkOrder, content: bytes, dimensions: int) -> dict[int, tuple[Vectors, int]]:
@@ -257,8 +261,7 @@ def _record(
     total = len(found.text_hashes)
     error = None if collected == total else f"{total - collected} of {total} vectors did not come: {status}"
     with boundary(Boundary.ORDER_COLLECTED), workshop.corpus.database.transaction() as connection:
-        state = "collected" if collected else "failed"
-        if not bulk_orders.end(connection, found.saga, state, collected=collected, error=error):
+        if not bulk_orders.end(connection, found.saga, collected=collected, error=error):
             return None  # another process was as quick
         for number, (vectors, tokens) in answers.items():
             texts = found.request(number)

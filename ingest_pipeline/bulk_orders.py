@@ -74,10 +74,9 @@ def mark_submitted(connection: Connection, saga: UUID, api_batch: str) -> None:
     connection.execute(query("submit_order"), {"saga": saga, "api_batch": api_batch})
 
 
-def end(
-    connection: Connection, saga: UUID, state: Literal["collected", "failed"], *, collected: int, error: str | None
-) -> bool:
-    """Close an order; False if somebody else did."""
+def end(connection: Connection, saga: UUID, *, collected: int, error: str | None) -> bool:
+    """Close an order, which has failed if nothing was collected; False if somebody else did."""
+    state = "collected" if collected else "failed"
     values = {"saga": saga, "state": state, "collected": collected, "error": error}
     return connection.execute(query("end_order"), values).fetchone() is not None
 

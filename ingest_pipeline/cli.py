@@ -18,7 +18,7 @@ from typing import Any, Literal
 import click
 from rich.console import Console
 
-from ingest_pipeline import catalog, ledger, migrate_command, runs, session, version_commands
+from ingest_pipeline import bulk_command, bulk_orders, catalog, ledger, migrate_command, runs, session, version_commands
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources, pipeline_settings
@@ -141,6 +141,7 @@ def status(*, as_json: bool) -> None:
             unfinished = ledger.unfinished(connection, corpus.name)
             failures = ledger.failures(connection, corpus.name)
             generations = list_generations(connection, corpus.known_as)
+            orders = bulk_orders.open_orders(connection, corpus.name)
         holds = held_documents(corpus)
     summary = {
         "corpus": corpus.known_as,
@@ -154,6 +155,7 @@ def status(*, as_json: bool) -> None:
         "sagas_in_doubt": len(unfinished),
         "failed_documents": len(failures),
         "held_documents": len(holds),
+        "vectors_on_order": sum(len(order.text_hashes) for order in orders),
     }
     if as_json:
         lists = {
@@ -378,7 +380,7 @@ def demo(directory: Path) -> None:
 
 
 # Imported for what they add to the group.
-_COMMANDS = (migrate_command, version_commands)
+_COMMANDS = (bulk_command, migrate_command, version_commands)
 
 if __name__ == "__main__":
     main()

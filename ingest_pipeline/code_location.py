@@ -7,6 +7,7 @@ import dagster as dg
 
 from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
+from ingest_pipeline.bulk_job import bulk_job, bulk_sensor
 from ingest_pipeline.migration_job import migration_job
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
@@ -88,11 +89,12 @@ def corpus_definitions(
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), migration_job(pipeline)],
+        jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), migration_job(pipeline), bulk_job(pipeline)],
         schedules=[audit, maintenance, stale_schedule(pipeline, job.name)],
         sensors=[
             source_sensor(pipeline, job.name, running=options.source_sensor),
             recovery_sensor(pipeline, job.name, running=options.recovery_sensor),
+            bulk_sensor(pipeline),
         ],
         resources=resources.by_key(pipeline.corpus),
         executor=options.executor,

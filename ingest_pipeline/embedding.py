@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import httpx2
 import numpy as np
@@ -33,6 +33,7 @@ from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.pacing import Pace
 
 T = TypeVar("T")
+Client: TypeAlias = AsyncOpenAI
 
 _OPENAI = "https://api.openai.com/v1"
 _CONNECT_SECONDS = 5.0

@@ -8,6 +8,7 @@ import dagster as dg
 
 from ingest_pipeline.assets.partitions import corpus_partitions
 from ingest_pipeline.attempts import waiting_documents
+from ingest_pipeline.bulk import waiting_keys
 from ingest_pipeline.comparison import Limits, Page, compare
 from ingest_pipeline.dead_runs import ended_runs, report_dead_runs, report_silent_runs, runs_in_doubt
 from ingest_pipeline.errors import IngestError
@@ -66,7 +67,8 @@ def _tick(
     clear_settled_failures(workshop, page)
     removals = now.advance(page)
     waiting = waiting_documents(workshop)
-    puts = [plan for plan in page.puts if waiting.failure_of(plan) is None]
+    ordered = waiting_keys(workshop)
+    puts = [plan for plan in page.puts if waiting.failure_of(plan) is None and plan.key not in ordered]
     due = sorted(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )

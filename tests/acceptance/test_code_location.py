@@ -47,6 +47,7 @@ def test_the_names_of_everything() -> None:
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "documents_source_sensor",
         "documents_recovery_sensor",
+        "documents_bulk_sensor",
     }
     assert set(repository.get_top_level_resources()) == {
         "documents_catalog",

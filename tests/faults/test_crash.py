@@ -308,7 +308,18 @@ def test_the_places_are_all_there_are(world: World) -> None:
     for passed, listed in ((first, FIRST_INGEST), (second, REPLACEMENT), (third, ROLLBACK)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items())
-    reached = {*FIRST_INGEST, *REPLACEMENT, *RECOVERY, *SWEEP, *MAINTENANCE, *CREATION, *MIGRATION, *DROP, *ORDER, *COLLECTION}
+    reached = {
+        *FIRST_INGEST,
+        *REPLACEMENT,
+        *RECOVERY,
+        *SWEEP,
+        *MAINTENANCE,
+        *CREATION,
+        *MIGRATION,
+        *DROP,
+        *ORDER,
+        *COLLECTION,
+    }
     assert reached == set(Boundary)
 
 

@@ -1,0 +1,38 @@
+"""The command about bulk orders."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from ingest_pipeline import bulk_orders, session
+from ingest_pipeline.bulk_job import bulk_endpoint, collect_vectors, order_vectors
+from ingest_pipeline.code_location import build_resources
+from ingest_pipeline.command_line import as_json, command
+from ingest_pipeline.output import print_json, print_rows
+from ingest_pipeline.settings import Settings
+
+_SHOWN = 20
+
+
+@command
+@click.option("--collect", is_flag=True, help="Order nothing; collect what has come.")
+@as_json
+def bulk(*, collect: bool, as_json: bool) -> None:
+    """Order missing vectors in bulk, at half the price and within a day, and collect what has come.
+
+    An ingest afterwards finds them and buys nothing. Until then the source sensor leaves their documents alone.
+    """
+    settings = Settings.from_environment()
+    with session.workshop(settings) as workshop, bulk_endpoint(build_resources(settings).embedder) as endpoint:
+        ended = collect_vectors(workshop, endpoint)
+        given = 0 if collect else order_vectors(workshop, endpoint)
+        with workshop.corpus.database.transaction() as connection:
+            rows = bulk_orders.recent(connection, workshop.corpus.name, _SHOWN)
+    rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    if as_json:
+        print_json({"given": given, "ended": [dataclasses.asdict(one) for one in ended], "orders": rows})
+        return
+    click.echo(f"{len(ended)} orders ended, {sum(one.collected for one in ended)} vectors came; {given} orders given")
+    print_rows("bulk orders, newest first", rows)

@@ -1,0 +1,59 @@
+"""Bulk orders inside Dagster, and from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from ingest_pipeline.cli import main
+from tests.support.batch_api import BatchServer
+from tests.support.dagster_world import METADATA, DagsterWorld
+from tests.support.world import paragraphs
+
+
+@pytest.fixture
+def dagster(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[DagsterWorld]:
+    with BatchServer() as server, DagsterWorld.over(tmp_path, database_url, server, monkeypatch) as world:
+        yield world
+
+
+def api(world: DagsterWorld) -> BatchServer:
+    assert isinstance(world.embeddings, BatchServer)
+    return world.embeddings
+
+
+def test_ordered_documents_wait_for_their_vectors_and_are_then_published_at_no_further_cost(
+    dagster: DagsterWorld,
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 12))
+    job = dagster.definitions.resolve_job_def("docs_bulk_job")
+    assert job.execute_in_process(instance=dagster.instance).success
+    assert dagster.follow() == []
+    assert isinstance(dagster.tick("docs_bulk_sensor"), dg.SkipReason)
+    assert dagster.follow() == []
+    api(dagster).finish()
+    dagster.tick("docs_bulk_sensor")
+    dagster.cursor = None
+    (run,) = dagster.follow()
+    assert run.success
+    assert dagster.materialized(METADATA) == {"a.txt"}
+    assert dagster.embeddings.requests == 0
+    assert max(dagster.embeddings.texts.values()) == 1
+    assert dagster.audit().violations == []
+
+
+def test_the_command_orders_collects_and_shows_what_is_on_order(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 12))
+    given = json.loads(CliRunner().invoke(main, ["bulk", "--json"], catch_exceptions=False).stdout)
+    assert (given["given"], given["orders"][0]["state"]) == (1, "submitted")
+    status = json.loads(CliRunner().invoke(main, ["status", "--json"], catch_exceptions=False).stdout)
+    assert status["vectors_on_order"] == dagster.embeddings.bought > 0
+    api(dagster).finish()
+    ended = json.loads(CliRunner().invoke(main, ["bulk", "--collect", "--json"], catch_exceptions=False).stdout)
+    assert ended["ended"][0]["collected"] == status["vectors_on_order"]
+    assert ended["given"] == 0
