@@ -133,7 +133,7 @@ CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (te
 -- Texts handed to the API's Batch endpoint. The row is there before the API knows of it, so that no crash orders twice.
 CREATE TABLE ingest_pipeline.bulk_order (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
-    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) ON DELETE CASCADE,
     embedding text NOT NULL,
     keys text[] NOT NULL,
     text_hashes uuid[] NOT NULL,
