@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from ingest_pipeline.code_location import build_definitions
 from ingest_pipeline.settings import Settings
@@ -92,3 +93,8 @@ def test_workspace_yaml_loads(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((_ROOT / "deploy").rglob("*.yaml"), key=str))
+def test_what_is_offered_for_deployment_is_yaml(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text()), dict)

@@ -49,11 +49,14 @@ class Dagster:
         environment: Of the process.
         directory: Where it runs and logs.
         port: Of the web server.
+        command: What starts them, if not `ingest-pipeline ui`.
     """
 
-    def __init__(self, environment: Mapping[str, str], directory: Path, port: int) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], directory: Path, port: int, command: Sequence[str] | None = None
+    ) -> None:
         self._url = f"http://127.0.0.1:{port}/graphql"
-        self._arguments = [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)]
+        self._arguments = command or [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)]
         self._environment, self._directory = dict(environment), directory
         self._log: IO[bytes] = (directory / "ui.log").open("ab")
         self._replacing = Lock()

@@ -1,0 +1,141 @@
+"""Dagster's runs on two workers that could be two machines: each has a host name and a process group of its own.
+
+What they share is Postgres, S3 and the engine that brings them their runs. Celery needs `redis-server` and the packages
+dagster-celery and redis, Ray the packages dagster-ray and ray[default]; none of them is needed by anything else here.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from tests.support.storm_processes import adopt_orphans, kill_below, send
+
+WORKERS = ("worker-one", "worker-two")
+_TOOLS = Path(sys.executable).parent
+_UP_SECONDS = 240
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + _UP_SECONDS
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert time.monotonic() < end, f"nothing listens on port {port}"
+        time.sleep(0.2)
+
+
+class Cluster:
+    """The processes of an engine. Those of a worker see its name as that of their host.
+
+    Args:
+        directory: Where they log and keep their files.
+        environment: Of the workers.
+    """
+
+    launcher: str
+    """What `dagster.yaml` says of the engine."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        adopt_orphans()
+        self.directory = directory
+        self.environment = dict(environment) | {"PATH": f"{_TOOLS}:/usr/bin:/bin"}
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: list[IO[bytes]] = []
+
+    def start(self, name: str, command: Sequence[str]) -> None:
+        log = (self.directory / f"{name}.log").open("ab")
+        self._logs.append(log)
+        if name in WORKERS:
+            command = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', name, *command]
+        self._started[name] = subprocess.Popen(
+            command, env=self.environment, cwd=self.directory, stdout=log, stderr=subprocess.STDOUT
+        )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL everything of a worker, as when its machine loses power."""
+        process = self._started[name]
+        send(process.pid, signal.SIGSTOP)  # or it would replace what is killed below it
+        kill_below(process.pid)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for name in reversed(self._started):
+            with suppress(ProcessLookupError):
+                self.kill(name)
+        for log in self._logs:
+            log.close()
+
+
+class Celery(Cluster):
+    """Two workers that take one run at a time from a queue in Redis."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(directory, environment)
+        self._port = free_port()
+        url = f"redis://127.0.0.1:{self._port}"
+        places = {"broker": f"{url}/0", "backend": f"{url}/1"}
+        self._configuration = directory / "celery.yaml"
+        lines = "".join(f"    {name}: {place}\n" for name, place in places.items())
+        self._configuration.write_text(f"execution:\n  config:\n{lines}")
+        self.launcher = (
+            f"run_launcher:\n  module: dagster_celery.launcher\n  class: CeleryRunLauncher\n  config:\n{lines}"
+        )
+
+    def up(self) -> None:
+        self.start("redis", ["redis-server", "--port", str(self._port), "--save", "", "--bind", "127.0.0.1"])
+        _wait_for(self._port)
+        for name in WORKERS:
+            arguments = ["-A", "dagster_celery.app", "-y", str(self._configuration), "-n", name, "--", "-c", "1"]
+            self.start(name, [str(_TOOLS / "dagster-celery"), "worker", "start", *arguments])
+
+
+class Ray(Cluster):
+    """A head that runs nothing, and two nodes with room for one run each."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(directory, environment)
+        self._gcs, self._dashboard = free_port(), free_port()
+        self.launcher = (
+            "run_launcher:\n  module: dagster_ray\n  class: RayRunLauncher\n  config:\n    ray:\n"
+            f"      address: http://127.0.0.1:{self._dashboard}\n      num_cpus: 1\n"
+        )
+
+    def up(self) -> None:
+        ray = [str(_TOOLS / "ray"), "start", "--block", "--disable-usage-stats", "--object-store-memory", "100000000"]
+        head = ["--head", "--node-ip-address", "127.0.0.1", "--port", str(self._gcs), "--num-cpus", "0"]
+        board = ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self._dashboard)]
+        # Ray's sockets lie in it, whose paths may not be longer than 107 bytes.
+        self._files = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+        self.start("head", [*ray, *head, *board, "--temp-dir", self._files.name])
+        _wait_for(self._gcs)
+        _wait_for(self._dashboard)
+        for name in WORKERS:
+            self.start(name, [*ray, "--address", f"127.0.0.1:{self._gcs}", "--num-cpus", "1"])
+        end = time.monotonic() + _UP_SECONDS
+        while self._living_nodes() < 1 + len(WORKERS):
+            assert time.monotonic() < end, "the nodes do not join"
+            time.sleep(1)
+
+    def _living_nodes(self) -> int:
+        with suppress(OSError):
+            url = f"http://127.0.0.1:{self._dashboard}/api/v0/nodes"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.read().count(b'"ALIVE"')
+        return 0
