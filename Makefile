@@ -19,8 +19,10 @@ demo: setup
 ui: setup
 	$(BIN)/ingest-pipeline ui --demo
 
+# In several processes, because many tests wait for Dagster's ticks or a server's silence.
+JOBS ?= 3
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -114,5 +115,15 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Keep the figures of a whole run; a part of one says nothing."""
-    if session.config.args == session.config.getini("testpaths") and not os.environ.get("MUTANT"):
+    told_to: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told_to is not None:
+        told_to["figures"] = figures.counted()
+    elif session.config.args == session.config.getini("testpaths") and not os.environ.get("MUTANT"):
         figures.write(session.testscollected - session.testsfailed, session.testsfailed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take in what a process that ran a share of the tests counted; one that crashed counted for nothing."""
+    if counted := getattr(node, "workeroutput", {}).get("figures"):
+        figures.add(counted)

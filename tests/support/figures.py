@@ -47,8 +47,20 @@ def recovery() -> Generator[None]:
     _recoveries.append(time.perf_counter() - start)
 
 
+def counted() -> dict[str, Any]:
+    """What this process counted, as plain values that travel to the process which writes them."""
+    return {"counts": dict(_counts), "recoveries": list(_recoveries), "killed_at": sorted(_killed_at)}
+
+
+def add(others: dict[str, Any]) -> None:
+    """Take in what another process counted."""
+    _counts.update(others["counts"])
+    _recoveries.extend(others["recoveries"])
+    _killed_at.update(others["killed_at"])
+
+
 def write(passed: int, failed: int) -> None:
-    """Keep what this process counted."""
+    """Keep what was counted."""
     percentiles = quantiles(_recoveries, n=100) if len(_recoveries) > 1 else []
     found = {
         **dict(sorted(_counts.items())),
