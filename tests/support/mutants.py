@@ -21,6 +21,7 @@ from ingest_pipeline import (
     database,
     embedding,
     generation_rows,
+    holds,
     ingestion,
     lance_changes,
     ledger,
@@ -205,6 +206,10 @@ def no_model_check() -> None:
     plug(ingestion.Ingestion, "_check_model", answering(None))
 
 
+def rollback_forgets_the_hold() -> None:
+    plug(holds, "hold_documents", answering(None))
+
+
 _PUBLICATION = "tests/integration/test_publication.py::"
 _MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
@@ -254,6 +259,10 @@ MUTANTS = {
     "rollback forgets the catalog": Mutant(
         rollback_forgets_the_catalog,
         "tests/integration/test_rollback.py::test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost",
+    ),
+    "rollback forgets the hold": Mutant(
+        rollback_forgets_the_hold,
+        "tests/integration/test_rollback.py::test_what_was_rolled_back_is_not_ingested_again",
     ),
     "waits without end": Mutant(
         waits_without_end,
