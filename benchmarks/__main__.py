@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import edits, first_ingest, growth, memory, publish, recovery, retrieval
+from benchmarks import edits, first_ingest, growth, memory, publish, recovery, retrieval, search
 from benchmarks.report import Report
 
 
@@ -31,11 +31,13 @@ _BENCHMARKS: dict[str, Benchmark] = {
     "publish": publish.run,
     "growth_by_size": growth.by_size,
     "growth_by_history": growth.by_history,
+    "search": search.run,
 }
 _WHEN_NAMED: dict[str, Benchmark] = {
     "memory_1gb": memory.run_1gb,
     "growth_by_long_history": growth.by_long_history,
     "edits_200mb": edits.run_200mb,
+    "search_million": search.run_million,
 }
 _ALL = {**_BENCHMARKS, **_WHEN_NAMED}
 

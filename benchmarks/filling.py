@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from ingest_pipeline.publication import publish
 
 ROWS_PER_DOCUMENT = 100
 _DOCUMENTS_PER_FILE = 40  # about as many rows as the engine puts into a data file
+RowMaker = Callable[[UUID, Sequence[int], int], Iterator[TableRow]]
 
 
 def document_key(number: int) -> str:
@@ -50,7 +51,7 @@ class _Filling:
         connection.execute(
             "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
         )
-        catalog.add_chunks(connection, (chunk for number in numbers for chunk in _chunks(self._saga, number)))
+        catalog.add_chunks(connection, (chunk for number in numbers for chunk in chunk_rows(self._saga, number)))
         catalog.publish_documents(connection, self._saga, version)
         ledger.forget_fragments(connection, self._saga)
         return Change(self._staged)
@@ -60,8 +61,16 @@ class _Filling:
         catalog.place_documents(connection, self._saga, places)
 
 
-def fill(corpus: Corpus, rows: int, dimensions: int) -> None:
-    """Put so many rows into an empty corpus, in documents of a hundred."""
+def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None = None) -> None:
+    """Put so many rows into an empty corpus, in documents of a hundred.
+
+    Args:
+        corpus: Which one.
+        rows: How many.
+        dimensions: Width of the vectors.
+        table_rows: Makes the rows of some documents, given the saga, the documents and the width.
+    """
+    make = table_rows or _table_rows
     with corpus.database.transaction() as connection:
         saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=corpus.head().head_version)
     staged: list[StagedFragment] = []
@@ -69,7 +78,7 @@ def fill(corpus: Corpus, rows: int, dimensions: int) -> None:
     numbers = iter(range(rows // ROWS_PER_DOCUMENT))
     while documents := list(itertools.islice(numbers, _DOCUMENTS_PER_FILE)):
         name = f"{saga}-{len(staged)}.lance"
-        staged.append(corpus.table.stage(name, chunk_table(list(_table_rows(saga, documents, dimensions)))))
+        staged.append(corpus.table.stage(name, chunk_table(list(make(saga, documents, dimensions)))))
         files[name] = documents
     with corpus.database.transaction() as connection:
         ledger.mark_prepared(connection, saga)
@@ -82,11 +91,12 @@ def _table_rows(saga: UUID, documents: Sequence[int], dimensions: int) -> Iterat
     random = np.random.default_rng(documents[0])
     for number in documents:
         vectors = random.standard_normal((ROWS_PER_DOCUMENT, dimensions), dtype=np.float32)
-        for chunk, vector in zip(_chunks(saga, number), vectors, strict=True):
+        for chunk, vector in zip(chunk_rows(saga, number), vectors, strict=True):
             yield TableRow(chunk, chunk.document, _text(number, chunk.ordinal), vector)
 
 
-def _chunks(saga: UUID, document: int) -> Iterator[ChunkRow]:
+def chunk_rows(saga: UUID, document: int) -> Iterator[ChunkRow]:
+    """The chunks of the n-th document, as the catalog has them."""
     for ordinal in range(ROWS_PER_DOCUMENT):
         text = _text(document, ordinal)
         number, start = UUID(int=document * ROWS_PER_DOCUMENT + ordinal), 40 * ordinal

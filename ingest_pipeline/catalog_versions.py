@@ -5,7 +5,7 @@ Every call works in its caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -119,3 +119,18 @@ def insert_copies(connection: Connection, corpus: str, saga: UUID, differences: 
 def copy_chunk_rows(connection: Connection, saga: UUID, keys: Sequence[str]) -> int:
     """Repeat the chunk rows of documents planned by `insert_copies`; returns how many there were."""
     return connection.execute(query("copy_chunk_rows"), {"saga": saga, "keys": list(keys)}).rowcount
+
+
+def matching_documents(
+    connection: Connection, corpus: str, version: int, conditions: Mapping[str, object]
+) -> list[str]:
+    """Keys of documents that readers at a version see and that satisfy conditions, in order.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose documents.
+        version: A publication.
+        conditions: As `DocumentFilter.values` gives them.
+    """
+    values = {"corpus": corpus, "version": version, **conditions}
+    return [row["key"] for row in connection.execute(query("matching_documents"), values)]

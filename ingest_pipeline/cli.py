@@ -26,6 +26,7 @@ from ingest_pipeline.command_line import FAILED, VIOLATIONS, as_json, command, m
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
+from ingest_pipeline.document_filter import DocumentFilter, parse_filter
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.estimate import count, estimate
@@ -44,7 +45,7 @@ from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.run_requests import runs_for
-from ingest_pipeline.search import Hit
+from ingest_pipeline.search import SEARCH_MODES, Hit, SearchMode
 from ingest_pipeline.search import search as search_corpus
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.sweep import SweepReport
@@ -198,23 +199,34 @@ def _hold_row(hold: Hold) -> dict[str, Any]:
 
 @command
 @click.argument("question")
+@click.option(
+    "--mode", type=click.Choice(SEARCH_MODES), default="hybrid", show_default=True, help="By meaning, words, both."
+)
+@click.option(
+    "--where", "conditions", multiple=True, metavar="CONDITION", help="As key=docs/* or size>1000. May be repeated."
+)
 @click.option("--limit", default=5, show_default=True, help="How many chunks to show.")
 @as_json
-def search(question: str, limit: int, *, as_json: bool) -> None:
-    """Find the chunks nearest to a question, at head."""
+def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:
+    """Find the chunks that answer a question best, at head."""
     settings = Settings.from_environment()
+    where = parse_filter(conditions)
     with session.corpus(settings) as corpus:
-        hits = asyncio.run(_search(settings, corpus, question, limit))
+        hits = asyncio.run(_search(settings, corpus, question, limit, mode=mode, where=where))
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits])
         return
     print_hits(Console(), question, hits)
 
 
-async def _search(settings: Settings, corpus: Corpus, question: str, limit: int) -> list[Hit]:
+async def _search(
+    settings: Settings, corpus: Corpus, question: str, limit: int, *, mode: SearchMode, where: DocumentFilter
+) -> list[Hit]:
+    if mode == "text":
+        return await search_corpus(corpus, None, question, limit, mode=mode, where=where)
     with _embedder_resource(settings).endpoint(corpus.head().embedding) as endpoint:
         async with Embedder(endpoint) as embedder:
-            return await search_corpus(corpus, embedder, question, limit)
+            return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)
 
 
 async def _repair(settings: Settings, workshop: Workshop, report: AuditReport) -> None:

@@ -30,6 +30,7 @@ IngestError
 │   └── GenerationLeftError       readers moved to another generation of the corpus
 ├── MigrationIncompleteError      the new generation cannot take all documents of the current one
 ├── VersionGoneError              retention took the version: read head
+├── TextIndexMissingError         let maintenance index the words first
 ├── ForeignWriteError             a person has to decide about a version that is not ours
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
 ├── AuditError                    the two stores disagree
@@ -210,6 +211,12 @@ class VersionGoneError(IngestError):
     """A reader asked for a version that retention has taken."""
 
     remedy = "Read head, or keep versions for longer with INGEST_RETENTION_DAYS or INGEST_RETENTION_PUBLICATIONS."
+
+
+class TextIndexMissingError(IngestError):
+    """The table has no index of its words yet, and too many rows to be searched by words without."""
+
+    remedy = "Run `ingest-pipeline maintain`, then search again; a search by vector works meanwhile."
 
 
 class ForeignWriteError(IngestError):

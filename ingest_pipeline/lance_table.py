@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import TypeVar
 from uuid import UUID
 
 import lance
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.file import LanceFileSession, LanceFileWriter
@@ -32,9 +31,7 @@ _READ_AHEAD = 2
 # A manifest's name counts down, so that a listing begins with the latest.
 _LAST_VERSION = 2**64 - 1
 _MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
-# With an index: how many of its partitions are searched, and how many candidates for each row are compared exactly.
-_PROBES = 32
-_REFINED = 10
+R = TypeVar("R")
 
 
 class CommitRefusedError(TableUnavailableError):
@@ -348,23 +345,11 @@ class LanceTable:
         with _translated(self.uri), boundary(Boundary.VERSIONS_REMOVED):
             self.at(self.latest_version()).cleanup_old_versions(versions=versions, error_if_tagged_old_versions=False)
 
-    def nearest(self, version: int, vector: npt.NDArray[np.float32], limit: int, columns: list[str]) -> pa.Table:
-        """Rows nearest to a vector by cosine distance, which comes as ``_distance``; nearest first."""
+    def read(self, version: int, reader: Callable[[lance.LanceDataset], R]) -> R:
+        """What a function of the dataset finds at a version."""
+        dataset = self.at(version)
         with _translated(self.uri):
-            dataset = self.at(version)
-            if not dataset.fragment_ids():
-                return self.rows(version, columns)
-            return dataset.scanner(
-                columns=[*columns, "_distance"],
-                nearest={
-                    "column": "vector",
-                    "q": vector,
-                    "k": limit,
-                    "metric": "cosine",
-                    "nprobes": _PROBES,
-                    "refine_factor": _REFINED,
-                },
-            ).to_table()
+            return reader(dataset)
 
     def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, saga: UUID) -> int:
         transaction = lance.Transaction(

@@ -146,10 +146,15 @@ def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
     Raises:
         ConfigurationError: There is none of that name yet.
     """
+    return named_corpus(database, settings.corpus)
+
+
+def named_corpus(database: Database, name: str) -> Corpus:
+    """As `find_corpus`, by name alone."""
     with database.transaction() as connection:
-        row = catalog.read_current(connection, settings.corpus)
+        row = catalog.read_current(connection, name)
     if row is None:
-        raise ConfigurationError(f"There is no corpus {settings.corpus!r}", "Run `ingest-pipeline ingest` first.")
+        raise ConfigurationError(f"There is no corpus {name!r}", "Run `ingest-pipeline ingest` first.")
     return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.known_as)
 
 

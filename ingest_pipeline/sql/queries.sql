@@ -445,6 +445,21 @@ FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
 ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
 
+-- matching_documents --
+SELECT key FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+  AND (superseded_version IS NULL OR superseded_version > %(version)s)
+  AND key LIKE ALL(%(key)s::text[]) AND partition LIKE ALL(%(partition)s::text[])
+  AND (%(least_size)s::bigint IS NULL OR size >= %(least_size)s)
+  AND (%(greatest_size)s::bigint IS NULL OR size <= %(greatest_size)s)
+  AND (%(least_chunk_count)s::bigint IS NULL OR chunk_count >= %(least_chunk_count)s)
+  AND (%(greatest_chunk_count)s::bigint IS NULL OR chunk_count <= %(greatest_chunk_count)s)
+  AND (%(least_published_version)s::bigint IS NULL OR published_version >= %(least_published_version)s)
+  AND (%(greatest_published_version)s::bigint IS NULL OR published_version <= %(greatest_published_version)s)
+  AND (%(least_last_modified)s::timestamptz IS NULL OR last_modified >= %(least_last_modified)s)
+  AND (%(greatest_last_modified)s::timestamptz IS NULL OR last_modified <= %(greatest_last_modified)s)
+ORDER BY key
+
 -- publication_history --
 SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version,
     coalesce(r.documents, count(d.key) FILTER (WHERE NOT d.removed)) AS documents,

@@ -51,6 +51,20 @@ def test_a_hit_opened_at_its_offsets_is_the_chunk(cli: Cli) -> None:
         assert path.read_text()[hit["start_offset"] : hit["end_offset"]] == hit["text"]
 
 
+def test_a_search_by_words_in_some_documents(cli: Cli, embeddings: EmbeddingServer) -> None:
+    cli.put("guide/a.txt", "Bread is made from flour.")
+    cli.put("b.txt", "Flour is made from grain.")
+    cli.json("ingest")
+    requests = embeddings.requests
+    (hit,) = cli.json("search", "flour", "--mode", "text", "--where", "key=guide/*")
+    assert (hit["document"], hit["published_version"], hit["version"]) == ("guide/a.txt", 2, 2)
+    assert embeddings.requests == requests
+    assert {hit["document"] for hit in cli.json("search", "flour")} == {"guide/a.txt", "b.txt"}
+    refused = cli.run("search", "flour", "--where", "colour=white")
+    assert refused.exit_code == 2
+    assert "last_modified" in refused.stderr
+
+
 def test_some_documents_only(cli: Cli) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
     cli.put("b.txt", paragraphs("beta", 1))

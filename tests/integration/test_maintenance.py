@@ -13,6 +13,7 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.compaction import LARGEST_FULL, SMALLEST_FULL, compact, groups
 from ingest_pipeline.indexing import bring_up_to_date, due
 from ingest_pipeline.lance_indices import Indexing, IndexKind, Segment
+from ingest_pipeline.lance_search import nearest as nearest_rows
 from ingest_pipeline.lance_table import FragmentState, LanceTable
 from tests.support.world import World, paragraphs
 
@@ -259,7 +260,7 @@ def test_a_fragment_of_the_same_number_with_other_rows_is_not_covered(world: Wor
 
 
 def nearest(world: World, question: np.ndarray[Any, Any]) -> list[str]:
-    return world.corpus.table.nearest(world.head, question, 10, ["id"])["id"].to_pylist()
+    return nearest_rows(world.corpus.table.at(world.head), question, 10, ["id"])["id"].to_pylist()
 
 
 def test_nine_of_ten_nearest_vectors_are_found_with_an_index_through_edits(world: World) -> None:

@@ -1,0 +1,104 @@
+"""Which documents a search looks at: conditions on what the catalog knows of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ingest_pipeline.errors import ConfigurationError
+
+_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|=|<|>)\s*(.+?)\s*")
+_PATTERNS = ("key", "partition")
+_RANGES = ("size", "chunk_count", "published_version")
+_TIME = "last_modified"
+_STEP = timedelta(microseconds=1)
+_COLUMNS = (*_PATTERNS, *_RANGES, _TIME)
+Bounds = tuple[int | datetime | None, int | datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Conditions that all have to hold."""
+
+    patterns: tuple[tuple[str, str], ...] = ()
+    """Column, and what its value is like: ``*`` stands for any characters, ``?`` for one."""
+    bounds: tuple[tuple[str, Bounds], ...] = ()
+    """Column, and its least and greatest value."""
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns or self.bounds)
+
+    def values(self) -> dict[str, object]:
+        """As the query ``matching_documents`` takes them: patterns for LIKE, and the narrowest bounds."""
+        found: dict[str, object] = {name: [] for name in _PATTERNS}
+        for column in (*_RANGES, _TIME):
+            bounds = [pair for name, pair in self.bounds if name == column]
+            found[f"least_{column}"] = max((low for low, _ in bounds if low is not None), default=None)
+            found[f"greatest_{column}"] = min((high for _, high in bounds if high is not None), default=None)
+        for name in _PATTERNS:
+            found[name] = [_like(pattern) for column, pattern in self.patterns if column == name]
+        return found
+
+
+def parse_filter(conditions: Iterable[str]) -> DocumentFilter:
+    """Conditions as a person writes them: ``key=docs/*``, ``size>1000``, ``last_modified>=2026-01-31``.
+
+    Raises:
+        ConfigurationError: One of them says nothing that can be looked up.
+    """
+    patterns: list[tuple[str, str]] = []
+    bounds: list[tuple[str, Bounds]] = []
+    for condition in conditions:
+        parts = _CONDITION.fullmatch(condition)
+        column, operator, value = parts.groups() if parts else ("", "", "")
+        try:
+            if column in _PATTERNS and operator == "=":
+                patterns.append((column, value))
+            elif column in _RANGES:
+                bounds.append((column, _int_bounds(operator, int(value))))
+            elif column == _TIME:
+                bounds.append((column, _time_bounds(operator, value)))
+            else:
+                raise _refused(condition)
+        except ValueError as error:
+            raise _refused(condition) from error
+    return DocumentFilter(tuple(patterns), tuple(bounds))
+
+
+def _refused(condition: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The condition {condition!r} is not a column, an operator and a value",
+        f"Columns are {', '.join(_COLUMNS)}; key and partition take = with * and ?, the others =, <, <=, > and >=.",
+    )
+
+
+def _int_bounds(operator: str, value: int) -> Bounds:
+    return {
+        "=": (value, value),
+        "<": (None, value - 1),
+        "<=": (None, value),
+        ">": (value + 1, None),
+        ">=": (value, None),
+    }[operator]
+
+
+def _time_bounds(operator: str, value: str) -> Bounds:
+    """A time without a zone is UTC; a day alone is all of it where it is said to be equal."""
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    end = time + timedelta(days=1) - _STEP if len(value) == len("2026-01-31") else time
+    return {
+        "=": (time, end),
+        "<": (None, time - _STEP),
+        "<=": (None, end),
+        ">": (end + _STEP, None),
+        ">=": (time, None),
+    }[operator]
+
+
+def _like(pattern: str) -> str:
+    escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
+    return escaped.replace("*", "%").replace("?", "_")

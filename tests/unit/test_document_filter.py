@@ -1,0 +1,42 @@
+"""Conditions on documents, as a person writes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ingest_pipeline.document_filter import parse_filter
+from ingest_pipeline.errors import ConfigurationError
+
+
+def test_patterns_become_what_like_takes() -> None:
+    values = parse_filter([r"key=100%_a\b/*.tx?", "partition = x"]).values()
+    assert values["key"] == [r"100\%\_a\\b/%.tx_"]
+    assert values["partition"] == ["x"]
+
+
+def test_the_narrowest_bounds_hold() -> None:
+    values = parse_filter(["size>10", "size>=20", "size<100", "chunk_count=3"]).values()
+    assert (values["least_size"], values["greatest_size"]) == (20, 99)
+    assert (values["least_chunk_count"], values["greatest_chunk_count"]) == (3, 3)
+    assert (values["least_published_version"], values["greatest_published_version"]) == (None, None)
+
+
+def test_a_day_is_all_of_it() -> None:
+    values = parse_filter(["last_modified=2026-01-31"]).values()
+    assert values["least_last_modified"] == datetime(2026, 1, 31, tzinfo=UTC)
+    assert values["greatest_last_modified"] == datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    after = parse_filter(["last_modified>2026-01-31"]).values()
+    assert after["least_last_modified"] == datetime(2026, 2, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("condition", ["", "key", "key>a", "colour=red", "size=many", "last_modified=soon", "size=="])
+def test_what_says_nothing_is_refused_with_the_columns_there_are(condition: str) -> None:
+    with pytest.raises(ConfigurationError, match="last_modified"):
+        parse_filter([condition])
+
+
+def test_no_condition_is_no_filter() -> None:
+    assert not parse_filter([])
+    assert parse_filter(["size>1"])
