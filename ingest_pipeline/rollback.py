@@ -89,10 +89,10 @@ def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> li
         unknown = sorted(set(names) - catalog_versions.known_names(connection, corpus.name, names))
         differences = catalog_versions.differing_documents(connection, corpus.name, version, names or None)
     if not published:
-        raise RollbackRefusedError(f"Version {version} of corpus {corpus.name!r} is no publication")
+        raise RollbackRefusedError(f"Version {version} of corpus {corpus.known_as!r} is no publication{_of(corpus)}")
     _check_retained(corpus, version)
     if unknown:
-        raise RollbackRefusedError(f"Corpus {corpus.name!r} never had a document {unknown[0]!r}")
+        raise RollbackRefusedError(f"Corpus {corpus.known_as!r} never had a document {unknown[0]!r}")
     return differences
 
 
@@ -140,6 +140,15 @@ def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
     return {*versions}.intersection(corpus.table.versions())
 
 
+def _of(corpus: Corpus) -> str:
+    if corpus.name == corpus.known_as:
+        return ""
+    return (
+        f" of its generation {corpus.name}; there is no way back across a change of the embedding model but "
+        "`ingest-pipeline migrate`"
+    )
+
+
 def _check_retained(corpus: Corpus, version: int) -> None:
     with corpus.database.transaction() as connection:
         retained = catalog_versions.is_retained(connection, corpus.name, version)
@@ -148,14 +157,14 @@ def _check_retained(corpus: Corpus, version: int) -> None:
             published = ledger.published_versions(connection, corpus.name)
         oldest = min(published.intersection(corpus.table.versions()))
         raise RollbackRefusedError(
-            f"Version {version} of corpus {corpus.name!r} is no longer retained; the oldest that is, is {oldest}"
+            f"Version {version} of corpus {corpus.known_as!r} is no longer retained; the oldest that is, is {oldest}"
         )
     then, now = (
         corpus.table.at(number).schema.field("vector").type for number in (version, corpus.head().head_version)
     )
     if then != now:
         raise RollbackRefusedError(
-            f"Vectors of corpus {corpus.name!r} were {then} at version {version} and are {now} now: two embeddings "
+            f"Vectors of corpus {corpus.known_as!r} were {then} at version {version} and are {now} now: two embeddings "
             "cannot stand in one table"
         )
 
@@ -255,7 +264,7 @@ class _Rollback:
 
     def _rows_missing(self, store: str, found: int, expected: int, part: Sequence[Difference]) -> AuditError:
         return AuditError(
-            f"Version {self._version} of corpus {self._corpus.name!r} has {found} rows of {len(part)} documents in "
+            f"Version {self._version} of corpus {self._corpus.known_as!r} has {found} rows of {len(part)} documents in "
             f"{store}, beginning with {part[0].key!r}, where the catalog promises {expected}",
             "Nothing was published. Roll back to another version, or leave these documents out.",
         )

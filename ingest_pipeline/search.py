@@ -143,7 +143,7 @@ async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) ->
     theirs, ours = corpus.head().embedding, f"{settings.model}/{settings.dimensions}"
     if theirs != ours:
         raise CorpusMismatchError(
-            f"Corpus {corpus.name!r} was embedded with {theirs}, and the question would be with {ours}",
+            f"Corpus {corpus.known_as!r} was embedded with {theirs}, and the question would be with {ours}",
             "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to the corpus' own, or search by text.",
         )
     answer = await embedder.embed([question])
