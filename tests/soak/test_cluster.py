@@ -18,7 +18,7 @@ from ingest_pipeline import session
 from ingest_pipeline.audit import audit
 from ingest_pipeline.settings import Settings
 from tests.support.cli import environment_of
-from tests.support.cluster import WORKERS, Celery, Cluster, Ray, free_port
+from tests.support.cluster import WORKERS, Celery, Cluster, free_port
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.s3 import S3Server
 from tests.support.storm_dagster import Dagster
@@ -82,17 +82,14 @@ class Distributed:
         return count
 
 
-@pytest.fixture(params=[Celery, Ray])
+@pytest.fixture
 def distributed(
-    request: pytest.FixtureRequest,
     tmp_path: Path,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Generator[Distributed]:
-    kind: type[Celery | Ray] = request.param
-    package = {Celery: "dagster_celery", Ray: "dagster_ray"}[kind]
-    if importlib.util.find_spec(package) is None or (kind is Celery and not shutil.which("redis-server")):
-        pytest.skip(f"{package} and what it needs are not installed")
+    if importlib.util.find_spec("dagster_celery") is None or not shutil.which("redis-server"):
+        pytest.skip("dagster-celery and redis-server are not installed")
     (tmp_path / "source").mkdir()
     (tmp_path / "location.py").write_text(_LOCATION)
     with S3Server() as s3, EmbeddingServer(latency=3.0) as embeddings:
@@ -104,7 +101,7 @@ def distributed(
         settings = Settings.from_environment()
         environment |= session.dagster_environment(settings)
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", environment["DAGSTER_POSTGRES_URL"])
-        cluster = kind(tmp_path, environment)
+        cluster = Celery(tmp_path, environment)
         storage = "storage:\n  postgres:\n    postgres_url:\n      env: DAGSTER_POSTGRES_URL\n"
         (tmp_path / "home" / "dagster.yaml").write_text(storage + cluster.launcher + _MONITORING)
         for number in range(12):

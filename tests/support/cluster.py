@@ -1,7 +1,7 @@
 """Dagster's runs on two workers that could be two machines: each has a host name and a process group of its own.
 
 What they share is Postgres, S3 and the engine that brings them their runs. Celery needs `redis-server` and the packages
-dagster-celery and redis, Ray the packages dagster-ray and ray[default]; none of them is needed by anything else here.
+dagster-celery and redis, which nothing else here needs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -104,38 +102,3 @@ class Celery(Cluster):
         for name in WORKERS:
             arguments = ["-A", "dagster_celery.app", "-y", str(self._configuration), "-n", name, "--", "-c", "1"]
             self.start(name, [str(_TOOLS / "dagster-celery"), "worker", "start", *arguments])
-
-
-class Ray(Cluster):
-    """A head that runs nothing, and two nodes with room for one run each."""
-
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(directory, environment)
-        self._gcs, self._dashboard = free_port(), free_port()
-        self.launcher = (
-            "run_launcher:\n  module: dagster_ray\n  class: RayRunLauncher\n  config:\n    ray:\n"
-            f"      address: http://127.0.0.1:{self._dashboard}\n      num_cpus: 1\n"
-        )
-
-    def up(self) -> None:
-        ray = [str(_TOOLS / "ray"), "start", "--block", "--disable-usage-stats", "--object-store-memory", "100000000"]
-        head = ["--head", "--node-ip-address", "127.0.0.1", "--port", str(self._gcs), "--num-cpus", "0"]
-        board = ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self._dashboard)]
-        # Ray's sockets lie in it, whose paths may not be longer than 107 bytes.
-        self._files = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
-        self.start("head", [*ray, *head, *board, "--temp-dir", self._files.name])
-        _wait_for(self._gcs)
-        _wait_for(self._dashboard)
-        for name in WORKERS:
-            self.start(name, [*ray, "--address", f"127.0.0.1:{self._gcs}", "--num-cpus", "1"])
-        end = time.monotonic() + _UP_SECONDS
-        while self._living_nodes() < 1 + len(WORKERS):
-            assert time.monotonic() < end, "the nodes do not join"
-            time.sleep(1)
-
-    def _living_nodes(self) -> int:
-        with suppress(OSError):
-            url = f"http://127.0.0.1:{self._dashboard}/api/v0/nodes"
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.read().count(b'"ALIVE"')
-        return 0
