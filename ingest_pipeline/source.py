@@ -1,5 +1,6 @@
 """The documents: what a source holds now, and the bytes of one object exactly as it was listed."""
 
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,8 @@ class ObjectSource:
     """A folder of this machine or a prefix in an object store.
 
     Object stores take credentials, endpoint and region from the environment, as ``AWS_*``, ``GOOGLE_*`` and
-    ``AZURE_*``; an ``http://`` endpoint needs no further permission.
+    ``AZURE_*``; an ``http://`` endpoint of S3 needs no further permission, others need ``GOOGLE_ALLOW_HTTP=true`` or
+    ``AZURE_ALLOW_HTTP=true``.
 
     Args:
         url: A path, ``file://...``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``. The
@@ -124,7 +126,7 @@ class _Bucket:
         self._url = f"{self._kind}://{self._bucket}/{self._prefix}"
         make = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self._kind]
         client = _CLIENT.copy()
-        if self._kind == "s3" and s3_endpoint().startswith("http://"):
+        if _may_speak_http(self._kind):
             client["allow_http"] = True
         try:
             self._store = make(self._bucket, prefix=self._prefix or None, client_options=client, retry_config=_RETRY)
@@ -191,6 +193,8 @@ class _Bucket:
                 raise _changed(obj) from error
             except _FAILURES as error:
                 raise self._unavailable(error) from error
+            if _source_object(answer.meta).etag != obj.etag:
+                raise _changed(obj)  # by a store that does not know conditional reads
             try:
                 body: bytes = answer.bytes().to_bytes()
             except _FAILURES as error:
@@ -229,6 +233,13 @@ class _Bucket:
         return SourceUnavailableError(f"The source {self._url} does not answer as it should: {_reason(error)}")
 
 
+def _may_speak_http(kind: str) -> bool:
+    """An S3 endpoint says so itself; those of the others are hidden in what only the library reads."""
+    if kind == "s3":
+        return s3_endpoint().startswith("http://")
+    return os.environ.get("GOOGLE_ALLOW_HTTP" if kind == "gs" else "AZURE_ALLOW_HTTP") == "true"
+
+
 def _parse(url: str) -> tuple[str, str, str]:
     """Scheme, bucket and prefix."""
     scheme, _, rest = url.partition("://")
@@ -255,7 +266,10 @@ def _local_path(url: str) -> Path:
 
 
 def _source_object(meta: "ObjectMeta") -> SourceObject:
-    return SourceObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
+    etag = meta["e_tag"] or ""
+    if etag and not etag.startswith(('"', "W/")):
+        etag = f'"{etag}"'  # Azure and others leave the quotes out in listings, and an object would seem changed
+    return SourceObject(meta["path"], etag, meta["size"], meta["last_modified"])
 
 
 def _changed(obj: SourceObject) -> DocumentChangedError:
