@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import edits, first_ingest, growth, memory, publish, recovery, retrieval, search
+from benchmarks import comparison, edits, first_ingest, growth, many_files, memory, publish, recovery, retrieval, search
 from benchmarks.report import Report
 
 
@@ -23,10 +23,12 @@ class Benchmark(Protocol):
 
 # One line each. What takes many minutes or gigabytes stands in the second list, and runs if it is named.
 _BENCHMARKS: dict[str, Benchmark] = {
+    "comparison": comparison.run,
     "first_ingest": first_ingest.run,
     "edits": edits.run,
     "retrieval": retrieval.run,
     "recovery": recovery.run,
+    "many_files": many_files.run,
     "memory": memory.run,
     "publish": publish.run,
     "growth_by_size": growth.by_size,

@@ -36,6 +36,7 @@ class DefinitionOptions:
     recovery_sensor: bool = True
     audit_schedule: bool = False
     maintenance_schedule: bool = True
+    stale_schedule: bool = False
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
@@ -90,7 +91,7 @@ def corpus_definitions(
         assets=[ingest],
         asset_checks=checks,
         jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), migration_job(pipeline), bulk_job(pipeline)],
-        schedules=[audit, maintenance, stale_schedule(pipeline, job.name)],
+        schedules=[audit, maintenance, stale_schedule(pipeline, job.name, running=options.stale_schedule)],
         sensors=[
             source_sensor(pipeline, job.name, running=options.source_sensor),
             recovery_sensor(pipeline, job.name, running=options.recovery_sensor),

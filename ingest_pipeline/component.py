@@ -166,6 +166,10 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         DEFAULT_RETENTION.publications
     )
     maintenance_schedule: Annotated[bool, _about("Whether the hourly maintenance begins switched on.")] = True
+    stale_schedule: Annotated[
+        bool,
+        _about("Whether the nightly ingestion of all that differs begins switched on; the sensor does it all day."),
+    ] = False
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
@@ -275,6 +279,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             recovery_sensor=self.recovery_sensor,
             audit_schedule=self.audit_schedule,
             maintenance_schedule=self.maintenance_schedule,
+            stale_schedule=self.stale_schedule,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import dagster as dg
 
@@ -17,6 +18,8 @@ from ingest_pipeline.catalog import DocumentChange
 from ingest_pipeline.dead_runs import has_ended
 from ingest_pipeline.document_events import drop_empty_partitions, report_documents
 from ingest_pipeline.preparation import Workshop
+
+_LOOKS = 3
 
 
 @dataclass(slots=True)
@@ -41,8 +44,8 @@ def report_late(instance: dg.DagsterInstance, workshop: Workshop) -> LateReport:
         with corpus.database.transaction() as connection:
             changes = catalog.standing_changes(connection, saga.id)
         unclear = _tell(instance, workshop, changes)
-        key = f"late report of {saga.id}"
-        if unclear and not _was_run(instance, key):
+        key = _next_look(instance, saga.id) if unclear else None
+        if key is not None:
             report.unclear[key] = unclear
             continue
         with corpus.database.transaction() as connection:
@@ -62,9 +65,19 @@ def _tell(instance: dg.DagsterInstance, workshop: Workshop, changes: Sequence[Do
     return drop_empty_partitions(instance, corpus, {change.partition for change in changes})
 
 
-def _was_run(instance: dg.DagsterInstance, run_key: str) -> bool:
-    runs = instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": run_key}), limit=1)
-    return bool(runs) and has_ended(instance, runs[0].run_id)
+def _next_look(instance: dg.DagsterInstance, saga: UUID) -> str | None:
+    """The key of the run that shall look; None if one has looked, or as many failed as may.
+
+    Dagster runs a key once, so asking for one that is under way asks for nothing.
+    """
+    for attempt in range(_LOOKS):
+        key = f"late report {attempt + 1} of {saga}"
+        runs = instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
+        if not runs or not has_ended(instance, runs[0].run_id):
+            return key
+        if runs[0].status is dg.DagsterRunStatus.SUCCESS:
+            return None
+    return None
 
 
 def _status(changes: Sequence[DocumentChange]) -> str:

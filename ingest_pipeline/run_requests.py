@@ -21,6 +21,7 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_DAGSTERS_OWN_JOB = "__ASSET_JOB"
 _PARTITION = "dagster/partition"
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -58,8 +59,11 @@ def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRe
 def partitions_under_way(
     instance: dg.DagsterInstance, job: str, step: str, definition: dg.PartitionsDefinition[str]
 ) -> tuple[int, set[str] | None]:
-    """How many runs of a job have not ended, and which partitions they work on; None if one works on all."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNDER_WAY))
+    """How many runs of a step have not ended, and which partitions they work on; None if one works on all.
+
+    Backfills, and people who select assets, run the step in Dagster's own job.
+    """
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if _has_step(run, job, step)]
     busy: set[str] = set()
     for run in runs:
         partitions = _partitions_of(run, step, instance, definition)
@@ -67,6 +71,12 @@ def partitions_under_way(
             return len(runs), None
         busy.update(partitions)
     return len(runs), busy
+
+
+def _has_step(run: dg.DagsterRun, job: str, step: str) -> bool:
+    if run.job_name != _DAGSTERS_OWN_JOB:
+        return run.job_name == job
+    return run.asset_selection is None or any(f"{key.path[0]}_ingest" == step for key in run.asset_selection)
 
 
 def _partitions_of(

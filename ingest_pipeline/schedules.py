@@ -59,7 +59,7 @@ def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) ->
     )
 
 
-def stale_schedule(settings: PipelineSettings, job: str) -> dg.ScheduleDefinition:
+def stale_schedule(settings: PipelineSettings, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
     """Ingests what is new, changed, gone or failed, in one run. Off, because the source sensor does it all day long.
 
     It is for those who switch the sensor off, to ingest at night.
@@ -69,6 +69,7 @@ def stale_schedule(settings: PipelineSettings, job: str) -> dg.ScheduleDefinitio
         name=f"{settings.corpus}_stale_schedule",
         job_name=job,
         cron_schedule="0 2 * * *",
+        default_status=_status(running),
         run_config=shared_run(step, [], leave_waiting=True, release_holds=False).run_config,
         description="Ingests all that differs from the source, in one run; documents in quarantine are left alone.",
     )

@@ -75,7 +75,9 @@ def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pyte
     assert narrowed == ("folder:1", ("*.md",), ("drafts/",), 9, 0)
 
 
-@pytest.mark.parametrize("switch", ["source_sensor", "recovery_sensor", "audit_schedule", "maintenance_schedule"])
+@pytest.mark.parametrize(
+    "switch", ["source_sensor", "recovery_sensor", "audit_schedule", "maintenance_schedule", "stale_schedule"]
+)
 @pytest.mark.parametrize("value", [True, False])
 def test_each_switch_switches_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, switch: str, value: bool

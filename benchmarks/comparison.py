@@ -1,0 +1,70 @@
+"""Comparing a source of a million documents with its catalog: the time it takes, and how little memory."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from time import perf_counter
+
+from benchmarks.report import Report
+from benchmarks.stage import stage
+from ingest_pipeline.comparison import Limits, passed
+from ingest_pipeline.database import Database
+from ingest_pipeline.model import SourceObject
+from ingest_pipeline.pipeline import PipelineSettings, open_workshop
+from ingest_pipeline.preparation import Workshop
+
+_TICK = Limits(plans=8000, seconds=20)
+_CHANGED_IN = 100
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_FILL = """
+INSERT INTO ingest_pipeline.document
+    (corpus, key, saga, partition, etag, size, last_modified, content_hash, recipe, chunk_count, published_version)
+SELECT 'documents', key, head_saga, key, 'etag', 2000, now(), 'hash', %(recipe)s, 3, 1
+FROM ingest_pipeline.corpus,
+    (SELECT to_char(n / 1000, 'FM000000') || '/' || to_char(n, 'FM00000000') || '.txt' AS key
+     FROM generate_series(0, %(count)s - 1) AS n) AS keys
+"""
+
+
+def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
+    """Compare documents that are all as they were, then with one of a hundred changed, in pages like the sensor's."""
+    count = 100_000 if quick else 1_000_000
+    with stage() as surroundings:
+        source = surroundings.folder / "source"
+        source.mkdir()
+        settings = PipelineSettings("documents", str(source), str(surroundings.folder / "lancedb"), "model", 32)
+        with Database(surroundings.database()) as database:
+            workshop = open_workshop(database, settings)
+            step(f"comparison: {count:,} rows")
+            with database.transaction() as connection:
+                connection.execute(_FILL, {"recipe": workshop.recipe.fingerprint, "count": count})
+            with database.transaction() as connection:
+                connection.execute("ANALYZE ingest_pipeline.document")
+            for changed in (0, count // _CHANGED_IN):
+                _measure(report, workshop, count, changed)
+
+
+def _measure(report: Report, workshop: Workshop, count: int, changed: int) -> None:
+    def listing(after: str = "", _: str = "") -> Iterator[SourceObject]:
+        first = int(after.partition("/")[2].removesuffix(".txt")) + 1 if after else 0
+        for number in range(first, count):
+            etag = "other" if changed and number % _CHANGED_IN == 0 else "etag"
+            yield SourceObject(f"{number // 1000:06}/{number:08}.txt", etag, 2000, _NOW)
+
+    workshop.source.list = listing  # type: ignore[method-assign]  # a million objects, without storing them anywhere
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = perf_counter()
+    pages = differing = 0
+    for page in passed(workshop, _TICK):
+        pages += 1
+        differing += len(page.puts)
+    seconds = perf_counter() - start
+    report.add(
+        documents=count,
+        differing=differing,
+        seconds=round(seconds, 1),
+        pages=pages,
+        peak_mb_more=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024,
+    )
