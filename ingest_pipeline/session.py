@@ -38,6 +38,7 @@ concurrency:
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10
+  start_timeout_seconds: 1800  # before a backfill's run starts, Dagster writes an event for each partition and asset
   max_runtime_seconds: 21600  # the last resort for a run whose process ended before it gave its name
 telemetry:
   enabled: false
