@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from tests.support.cli import Cli
 
-_PATIENCE_SECONDS = 120
+_PATIENCE_SECONDS = 240
 
 
 class WebUi:
