@@ -93,7 +93,7 @@ def corpus_definitions(
         jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), migration_job(pipeline), bulk_job(pipeline)],
         schedules=[audit, maintenance, stale_schedule(pipeline, job.name, running=options.stale_schedule)],
         sensors=[
-            source_sensor(pipeline, job.name, running=options.source_sensor),
+            source_sensor(pipeline, job.name, options.pool, running=options.source_sensor),
             recovery_sensor(pipeline, job.name, running=options.recovery_sensor),
             bulk_sensor(pipeline),
         ],

@@ -29,8 +29,15 @@ _PAGE_SECONDS = 20.0
 _PAGE_DOCUMENTS = 8000
 
 
-def source_sensor(settings: PipelineSettings, job: str, *, running: bool = True) -> dg.SensorDefinition:
-    """Requests runs for files that are new, changed or gone."""
+def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: bool = True) -> dg.SensorDefinition:
+    """Requests runs for files that are new, changed or gone.
+
+    Args:
+        settings: Of the corpus.
+        job: That ingests it.
+        pool: Of the runs of the job.
+        running: Whether it is on until a person says otherwise.
+    """
     step = f"{settings.corpus}_ingest"
     definition = corpus_partitions(settings.corpus, settings.scheme)
 
@@ -48,6 +55,8 @@ def source_sensor(settings: PipelineSettings, job: str, *, running: bool = True)
             return dg.SkipReason("A run over all documents is under way; what it leaves is looked at afterwards.")
         if count >= MOST_RUNS:
             return dg.SkipReason(f"{count} runs are under way; more are requested when they have ended.")
+        # Dagster's queue gives a pool its limit in the pass that first meets it, and lets that pass's runs all through.
+        context.instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
