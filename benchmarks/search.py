@@ -54,9 +54,9 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
     _measure(report, step, 20_000 if quick else 100_000)
 
 
-def run_million(report: Report, step: Callable[[str], None], *, quick: bool) -> None:  # noqa: ARG001  of the protocol
-    """At a million: many minutes, and gigabytes."""
-    _measure(report, step, 1_000_000)
+def run_million(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
+    """At a million: many minutes, and gigabytes. At 200,000 in a hurry."""
+    _measure(report, step, 200_000 if quick else 1_000_000)
 
 
 def _measure(report: Report, step: Callable[[str], None], rows: int) -> None:
