@@ -55,8 +55,7 @@ def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: b
             return dg.SkipReason("A run over all documents is under way; what it leaves is looked at afterwards.")
         if count >= MOST_RUNS:
             return dg.SkipReason(f"{count} runs are under way; more are requested when they have ended.")
-        # Dagster's queue gives a pool its limit in the pass that first meets it, and lets that pass's runs all through.
-        context.instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+        _limit(context.instance, pool)
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:
@@ -65,6 +64,13 @@ def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: b
             return dg.SkipReason(str(error))
 
     return watch_source
+
+
+def _limit(instance: dg.DagsterInstance, pool: str) -> None:
+    """Give the pool its limit. Dagster would when its queue first meets it, and let all runs of that pass through."""
+    events = instance.event_log_storage
+    if events.supports_global_concurrency_limits and pool not in events.get_concurrency_keys():
+        events.initialize_concurrency_limit_to_default(pool)
 
 
 def _tick(
