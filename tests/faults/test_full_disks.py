@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from io import RawIOBase
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -39,14 +41,25 @@ def small_disk(directory: Path, size: int) -> Generator[Path]:
 
 @contextmanager
 def full(disk: Path) -> Generator[None]:
-    """No byte is free on the disk while the block runs."""
+    """No byte is free on the disk while the block runs; what a server frees meanwhile is taken at once."""
     ballast = disk / "ballast"
+    ended = Event()
+
+    def fill(file: RawIOBase) -> None:
+        while not ended.wait(0.002):
+            with suppress(OSError):
+                file.write(bytes(shutil.disk_usage(disk).free))
+
     with ballast.open("wb", buffering=0) as file:
         file.write(bytes(shutil.disk_usage(disk).free))
-    try:
-        yield
-    finally:
-        ballast.unlink()
+        filling = Thread(target=fill, args=(file,))
+        filling.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            filling.join()
+            ballast.unlink()
 
 
 @pytest.fixture
