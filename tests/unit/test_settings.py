@@ -1,0 +1,46 @@
+"""The same settings stand in the environment, in the component and in the README's table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ingest_pipeline.component import IngestPipelineComponent
+from ingest_pipeline.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+class _Noted(Mapping[str, str]):
+    """An empty environment that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_the_readme_lists_the_variables_that_are_read() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `INGEST_")]
+    listed = {name for row in rows for name in re.findall(r"`(INGEST_[A-Z_]+)`", row.split("|")[1])}
+    assert listed == _variables()
+
+
+def test_the_component_has_an_attribute_for_each_variable() -> None:
+    attributes = set(IngestPipelineComponent.model_fields)
+    assert {name.removeprefix("INGEST_").lower() for name in _variables()} - attributes == set()
+
+
+def _variables() -> set[str]:
+    environment = _Noted()
+    Settings.from_environment(environment)
+    return {name for name in environment.asked if name.startswith("INGEST_")}
