@@ -33,9 +33,8 @@ class Difference:
     partition: str
     old_saga: UUID | None
     """None: the old generation does not hold it."""
-    new_saga: UUID | None
-    """None: the new one does not."""
     new_etag: str | None
+    """None: the new one does not hold it."""
 
 
 def generations(connection: Connection, known_as: str) -> list[Generation]:

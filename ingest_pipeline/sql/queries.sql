@@ -35,7 +35,7 @@ UPDATE ingest_pipeline.corpus SET state = %(state)s, state_since = now() WHERE n
 
 -- generation_differences --
 -- Documents that two generations hold differently at their heads. The same bytes under another ETag are the same.
-SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.saga AS new_saga, n.etag AS new_etag
+SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.etag AS new_etag
 FROM (
     SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
     WHERE corpus = %(old)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
