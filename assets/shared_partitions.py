@@ -12,7 +12,7 @@ from ingest_pipeline.assets.embeddings import cost_metadata
 from ingest_pipeline.catalog import PartitionState
 from ingest_pipeline.ingestion import Publication
 from ingest_pipeline.model import Recipe
-from ingest_pipeline.preparation import PreparedDocument
+from ingest_pipeline.parcels import PreparedDocument
 from ingest_pipeline.publication_view import ChunkSample
 
 _LISTED = 20

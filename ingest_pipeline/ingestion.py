@@ -24,8 +24,9 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent
+from ingest_pipeline.parcels import PreparedDocument
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
-from ingest_pipeline.preparation import Preparation, Prepared, PreparedDocument, Workshop
+from ingest_pipeline.preparation import Preparation, Prepared, Workshop
 from ingest_pipeline.prices import Price
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reading import content_hash

@@ -16,11 +16,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from time import perf_counter
 from uuid import UUID
 
 from ingest_pipeline import catalog, ledger
-from ingest_pipeline.catalog import ChunkRow, FinishedDocument
+from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.chunk_rows import TableRow, chunk_table
 from ingest_pipeline.chunking import Chunker
 from ingest_pipeline.corpus import Corpus
@@ -29,14 +28,14 @@ from ingest_pipeline.errors import DocumentChangedError, DocumentError, Embeddin
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import StagedFragment
 from ingest_pipeline.model import Chunk, Recipe, SourceObject, chunk_id
+from ingest_pipeline.parcels import DocumentInProgress, Parcel, PreparedDocument, Segment, parcels
 from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.prices import Price
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.selection import EVERYTHING, Selection
 from ingest_pipeline.source import ObjectSource
-from ingest_pipeline.text_counts import TextCounts
-from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply, Wanted
+from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply
 
 log = logging.getLogger(__name__)
 
@@ -68,37 +67,6 @@ class Workshop:
 
 
 @dataclass(slots=True)
-class PreparedDocument:
-    """A document whose rows are staged."""
-
-    plan: DocumentPlan
-    characters: int = 0
-    chunks: int = 0
-    bought: int = 0
-    reused: int = 0
-    tokens: int = 0
-    requests: int = 0
-    retries: int = 0
-    seconds: float = 0.0
-    """From the first byte read to the last row staged."""
-    files: list[str] = field(default_factory=list[str])
-    _batches: set[int] = field(default_factory=set[int])
-
-    def count(self, wanted: Wanted | None) -> None:
-        """Count a chunk whose vector is there, and what was paid for it, if anything was."""
-        self.chunks += 1
-        if wanted is None:
-            self.reused += 1
-            return
-        self.bought += 1
-        self.tokens += wanted.tokens
-        if wanted.batch not in self._batches:
-            self._batches.add(wanted.batch)
-            self.requests += wanted.requests
-            self.retries += wanted.retries
-
-
-@dataclass(slots=True)
 class Prepared:
     """What a saga can publish, and what it had to leave out."""
 
@@ -107,52 +75,6 @@ class Prepared:
     removed: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     failed: dict[str, IngestError] = field(default_factory=dict[str, IngestError])
     staged: list[StagedFragment] = field(default_factory=list[StagedFragment])
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """Some chunks of a document in progress, and the end of it if they are the last."""
-
-    document: _Progress
-    chunks: Sequence[Chunk]
-    orders: Sequence[Order] = ()
-    last: bool = False
-    error: IngestError | None = None
-
-
-_Parcel = list[_Segment]
-
-
-@dataclass(slots=True)
-class _Progress:
-    """A document on its way through the stages."""
-
-    plan: DocumentPlan
-    reading: Reading
-    result: PreparedDocument
-    texts: TextCounts = field(default_factory=TextCounts)
-    waiting: list[TableRow] = field(default_factory=list[TableRow])
-    files: list[StagedFragment] = field(default_factory=list[StagedFragment])
-    has_own_files: bool = False
-    failed: bool = False
-    began: float = field(default_factory=perf_counter)
-
-    def facts(self) -> FinishedDocument:
-        """What the catalog is told at the end."""
-        counts = self.result
-        counts.seconds = perf_counter() - self.began
-        return FinishedDocument(
-            self.plan.key,
-            self.reading.content_hash,
-            counts.characters,
-            counts.chunks,
-            counts.bought,
-            counts.reused,
-            counts.tokens,
-            counts.requests,
-            counts.retries,
-            counts.seconds,
-        )
 
 
 class Preparation:
@@ -171,10 +93,10 @@ class Preparation:
         self._plans = plans
         self._supply = VectorSupply(workshop.corpus, embedder, workshop.recipe, saga)
         self._prepared = Prepared(saga)
-        self._read: asyncio.Queue[_Parcel | None] = asyncio.Queue(_QUEUED_READ)
-        self._ordered: asyncio.Queue[_Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
+        self._read: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_READ)
+        self._ordered: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
         self._all_read = False
-        self._shared: list[_Progress] = []
+        self._shared: list[DocumentInProgress] = []
         self._writing: asyncio.Task[None] | None = None
         self._file_count = 0
 
@@ -237,29 +159,29 @@ class Preparation:
         await self._read.put(None)
 
     async def _read_some(self, waiting: Iterator[DocumentPlan]) -> None:
-        parcels = _parcels(self._segments(waiting))
-        while (parcel := await asyncio.to_thread(next, parcels, None)) is not None:
+        cut = parcels(self._segments(waiting), _PARCEL_CHUNKS)
+        while (parcel := await asyncio.to_thread(next, cut, None)) is not None:
             await self._read.put(parcel)
 
-    def _segments(self, waiting: Iterator[DocumentPlan]) -> Iterator[_Segment]:
+    def _segments(self, waiting: Iterator[DocumentPlan]) -> Iterator[Segment]:
         for plan in waiting:
             assert plan.source is not None  # noqa: S101  the caller chose these
-            document = _Progress(plan, Reading(plan.source), PreparedDocument(plan))
+            document = DocumentInProgress(plan, Reading(plan.source), PreparedDocument(plan))
             try:
                 for chunks in document.reading.segments(self._shop.source, self._shop.chunker):
-                    yield _Segment(document, chunks)
+                    yield Segment(document, chunks)
             except (DocumentError, DocumentChangedError) as error:
-                yield _Segment(document, (), last=True, error=error)
+                yield Segment(document, (), last=True, error=error)
             else:
-                yield _Segment(document, (), last=True)
+                yield Segment(document, (), last=True)
 
     # Stage 2: chunks to vectors that are there or on order.
 
     async def _supply_all(self) -> None:
-        while parcels := await self._take_read():
-            segments = [segment for parcel in parcels for segment in parcel]
+        while taken := await self._take_read():
+            segments = [segment for parcel in taken for segment in parcel]
             orders = iter(await self._supply.order([chunk for segment in segments for chunk in segment.chunks]))
-            for parcel in parcels:
+            for parcel in taken:
                 ordered = [replace(segment, orders=list(islice(orders, len(segment.chunks)))) for segment in parcel]
                 if self._ordered.full():
                     # The writer may be waiting for a vector of the batch that is still being filled.
@@ -268,19 +190,19 @@ class Preparation:
         await self._supply.flush()
         await self._ordered.put(None)
 
-    async def _take_read(self) -> list[_Parcel]:
+    async def _take_read(self) -> list[Parcel]:
         """All parcels that wait, so that one look-up serves many where looking up takes longer than reading.
 
         There are none at the end.
         """
-        parcels: list[_Parcel] = []
-        while not (self._all_read or (parcels and self._read.empty())):
+        taken: list[Parcel] = []
+        while not (self._all_read or (taken and self._read.empty())):
             parcel = await self._read.get()
             if parcel is None:
                 self._all_read = True
             else:
-                parcels.append(parcel)
-        return parcels
+                taken.append(parcel)
+        return taken
 
     # Stage 3: rows to data files and the catalog.
 
@@ -292,14 +214,14 @@ class Preparation:
         await self._write_shared()
         await self._until_written()
 
-    async def _take_or_drop(self, segment: _Segment) -> None:
+    async def _take_or_drop(self, segment: Segment) -> None:
         try:
             await self._take(segment)
         except (DocumentError, DocumentChangedError) as error:
             await self._until_written()
             await asyncio.to_thread(self._drop, segment.document, error)
 
-    async def _take(self, segment: _Segment) -> None:
+    async def _take(self, segment: Segment) -> None:
         document = segment.document
         if segment.error is not None:
             raise segment.error
@@ -310,7 +232,7 @@ class Preparation:
         elif len(document.waiting) >= _ROWS_PER_FILE:
             await self._write_own(document)
 
-    async def _row(self, document: _Progress, chunk: Chunk, order: Order) -> TableRow:
+    async def _row(self, document: DocumentInProgress, chunk: Chunk, order: Order) -> TableRow:
         key = document.plan.key
         try:
             vector = await order.vector
@@ -322,7 +244,7 @@ class Preparation:
         row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, order.text_hash, self._saga)
         return TableRow(row, document.plan.partition, chunk.text, vector)
 
-    async def _finish(self, document: _Progress) -> None:
+    async def _finish(self, document: DocumentInProgress) -> None:
         document.result.characters = document.reading.characters
         if document.has_own_files or len(document.waiting) >= _ROWS_PER_FILE:
             await self._write_own(document, finished=True)
@@ -331,7 +253,7 @@ class Preparation:
         if sum(len(other.waiting) for other in self._shared) >= _ROWS_PER_FILE:
             await self._write_shared()
 
-    async def _write_own(self, document: _Progress, *, finished: bool = False) -> None:
+    async def _write_own(self, document: DocumentInProgress, *, finished: bool = False) -> None:
         document.has_own_files = True
         await self._write([document], finished=finished)
 
@@ -340,7 +262,7 @@ class Preparation:
         if documents:
             await self._write(documents, finished=True)
 
-    async def _write(self, documents: Sequence[_Progress], *, finished: bool) -> None:
+    async def _write(self, documents: Sequence[DocumentInProgress], *, finished: bool) -> None:
         """Begin a data file with the waiting rows of some documents; one is written while the next fills."""
         await self._until_written()
         rows = [row for document in documents for row in document.waiting]
@@ -352,7 +274,9 @@ class Preparation:
         if self._writing is not None:
             await self._writing
 
-    async def _write_file(self, documents: Sequence[_Progress], rows: Sequence[TableRow], *, finished: bool) -> None:
+    async def _write_file(
+        self, documents: Sequence[DocumentInProgress], rows: Sequence[TableRow], *, finished: bool
+    ) -> None:
         fragment = await asyncio.to_thread(self._stage_and_record, rows, documents if finished else [])
         if fragment is not None:
             for document in documents:
@@ -360,7 +284,7 @@ class Preparation:
         if finished:
             self._accept(documents)
 
-    def _accept(self, documents: Sequence[_Progress]) -> None:
+    def _accept(self, documents: Sequence[DocumentInProgress]) -> None:
         """Take documents that are whole and stand in the same files."""
         files = documents[0].files
         for document in documents:
@@ -368,7 +292,9 @@ class Preparation:
             self._prepared.documents[document.plan.key] = document.result
         self._prepared.staged.extend(files)
 
-    def _stage_and_record(self, rows: Sequence[TableRow], finished: Sequence[_Progress]) -> StagedFragment | None:
+    def _stage_and_record(
+        self, rows: Sequence[TableRow], finished: Sequence[DocumentInProgress]
+    ) -> StagedFragment | None:
         """Write rows into one data file, and record it with their chunk rows and the documents that they finish."""
         fragment = self._stage(rows) if rows else None
         with boundary(Boundary.FRAGMENT_RECORDED), self._shop.corpus.database.transaction() as connection:
@@ -383,26 +309,13 @@ class Preparation:
         self._file_count += 1
         return self._shop.corpus.table.stage(name, chunk_table(rows))
 
-    def _drop(self, document: _Progress, error: IngestError) -> None:
+    def _drop(self, document: DocumentInProgress, error: IngestError) -> None:
         """Leave a document out. Files that hold a part of it stay unpublished, and go with the next sweep."""
         document.failed = True
         document.waiting = []
         self._prepared.failed[document.plan.key] = error
         with self._shop.corpus.database.transaction() as connection:
             catalog.drop_document(connection, self._saga, document.plan.key)
-
-
-def _parcels(segments: Iterator[_Segment]) -> Iterator[_Parcel]:
-    parcel: _Parcel = []
-    count = 0
-    for segment in segments:
-        parcel.append(segment)
-        count += len(segment.chunks)
-        if count >= _PARCEL_CHUNKS:
-            yield parcel
-            parcel, count = [], 0
-    if parcel:
-        yield parcel
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -13,7 +13,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.ingestion import Publication
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.model import SourceObject
-from ingest_pipeline.preparation import PreparedDocument
+from ingest_pipeline.parcels import PreparedDocument
 
 _SAMPLED = 3
 _COLUMNS = ["document", "saga", "ordinal", "start_offset", "end_offset", "text"]

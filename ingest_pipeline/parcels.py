@@ -1,0 +1,108 @@
+"""What travels between the stages of a preparation: documents in progress, cut into segments, and parcels of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from ingest_pipeline.catalog import FinishedDocument
+from ingest_pipeline.chunk_rows import TableRow
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.lance_changes import StagedFragment
+from ingest_pipeline.model import Chunk
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.reading import Reading
+from ingest_pipeline.text_counts import TextCounts
+from ingest_pipeline.vectors import Order, Wanted
+
+
+@dataclass(slots=True)
+class PreparedDocument:
+    """A document whose rows are staged."""
+
+    plan: DocumentPlan
+    characters: int = 0
+    chunks: int = 0
+    bought: int = 0
+    reused: int = 0
+    tokens: int = 0
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    """From the first byte read to the last row staged."""
+    files: list[str] = field(default_factory=list[str])
+    _batches: set[int] = field(default_factory=set[int])
+
+    def count(self, wanted: Wanted | None) -> None:
+        """Count a chunk whose vector is there, and what was paid for it, if anything was."""
+        self.chunks += 1
+        if wanted is None:
+            self.reused += 1
+            return
+        self.bought += 1
+        self.tokens += wanted.tokens
+        if wanted.batch not in self._batches:
+            self._batches.add(wanted.batch)
+            self.requests += wanted.requests
+            self.retries += wanted.retries
+
+
+@dataclass(slots=True)
+class DocumentInProgress:
+    """A document on its way through the stages."""
+
+    plan: DocumentPlan
+    reading: Reading
+    result: PreparedDocument
+    texts: TextCounts = field(default_factory=TextCounts)
+    waiting: list[TableRow] = field(default_factory=list[TableRow])
+    files: list[StagedFragment] = field(default_factory=list[StagedFragment])
+    has_own_files: bool = False
+    failed: bool = False
+    began: float = field(default_factory=perf_counter)
+
+    def facts(self) -> FinishedDocument:
+        """What the catalog is told at the end."""
+        counts = self.result
+        counts.seconds = perf_counter() - self.began
+        return FinishedDocument(
+            self.plan.key,
+            self.reading.content_hash,
+            counts.characters,
+            counts.chunks,
+            counts.bought,
+            counts.reused,
+            counts.tokens,
+            counts.requests,
+            counts.retries,
+            counts.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Some chunks of a document in progress, and the end of it if they are the last."""
+
+    document: DocumentInProgress
+    chunks: Sequence[Chunk]
+    orders: Sequence[Order] = ()
+    last: bool = False
+    error: IngestError | None = None
+
+
+Parcel = list[Segment]
+
+
+def parcels(segments: Iterator[Segment], size: int) -> Iterator[Parcel]:
+    """Segments in parcels of ``size`` chunks or a segment more; the last may be smaller."""
+    parcel: Parcel = []
+    count = 0
+    for segment in segments:
+        parcel.append(segment)
+        count += len(segment.chunks)
+        if count >= size:
+            yield parcel
+            parcel, count = [], 0
+    if parcel:
+        yield parcel
