@@ -8,7 +8,7 @@ from decimal import Decimal
 import dagster as dg
 
 from ingest_pipeline.assets.versions import code_versions
-from ingest_pipeline.catalog import RunProgress
+from ingest_pipeline.catalog_reports import RunProgress
 from ingest_pipeline.ledger import Cost
 from ingest_pipeline.model import Recipe
 from ingest_pipeline.publication_view import DocumentView

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog, catalog_reports, ledger
 from ingest_pipeline.assets.chunks import chunks_metadata
 from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
@@ -103,7 +103,10 @@ class RunReport:
         run_id = self.context.run.run_id
         try:
             with self.workshop.corpus.database.transaction() as connection:
-                progress, costs = catalog.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
+                progress, costs = (
+                    catalog_reports.run_progress(connection, run_id),
+                    ledger.costs(connection, run_id=run_id),
+                )
         except UnavailableError:
             return  # the run itself will say so, and `status` adds it up in any case
         self.context.log_event(dg.AssetObservation(self._key("embeddings"), metadata=run_metadata(progress, costs)))

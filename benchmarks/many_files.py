@@ -19,7 +19,7 @@ from benchmarks.endpoint import MODEL, ROOT, Endpoint, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_documents
-from ingest_pipeline import catalog, session
+from ingest_pipeline import catalog_reports, session
 from ingest_pipeline.code_location import build_definitions, pipeline_settings
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.database import Database
@@ -153,4 +153,4 @@ class _Corpus:
 
     def _publications(self) -> int:
         with Database(self._settings.database_url or "") as database, database.transaction() as connection:
-            return int(catalog.totals(connection, "documents")["publications"])
+            return int(catalog_reports.totals(connection, "documents")["publications"])

@@ -13,12 +13,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 from rich.console import Console
 
-from ingest_pipeline import bulk_command, bulk_orders, catalog, ledger, migrate_command, runs, session, version_commands
+from ingest_pipeline import bulk_command, ledger, migrate_command, runs, session, status_command, version_commands
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources, pipeline_settings
@@ -30,14 +30,12 @@ from ingest_pipeline.document_filter import DocumentFilter, parse_filter
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.estimate import count, estimate
-from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.generations import drop_left, others
-from ingest_pipeline.holds import Hold
 from ingest_pipeline.maintenance import maintain as maintain_corpus
 from ingest_pipeline.migrate_command import as_row
 from ingest_pipeline.migration import foresee, note_on_model
 from ingest_pipeline.output import cost_line, estimate_line, foreseen_line, plain, print_hits, print_json, print_rows
-from ingest_pipeline.pipeline import check_removals, held_documents, release_holds
+from ingest_pipeline.pipeline import check_removals, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import interrupted_with_us
@@ -128,73 +126,6 @@ def _change(plan: DocumentPlan) -> str:
     if plan.source is None:
         return "remove"
     return "replace" if plan.standing is not None and not plan.standing.removed else "add"
-
-
-@command
-@as_json
-def status(*, as_json: bool) -> None:
-    """Show head, totals, sagas in doubt and documents that failed."""
-    with session.corpus(Settings.from_environment()) as corpus:
-        head, latest = corpus.head(), corpus.table.latest_version()
-        with corpus.database.transaction() as connection:
-            totals = catalog.totals(connection, corpus.name)
-            costs = ledger.costs(connection, corpus=corpus.name)
-            unfinished = ledger.unfinished(connection, corpus.name)
-            failures = ledger.failures(connection, corpus.name)
-            generations = list_generations(connection, corpus.known_as)
-            orders = bulk_orders.open_orders(connection, corpus.name)
-        holds = held_documents(corpus)
-    summary = {
-        "corpus": corpus.known_as,
-        "source": head.source,
-        "table": head.table_uri,
-        "partition_by": head.partition_by,
-        "embedding": head.embedding,
-        "head_version": head.head_version,
-        "latest_version": latest,
-        **totals,
-        "sagas_in_doubt": len(unfinished),
-        "failed_documents": len(failures),
-        "held_documents": len(holds),
-        "vectors_on_order": sum(len(order.text_hashes) for order in orders),
-    }
-    if as_json:
-        lists = {
-            "costs": [plain(cost) for cost in costs],
-            "generations": [plain(generation) for generation in generations],
-            "in_doubt": [plain(saga) for saga in unfinished],
-            "failures": [plain(failure) for failure in failures],
-            "holds": [plain(hold) for hold in holds],
-        }
-        print_json({**summary, **lists})
-        return
-    shown = [*summary.items(), ("cost", cost_line(costs))]
-    print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
-    if len(generations) > 1:
-        print_rows("generations; readers see the current one", list(map(plain, generations)))
-    if failures:
-        rows = [
-            {
-                "document": failure.key,
-                "attempts": failure.attempts,
-                "next": "after a change" if failure.attempts >= ledger.MAX_ATTEMPTS else "soon",
-                "error": failure.error,
-            }
-            for failure in failures
-        ]
-        print_rows("documents that failed", rows)
-    if holds:
-        print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
-
-
-def _hold_row(hold: Hold) -> dict[str, Any]:
-    return {
-        "document": hold.key,
-        "rolled_back_to": hold.version,
-        "since": hold.held_at.isoformat(timespec="seconds"),
-        "held_etag": hold.etag or "(no object)",
-        "next": f"after a change, or `retry {hold.key}`",
-    }
 
 
 @command
@@ -392,7 +323,7 @@ def demo(directory: Path) -> None:
 
 
 # Imported for what they add to the group.
-_COMMANDS = (bulk_command, migrate_command, version_commands)
+_COMMANDS = (bulk_command, migrate_command, status_command, version_commands)
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,8 @@ from ingest_pipeline import catalog
 from ingest_pipeline.assets.embeddings import cost_metadata
 from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
 from ingest_pipeline.assets.versions import version_tags
-from ingest_pipeline.catalog import DocumentChange, PartitionState
+from ingest_pipeline.catalog import PartitionState
+from ingest_pipeline.catalog_reports import DocumentChange
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.model import Recipe
 from ingest_pipeline.partitioning import PartitionScheme

@@ -16,8 +16,8 @@ from itertools import islice
 from math import ceil
 from uuid import UUID
 
-from ingest_pipeline import catalog, ledger
-from ingest_pipeline.catalog import DocumentRatio
+from ingest_pipeline import catalog, catalog_reports, ledger
+from ingest_pipeline.catalog_reports import DocumentRatio
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.model import Chunk
 from ingest_pipeline.planning import DocumentPlan
@@ -56,7 +56,7 @@ class Estimate:
 def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
     """By the bytes of the listing. Reads no document."""
     with workshop.corpus.database.transaction() as connection:
-        ratios = catalog.document_ratios(connection, workshop.corpus.name)
+        ratios = catalog_reports.document_ratios(connection, workshop.corpus.name)
     forecast = _Forecast(workshop, ratios)
     counted = _Count()
     for plan in plans:

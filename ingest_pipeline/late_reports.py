@@ -13,8 +13,8 @@ from uuid import UUID
 
 import dagster as dg
 
-from ingest_pipeline import catalog, ledger
-from ingest_pipeline.catalog import DocumentChange
+from ingest_pipeline import catalog_reports, ledger
+from ingest_pipeline.catalog_reports import DocumentChange
 from ingest_pipeline.dead_runs import has_ended
 from ingest_pipeline.document_events import drop_empty_partitions, report_documents
 from ingest_pipeline.preparation import Workshop
@@ -42,7 +42,7 @@ def report_late(instance: dg.DagsterInstance, workshop: Workshop) -> LateReport:
         if saga.run_id is None or not has_ended(instance, saga.run_id):
             continue
         with corpus.database.transaction() as connection:
-            changes = catalog.standing_changes(connection, saga.id)
+            changes = catalog_reports.standing_changes(connection, saga.id)
         unclear = _tell(instance, workshop, changes)
         key = _next_look(instance, saga.id) if unclear else None
         if key is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog_reports, ledger
 from ingest_pipeline.assets.embeddings import run_metadata
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database
@@ -122,7 +122,7 @@ def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> No
 def _report_spending(context: dg.OpExecutionContext, workshop: Workshop) -> None:
     run_id = context.run.run_id
     with workshop.corpus.database.transaction() as connection:
-        progress, costs = catalog.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
+        progress, costs = catalog_reports.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
     key = dg.AssetKey([workshop.corpus.known_as, "embeddings"])
     context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
 
@@ -134,7 +134,7 @@ def _report_all(context: dg.OpExecutionContext, workshop: Workshop, taken_out: S
         owed = ledger.unreported(connection, corpus.name)
     for saga in owed:
         with corpus.database.transaction() as connection:
-            changes = catalog.standing_changes(connection, saga.id)
+            changes = catalog_reports.standing_changes(connection, saga.id)
         status = f"readers moved to {workshop.recipe.embedding}"
         report_documents(context.instance, corpus, changes, status, context.log_event, recipe=workshop.recipe)
         with corpus.database.transaction() as connection:

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog_reports, ledger
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.document_events import report_documents
@@ -82,7 +82,7 @@ def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
 def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
     """Materialize what was just published. Nothing is materialized before."""
     with corpus.database.transaction() as connection:
-        changes = catalog.standing_changes(connection, rolled_back.saga)
+        changes = catalog_reports.standing_changes(connection, rolled_back.saga)
     status = f"rolled back to version {rolled_back.target_version}"
     report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
     with corpus.database.transaction() as connection:

@@ -13,8 +13,8 @@ from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ingest_pipeline import catalog, errors, ledger, session
-from ingest_pipeline.catalog import RunProgress
+from ingest_pipeline import catalog_reports, errors, ledger, session
+from ingest_pipeline.catalog_reports import RunProgress
 from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
@@ -76,7 +76,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
             problems = _execute(running, instance, run_id, job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
-            progress = catalog.run_progress(connection, run_id)
+            progress = catalog_reports.run_progress(connection, run_id)
         return Run(run_id, progress, costs, problems, note_on_model(workshop, pipeline_settings(running)))
 
 
@@ -99,7 +99,7 @@ def migrate(settings: Settings, action: Action, documents: int, console: Console
             problems = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
-            return Run(run_id, catalog.run_progress(connection, run_id), costs, problems)
+            return Run(run_id, catalog_reports.run_progress(connection, run_id), costs, problems)
 
 
 def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
@@ -119,7 +119,7 @@ def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
         with session.instance(running) as instance:
             problems = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
         with database.transaction() as connection:
-            return Run(run_id, catalog.run_progress(connection, run_id), [], problems)
+            return Run(run_id, catalog_reports.run_progress(connection, run_id), [], problems)
 
 
 def _execute(
@@ -171,7 +171,7 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
         def show() -> None:
             try:
                 with database.transaction() as connection:
-                    now = catalog.run_progress(connection, run_id)
+                    now = catalog_reports.run_progress(connection, run_id)
             except UnavailableError:
                 return  # the run itself will say so
             progress.update(task, completed=max(now.published, now.prepared), bought=now.bought)

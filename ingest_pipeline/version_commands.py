@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ingest_pipeline import catalog, catalog_versions, runs, session
+from ingest_pipeline import catalog_reports, catalog_versions, runs, session
 from ingest_pipeline.catalog_versions import Difference
 from ingest_pipeline.command_line import FAILED, as_json, command
 from ingest_pipeline.corpus import Corpus
@@ -59,7 +59,7 @@ def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
 
 def _changes(corpus: Corpus, key: str, limit: int) -> list[dict[str, Any]]:
     with corpus.database.transaction() as connection:
-        changes = catalog.history(connection, corpus.name, key, limit)
+        changes = catalog_reports.history(connection, corpus.name, key, limit)
     return [
         {
             "version": change.published_version,

@@ -12,7 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline import catalog, session
+from ingest_pipeline import catalog_reports, session
 from tests.support.cli import Cli, environment_of
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer
@@ -59,7 +59,7 @@ def requested(result: object) -> list[str]:
 
 def publications(dagster: DagsterWorld) -> int:
     with session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
-        return int(catalog.totals(connection, corpus.name)["publications"])
+        return int(catalog_reports.totals(connection, corpus.name)["publications"])
 
 
 def test_a_thousand_scattered_changes_share_a_run_and_a_publication(dagster: DagsterWorld) -> None:

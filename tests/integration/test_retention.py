@@ -9,7 +9,7 @@ from uuid import UUID
 import lance
 import pytest
 
-from ingest_pipeline import catalog, catalog_versions, ledger
+from ingest_pipeline import catalog, catalog_reports, catalog_versions, ledger
 from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.maintenance import maintain
@@ -67,7 +67,7 @@ def test_what_goes_goes_from_both_stores(world: World) -> None:
     assert report.documents == 5
     assert retired(world) == set(range(1, head))
     with world.database.transaction() as connection:
-        [document] = catalog.history(connection, world.corpus.name, "a.txt", 100)
+        [document] = catalog_reports.history(connection, world.corpus.name, "a.txt", 100)
     assert document.published_version == head
     assert world.texts().keys() == {"a.txt", "still.txt"}
     assert "form0" not in str(list(Path(world.settings.table_uri).rglob("*")))

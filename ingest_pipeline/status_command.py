@@ -1,0 +1,80 @@
+"""The command `status`: where a corpus stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingest_pipeline import bulk_orders, catalog_reports, ledger, session
+from ingest_pipeline.command_line import as_json, command
+from ingest_pipeline.generation_rows import generations as list_generations
+from ingest_pipeline.holds import Hold
+from ingest_pipeline.output import cost_line, plain, print_json, print_rows
+from ingest_pipeline.pipeline import held_documents
+from ingest_pipeline.settings import Settings
+
+
+@command
+@as_json
+def status(*, as_json: bool) -> None:
+    """Show head, totals, sagas in doubt and documents that failed."""
+    with session.corpus(Settings.from_environment()) as corpus:
+        head, latest = corpus.head(), corpus.table.latest_version()
+        with corpus.database.transaction() as connection:
+            totals = catalog_reports.totals(connection, corpus.name)
+            costs = ledger.costs(connection, corpus=corpus.name)
+            unfinished = ledger.unfinished(connection, corpus.name)
+            failures = ledger.failures(connection, corpus.name)
+            generations = list_generations(connection, corpus.known_as)
+            orders = bulk_orders.open_orders(connection, corpus.name)
+        holds = held_documents(corpus)
+    summary = {
+        "corpus": corpus.known_as,
+        "source": head.source,
+        "table": head.table_uri,
+        "partition_by": head.partition_by,
+        "embedding": head.embedding,
+        "head_version": head.head_version,
+        "latest_version": latest,
+        **totals,
+        "sagas_in_doubt": len(unfinished),
+        "failed_documents": len(failures),
+        "held_documents": len(holds),
+        "vectors_on_order": sum(len(order.text_hashes) for order in orders),
+    }
+    if as_json:
+        lists = {
+            "costs": [plain(cost) for cost in costs],
+            "generations": [plain(generation) for generation in generations],
+            "in_doubt": [plain(saga) for saga in unfinished],
+            "failures": [plain(failure) for failure in failures],
+            "holds": [plain(hold) for hold in holds],
+        }
+        print_json({**summary, **lists})
+        return
+    shown = [*summary.items(), ("cost", cost_line(costs))]
+    print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
+    if len(generations) > 1:
+        print_rows("generations; readers see the current one", list(map(plain, generations)))
+    if failures:
+        rows = [
+            {
+                "document": failure.key,
+                "attempts": failure.attempts,
+                "next": "after a change" if failure.attempts >= ledger.MAX_ATTEMPTS else "soon",
+                "error": failure.error,
+            }
+            for failure in failures
+        ]
+        print_rows("documents that failed", rows)
+    if holds:
+        print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
+
+
+def _hold_row(hold: Hold) -> dict[str, Any]:
+    return {
+        "document": hold.key,
+        "rolled_back_to": hold.version,
+        "since": hold.held_at.isoformat(timespec="seconds"),
+        "held_etag": hold.etag or "(no object)",
+        "next": f"after a change, or `retry {hold.key}`",
+    }
