@@ -34,6 +34,7 @@ class DefinitionOptions:
     """The code location's default. None: leave it to the others in the location."""
     source_sensor: bool = True
     recovery_sensor: bool = True
+    bulk_sensor: bool = True
     audit_schedule: bool = False
     maintenance_schedule: bool = True
     stale_schedule: bool = False
@@ -95,7 +96,7 @@ def corpus_definitions(
         sensors=[
             source_sensor(pipeline, job.name, options.pool, running=options.source_sensor),
             recovery_sensor(pipeline, job.name, running=options.recovery_sensor),
-            bulk_sensor(pipeline),
+            bulk_sensor(pipeline, running=options.bulk_sensor),
         ],
         resources=resources.by_key(pipeline.corpus),
         executor=options.executor,

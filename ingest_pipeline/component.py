@@ -158,6 +158,9 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     recovery_sensor: Annotated[
         bool, _about("Whether the sensor that settles what dead writers left begins switched on.")
     ] = True
+    bulk_sensor: Annotated[
+        bool, _about("Whether the sensor that collects vectors ordered in bulk begins switched on.")
+    ] = True
     audit_schedule: Annotated[bool, _about("Whether the hourly audit of the whole corpus begins switched on.")] = False
     retention_days: Annotated[int, _about("Days that a version stays after it ceased to be head.")] = (
         DEFAULT_RETENTION.days
@@ -277,6 +280,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             executor=dg.in_process_executor if self.executor == "in_process" else None,
             source_sensor=self.source_sensor,
             recovery_sensor=self.recovery_sensor,
+            bulk_sensor=self.bulk_sensor,
             audit_schedule=self.audit_schedule,
             maintenance_schedule=self.maintenance_schedule,
             stale_schedule=self.stale_schedule,

@@ -22,7 +22,7 @@ from ingest_pipeline.pipeline import find_corpus, open_workshop
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.settings import Settings
 
-_DAGSTER_YAML = """\
+DAGSTER_YAML = """\
 # Dagster's own tables lie in the Postgres of the catalog. `ingest-pipeline` sets the variable; its scheme names the
 # driver, because a bare postgresql:// means psycopg 3 to SQLAlchemy, on which dagster-postgres fails.
 storage:
@@ -43,6 +43,7 @@ run_monitoring:
 telemetry:
   enabled: false
 """
+"""What is written into `DAGSTER_HOME` if there is nothing."""
 
 # Without them one connection that is never answered stops a thread of the daemon, and with it all sensors, for ever.
 _DAGSTER_LIMITS = {
@@ -92,7 +93,7 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     configuration = home / "dagster.yaml"
     if not configuration.exists():
-        configuration.write_text(_DAGSTER_YAML)
+        configuration.write_text(DAGSTER_YAML)
     return {
         "DAGSTER_HOME": str(home),
         "DAGSTER_POSTGRES_URL": _dagster_url(_url(settings)),

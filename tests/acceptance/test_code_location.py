@@ -10,10 +10,12 @@ import dagster as dg
 import pytest
 import yaml
 
+from ingest_pipeline import session
 from ingest_pipeline.code_location import build_definitions
 from ingest_pipeline.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
+_INSTANCES = ("dagster.yaml", "celery/dagster.yaml")
 
 
 def test_the_names_of_everything() -> None:
@@ -96,5 +98,26 @@ def test_workspace_yaml_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((_ROOT / "deploy").rglob("*.yaml"), key=str))
-def test_what_is_offered_for_deployment_is_yaml(path: Path) -> None:
-    assert isinstance(yaml.safe_load(path.read_text()), dict)
+def test_what_is_offered_for_deployment_is_yaml_that_says_nothing_twice(path: Path) -> None:
+    def names(node: yaml.Node | None) -> None:
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            assert len(set(keys)) == len(keys), f"{path.name}{node.start_mark}: of two equal keys the last one counts"
+        for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+            for one in child if isinstance(child, tuple) else (child,):
+                names(one)
+
+    node = yaml.compose(path.read_text())
+    assert isinstance(node, yaml.MappingNode)
+    names(node)
+
+
+def test_a_backfill_has_half_an_hour_to_start_wherever_it_runs() -> None:
+    deploy = _ROOT / "deploy"
+    said = [
+        yaml.safe_load(text)["run_monitoring"]["start_timeout_seconds"]
+        for text in (session.DAGSTER_YAML, *((deploy / name).read_text() for name in _INSTANCES))
+    ]
+    chart = yaml.safe_load((deploy / "kubernetes" / "values.yaml").read_text())
+    said.append(chart["dagsterDaemon"]["runMonitoring"]["startTimeoutSeconds"])
+    assert said == [1800] * 4

@@ -13,6 +13,7 @@ import pytest
 import ingest_pipeline
 from ingest_pipeline import IngestPipelineComponent
 from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.settings import Settings
 
 _MINIMAL = "corpus: docs\nsource: documents\n"
 
@@ -61,22 +62,45 @@ def test_attributes_reach_assets_and_resources(monkeypatch: pytest.MonkeyPatch, 
     assert any("700/70" in str(version) for version in versions)
 
 
-def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def engine_settings(attributes: str, monkeypatch: pytest.MonkeyPatch, root: Path) -> PipelineSettings:
+    """What the component tells the engine."""
     seen: list[PipelineSettings] = []
 
     def record(settings: PipelineSettings, *_: object) -> None:
         seen.append(settings)
 
     monkeypatch.setattr("ingest_pipeline.component.corpus_definitions", record)
-    more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nsettle_seconds: 0\n"
-    build(_MINIMAL + more, monkeypatch, tmp_path)
+    build(attributes, monkeypatch, root)
     (settings,) = seen
+    return settings
+
+
+def test_prices_and_retention_reach_the_engine_as_the_environment_says_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prices = "text-embedding-3-small 0.02 USD 2026-11-01; text-embedding-3-large 0.13 USD 2026-11-01"
+    more = f"embedding_prices: {prices}\nretention_days: 3\nretention_publications: 4\n"
+    settings = engine_settings(_MINIMAL + more, monkeypatch, tmp_path)
+    environment = {
+        "INGEST_EMBEDDING_PRICES": prices,
+        "INGEST_RETENTION_DAYS": "3",
+        "INGEST_RETENTION_PUBLICATIONS": "4",
+    }
+    expected = Settings.from_environment(environment)
+    assert len(settings.prices) == 2
+    assert (settings.prices, settings.retention) == (expected.prices, expected.retention)
+
+
+def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nsettle_seconds: 0\n"
+    settings = engine_settings(_MINIMAL + more, monkeypatch, tmp_path)
     narrowed = (settings.partition_by, settings.include, settings.exclude, settings.max_bytes, settings.settle_seconds)
     assert narrowed == ("folder:1", ("*.md",), ("drafts/",), 9, 0)
 
 
 @pytest.mark.parametrize(
-    "switch", ["source_sensor", "recovery_sensor", "audit_schedule", "maintenance_schedule", "stale_schedule"]
+    "switch",
+    ["source_sensor", "recovery_sensor", "bulk_sensor", "audit_schedule", "maintenance_schedule", "stale_schedule"],
 )
 @pytest.mark.parametrize("value", [True, False])
 def test_each_switch_switches_its_own(
