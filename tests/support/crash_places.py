@@ -61,7 +61,7 @@ MAINTENANCE = {
     Boundary.LOCK_TAKEN: 5,
     Boundary.RETIRED: 1,
     Boundary.VERSIONS_REMOVED: 1,
-    Boundary.COMMIT: 22,
+    Boundary.COMMIT: 23,
 }
 """Of a worn fragment, of the first index, and of all versions but head."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 3}
