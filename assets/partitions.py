@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 from dagster import DagsterInstance, DynamicPartitionsDefinition, PartitionsDefinition, StaticPartitionsDefinition
 
+from ingest_pipeline import catalog
+from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
+from ingest_pipeline.reconciliation import lock
+
+# Dagster deletes them one by one, in some 40 ms each, and publications wait so long.
+_DROPPED_AT_ONCE = 10
+# Of more it is cheaper to read all that Dagster knows than to have it look at each.
+_ADDED_UNASKED = 200
 
 
 def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinition:
@@ -23,12 +32,32 @@ def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinit
 def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, partitions: Iterable[str]) -> None:
     """Let Dagster know of partitions that it does not know yet."""
     if isinstance(definition, DynamicPartitionsDefinition) and definition.name is not None:
-        known = set(instance.get_dynamic_partitions(definition.name))
-        instance.add_dynamic_partitions(definition.name, sorted(set(partitions) - known))
+        wanted = set(partitions)
+        if len(wanted) > _ADDED_UNASKED:
+            wanted -= set(instance.get_dynamic_partitions(definition.name))
+        instance.add_dynamic_partitions(definition.name, sorted(wanted))
 
 
-def drop_partitions(instance: DagsterInstance, definition: PartitionsDefinition, partitions: Iterable[str]) -> None:
-    """Let Dagster forget partitions in which nothing stands any more."""
-    if isinstance(definition, DynamicPartitionsDefinition) and definition.name is not None:
-        for partition in sorted(partitions):
-            instance.delete_dynamic_partition(definition.name, partition)
+def drop_empty_partitions(
+    instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme, partitions: Collection[str]
+) -> list[str]:
+    """Let Dagster forget those of the partitions in which nothing stands; returns the others.
+
+    Dagster shows no materialization that was logged while its partition was unknown, also if that is added later. So
+    whoever publishes adds the partition before the materialization is logged, and nobody deletes one in which something
+    stands: what is empty is asked again under the row lock, and deleted before anybody can publish.
+    """
+    with corpus.database.transaction() as connection:
+        standing = set(catalog.partition_states(connection, corpus.name, sorted(partitions)))
+    definition = corpus_partitions(corpus.known_as, scheme)
+    if not isinstance(definition, DynamicPartitionsDefinition) or definition.name is None:
+        return sorted(standing)
+    empty = iter(sorted(set(partitions) - standing))
+    while some := list(islice(empty, _DROPPED_AT_ONCE)):
+        with corpus.database.transaction() as connection:
+            lock(connection, corpus)
+            returned = catalog.partition_states(connection, corpus.name, some)
+            for partition in (partition for partition in some if partition not in returned):
+                instance.delete_dynamic_partition(definition.name, partition)
+        standing.update(returned)
+    return sorted(standing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -12,7 +12,7 @@ from ingest_pipeline import catalog, catalog_reports, ledger
 from ingest_pipeline.assets.chunks import chunks_metadata
 from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
-from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
+from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
 from ingest_pipeline.assets.versions import version_tags
 from ingest_pipeline.catalog import PartitionState
@@ -50,8 +50,7 @@ class RunReport:
 
     def expect(self, plans: Iterable[DocumentPlan]) -> None:
         """Let Dagster know the partitions that are about to be worked on."""
-        partitions = {plan.partition for plan in plans if plan.source is not None}
-        add_partitions(self.context.instance, self._definition, partitions)
+        self._add(plan.partition for plan in plans if plan.source is not None)
 
     def publication(self, publication: Publication) -> None:
         """Take note of what was just published, and materialize what that completes."""
@@ -61,9 +60,11 @@ class RunReport:
             self._note(publication)
             return
         views = view_publication(self.workshop.corpus, publication)
+        published = {view.partition for view in views}
+        # Whoever removed it before may have dropped the partition since this run began.
+        self._add(published)
         self._log([event for view in views for event in self._document_events(view)])
-        self._drop(plan.partition for plan in publication.removed)
-        self._told.update(view.partition for view in views)
+        self._drop_empty(published.union(plan.partition for plan in publication.removed))
         self._mark_reported([publication])
 
     def finish(self, partitions: Sequence[str], incomplete: set[str]) -> list[str]:
@@ -84,8 +85,9 @@ class RunReport:
                 events += self._state_events(states[name])
             elif name in (self.workshop.scheme.partitions or ()):
                 events += self._plain_events(name, "empty", _EMPTY)
+        self._add(states)
         self._log(events)
-        self._drop(name for name in self._work if name not in states and name not in incomplete)
+        self._drop_empty({*self._work, *states} - incomplete)
         self._mark_reported(self._owed)
         empty = [name for name in asked if name not in states and name not in self._told]
         return [] if self.workshop.scheme.partitions is not None else empty
@@ -112,10 +114,6 @@ class RunReport:
         self.context.log_event(dg.AssetObservation(self._key("embeddings"), metadata=run_metadata(progress, costs)))
 
     @property
-    def _definition(self) -> dg.PartitionsDefinition[str]:
-        return corpus_partitions(self.workshop.corpus.known_as, self.workshop.scheme)
-
-    @property
     def _step(self) -> str:
         return self.context.op_execution_context.get_step_execution_context().step.key
 
@@ -130,10 +128,13 @@ class RunReport:
         with self.workshop.corpus.database.transaction() as connection:
             return catalog.partition_states(connection, self.workshop.corpus.name, partitions)
 
-    def _drop(self, partitions: Iterable[str]) -> None:
-        gone = list(partitions)
-        drop_partitions(self.context.instance, self._definition, gone)
-        self._told.update(gone)
+    def _add(self, partitions: Iterable[str]) -> None:
+        definition = corpus_partitions(self.workshop.corpus.known_as, self.workshop.scheme)
+        add_partitions(self.context.instance, definition, partitions)
+
+    def _drop_empty(self, partitions: Collection[str]) -> None:
+        drop_empty_partitions(self.context.instance, self.workshop.corpus, self.workshop.scheme, partitions)
+        self._told.update(partitions)
 
     def _mark_reported(self, publications: Iterable[Publication]) -> None:
         with self.workshop.corpus.database.transaction() as connection:

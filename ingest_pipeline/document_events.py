@@ -7,7 +7,8 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ingest_pipeline import catalog
 from ingest_pipeline.assets.embeddings import cost_metadata
-from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_partitions
+from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions
+from ingest_pipeline.assets.partitions import drop_empty_partitions as drop_empty
 from ingest_pipeline.assets.versions import version_tags
 from ingest_pipeline.catalog import PartitionState
 from ingest_pipeline.catalog_reports import DocumentChange
@@ -54,10 +55,8 @@ def report_documents(
 
 def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitions: Collection[str]) -> list[str]:
     """Let Dagster forget those of the partitions in which nothing stands; returns the others."""
-    states = _states(corpus, partitions)
     scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
-    drop_partitions(instance, corpus_partitions(corpus.known_as, scheme), set(partitions) - set(states))
-    return sorted(states)
+    return drop_empty(instance, corpus, scheme, partitions)
 
 
 def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionState]:

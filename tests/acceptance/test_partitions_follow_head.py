@@ -1,0 +1,102 @@
+"""A document that goes and comes back at once: Dagster's partition follows what stands, whoever reports first."""
+
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest_pipeline.assets import partitions, run_report
+from tests.support.dagster_world import METADATA, DagsterWorld
+from tests.support.embedding_server import EmbeddingServer
+from tests.support.world import paragraphs
+
+REPORTING = (run_report, "view_publication")
+ABOUT_TO_DROP = (partitions, "lock")
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> Generator[DagsterWorld]:
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
+        world.put("a.txt", paragraphs("alpha", 1))
+        world.put("b.txt", paragraphs("beta", 1))
+        assert world.run().success
+        yield world
+
+
+def known(dagster: DagsterWorld) -> set[str]:
+    return set(dagster.instance.get_dynamic_partitions("docs_documents"))
+
+
+def remove(dagster: DagsterWorld) -> None:
+    (Path(dagster.settings.source) / "b.txt").unlink()
+
+
+def put_back(dagster: DagsterWorld) -> None:
+    dagster.put("b.txt", paragraphs("beta again", 1))
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, place: tuple[object, str], work: Callable[[], object]) -> None:
+    """Have something done, once, by somebody else, just before a function is called."""
+    owner, name = place
+    function, due = getattr(owner, name), [work]
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        if due:
+            with ThreadPoolExecutor(1) as other:
+                other.submit(due.pop()).result()
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+@pytest.mark.parametrize("place", [REPORTING, ABOUT_TO_DROP], ids=["before_its_report", "while_it_is_reported"])
+def test_a_document_that_comes_back_before_its_removal_is_reported_keeps_its_partition(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str]
+) -> None:
+    def come_back() -> None:
+        put_back(dagster)
+        assert dagster.run(partitions=["b.txt"]).success
+
+    remove(dagster)
+    meanwhile(monkeypatch, place, come_back)
+    assert dagster.run(partitions=["b.txt"]).success
+    assert known(dagster) == {"a.txt", "b.txt"}
+    assert dagster.audit().documents == 2
+
+
+def test_a_partition_that_was_dropped_during_a_run_is_there_again_before_its_materialization(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster never shows a materialization that came before its partition."""
+    seen: list[set[str]] = []
+    store = dagster.instance.event_log_storage.store_event_batch
+
+    def stored(entries: Any) -> None:
+        seen.append(known(dagster))
+        store(entries)
+
+    put_back(dagster)
+    meanwhile(monkeypatch, REPORTING, partial(dagster.instance.delete_dynamic_partition, "docs_documents", "b.txt"))
+    monkeypatch.setattr(dagster.instance.event_log_storage, "store_event_batch", stored)
+    assert dagster.run(partitions=["b.txt"]).success
+    assert seen
+    assert all("b.txt" in partitions for partitions in seen)
+
+
+def test_a_document_that_goes_before_its_publication_is_reported_leaves_no_partition(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go() -> None:
+        remove(dagster)
+        assert dagster.run(partitions=["b.txt"]).success
+
+    put_back(dagster)
+    meanwhile(monkeypatch, REPORTING, go)
+    assert dagster.run(partitions=["b.txt"]).success
+    assert known(dagster) == {"a.txt"}
+    assert dagster.materialized(METADATA) >= {"a.txt"}
