@@ -5,6 +5,7 @@ in the process of the command line, has nobody else.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from time import time
 from uuid import UUID
 
 import dagster as dg
@@ -20,6 +21,8 @@ _OPEN = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+# From the start of a run to the first line of its step: seconds, half a minute on a busy machine.
+_NAMING_SECONDS = 120.0
 _ENDED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
 
 
@@ -42,6 +45,27 @@ def report_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, "The process of this run ended without a word.")
             dead.append(run.run_id)
     return dead
+
+
+def report_nameless_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
+    """Mark runs of a corpus as failed that started and did not name their process: it died before the first line.
+
+    Under a heavy load a living one may be taken for dead: it goes on, and what it publishes is reported as late.
+    """
+    asset = dg.AssetKey([corpus, "metadata"])
+    nameless: list[str] = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run, started = record.dagster_run, record.start_time
+        ours = run.job_name in named_jobs(corpus) or asset in (run.asset_selection or ())
+        if ours and _PROCESS_TAG not in run.tags and started is not None and time() - started > _NAMING_SECONDS:
+            instance.report_run_failed(run, "The process of this run ended before it could say which it was.")
+            nameless.append(run.run_id)
+    return nameless
+
+
+def named_jobs(corpus: str) -> set[str]:
+    """The jobs of a corpus whose runs name their process first of all."""
+    return {f"{corpus}_{work}_job" for work in ("ingest", "rollback", "migration", "bulk", "maintenance")}
 
 
 def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:

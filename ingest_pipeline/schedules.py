@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.maintenance import MaintenanceReport, maintain
@@ -32,6 +33,7 @@ def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) ->
 
     @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
     def maintain_corpus(context: dg.OpExecutionContext) -> None:
+        name_process(context.instance, context.run.run_id)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         try:
             with lancedb.workshop(settings) as workshop:

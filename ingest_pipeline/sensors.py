@@ -10,7 +10,13 @@ from ingest_pipeline.assets.partitions import corpus_partitions
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.bulk import waiting_keys
 from ingest_pipeline.comparison import Limits, Page, compare
-from ingest_pipeline.dead_runs import ended_runs, report_dead_runs, report_silent_runs, runs_in_doubt
+from ingest_pipeline.dead_runs import (
+    ended_runs,
+    report_dead_runs,
+    report_nameless_runs,
+    report_silent_runs,
+    runs_in_doubt,
+)
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.generations import others
 from ingest_pipeline.late_reports import report_late
@@ -137,6 +143,7 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         try:
             with lancedb.workshop(settings) as workshop:
                 report_dead_runs(context.instance)
+                report_nameless_runs(context.instance, settings.corpus)
                 generations = (workshop.corpus, *others(workshop.corpus))
                 in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
                 report, *beside = [

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from dagster._core.instance.config import PoolGranularity
 
-from ingest_pipeline import session
+from ingest_pipeline import dead_runs, session
 from ingest_pipeline.dead_runs import own_process_tags
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer, Fault
@@ -303,6 +303,26 @@ def test_a_run_says_which_process_it_lives_in_and_is_ended_with_it(dagster: Dags
         after = dagster.instance.get_run_by_id(run.run_id)
         assert after is not None
         assert after.status is status
+
+
+def test_a_run_that_died_before_it_named_its_process_is_ended(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    assert dagster.run().success
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    run = dagster.instance.create_run_for_job(job)
+    started = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name=job.name)
+    dagster.instance.report_dagster_event(started, run_id=run.run_id)
+
+    def status() -> dg.DagsterRunStatus | None:
+        dagster.tick("docs_recovery_sensor")
+        found = dagster.instance.get_run_by_id(run.run_id)
+        return found and found.status
+
+    assert status() is dg.DagsterRunStatus.STARTED, "it may still be about to"
+    monkeypatch.setattr(dead_runs, "_NAMING_SECONDS", 0.0)
+    assert status() is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagster: DagsterWorld) -> None:
