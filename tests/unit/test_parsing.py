@@ -15,6 +15,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -94,8 +95,11 @@ def text_of(document: str, *blocks: bytes, limits: ParserLimits = LIMITS) -> str
 
 
 def children() -> set[int]:
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for found in lists for pid in found.read_text().split()}
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended just now
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def appearing(before: set[int]) -> int:
