@@ -4,7 +4,8 @@ These look at the whole corpus. What a run of partitions touched the run checks 
 `check_reports` says why.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -21,6 +22,7 @@ from ingest_pipeline.audit import audit
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ledger import MAX_ATTEMPTS
 from ingest_pipeline.pipeline import PipelineSettings, held_documents, plan_partitions
+from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
@@ -39,6 +41,17 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
     return [_stores_check(settings), _freshness_check(settings), _quarantine_check(settings), _held_check(settings)]
 
 
+@contextmanager
+def _workshop(context: dg.AssetCheckExecutionContext, settings: PipelineSettings) -> Generator[Workshop]:
+    """The corpus of a check; what goes wrong with it fails the check's step in one line."""
+    lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+    try:
+        with lancedb.workshop(settings) as workshop:
+            yield workshop
+    except IngestError as error:
+        raise dg.Failure(str(error)) from error
+
+
 def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     """The checks of both stores, in one step: they share one reading."""
     corpus = settings.corpus
@@ -53,12 +66,8 @@ def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         can_subset=True,
     )
     def check_stores(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
-        try:
-            with lancedb.workshop(settings) as workshop:
-                report = audit(workshop.corpus)
-        except IngestError as error:
-            raise dg.Failure(str(error)) from error
+        with _workshop(context, settings) as workshop:
+            report = audit(workshop.corpus)
         selected = {key.name for key in context.selected_asset_check_keys}
         for name, result in audit_results(report, settings.embedding_dimensions).items():
             if name in selected:
@@ -75,12 +84,8 @@ def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
-        try:
-            with lancedb.workshop(settings) as workshop:
-                plans = plan_partitions(workshop)
-        except IngestError as error:
-            raise dg.Failure(str(error)) from error
+        with _workshop(context, settings) as workshop:
+            plans = plan_partitions(workshop)
         return freshness_result(plans, datetime.now(UTC))
 
     return check_freshness
@@ -94,12 +99,8 @@ def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
-        try:
-            with lancedb.workshop(settings) as workshop, workshop.corpus.database.transaction() as connection:
-                failures = ledger.failures(connection, workshop.corpus.name)
-        except IngestError as error:
-            raise dg.Failure(str(error)) from error
+        with _workshop(context, settings) as workshop, workshop.corpus.database.transaction() as connection:
+            failures = ledger.failures(connection, workshop.corpus.name)
         return quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS])
 
     return check_quarantine
@@ -113,11 +114,7 @@ def _held_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_held(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
-        try:
-            with lancedb.workshop(settings) as workshop:
-                return held_result(held_documents(workshop.corpus))
-        except IngestError as error:
-            raise dg.Failure(str(error)) from error
+        with _workshop(context, settings) as workshop:
+            return held_result(held_documents(workshop.corpus))
 
     return check_held

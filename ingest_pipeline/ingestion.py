@@ -24,6 +24,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent
+from ingest_pipeline.model import SourceObject
 from ingest_pipeline.parcels import PreparedDocument
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
 from ingest_pipeline.preparation import Preparation, Prepared, Workshop
@@ -175,10 +176,7 @@ class Ingestion:
             return False
         if standing.recipe != self._shop.recipe.fingerprint or standing.removed:
             return False
-        try:
-            same = content_hash(self._shop.source, source) == standing.content_hash
-        except (DocumentError, StaleError):
-            return False  # preparing it will say what is wrong
+        same = self._holds(source, standing.content_hash)
         if same:
             with self._shop.corpus.database.transaction() as connection:
                 catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
@@ -191,14 +189,18 @@ class Ingestion:
             return False
         if hold.recipe != self._shop.recipe.fingerprint:
             return False
-        try:
-            same = content_hash(self._shop.source, source) == hold.content_hash
-        except (DocumentError, StaleError):
-            return False  # preparing it will say what is wrong
+        same = self._holds(source, hold.content_hash)
         if same:
             with self._shop.corpus.database.transaction() as connection:
                 holds.refresh_hold(connection, self._shop.corpus.name, source.key, source.etag)
         return same
+
+    def _holds(self, source: SourceObject, hashed: str | None) -> bool:
+        """Whether the object's bytes have this content hash."""
+        try:
+            return content_hash(self._shop.source, source) == hashed
+        except (DocumentError, StaleError):
+            return False  # preparing it will say what is wrong
 
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         keys = sorted(document.key for document in stale)
