@@ -88,17 +88,6 @@ def seen(world: World) -> dict[str, str]:
     return stored(found)
 
 
-def recorded_vectors(world: World) -> int:
-    with world.database.transaction() as connection:
-        row = connection.execute(
-            "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
-            "JOIN ingest_pipeline.saga s ON s.id = b.saga WHERE s.corpus = %s",
-            (world.corpus.name,),
-        ).fetchone()
-    assert row is not None
-    return int(row["n"])
-
-
 def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new: dict[str, str]) -> None:
     """What a reader sees is the old state or the new one before recovery, after it, and the new one in the end."""
     states = [stored(old), stored(new)]
@@ -106,7 +95,7 @@ def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new:
     world.check()
     was_published = seen(world) == states[1]
     at_crash = world.embeddings.bought
-    in_flight = 0 if was_published else at_crash - recorded_vectors(world)
+    in_flight = 0 if was_published else at_crash - world.recorded_vectors
     recovery(world)
     assert seen(world) in states
     world.check()

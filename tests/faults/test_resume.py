@@ -23,24 +23,13 @@ def die_after(world: World, batches: int) -> None:
     assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
 
 
-def recorded(world: World) -> int:
-    with world.database.transaction() as connection:
-        row = connection.execute(
-            "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
-            "JOIN ingest_pipeline.saga s ON s.id = b.saga WHERE s.corpus = %s",
-            (world.corpus.name,),
-        ).fetchone()
-    assert row is not None
-    return row["n"]
-
-
 @pytest.mark.parametrize("batches", [1, 2, 6, 12, 24])
 def test_a_run_killed_after_some_batches_of_a_document_leaves_only_the_rest_to_buy(world: World, batches: int) -> None:
     assert world.corpus
     size = world.embedding_settings.batch_inputs
     world.put("large.txt", paragraphs("alpha", CHUNKS))
     die_after(world, batches)
-    kept, sent = recorded(world), world.embeddings.bought
+    kept, sent = world.recorded_vectors, world.embeddings.bought
     assert kept >= batches * size
     assert sent - kept <= IN_FLIGHT * size
     world.embeddings.reset_counters()
@@ -57,10 +46,10 @@ def test_a_document_whose_run_dies_again_and_again_is_bought_once_and_what_was_i
     world.put("large.txt", paragraphs("alpha", 4 * CHUNKS))
     lost = 0
     for _ in range(4):
-        before = recorded(world), world.embeddings.bought
+        before = world.recorded_vectors, world.embeddings.bought
         die_after(world, 2)
-        lost += (world.embeddings.bought - before[1]) - (recorded(world) - before[0])
-    assert recorded(world) >= 4 * 2 * size
+        lost += (world.embeddings.bought - before[1]) - (world.recorded_vectors - before[0])
+    assert world.recorded_vectors >= 4 * 2 * size
     world.ingest()
     assert world.embeddings.bought == len(world.chunks("large.txt")) + lost
     world.recover()
@@ -73,7 +62,7 @@ def test_a_killed_edit_of_a_large_document_leaves_nothing_of_what_stands_to_buy(
     world.embeddings.reset_counters()
     world.put("large.txt", paragraphs("alpha", CHUNKS) + "\n\n" + paragraphs("beta", 40))
     die_after(world, 2)
-    kept = recorded(world)
+    kept = world.recorded_vectors
     world.embeddings.reset_counters()
     world.ingest()
     assert world.embeddings.bought <= 42 - kept

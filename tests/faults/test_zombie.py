@@ -82,18 +82,24 @@ def check_after(world: World, dead: set[UUID], outcome: Outcome) -> None:
         assert not sagas_at(world, version) & dead
 
 
-@pytest.mark.parametrize("place", WITH_LOCK + WITHOUT_LOCK, ids=str)
-def test_the_same_document_into_an_empty_table(world: World, place: Place) -> None:
-    assert world.corpus
-    world.put("a.txt", OURS)
-    zombie = start(world, place)
-    dead = own_sagas(world)
+def wake_overtaken(world: World, zombie: Zombie) -> Outcome:
+    """Recover, publish something else, and wake the zombie, which changes nothing that readers see."""
     world.recover()
     world.put("a.txt", THEIRS)
     world.ingest()
     before = world.head, world.texts()
     outcome = zombie.wake()
     assert world.texts(before[0]) == world.texts() == before[1]
+    return outcome
+
+
+@pytest.mark.parametrize("place", WITH_LOCK + WITHOUT_LOCK, ids=str)
+def test_the_same_document_into_an_empty_table(world: World, place: Place) -> None:
+    assert world.corpus
+    world.put("a.txt", OURS)
+    zombie = start(world, place)
+    dead = own_sagas(world)
+    outcome = wake_overtaken(world, zombie)
     assert outcome.result == [] or outcome.error
     check_after(world, dead, outcome)
 
@@ -107,12 +113,7 @@ def test_the_same_document_replaced(world: World, place: Place) -> None:
     world.remove("b.txt")
     zombie = start(world, place)
     dead = own_sagas(world)
-    world.recover()
-    world.put("a.txt", THEIRS)
-    world.ingest()
-    before = world.head, world.texts()
-    outcome = zombie.wake()
-    assert world.texts(before[0]) == world.texts() == before[1]
+    outcome = wake_overtaken(world, zombie)
     assert outcome.result == [] or outcome.error
     check_after(world, dead, outcome)
 
@@ -129,12 +130,7 @@ def test_a_rollback_that_was_given_up_takes_nothing_back(world: World, place: Pl
     zombie = Zombie(world.database.url, crash_jobs.roll_back, zombie_address(world), version, place=place)
     zombie.die()
     dead = own_sagas(world)
-    world.recover()
-    world.put("a.txt", THEIRS)
-    world.ingest()
-    before = world.head, world.texts()
-    outcome = zombie.wake()
-    assert world.texts(before[0]) == world.texts() == before[1]
+    outcome = wake_overtaken(world, zombie)
     assert outcome.error
     with world.database.transaction() as connection:
         assert read_holds(connection, world.corpus.name) == {}
@@ -318,12 +314,7 @@ def test_a_zombie_in_maintenance_changes_no_row_that_was_published_since(world: 
     world.ingest()
     zombie = Zombie(world.database.url, crash_jobs.maintain, zombie_address(world), 1, place=place)
     zombie.die()
-    world.recover()
-    world.put("a.txt", THEIRS)
-    world.ingest()
-    before = world.head, world.texts()
-    outcome = zombie.wake()
-    assert world.texts(before[0]) == world.texts() == before[1]
+    outcome = wake_overtaken(world, zombie)
     check_after(world, set(), outcome)
 
 

@@ -136,6 +136,18 @@ class World:
         figures.count("publications acknowledged", len(done))
         return done
 
+    @property
+    def recorded_vectors(self) -> int:
+        """How many vectors of the corpus were bought, recorded and not dropped since."""
+        with self.database.transaction() as connection:
+            row = connection.execute(
+                "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
+                "JOIN ingest_pipeline.saga s ON s.id = b.saga WHERE s.corpus = %s",
+                (self.corpus.name,),
+            ).fetchone()
+        assert row is not None
+        return int(row["n"])
+
     def recover(self) -> RecoveryReport:
         """Settle everything, taking every other writer for dead."""
         with figures.recovery():
