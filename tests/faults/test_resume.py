@@ -21,6 +21,7 @@ def die_after(world: World, batches: int) -> None:
     """Ingest in a process that is killed when so many batches of its own are recorded."""
     place = Place(Boundary.BATCH_RECORDED, "after", batches)
     assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
+    world.embeddings.wait_until_quiet()
 
 
 @pytest.mark.parametrize("batches", [1, 2, 6, 12, 24])

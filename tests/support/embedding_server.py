@@ -149,6 +149,17 @@ class EmbeddingServer(LocalEmbeddingServer):
         with self._state:
             return self._peak
 
+    def wait_until_quiet(self) -> None:
+        """Wait until no request is under way: those of a killed client may still come in after its death."""
+        seen = -1
+        while True:
+            with self._state:
+                now, busy = self._requests, self._now > 0
+            if now == seen and not busy:
+                return
+            seen = now
+            time.sleep(0.1)
+
     @property
     def refused(self) -> int:
         """Requests that came while more were under way than are bearable."""
