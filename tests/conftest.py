@@ -118,8 +118,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     told_to: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if told_to is not None:
         told_to["figures"] = figures.counted()
-    elif session.config.args == session.config.getini("testpaths") and not os.environ.get("MUTANT"):
-        figures.write(session.testscollected - session.testsfailed, session.testsfailed)
+        return
+    whole = session.config.args == session.config.getini("testpaths") and not session.config.option.collectonly
+    if whole and not os.environ.get("MUTANT"):
+        soak = session.config.option.markexpr == "soak"
+        figures.write(session.testscollected - session.testsfailed, session.testsfailed, soak=soak)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,13 +1,14 @@
 """What the fault tests did, counted while they do it, and the table of it in GUARANTEES.md.
 
-A test run writes ``.figures.json``; ``python -m tests.support.figures`` puts it into the document, with the figures of
-a storm and of the mutants where their files lie beside it.
+A run of all tests, or of all that are marked ``soak``, leaves a file; so do a storm and the mutants.
+``python -m tests.support.figures`` puts those that are there into the document.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -19,7 +20,8 @@ from typing import Any
 from ingest_pipeline.failpoints import Boundary
 
 ROOT = Path(__file__).parents[2]
-TESTS, STORM, MUTANTS = (ROOT / name for name in (".figures.json", ".storm.json", ".mutants.json"))
+STORM, MUTANTS = ROOT / ".storm.json", ROOT / ".mutants.json"
+_TESTS = {"`make test`": ROOT / ".figures.json", "`make soak`": ROOT / ".soak.json"}
 _DOCUMENT = ROOT / "GUARANTEES.md"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->"
 
@@ -59,36 +61,61 @@ def add(others: dict[str, Any]) -> None:
     _killed_at.update(others["killed_at"])
 
 
-def write(passed: int, failed: int) -> None:
+def write(passed: int, failed: int, *, soak: bool) -> None:
     """Keep what was counted."""
     percentiles = quantiles(_recoveries, n=100) if len(_recoveries) > 1 else []
     found = {
-        **dict(sorted(_counts.items())),
-        "boundaries": len(Boundary),
-        "sides of boundaries at which a process was killed": len(_killed_at),
-        "tests passed": passed,
-        "tests failed": failed,
-        "recoveries timed": len(_recoveries),
-        "recovery p50, ms": round(1000 * percentiles[49]) if percentiles else None,
-        "recovery p99, ms": round(1000 * percentiles[98]) if percentiles else None,
+        "commit": commit(),
+        "tests: passed": passed,
+        "tests: failed": failed,
         "wall time, s": round(time.monotonic() - _began),
+        "boundaries": len(Boundary),
+        "boundaries: sides at which a process was killed": len(_killed_at),
+        **dict(sorted(_counts.items())),
+        "recovery: timed": len(_recoveries),
+        "recovery: p50 in ms": round(1000 * percentiles[49]) if percentiles else None,
+        "recovery: p99 in ms": round(1000 * percentiles[98]) if percentiles else None,
     }
-    TESTS.write_text(json.dumps(found, indent=2) + "\n")
+    _TESTS["`make soak`" if soak else "`make test`"].write_text(json.dumps(found, indent=2) + "\n")
+
+
+def commit() -> str:
+    """The commit that the figures are of; a plus sign stands for changes that were not committed."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
     """Put the newest figures into the document."""
-    rows = [("`make test`", name, value) for name, value in _read(TESTS).items()]
-    storm = _read(STORM)
-    rows += [("storm", "seed", storm["seed"]), ("storm", "wall time, s", storm["seconds"])] if storm else []
-    rows += [("storm", name, value) for name, value in storm.get("counts", {}).items()]
-    rows += [("storm", "violations", len(storm["violations"]))] if storm else []
-    rows += [("`make mutants`", name, value) for name, value in _read(MUTANTS).items()]
-    lines = ["| where | what | figure |", "|:---|:---|---:|"]
-    lines += [f"| {where} | {name} | {value} |" for where, name, value in rows if value is not None]
-    text = _DOCUMENT.read_text()
+    tests = {column: _grouped(_read(path)) for column, path in _TESTS.items()}
+    names = dict.fromkeys(name for figures in tests.values() for name in figures)
+    lines = ["| | " + " | ".join(tests) + " |", "|:---|" + "---:|" * len(tests)]
+    lines += [f"| {name} | " + " | ".join(tests[column].get(name, "") for column in tests) + " |" for name in names]
+    lines += ["", "| storm | |", "|:---|:---|"]
+    lines += [f"| {name} | {figures} |" for name, figures in _grouped(_storm()).items()]
+    lines += ["", *(f"{name.capitalize()}: {figures}." for name, figures in _grouped(_read(MUTANTS)).items())]
     table = _BEGIN + "\n".join(lines) + "\n" + _END
-    _DOCUMENT.write_text(re.sub(f"{_BEGIN}.*?{_END}", lambda _: table, text, flags=re.DOTALL))
+    _DOCUMENT.write_text(re.sub(f"{_BEGIN}.*?{_END}", lambda _: table, _DOCUMENT.read_text(), flags=re.DOTALL))
+
+
+def _storm() -> dict[str, Any]:
+    found = _read(STORM)
+    violations = {"violations": len(found["violations"])} if found else {}
+    return (
+        {key: found[key] for key in ("commit", "seed", "seconds") if key in found}
+        | violations
+        | found.get("counts", {})
+    )
+
+
+def _grouped(figures: dict[str, Any]) -> dict[str, str]:
+    """One line for what has the same words before a colon: ``{"killed": "run worker: 23; command line: 22"}``."""
+    lines: dict[str, list[str]] = {}
+    for name, value in figures.items():
+        group, _, kind = name.partition(": ")
+        if value is not None:
+            lines.setdefault(group, []).append(f"{kind}: {value}" if kind else str(value))
+    return {group: "; ".join(found) for group, found in lines.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.support.figures import commit
+
 _SHOWN = 20
 
 
@@ -68,6 +70,7 @@ class Figures:
         """All of it as JSON."""
         with self._lock:
             value = {
+                "commit": commit(),
                 "seed": self.seed,
                 "seconds": round(self.seconds, 1),
                 "counts": dict(sorted(self._counts.items())),
