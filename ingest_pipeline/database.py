@@ -114,14 +114,14 @@ class Database:
                         f"The user of the database at {_place(self.url)} may not create tables: {_first_line(error)}",
                         "Grant that user CREATE on the database, or all on the schema ingest_pipeline.",
                     ) from error
-        self._pool = ConnectionPool(
+        self._pool = pool = ConnectionPool(
             self.url,
             connection_class=_BoundedConnection,
             kwargs={"row_factory": dict_row, **_CONNECT},
             min_size=0,
             max_size=8,
             timeout=_POOL_SECONDS,
-            check=_BoundedConnection.check,
+            check=lambda connection: _check(connection, pool),
             open=True,
         )
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -175,6 +175,15 @@ def plain_url(url: str) -> str:
     if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError("The database url must begin with postgresql://", "Correct INGEST_DATABASE_URL.")
     return f"postgresql://{rest}"
+
+
+def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnection]) -> None:
+    try:
+        connection.check()
+    except psycopg.Error:
+        # What broke this one has most likely broken all. The pool finds out one by one, and pauses longer each time.
+        pool.drain()
+        raise
 
 
 def _commit(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -193,26 +194,59 @@ def test_cut_at_any_message_of_a_publication_what_a_run_is_told_is_true(
     cut_at_each_message_after((Boundary.LOCK_TAKEN, "before"), world, writer, proxy, done=done)
 
 
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+def test_cut_between_bytes_of_a_commit_or_its_answer_what_a_run_is_told_is_true(
+    world: World, writer: World, proxy: TcpProxy, direction: Direction
+) -> None:
+    cut_at_bytes_after(BEFORE_COMMIT, world, writer, proxy, direction, step=7)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+def test_cut_at_any_byte_of_a_publications_end_what_a_run_is_told_is_true(
+    world: World, writer: World, proxy: TcpProxy, direction: Direction
+) -> None:
+    cut_at_bytes_after((Boundary.LANCE_COMMIT, "before"), world, writer, proxy, direction, step=1)
+
+
 def cut_at_each_message_after(
     place: tuple[Boundary, str], world: World, writer: World, proxy: TcpProxy, *, done: bool
 ) -> None:
     number, cut = 0, True
     while cut:
-        text = paragraphs(f"attempt{number}", 1)
-        before = world.text_at("a.txt")
-        world.put("a.txt", text)
         message, fired = nth_message(number)
         with at(place, partial(proxy.cut_when, message, after=done)):
-            told = told_success(writer)
+            publishes_or_changes_nothing(f"cut at message {number}", world, writer, proxy)
         cut = bool(fired)
-        proxy.forward()
-        assert shows(world, text) if told else world.text_at("a.txt") == before, f"cut at message {number}"
-        world.recover()  # a cut may hit the settling too: the saga is in doubt until somebody settles it
-        world.check()
-        assert shows(world, text) if told else world.text_at("a.txt") == before, f"recovered from message {number}"
         number += 1
     assert number > 2
     world.check_nothing_left()
+
+
+def cut_at_bytes_after(
+    place: tuple[Boundary, str], world: World, writer: World, proxy: TcpProxy, direction: Direction, *, step: int
+) -> None:
+    byte, cut = 0, True
+    while cut:
+        fired: list[threading.Event] = []
+        with at(place, lambda at_byte=byte, armed=fired: armed.append(proxy.cut_at(at_byte, direction))):
+            publishes_or_changes_nothing(f"cut at byte {byte}", world, writer, proxy)
+        cut = fired[0].is_set()
+        byte += step
+    assert byte > 5 * step
+    world.check_nothing_left()
+
+
+def publishes_or_changes_nothing(text: str, world: World, writer: World, proxy: TcpProxy) -> None:
+    """One publication under a fault: its run is told what readers see, before and after it was settled."""
+    before = world.text_at("a.txt")
+    world.put("a.txt", text)
+    told = told_success(writer)
+    proxy.forward()
+    assert shows(world, text) if told else world.text_at("a.txt") == before, text
+    world.recover()  # a cut may hit the settling too: the saga is in doubt until somebody settles it
+    world.check()
+    assert shows(world, text) if told else world.text_at("a.txt") == before, f"{text}, recovered"
 
 
 def told_success(writer: World) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from contextlib import ExitStack
 from uuid import UUID
 
 import psycopg
@@ -47,6 +48,14 @@ def test_processes_that_open_an_empty_database_at_once_migrate_it_once(database_
     for database in databases:
         database.close()
     assert len(identities) == 1
+
+
+def test_connections_that_broke_together_are_replaced_together(proxied: Database, proxy: TcpProxy) -> None:
+    with ExitStack() as all_out:
+        for _ in range(6):
+            all_out.enter_context(proxied.transaction())
+    proxy.cut()
+    assert proxied.installation
 
 
 def test_an_exception_rolls_back(database: Database) -> None:

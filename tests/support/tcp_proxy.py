@@ -21,8 +21,15 @@ class _Trigger:
     fired: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass
+class _Allowance:
+    direction: Direction
+    left: int
+    spent: threading.Event = field(default_factory=threading.Event)
+
+
 class TcpProxy:
-    """Forwards to ``host:port`` from a port of its own, until told to `cut`, `refuse`, be `deaf` or `cut_when`."""
+    """Forwards to ``host:port`` from a port of its own, until told to `cut`, `refuse` or be `deaf`, now or later."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -32,6 +39,7 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._trigger: _Trigger | None = None
+        self._allowance: _Allowance | None = None
 
     def instead_of(self, url: str) -> str:
         """A url of the server, as one that reaches it through here."""
@@ -48,8 +56,8 @@ class TcpProxy:
         self._hearing.set()
 
     def forward(self) -> None:
-        """Behave: accept, hand on, also what was held back; forget an armed `cut_when`."""
-        self._trigger = None
+        """Behave: accept, hand on, also what was held back; forget an armed `cut_when` or `cut_at`."""
+        self._trigger = self._allowance = None
         self._hearing.set()
         if self._listener.fileno() == -1:
             self._listener = _listen(self.port)
@@ -86,6 +94,16 @@ class TcpProxy:
         trigger = _Trigger(match, after)
         self._trigger = trigger
         return trigger.fired
+
+    def cut_at(self, byte: int, direction: Direction) -> threading.Event:
+        """Break every connection, once, when so many bytes more have gone that way, in the middle of a message or not.
+
+        Returns:
+            Set once the connections are broken.
+        """
+        allowance = _Allowance(direction, byte)
+        self._allowance = allowance
+        return allowance.spent
 
     def _accept_in_background(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
@@ -128,6 +146,12 @@ class TcpProxy:
         if connection.answer_is_withheld_by and direction == "to_client":
             self._fire(connection.answer_is_withheld_by)
             return
+        allowed = self._allowed(block, direction)
+        if allowed is not None:
+            sink.sendall(block[:allowed])
+            figures.count("connections cut, in the middle of a message")
+            self.cut()
+            return
         trigger = self._take_trigger(block, direction)
         if trigger and not trigger.after:
             self._fire(trigger)
@@ -147,6 +171,19 @@ class TcpProxy:
                 return None
             self._trigger = None
         return trigger
+
+    def _allowed(self, block: bytes, direction: Direction) -> int | None:
+        """How many bytes of the block may still pass, if the connections are to break in it."""
+        with self._lock:
+            allowance = self._allowance
+            if allowance is None or allowance.direction != direction:
+                return None
+            allowance.left -= len(block)
+            if allowance.left >= 0:
+                return None
+            self._allowance = None
+            allowance.spent.set()
+            return allowance.left + len(block)
 
     def _fire(self, trigger: _Trigger) -> None:
         figures.count(f"connections cut, {'after' if trigger.after else 'before'} the message took effect")
