@@ -106,7 +106,7 @@ def _shipments(workshop: Workshop, plans: Iterable[DocumentPlan]) -> Iterator[_S
     ordered = {text_hash for found in _open(workshop) for text_hash in found.text_hashes}
     shipment = _Shipment()
     for plan in plans:
-        for chunks in _segments(workshop, plan):
+        for chunks in _stretches(workshop, plan):
             texts = {chunk.text_hash: chunk.text for chunk in chunks}
             missing = _missing(workshop, texts.keys() - ordered)
             if missing or texts.keys() & ordered:
@@ -120,11 +120,11 @@ def _shipments(workshop: Workshop, plans: Iterable[DocumentPlan]) -> Iterator[_S
         yield shipment
 
 
-def _segments(workshop: Workshop, plan: DocumentPlan) -> Iterator[list[Chunk]]:
+def _stretches(workshop: Workshop, plan: DocumentPlan) -> Iterator[list[Chunk]]:
     if plan.source is not None:
         # What is wrong with the document, its ingest will say.
         with suppress(DocumentError, StaleError):
-            yield from Reading(plan.source).segments(workshop.source, workshop.chunker)
+            yield from Reading(plan.source).stretches(workshop.source, workshop.chunker)
 
 
 def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:

@@ -28,7 +28,7 @@ class Limits:
     plans: int | None = None
     """Documents that differ."""
     seconds: float | None = None
-    settle_seconds: float = 0
+    settle_seconds: int = 0
     """Objects that were modified so little time ago are left for later: they may still be written."""
 
 
@@ -127,7 +127,7 @@ def _taken(workshop: Workshop, page: Page, left_out: list[tuple[str, str]]) -> I
             left_out.append((obj.key, reason))
 
 
-def _note(page: Page, due: Iterable[DocumentPlan], settle_seconds: float, now: datetime) -> None:
+def _note(page: Page, due: Iterable[DocumentPlan], settle_seconds: int, now: datetime) -> None:
     for document in due:
         if document.source is None:
             page.removals.append(document)

@@ -114,8 +114,8 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     exclude: Annotated[Sequence[str], _about("Patterns of the documents to leave out of these.", ["drafts/"])] = ()
     max_bytes: Annotated[int | None, _about("Largest object to take. Default: any.")] = None
     settle_seconds: Annotated[
-        float, _about("The source sensor leaves files alone that were modified so little time ago.")
-    ] = 5.0
+        int, _about("The source sensor leaves files alone that were modified so little time ago.")
+    ] = 5
     chunk_size: Annotated[int, _about("Characters in a chunk, at most.")] = 1000
     chunk_overlap: Annotated[int, _about("Characters that a chunk repeats of the one before it.")] = 0
     embedding_model: Annotated[
@@ -211,6 +211,13 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     def _check_positive(cls, value: int | None) -> int | None:
         if value is not None and value < 1:
             raise ValueError("must be at least 1")
+        return value
+
+    @field_validator("settle_seconds")
+    @classmethod
+    def _check_settle_time(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("must be at least 0")
         return value
 
     @field_validator("database_url")

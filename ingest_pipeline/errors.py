@@ -33,8 +33,7 @@ IngestError
 ├── TextIndexMissingError         let maintenance index the words first
 ├── ForeignWriteError             a person has to decide about a version that is not ours
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
-├── AuditError                    the two stores disagree
-└── RunFailedError                a Dagster run ended in failure
+└── AuditError                    the two stores disagree
 """
 
 from typing import ClassVar
@@ -234,7 +233,3 @@ class RemovalsWithheldError(IngestError):
 
 class AuditError(IngestError):
     """An audit found violations of the invariants."""
-
-
-class RunFailedError(IngestError):
-    """A Dagster run ended in failure."""

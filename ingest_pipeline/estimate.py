@@ -124,8 +124,8 @@ def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Iterator[Chunk
         if plan.source is not None:
             # What is wrong with the document, its ingest will say; until there it is read, and paid for, all the same.
             with suppress(DocumentError, StaleError):
-                for segment in Reading(plan.source).segments(workshop.source, workshop.chunker):
-                    yield from segment
+                for stretch in Reading(plan.source).stretches(workshop.source, workshop.chunker):
+                    yield from stretch
 
 
 def _count_new(workshop: Workshop, chunks: Sequence[Chunk], counted: _Count) -> None:

@@ -1,4 +1,4 @@
-"""What travels between the stages of a preparation: documents in progress, cut into segments, and parcels of these."""
+"""What travels between the stages of a preparation: documents in progress, cut into stretches, and parcels of these."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class DocumentInProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Stretch:
     """Some chunks of a document in progress, and the end of it if they are the last."""
 
     document: DocumentInProgress
@@ -91,16 +91,16 @@ class Segment:
     error: IngestError | None = None
 
 
-Parcel = list[Segment]
+Parcel = list[Stretch]
 
 
-def parcels(segments: Iterator[Segment], size: int) -> Iterator[Parcel]:
-    """Segments in parcels of ``size`` chunks or a segment more; the last may be smaller."""
+def parcels(stretches: Iterator[Stretch], size: int) -> Iterator[Parcel]:
+    """Stretches in parcels of ``size`` chunks or a stretch more; the last may be smaller."""
     parcel: Parcel = []
     count = 0
-    for segment in segments:
-        parcel.append(segment)
-        count += len(segment.chunks)
+    for stretch in stretches:
+        parcel.append(stretch)
+        count += len(stretch.chunks)
         if count >= size:
             yield parcel
             parcel, count = [], 0

@@ -50,7 +50,7 @@ class PipelineSettings:
     """Patterns of the documents to leave out of these."""
     max_bytes: int | None = None
     """Largest object to take."""
-    settle_seconds: float = 5.0
+    settle_seconds: int = 5
     """The sensor leaves files alone that were modified so little time ago."""
     prices: tuple[Price, ...] = ()
     """Of embedding models."""

@@ -28,7 +28,7 @@ from ingest_pipeline.errors import DocumentChangedError, DocumentError, Embeddin
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import StagedFragment
 from ingest_pipeline.model import Chunk, Recipe, SourceObject, chunk_id
-from ingest_pipeline.parcels import DocumentInProgress, Parcel, PreparedDocument, Segment, parcels
+from ingest_pipeline.parcels import DocumentInProgress, Parcel, PreparedDocument, Stretch, parcels
 from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.prices import Price
@@ -159,30 +159,30 @@ class Preparation:
         await self._read.put(None)
 
     async def _read_some(self, waiting: Iterator[DocumentPlan]) -> None:
-        cut = parcels(self._segments(waiting), _PARCEL_CHUNKS)
+        cut = parcels(self._stretches(waiting), _PARCEL_CHUNKS)
         while (parcel := await asyncio.to_thread(next, cut, None)) is not None:
             await self._read.put(parcel)
 
-    def _segments(self, waiting: Iterator[DocumentPlan]) -> Iterator[Segment]:
+    def _stretches(self, waiting: Iterator[DocumentPlan]) -> Iterator[Stretch]:
         for plan in waiting:
             assert plan.source is not None  # noqa: S101  the caller chose these
             document = DocumentInProgress(plan, Reading(plan.source), PreparedDocument(plan))
             try:
-                for chunks in document.reading.segments(self._shop.source, self._shop.chunker):
-                    yield Segment(document, chunks)
+                for chunks in document.reading.stretches(self._shop.source, self._shop.chunker):
+                    yield Stretch(document, chunks)
             except (DocumentError, DocumentChangedError) as error:
-                yield Segment(document, (), last=True, error=error)
+                yield Stretch(document, (), last=True, error=error)
             else:
-                yield Segment(document, (), last=True)
+                yield Stretch(document, (), last=True)
 
     # Stage 2: chunks to vectors that are there or on order.
 
     async def _supply_all(self) -> None:
         while taken := await self._take_read():
-            segments = [segment for parcel in taken for segment in parcel]
-            orders = iter(await self._supply.order([chunk for segment in segments for chunk in segment.chunks]))
+            stretches = [stretch for parcel in taken for stretch in parcel]
+            orders = iter(await self._supply.order([chunk for stretch in stretches for chunk in stretch.chunks]))
             for parcel in taken:
-                ordered = [replace(segment, orders=list(islice(orders, len(segment.chunks)))) for segment in parcel]
+                ordered = [replace(stretch, orders=list(islice(orders, len(stretch.chunks)))) for stretch in parcel]
                 if self._ordered.full():
                     # The writer may be waiting for a vector of the batch that is still being filled.
                     await self._supply.flush()
@@ -208,26 +208,26 @@ class Preparation:
 
     async def _write_all(self) -> None:
         while (parcel := await self._ordered.get()) is not None:
-            for segment in parcel:
-                if not segment.document.failed:
-                    await self._take_or_drop(segment)
+            for stretch in parcel:
+                if not stretch.document.failed:
+                    await self._take_or_drop(stretch)
         await self._write_shared()
         await self._until_written()
 
-    async def _take_or_drop(self, segment: Segment) -> None:
+    async def _take_or_drop(self, stretch: Stretch) -> None:
         try:
-            await self._take(segment)
+            await self._take(stretch)
         except (DocumentError, DocumentChangedError) as error:
             await self._until_written()
-            await asyncio.to_thread(self._drop, segment.document, error)
+            await asyncio.to_thread(self._drop, stretch.document, error)
 
-    async def _take(self, segment: Segment) -> None:
-        document = segment.document
-        if segment.error is not None:
-            raise segment.error
-        for chunk, order in zip(segment.chunks, segment.orders, strict=True):
+    async def _take(self, stretch: Stretch) -> None:
+        document = stretch.document
+        if stretch.error is not None:
+            raise stretch.error
+        for chunk, order in zip(stretch.chunks, stretch.orders, strict=True):
             document.waiting.append(await self._row(document, chunk, order))
-        if segment.last:
+        if stretch.last:
             await self._finish(document)
         elif len(document.waiting) >= _ROWS_PER_FILE:
             await self._write_own(document)

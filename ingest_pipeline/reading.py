@@ -14,11 +14,11 @@ from ingest_pipeline.parsing import is_markdown, parse
 from ingest_pipeline.source import ObjectSource
 
 # Chunks that travel together; small, so that the stages after this one start soon and hold little.
-_PER_SEGMENT = 128
+_PER_STRETCH = 128
 
 
 class Reading:
-    """A document being read. The counts are right once the last segment was taken."""
+    """A document being read. The counts are right once the last stretch was taken."""
 
     def __init__(self, source: SourceObject) -> None:
         self.source = source
@@ -31,7 +31,7 @@ class Reading:
         """SHA-256 of the bytes read so far, hexadecimal."""
         return self._digest.hexdigest()
 
-    def segments(self, store: ObjectSource, chunker: Chunker) -> Iterator[list[Chunk]]:
+    def stretches(self, store: ObjectSource, chunker: Chunker) -> Iterator[list[Chunk]]:
         """The document's chunks, some at a time, reading no further than they need.
 
         Raises:
@@ -42,9 +42,9 @@ class Reading:
         key = self.source.key
         pieces = self._counted(parse(key, self._hashed(store.read(self.source))))
         chunks = iter(chunker.chunks(pieces, markdown=is_markdown(key)))
-        while segment := list(islice(chunks, _PER_SEGMENT)):
-            self.chunks += len(segment)
-            yield segment
+        while stretch := list(islice(chunks, _PER_STRETCH)):
+            self.chunks += len(stretch)
+            yield stretch
         if not self.chunks:
             raise EmptyDocumentError(key, "holds no text")
 

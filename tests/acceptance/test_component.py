@@ -149,6 +149,8 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}partition_by: shoe size\n", "partition_by", "none of file, folder"),
         (f"{_MINIMAL}include: '*.md'\n", "include", "not allowed as a Sequence"),
         (f"{_MINIMAL}max_bytes: 0\n", "max_bytes", "at least 1"),
+        (f"{_MINIMAL}settle_seconds: 0.5\n", "settle_seconds", "valid integer"),
+        (f"{_MINIMAL}settle_seconds: -1\n", "settle_seconds", "at least 0"),
         (f"{_MINIMAL}embedding_prices: cheap\n", "embedding_prices", "cheap"),
         (f"{_MINIMAL}owners: 3\n", "owners", "Input should be"),
         (f"{_MINIMAL}source_sensor: perhaps\n", "source_sensor", "valid boolean"),

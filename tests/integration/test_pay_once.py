@@ -170,19 +170,19 @@ def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeyp
     monkeypatch.setattr(preparation, "_HEARTBEAT_SECONDS", 0.01)
     world.put("a.txt", paragraphs("first", 300))
     world.put("b.txt", TEXT)
-    segments: Any = getattr(preparation.Preparation, "_segments")  # noqa: B009  it is private
+    stretches: Any = getattr(preparation.Preparation, "_stretches")  # noqa: B009  it is private
     looked_around = watch(monkeypatch)
 
     def held_up(preparing: Any, waiting: Any) -> Iterator[Any]:
-        for segment in segments(preparing, waiting):
-            if segment.document.plan.key == "b.txt" and segment.chunks:
+        for stretch in stretches(preparing, waiting):
+            if stretch.document.plan.key == "b.txt" and stretch.chunks:
                 other = Child(crash_jobs.ingest, world.address, ["b.txt"], kill_at=Place(Boundary.PREPARED, "before"))
                 assert other.outcome().killed
                 looked_around.clear()
                 assert looked_around.wait(10)
-            yield segment
+            yield stretch
 
-    monkeypatch.setattr(preparation.Preparation, "_segments", held_up)
+    monkeypatch.setattr(preparation.Preparation, "_stretches", held_up)
     world.ingest()
     assert bought_twice(world) == []
 

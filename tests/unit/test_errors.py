@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from ingest_pipeline import errors
 from ingest_pipeline.errors import DatabaseUnavailableError, DocumentError, EmptyDocumentError, IngestError
 
@@ -23,3 +26,14 @@ def test_every_error_is_of_one_tree_and_in_its_drawing() -> None:
     for error in classes:
         assert error.__name__ in errors.__doc__
         assert error.__doc__
+
+
+def test_every_error_is_raised_somewhere_or_is_the_name_of_several() -> None:
+    root = Path(__file__).parents[2]
+    sources = [*(root / "ingest_pipeline").glob("*.py"), *(root / "assets").glob("*.py"), *root.glob("resources/*.py")]
+    text = "\n".join(path.read_text() for path in sources if path.name != "errors.py")
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, IngestError)]
+    unused = [
+        one.__name__ for one in classes if not one.__subclasses__() and not re.search(rf"\b{one.__name__}\(", text)
+    ]
+    assert unused == []
