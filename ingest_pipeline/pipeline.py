@@ -223,7 +223,7 @@ def check_removals(workshop: Workshop, removals: Sequence[DocumentPlan]) -> Remo
         standing = catalog.count_standing(connection, workshop.corpus.name)
     if not is_suspicious(len(removals), standing):
         return None
-    return withheld(workshop.corpus.name, workshop.source.url, len(removals), standing)
+    return withheld(workshop.corpus.known_as, workshop.source.url, len(removals), standing)
 
 
 def clear_settled_failures(workshop: Workshop, page: Page) -> None:

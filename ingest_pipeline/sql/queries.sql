@@ -337,14 +337,20 @@ WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_versi
 ORDER BY key
 
 -- count_standing --
-SELECT count(*) AS found FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s
+-- Of a generation, whose name is not that of the corpus once it was migrated; so not from the view.
+SELECT count(*) AS found FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
 -- partition_states --
+-- Of a generation, as above.
 SELECT partition, count(*) AS documents, sum(chunk_count)::bigint AS chunks, sum(character_count)::bigint AS characters,
     sum(size)::bigint AS bytes, max(published_version) AS published_version, min(etag) AS etag, min(recipe) AS recipe,
     encode(sha256(convert_to(string_agg(concat_ws(E'\x01', key, etag, recipe), E'\x02' ORDER BY key), 'UTF8')), 'hex')
         AS digest
-FROM ingest_pipeline.current_document WHERE corpus = %(corpus)s AND partition = ANY(%(partitions)s) GROUP BY partition
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+    AND partition = ANY(%(partitions)s)
+GROUP BY partition
 
 -- copy_documents --
 COPY ingest_pipeline.document (corpus, saga, recipe, key, partition, replaces, removed, etag, size, last_modified)

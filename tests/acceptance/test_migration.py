@@ -24,10 +24,15 @@ MOVED = {"INGEST_EMBEDDING_MODEL": NARROWING_MODEL, "INGEST_EMBEDDING_DIMENSIONS
 
 
 @pytest.fixture
+def scheme() -> str:
+    return "file"
+
+
+@pytest.fixture
 def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY=scheme) as world:
         yield world
 
 
@@ -44,6 +49,12 @@ def stale(dagster: DagsterWorld, partition: str) -> set[str]:
     resolver = CachingStaleStatusResolver(dagster.instance, graph, LoadingContextForTest(dagster.instance))
     keys = (CHUNKS, EMBEDDINGS, METADATA)
     return {key.path[-1] for key in keys if resolver.get_status(key, partition) is StaleStatus.STALE}
+
+
+def known_partitions(dagster: DagsterWorld) -> set[str]:
+    """Which partitions of the corpus Dagster lists."""
+    names = ("docs_documents", "docs_folders")
+    return {partition for name in names for partition in dagster.instance.get_dynamic_partitions(name)}
 
 
 def migrate(dagster: DagsterWorld, action: str = "SWITCH") -> dg.ExecuteInProcessResult:
@@ -132,6 +143,61 @@ def test_a_run_that_died_after_the_switch_is_reported_by_the_recovery_sensor(
     assert "embeddings" in stale(dagster, "a.txt")
     dagster.tick("docs_recovery_sensor")
     assert stale(dagster, "a.txt") == set()
+
+
+@pytest.mark.parametrize(("scheme", "first", "second"), [("file", "a/1.txt", "b/1.txt"), ("folder", "a/", "b/")])
+def test_what_happens_after_a_migration_shows_as_before_it(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    dagster.put("a/1.txt", paragraphs("alpha", 1))
+    gone = dagster.put("b/1.txt", paragraphs("beta", 1))
+    dagster.put("c/1.txt", paragraphs("gamma", 1))
+    assert dagster.run().success
+    settle_on(dagster, monkeypatch, **MOVED)
+    assert migrate(dagster).success
+    dagster.put("a/1.txt", paragraphs("edited", 2))
+    assert [run.success for run in dagster.follow()] == [True]
+    assert {first, second} <= known_partitions(dagster)
+    assert dagster.latest(METADATA, first)["head"] == dagster.audit().head_version
+    gone.unlink()
+    assert dagster.run().success, "one of three is not so much that a person has to confirm it"
+    assert first in known_partitions(dagster)
+    assert second not in known_partitions(dagster)
+    assert stale(dagster, first) == set()
+    assert (dagster.audit().documents, dagster.audit().violations) == (2, [])
+
+
+@pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
+def test_a_partition_of_several_documents_is_stale_until_readers_have_moved_though_the_run_died(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a/1.txt", paragraphs("alpha", 2))
+    dagster.put("a/2.txt", paragraphs("beta", 1))
+    assert dagster.run().success
+    (partition,) = dagster.materialized(METADATA)
+    first = {"INGEST_EMBEDDING_MODEL": dagster.settings.embedding_model, "INGEST_EMBEDDING_DIMENSIONS": "32"}
+    settle_on(dagster, monkeypatch, **MOVED)
+    assert migrate(dagster, "FILL").success
+    assert "embeddings" in stale(dagster, partition)
+    assert migrate(dagster).success
+    assert stale(dagster, partition) == set()
+    shown = dagster.latest(EMBEDDINGS, partition)
+    assert (shown["status"], shown["documents"]) == (f"readers moved to {EMBEDDING}", 2)
+    bought = dagster.embeddings.bought
+
+    def die(*_: object) -> None:
+        raise dg.Failure("the process ends here", allow_retries=False)
+
+    settle_on(dagster, monkeypatch, **first)
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest_pipeline.migration_job._report_all", die)
+        assert not migrate(dagster).success
+    assert "embeddings" in stale(dagster, partition)
+    assert [run.success for run in dagster.follow("docs_recovery_sensor")] == [True]
+    assert stale(dagster, partition) == set()
+    assert dagster.embeddings.bought == bought
+    assert dagster.audit().violations == []
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
 
 
 def test_the_command_says_what_it_costs_and_asks(
