@@ -145,16 +145,22 @@ def _owner(database: Database, name: str) -> str:
 
 
 def _check(row: CorpusRow, settings: CorpusSettings) -> None:
-    for what, there, wanted in (
-        ("table", row.table_uri, settings.table_uri),
-        ("source", row.source, settings.source),
-        ("partition scheme", row.partition_by, settings.partition_by),
-        ("embedding", row.embedding, settings.embedding),
+    for what, setting, there, wanted in (
+        ("table", "it", row.table_uri, settings.table_uri),
+        ("source", "INGEST_SOURCE (of a component: source)", row.source, settings.source),
+        (
+            "partition scheme",
+            "INGEST_PARTITION_BY (of a component: partition_by)",
+            row.partition_by,
+            settings.partition_by,
+        ),
+        ("embedding", "it", row.embedding, settings.embedding),
     ):
         if there != wanted:
             raise CorpusMismatchError(
-                f"Corpus {row.name!r} was created with {what} {there!r}, and the settings say {wanted!r}",
-                "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
+                f"Corpus {row.known_as!r} was created with {what} {there!r}, and the settings say {wanted!r}",
+                f"Set {setting} back, or choose another corpus name for the new settings, under which all documents "
+                "are ingested and paid for anew. Nothing was changed.",
             )
 
 

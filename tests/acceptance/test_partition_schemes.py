@@ -193,6 +193,7 @@ def test_another_scheme_is_refused_wherever_one_asks(
     assert done.exit_code == 2
     assert "partition scheme 'folder:1'" in done.stderr
     assert "'bucket:8'" in done.stderr
+    assert "Set INGEST_PARTITION_BY (of a component: partition_by) back" in done.stderr
     monkeypatch.setenv("INGEST_PARTITION_BY", "file")
     dagster.settings = type(dagster.settings).from_environment()
     reason = dagster.tick("docs_source_sensor")

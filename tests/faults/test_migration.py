@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,17 @@ from tests.support.migrating import EMBEDDING, WIDTH, Sight, address_after, look
 from tests.support.world import World, paragraphs, passages_of
 
 PAUSED = Place(Boundary.PREPARED, "after")
+HALF_WAY = Place(Boundary.LANCE_COMMIT, "after", 2)  # the first makes the table
+MOVING = Place(Boundary.GENERATION_MOVED, "after")
 
 
 def sight(world: World) -> Sight:
     return look(world.database, world.settings.corpus, world.settings.lancedb_uri)
 
 
-def fill_source(world: World) -> None:
-    world.put("a.txt", paragraphs("alpha", 3))
-    world.put("b.txt", paragraphs("beta", 2))
+def fill_source(world: World, folder: str = "") -> None:
+    world.put(f"{folder}a.txt", paragraphs("alpha", 3))
+    world.put(f"{folder}b.txt", paragraphs("beta", 2))
     world.ingest()
 
 
@@ -83,6 +86,16 @@ def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
 def test_a_migration_may_die_where_it_matters(world: World, place: Place) -> None:
     fill_source(world)
     die_in_migration(world, place)
+
+
+@pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
+@pytest.mark.parametrize("place", [PAUSED, HALF_WAY, MOVING], ids=str)
+def test_a_migration_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
+    world.settings = replace(world.settings, partition_by=scheme)
+    fill_source(world, "folder/")
+    bought = world.embeddings.bought
+    die_in_migration(world, place)
+    assert world.embeddings.bought == 2 * bought
 
 
 @pytest.mark.soak

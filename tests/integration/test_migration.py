@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline import ledger, migration
+from ingest_pipeline import catalog, ledger, migration
 from ingest_pipeline.errors import (
     ConfigurationError,
     CorpusMismatchError,
@@ -19,6 +19,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.generations import abort, drop, drop_left, list_generations, others
 from ingest_pipeline.migration import begin, foresee
+from ingest_pipeline.pipeline import plan_partitions
 from ingest_pipeline.prices import read_prices
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.sweep import sweep
@@ -42,6 +43,24 @@ def filled(world: World) -> World:
     world.ingest()
     world.embeddings.reset_counters()
     return world
+
+
+@pytest.fixture(params=["folder", "bucket:2"])
+def shared(world: World, request: pytest.FixtureRequest) -> World:
+    """Its documents share partitions."""
+    world.settings = replace(world.settings, partition_by=request.param)
+    for key in ("a/1.txt", "a/2.txt", "b/1.txt", "b/deep/2.txt", "top.txt"):
+        world.put(key, paragraphs(key, 2))
+    world.ingest()
+    world.embeddings.reset_counters()
+    return world
+
+
+def partitions(world: World, generation: str) -> dict[str, str]:
+    """Of the documents at a generation's head."""
+    with world.database.transaction() as connection:
+        standing = catalog.standing_documents(connection, generation)
+    return {document.key: document.partition for document in standing if not document.removed}
 
 
 def test_readers_move_to_the_new_model_and_see_the_same_documents(filled: World) -> None:
@@ -234,3 +253,56 @@ def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
     beside.table.stage(f"{saga}-0.lance", beside.table.schema.empty_table())
     assert recover(beside, silence=0).abandoned == [saga]
     assert sweep(beside).files == [f"data/{saga}-0.lance"]
+
+
+def test_documents_that_share_partitions_move_together_and_edits_meanwhile_are_covered(shared: World) -> None:
+    before = sight(shared)
+    migrate(shared.database, address_after(shared), then_switch=False)
+    assert sight(shared) == before
+    assert shared.embeddings.bought == sum(count for _, count in before.documents)
+    shared.put("a/1.txt", paragraphs("edited", 3))
+    shared.remove("b/1.txt")
+    shared.put("b/new.txt", paragraphs("new", 1))
+    shared.ingest()
+    seen, bought = sight(shared), shared.embeddings.bought
+    assert seen.table_name == "docs"
+    migrate(shared.database, address_after(shared))
+    assert sight(shared).table_name == "docs-2"
+    assert sight(shared).documents == sight(shared).rows == seen.documents
+    edited = sum(count for key, count in seen.documents if key in ("a/1.txt", "b/new.txt"))
+    assert shared.embeddings.bought == bought + edited, "the others of their partitions were there already"
+    assert partitions(shared, "docs-2") == partitions(shared, "docs")
+    new = world_after(shared)
+    assert plan_partitions(new.workshop) == []
+    new.check_nothing_left()
+
+
+def test_one_document_of_a_shared_partition_keeps_readers_where_they_are_until_it_is_mended(shared: World) -> None:
+    shared.put("a/2.txt", "")
+    assert list(shared.ingest().failed) == ["a/2.txt"]
+    seen = sight(shared)
+    with pytest.raises(MigrationIncompleteError, match=r"1 documents .*a/2\.txt"):
+        migrate(shared.database, address_after(shared))
+    assert sight(shared) == seen
+    assert partitions(shared, "docs-2").keys() == partitions(shared, "docs").keys() - {"a/2.txt"}
+    bought = shared.embeddings.bought
+    shared.put("a/2.txt", "Mended.")
+    migrate(shared.database, address_after(shared))
+    assert (sight(shared).table_name, shared.embeddings.bought) == ("docs-2", bought + 1)
+    world_after(shared).check_nothing_left()
+
+
+def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None:
+    """It is refused before anything is made or bought, and the message says what to do."""
+    before = sight(shared)
+    for scheme in ("file", "folder:2", "bucket:3"):
+        there = replace(address_after(shared), settings=replace(moved(shared.settings), partition_by=scheme))
+        with pytest.raises(CorpusMismatchError, match="partition scheme") as refused:
+            migrate(shared.database, there)
+        assert "Set INGEST_PARTITION_BY (of a component: partition_by) back" in str(refused.value)
+        assert repr(scheme) in str(refused.value)
+    assert (sight(shared), states(shared), shared.embeddings.bought) == (before, {"docs": "current"}, 0)
+    migrate(shared.database, address_after(shared))
+    with pytest.raises(CorpusMismatchError, match="Corpus 'docs' was created with partition scheme"):
+        world_after(shared, replace(moved(shared.settings), partition_by="file")).ingest()
+    world_after(shared).check()
