@@ -194,7 +194,7 @@ class IngestRun:
             )
         with self._embedder.endpoint(embedding) as endpoint:
             if self._embedder.is_local:
-                self._context.log.info(f"No key and no endpoint are set: the local model {endpoint.model} embeds")
+                self._context.log.info(f"The local model {endpoint.model} embeds, at no cost")
             async with Embedder(endpoint) as embedder:
                 ingestion = Ingestion(
                     self._workshop, embedder, run_id=self._context.run.run_id, report=self._report.publication

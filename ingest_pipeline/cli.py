@@ -61,7 +61,7 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
     """Bring the corpus, or some documents, to what the source holds now, in one Dagster run."""
     settings = Settings.from_environment()
     if settings.uses_local_model and not as_json:
-        click.echo("No key and no endpoint set: embedding with the local model, at no cost.")
+        click.echo("Embedding with the local model, at no cost.")
     done = runs.ingest(settings, keys, Console(stderr=as_json), confirm_removals=confirm_removals)
     if done.note is not None:
         click.echo(done.note, err=True)

@@ -26,6 +26,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
 from ingest_pipeline.output import print_hits
 from ingest_pipeline.recovery import recover
+from ingest_pipeline.resources.embedder import LOCAL_SERVER
 from ingest_pipeline.sample_documents import write_python_topics, write_samples
 from ingest_pipeline.search import search
 from ingest_pipeline.settings import Settings
@@ -45,7 +46,7 @@ def run_demo(directory: Path) -> int:
     # One Postgres for all steps, as a server of yours would be.
     with session.postgres(settings) as running, LocalEmbeddingServer() as server:
         _forget(running)
-        os.environ["OPENAI_BASE_URL"] = server.base_url
+        os.environ[LOCAL_SERVER] = server.base_url
         return _Demo(running, server, Console()).run()
 
 
@@ -102,7 +103,7 @@ class _Demo:
         self._documents.mkdir(parents=True, exist_ok=True)
         files = [*write_python_topics(self._documents / "topics"), *write_samples(self._documents / "samples")]
         self._say(f"{len(files)} files in {self._documents}")
-        self._say("No key and no endpoint are set: the local model embeds, behind an OpenAI-compatible server.")
+        self._say("The local model embeds, behind an OpenAI-compatible server: no key is needed.")
         done = self._ingest()
         return not done.problems and done.progress.published == len(files)
 

@@ -11,11 +11,15 @@ from ingest_pipeline.embedding import EmbeddingSettings
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
 from ingest_pipeline.model import split_embedding
 
+LOCAL_SERVER = "INGEST_LOCAL_EMBEDDINGS"
+"""Variable that names a server of the local model which runs already, for the processes of one program to share."""
+
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
     """An OpenAI-compatible embeddings API; or, for the local model, a server that runs as long as it is used.
 
-    Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that no key stands in a run's configuration.
+    Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that no key stands in a run's configuration. The
+    local model is asked of no such endpoint, since other corpora of the process may need it; only of a `base_url`.
     """
 
     model: str = Field(default=LOCAL_MODEL, description="Name of the embedding model.")
@@ -30,7 +34,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     @property
     def is_local(self) -> bool:
         """The model that this package brings is used, and nothing is paid."""
-        return self.model == LOCAL_MODEL and not (self.base_url or os.environ.get("OPENAI_BASE_URL"))
+        return self.model == LOCAL_MODEL and not self.base_url
 
     @contextmanager
     def endpoint(self, embedding: str | None = None) -> Generator[EmbeddingSettings]:
@@ -47,6 +51,9 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
         local = self.is_local if model == self.model else model == LOCAL_MODEL
         if not local:
             yield self._settings(model, dimensions, self.base_url, self.api_key)
+            return
+        if shared := os.environ.get(LOCAL_SERVER):
+            yield self._settings(model, dimensions, shared, "local")
             return
         with LocalEmbeddingServer() as server:
             yield self._settings(model, dimensions, server.base_url, "local")

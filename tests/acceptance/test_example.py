@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.support.cluster import free_port
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.s3 import S3Server
+from tests.support.web_ui import WebUi, eventually
 
 _ROOT = Path(__file__).parents[2]
 _TOOLS = Path(sys.executable).parent
@@ -79,15 +83,22 @@ def test_dg_lists_scaffolds_and_checks(project: Project) -> None:
     assert "sauce" in refused.stdout + refused.stderr
 
 
-def test_dagster_validates_and_materializes_the_corpus_on_s3(
-    project: Project, s3: S3Server, database_url: str, embeddings: EmbeddingServer
-) -> None:
+@pytest.fixture
+def complete(project: Project, s3: S3Server, database_url: str, embeddings: EmbeddingServer) -> Project:
+    """With all variables set, and a document in the bucket."""
     s3.put("documents/a.md", b"# A\n\nThe first document of the library.")
     project.environment |= {
         **s3.env,
         "LIBRARY_DATABASE_URL": database_url,
         "OPENAI_BASE_URL": embeddings.base_url,
     }
+    return project
+
+
+def test_dagster_validates_and_materializes_the_corpus_on_s3(
+    complete: Project, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    project = complete
     valid = project.run("dagster", "definitions", "validate")
     assert valid.returncode == 0, valid.stdout + valid.stderr
     assert "does not match" not in valid.stdout + valid.stderr
@@ -98,3 +109,36 @@ def test_dagster_validates_and_materializes_the_corpus_on_s3(
     assert rows == [("library", "a.md")]
     assert embeddings.bought == 1
     assert database_url not in launched.stdout + launched.stderr
+
+
+@pytest.mark.soak
+def test_dg_dev_brings_both_corpora_to_what_their_sources_hold(complete: Project, embeddings: EmbeddingServer) -> None:
+    for line in (_ROOT / "examples" / "two_corpora" / ".env.example").read_text().splitlines():
+        name = line.removeprefix("# ").partition("=")[0]
+        assert not name.isupper() or name in complete.environment
+    port = free_port()
+    log = (complete.directory / "dev.log").open("wb")
+    command = [str(_TOOLS / "dg"), "dev", "--port", str(port)]
+    with (
+        log,
+        subprocess.Popen(
+            command, env=complete.environment, cwd=complete.directory, stdout=log, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        web = WebUi(port)
+        try:
+            eventually(lambda: made(web, "handbook") == 2 and made(web, "library") == 1)
+            assert process.poll() is None
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+    assert embeddings.bought == 1
+
+
+def made(web: WebUi, corpus: str) -> int:
+    """How many partitions of a corpus are materialized; -1 if the web server does not answer yet, or not all are."""
+    with suppress(OSError):
+        counts = web.partitions(corpus)
+        if counts and counts["numMaterialized"] == counts["numPartitions"]:
+            return counts["numMaterialized"]
+    return -1

@@ -119,6 +119,21 @@ def test_a_run_may_be_launched_with_another_resource(both: Both, tmp_path: Path)
     assert server.requests == server.bought > 1
 
 
+def test_the_local_model_of_one_corpus_is_not_asked_of_the_endpoint_of_the_other(
+    monkeypatch: pytest.MonkeyPatch, embeddings: EmbeddingServer
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", embeddings.base_url)
+    local = OpenAIEmbedderResource()
+    with local.endpoint() as endpoint:
+        assert endpoint.base_url not in (None, embeddings.base_url)
+    with local.endpoint(f"{TEST_MODEL}/32") as endpoint:
+        assert endpoint.base_url is None, "so that the client takes OPENAI_BASE_URL"
+    with OpenAIEmbedderResource(model=TEST_MODEL).endpoint("wordllama-l2-256/256") as endpoint:
+        assert endpoint.base_url not in (None, embeddings.base_url)
+    with OpenAIEmbedderResource(base_url="http://127.0.0.1:9/v1").endpoint() as endpoint:
+        assert endpoint.base_url == "http://127.0.0.1:9/v1"
+
+
 def test_a_stranger_under_a_corpus_key_is_named(both: Both) -> None:
     class Resources:
         docs_source = both.one

@@ -57,10 +57,10 @@ class WebUi:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
             return json.load(answer)["data"]
 
-    def partitions(self) -> dict[str, int]:
-        """How many partitions of the corpus there are, and how many are materialized and failed."""
+    def partitions(self, corpus: str = "docs") -> dict[str, int]:
+        """How many partitions of a corpus there are, and how many are materialized and failed."""
         found = self.ask(
-            '{ assetNodeOrError(assetKey: {path: ["docs", "metadata"]}) { ... on AssetNode '
+            f'{{ assetNodeOrError(assetKey: {{path: ["{corpus}", "metadata"]}}) {{ ... on AssetNode '
             "{ partitionStats { numMaterialized numFailed numPartitions } } } }"
         )
         return found["assetNodeOrError"].get("partitionStats") or {}
