@@ -6,11 +6,12 @@ import random
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pydoc_data.topics import topics
 
 _BREAK = re.compile(r"\n(?:[ \t]*\n)+")
-_SECTION = 12
-"""Paragraphs that move together."""
+_TITLE = re.compile(r"\S[^\n]*\n([*=~-])\1{2,}(?:\n|$)")
+_TOGETHER = 12
 
 
 @cache
@@ -62,11 +63,20 @@ def _change(parts: list[str], chance: random.Random) -> None:
 
 
 def _move_a_section(parts: list[str], chance: random.Random) -> None:
-    start = chance.randrange(max(1, len(parts) - _SECTION))
-    section = parts[start : start + _SECTION]
-    del parts[start : start + _SECTION]
+    """From its title to the next, to where another one begins or the text ends."""
+    starts = [0, *(at for at, part in enumerate(parts) if at and _TITLE.match(part)), len(parts)]
+    sections = [parts[start:end] for start, end in pairwise(starts)]
+    section = sections.pop(chance.randrange(len(sections)))
+    sections.insert(chance.randrange(len(sections) + 1), section)
+    parts[:] = [part for section in sections for part in section]
+
+
+def _move_twelve_paragraphs(parts: list[str], chance: random.Random) -> None:
+    start = chance.randrange(max(1, len(parts) - _TOGETHER))
+    moved = parts[start : start + _TOGETHER]
+    del parts[start : start + _TOGETHER]
     at = chance.randrange(len(parts) + 1)
-    parts[at:at] = section
+    parts[at:at] = moved
 
 
 EDITS: dict[str, Edit] = {
@@ -77,12 +87,10 @@ EDITS: dict[str, Edit] = {
     "delete": _delete,
     "change a word": _change,
     "move a section": _move_a_section,
+    "move twelve paragraphs": _move_twelve_paragraphs,
 }
-"""Each of one place of the text, but for the last."""
-
-
-MOVE = "move a section"
-"""The one edit of three places: where the section was, and both its ends where it is."""
+MOVES = ("move a section", "move twelve paragraphs")
+"""The edits of three places: where the paragraphs were, and both their ends where they are."""
 
 
 def edited(text: str, kind: str, chance: random.Random) -> str:

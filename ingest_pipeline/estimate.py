@@ -27,7 +27,7 @@ from ingest_pipeline.reading import Reading
 # Python's documentation has 4.2 in OpenAI's cl100k. Most other languages, tables and source code have fewer.
 CHARACTERS_PER_TOKEN = 4.0
 # Chunks end where paragraphs do, so they are not full. Measured on Python's documentation at 1,000 characters.
-FILL = 0.65
+FILL = 0.7
 _LOOKED_UP = 1024
 
 

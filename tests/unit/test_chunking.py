@@ -34,6 +34,9 @@ ATOMS = [
         "\n\n",
         " \n\t\n",
         "# Head\n",
+        "\n\n## Head\n\n",
+        "\n\nTitle\n=====\n",
+        "\r\n\r\n*****\r\nTitle\r\n*****\r\n",
         "- item\n",
         "| a | b |\n",
         "```\n",
@@ -152,6 +155,54 @@ def test_markdown_keeps_a_heading_with_what_it_heads() -> None:
     text = "Words of the first part, as many as fit into sixty characters.\n# Head\nWords of the second part."
     assert [c.text.split("\n")[-1][:5] for c in cut(text, 80)] == ["# Hea", "Words"]
     assert [c.text[:6] for c in cut(text, 80, markdown=True)] == ["Words ", "# Head"]
+
+
+TITLES = {
+    "markdown": "## Section {}",
+    "markdown, underlined": "Section {}\n----------",
+    "text, underlined": "Section {}\n==========",
+    "text, overlined": "**********\nSection {}\n**********",
+}
+
+
+def sections(title: str) -> list[str]:
+    """Thirty sections of half a chunk to four chunks of 200 characters."""
+    chance = random.Random(9)
+    return [
+        "\n\n".join(
+            [
+                title.format(number),
+                *(f"Paragraph {chance.random()} of some words." for _ in range(chance.randint(4, 16))),
+            ]
+        )
+        for number in range(30)
+    ]
+
+
+@pytest.mark.parametrize("kind", TITLES)
+def test_a_chunk_begins_where_a_section_does(kind: str) -> None:
+    chunks = cut("\n\n".join(sections(TITLES[kind])), 200, markdown=kind.startswith("markdown"))
+    assert sum(c.text.startswith(TITLES[kind].format("").rstrip()[:7]) for c in chunks) == 30
+
+
+@pytest.mark.parametrize("kind", TITLES)
+def test_sections_that_change_places_change_no_chunk(kind: str) -> None:
+    *texts, last = sections(TITLES[kind])
+    before = {c.text for c in cut("\n\n".join([*texts, last]), 200, markdown=kind.startswith("markdown"))}
+    random.Random(10).shuffle(texts)
+    assert {c.text for c in cut("\n\n".join([*texts, last]), 200, markdown=kind.startswith("markdown"))} == before
+
+
+@pytest.mark.parametrize("kind", TITLES)
+def test_a_heading_is_seen_wherever_a_piece_ends(kind: str) -> None:
+    text, markdown = "\n\n".join(sections(TITLES[kind])), kind.startswith("markdown")
+    for size in range(100, 150):
+        assert list(Chunker(size, 0).chunks(iter(text), markdown=markdown)) == cut(text, size, markdown=markdown)
+
+
+def test_a_line_that_only_looks_like_a_heading_of_markdown_is_none_in_plain_text() -> None:
+    texts = sections(TITLES["markdown"])
+    assert sum(c.text.startswith("## Sect") for c in cut("\n\n".join(texts), 200)) < 30
 
 
 def test_memory_is_bounded_by_the_window_and_not_by_the_text() -> None:
@@ -302,4 +353,4 @@ def test_an_edited_row_of_a_table_leaves_the_other_chunks_alone() -> None:
 
 def test_chunks_are_well_filled() -> None:
     lengths = [len(c.text) for text in documents() for c in cut(text, 1000)]
-    assert statistics.mean(lengths) > 600
+    assert statistics.mean(lengths) > 650
