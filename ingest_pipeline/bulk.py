@@ -1,4 +1,4 @@
-"""Bulk orders: missing vectors from the API's Batch endpoint, at half the price and within a day.
+"""Bulk orders: missing vectors from the API's Batch endpoint, at a lower price and within a day.
 
     read, cut, look up ──texts that nobody has──> order (ledger) ──> file and batch (API)
     what has come ──> embedded_batch, like any answer; an ordinary run finds it there and publishes
@@ -169,7 +169,8 @@ def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -
     corpus = workshop.corpus
     base = corpus.head().head_version
     with boundary(Boundary.ORDER_PLACED), corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base)
+        price = None if workshop.price is None else workshop.price.in_bulk()
+        saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base, price=price)
         bulk_orders.place(
             connection,
             saga,

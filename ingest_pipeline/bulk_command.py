@@ -20,7 +20,7 @@ _SHOWN = 20
 @click.option("--collect", is_flag=True, help="Order nothing; collect what has come.")
 @as_json
 def bulk(*, collect: bool, as_json: bool) -> None:
-    """Order missing vectors in bulk, at half the price and within a day, and collect what has come.
+    """Order missing vectors in bulk, cheaper and within a day, and collect what has come.
 
     An ingest afterwards finds them and buys nothing. Until then the source sensor leaves their documents alone.
     """

@@ -78,7 +78,7 @@ def bulk_job(settings: PipelineSettings) -> dg.JobDefinition:
     @dg.job(
         name=f"{name}_bulk_job",
         executor_def=dg.in_process_executor,
-        description="Orders missing vectors in bulk, at half the price and within a day; the sensor collects them.",
+        description="Orders missing vectors in bulk, cheaper and within a day; the sensor collects them.",
     )
     def job() -> None:
         order()

@@ -46,6 +46,8 @@ class Estimate:
     tokens: int
     cost: Decimal | None
     """None: no price is configured for the model."""
+    cost_in_bulk: Decimal | None
+    """Of a bulk order. None: that price is not configured."""
     currency: str | None
     exact: bool
     """Chunks, characters and embeddings were counted. Tokens are estimated in any case."""
@@ -155,6 +157,7 @@ def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, 
     tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
     removals = sum(plan.source is None for plan in plans)
     price = workshop.price
+    in_bulk = None if price is None else price.in_bulk()
     return Estimate(
         len(plans) - removals,
         removals,
@@ -163,6 +166,7 @@ def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, 
         counted.to_buy,
         tokens,
         None if price is None else price.cost(tokens),
+        None if in_bulk is None else in_bulk.cost(tokens),
         None if price is None else price.currency,
         exact,
         bool(billed),

@@ -51,6 +51,8 @@ def foreseen_line(estimate: Estimate) -> str:
     """What has to be read and bought."""
     bound = "" if estimate.exact else "at most about "
     cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
+    if estimate.cost_in_bulk is not None:
+        cost += f", {estimate.cost_in_bulk:.4f} by `bulk`"
     basis = "as this corpus was billed before" if estimate.measured else "at 4 characters to a token"
     return (
         f"{estimate.documents} documents to read, {estimate.removals} to take out; {estimate.chunks} chunks, "

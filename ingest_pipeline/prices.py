@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
 from ingest_pipeline.errors import ConfigurationError
 
-_PRICE = re.compile(r"(?P<model>\S+)\s+(?P<amount>\d+(?:\.\d+)?)\s+(?P<currency>[A-Z]{3})\s+(?P<as_of>\d{4}-\d\d-\d\d)")
+_AMOUNT = r"\d+(?:\.\d+)?"
+_PRICE = re.compile(
+    rf"(?P<model>\S+)\s+(?P<amount>{_AMOUNT})(?:/(?P<in_bulk>{_AMOUNT}))?\s+(?P<currency>[A-Z]{{3}})\s+"
+    r"(?P<as_of>\d{4}-\d\d-\d\d)"
+)
 _MILLION = 1_000_000
 
 
@@ -23,10 +27,17 @@ class Price:
     """Three letters, as in ISO 4217."""
     as_of: date
     """The day on which it was read."""
+    per_million_tokens_in_bulk: Decimal | None = None
+    """At the Batch endpoint. None: nobody read it, and it is not guessed from the other."""
 
     def cost(self, tokens: int) -> Decimal:
         """What so many tokens cost."""
         return self.per_million_tokens * tokens / _MILLION
+
+    def in_bulk(self) -> Price | None:
+        """The price of what is bought by bulk orders, None if it is not configured."""
+        amount = self.per_million_tokens_in_bulk
+        return None if amount is None else replace(self, per_million_tokens=amount)
 
 
 def read_prices(text: str) -> tuple[Price, ...]:
@@ -34,7 +45,8 @@ def read_prices(text: str) -> tuple[Price, ...]:
 
     Args:
         text: For example ``text-embedding-3-small 0.02 USD 2026-11-01``: model, price of a million tokens, currency,
-            and the day on which the price was read.
+            and the day on which the price was read. The price at the Batch endpoint may follow the other, as in
+            ``0.02/0.01``.
 
     Raises:
         ConfigurationError: It has another form, or names a model twice.
@@ -60,6 +72,14 @@ def _read(entry: str) -> Price:
         raise ConfigurationError(
             f"INGEST_EMBEDDING_PRICES holds {entry!r}, which is not a model, a price of a million tokens, a currency "
             "and the day on which it was read",
-            "Write it like `text-embedding-3-small 0.02 USD 2026-11-01`; divide several by semicolons.",
+            "Write it like `text-embedding-3-small 0.02 USD 2026-11-01`, the price of bulk orders as in `0.02/0.01`; "
+            "divide several by semicolons.",
         ) from error
-    return Price(found["model"], Decimal(found["amount"]), found["currency"], as_of)
+    in_bulk = found["in_bulk"]
+    return Price(
+        found["model"],
+        Decimal(found["amount"]),
+        found["currency"],
+        as_of,
+        None if in_bulk is None else Decimal(in_bulk),
+    )

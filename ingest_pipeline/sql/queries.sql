@@ -282,9 +282,10 @@ SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, a
 FROM ingest_pipeline.bulk_order WHERE corpus = %(corpus)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
 
 -- recent_orders --
-SELECT saga, cardinality(keys) AS documents, cardinality(text_hashes) AS texts, state, api_batch, ordered_at, ended_at,
-    collected, error
-FROM ingest_pipeline.bulk_order WHERE corpus = %(corpus)s ORDER BY ordered_at DESC LIMIT %(limit)s
+SELECT o.saga, cardinality(o.keys) AS documents, cardinality(o.text_hashes) AS texts, o.state, o.api_batch, o.ordered_at,
+    o.ended_at, o.collected, s.tokens, round(s.tokens * s.price / 1000000, 4) AS cost, s.currency, o.error
+FROM ingest_pipeline.bulk_order o JOIN ingest_pipeline.saga s ON s.id = o.saga
+WHERE o.corpus = %(corpus)s ORDER BY o.ordered_at DESC LIMIT %(limit)s
 
 -- published_texts --
 -- At head if it stands there, else where it stood last, since a compaction may have moved its rows until then. A text may

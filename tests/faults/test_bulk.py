@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
-from ingest_pipeline import bulk
+from ingest_pipeline import bulk, bulk_orders, ledger
 from ingest_pipeline.errors import EmbeddingUnavailableError
+from ingest_pipeline.estimate import estimate
+from ingest_pipeline.pipeline import plan_partitions
+from ingest_pipeline.prices import read_prices
 from tests.support import crash_jobs
 from tests.support.batch_api import BatchServer
 from tests.support.crash import Child, Place
 from tests.support.crash_places import COLLECTION, ORDER, places
-from tests.support.embedding_server import POISON
+from tests.support.embedding_server import POISON, TEST_MODEL
 from tests.support.world import World, collect_all, order_all, paragraphs
 
 TEXT = paragraphs("alpha", 20)
@@ -64,6 +69,40 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
     assert world.embeddings.bought == done.texts == len(world.embeddings.texts)
     check_nothing_was_bought_twice(world)
     world.check_nothing_left()
+
+
+def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_other(world: World) -> None:
+    world.settings = replace(world.settings, prices=read_prices(f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01"))
+    world.put("a.txt", TEXT)
+    foreseen = estimate(world.workshop, plan_partitions(world.workshop))
+    assert foreseen.cost_in_bulk == Decimal("1.20") * foreseen.tokens / 1_000_000
+    assert foreseen.cost == Decimal("2.50") * foreseen.tokens / 1_000_000
+    order(world)
+    api(world).finish()
+    collect(world)
+    in_bulk = world.embeddings.tokens
+    world.put("b.txt", paragraphs("beta", 3))
+    world.ingest()
+    with world.database.transaction() as connection:
+        (cost,) = ledger.costs(connection, corpus=world.corpus.name)
+        (shown,) = bulk_orders.recent(connection, world.corpus.name, 9)
+    at_once = world.embeddings.tokens - in_bulk
+    assert cost.tokens == in_bulk + at_once
+    assert min(in_bulk, at_once) > 0
+    assert cost.amount == (Decimal("1.20") * in_bulk + Decimal("2.50") * at_once) / 1_000_000
+    assert (shown["tokens"], shown["currency"]) == (in_bulk, "EUR")
+    assert shown["cost"] == round(Decimal("1.20") * in_bulk / 1_000_000, 4)
+
+
+def test_without_a_price_of_their_own_bulk_orders_have_no_cost(world: World) -> None:
+    world.settings = replace(world.settings, prices=read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01"))
+    world.put("a.txt", TEXT)
+    order(world)
+    api(world).finish()
+    collect(world)
+    with world.database.transaction() as connection:
+        (cost,) = ledger.costs(connection, corpus=world.corpus.name)
+    assert (cost.tokens, cost.amount, cost.currency) == (world.embeddings.tokens, None, None)
 
 
 def test_what_is_on_order_or_stands_anywhere_is_not_ordered_again(world: World) -> None:

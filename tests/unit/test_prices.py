@@ -24,6 +24,19 @@ def test_a_cost_has_no_rounding_error() -> None:
     assert small.cost(150_000) == Decimal("0.003")
 
 
+def test_bulk_orders_have_a_price_of_their_own() -> None:
+    (small,) = read_prices("text-embedding-3-small 0.02/0.01 USD 2026-11-01")
+    in_bulk = small.in_bulk()
+    assert in_bulk is not None
+    assert (small.cost(1_000_000), in_bulk.cost(1_000_000)) == (Decimal("0.02"), Decimal("0.01"))
+    assert (in_bulk.model, in_bulk.currency, in_bulk.as_of) == (small.model, small.currency, small.as_of)
+
+
+def test_the_price_of_bulk_orders_is_not_guessed_from_the_other() -> None:
+    (small,) = read_prices(SMALL)
+    assert small.in_bulk() is None
+
+
 def test_a_model_without_a_price_has_none() -> None:
     assert price_of("another", read_prices(SMALL)) is None
     assert read_prices("") == ()
@@ -37,6 +50,8 @@ def test_a_model_without_a_price_has_none() -> None:
         "small 0.02 2026-11-01",
         "small -1 USD 2026-11-01",
         "small 0,02 USD 2026-11-01",
+        "small 0.02/ USD 2026-11-01",
+        "small 0.02/half USD 2026-11-01",
         "small 0.02 USD 2026-13-01",
         "small 0.02 dollars 2026-11-01",
         f"{SMALL};{SMALL}",
