@@ -362,6 +362,12 @@ def has_staged_vectors(connection: Connection, corpus: str, *, embedding: str, s
     return row is not None and row["found"]
 
 
+def others_at_work(connection: Connection, corpus: str, saga: UUID) -> bool:
+    """Whether another saga of the corpus is unfinished, and so may buy vectors at any moment."""
+    row = connection.execute(query("others_at_work"), {"corpus": corpus, "saga": saga}).fetchone()
+    return row is not None and row["found"]
+
+
 def record_failure(
     connection: Connection, corpus: str, *, key: str, partition: str, etag: str, recipe: str, error: str
 ) -> None:

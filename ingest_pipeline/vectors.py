@@ -85,7 +85,11 @@ class VectorSupply:
     """Vectors for one saga, by text hash.
 
     A text is looked up among what this and other sagas bought and did not publish yet, then among what stands at head.
-    Both look-ups are skipped where there is nothing to find, so a first ingest does not pay for them.
+    Both look-ups are skipped where there is nothing to find, so a first ingest does not pay for them. Whether another
+    saga is at work is asked at the beginning and with each answer that is recorded: each finds what the other recorded.
+
+    What is on its way to the API for two sagas at once is bought twice. For one to wait for the other, every text would
+    have to be claimed before it is sent, and a waiter would have to guess when a claimer that is stopped is given up.
     """
 
     def __init__(self, corpus: Corpus, embedder: Embedder, recipe: Recipe, saga: UUID) -> None:
@@ -95,7 +99,7 @@ class VectorSupply:
         self._saga = saga
         self._ordered: WeakValueDictionary[UUID, asyncio.Future[Vector]] = WeakValueDictionary()
         self._bought_before = TextSet()
-        self._others_left_vectors = False
+        self._others_buy = False
         self._something_published = False
         self._pending: list[Wanted] = []
         self._pending_bytes = 0
@@ -114,7 +118,9 @@ class VectorSupply:
         """Find out again where to look: others may have bought or published since."""
         with self._corpus.database.transaction() as connection:
             self._something_published = catalog.has_chunks(connection, self._corpus.name)
-            self._others_left_vectors = ledger.has_staged_vectors(
+            self._others_buy = ledger.others_at_work(
+                connection, self._corpus.name, self._saga
+            ) or ledger.has_staged_vectors(
                 connection, self._corpus.name, embedding=self._recipe.embedding, saga=self._saga
             )
 
@@ -139,13 +145,13 @@ class VectorSupply:
         return orders
 
     async def _find(self, hashes: list[UUID]) -> dict[UUID, Vector]:
-        anywhere = self._others_left_vectors or self._something_published
+        anywhere = self._others_buy or self._something_published
         if not (anywhere or any(text_hash in self._bought_before for text_hash in hashes)):
             return {}
         return await asyncio.to_thread(self._look_up, list(dict.fromkeys(hashes)))
 
     def _look_up(self, hashes: list[UUID]) -> dict[UUID, Vector]:
-        staged = hashes if self._others_left_vectors else [h for h in hashes if h in self._bought_before]
+        staged = hashes if self._others_buy else [h for h in hashes if h in self._bought_before]
         found: dict[UUID, Vector] = {}
         with self._corpus.database.transaction() as connection:
             if staged:
@@ -221,6 +227,7 @@ class VectorSupply:
             for _ in answers:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
             connection = effects.enter_context(self._corpus.database.transaction())
+            self._others_buy = self._others_buy or ledger.others_at_work(connection, self._corpus.name, self._saga)
             for bought in answers:
                 answer = bought.answer
                 kept = [place for place in range(len(bought.batch)) if place not in answer.refused]

@@ -264,6 +264,12 @@ SELECT EXISTS (
     WHERE s.corpus = %(corpus)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
 ) AS found
 
+-- others_at_work --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga
+    WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') AND kind = 'ingest' AND id <> %(saga)s
+) AS found
+
 -- insert_order --
 INSERT INTO ingest_pipeline.bulk_order (saga, corpus, embedding, keys, text_hashes, texts_a_request, characters, writer)
 VALUES (%(saga)s, %(corpus)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -14,8 +16,9 @@ import numpy as np
 import pytest
 
 from ingest_pipeline import ledger, preparation
+from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.model import text_hash
+from ingest_pipeline.model import Chunk, text_hash
 from ingest_pipeline.vectors import VectorSupply
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
@@ -185,6 +188,42 @@ def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeyp
     monkeypatch.setattr(preparation.Preparation, "_stretches", held_up)
     world.ingest()
     assert bought_twice(world) == []
+
+
+def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) -> None:
+    mine, yours, ours = (Chunk(0, 0, len(text), text) for text in ("what I want", "what you want", "what both want"))
+
+    async def prepare() -> None:
+        async with Embedder(world.embedding_settings) as embedder, asyncio.TaskGroup() as tasks:
+            with at_work(world) as first:
+                me = VectorSupply(world.corpus, embedder, world.workshop.recipe, first)
+                await me.start(tasks)
+                with at_work(world) as second:
+                    you = VectorSupply(world.corpus, embedder, world.workshop.recipe, second)
+                    await you.start(tasks)
+                    await take(me, mine)
+                    await take(you, mine)
+                    await take(you, yours)
+                    await take(me, yours)
+                    await asyncio.gather(take(me, ours), take(you, ours))
+
+    async def take(supply: VectorSupply, chunk: Chunk) -> None:
+        (order,) = await supply.order([chunk])
+        await supply.flush()
+        await order.vector
+
+    asyncio.run(prepare())
+    assert (world.embeddings.texts[mine.text], world.embeddings.texts[yours.text]) == (1, 1)
+    assert world.embeddings.texts[ours.text] in {1, 2}
+
+
+@contextmanager
+def at_work(world: World) -> Generator[UUID]:
+    with world.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=1)
+    yield saga
+    with world.database.transaction() as connection:
+        ledger.mark_ended(connection, saga, "abandoned", "the test is over")
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> Event:
