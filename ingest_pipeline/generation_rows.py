@@ -60,6 +60,11 @@ def differences(connection: Connection, old: str, new: str) -> list[Difference]:
     return [Difference(**row) for row in rows]
 
 
+def filling_progress(connection: Connection, old: str, new: str) -> dict[str, int]:
+    """Of the ``documents_to_hold`` that readers see in the old generation, how many ``documents`` the new one holds."""
+    return connection.execute(query("filling_progress"), {"old": old, "new": new}).fetchone() or {}
+
+
 def forget_generation(connection: Connection, name: str) -> None:
     """Delete the catalog's rows of a generation, and what its sagas staged and bought."""
     connection.execute(query("forget_generation"), {"corpus": name})

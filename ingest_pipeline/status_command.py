@@ -6,6 +6,8 @@ from typing import Any
 
 from ingest_pipeline import bulk_orders, catalog_reports, ledger, session
 from ingest_pipeline.command_line import as_json, command
+from ingest_pipeline.database import Connection
+from ingest_pipeline.generation_rows import Generation, filling_progress
 from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.holds import Hold
 from ingest_pipeline.output import cost_line, plain, print_json, print_rows
@@ -26,6 +28,9 @@ def status(*, as_json: bool) -> None:
             failures = ledger.failures(connection, corpus.name)
             generations = list_generations(connection, corpus.known_as)
             orders = bulk_orders.open_orders(connection, corpus.name)
+            filling = next((found for found in generations if found.state == "filling"), None)
+            migration = _migration(connection, corpus.name, filling) if filling else None
+            filling_costs = ledger.costs(connection, corpus=filling.name) if filling else []
         holds = held_documents(corpus)
     summary = {
         "corpus": corpus.known_as,
@@ -44,6 +49,7 @@ def status(*, as_json: bool) -> None:
     if as_json:
         lists = {
             "costs": [plain(cost) for cost in costs],
+            "migration": migration and migration | {"costs": [plain(cost) for cost in filling_costs]},
             "generations": [plain(generation) for generation in generations],
             "in_doubt": [plain(saga) for saga in unfinished],
             "failures": [plain(failure) for failure in failures],
@@ -55,6 +61,8 @@ def status(*, as_json: bool) -> None:
     print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
     if len(generations) > 1:
         print_rows("generations; readers see the current one", list(map(plain, generations)))
+    if migration is not None:
+        print_rows("being filled by a migration; no reader sees it", [{**migration, "cost": cost_line(filling_costs)}])
     if failures:
         rows = [
             {
@@ -68,6 +76,19 @@ def status(*, as_json: bool) -> None:
         print_rows("documents that failed", rows)
     if holds:
         print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
+
+
+def _migration(connection: Connection, current: str, filling: Generation) -> dict[str, Any]:
+    """How far the generation is that is being filled, and what it took. Readers see nothing of it."""
+    totals = catalog_reports.totals(connection, filling.name)
+    return {
+        "to": filling.embedding,
+        "table": filling.name,
+        "since": filling.state_since.isoformat(timespec="seconds"),
+        **filling_progress(connection, current, filling.name),
+        **{name: totals[name] for name in ("chunks", "bought", "tokens", "requests")},
+        "failed_documents": len(ledger.failures(connection, filling.name)),
+    }
 
 
 def _hold_row(hold: Hold) -> dict[str, Any]:

@@ -25,6 +25,14 @@ SELECT name, state::text, state_since, embedding, head_version, table_uri,
     AS documents
 FROM ingest_pipeline.corpus k WHERE known_as = %(known_as)s ORDER BY created_at, name
 
+-- filling_progress --
+-- In whatever version the new generation holds them: what has changed since, it takes up before readers move.
+SELECT count(n.key) AS documents, count(*) AS documents_to_hold
+FROM ingest_pipeline.document o
+LEFT JOIN ingest_pipeline.document n ON n.corpus = %(new)s AND n.key = o.key
+    AND n.published_version IS NOT NULL AND n.superseded_version IS NULL AND NOT n.removed
+WHERE o.corpus = %(old)s AND o.published_version IS NOT NULL AND o.superseded_version IS NULL AND NOT o.removed
+
 -- lock_generations --
 -- In the order of their names, so that two who lock the same rows do not wait for each other.
 SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga

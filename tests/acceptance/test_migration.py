@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -223,11 +224,22 @@ def test_the_command_says_what_it_costs_and_asks(
     assert cli.json("migrate", "--fill-only", "--yes")["problems"] == []
     assert cli.json("status")["embedding"] != EMBEDDING
     assert [one["state"] for one in cli.json("status")["generations"]] == ["current", "filling"]
+    filling: Any = cli.json("status")["migration"]
+    assert (filling["to"], filling["documents"], filling["documents_to_hold"]) == (EMBEDDING, 2, 2)
+    assert (filling["bought"], filling["failed_documents"]) == (embeddings.bought - bought - 1, 0)
+    (cost,) = filling["costs"]
+    assert Decimal(cost["amount"]) == Decimal(10) * filling["tokens"] / 1_000_000
+    cli.put("c.txt", paragraphs("alpha", 2))
+    cli.json("ingest")
+    filling = cli.json("status")["migration"]
+    assert (filling["documents"], filling["documents_to_hold"]) == (2, 3)
+    assert "no reader sees it" in cli.run("status").output
     assert cli.run("migrate", "--abort").exit_code == 0
     again = cli.json("migrate", "--yes")
     assert (again["problems"], again["bought"]) == ([], 0)
     status = cli.json("status")
-    assert (status["corpus"], status["embedding"], status["documents"]) == ("docs", EMBEDDING, 2)
+    assert (status["corpus"], status["embedding"], status["documents"]) == ("docs", EMBEDDING, 3)
+    assert status["migration"] is None
     assert [one["state"] for one in status["generations"]] == ["left", "current"]
     assert cli.json("audit")["violations"] == []
     assert cli.json("search", "beta 0", "--limit", "1")[0]["document"] in {"a.txt", "b.txt"}
