@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.cli import Cli
@@ -24,9 +25,19 @@ concurrency:
     max_concurrent_runs: 4
   pools:
     granularity: run
-    default_limit: 1
+    default_limit: {limit}
 telemetry:
   enabled: false
+"""
+_AT_WORK_TOGETHER = """\
+SELECT max(others) FROM (
+    SELECT count(DISTINCT b.run_id) AS others FROM ingest_pipeline.saga a
+    JOIN ingest_pipeline.saga b ON a.started_at BETWEEN b.started_at AND b.ended_at AND b.kind = 'ingest'
+    WHERE a.kind = 'ingest' GROUP BY a.id
+) AS at_its_beginning
+"""
+_PUBLISHED = """\
+SELECT key, count(*) FROM ingest_pipeline.document WHERE published_version IS NOT NULL GROUP BY key ORDER BY key
 """
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
@@ -40,11 +51,17 @@ def embeddings() -> Generator[EmbeddingServer]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
+def limit() -> int:
+    """Of the pool."""
+    return 1
+
+
+@pytest.fixture
+def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer, limit: int) -> Cli:
     cli = Cli.over(tmp_path, database_url, embeddings)
     home = tmp_path / "state" / "dagster"
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(_DAGSTER_YAML)
+    (home / "dagster.yaml").write_text(_DAGSTER_YAML.format(limit=limit))
     return cli
 
 
@@ -54,6 +71,24 @@ def test_all_runs_together_ask_no_more_than_the_pool_lets_in(cli: Cli, embedding
     with WebUi.over(cli) as web:
         eventually(lambda: _statuses(web) == ["SUCCESS"] * 4)
     assert 0 < embeddings.peak <= _REQUESTS_OF_A_RUN
+    assert cli.json("audit")["violations"] == []
+
+
+@pytest.mark.parametrize("limit", [3])
+def test_runs_at_once_on_one_corpus_all_end_well(cli: Cli, embeddings: EmbeddingServer, database_url: str) -> None:
+    for number in range(5):
+        cli.put(f"long-{number}.txt", paragraphs(f"long{number}", 300))
+    with WebUi.over(cli) as web:
+        eventually(lambda: _statuses(web) == ["SUCCESS"] * 5)
+        assert web.partitions() == {"numMaterialized": 5, "numFailed": 0, "numPartitions": 5}
+    with psycopg.connect(database_url) as connection:
+        together = connection.execute(_AT_WORK_TOGETHER).fetchone()
+        published = connection.execute(_PUBLISHED).fetchall()
+    assert together is not None
+    assert 2 <= together[0] <= 3, "so many runs were at work at once, at most"
+    assert published == [(f"long-{number}.txt", 1) for number in range(5)]
+    assert embeddings.peak <= 3 * _REQUESTS_OF_A_RUN
+    assert embeddings.bought == cli.json("status")["chunks"]
     assert cli.json("audit")["violations"] == []
 
 
