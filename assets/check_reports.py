@@ -41,7 +41,7 @@ def log_checks(
         partitions: That the run was asked for. None: the corpus.
         touched: Keys of the documents that it did something about: looked at if it was not asked for partitions.
     """
-    corpus = workshop.corpus.name
+    corpus = workshop.corpus.known_as
     try:
         keys = touched if partitions is None else documents_of(workshop, partitions)
         if len(keys) > MOST_DOCUMENTS:

@@ -110,6 +110,38 @@ def test_another_model_makes_partitions_stale_until_readers_have_moved(
     assert dagster.run().success
 
 
+def test_a_corpus_that_was_moved_is_kept_up_to_date_like_any_other(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        dagster.put(name, paragraphs(name, 1))
+    assert dagster.run().success
+    settle_on(dagster, monkeypatch, **MOVED)
+    assert migrate(dagster).success
+
+    dagster.put("d.txt", paragraphs("new", 1)).with_name("c.txt").unlink()
+    done = dagster.run()
+    assert done.success
+    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt", "d.txt"}
+    assert dagster.materialized(METADATA) >= {"a.txt", "b.txt", "d.txt"}
+    checked = done.get_asset_check_evaluations()
+    assert {evaluation.asset_key.path[0] for evaluation in checked} == {"docs"}
+
+
+def test_partitions_that_documents_share_are_materialized_in_a_corpus_that_was_moved(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_on(dagster, monkeypatch, INGEST_PARTITION_BY="folder")
+    dagster.put("x/a.txt", paragraphs("alpha", 1))
+    assert dagster.run().success
+    settle_on(dagster, monkeypatch, **MOVED)
+    assert migrate(dagster).success
+    dagster.put("y/b.txt", paragraphs("beta", 1))
+    assert dagster.run().success
+    assert dagster.materialized(METADATA) == {"x/", "y/"}
+    assert dagster.run(partitions=["x/"]).success
+
+
 def test_going_back_makes_partitions_fresh_for_the_first_model_again(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
