@@ -4,6 +4,7 @@ Written by hand because the object store library, asked for a local folder, leav
 digits, and ends the listing at the first control character or link that leads in a circle.
 """
 
+import errno
 import os
 import re
 import stat
@@ -18,6 +19,11 @@ from ingest_pipeline.model import SourceObject
 _BLOCK = 1 << 20
 _UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|~)$")
 """Names under which editors, browsers and office programs write a file before it has its own."""
+
+
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+# Some file systems keep times that no calendar has.
+_FIRST_SECOND, _LAST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp(), datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 class LocalFolder:
@@ -54,7 +60,12 @@ class LocalFolder:
             before = self._root.stat()
             below = f"{folder}/" if folder else ""
             found = self._walk(self._root, "", _Range(after, below), ())
-            yield from (obj for obj in found if obj.key > after and obj.key.startswith(below))
+            last = after
+            for obj in found:
+                # A name that is not UTF-8 may look like one that is; the latter comes first.
+                if obj.key > last and obj.key.startswith(below):
+                    last = obj.key
+                    yield obj
             # A disk that was taken away meanwhile shows as one folder after another that is gone.
             if not os.path.samestat(before, self._root.stat()):
                 raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
@@ -62,12 +73,18 @@ class LocalFolder:
             raise SourceUnavailableError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
 
     def stat(self, key: str) -> SourceObject | None:
-        """The document as it is now, None if there is none."""
+        """The document as it is now, None if there is none.
+
+        Raises:
+            SourceUnavailableError: It cannot be told. Taking it for none would look like a deletion.
+        """
         try:
-            found = self._path(key).stat()
-        except (OSError, ValueError):
+            found = _regular(self._path(key))
+        except ValueError:
             return None
-        return _source_object(key, found) if stat.S_ISREG(found.st_mode) else None
+        except OSError as error:
+            raise SourceUnavailableError(f"{error.filename!r} cannot be looked at: {error.strerror}") from error
+        return _source_object(key, found) if found else None
 
     def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
         """Those of the documents that are there."""
@@ -151,23 +168,21 @@ def _sorted_entries(folder: Path) -> list[tuple[str, Path]]:
     """Names with a slash behind those of folders, which gives the order that object stores list in."""
     with os.scandir(folder) as entries:
         found = [(entry.name + "/" * Path(entry.path).is_dir(), Path(entry.path)) for entry in entries]
-    return sorted(found, key=lambda entry: _readable(entry[0]))
+    return sorted(found, key=lambda entry: (readable := _readable(entry[0]), readable != entry[0]))
 
 
 def _regular(path: Path) -> os.stat_result | None:
     try:
         found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except OSError as error:
-        if path.is_symlink():
+        if error.errno in _NOT_THERE or path.is_symlink():
             return None
         raise error from None
     return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _source_object(key: str, found: os.stat_result) -> SourceObject:
-    modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    modified = datetime.fromtimestamp(min(max(found.st_mtime, _FIRST_SECOND), _LAST_SECOND - 1), UTC)
     readable = _readable(key)
     return SourceObject(readable, _etag(found) if readable == key else "", found.st_size, modified)
 

@@ -24,6 +24,8 @@ if os.geteuid() == 0:
     os.setgroups([])
     os.setuid(pwd.getpwnam("nobody").pw_uid)
 try:
+    for key in sys.argv[2:]:
+        print(source.stat(key))
     for obj in source.list():
         b"".join(source.read(obj))
 except IngestError as error:
@@ -137,10 +139,10 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def said_to_ordinary_user(folder: Path) -> str:
-    """The error that a process which is not root gets from listing and reading everything."""
+def said_to_ordinary_user(folder: Path, *keys: str) -> str:
+    """The error that a process which is not root gets from asking for some, then listing and reading everything."""
     done = subprocess.run(
-        [sys.executable, "-c", ORDINARY_USER, str(folder)],
+        [sys.executable, "-c", ORDINARY_USER, str(folder), *keys],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
@@ -156,6 +158,40 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(open_folder
     (open_folder / "closed").chmod(0o700)
     assert said.startswith("SourceUnavailableError")
     assert "closed' cannot be listed: Permission denied" in said
+
+
+def test_a_document_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(open_folder: Path) -> None:
+    write(open_folder, "closed/doc", b"")
+    (open_folder / "closed").chmod(0)
+    said = said_to_ordinary_user(open_folder, "closed/doc")
+    (open_folder / "closed").chmod(0o700)
+    assert said.startswith("SourceUnavailableError")
+    assert "closed/doc' cannot be looked at: Permission denied" in said
+
+
+@pytest.mark.parametrize("key", ["missing", "doc/below", "loop/x", "n" * 300, "a//b", ".."])
+def test_what_cannot_be_there_is_not_there(tmp_path: Path, key: str) -> None:
+    write(tmp_path, "doc", b"")
+    (tmp_path / "loop").symlink_to("loop")
+    assert ObjectSource(str(tmp_path)).stat(key) is None
+
+
+def test_of_two_names_that_look_alike_the_readable_one_is_listed(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/x\xff", "wb") as file:  # noqa: PTH123  # a path cannot be made of bytes
+        file.write(b"other")
+    write(tmp_path, "x\\xff", b"readable")
+    source = ObjectSource(str(tmp_path))
+    (obj,) = source.list()
+    assert b"".join(source.read(obj)) == b"readable"
+
+
+@pytest.mark.parametrize("seconds", [1 << 40, -(1 << 40)])
+def test_a_time_beyond_the_calendar_is_its_first_or_last_moment(seconds: int) -> None:
+    # Not every file system keeps such a time; the one in memory does.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # of a name nobody knows before
+        os.utime(write(Path(name), "doc", b""), (seconds, seconds))
+        (obj,) = ObjectSource(name).list()
+    assert obj.last_modified.year in {1, 9999}
 
 
 def test_a_document_that_may_not_be_read_is_listed_and_its_reading_says_why_not(open_folder: Path) -> None:
