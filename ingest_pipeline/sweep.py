@@ -3,7 +3,8 @@
 A data file's name begins with its saga's id, so the ledger says whether its writer may still want it. While Lance
 writes it on a local disk it has a name that says nothing: it may be anybody's as long as a saga is live. A data file of
 any other name is somebody else's and left alone. The folder of an index segment has its saga's id too; one that the
-ledger does not know is left alone. All other files are written under the corpus' lock only.
+ledger does not know is left alone. Versions, transactions and deletions are written under the corpus' lock only. What
+else lies in the folder, as tags do, is not ours to judge.
 
 The order of the looks is what makes sweeping beside living writers right. Files are listed first, under the lock, so
 that no publication is half way. A saga that is not live after that has ended: if it published, the versions that are
@@ -23,6 +24,7 @@ from ingest_pipeline.reconciliation import lock, reconcile
 
 _NOT_OURS_TO_JUDGE = "_versions/latest_version_hint.json"
 _HALF_WRITTEN = "data/.tmp"
+_UNDER_THE_LOCK = ("_versions/", "_transactions/", "_deletions/")
 _UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _STAGED = re.compile(rf"data/{_UUID}-\d+\.lance")
 _SEGMENT = re.compile(rf"_indices/{_UUID}/.*")
@@ -83,7 +85,7 @@ def _is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
     if name.startswith("data/"):
         staged = _STAGED.fullmatch(name)
         return staged is not None and UUID(staged[1]) not in live
-    return True
+    return name.startswith(_UNDER_THE_LOCK)
 
 
 def _undone_versions(corpus: Corpus) -> list[int]:

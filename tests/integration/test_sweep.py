@@ -154,6 +154,19 @@ def test_a_file_that_something_else_stages_is_left_alone(world: World) -> None:
     assert theirs.exists()
 
 
+def test_tags_branches_and_what_a_person_put_there_are_left_alone(world: World) -> None:
+    dataset = lance.dataset(world.settings.table_uri)
+    dataset.tags.create("keep", world.head)
+    dataset.create_branch("try", world.head)
+    note = Path(world.settings.table_uri) / "NOTE.md"
+    note.write_text("Ask before you delete this.")
+    assert world.sweep().files == []
+    assert note.exists()
+    again = lance.dataset(world.settings.table_uri)
+    assert list(again.tags.list()) == ["keep"]
+    assert again.checkout_version(("try", None)).count_rows() == len(world.chunks("a.txt"))
+
+
 def test_a_version_that_was_undone_goes_and_published_ones_stay(world: World) -> None:
     old = world.head
     saga = begin(world)
