@@ -192,13 +192,22 @@ def standing_documents(
 
 @contextmanager
 def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -> Generator[Iterator[StandingDocument]]:
-    """The same of all documents behind a key, as of this call, fetched as it is asked for."""
+    """The same of all documents behind a key, fetched as it is asked for.
+
+    It is the first query of its transaction, and whatever else that reads is as of this call too.
+    """
+    connection.execute(query("one_snapshot"))
     with connection.cursor(name="standing", row_factory=class_row(StandingDocument)) as cursor:
         cursor.itersize = 2000
         cursor.execute(
             query("standing_documents"), {"corpus": corpus, "after": after, "partitions": None, "keys": None}
         )
         yield iter(cursor)
+
+
+def keep_awake(connection: Connection) -> None:
+    """Let Postgres know that a transaction which waits for something else is not forgotten."""
+    connection.execute(query("keep_awake"))
 
 
 def count_standing(connection: Connection, corpus: str) -> int:

@@ -7,18 +7,21 @@ how many documents are gone has to be counted over a whole pass: the removal gua
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
 from ingest_pipeline import catalog
-from ingest_pipeline.holds import read_holds
+from ingest_pipeline.database import Connection
+from ingest_pipeline.holds import Hold, read_holds
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.planning import DocumentPlan, pairs, without_held
 from ingest_pipeline.preparation import Workshop
 
 _NAMED = 1000
+# One request to a source may take a minute and a half, and Postgres ends a transaction that idles for two.
+_SILENT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Page:
     """Reasons by key, of the first thousand."""
     held: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     """What a rollback holds back."""
+    holds: Mapping[str, Hold] = field(default_factory=dict[str, Hold])
+    """All that there were when the page was compared, by key."""
     unsettled: list[str] = field(default_factory=list[str])
     """Keys of objects that differ and may still be written."""
 
@@ -89,13 +94,16 @@ def compare(workshop: Workshop, after: str = "", limits: Limits = NO_LIMITS) -> 
         workshop.corpus.database.transaction() as connection,
         catalog.streamed_standing(connection, workshop.corpus.name, after=after) as standing,
     ):
-        holds = read_holds(connection, workshop.corpus.name)
-        for pair in pairs(_taken(workshop, page, left_out), standing):
+        page.holds = read_holds(connection, workshop.corpus.name)
+        listed = _kept_awake(connection, workshop.source.list(after))
+        for pair in pairs(_taken(workshop, page, listed, left_out, ends), standing):
+            if page.last is not None and pair.key > page.last:
+                break
             page.standing += pair.standing is not None and not pair.standing.removed
             page.listed += pair.source is not None
             found = pair.plan(workshop.recipe.fingerprint, workshop.scheme.partition_of)
             if found is not None:
-                due, held = without_held([found], holds, workshop.recipe.fingerprint)
+                due, held = without_held([found], page.holds, workshop.recipe.fingerprint)
                 page.held += held
                 _note(page, due, limits.settle_seconds, now)
             full = limits.plans is not None and len(page.puts) + len(page.removals) >= limits.plans
@@ -115,8 +123,25 @@ def passed(workshop: Workshop, limits: Limits) -> Generator[Page]:
         yield page
 
 
-def _taken(workshop: Workshop, page: Page, left_out: list[tuple[str, str]]) -> Iterator[SourceObject]:
-    for obj in workshop.source.list(page.after):
+def _kept_awake(connection: Connection, listed: Iterable[SourceObject]) -> Iterator[SourceObject]:
+    """A listing may take longer than Postgres lets a transaction idle, and the catalog has to be as it was before."""
+    asked = monotonic()
+    for obj in listed:
+        if monotonic() - asked > _SILENT_SECONDS:
+            catalog.keep_awake(connection)
+            asked = monotonic()
+        yield obj
+
+
+def _taken(
+    workshop: Workshop,
+    page: Page,
+    listed: Iterable[SourceObject],
+    left_out: list[tuple[str, str]],
+    ends: float | None,
+) -> Iterator[SourceObject]:
+    """What the settings take. A page may end among what they leave out, of which there may be millions."""
+    for obj in listed:
         reason = workshop.selection.objection(obj)
         if reason is None:
             yield obj
@@ -125,6 +150,9 @@ def _taken(workshop: Workshop, page: Page, left_out: list[tuple[str, str]]) -> I
             left_out.clear()
         else:
             left_out.append((obj.key, reason))
+            if ends is not None and monotonic() > ends and workshop.source.can_follow(obj.key):
+                page.last = obj.key
+                return
 
 
 def _note(page: Page, due: Iterable[DocumentPlan], settle_seconds: int, now: datetime) -> None:

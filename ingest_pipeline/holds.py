@@ -63,6 +63,12 @@ def release(connection: Connection, corpus: str, names: Sequence[str]) -> list[s
     return sorted(row["key"] for row in rows)
 
 
+def release_known(connection: Connection, corpus: str, holds: Sequence[Hold]) -> None:
+    """End these very holds; one that was made since on the same document stays."""
+    values = {"corpus": corpus, "keys": [hold.key for hold in holds], "sagas": [hold.saga for hold in holds]}
+    connection.execute(query("release_known"), values)
+
+
 def refresh_hold(connection: Connection, corpus: str, key: str, etag: str) -> None:
     """Note that the object has another ETag and the bytes that are held."""
     connection.execute(query("refresh_hold"), {"corpus": corpus, "key": key, "etag": etag})

@@ -13,7 +13,7 @@ from ingest_pipeline.comparison import Page, compare
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
-from ingest_pipeline.holds import Hold, read_holds, release
+from ingest_pipeline.holds import Hold, read_holds, release, release_known
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.model import Recipe, SourceObject, corpus_name, split_embedding
@@ -237,7 +237,8 @@ def clear_settled_failures(workshop: Workshop, page: Page) -> None:
     with corpus.database.transaction() as connection:
         failures = [failure.key for failure in ledger.failures(connection, corpus.name)]
         ledger.clear_failures(connection, corpus.name, page.settled(failures))
-        release(connection, corpus.name, page.settled(read_holds(connection, corpus.name)))
+        # Of those that the page knew: a rollback since then made what it holds differ.
+        release_known(connection, corpus.name, [page.holds[key] for key in page.settled(page.holds)])
 
 
 def _listed(workshop: Workshop, partitions: Sequence[str]) -> list[SourceObject]:

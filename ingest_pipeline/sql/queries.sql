@@ -9,6 +9,13 @@ SET LOCAL lock_timeout = '120s';
 SET LOCAL idle_in_transaction_session_timeout = '120s';
 SET LOCAL statement_timeout = '140s'
 
+-- one_snapshot --
+-- All that the transaction reads is as of its first query.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
+
+-- keep_awake --
+SELECT 1
+
 -- read_corpus --
 SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
 FROM ingest_pipeline.corpus WHERE name = %(name)s
@@ -575,6 +582,11 @@ WHERE new.saga = %(saga)s AND h.corpus = new.corpus AND h.key = new.key AND h.sa
 -- release_named --
 DELETE FROM ingest_pipeline.hold
 WHERE corpus = %(corpus)s AND (key = ANY(%(names)s) OR partition = ANY(%(names)s)) RETURNING key
+
+-- release_known --
+-- A rollback that came since made another hold on the document.
+DELETE FROM ingest_pipeline.hold h USING unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS known (key, saga)
+WHERE h.corpus = %(corpus)s AND h.key = known.key AND h.saga = known.saga
 
 -- refresh_hold --
 UPDATE ingest_pipeline.hold SET etag = %(etag)s WHERE corpus = %(corpus)s AND key = %(key)s

@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ingest_pipeline import comparison, database
 from ingest_pipeline.comparison import Limits, Page, compare, passed
 from ingest_pipeline.errors import SourceUnavailableError
+from ingest_pipeline.model import SourceObject
 from ingest_pipeline.pipeline import check_removals, open_workshop, plan_partitions
+from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.sql import query
 from tests.support.world import World
 
 _NAMES = ["a", "b/1", "b/2", "b-", "c", "d/e/f", "d0", "\u00e9", "\U0001f600"]
@@ -111,3 +117,42 @@ def test_within_a_partition_only_documents_that_differ_are_read(world: World, sc
     world.ingest([partition])
     assert world.embeddings.bought == bought + 1
     assert world.audit().violations == []
+
+
+def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = "SET LOCAL idle_in_transaction_session_timeout = "
+    limits = database.query("limit_waiting").replace(f"{idle}'120s'", f"{idle}'300ms'")
+
+    def impatient(name: str) -> str:
+        return limits if name == "limit_waiting" else query(name)
+
+    monkeypatch.setattr(database, "query", impatient)
+    monkeypatch.setattr(comparison, "_SILENT_SECONDS", 0.0)
+    for name in "abcdefgh":
+        world.put(f"{name}.txt", name)
+    workshop, listing = world.workshop, ObjectSource.list
+
+    def slowly(source: ObjectSource, after: str = "", folder: str = "") -> Iterator[SourceObject]:
+        for obj in listing(source, after, folder):
+            time.sleep(0.1)
+            yield obj
+
+    monkeypatch.setattr(ObjectSource, "list", slowly)
+    assert len(compare(workshop).puts) == 8
+
+
+def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
+    world.put("b.txt", "beta")
+    world.put("d.txt", "delta")
+    world.ingest()
+    for name in ("a.log", "b.txt.log", "c.log", "d.txt"):
+        world.put(name, "left out")
+    world.remove("b.txt")
+    world.settings = dataclasses.replace(world.settings, exclude=("*.log",))
+    workshop = open_workshop(world.database, world.settings)
+    pages = list(passed(workshop, Limits(seconds=0)))
+    assert [page.last for page in pages] == ["a.log", "b.txt", "b.txt.log", "c.log", "d.txt", None]
+    assert keys_of(pages) == keys_of([compare(workshop)]) == ["b.txt", "d.txt"]
+    assert sum((page.left_out for page in pages), Counter()) == {"excluded": 3}

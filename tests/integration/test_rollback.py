@@ -292,3 +292,11 @@ def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edite
         (2, "ingest", 3, 0, None),
         (1, "create", 0, 0, None),
     ]
+
+
+def test_a_rollback_while_a_sensor_compares_is_held_all_the_same(edited: World) -> None:
+    page = compare(edited.workshop)
+    edited.roll_back(2, "a.txt")
+    clear_settled_failures(edited.workshop, page)
+    assert held(edited) == ["a.txt"]
+    assert edited.ingest().publications == []
