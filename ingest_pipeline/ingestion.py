@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
@@ -31,6 +31,7 @@ from ingest_pipeline.preparation import Preparation, Prepared, Workshop
 from ingest_pipeline.prices import Price
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reading import content_hash
+from ingest_pipeline.removal_guard import is_suspicious, withheld
 from ingest_pipeline.superseding import removal_of, supersede
 
 log = logging.getLogger(__name__)
@@ -215,7 +216,24 @@ class Ingestion:
         self._summary.held += held
         planned = {document.key for document in differing}
         self._summary.unchanged += [document for document in stale if document.key not in planned]
-        return plans
+        return self._without_vanished(plans, {document.key for document in stale if document.source is None})
+
+    def _without_vanished(self, plans: Sequence[DocumentPlan], meant_to_go: Collection[str]) -> list[DocumentPlan]:
+        """Leave out what went while it was read, if that is so much that a person has to confirm it.
+
+        Nobody has counted these removals yet, and a source that is taken away in mid run looks like many.
+        """
+        vanished = {document.key for document in plans if document.source is None} - set(meant_to_go)
+        if not vanished:
+            return list(plans)
+        with self._shop.corpus.database.transaction() as connection:
+            standing = catalog.count_standing(connection, self._shop.corpus.name)
+        is_empty = next(self._shop.source.list(), None) is None  # it fails if the source itself is gone
+        if not (is_empty or is_suspicious(len(vanished), standing)):
+            return list(plans)
+        error = withheld(self._shop.corpus.known_as, self._shop.source.url, len(vanished), standing)
+        self._summary.failed |= {plan.key: (plan, error) for plan in plans if plan.key in vanished}
+        return [document for document in plans if document.key not in vanished]
 
     async def _publish_group(self, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
         """Run one saga; returns the documents to plan again."""

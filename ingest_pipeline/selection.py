@@ -10,6 +10,9 @@ from pathspec import GitIgnoreSpec
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.model import SourceObject
 
+LONGEST_KEY = 2048
+"""Bytes. S3 and Google take half of that; a longer one, of a local folder or Azure, fits no index of Postgres."""
+
 
 class Selection:
     """What to take and what to leave out. What is left out is treated as if the source did not hold it.
@@ -30,6 +33,8 @@ class Selection:
 
     def objection(self, obj: SourceObject) -> str | None:
         """Why the object is left out, None if it is taken."""
+        if len(obj.key.encode()) > LONGEST_KEY:
+            return f"name of more than {LONGEST_KEY} bytes"
         if self._include is not None and not self._include.match_file(obj.key):
             return "not included"
         if self._exclude is not None and self._exclude.match_file(obj.key):

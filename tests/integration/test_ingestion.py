@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from ingest_pipeline import failpoints, selection
+from ingest_pipeline.comparison import compare
+from ingest_pipeline.errors import RemovalsWithheldError, SourceUnavailableError
+from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.model import SourceObject
 from tests.support.embedding_server import POISON
 from tests.support.world import World, paragraphs
@@ -138,3 +145,61 @@ def test_what_was_bought_for_a_document_that_failed_is_not_bought_again(world: W
     assert world.embeddings.bought <= bought + 1
     world.sweep()
     assert world.audit().violations == []
+
+
+@pytest.mark.parametrize("leaves_a_mount_point", [False, True])
+def test_a_source_that_is_taken_away_in_mid_run_takes_no_document_out(world: World, leaves_a_mount_point: bool) -> None:
+    texts = {f"{number}.txt": f"Text {number}." for number in range(12)}
+    for key, text in texts.items():
+        world.put(key, text)
+    world.ingest()
+    for key in texts:
+        world.put(key, "Something else.")
+    source = Path(world.settings.source)
+
+    there = [source]
+
+    def take_away(name: Boundary, side: str) -> None:
+        if (name, side) == (Boundary.SAGA_BEGUN, "after") and there:
+            there.pop().rename(source.with_name("away"))
+            if leaves_a_mount_point:
+                source.mkdir()
+
+    failpoints.install(take_away)
+    try:
+        with pytest.raises(SourceUnavailableError) if not leaves_a_mount_point else nullcontext():
+            assert {type(error) for _, error in world.ingest().failed.values()} == {RemovalsWithheldError}
+    finally:
+        failpoints.install(None)
+    assert world.texts() == texts
+
+
+def test_a_document_that_is_removed_while_it_is_read_leaves_both_stores(world: World) -> None:
+    for number in range(3):
+        world.put(f"{number}.txt", f"Text {number}.")
+    world.ingest()
+    world.put("1.txt", "Something else.")
+
+    def unlink(_: Boundary, __: str) -> None:
+        (Path(world.settings.source) / "1.txt").unlink(missing_ok=True)
+
+    failpoints.install(unlink)
+    try:
+        assert world.ingest().failed == {}
+    finally:
+        failpoints.install(None)
+    assert set(world.texts()) == {"0.txt", "2.txt"}
+    world.check_nothing_left()
+
+
+def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) -> None:
+    # Of what cannot be compressed, as Postgres would.
+    parts = ["-".join(uuid4().hex for _ in range(7)) for _ in range(13)]
+    world.put("a.txt", "alpha")
+    world.put("/".join([*parts[:8], "b.txt"]), "beta")
+    world.put("/".join([*parts, "c.txt"]), "gamma")
+    page = compare(world.workshop)
+    assert page.left_out == {f"name of more than {selection.LONGEST_KEY} bytes": 1}
+    assert world.ingest().failed == {}
+    assert sorted(world.texts().values()) == ["alpha", "beta"]
+    world.check_nothing_left()
