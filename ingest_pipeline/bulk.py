@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from ingest_pipeline import bulk_orders, catalog, ledger
@@ -31,6 +31,7 @@ from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import is_gone
 from ingest_pipeline.reading import Reading
+from ingest_pipeline.reconciliation import lock
 
 ORDER_KEY = "ingest_pipeline_order"
 """Under which the API carries an order's id."""
@@ -74,7 +75,9 @@ async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[Document
     placed: list[UUID] = []
     shipments = _shipments(workshop, plans)
     while (shipment := await asyncio.to_thread(next, shipments, None)) is not None:
-        placed.append(await _submit(workshop, embedder, shipment))
+        saga = await _submit(workshop, embedder, shipment)
+        if saga is not None:
+            placed.append(saga)
     return placed
 
 
@@ -141,16 +144,21 @@ def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
     return text_hashes - staged.keys() - published
 
 
-async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> UUID:
+async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> UUID | None:
+    """Order the shipment's texts, those left out that another process ordered meanwhile; None if none is left."""
     # A character has four bytes and a token one, at most: so no request is over the API's limit.
     by_tokens = embedder.settings.batch_tokens // (_BYTES_A_CHARACTER * workshop.chunker.size)
     texts_a_request = max(1, min(embedder.settings.batch_inputs, by_tokens))
     saga = await asyncio.to_thread(_write_down, workshop, shipment, texts_a_request)
+    if saga is None:
+        return None
     lines = _lines(embedder, list(shipment.texts.values()), texts_a_request)
     with boundary(Boundary.ORDER_SUBMITTED):
         uploaded = await embedder.call(
             lambda client: client.files.create(file=(f"{saga}.jsonl", lines), purpose="batch")
         )
+        if not await asyncio.to_thread(_is_still_ours, workshop, saga):
+            return None
         # Never sent again by the client: an answer may be lost, and the API would take a second one for another order.
         batch = await embedder.call(
             lambda client: client.with_options(max_retries=0).batches.create(
@@ -164,11 +172,17 @@ async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -
     return saga
 
 
-def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -> UUID:
+def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -> UUID | None:
     """The order's rows. Its saga ends at once: it publishes nothing, and is what the vectors will be kept under."""
     corpus = workshop.corpus
-    base = corpus.head().head_version
     with boundary(Boundary.ORDER_PLACED), corpus.database.transaction() as connection:
+        # Under the lock, so that of two who read the same documents at once one sees what the other ordered.
+        base = lock(connection, corpus).head_version
+        for found in bulk_orders.open_orders(connection, corpus.name):
+            for text_hash in found.text_hashes:
+                shipment.texts.pop(text_hash, None)
+        if not shipment.texts:
+            return None
         price = None if workshop.price is None else workshop.price.in_bulk()
         saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base, price=price)
         bulk_orders.place(
@@ -183,6 +197,12 @@ def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -
         )
         ledger.mark_ended(connection, saga, "abandoned", "a bulk order publishes nothing")
     return saga
+
+
+def _is_still_ours(workshop: Workshop, saga: UUID) -> bool:
+    """Say that the order's writer lives: sending the texts may have taken longer than others wait for it."""
+    with workshop.corpus.database.transaction() as connection:
+        return bulk_orders.renew(connection, saga)
 
 
 def _mark_submitted(workshop: Workshop, saga: UUID, api_batch: str) -> None:
@@ -222,8 +242,7 @@ async def _collect_one(workshop: Workshop, embedder: Embedder, found: BulkOrder)
 
 async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str | None:
     """The batch of an order whose writer did not say that it was submitted, if the API has it."""
-    age = datetime.now(UTC) - found.ordered_at
-    if age < _LISTED_AFTER or not (is_gone(found.writer) or age > _GIVEN_UP_AFTER):
+    if found.age < _LISTED_AFTER or not (is_gone(found.writer) or found.age > _GIVEN_UP_AFTER):
         return None
     oldest = (found.ordered_at - _CLOCKS).timestamp()
 

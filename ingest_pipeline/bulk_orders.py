@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -33,6 +33,8 @@ class BulkOrder:
     """Its id at the API. None: it may not have come there."""
     writer: str
     ordered_at: datetime
+    age: timedelta
+    """By the database's clock."""
     ended_at: datetime | None
     collected: int
     """Vectors that came."""
@@ -69,8 +71,13 @@ def place(
     connection.execute(query("insert_order"), values)
 
 
+def renew(connection: Connection, saga: UUID) -> bool:
+    """Count an order's age from now on; False if somebody gave it up because its writer said nothing for so long."""
+    return connection.execute(query("renew_order"), {"saga": saga}).fetchone() is not None
+
+
 def mark_submitted(connection: Connection, saga: UUID, api_batch: str) -> None:
-    """Note under which id the API has the order."""
+    """Note under which id the API has the order; also of one that was given up, for it will be paid."""
     connection.execute(query("submit_order"), {"saga": saga, "api_batch": api_batch})
 
 

@@ -289,17 +289,20 @@ SELECT EXISTS (
 INSERT INTO ingest_pipeline.bulk_order (saga, corpus, embedding, keys, text_hashes, texts_a_request, characters, writer)
 VALUES (%(saga)s, %(corpus)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)
 
+-- renew_order --
+UPDATE ingest_pipeline.bulk_order SET ordered_at = now() WHERE saga = %(saga)s AND state = 'submitting' RETURNING saga
+
 -- submit_order --
-UPDATE ingest_pipeline.bulk_order SET state = 'submitted', api_batch = %(api_batch)s
-WHERE saga = %(saga)s AND state = 'submitting'
+UPDATE ingest_pipeline.bulk_order SET state = 'submitted', api_batch = %(api_batch)s, ended_at = NULL, error = NULL
+WHERE saga = %(saga)s AND api_batch IS NULL
 
 -- end_order --
 UPDATE ingest_pipeline.bulk_order SET state = %(state)s, collected = %(collected)s, error = %(error)s, ended_at = now()
 WHERE saga = %(saga)s AND state IN ('submitting', 'submitted') RETURNING saga
 
 -- open_orders --
-SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, ordered_at, ended_at,
-    collected, error
+SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, ordered_at,
+    now() - ordered_at AS age, ended_at, collected, error
 FROM ingest_pipeline.bulk_order WHERE corpus = %(corpus)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
 
 -- recent_orders --

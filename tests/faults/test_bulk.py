@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from ingest_pipeline import bulk, bulk_orders, ledger
+from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import EmbeddingUnavailableError
 from ingest_pipeline.estimate import estimate
 from ingest_pipeline.pipeline import plan_partitions
@@ -200,3 +204,65 @@ def test_collecting_an_order_may_die_anywhere(world: World, place: Place) -> Non
     assert world.embeddings.requests == 0
     check_nothing_was_bought_twice(world)
     world.check_nothing_left()
+
+
+def test_two_who_order_the_same_at_once_order_it_once(world: World) -> None:
+    world.put("a.txt", TEXT)
+    plans = plan_partitions(world.workshop)
+
+    async def both() -> int:
+        async with Embedder(world.embedding_settings) as embedder:
+            orders = await asyncio.gather(*(bulk.order(world.workshop, embedder, plans) for _ in range(2)))
+        return sum(map(len, orders))
+
+    assert asyncio.run(both()) == 1
+    check_nothing_was_bought_twice(world)
+
+
+def give_up(world: World) -> None:
+    """What a sensor does about an order of which the API knows nothing, from the thread of the API itself."""
+    assert bulk.waiting_keys(world.workshop)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(collect, world).result()
+    assert not bulk.waiting_keys(world.workshop)
+
+
+def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_GIVEN_UP_AFTER", timedelta(0))
+    world.put("a.txt", TEXT)
+    upload = BatchServer.upload
+
+    def slowly(server: BatchServer, kind: str, body: bytes) -> dict[str, Any]:
+        give_up(world)
+        return upload(server, kind, body)
+
+    monkeypatch.setattr(BatchServer, "upload", slowly)
+    assert order(world) == 0
+    assert api(world).batches == {}
+    assert bulk.waiting_keys(world.workshop) == set()
+    world.ingest()
+    check_nothing_was_bought_twice(world)
+
+
+def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_GIVEN_UP_AFTER", timedelta(0))
+    world.put("a.txt", TEXT)
+    create = BatchServer.create
+
+    def slowly(server: BatchServer, asked: dict[str, Any]) -> dict[str, Any]:
+        give_up(world)
+        return create(server, asked)
+
+    monkeypatch.setattr(BatchServer, "create", slowly)
+    assert order(world) == 1
+    assert bulk.waiting_keys(world.workshop) == {"a.txt"}
+    api(world).finish()
+    (done,) = collect(world)
+    assert done.collected == done.texts
+    world.ingest()
+    assert world.embeddings.requests == 0
+    check_nothing_was_bought_twice(world)

@@ -36,7 +36,13 @@ ROLLBACK = {
     Boundary.COMMIT: 12,
 }
 """Of one document, beside another that returns."""
-ORDER = {Boundary.SOURCE_READ: 1, Boundary.SAGA_BEGUN: 1, Boundary.ORDER_PLACED: 1, Boundary.ORDER_SUBMITTED: 1}
+ORDER = {
+    Boundary.SOURCE_READ: 1,
+    Boundary.LOCK_TAKEN: 1,
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.ORDER_PLACED: 1,
+    Boundary.ORDER_SUBMITTED: 1,
+}
 """Of the vectors of one document. Its COMMITs are passed between these."""
 COLLECTION = {Boundary.ORDER_COLLECTED: 1}
 """Of one order that has come."""
