@@ -240,11 +240,16 @@ def _first_line(error: Exception) -> str:
 def _migrate(connection: Connection) -> None:
     """Apply the migrations that the database does not have yet, all in one transaction, by one process at a time."""
     known = migrations()
+    if _applied(connection) == {migration.number for migration in known}:
+        return  # who only works with the tables needs no right to make some, and waits for nobody who does
     connection.execute("SET LOCAL lock_timeout = '60s'")
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-    connection.execute("CREATE SCHEMA IF NOT EXISTS ingest_pipeline")
+    # Making one that exists would demand a right on the whole database.
+    if not _exists(connection, "to_regnamespace('ingest_pipeline')"):
+        connection.execute("CREATE SCHEMA ingest_pipeline")
     connection.execute(_MIGRATION_TABLE)
-    applied = {row["number"] for row in connection.execute("SELECT number FROM ingest_pipeline.migration")}
+    applied = _applied(connection)
     newest = known[-1].number
     if applied and max(applied) > newest:
         raise SchemaNewerError(f"The database is at schema {max(applied)}; this program knows {newest}")
@@ -255,6 +260,18 @@ def _migrate(connection: Connection) -> None:
                 "INSERT INTO ingest_pipeline.migration (number, name) VALUES (%s, %s)",
                 (migration.number, migration.name),
             )
+
+
+def _applied(connection: Connection) -> set[int]:
+    """Numbers of the migrations that the database has."""
+    if not _exists(connection, "to_regclass('ingest_pipeline.migration')"):
+        return set()
+    return {row["number"] for row in connection.execute("SELECT number FROM ingest_pipeline.migration")}
+
+
+def _exists(connection: Connection, expression: LiteralString) -> bool:
+    row = connection.execute(f"SELECT {expression} IS NOT NULL AS is_there").fetchone()
+    return row is not None and row["is_there"]
 
 
 _MIGRATION_TABLE: LiteralString = """

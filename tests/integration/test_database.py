@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -170,3 +171,23 @@ def test_no_message_holds_the_password() -> None:
 def test_what_is_no_postgres_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         Database(url)
+
+
+def test_a_user_who_may_not_make_tables_may_work_with_them(database_url: str) -> None:
+    Database(database_url).open().close()
+    place = urlsplit(database_url)
+    name = f"app_{place.path.strip('/')}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'".encode())
+        connection.execute(f"GRANT USAGE ON SCHEMA ingest_pipeline TO {name}".encode())
+        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA ingest_pipeline TO {name}".encode())
+    with Database(place._replace(netloc=f"{name}:secret@{place.hostname}:{place.port}").geturl()) as database:
+        assert database.installation
+
+
+def test_nobody_waits_for_one_who_sleeps_while_it_migrates_a_database_that_is_migrated(database_url: str) -> None:
+    Database(database_url).open().close()
+    with psycopg.connect(database_url) as sleeper:
+        sleeper.execute("SELECT pg_advisory_xact_lock(%s)", (database_module._MIGRATION_LOCK,))  # pyright: ignore[reportPrivateUsage]
+        with Database(database_url) as database:
+            assert database.installation
