@@ -186,6 +186,11 @@ def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnecti
         raise
 
 
+def storable(text: str) -> str:
+    """What Postgres takes of a text that may quote anything: no NUL, and no half of a character."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
 def _commit(connection: Connection) -> None:
     try:
         connection.commit()

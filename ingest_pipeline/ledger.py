@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import class_row
 
-from ingest_pipeline.database import Connection
+from ingest_pipeline.database import Connection, storable
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.prices import Price
@@ -211,7 +211,7 @@ def mark_published(connection: Connection, saga: UUID, *, base_version: int, ver
 
 def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:
     """End an unfinished saga without a publication; False if it had ended."""
-    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": error})
+    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": storable(error)})
     return found.fetchone() is not None
 
 
@@ -372,8 +372,8 @@ def record_failure(
     connection: Connection, corpus: str, *, key: str, partition: str, etag: str, recipe: str, error: str
 ) -> None:
     """Count a failed attempt at a document."""
-    values = {"corpus": corpus, "key": key, "partition": partition, "etag": etag, "recipe": recipe, "error": error}
-    connection.execute(query("record_failure"), values)
+    values = {"corpus": corpus, "key": key, "partition": partition, "etag": etag, "recipe": recipe}
+    connection.execute(query("record_failure"), {**values, "error": storable(error)})
 
 
 def failures(connection: Connection, corpus: str) -> list[Failure]:

@@ -188,3 +188,10 @@ def test_a_writer_taken_for_dead_cannot_stage(corpus: Corpus) -> None:
         recover(corpus, silence=0)
         change.add(rows_of(["a"]))
     check_untouched(corpus, corpus.head().head_version)
+
+
+@pytest.mark.parametrize("said", ["bad sku a\0b", "half a character: \ud800"])
+def test_an_error_that_says_what_postgres_stores_not_ends_the_saga_all_the_same(corpus: Corpus, said: str) -> None:
+    with pytest.raises(LookupError), transaction(corpus):
+        raise LookupError(said)
+    check_untouched(corpus, corpus.head().head_version)
