@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from ingest_pipeline import ledger
 from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
@@ -36,8 +36,9 @@ def waiting_documents(workshop: Workshop) -> Waiting:
     """What waits at this moment: 30 seconds after the first failure, 60 after the second, for good after the third."""
     with workshop.corpus.database.transaction() as connection:
         failures = ledger.failures(connection, workshop.corpus.name)
+        now = ledger.clock(connection)
     recipe = workshop.recipe.fingerprint
-    return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, datetime.now(UTC))
+    return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
 
 
 def _is_early(failure: Failure, now: datetime) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -84,6 +84,7 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
         head = lock(connection, corpus)
         latest = corpus.table.latest_version()
         unfinished = ledger.unfinished(connection, corpus.name)
+        now = ledger.clock(connection)
     violations = list(_head_violations(corpus, head))
     if latest != head.head_version and not unfinished:
         what = f"latest is {latest}, head is {head.head_version}"
@@ -95,7 +96,7 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
             version = head.head_version
             found = _compare_all(corpus, version) if keys is None else _compare_some(corpus, version, keys)
         violations += found.violations
-        violations += _doubt_violations(unfinished)
+        violations += _doubt_violations(unfinished, now)
         files = litter(corpus) if keys is None else []
         if files:
             violations.append(Violation("nothing left over", None, f"{len(files)} files belong to nothing", files[:20]))
@@ -162,18 +163,26 @@ def _vector_rows(corpus: Corpus, version: int, keys: Sequence[str]) -> Iterator[
         finite = np.isfinite(flat.reshape(-1, width)).all(axis=1)
         whole = vectors.is_valid().to_numpy(zero_copy_only=False)
         for row, good in zip(batch.drop_columns(["vector"]).to_pylist(), finite & whole, strict=True):
-            stated = UUID(row["text_hash"])
+            stated = _uuid(row["text_hash"])
             yield _VectorRow(
-                UUID(row["id"]),
+                _uuid(row["id"]),
                 row["document"],
                 row["ordinal"],
                 row["start_offset"],
                 row["end_offset"],
                 stated,
-                UUID(row["saga"]),
+                _uuid(row["saga"]),
                 text_hash(row["text"]) == stated and len(row["text"]) == row["end_offset"] - row["start_offset"],
                 bool(good),
             )
+
+
+def _uuid(text: str) -> UUID:
+    """An id that is none is that of nothing: whoever wrote the row, the catalog does not have it."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return UUID(int=0)
 
 
 def _row_violations(
@@ -223,8 +232,7 @@ def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _Vec
     ]
 
 
-def _doubt_violations(unfinished: Iterable[Saga]) -> Iterator[Violation]:
-    now = datetime.now(UTC)
+def _doubt_violations(unfinished: Iterable[Saga], now: datetime) -> Iterator[Violation]:
     for saga in unfinished:
         silent = (now - saga.seen_at).total_seconds()
         if silent > DOUBT_SECONDS:

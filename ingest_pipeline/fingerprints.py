@@ -127,7 +127,7 @@ def uuid_words(column: pa.Array) -> tuple[Words, npt.NDArray[np.bool_]]:
     good = lengths == _UUID_LENGTH
     if not good.all():
         column = pc.call_function("if_else", [pa.array(good), column, pa.scalar("0" * _UUID_LENGTH)])
-    text = np.frombuffer("".join(column.to_pylist()).encode("latin-1", "replace"), np.uint8)
+    text = np.frombuffer("".join(column.to_pylist()).encode(), np.uint8)
     nibbles = _NIBBLES[text.reshape(-1, _UUID_LENGTH)[:, _DIGITS]]
     good = good & (nibbles != _NO_DIGIT).all(axis=1)
     whole = np.ascontiguousarray((nibbles[:, ::2] << 4) | (nibbles[:, 1::2] & 15))

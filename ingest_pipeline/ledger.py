@@ -135,6 +135,14 @@ def read(connection: Connection, saga: UUID) -> Saga | None:
         return cursor.execute(query("read_saga"), {"id": saga}).fetchone()
 
 
+def clock(connection: Connection) -> datetime:
+    """The time by which the ledger's times are to be judged: this machine's clock may be another."""
+    row = connection.execute(query("clock")).fetchone()
+    assert row is not None  # noqa: S101  a SELECT without FROM has one row
+    now: datetime = row["now"]
+    return now
+
+
 def touch(connection: Connection, saga: UUID) -> None:
     """Say that the saga's writer lives.
 

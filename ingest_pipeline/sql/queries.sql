@@ -92,6 +92,9 @@ VALUES (%(name)s, %(known_as)s, %(state)s, %(table_uri)s, %(source)s, %(partitio
 -- move_head --
 UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
 
+-- clock --
+SELECT clock_timestamp() AS now
+
 -- begin_saga --
 INSERT INTO ingest_pipeline.saga
     (id, corpus, kind, base_version, run_id, writer, target_version, price, currency, price_as_of)

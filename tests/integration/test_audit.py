@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, tzinfo
 from uuid import UUID
 
 import lance
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ingest_pipeline import audit as audit_module
 from ingest_pipeline.audit import Violation
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.transaction import transaction
@@ -149,3 +151,29 @@ def test_a_file_that_belongs_to_nothing(world: World) -> None:
 def test_a_version_undone_by_nobody(world: World) -> None:
     world.corpus.table.commit(world.head, Change((), Removal("document = 'a.txt'")), UUID(int=5))
     assert found(world) == {("latest is head", None)}
+
+
+@pytest.mark.parametrize("malformed", ["x", "\N{LATIN SMALL LETTER E WITH ACUTE}" * 18])
+@pytest.mark.parametrize(
+    ("column", "invariant"), [("id", "same chunks"), ("text_hash", "same text"), ("saga", "one saga")]
+)
+def test_an_id_that_is_none(world: World, column: str, invariant: str, malformed: str) -> None:
+    rows = rows_of(world, "b.txt")
+    publish(world, "document = 'b.txt'", changed(rows, column, pa.array([malformed] * len(rows))))
+    assert (invariant, "b.txt") in found(world)
+    assert {document for _, document in found(world)} == {"b.txt"}
+
+
+def test_a_clock_that_is_wrong_puts_no_saga_in_doubt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return super().now(tz) + timedelta(hours=1)
+
+    monkeypatch.setattr(audit_module, "datetime", Later)
+    execute(
+        world,
+        "INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, writer) "
+        "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'elsewhere')",
+    )
+    assert found(world) == set()
