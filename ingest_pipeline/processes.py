@@ -1,17 +1,23 @@
 """Telling whether the process that wrote something still runs, and ending one with its parent.
 
-Only a process of this machine can be said to be gone.
+Only a process of this machine can be said to be gone, and in a container only one of the same container: another may
+have the same host name, and always has the same process ids.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+# The inode of the kernel's first pid namespace (PROC_PID_INIT_INO); whoever has another is in a container.
+_NO_CONTAINER = "pid:[4026531836]"
+_ROOT_LAYER = re.compile(r"^\S+ \S+ \S+ \S+ / .* - overlay .*\bupperdir=([^,\s]+)", re.MULTILINE)
 # Fields of /proc/PID/stat, counted after the command's name.
 _STATE, _START_TIME = 0, 19
 _ENDED = {"Z", "X"}  # killed, and not yet collected by a parent that may never do so
@@ -34,34 +40,59 @@ def interrupted_with_us(arguments: Sequence[str]) -> list[str]:
 
 
 def this_process() -> str:
-    """Host, process id and start time: a name that no later process gets."""
+    """Machine, process id and start time: a name that no later process gets."""
     return _name(os.getpid())
 
 
 @cache
 def _name(pid: int) -> str:
     fields = _fields(pid)
-    return f"{socket.gethostname()}:{pid}:{fields[_START_TIME] if fields else 0}"
+    return f"{_machine()}:{pid}:{fields[_START_TIME] if fields else 0}"
 
 
 def is_gone(process: str) -> bool:
     """Whether a process that named itself so has ended for certain. One of another machine may or may not have."""
-    host, _, rest = process.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not rest.isdecimal():
+    machine, _, rest = process.rpartition(":")[0].rpartition(":")
+    if machine != _machine() or not rest.isdecimal():
         return False
     pid = int(rest)
     fields = _fields(pid)
-    return not fields or fields[_STATE] in _ENDED or f"{host}:{pid}:{fields[_START_TIME]}" != process
+    return not fields or fields[_STATE] in _ENDED or f"{machine}:{pid}:{fields[_START_TIME]}" != process
 
 
 def is_elsewhere(process: str) -> bool:
     """Whether a process that named itself so runs, or ran, on another machine, so that nobody here can look."""
-    return process.rpartition(":")[0].rpartition(":")[0] != socket.gethostname()
+    return process.rpartition(":")[0].rpartition(":")[0] != _machine()
+
+
+def _machine() -> str:
+    """The host's name, and in a container what tells it from others of that name."""
+    host, container = socket.gethostname(), _container(os.getpid())
+    return f"{host}/{container}" if container else host
+
+
+@cache
+def _container(pid: int) -> str:
+    """Which container a process is in: the same after a restart in place, another for any other. Empty: in none."""
+    try:
+        namespace = str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return ""
+    if namespace == _NO_CONTAINER:
+        return ""
+    # Two that run at once have each a layer of their own under their roots. Without layers, a restart makes another.
+    layer = _ROOT_LAYER.search(_read(f"/proc/{pid}/mountinfo"))
+    place = layer[1] if layer else namespace
+    return hashlib.sha256((_read("/proc/sys/kernel/random/boot_id") + place).encode()).hexdigest()[:16]
 
 
 def _fields(pid: int) -> list[str]:
     """What the kernel says of a process; nothing if there is none."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def _read(path: str) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(path).read_text()
     except OSError:
-        return []
+        return ""

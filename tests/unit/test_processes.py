@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from ingest_pipeline.processes import is_gone, this_process
+import pytest
+
+from ingest_pipeline import processes
+from ingest_pipeline.processes import is_elsewhere, is_gone, this_process
 
 _PROGRAM = "from ingest_pipeline.processes import this_process; print(this_process(), flush=True); input()"
 
@@ -35,3 +40,41 @@ def test_another_process_under_the_same_number_is_not_it() -> None:
 def test_a_process_of_another_machine_cannot_be_judged() -> None:
     assert not is_gone("elsewhere:1:1")
     assert not is_gone("nonsense")
+
+
+def test_a_process_of_another_container_with_this_host_name_cannot_be_judged() -> None:
+    """A pid namespace of its own, as a container has."""
+    unshared = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _PROGRAM]
+    child = subprocess.Popen(unshared, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    name = child.stdout.readline().strip()
+    if not name:
+        pytest.skip("namespaces may not be made here")
+    assert name.startswith(socket.gethostname())
+    assert name.split(":")[1] == "1"
+    assert not is_gone(name)
+    assert is_elsewhere(name)
+    child.communicate("")
+    assert not is_gone(name)
+
+
+def test_a_container_is_itself_after_a_restart_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = (
+        "1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l/1:/l/2,upperdir=/l/{}/diff,workdir=/w\n"
+        "2 1 0:2 / /proc rw - proc proc rw\n"
+    )
+
+    def name_in(layer: str, namespace: str) -> str:
+        def read(path: str) -> str:
+            return mounts.format(layer) if path.endswith("mountinfo") else "boot"
+
+        def readlink(_: Path) -> Path:
+            return Path(f"pid:[{namespace}]")
+
+        monkeypatch.setattr(Path, "readlink", readlink)
+        monkeypatch.setattr(processes, "_read", read)
+        return processes._container.__wrapped__(1)  # pyright: ignore[reportPrivateUsage]
+
+    first = name_in("first", "1")
+    assert first == name_in("first", "2") != ""
+    assert first != name_in("second", "1")
