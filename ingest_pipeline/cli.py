@@ -136,7 +136,7 @@ def _change(plan: DocumentPlan) -> str:
 @click.option(
     "--where", "conditions", multiple=True, metavar="CONDITION", help="As key=docs/* or size>1000. May be repeated."
 )
-@click.option("--limit", default=5, show_default=True, help="How many chunks to show.")
+@click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="How many chunks to show.")
 @as_json
 def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:
     """Find the chunks that answer a question best, at head."""

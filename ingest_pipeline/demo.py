@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.rule import Rule
 
 from ingest_pipeline import runs, session
@@ -176,7 +177,7 @@ class _Demo:
             f"{after.requests - before.requests} requests, {done.progress.reused} were reused."
         )
         for problem in done.problems:
-            self._console.print(f"[red]{problem}[/red]")
+            self._console.print(f"[red]{escape(problem)}[/red]")
         return done
 
     def _ingest_and_die(self) -> int:

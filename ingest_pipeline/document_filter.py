@@ -13,6 +13,7 @@ _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|=|<|>)\s*(.+?)\s*")
 _PATTERNS = ("key", "partition")
 _RANGES = ("size", "chunk_count", "published_version")
 _TIME = "last_modified"
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
 _STEP = timedelta(microseconds=1)
 _COLUMNS = (*_PATTERNS, *_RANGES, _TIME)
 Bounds = tuple[int | datetime | None, int | datetime | None]
@@ -62,7 +63,7 @@ def parse_filter(conditions: Iterable[str]) -> DocumentFilter:
                 bounds.append((column, _time_bounds(operator, value)))
             else:
                 raise _refused(condition)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise _refused(condition) from error
     return DocumentFilter(tuple(patterns), tuple(bounds))
 
@@ -75,6 +76,8 @@ def _refused(condition: str) -> ConfigurationError:
 
 
 def _int_bounds(operator: str, value: int) -> Bounds:
+    if not _LEAST < value < _GREATEST:
+        raise OverflowError(value)
     return {
         "=": (value, value),
         "<": (None, value - 1),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ingest_pipeline.estimate import Estimate
@@ -20,12 +21,13 @@ _SHOWN = 160
 
 def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
     """Show hits as a table."""
-    table = Table(title=question, title_justify="left")
+    table = Table(title=escape(question), title_justify="left")
     for column in ("score", "document", "offsets", "text"):
         table.add_column(column)
     for hit in hits:
         text = " ".join(hit.text.split())
-        table.add_row(f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}", text[:_SHOWN])
+        cells = (f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}", text[:_SHOWN])
+        table.add_row(*map(escape, cells))
     console.print(table)
 
 
@@ -38,7 +40,7 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)
 
 

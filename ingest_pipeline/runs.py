@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ingest_pipeline import catalog_reports, errors, ledger, session
@@ -68,7 +69,9 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
         release_holds(workshop.corpus, keys)
         partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
         plans = plan_partitions(workshop, partitions or None)
-        console.print(f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {settings.source}")
+        console.print(
+            f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {escape(settings.source)}"
+        )
         run_id = str(uuid.uuid4())
         with session.instance(running) as instance, _bar(console, database, run_id, len(plans)):
             config = {"partitions": partitions, "release_holds": False, "confirm_removals": confirm_removals}

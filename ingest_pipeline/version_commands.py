@@ -21,7 +21,7 @@ from ingest_pipeline.settings import Settings
 
 @command
 @click.argument("key", required=False)
-@click.option("--limit", default=20, show_default=True, help="How many rows to show.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many rows to show.")
 @as_json
 def history(key: str | None, limit: int, *, as_json: bool) -> None:
     """Show publications, newest first: of the corpus, or of one document.

@@ -40,3 +40,12 @@ def test_what_says_nothing_is_refused_with_the_columns_there_are(condition: str)
 def test_no_condition_is_no_filter() -> None:
     assert not parse_filter([])
     assert parse_filter(["size>1"])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["size>9223372036854775807", "size=-9223372036854775809", "last_modified<=9999-12-31", "last_modified<0001-01-01"],
+)
+def test_what_no_column_holds_is_refused(condition: str) -> None:
+    with pytest.raises(ConfigurationError, match="last_modified"):
+        parse_filter([condition])
