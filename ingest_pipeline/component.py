@@ -23,7 +23,7 @@ from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
-from ingest_pipeline.settings import default_dimensions
+from ingest_pipeline.settings import default_dimensions, own_folders
 
 _ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
 
@@ -246,17 +246,19 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         return corpus_definitions(pipeline, self._resources(pipeline, context.project_root), self._options())
 
     def _pipeline(self, root: Path) -> PipelineSettings:
+        source = _under(root, self.source)
+        lancedb_uri = _under(root, self.lancedb_uri or f"{self.state}/lancedb").rstrip("/")
         return PipelineSettings(
             self.corpus,
-            _under(root, self.source),
-            _under(root, self.lancedb_uri or f"{self.state}/lancedb").rstrip("/"),
+            source,
+            lancedb_uri,
             self.embedding_model,
             self.embedding_dimensions or default_dimensions(self.embedding_model),
             self.chunk_size,
             self.chunk_overlap,
             self.partition_by,
             tuple(self.include),
-            tuple(self.exclude),
+            (*self.exclude, *own_folders(source, lancedb_uri, root / self.state)),
             self.max_bytes,
             self.settle_seconds,
             read_prices(self.embedding_prices),

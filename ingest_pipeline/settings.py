@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.prices import Price, read_prices
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 
+# Of a .gitignore's language.
+_SPECIAL, _ESCAPED = re.compile(r"([\\*?\[\]!# ])"), r"\\\1"
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
 
@@ -67,12 +70,14 @@ class Settings:
         """
         get = environment.get
         state = Path(get("INGEST_STATE") or ".ingest_pipeline").absolute()
+        source = _absolute(get("INGEST_SOURCE") or "documents")
+        lancedb_uri = _absolute(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/")
         has_api = bool(get("OPENAI_API_KEY") or get("OPENAI_BASE_URL"))
         model = get("INGEST_EMBEDDING_MODEL") or (_OPENAI_MODEL if has_api else LOCAL_MODEL)
         return cls(
             corpus=corpus_name(get("INGEST_CORPUS") or "documents"),
-            source=_absolute(get("INGEST_SOURCE") or "documents"),
-            lancedb_uri=_absolute(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/"),
+            source=source,
+            lancedb_uri=lancedb_uri,
             database_url=get("INGEST_DATABASE_URL") or None,
             state=state,
             embedding_model=model,
@@ -81,7 +86,7 @@ class Settings:
             chunk_overlap=_number(environment, "INGEST_CHUNK_OVERLAP", 0),
             partition_by=str(PartitionScheme.parse(get("INGEST_PARTITION_BY") or "file")),
             include=_patterns(environment, "INGEST_INCLUDE"),
-            exclude=_patterns(environment, "INGEST_EXCLUDE"),
+            exclude=(*_patterns(environment, "INGEST_EXCLUDE"), *own_folders(source, lancedb_uri, state)),
             max_bytes=_number(environment, "INGEST_MAX_BYTES", 0) or None,
             settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
             retention=Retention(
@@ -95,6 +100,23 @@ class Settings:
 def default_dimensions(model: str) -> int:
     """Width of a model's vectors where nothing else is said."""
     return LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
+
+
+def own_folders(source: str, lancedb_uri: str, state: Path) -> tuple[str, ...]:
+    """Patterns of what this package keeps below the source: it would ingest what it writes, and never come to an end.
+
+    Args:
+        source: A path or a url of the documents.
+        lancedb_uri: A path or a url of the tables.
+        state: Folder for what stays on this machine.
+    """
+    if "://" in source:
+        return ()
+    root = Path(source).resolve()
+    places = [state / "postgres", state / "dagster", state / "lancedb"]
+    places += [] if "://" in lancedb_uri else [Path(lancedb_uri)]
+    within = {place.resolve().relative_to(root) for place in places if place.resolve().is_relative_to(root)}
+    return tuple(f"/{_SPECIAL.sub(_ESCAPED, str(place))}/" for place in sorted(within) if place.parts)
 
 
 def _absolute(place: str) -> str:

@@ -295,3 +295,13 @@ def test_a_dagster_storage_that_does_not_answer_is_one_line(cli: Cli, tmp_path: 
     assert done.exit_code == 1
     assert "Dagster's own tables in Postgres cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_source_that_holds_our_own_files_too_comes_to_an_end(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    cli = Cli.over(tmp_path, database_url, embeddings)
+    cli.environment |= {"INGEST_SOURCE": str(tmp_path)}
+    cli.put("a.txt", paragraphs("alpha", 1))
+    assert cli.json("ingest")["documents"] == 1
+    assert cli.json("ingest")["documents"] == 0

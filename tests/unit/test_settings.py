@@ -44,3 +44,20 @@ def _variables() -> set[str]:
     environment = _Noted()
     Settings.from_environment(environment)
     return {name for name in environment.asked if name.startswith("INGEST_")}
+
+
+def test_what_this_package_keeps_below_the_source_is_no_document(tmp_path: Path) -> None:
+    def patterns(**environment: str) -> set[str]:
+        return set(Settings.from_environment(environment).exclude)
+
+    state = str(tmp_path / "[x] y")
+    assert patterns(INGEST_SOURCE=str(tmp_path), INGEST_STATE=state, INGEST_EXCLUDE="*.log") == {
+        "*.log",
+        r"/\[x\]\ y/dagster/",
+        r"/\[x\]\ y/lancedb/",
+        r"/\[x\]\ y/postgres/",
+    }
+    elsewhere = str(tmp_path / "documents")
+    assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state) == set()
+    assert patterns(INGEST_SOURCE="s3://bucket/x", INGEST_STATE=state) == set()
+    assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, INGEST_LANCEDB_URI=f"{elsewhere}/t") == {"/t/"}
