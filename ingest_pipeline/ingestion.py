@@ -257,8 +257,8 @@ class Ingestion:
             log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)
             if not last:
                 return list(group)
-            for document in group:
-                self._note_failure(document, error)
+            # Nothing is wrong with the documents, so no attempt at them is counted.
+            self._summary.failed |= {document.key: (document, error) for document in group}
             return []
         except BaseException as error:
             await asyncio.to_thread(self._end, saga, f"{type(error).__name__}: {error}")

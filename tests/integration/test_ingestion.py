@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline import failpoints, selection
+from ingest_pipeline import failpoints, ledger, selection
 from ingest_pipeline.comparison import compare
-from ingest_pipeline.errors import RemovalsWithheldError, SourceUnavailableError
+from ingest_pipeline.errors import FencedError, RemovalsWithheldError, SourceUnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.model import SourceObject
 from tests.support.embedding_server import POISON
@@ -202,4 +202,24 @@ def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) ->
     assert page.left_out == {f"name of more than {selection.LONGEST_KEY} bytes": 1}
     assert world.ingest().failed == {}
     assert sorted(world.texts().values()) == ["alpha", "beta"]
+    world.check_nothing_left()
+
+
+def test_a_saga_that_is_given_up_again_and_again_is_no_fault_of_its_documents(world: World) -> None:
+    world.put("a.txt", "alpha")
+    corpus = world.corpus
+
+    def give_up(name: Boundary, side: str) -> None:
+        if (name, side) == (Boundary.PREPARED, "before"):
+            with corpus.database.transaction() as connection:
+                ledger.abandon_live(connection, corpus.name, "for the test")
+
+    failpoints.install(give_up)
+    try:
+        (_, error) = world.ingest().failed["a.txt"]
+    finally:
+        failpoints.install(None)
+    assert isinstance(error, FencedError)
+    with corpus.database.transaction() as connection:
+        assert ledger.failures(connection, corpus.name) == []
     world.check_nothing_left()
