@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -191,7 +192,15 @@ def storable(text: str) -> str:
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
+def is_under_way(connection: Connection) -> bool:
+    """Whether a transaction that was begun is neither ended nor bound to be rolled back."""
+    return connection.info.transaction_status is TransactionStatus.INTRANS
+
+
 def _commit(connection: Connection) -> None:
+    if not is_under_way(connection):
+        # To COMMIT, Postgres would answer that it rolled back, and the driver would not say so.
+        raise DatabaseUnavailableError("A transaction was ended, or one of its statements failed, before its COMMIT")
     try:
         connection.commit()
     except psycopg.Error as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -191,3 +191,11 @@ def test_nobody_waits_for_one_who_sleeps_while_it_migrates_a_database_that_is_mi
         sleeper.execute("SELECT pg_advisory_xact_lock(%s)", (database_module._MIGRATION_LOCK,))  # pyright: ignore[reportPrivateUsage]
         with Database(database_url) as database:
             assert database.installation
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "ROLLBACK", "COMMIT"])
+def test_a_transaction_that_postgres_has_ended_is_not_taken_for_committed(database: Database, statement: str) -> None:
+    with pytest.raises(UnavailableError, match="before its COMMIT"), database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.installation")
+        with suppress(psycopg.Error):
+            connection.execute(statement.encode())
