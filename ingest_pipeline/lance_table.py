@@ -292,6 +292,15 @@ class LanceTable:
         with _translated(self.uri):
             return dataset.scanner(columns=[], filter=predicate, fragments=_those_of(dataset, fragments)).count_rows()
 
+    def objection_to(self, version: int, predicate: str) -> str | None:
+        """Why a filter cannot be used, None if it can."""
+        dataset = self.at(version)
+        try:
+            dataset.scanner(columns=[], filter=predicate, with_row_address=True).explain_plan()
+        except ValueError as error:
+            return str(error).partition(", /")[0]
+        return None
+
     def has_version(self, version: int) -> bool:
         """Whether a version still exists."""
         return version in self.versions()

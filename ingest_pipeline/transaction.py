@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import ConflictError
+from ingest_pipeline.database import Connection, is_under_way
+from ingest_pipeline.errors import ConfigurationError, ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, Removal, StagedFragment
 from ingest_pipeline.publication import publish
@@ -29,6 +29,8 @@ from ingest_pipeline.signs_of_life import give_up, signs_of_life
 
 if TYPE_CHECKING:
     import lance
+
+_UNTOUCHED = "Correct it and run the block again. Nothing was published."
 
 
 class Transaction:
@@ -54,11 +56,15 @@ class Transaction:
         """Stage rows: written to storage now, in no version before the block ends.
 
         Args:
-            rows: Columns as in the table.
+            rows: Columns as in the table, in any order.
+
+        Raises:
+            ConfigurationError: They have other columns, or values that these cannot take.
         """
-        if rows.num_rows:
+        fitted = _fitted(rows, self._corpus.table.schema)
+        if fitted.num_rows:
             name = f"{self.saga}-{len(self.staged)}.lance"
-            fragment = self._corpus.table.stage(name, rows)
+            fragment = self._corpus.table.stage(name, fitted)
             with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
                 ledger.record_fragment(connection, self.saga, name=name, row_count=fragment.row_count)
             self.staged.append(fragment)
@@ -68,7 +74,13 @@ class Transaction:
 
         Args:
             predicate: A filter over the table's columns, string literals in single quotes.
+
+        Raises:
+            ConfigurationError: It cannot be read.
         """
+        problem = self._corpus.table.objection_to(self.base_version, predicate)
+        if problem is not None:
+            raise ConfigurationError(f"The rows to delete are not named by {predicate!r}: {problem}", _UNTOUCHED)
         self._predicates.append(predicate)
 
     def execute(self, statement: LiteralString, values: Sequence[object] = ()) -> None:
@@ -84,12 +96,26 @@ class Transaction:
             )
         for statement, values in self._statements:
             connection.execute(statement, values)
+            if not is_under_way(connection):
+                raise ConfigurationError(f"The statement {statement!r} ended the publication's transaction", _UNTOUCHED)
         ledger.forget_fragments(connection, self.saga)
         predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
         return Change(self.staged, Removal(predicate) if predicate else None)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         """Part of the publication: a user's own rows need no note of where they lie."""
+
+
+def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    if sorted(rows.column_names) != sorted(schema.names):
+        raise ConfigurationError(
+            f"The rows have the columns {', '.join(rows.column_names)}, and the table has {', '.join(schema.names)}",
+            _UNTOUCHED,
+        )
+    try:
+        return rows.select(schema.names).cast(schema)
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigurationError(f"The rows do not fit the table: {error}", _UNTOUCHED) from error
 
 
 @contextmanager

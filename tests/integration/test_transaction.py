@@ -9,12 +9,19 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 from ingest_pipeline import ledger, signs_of_life
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
-from ingest_pipeline.errors import ConflictError, FencedError, TableUnavailableError, UnavailableError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    ConflictError,
+    FencedError,
+    TableUnavailableError,
+    UnavailableError,
+)
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.sweep import litter, sweep
@@ -125,7 +132,7 @@ def test_a_constraint_that_fails_at_commit_takes_the_rows_back(corpus: Corpus) -
 def test_a_filter_that_lance_refuses_publishes_nothing(corpus: Corpus) -> None:
     add(corpus, "a")
     head = corpus.head().head_version
-    with pytest.raises(UnavailableError), transaction(corpus) as change:
+    with pytest.raises(ConfigurationError), transaction(corpus) as change:
         change.execute("INSERT INTO change (sku) VALUES ('b')")
         change.delete("no_such_column = 1")
     check_untouched(corpus, head)
@@ -194,4 +201,39 @@ def test_a_writer_taken_for_dead_cannot_stage(corpus: Corpus) -> None:
 def test_an_error_that_says_what_postgres_stores_not_ends_the_saga_all_the_same(corpus: Corpus, said: str) -> None:
     with pytest.raises(LookupError), transaction(corpus):
         raise LookupError(said)
+    check_untouched(corpus, corpus.head().head_version)
+
+
+@pytest.mark.parametrize("predicate", ["id === 'a'", "nothing = 1", ""])
+def test_a_filter_that_cannot_be_read_is_refused_at_once(corpus: Corpus, predicate: str) -> None:
+    with pytest.raises(ConfigurationError, match="Correct it"), transaction(corpus) as change:
+        change.delete(predicate)
+    check_untouched(corpus, corpus.head().head_version)
+
+
+def test_a_statement_that_ends_the_transaction_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(ConfigurationError, match="ended the publication's transaction"), transaction(corpus) as change:
+        change.add(rows_of(["a"]))
+        change.execute("ROLLBACK")
+    check_untouched(corpus, corpus.head().head_version)
+
+
+def test_rows_may_come_with_their_columns_in_any_order(corpus: Corpus) -> None:
+    rows = rows_of(["a"])
+    with transaction(corpus) as change:
+        change.add(rows.select(rows.column_names[::-1]))
+    assert ids_at_head(corpus) == ["a"]
+
+
+def test_rows_that_do_not_fit_the_table_are_refused(corpus: Corpus) -> None:
+    rows = rows_of(["a"])
+    unfit = [
+        rows.append_column("more", pa.array(["x"])),
+        rows.drop_columns(["id"]),
+        rows.set_column(rows.column_names.index("id"), "id", pa.array([None], pa.string())),
+        rows.set_column(rows.column_names.index("id"), "id", pa.array([["a"]])),
+    ]
+    for wrong in unfit:
+        with pytest.raises(ConfigurationError, match="Correct it"), transaction(corpus) as change:
+            change.add(wrong)
     check_untouched(corpus, corpus.head().head_version)
