@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
@@ -20,6 +20,7 @@ from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMism
 from ingest_pipeline.estimate import Estimate, estimate
 from ingest_pipeline.generation_rows import Difference, Generation
 from ingest_pipeline.generations import differences, list_generations, resume, switch
+from ingest_pipeline.holds import read_holds
 from ingest_pipeline.ingestion import Ingestion, Summary
 from ingest_pipeline.pipeline import PipelineSettings, check_removals, open_generation, open_workshop, plan_partitions
 from ingest_pipeline.planning import DocumentPlan
@@ -159,7 +160,7 @@ class Migration:
         """Move readers, once the new generation holds all that they see or what the source holds instead.
 
         Raises:
-            MigrationIncompleteError: The new generation cannot take some documents.
+            MigrationIncompleteError: The new generation cannot take some documents, or some were rolled back.
             ConflictError: Documents are published faster than they can be compared.
             GenerationLeftError: The migration was aborted, or is done already.
         """
@@ -183,16 +184,32 @@ class Migration:
             Those where it does not.
         """
         listed = await asyncio.to_thread(self._new.listed, [difference.key for difference in found])
-        held = {source.key: source.etag for source in listed}
-        right = [one for one in found if one.key in held and one.new_etag == held[one.key]]
-        behind = [one.partition for one in found if one.key in held and one.new_etag != held[one.key]]
-        gone = [one.key for one in found if one.key not in held]
+        there = {source.key: source.etag for source in listed}
+        if found:
+            await asyncio.to_thread(self._check_rolled_back, found, there)
+        right = [one for one in found if one.key in there and one.new_etag == there[one.key]]
+        behind = [one.partition for one in found if one.key in there and one.new_etag != there[one.key]]
+        gone = [one.key for one in found if one.key not in there]
         if gone:
             await self._take_out(gone)
         if behind:
             summary = await self.fill(behind)
             self._check_complete(summary, found)
         return right
+
+    def _check_rolled_back(self, found: Sequence[Difference], there: Mapping[str, str]) -> None:
+        """Refuse to show readers what a person rolled back: the new generation has only what the source has."""
+        corpus = self._old.corpus
+        with corpus.database.transaction() as connection:
+            holds = read_holds(connection, corpus.name, [difference.key for difference in found])
+        kept = [key for key, hold in holds.items() if hold.etag == there.get(key)]
+        if kept:
+            raise MigrationIncompleteError(
+                f"{len(kept)} documents of corpus {corpus.known_as!r} were rolled back, and the source holds what they "
+                f"were rolled back from: {', '.join(kept[:_NAMED])}",
+                "Readers stay where they are. Put the right files there, or let in what is there with `ingest-pipeline "
+                "retry KEY` and `ingest`; then run `ingest-pipeline migrate` again.",
+            )
 
     async def _take_out(self, keys: Sequence[str]) -> None:
         """Take documents that the source lacks out of both generations. It costs nothing.

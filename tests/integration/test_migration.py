@@ -19,7 +19,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.generations import abort, drop, drop_left, list_generations, others
 from ingest_pipeline.migration import begin, foresee
-from ingest_pipeline.pipeline import plan_partitions
+from ingest_pipeline.pipeline import plan_partitions, release_holds
 from ingest_pipeline.prices import read_prices
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.sweep import sweep
@@ -306,3 +306,21 @@ def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None
     with pytest.raises(CorpusMismatchError, match="Corpus 'docs' was created with partition scheme"):
         world_after(shared, replace(moved(shared.settings), partition_by="file")).ingest()
     world_after(shared).check()
+
+
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_a_rollback_is_not_undone_by_a_migration(filled: World, change: str) -> None:
+    good, before = filled.head, filled.texts()
+    if change == "edited":
+        filled.put("0.txt", paragraphs("spoilt", 1))
+    else:
+        filled.remove("0.txt")
+    filled.ingest()
+    filled.roll_back(good)
+    with pytest.raises(MigrationIncompleteError, match=r"rolled back.*0\.txt.*retry"):
+        migrate(filled.database, address_after(filled))
+    assert (filled.texts(), sight(filled).table_name) == (before, "docs")
+    release_holds(filled.corpus, ["0.txt"])
+    filled.ingest()
+    migrate(filled.database, address_after(filled))
+    assert world_after(filled).texts() == filled.texts() != before
