@@ -22,7 +22,7 @@ from ingest_pipeline import bulk_command, ledger, migrate_command, runs, session
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources, pipeline_settings
-from ingest_pipeline.command_line import FAILED, VIOLATIONS, as_json, command, main
+from ingest_pipeline.command_line import FAILED, KEY, VIOLATIONS, as_json, command, main
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
@@ -54,7 +54,7 @@ _DEMO = Path(".ingest_pipeline/demo")
 
 
 @command
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 @click.option("--confirm-removals", is_flag=True, help="Take out what the source lacks, even if that is most of it.")
 @as_json
 def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> None:
@@ -136,7 +136,7 @@ def _change(plan: DocumentPlan) -> str:
 @click.option(
     "--where", "conditions", multiple=True, metavar="CONDITION", help="As key=docs/* or size>1000. May be repeated."
 )
-@click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="How many chunks to show.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=5, show_default=True, help="How many chunks to show.")
 @as_json
 def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:
     """Find the chunks that answer a question best, at head."""
@@ -223,7 +223,7 @@ def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> No
 
 
 @command
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 def retry(keys: Sequence[str]) -> None:
     """Let documents be ingested again that failed too often, or that a rollback holds; without KEY, all that failed."""
     with session.corpus(Settings.from_environment()) as corpus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
@@ -14,6 +15,20 @@ from ingest_pipeline.errors import ConfigurationError, IngestError
 FAILED, BAD_USAGE, VIOLATIONS = 1, 2, 3
 P = ParamSpec("P")
 R = TypeVar("R")
+
+VERSION = click.IntRange(1, 2**63 - 1)
+
+
+class _Key(click.ParamType[str]):
+    """The key of a document, as listings and messages show it: of a name that is no text, what can be shown of it."""
+
+    name = "key"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002  click's
+        return os.fsencode(value).decode(errors="backslashreplace")
+
+
+KEY = _Key()
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of a table.")
 

@@ -11,7 +11,7 @@ import click
 
 from ingest_pipeline import catalog_reports, catalog_versions, runs, session
 from ingest_pipeline.catalog_versions import Difference
-from ingest_pipeline.command_line import FAILED, as_json, command
+from ingest_pipeline.command_line import FAILED, KEY, VERSION, as_json, command
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.output import print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
@@ -20,8 +20,8 @@ from ingest_pipeline.settings import Settings
 
 
 @command
-@click.argument("key", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many rows to show.")
+@click.argument("key", type=KEY, required=False)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many rows to show.")
 @as_json
 def history(key: str | None, limit: int, *, as_json: bool) -> None:
     """Show publications, newest first: of the corpus, or of one document.
@@ -88,8 +88,8 @@ def _what(kind: str, target_version: int | None) -> str:
 
 
 @command
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
-@click.option("--to", "version", type=int, required=True, metavar="VERSION", help="A publication; see `history`.")
+@click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
+@click.option("--to", "version", type=VERSION, required=True, metavar="VERSION", help="A publication; see `history`.")
 @click.option("--dry-run", is_flag=True, help="List what would change.")
 @as_json
 def rollback(keys: Sequence[str], version: int, *, dry_run: bool, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -305,3 +306,25 @@ def test_a_source_that_holds_our_own_files_too_comes_to_an_end(
     cli.put("a.txt", paragraphs("alpha", 1))
     assert cli.json("ingest")["documents"] == 1
     assert cli.json("ingest")["documents"] == 0
+
+
+def test_arguments_that_name_nothing_are_answered_in_one_line(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    cli = Cli.over(tmp_path, database_url, embeddings)
+    cli.put("a.txt", paragraphs("alpha", 1))
+    with open(os.fsencode(tmp_path / "source") + b"/\xff.txt", "wb") as file:  # noqa: PTH123  a path is text
+        file.write(b"beta")
+    no_text = os.fsdecode(b"\xff.txt")
+    done = cli.run("ingest")
+    assert (done.exit_code, "Rename it" in done.stderr) == (1, True)
+    assert cli.run("ingest", no_text).exit_code == 1
+    assert cli.run("retry", no_text).output == "1 documents will be tried again\n"
+    assert cli.run("history", no_text).exit_code == 0
+    for wrong in (
+        ["rollback", "--to", "99999999999999999999"],
+        ["rollback", "--to", "0"],
+        ["history", "--limit", "99999999999999999999"],
+        ["search", "alpha", "--limit", "-1"],
+    ):
+        assert cli.run(*wrong).exit_code == 2, wrong
