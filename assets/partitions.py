@@ -38,6 +38,25 @@ def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, 
         instance.add_dynamic_partitions(definition.name, sorted(wanted))
 
 
+def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme) -> int:
+    """Let an instance of Dagster that is new, or lost its storage, know what stands; returns how many partitions.
+
+    Looks at one partition only: whoever knows the first knows all. Dagster shows them as missing until they are
+    materialized, which reads no document that has not changed.
+    """
+    definition = corpus_partitions(corpus.known_as, scheme)
+    if not isinstance(definition, DynamicPartitionsDefinition) or definition.name is None:
+        return 0
+    with corpus.database.transaction() as connection:
+        first = catalog.first_partition(connection, corpus.name)
+    if first is None or instance.has_dynamic_partition(definition.name, first):
+        return 0
+    with corpus.database.transaction() as connection:
+        partitions = catalog.all_partitions(connection, corpus.name)
+    add_partitions(instance, definition, partitions)
+    return len(partitions)
+
+
 def drop_empty_partitions(
     instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme, partitions: Collection[str]
 ) -> list[str]:

@@ -216,6 +216,17 @@ def count_standing(connection: Connection, corpus: str) -> int:
     return row["found"] if row else 0
 
 
+def first_partition(connection: Connection, corpus: str) -> str | None:
+    """The partition of the first document at head."""
+    row = connection.execute(query("first_partition"), {"corpus": corpus}).fetchone()
+    return row["partition"] if row else None
+
+
+def all_partitions(connection: Connection, corpus: str) -> list[str]:
+    """The partitions in which something stands, in no order."""
+    return [row["partition"] for row in connection.execute(query("all_partitions"), {"corpus": corpus})]
+
+
 def partition_states(connection: Connection, corpus: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
     """What stands at head of the partitions, those left out of which nothing does."""
     values = {"corpus": corpus, "partitions": list(partitions)}

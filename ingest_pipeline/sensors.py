@@ -6,7 +6,7 @@ is lost, and a file that is changed back to earlier bytes is seen like any other
 
 import dagster as dg
 
-from ingest_pipeline.assets.partitions import corpus_partitions
+from ingest_pipeline.assets.partitions import corpus_partitions, recall_partitions
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.bulk import waiting_keys
 from ingest_pipeline.comparison import Limits, Page, compare
@@ -152,9 +152,14 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
                 ]
                 settled = [saga for each in (report, *beside) for saga in (*each.compensated, *each.abandoned)]
                 report_silent_runs(context.instance, in_doubt, settled)
+                recalled = recall_partitions(context.instance, workshop.corpus, settings.scheme)
                 late = report_late(context.instance, workshop)
         except IngestError as error:
             return dg.SkipReason(str(error))
+        if recalled:
+            context.log.warning(
+                f"Dagster did not know {recalled} partitions of what stands; a backfill shows them as done"
+            )
         if not settled and not late.reported and not late.unclear and report.head_after == report.head_before:
             return dg.SkipReason("Nothing is in doubt.")
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")

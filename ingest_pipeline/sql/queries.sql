@@ -369,6 +369,15 @@ ORDER BY key
 SELECT count(*) AS found FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
+-- first_partition --
+SELECT partition FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+ORDER BY key LIMIT 1
+
+-- all_partitions --
+SELECT DISTINCT partition FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+
 -- partition_states --
 -- Of a generation, as above.
 SELECT partition, count(*) AS documents, sum(chunk_count)::bigint AS chunks, sum(character_count)::bigint AS characters,

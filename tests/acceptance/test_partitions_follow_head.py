@@ -100,3 +100,15 @@ def test_a_document_that_goes_before_its_publication_is_reported_leaves_no_parti
     assert dagster.run(partitions=["b.txt"]).success
     assert known(dagster) == {"a.txt"}
     assert dagster.materialized(METADATA) >= {"a.txt"}
+
+
+def test_an_instance_that_knows_nothing_is_told_what_stands_and_a_materialization_buys_nothing(
+    dagster: DagsterWorld,
+) -> None:
+    for partition in known(dagster):
+        dagster.instance.delete_dynamic_partition("docs_documents", partition)
+    bought = dagster.embeddings.bought
+    dagster.tick("docs_recovery_sensor")
+    assert known(dagster) == {"a.txt", "b.txt"}
+    assert dagster.run(partition="a.txt").success
+    assert dagster.embeddings.bought == bought
