@@ -32,8 +32,8 @@ class _Case:
 
 
 _CASES = [_Case("200 files of 50 KB", 200, 50_000), _Case("5,000 files of 2 KB", 5000, 2000)]
-# The naive scripts cut a large file as a whole, which takes them minutes, and the plain one holds 3 GB of Python floats; once
-# is enough to say so.
+# The naive scripts cut a large file as a whole, which takes them minutes, and the plain one holds 3 GB of Python
+# floats; once is enough to say so.
 _LARGE = _Case("1 file of 50 MB", 1, 50_000_000)
 _NAIVE = ("naive", "naive_tuned")
 
