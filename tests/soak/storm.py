@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from ingest_pipeline.audit import audit
 from ingest_pipeline.errors import UnavailableError
+from tests.support.ports import free_port
 from tests.support.storm_dagster import Dagster
 from tests.support.storm_driver import Driver
 from tests.support.storm_figures import Figures
@@ -133,7 +133,7 @@ def _blow_and_judge(place: Stage, load: Load) -> None:
 
 @contextmanager
 def _dagster(place: Stage) -> Generator[Dagster]:
-    dagster = Dagster(place.environment("dagster"), place.directory, _free_port())
+    dagster = Dagster(place.environment("dagster"), place.directory, free_port())
     place.reaper.spare(dagster.pid)
     try:
         dagster.wait_until_up()
@@ -213,12 +213,6 @@ def _left_behind() -> dict[int, str]:
     ours = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
     lines = {pid: command_line(pid).replace(b"\0", b" ").decode(errors="replace") for pid in descendants(os.getpid())}
     return {pid: line for pid, line in lines.items() if line and not any(name in line for name in ours)}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> int:
