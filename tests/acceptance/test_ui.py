@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from ingest_pipeline import session
+from ingest_pipeline.settings import Settings
 from tests.support.cli import Cli
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.web_ui import WebUi, eventually
@@ -37,3 +42,26 @@ def test_files_that_come_change_fail_and_go_are_seen(cli: Cli, web: WebUi) -> No
     (cli.directory / "source" / "b.txt").unlink()
     eventually(lambda: cli.json("history", "a.txt")[0]["version"] > before and cli.json("status")["documents"] == 1)
     assert cli.json("audit")["violations"] == []
+
+
+def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(cli: Cli, web: WebUi) -> None:
+    cli.put("a.txt", paragraphs("alpha", 2))
+    cli.put("b.txt", paragraphs("beta", 2))
+    eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2})
+    cli.put("a.txt", "")
+    command = [
+        "job",
+        "backfill",
+        "-m",
+        "ingest_pipeline.definitions",
+        "-j",
+        "docs_ingest_job",
+        "--all",
+        "all",
+        "--noprompt",
+    ]
+    environment = cli.environment | session.dagster_environment(Settings.from_environment(cli.environment))
+    subprocess.run([sys.executable, "-m", "dagster", *command], env={**os.environ, **environment}, check=True)
+    # Each partition is a run of its own there, and to the backfill all have ended alike.
+    eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": 2}])
+    eventually(lambda: web.partitions() == {"numMaterialized": 1, "numFailed": 1, "numPartitions": 2})

@@ -65,6 +65,13 @@ class WebUi:
         )
         return found["assetNodeOrError"].get("partitionStats") or {}
 
+    def backfills(self) -> list[dict[str, Any]]:
+        """Of each backfill that there ever was, what became of it and over how many partitions it went."""
+        found = self.ask(
+            "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status numPartitions } } } }"
+        )
+        return found["partitionBackfillsOrError"]["results"]
+
     def _is_up(self) -> bool:
         try:
             return bool(self.partitions())
