@@ -10,7 +10,19 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import comparison, edits, first_ingest, growth, many_files, memory, publish, recovery, retrieval, search
+from benchmarks import (
+    comparison,
+    edits,
+    first_ingest,
+    growth,
+    many_files,
+    memory,
+    publish,
+    recovery,
+    retrieval,
+    saturation,
+    search,
+)
 from benchmarks.report import Report
 
 
@@ -25,6 +37,7 @@ class Benchmark(Protocol):
 _BENCHMARKS: dict[str, Benchmark] = {
     "comparison": comparison.run,
     "first_ingest": first_ingest.run,
+    "saturation": saturation.run,
     "edits": edits.run,
     "retrieval": retrieval.run,
     "recovery": recovery.run,

@@ -62,8 +62,15 @@ class Endpoint:
 
     def bought(self) -> int:
         """Texts embedded since the server started, as the server counts them."""
+        return self._stats()["inputs"]
+
+    def requests(self) -> int:
+        """Requests answered since then."""
+        return self._stats()["requests"]
+
+    def _stats(self) -> dict[str, int]:
         with urlopen(f"{self.base_url.removesuffix('/v1')}/stats") as answer:  # noqa: S310  our own http address
-            return int(json.load(answer)["inputs"])
+            return json.load(answer)
 
 
 @contextmanager

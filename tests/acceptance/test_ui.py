@@ -49,19 +49,10 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(c
     cli.put("b.txt", paragraphs("beta", 2))
     eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2})
     cli.put("a.txt", "")
-    command = [
-        "job",
-        "backfill",
-        "-m",
-        "ingest_pipeline.definitions",
-        "-j",
-        "docs_ingest_job",
-        "--all",
-        "all",
-        "--noprompt",
-    ]
+    job = ["-m", "ingest_pipeline.definitions", "-j", "docs_ingest_job"]
+    command = [sys.executable, "-m", "dagster", "job", "backfill", *job, "--all", "all", "--noprompt"]
     environment = cli.environment | session.dagster_environment(Settings.from_environment(cli.environment))
-    subprocess.run([sys.executable, "-m", "dagster", *command], env={**os.environ, **environment}, check=True)
+    subprocess.run(command, env={**os.environ, **environment}, check=True)
     # Each partition is a run of its own there, and to the backfill all have ended alike.
     eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": 2}])
     eventually(lambda: web.partitions() == {"numMaterialized": 1, "numFailed": 1, "numPartitions": 2})
