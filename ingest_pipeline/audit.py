@@ -134,6 +134,8 @@ def _compare_all(corpus: Corpus, version: int) -> _Found:
 
 def _compare_some(corpus: Corpus, version: int, keys: Sequence[str]) -> _Found:
     """Compare row by row."""
+    if not keys:
+        return _Found(0, 0, [])  # Lance reads no filter of no values
     with corpus.database.transaction() as connection:
         documents = catalog.documents_at(connection, corpus.name, version, keys)
         chunks = catalog.chunks_at(connection, corpus.name, version, keys)

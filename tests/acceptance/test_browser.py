@@ -118,6 +118,8 @@ def test_a_person_watches_a_bucket_and_backfills_it(
     eventually(lambda: web.partitions() == {"numMaterialized": 5, "numFailed": 1, "numPartitions": 6})
 
     bought = embeddings.bought
+    person.open_partitions()  # a page that knows chapter-5 still would ask for it
+    person.sees(materialized=5, failed=1, missing=0)
     person.launches_a_backfill_of_all()
     _until_backfill_ended(web)
     person.open_partitions()

@@ -177,3 +177,10 @@ def test_a_clock_that_is_wrong_puts_no_saga_in_doubt(world: World, monkeypatch: 
         "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'elsewhere')",
     )
     assert found(world) == set()
+
+
+def test_of_a_run_of_which_nothing_stands_no_document_is_wrong(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 1))
+    world.ingest()
+    report = audit_module.audit(world.corpus, [])
+    assert (report.documents, report.violations) == (0, [])

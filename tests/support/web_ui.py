@@ -72,6 +72,26 @@ class WebUi:
         )
         return found["partitionBackfillsOrError"]["results"]
 
+    def launch(self) -> str:
+        """Begin a run over the whole corpus; returns its id."""
+        place = 'repositoryLocationName: "ingest_pipeline.definitions", repositoryName: "__repository__"'
+        selector = f'{{{place}, pipelineName: "docs_ingest_job"}}'
+        run = f'executionParams: {{selector: {selector}, mode: "default", runConfigData: "{{}}"}}'
+        return self._launched(f"launchPipelineExecution({run})")
+
+    def execute_again(self, run: str) -> str:
+        """Execute a run again from its failure; returns the new run's id."""
+        again = f'reexecutionParams: {{parentRunId: "{run}", strategy: FROM_FAILURE}}'
+        return self._launched(f"launchPipelineReexecution({again})")
+
+    def _launched(self, mutation: str) -> str:
+        done = self.ask(f"mutation {{ launched: {mutation} {{ ... on LaunchRunSuccess {{ run {{ runId }} }} }} }}")
+        return done["launched"]["run"]["runId"]
+
+    def status(self, run: str) -> str:
+        """What became of a run."""
+        return self.ask(f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}')["runOrError"]["status"]
+
     def _is_up(self) -> bool:
         try:
             return bool(self.partitions())
