@@ -31,11 +31,12 @@ def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinit
 
 def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, partitions: Iterable[str]) -> None:
     """Let Dagster know of partitions that it does not know yet."""
-    if isinstance(definition, DynamicPartitionsDefinition) and definition.name is not None:
+    name = _dynamic_name(definition)
+    if name is not None:
         wanted = set(partitions)
         if len(wanted) > _ADDED_UNASKED:
-            wanted -= set(instance.get_dynamic_partitions(definition.name))
-        instance.add_dynamic_partitions(definition.name, sorted(wanted))
+            wanted -= set(instance.get_dynamic_partitions(name))
+        instance.add_dynamic_partitions(name, sorted(wanted))
 
 
 def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme) -> int:
@@ -45,11 +46,12 @@ def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: Partiti
     materialized, which reads no document that has not changed.
     """
     definition = corpus_partitions(corpus.known_as, scheme)
-    if not isinstance(definition, DynamicPartitionsDefinition) or definition.name is None:
+    name = _dynamic_name(definition)
+    if name is None:
         return 0
     with corpus.database.transaction() as connection:
         first = catalog.first_partition(connection, corpus.name)
-    if first is None or instance.has_dynamic_partition(definition.name, first):
+    if first is None or instance.has_dynamic_partition(name, first):
         return 0
     with corpus.database.transaction() as connection:
         partitions = catalog.all_partitions(connection, corpus.name)
@@ -68,8 +70,8 @@ def drop_empty_partitions(
     """
     with corpus.database.transaction() as connection:
         standing = set(catalog.partition_states(connection, corpus.name, sorted(partitions)))
-    definition = corpus_partitions(corpus.known_as, scheme)
-    if not isinstance(definition, DynamicPartitionsDefinition) or definition.name is None:
+    name = _dynamic_name(corpus_partitions(corpus.known_as, scheme))
+    if name is None:
         return sorted(standing)
     empty = iter(sorted(set(partitions) - standing))
     while some := list(islice(empty, _DROPPED_AT_ONCE)):
@@ -77,6 +79,11 @@ def drop_empty_partitions(
             lock(connection, corpus)
             returned = catalog.partition_states(connection, corpus.name, some)
             for partition in (partition for partition in some if partition not in returned):
-                instance.delete_dynamic_partition(definition.name, partition)
+                instance.delete_dynamic_partition(name, partition)
         standing.update(returned)
     return sorted(standing)
+
+
+def _dynamic_name(definition: PartitionsDefinition) -> str | None:
+    """Under which Dagster keeps the partitions, None if they are always there."""
+    return definition.name if isinstance(definition, DynamicPartitionsDefinition) else None
