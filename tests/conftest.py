@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -12,20 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings
 from tests.support import figures, pooler
+from tests.support.databases import empty_database
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.mutants import apply_from_environment
 from tests.support.s3 import S3Server
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.world import World
 
-_databases = itertools.count()
 apply_from_environment()
 
 
@@ -76,10 +74,7 @@ def entrance(postgres: str) -> Generator[str]:
 @pytest.fixture
 def database_url(postgres: str, entrance: str) -> str:
     """The url of an empty database."""
-    name = f"test_{os.getpid()}_{next(_databases)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    return f"{entrance.rpartition('/')[0]}/{name}"
+    return empty_database(postgres, entrance)
 
 
 @pytest.fixture

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 
-import psycopg
 import pytest
+
+from tests.support.databases import empty_database
 
 _names = itertools.count()
 
 
 @pytest.fixture(scope="module")
 def database_url(postgres: str, entrance: str) -> str:
-    name = f"faults_{os.getpid()}_{next(_names)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    return f"{entrance.rpartition('/')[0]}/{name}"
+    return empty_database(postgres, entrance)
 
 
 @pytest.fixture

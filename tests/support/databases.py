@@ -1,0 +1,26 @@
+"""An empty database for a test, or for a file of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import psycopg
+
+_numbers = itertools.count()
+
+
+def empty_database(postgres: str, entrance: str) -> str:
+    """Create one.
+
+    Args:
+        postgres: The url of another database of the server.
+        entrance: The same, as the package reaches it.
+
+    Returns:
+        Its url, as the package reaches it.
+    """
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    return f"{entrance.rpartition('/')[0]}/{name}"
