@@ -1,11 +1,14 @@
-# `make demo` runs the main job, `make test` the tests. Both set up what they need.
+# `make demo` runs the main job, `make test` the tests. Both set up what they need. `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo ui test lint bench soak storm pictures mutants figures lock clean
+.PHONY: help setup demo ui test lint bench soak storm pictures mutants figures lock clean
 
-setup: $(VENV)/.installed
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(VENV)/.installed ## install everything into .venv/
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -13,47 +16,47 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup
+demo: setup ## ingest, edit, die between the stores, recover, search, audit
 	$(BIN)/ingest-pipeline demo
 
-ui: setup
+ui: setup ## Dagster's web UI over the demo's corpus
 	$(BIN)/ingest-pipeline ui --demo
 
 # In several processes, because many tests wait for Dagster's ticks or a server's silence.
 JOBS ?= 3
-test: setup
+test: setup ## all tests but the long ones
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-lint: setup
+lint: setup ## ruff, import-linter, pyright, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/mypy
 
-bench: setup
+bench: setup ## speed and memory beside a plain script
 	$(BIN)/python -m benchmarks
 
 MINUTES ?= 20
-soak: setup
+soak: setup ## the long tests, and a storm of MINUTES=20
 	STORM_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m soak --timeout 7200
 
-storm: setup
+storm: setup ## a storm alone: writers, readers, Dagster and S3, all disturbed at random
 	$(BIN)/python -m tests.soak.storm --minutes $(MINUTES) --json .storm.json
 
-figures: setup
+figures: setup ## put the counts of the last tests into GUARANTEES.md
 	$(BIN)/python -m tests.support.figures
 
 # Needs a Chromium. Pictures of Dagster's pages as a browser test meets them.
-pictures: setup
+pictures: setup ## pictures of Dagster's pages (needs a Chromium)
 	PICTURES=docs/images $(BIN)/python -m pytest tests/acceptance/test_browser.py
 
-mutants: setup
+mutants: setup ## unplug each safeguard and demand that its test fails
 	$(BIN)/python tests/faults/mutants.py
 
-lock:
+lock: ## compile requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras \
 	  --python-version 3.11 pyproject.toml --output-file requirements.lock
 
-clean:
+clean: ## remove what the other targets made
 	rm -rf $(VENV) .ingest_pipeline build dist *.egg-info
