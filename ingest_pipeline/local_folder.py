@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,11 @@ _BLOCK = 1 << 20
 _UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|~)$")
 """Names under which editors, browsers and office programs write a file before it has its own."""
 
+
+_TICK_NS, _COARSE_NS = 20_000_000, 2_000_000_000
+"""Within so much time two changes of a file may bear one time: two ticks of the kernel; on FAT, two seconds."""
+_NS_OF_COARSE = 10_000_000
+"""Times that are whole multiples of this come from a file system that keeps no finer ones."""
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 # Some file systems keep times that no calendar has.
@@ -112,7 +118,7 @@ class LocalFolder:
             os.close(descriptor)
 
     def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
-        _check_unchanged(descriptor, obj)
+        _let_its_time_pass(_check_unchanged(descriptor, obj))
         try:
             # One byte more than is left: a file that grew is seen to, and one that did not is read in one call.
             left = obj.size
@@ -197,13 +203,39 @@ def _readable(name: str) -> str:
 
 
 def _etag(found: os.stat_result) -> str:
-    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+    """The time of change is in it: every edit sets it to the clock, and no program can set it back."""
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_ctime_ns:x}-{found.st_size:x}"
 
 
-def _check_unchanged(descriptor: int, obj: SourceObject) -> None:
+def _let_its_time_pass(found: os.stat_result) -> None:
+    """Wait until the file's time of change has passed, so that any edit from now on gets another one.
+
+    Git calls a file "racily clean" that was changed within the same step of the clock in which it was read, and reads
+    it again at every look. A file is read here only after that step, so no recorded ETag is in doubt. The wait is 20 ms
+    at most, on file systems of whole seconds 2 s, and those who read other files of the same moment wait along with it.
+    """
+    changed = found.st_ctime_ns
+    granule = _TICK_NS if changed % _NS_OF_COARSE else _COARSE_NS
+    # A file server's clock may be ahead, but the change was before this moment.
+    left = min(granule, changed + granule - time.time_ns())
+    if left > 0:
+        time.sleep(left / 1e9)
+
+
+def _check_unchanged(descriptor: int, obj: SourceObject) -> os.stat_result:
     found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or _etag(found) != obj.etag:
+    if not stat.S_ISREG(found.st_mode) or not _is_as_listed(found, obj):
         raise _changed(obj.key, "replaced")
+    return found
+
+
+def _is_as_listed(found: os.stat_result, obj: SourceObject) -> bool:
+    if found.st_nlink:
+        return _etag(found) == obj.etag
+    # Replaced by a rename, which changed nothing but the time of change. The file is whole, and the next look finds
+    # another one under its name.
+    inode, modified, _, size = obj.etag.split("-")
+    return (inode, modified, size) == (f"{found.st_ino:x}", f"{found.st_mtime_ns:x}", f"{found.st_size:x}")
 
 
 def _changed(key: str, how: str) -> DocumentChangedError:

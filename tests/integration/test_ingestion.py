@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_a_touched_file_with_the_same_bytes_is_not_published_again(world: World)
     path.write_text(path.read_text())
     assert len(world.ingest().unchanged) == 1
     assert world.head == before
+    assert world.ingest().unchanged == []
+
+
+def test_an_edit_that_keeps_size_and_time_is_published(world: World) -> None:
+    path = world.put("a.txt", paragraphs("alpha", 2))
+    world.ingest()
+    times = path.stat()
+    path.write_text(paragraphs("omega", 2))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert len(world.ingest().publications) == 1
+    assert "omega" in world.corpus.table.rows(world.head, ["text"]).to_pylist()[0]["text"]
+
+
+def test_other_permissions_are_looked_into_once_and_published_never(world: World) -> None:
+    path = world.put("a.txt", paragraphs("alpha", 2))
+    world.ingest()
+    path.chmod(0o600)
+    summary = world.ingest()
+    assert ([plan.key for plan in summary.unchanged], summary.publications) == (["a.txt"], [])
     assert world.ingest().unchanged == []
 
 

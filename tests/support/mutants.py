@@ -25,6 +25,7 @@ from ingest_pipeline import (
     ingestion,
     lance_changes,
     ledger,
+    local_folder,
     publication,
     reconciliation,
     sql,
@@ -218,6 +219,17 @@ def rollback_forgets_the_hold() -> None:
     plug(holds, "hold_documents", answering(None))
 
 
+def no_time_of_change() -> None:
+    def etag(found: os.stat_result) -> str:
+        return f"{found.st_ino:x}-{found.st_mtime_ns:x}-0-{found.st_size:x}"
+
+    plug(local_folder, "_etag", etag)
+
+
+def racily_clean_files_are_trusted() -> None:
+    plug(local_folder, "_let_its_time_pass", answering(None))
+
+
 _PUBLICATION = "tests/integration/test_publication.py::"
 _MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
@@ -299,6 +311,13 @@ MUTANTS.update(
         "no comparison at the switch": Mutant(
             no_comparison_at_the_switch,
             "tests/integration/test_migration.py::test_what_is_published_while_generations_are_compared_is_covered",
+        ),
+        "no time of change": Mutant(
+            no_time_of_change, "tests/integration/test_ingestion.py::test_an_edit_that_keeps_size_and_time_is_published"
+        ),
+        "racily clean files are trusted": Mutant(
+            racily_clean_files_are_trusted,
+            "tests/unit/test_source.py::test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen",
         ),
         "no model check": Mutant(
             no_model_check,

@@ -299,16 +299,59 @@ def test_a_key_never_leads_out_of_the_source(tmp_path: Path, key: str) -> None:
         list(source.read(replace(obj, key=key)))
 
 
-def test_an_edit_changes_the_etag_and_nothing_else_does(tmp_path: Path) -> None:
+def test_an_edit_changes_the_etag_and_looking_at_it_does_not(tmp_path: Path) -> None:
     source, path = one(tmp_path)
     before = source.stat("doc")
-    path.chmod(0o600)
-    assert source.stat("doc") == before
+    assert before is not None
+    assert b"".join(source.read(before)) == path.read_bytes()
+    assert list(source.list()) == [before]
     rewrite_in_place(path)
+    after = source.stat("doc")
+    assert after is not None
+    assert after.etag != before.etag
+
+
+def test_an_edit_that_keeps_size_and_time_changes_the_etag(tmp_path: Path) -> None:
+    source, path = one(tmp_path)
+    before, times = source.stat("doc"), path.stat()
+    rewrite_in_place(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     after = source.stat("doc")
     assert before is not None
     assert after is not None
+    assert (after.size, after.last_modified) == (before.size, before.last_modified)
     assert after.etag != before.etag
+    with pytest.raises(DocumentChangedError):
+        list(source.read(before))
+
+
+@pytest.fixture
+def whole_seconds(tmp_path: Path) -> Iterator[Path]:
+    """A file system that keeps times in whole seconds: ext4 with small inodes."""
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    disk.mkdir()
+    for command in (["mkfs.ext4", "-q", "-I", "128", str(image)], ["mount", "-o", "loop", str(image), str(disk)]):
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"this user may not mount a file system: {getattr(error, 'stderr', error)}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen(whole_seconds: Path) -> None:
+    source, path = ObjectSource(str(whole_seconds)), write(whole_seconds, "doc", b"old")
+    listed = source.stat("doc")
+    assert listed is not None
+    assert b"".join(source.read(listed)) == b"old"
+    path.write_bytes(b"new")
+    after = source.stat("doc")
+    assert after is not None
+    assert after.etag != listed.etag
 
 
 def test_the_same_folder_by_path_and_by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
