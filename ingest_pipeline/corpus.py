@@ -165,7 +165,7 @@ def _check(row: CorpusRow, settings: CorpusSettings) -> None:
 
 
 def _check_columns(corpus: Corpus, settings: CorpusSettings) -> None:
-    """The table may have columns that something else added and a person adopted; it must have those that are asked."""
+    """The table must have the columns of the settings. One whose rows a user manages may have more."""
     there = {field.name: field.type for field in corpus.table.schema}
     for field in settings.schema:
         if there.get(field.name) != field.type:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 from uuid import UUID
 
+import pyarrow as pa
+
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
+from ingest_pipeline.lance_table import OWNER_PROPERTY
 from ingest_pipeline.reconciliation import lock, reconcile, restore_as_head, versions_above
 
 # A writer gives a sign of life every five seconds.
@@ -51,7 +54,7 @@ def recover(
             not wrong: a living writer is fenced and plans again.
         dead_runs: Dagster runs that are known to have ended; their sagas are settled at once.
         foreign: What to do with a version above head that something else wrote: keep its content, which is refused if
-            it does not hold exactly the rows of head, or take it back.
+            it does not have the columns and hold exactly the rows of head, or take it back.
 
     Raises:
         ForeignWriteError: There is such a version and nothing was decided, or adopting it would break the catalog.
@@ -92,6 +95,7 @@ def _adopt(corpus: Corpus) -> None:
     foreign = _last_foreign(corpus, head)
     if foreign is None:
         return
+    _check_same_columns(corpus, head, foreign)
     _check_same_rows(corpus, head, foreign)
     with corpus.database.transaction() as connection:
         if lock(connection, corpus) != head or _last_foreign(corpus, head) != foreign:
@@ -103,11 +107,47 @@ def _last_foreign(corpus: Corpus, head: CorpusRow) -> int | None:
     return max((version for version, saga in versions_above(corpus, head).items() if saga is None), default=None)
 
 
+def _check_same_columns(corpus: Corpus, head: CorpusRow, version: int) -> None:
+    """Lance refuses to append a data file that lacks a column of the table, even one that may be null.
+
+    Rows of documents have the columns of this package. Only a table whose rows a user manages can take more columns.
+    """
+    ours, theirs = (corpus.table.at(number).schema for number in (head.head_version, version))
+    differences = list(column_differences(ours, theirs, may_add=head.source is None))
+    if (theirs.metadata or {}).get(OWNER_PROPERTY) != (ours.metadata or {}).get(OWNER_PROPERTY):
+        differences.append("it lacks the mark of the corpus that owns the table")
+    if differences:
+        raise ForeignWriteError(
+            f"Version {version} of the table of corpus {corpus.name!r} has other columns than head "
+            f"{head.head_version}: {'; '.join(differences)}. No document could be published after it was adopted",
+            "Nothing was changed. Take it back with `ingest-pipeline recover --restore`, and keep columns of your own "
+            "in a table of your own, which names a chunk by its id.",
+        )
+
+
+def column_differences(ours: pa.Schema, theirs: pa.Schema, *, may_add: bool) -> Iterator[str]:
+    """What keeps rows with some columns from being appended to a table with others, each in a few words.
+
+    Args:
+        ours: Columns of the rows.
+        theirs: Columns of the table.
+        may_add: A column more is no difference.
+    """
+    for field in ours:
+        place = theirs.get_field_index(field.name)
+        if place < 0:
+            yield f"column {field.name!r} is missing"
+        elif theirs.field(place).type != field.type:
+            yield f"column {field.name!r} is {theirs.field(place).type} instead of {field.type}"
+        elif theirs.field(place).nullable != field.nullable:
+            yield f"column {field.name!r} {'may be' if theirs.field(place).nullable else 'may not be'} null"
+    if not may_add:
+        yield from (f"column {field.name!r} was added" for field in theirs if field.name not in ours.names)
+
+
 def _check_same_rows(corpus: Corpus, head: CorpusRow, version: int) -> None:
     columns = corpus.table.columns(head.head_version)
-    before = _row_counts(corpus, head.head_version, columns)
-    has_all = set(columns) <= set(corpus.table.columns(version))
-    after = _row_counts(corpus, version, columns) if has_all else Counter[bytes]()
+    before, after = (_row_counts(corpus, number, columns) for number in (head.head_version, version))
     if before != after:
         raise ForeignWriteError(
             f"Version {version} of the table of corpus {corpus.name!r} does not hold the rows of head "

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import lance
+import pyarrow as pa
 import pytest
 
 from ingest_pipeline import ledger
+from ingest_pipeline.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.recovery import recover
+from ingest_pipeline.transaction import transaction
 from tests.support.world import World, paragraphs
 
 
@@ -106,6 +113,58 @@ def test_a_foreign_change_of_rows_cannot_be_adopted(world: World, change: str) -
     with pytest.raises(ForeignWriteError):
         recover(world.corpus, foreign="adopt")
     assert world.corpus.table.latest_version() == theirs
+
+
+@pytest.mark.parametrize(
+    ("alter", "named"),
+    [
+        (lambda table: table.add_columns(pa.schema([pa.field("note", pa.string())])), "column 'note' was added"),
+        (lambda table: table.add_columns({"length": "length(text)"}), "column 'length' was added"),
+        (lambda table: table.drop_columns(["ordinal"]), "column 'ordinal' is missing"),
+        (lambda table: table.alter_columns({"path": "ordinal", "name": "place"}), "column 'ordinal' is missing"),
+        (
+            lambda table: table.alter_columns({"path": "text", "data_type": pa.large_string()}),
+            "column 'text' is large_string instead of string",
+        ),
+        (lambda table: table.alter_columns({"path": "text", "nullable": True}), "column 'text' may be null"),
+        (
+            lambda table: lance.write_dataset(
+                table.to_table().replace_schema_metadata(None), table.uri, mode="overwrite"
+            ),
+            "it lacks the mark of the corpus",
+        ),
+    ],
+)
+def test_a_foreign_change_of_columns_cannot_be_adopted(
+    world: World, alter: Callable[[lance.LanceDataset], object], named: str
+) -> None:
+    """Lance would refuse every data file that is written for the columns of head."""
+    alter(their_table(world))
+    head, theirs = world.head, world.corpus.table.latest_version()
+    with pytest.raises(ForeignWriteError, match=re.escape(named)) as refused:
+        recover(world.corpus, foreign="adopt")
+    assert "recover --restore" in str(refused.value)
+    assert (world.head, world.corpus.table.latest_version()) == (head, theirs)
+    recover(world.corpus, foreign="restore")
+    world.put("new.txt", paragraphs("new", 1))
+    world.ingest()
+    world.check_nothing_left()
+
+
+def test_a_column_that_was_added_to_a_table_of_ones_own_can_be_adopted(database: Database, tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("sku", pa.string(), nullable=False)])
+    settings = CorpusSettings("prices", str(tmp_path / "prices.lance"), schema)
+    with transaction(open_corpus(database, settings)) as change:
+        change.add(pa.table({"sku": ["A-1"]}))
+    lance.dataset(settings.table_uri).add_columns(pa.schema([pa.field("note", pa.string())]))
+    recover(open_corpus(database, settings), foreign="adopt")
+    corpus = open_corpus(database, settings)
+    with transaction(corpus) as change:
+        change.add(pa.table({"sku": ["B-2"], "note": ["new"]}))
+    assert corpus.table.at(corpus.head().head_version).to_table().to_pylist() == [
+        {"sku": "A-1", "note": None},
+        {"sku": "B-2", "note": "new"},
+    ]
 
 
 def test_a_foreign_compaction_can_be_adopted(world: World) -> None:
