@@ -41,7 +41,7 @@ def audit_results(report: AuditReport, dimensions: int) -> dict[str, dg.AssetChe
     }
     unsound = [violation for violation in report.violations if violation.invariant == "sound vectors"]
     results["sound_vectors"] = _audit_result(unsound, counts | {"dimensions": dimensions})
-    return results | {"audit": _audit_result(report.violations, counts)}
+    return results | {"audit": _audit_result(report.violations, counts | {"files_to_sweep": report.files})}
 
 
 def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg.AssetCheckResult:

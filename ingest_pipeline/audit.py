@@ -13,6 +13,7 @@ import numpy as np
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.audit_catalog import chunk_hashes, promised
+from ingest_pipeline.audit_files import overdue
 from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import TableUnavailableError, VersionGoneError
@@ -26,6 +27,7 @@ from ingest_pipeline.sweep import litter
 # A saga without a sign of life for so long is in doubt with nobody to resolve it.
 DOUBT_SECONDS = 60.0
 _NAMED_IDS = 5
+_NAMED_FILES = 20
 # So many documents are compared row by row at once.
 _CLOSELY = 1000
 _COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "text_hash", "saga", "vector"]
@@ -51,6 +53,7 @@ class AuditReport:
     documents: int
     chunks: int
     files: int
+    """That belong to nothing. The next sweep removes them; one that is still there a day later is a violation."""
     violations: list[Violation]
 
 
@@ -98,8 +101,7 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
         violations += found.violations
         violations += _doubt_violations(unfinished, now)
         files = litter(corpus) if keys is None else []
-        if files:
-            violations.append(Violation("nothing left over", None, f"{len(files)} files belong to nothing", files[:20]))
+        violations += _left_over(corpus, files, now)
     return AuditReport(corpus.name, head.head_version, found.documents, found.chunks, len(files), violations)
 
 
@@ -232,6 +234,13 @@ def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _Vec
     return [
         number for number in in_catalog.keys() & in_table.keys() if place(in_catalog[number]) != place(in_table[number])
     ]
+
+
+def _left_over(corpus: Corpus, files: Sequence[str], now: datetime) -> Iterator[Violation]:
+    late = overdue(corpus, files, now)
+    if late:
+        what = f"{len(late)} files belong to nothing, and no sweep has removed them"
+        yield Violation("nothing left over", None, what, late[:_NAMED_FILES])
 
 
 def _doubt_violations(unfinished: Iterable[Saga], now: datetime) -> Iterator[Violation]:

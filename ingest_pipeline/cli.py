@@ -197,7 +197,7 @@ def audit(*, wants_repair: bool, as_json: bool) -> None:
             print_rows("violations", rows)
         click.echo(
             f"corpus {report.corpus} at head {report.head_version}: {report.documents} documents, {report.chunks} "
-            f"chunks, {len(rows)} violations"
+            f"chunks, {len(rows)} violations" + (f"; {report.files} files await a sweep" if report.files else "")
         )
     if report.violations:
         sys.exit(VIOLATIONS)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
@@ -326,6 +326,12 @@ class LanceTable:
         with _translated(self.uri):
             files = self._dataset.all_files().read_all()
         return dict(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))
+
+    def written_at(self) -> dict[str, datetime]:
+        """When each file in the table's folder was written, by the store's clock."""
+        with _translated(self.uri):
+            files = self._dataset.all_files().read_all()
+        return dict(zip(files["path"].to_pylist(), files["last_modified"].to_pylist(), strict=True))
 
     def all_files(self) -> set[str]:
         """Files that lie in the table's folder."""

@@ -338,6 +338,12 @@ def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) ->
     return {row["id"] for row in found}
 
 
+def ends(connection: Connection, corpus: str, sagas: Collection[UUID]) -> dict[UUID, datetime]:
+    """When those of the sagas ended that did; one that is live counts as ending now."""
+    found = connection.execute(query("saga_ends"), {"corpus": corpus, "ids": list(sagas)})
+    return {row["id"]: row["ended_at"] for row in found}
+
+
 def published_versions(connection: Connection, corpus: str) -> set[int]:
     """Every version that ever was head."""
     return {row["published_version"] for row in connection.execute(query("published_versions"), {"corpus": corpus})}

@@ -74,6 +74,12 @@ def litter(corpus: Corpus) -> list[str]:
     return sorted(name for name in present - tracked if _is_litter(name, live, ended))
 
 
+def saga_of_file(name: str) -> UUID | None:
+    """The saga in the name of a data file or of an index segment's file, None if the name has none."""
+    found = _STAGED.fullmatch(name) or _SEGMENT.fullmatch(name)
+    return UUID(found[1]) if found else None
+
+
 def _is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
     if name == _NOT_OURS_TO_JUDGE:
         return False

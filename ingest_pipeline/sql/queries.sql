@@ -218,6 +218,10 @@ WHERE (saga, key) IN (
 -- known_sagas --
 SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
 
+-- saga_ends --
+SELECT id, coalesce(ended_at, clock_timestamp()) AS ended_at
+FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
+
 -- published_versions --
 SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+from threading import Thread
+from time import time
 from uuid import UUID
 
 import lance
@@ -11,8 +15,12 @@ import pyarrow as pa
 import pytest
 
 from ingest_pipeline import audit as audit_module
+from ingest_pipeline import failpoints
 from ingest_pipeline.audit import Violation
+from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance_changes import Change, Removal
+from ingest_pipeline.maintenance import maintain
+from ingest_pipeline.retention import Retention
 from ingest_pipeline.transaction import transaction
 from tests.support.world import World, paragraphs
 
@@ -146,6 +154,62 @@ def test_a_saga_in_doubt_for_long(world: World) -> None:
 def test_a_file_that_belongs_to_nothing(world: World) -> None:
     world.corpus.table.stage(f"{UUID(int=3)}-0.lance", rows_of(world, "a.txt"))
     assert found(world) == {("nothing left over", None)}
+
+
+def test_a_file_of_a_run_that_another_one_forestalled_is_no_violation(world: World) -> None:
+    """Two runs at once over the same document: one publishes, and the other plans again without its file."""
+    forestalled: list[int] = []
+
+    def forestall(boundary: Boundary, side: str) -> None:
+        if (boundary, side) == (Boundary.LOCK_TAKEN, "before") and not forestalled:
+            forestalled.append(world.head)
+            thread = Thread(target=world.ingest)
+            thread.start()
+            thread.join()
+
+    world.put("a.txt", paragraphs("again", 2))
+    failpoints.install(forestall)
+    try:
+        world.ingest()
+    finally:
+        failpoints.install(None)
+    report = world.audit()
+    assert (report.files, report.violations) == (1, [])
+    execute(world, "UPDATE ingest_pipeline.saga SET ended_at = ended_at - interval '2 days' WHERE state = 'failed'")
+    assert found(world) == {("nothing left over", None)}
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("name", ["data/.tmpAbCdEf", "_deletions/0-1-7.arrow", "_transactions/1-x.txn"])
+def test_a_file_that_names_no_saga_is_a_violation_once_a_sweep_should_have_removed_it(world: World, name: str) -> None:
+    file = Path(world.settings.table_uri) / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("left")
+    assert (world.audit().files, found(world)) == (1, set())
+    two_days_ago = time() - 2 * 86400
+    os.utime(file, (two_days_ago, two_days_ago))
+    assert found(world) == {("nothing left over", None)}
+    world.check_nothing_left()
+
+
+def test_tags_and_a_branch_with_rows_of_its_own_are_no_violation_and_outlive_maintenance(world: World) -> None:
+    dataset = lance.dataset(world.settings.table_uri)
+    dataset.tags.create("keep", world.head)
+    branch = dataset.create_branch("try", world.head)
+    branch.insert(branch.to_table().slice(0, 1))
+    branch.create_scalar_index("document", "BTREE")
+    branch.delete("ordinal = 1")
+    rows = branch.to_table()
+    for file in Path(world.settings.table_uri).rglob("*"):
+        os.utime(file, (0, 0))
+    dataset.tags.delete("keep")
+    for number in range(2):
+        world.put("a.txt", paragraphs(f"edit{number}", 2))
+        world.ingest()
+        maintain(world.corpus, Retention(days=0, publications=1))
+        assert world.audit().violations == []
+    assert lance.dataset(world.settings.table_uri).checkout_version(("try", None)).to_table().equals(rows)
+    assert world.audit().files == 0
 
 
 def test_a_version_undone_by_nobody(world: World) -> None:
