@@ -20,6 +20,26 @@ from ingest_pipeline.recovery import recover
 from ingest_pipeline.transaction import transaction
 from tests.support.world import World, paragraphs
 
+ALTERATIONS: dict[str, tuple[Callable[[lance.LanceDataset], object], str]] = {
+    "added": (lambda table: table.add_columns(pa.schema([pa.field("note", pa.string())])), "column 'note' was added"),
+    "computed": (lambda table: table.add_columns({"length": "length(text)"}), "column 'length' was added"),
+    "dropped": (lambda table: table.drop_columns(["ordinal"]), "column 'ordinal' is missing"),
+    "renamed": (
+        lambda table: table.alter_columns({"path": "ordinal", "name": "place"}),
+        "column 'ordinal' is missing",
+    ),
+    "retyped": (
+        lambda table: table.alter_columns({"path": "text", "data_type": pa.large_string()}),
+        "column 'text' is large_string instead of string",
+    ),
+    "nullable": (lambda table: table.alter_columns({"path": "text", "nullable": True}), "column 'text' may be null"),
+    "overwritten": (
+        lambda table: lance.write_dataset(table.to_table().replace_schema_metadata(None), table.uri, mode="overwrite"),
+        "it lacks the mark of the corpus",
+    ),
+}
+"""What something else may do to the columns of a table, and what the refusal to adopt it says."""
+
 
 @pytest.fixture
 def world(world: World) -> World:
@@ -115,30 +135,10 @@ def test_a_foreign_change_of_rows_cannot_be_adopted(world: World, change: str) -
     assert world.corpus.table.latest_version() == theirs
 
 
-@pytest.mark.parametrize(
-    ("alter", "named"),
-    [
-        (lambda table: table.add_columns(pa.schema([pa.field("note", pa.string())])), "column 'note' was added"),
-        (lambda table: table.add_columns({"length": "length(text)"}), "column 'length' was added"),
-        (lambda table: table.drop_columns(["ordinal"]), "column 'ordinal' is missing"),
-        (lambda table: table.alter_columns({"path": "ordinal", "name": "place"}), "column 'ordinal' is missing"),
-        (
-            lambda table: table.alter_columns({"path": "text", "data_type": pa.large_string()}),
-            "column 'text' is large_string instead of string",
-        ),
-        (lambda table: table.alter_columns({"path": "text", "nullable": True}), "column 'text' may be null"),
-        (
-            lambda table: lance.write_dataset(
-                table.to_table().replace_schema_metadata(None), table.uri, mode="overwrite"
-            ),
-            "it lacks the mark of the corpus",
-        ),
-    ],
-)
-def test_a_foreign_change_of_columns_cannot_be_adopted(
-    world: World, alter: Callable[[lance.LanceDataset], object], named: str
-) -> None:
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_a_foreign_change_of_columns_cannot_be_adopted(world: World, alteration: str) -> None:
     """Lance would refuse every data file that is written for the columns of head."""
+    alter, named = ALTERATIONS[alteration]
     alter(their_table(world))
     head, theirs = world.head, world.corpus.table.latest_version()
     with pytest.raises(ForeignWriteError, match=re.escape(named)) as refused:
