@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ingest_pipeline.code_location import DefinitionOptions, corpus_definitions
+from ingest_pipeline.database_url import database_url, holds_password
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.model import corpus_name
@@ -76,7 +76,8 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     for the audit and the sweep; asset checks. A location may hold many corpora.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    # An error names the attribute, and does not repeat a value that may be a secret.
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     corpus: Annotated[
         str,
@@ -223,8 +224,13 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("database_url")
     @classmethod
     def _check_no_password(cls, value: dg.EnvVar | str | None) -> dg.EnvVar | str | None:
-        if isinstance(value, str) and not isinstance(value, dg.EnvVar) and urlsplit(value).password:
-            raise ValueError("holds a password; name a variable instead: {{ env.DATABASE_URL }}")
+        if isinstance(value, str) and not isinstance(value, dg.EnvVar):
+            if holds_password(value):
+                raise ValueError("holds a password; name a variable instead: {{ env.DATABASE_URL }}")
+            try:
+                database_url(value, "database_url")
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None
         return value
 
     @field_validator("embedding_api_key")

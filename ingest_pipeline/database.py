@@ -6,7 +6,6 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, LiteralString, Self, TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -15,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from ingest_pipeline.database_url import database_url, place_of, without_password
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, SchemaNewerError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.sql import migrations, query
@@ -89,11 +89,14 @@ class Database:
     """A pool of connections to one migrated database.
 
     Args:
-        url: ``postgresql://user:password@host:port/database``; the dialect suffixes of SQLAlchemy are accepted.
+        url: ``postgresql://user:password@host:port/database``, as `database_url` reads it.
+
+    Raises:
+        ConfigurationError: The url is malformed.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = plain_url(url)
+        self.url = database_url(url)
         self._pool: ConnectionPool[_BoundedConnection] | None = None
 
     def open(self) -> Self:
@@ -112,7 +115,7 @@ class Database:
                     _migrate(connection)
                 except psycopg.errors.InsufficientPrivilege as error:
                     raise ConfigurationError(
-                        f"The user of the database at {_place(self.url)} may not create tables: {_first_line(error)}",
+                        f"The user of the database at {place_of(self.url)} may not create tables: {_first_line(error)}",
                         "Grant that user CREATE on the database, or all on the schema ingest_pipeline.",
                     ) from error
         self._pool = pool = ConnectionPool(
@@ -166,18 +169,6 @@ class Database:
         return UUID(str(row["id"]))
 
 
-def plain_url(url: str) -> str:
-    """The url without a SQLAlchemy dialect suffix.
-
-    Raises:
-        ConfigurationError: It does not name a Postgres database.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise ConfigurationError("The database url must begin with postgresql://", "Correct INGEST_DATABASE_URL.")
-    return f"postgresql://{rest}"
-
-
 def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnection]) -> None:
     try:
         connection.check()
@@ -228,23 +219,20 @@ def translated(url: str) -> Generator[None]:
     except psycopg.errors.LockNotAvailable as error:
         raise DatabaseUnavailableError("A lock in Postgres was held by somebody else for too long") from error
     except psycopg.errors.InvalidPassword as error:
-        raise DatabaseUnavailableError(f"Postgres at {_place(url)} refuses the password") from error
+        raise DatabaseUnavailableError(f"Postgres at {place_of(url)} refuses the password") from error
     except psycopg.errors.DiskFull as error:
         raise DatabaseUnavailableError(
-            f"Postgres at {_place(url)} has no room left: {_first_line(error)}",
+            f"Postgres at {place_of(url)} has no room left: {_first_line(error)}",
             "Nothing was changed. Make room on its disk, then run again.",
         ) from error
     except PoolTimeout as error:
         raise DatabaseUnavailableError(
-            f"Postgres at {_place(url)} gave no connection within {_POOL_SECONDS:g} s"
+            f"Postgres at {place_of(url)} gave no connection within {_POOL_SECONDS:g} s"
         ) from error
     except _GONE as error:
-        raise DatabaseUnavailableError(f"Postgres at {_place(url)} failed: {_first_line(error)}") from error
-
-
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'the local socket'}:{parts.port or 5432}{parts.path}"
+        raise DatabaseUnavailableError(
+            f"Postgres at {place_of(url)} failed: {without_password(_first_line(error), url)}"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

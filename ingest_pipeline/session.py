@@ -7,7 +7,6 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import dagster as dg
 from dagster_postgres.utils import DagsterPostgresException
@@ -15,7 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_pipeline.code_location import pipeline_settings
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Database, plain_url
+from ingest_pipeline.database import Database
+from ingest_pipeline.database_url import parts_of, without_password, write_url
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import DatabaseUnavailableError
 from ingest_pipeline.pipeline import find_corpus, open_workshop
@@ -47,11 +47,11 @@ telemetry:
 
 # Without them one connection that is never answered stops a thread of the daemon, and with it all sensors, for ever.
 _DAGSTER_LIMITS = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
 }
 
 
@@ -64,8 +64,9 @@ def postgres(settings: Settings) -> Generator[Settings]:
             server = EmbeddedPostgres(settings.state / "postgres")
             url = server.start()
             stack.callback(server.release)
-        settings = replace(settings, database_url=plain_url(url))
-        Database(url).open().close()
+        database = Database(url)
+        settings = replace(settings, database_url=database.url)
+        database.open().close()
         yield settings
 
 
@@ -115,7 +116,7 @@ def instance(settings: Settings) -> Generator[dg.DagsterInstance]:
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
             yield opened
     except (SQLAlchemyError, DagsterPostgresException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = without_password((str(error).splitlines() or [type(error).__name__])[0], _url(settings))
         raise DatabaseUnavailableError(f"Dagster's own tables in Postgres cannot be used: {reason}") from error
 
 
@@ -128,10 +129,7 @@ def demo_settings(directory: Path) -> Settings:
 
 def _dagster_url(url: str) -> str:
     """The url as Dagster's storage takes it: with the driver, and with limits on a server that does not answer."""
-    named = {name for name, _ in parse_qsl(urlsplit(url).query)}
-    limits = urlencode({name: value for name, value in _DAGSTER_LIMITS.items() if name not in named})
-    separator = "&" if named else "?"
-    return f"{url}{separator}{limits}".replace("postgresql://", "postgresql+psycopg2://", 1)
+    return write_url(_DAGSTER_LIMITS | parts_of(url), "psycopg2")
 
 
 def _url(settings: Settings) -> str:

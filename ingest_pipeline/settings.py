@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ingest_pipeline.database_url import database_url
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.model import corpus_name
@@ -29,7 +30,7 @@ class Settings:
     source: str
     lancedb_uri: str
     """Folder of the LanceDB tables."""
-    database_url: str | None
+    database_url: str | None = field(repr=False)  # may hold a password
     """None: the embedded Postgres."""
     state: Path
     """Folder for what is kept on this machine: the embedded Postgres and Dagster's home, if they are not elsewhere."""
@@ -78,7 +79,7 @@ class Settings:
             corpus=corpus_name(get("INGEST_CORPUS") or "documents"),
             source=source,
             lancedb_uri=lancedb_uri,
-            database_url=get("INGEST_DATABASE_URL") or None,
+            database_url=database_url(url) if (url := get("INGEST_DATABASE_URL")) else None,
             state=state,
             embedding_model=model,
             embedding_dimensions=_number(environment, "INGEST_EMBEDDING_DIMENSIONS", default_dimensions(model)),

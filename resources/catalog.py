@@ -8,6 +8,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from ingest_pipeline.database import Database
+from ingest_pipeline.database_url import database_url
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 
 
@@ -15,7 +16,9 @@ class PostgresCatalogResource(ConfigurableResource[None]):
     """A Postgres server of yours, or an embedded one that is started when it is needed and stopped by its last user."""
 
     url: str | None = Field(
-        default=None, description="postgresql://user:password@host:port/database. Empty: the embedded Postgres."
+        default=None,
+        description="postgresql://user:password@host:port/database, or libpq's key=value words. Empty: the embedded "
+        "Postgres.",
     )
     embedded_directory: str = Field(
         default=".ingest_pipeline/postgres", description="Folder of the embedded Postgres, if there is no url."
@@ -27,11 +30,12 @@ class PostgresCatalogResource(ConfigurableResource[None]):
 
         Raises:
             DatabaseUnavailableError: No server answers.
+            ConfigurationError: The url is malformed.
             SchemaNewerError: A later release migrated it.
             MissingExtraError: There is no url and no Postgres to embed.
         """
         if self.url:
-            with Database(self.url) as database:
+            with Database(database_url(self.url, "The catalog's url")) as database:
                 yield database
             return
         server = EmbeddedPostgres(Path(self.embedded_directory))

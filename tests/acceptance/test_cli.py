@@ -9,7 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
+from ingest_pipeline.database_url import parts_of, write_url
 from tests.support.cli import Cli
 from tests.support.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -228,6 +231,7 @@ def test_a_killed_rollback_is_settled_and_done_again(cli: Cli) -> None:
     [
         ({"INGEST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, 1, "INGEST_DATABASE_URL"),
         ({"INGEST_DATABASE_URL": "mysql://somewhere"}, 2, "postgresql://"),
+        ({"INGEST_DATABASE_URL": "postgresql://me:hunter2/x@127.0.0.1/db"}, 2, "%2F"),
         ({"INGEST_SOURCE": "/nowhere/at/all"}, 2, "does not exist"),
         ({"INGEST_SOURCE": "ftp://somewhere"}, 2, "ftp"),
         ({"INGEST_CORPUS": "No Such-Name"}, 2, "INGEST_CORPUS"),
@@ -251,6 +255,27 @@ def test_a_wrong_setting_is_one_line_and_an_honest_status(
     assert len(lines) == 1, done.stderr
     assert says in lines[0]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["url", "words"])
+def test_a_password_of_any_characters_reaches_the_catalog_and_dagster_and_no_output(
+    cli: Cli, database_url: str, form: str
+) -> None:
+    place = parts_of(database_url)
+    password, name = "50%/#?@: 'hunter2", f"{place['dbname']}_{form}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), password))
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(place["user"]), sql.Identifier(name)))
+    login = place | {"user": name, "password": password, "options": f"-c role={place['user']}"}
+    cli.environment["INGEST_DATABASE_URL"] = write_url(login) if form == "url" else make_conninfo(**login)
+    cli.put("a.txt", paragraphs("alpha", 1))
+    assert cli.json("ingest")["published"] == 1
+    said = [cli.run("status"), cli.run("history")]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD 'another'").format(sql.Identifier(name)))
+    said.append(cli.run("ingest"))
+    assert [done.exit_code for done in said] == [0, 0, 1]
+    assert not any("hunter2" in done.output for done in said)
 
 
 def test_what_contradicts_the_corpus_is_refused(cli: Cli, tmp_path: Path) -> None:

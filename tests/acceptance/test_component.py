@@ -155,6 +155,8 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}owners: 3\n", "owners", "Input should be"),
         (f"{_MINIMAL}source_sensor: perhaps\n", "source_sensor", "valid boolean"),
         (f"{_MINIMAL}database_url: postgresql://me:hunter2@host/db\n", "database_url", "holds a password"),
+        (f"{_MINIMAL}database_url: host=host password=hunter2\n", "database_url", "holds a password"),
+        (f"{_MINIMAL}database_url: postgresql://host:port/db\n", "database_url", "port"),
         (f"{_MINIMAL}embedding_api_key: sk-hunter2\n", "embedding_api_key", "is a secret"),
         ("corpus: docs\nsource: '{{ env.NOT_SET }}'\n", "source", "valid string"),
         ("corpus: docs\nsource: \"{{ env('NOT_SET') }}/x\"\n", "NOT_SET", "is not set"),
@@ -166,6 +168,7 @@ def test_a_wrong_attribute_is_named(
     with pytest.raises(Exception, match="(?s)" + problem) as caught:
         build(attributes, monkeypatch, tmp_path)
     assert named in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_project_may_keep_an_executor_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
