@@ -18,7 +18,7 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
-from ingest_pipeline.audit import audit
+from ingest_pipeline.audit import audit, nothing_to_audit
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ledger import MAX_ATTEMPTS
 from ingest_pipeline.pipeline import PipelineSettings, held_documents, plan_partitions
@@ -46,7 +46,7 @@ def _workshop(context: dg.AssetCheckExecutionContext, settings: PipelineSettings
     """The corpus of a check; what goes wrong with it fails the check's step in one line."""
     lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
     try:
-        with lancedb.workshop(settings) as workshop:
+        with lancedb.workshop(settings, create=False) as workshop:
             yield workshop
     except IngestError as error:
         raise dg.Failure(str(error)) from error
@@ -67,7 +67,7 @@ def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     )
     def check_stores(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with _workshop(context, settings) as workshop:
-            report = audit(workshop.corpus)
+            report = audit(workshop.corpus) if workshop.corpus.exists() else nothing_to_audit(settings.corpus)
         selected = {key.name for key in context.selected_asset_check_keys}
         for name, result in audit_results(report, settings.embedding_dimensions).items():
             if name in selected:

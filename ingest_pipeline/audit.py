@@ -57,6 +57,11 @@ class AuditReport:
     violations: list[Violation]
 
 
+def nothing_to_audit(corpus: str) -> AuditReport:
+    """Of a corpus that does not exist yet."""
+    return AuditReport(corpus, 0, 0, 0, 0, [])
+
+
 @dataclass(frozen=True, slots=True)
 class _VectorRow:
     """A row of the table, without its vector but with what is wrong with it."""

@@ -25,7 +25,8 @@ def bulk(*, collect: bool, as_json: bool) -> None:
     An ingest afterwards finds them and buys nothing. Until then the source sensor leaves their documents alone.
     """
     settings = Settings.from_environment()
-    with session.workshop(settings) as workshop, bulk_endpoint(build_resources(settings).embedder) as endpoint:
+    embedder = build_resources(settings).embedder
+    with session.workshop(settings, create=not collect) as workshop, bulk_endpoint(embedder) as endpoint:
         ended = collect_vectors(workshop, endpoint)
         given = 0 if collect else order_vectors(workshop, endpoint)
         with workshop.corpus.database.transaction() as connection:

@@ -104,7 +104,7 @@ def bulk_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.Senso
     def collect_orders(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings) as workshop:
+            with lancedb.workshop(settings, create=False) as workshop:
                 waiting = bulk.waiting_keys(workshop)
                 if not waiting:
                     return dg.SkipReason("Nothing is on order.")

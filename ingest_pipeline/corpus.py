@@ -1,16 +1,24 @@
-"""A corpus at run time: its name, its database and its table; how it is created, found again, and read at head."""
+"""A corpus at run time: its name, its database and its table; how it is created, found again, and read at head.
+
+A corpus into which nothing was published yet is bound to nothing: opened with other settings, it takes them. That is
+done under its lock, and only while no living writer works on it. The empty table gets other columns by a Lance commit.
+A table in another folder is another generation, so no folder is used twice, and a late deletion finds nothing of value.
+"""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 import pyarrow as pa
 from psycopg.errors import CheckViolation, UniqueViolation
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline.binding import Binding, binding_of, mismatch
 from ingest_pipeline.catalog import CorpusRow, GenerationState
-from ingest_pipeline.database import Database
+from ingest_pipeline.database import Connection, Database
 from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,
@@ -18,8 +26,17 @@ from ingest_pipeline.errors import (
     GenerationLeftError,
     NotOurTableError,
     TableInUseError,
+    UnavailableError,
 )
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance_changes import NewColumns
+from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
+
+# A writer that gave no sign of life for so long is taken for dead.
+_SILENCE_SECONDS = 30.0
+# Each attempt beyond the first means that another process created or changed the corpus just then.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,23 @@ class CorpusSettings:
     state: GenerationState = "current"
     """What the generation is created as, and the writer takes it for."""
 
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return self.known_as or self.name
+
+    @property
+    def binding(self) -> Binding:
+        """What the catalog records of these settings."""
+        return Binding(self.table_uri, self.source, self.partition_by, self.embedding)
+
+    def named(self, name: str) -> CorpusSettings:
+        """The same for a generation of another name, whose table lies in the same folder."""
+        if name == self.name:
+            return self
+        folder = self.table_uri.rpartition("/")[0]
+        return replace(self, name=name, known_as=self.corpus, table_uri=f"{folder}/{name}.lance")
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
@@ -54,6 +88,18 @@ class Corpus:
     known_as: str
     """Name of the corpus to its users and readers."""
     opened_as: GenerationState = "current"
+    opened_with: Binding | None = None
+    """What a writer works by. None: by nothing but the table."""
+
+    @property
+    def owner(self) -> str:
+        """What marks the table as this generation's."""
+        return f"{self.database.installation}/{self.name}"
+
+    def exists(self) -> bool:
+        """Whether the catalog has the corpus: it is created by its first ingest."""
+        with self.database.transaction() as connection:
+            return catalog.read_corpus(connection, self.name) is not None
 
     def head(self) -> CorpusRow:
         """The version that readers may see."""
@@ -64,51 +110,139 @@ class Corpus:
         return row
 
     def check_generation(self, row: CorpusRow) -> None:
-        """Refuse a writer whose generation readers have left, or that was given up, since it was opened.
+        """Refuse a writer whose generation readers have left, or that was given up or changed, since it was opened.
 
         Raises:
-            GenerationLeftError: It was. What the writer published would be seen by nobody.
+            GenerationLeftError: It was. What the writer published would be seen by nobody, or be of other settings.
         """
         if row.state not in (self.opened_as, "current"):
             raise GenerationLeftError(
                 f"Generation {self.name!r} of corpus {self.known_as!r} was left while a saga worked on it; nothing was "
                 "published"
             )
+        self.check_table(row)
+        if self.opened_with not in (None, binding_of(row)):
+            raise GenerationLeftError(
+                f"Corpus {self.known_as!r} was given another source, partition scheme or embedding while a saga worked "
+                "on it; nothing was published"
+            )
+
+    def check_table(self, row: CorpusRow) -> None:
+        """Refuse to work on a table that the corpus was moved away from.
+
+        Raises:
+            GenerationLeftError: The corpus has another table now.
+        """
+        if row.table_uri != self.table.uri:
+            raise GenerationLeftError(
+                f"The table of corpus {self.known_as!r} was moved from {self.table.uri} to {row.table_uri} while a "
+                "process worked on it; nothing was changed"
+            )
 
 
 def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
-    """Find the corpus, or create it with an empty table.
+    """Find the corpus, or create it with an empty table. One into which nothing was published takes the settings.
 
     Raises:
-        CorpusMismatchError: It exists with another table, source, partition scheme, embedding or columns.
+        CorpusMismatchError: It holds documents of another table, source, partition scheme, embedding or columns.
         ConfigurationError: The name does not serve.
         TableInUseError: Another corpus has the table.
         NotOurTableError: A table lies there that no corpus created.
         TableUnavailableError: The store does not answer.
+        ConflictError: Other processes changed the corpus at every attempt.
     """
-    with database.transaction() as connection:
-        row = catalog.read_corpus(connection, settings.name)
-    known_as = settings.known_as or settings.name
-    table = LanceTable(settings.table_uri, settings.storage_options)
-    corpus = Corpus(settings.name, database, table, known_as, settings.state)
+    for _ in range(_ATTEMPTS):
+        row, is_bound = _read(database, settings)
+        if row is None:
+            _create(database, settings)
+            continue
+        wanted = settings.named(row.name)
+        corpus = _opened(database, wanted)
+        problem = mismatch(row, wanted.binding)
+        if problem is None and not (is_bound or corpus.table.exists()):
+            problem = CorpusMismatchError(f"The table of corpus {row.known_as!r} at {row.table_uri} is gone")
+        if problem is None:
+            _check_owner(corpus)
+            problem = _wrong_columns(corpus, wanted)
+        if problem is None:
+            return corpus
+        if is_bound:
+            raise problem
+        if not _take_settings(corpus, row, wanted):
+            raise CorpusMismatchError(
+                f"{problem.message}. A process is working on the corpus with the recorded settings",
+                "Wait until it has ended, then run again: nothing was published yet, so other settings can be taken.",
+            )
+    raise ConflictError(f"Corpus {settings.corpus!r} was created or changed by other processes at every attempt")
+
+
+def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
+    """The corpus as it is, or as `open_corpus` would make it: nothing is created and nothing is changed.
+
+    Raises:
+        CorpusMismatchError, NotOurTableError, TableUnavailableError: As `open_corpus`.
+    """
+    row, is_bound = _read(database, settings)
     if row is None:
-        row = _create(corpus, settings)
-    _check(row, settings)
-    owner = _owner(database, settings.name)
-    if corpus.table.owner != owner:
-        raise NotOurTableError(
-            f"The LanceDB table at {settings.table_uri} is not the one that corpus {row.name!r} made"
-        )
-    _check_columns(corpus, settings)
+        return _opened(database, settings)
+    wanted = settings.named(row.name)
+    if not is_bound:
+        # Head and catalog rows are there, but the table may be another one before anything is written.
+        return replace(_opened(database, wanted), table=LanceTable(row.table_uri, storage_options(row.table_uri)))
+    problem = mismatch(row, wanted.binding)
+    if problem is not None:
+        raise problem
+    corpus = _opened(database, wanted)
+    _check_owner(corpus)
+    problem = _wrong_columns(corpus, wanted)
+    if problem is not None:
+        raise problem
     return corpus
 
 
-def _create(corpus: Corpus, settings: CorpusSettings) -> CorpusRow:
+def _read(database: Database, settings: CorpusSettings) -> tuple[CorpusRow | None, bool]:
+    """The generation that the settings mean, and whether anything binds it."""
+    with database.transaction() as connection:
+        if settings.state == "current":
+            row = catalog.read_current(connection, settings.corpus)
+        else:
+            row = catalog.read_corpus(connection, settings.name)
+        is_bound = row is not None and (row.state != "current" or generation_rows.is_bound(connection, row.name))
+    return row, is_bound
+
+
+def _opened(database: Database, settings: CorpusSettings) -> Corpus:
+    table = LanceTable(settings.table_uri, settings.storage_options)
+    return Corpus(settings.name, database, table, settings.corpus, settings.state, settings.binding)
+
+
+def _create(database: Database, settings: CorpusSettings) -> None:
     """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
+    installation = database.installation
+    try:
+        with database.transaction() as connection:
+            if settings.state == "current":
+                settings = settings.named(generation_rows.next_name(connection, settings.corpus))
+            _insert(connection, installation, settings)
+    except UniqueViolation as error:
+        if error.diag.constraint_name == "corpus_filling":
+            raise ConflictError(f"Another migration of corpus {settings.corpus!r} began at the same time") from error
+        if error.diag.constraint_name not in ("corpus_pkey", "corpus_current"):
+            raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
+    except CheckViolation as error:
+        raise ConfigurationError(
+            f"The corpus name {settings.corpus!r} must be lower-case letters, digits and underscores, beginning with a "
+            "letter",
+            "Choose another name. Nothing was created.",
+        ) from error
+
+
+def _insert(connection: Connection, installation: UUID, settings: CorpusSettings) -> None:
+    """Row and table of a generation."""
     saga = uuid.uuid4()
-    expected = CorpusRow(
+    row = CorpusRow(
         settings.name,
-        corpus.known_as,
+        settings.corpus,
         settings.state,
         settings.table_uri,
         settings.source,
@@ -117,60 +251,95 @@ def _create(corpus: Corpus, settings: CorpusSettings) -> CorpusRow:
         1,
         saga,
     )
-    owner = _owner(corpus.database, settings.name)
-    try:
-        with corpus.database.transaction() as connection:
-            catalog.insert_corpus(connection, expected)
-            ledger.begin(connection, corpus=settings.name, kind="create", base_version=0, saga=saga)
-            version = corpus.table.create(settings.schema, owner=owner, saga=saga)
-            catalog.move_head(connection, settings.name, version=version, saga=saga)
-            ledger.mark_prepared(connection, saga)
-            ledger.mark_published(connection, saga, base_version=0, version=version)
-    except UniqueViolation as error:
-        if error.diag.constraint_name in ("corpus_current", "corpus_filling"):
-            raise ConflictError(f"Another migration of corpus {corpus.known_as!r} began at the same time") from error
-        if error.diag.constraint_name != "corpus_pkey":
-            raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
-    except CheckViolation as error:
-        raise ConfigurationError(
-            f"The corpus name {settings.name!r} must be lower-case letters, digits and underscores, beginning with a "
-            "letter",
-            "Choose another name. Nothing was created.",
-        ) from error
-    return corpus.head()
+    catalog.insert_corpus(connection, row)
+    ledger.begin(connection, corpus=settings.name, kind="create", base_version=0, saga=saga)
+    table = LanceTable(settings.table_uri, settings.storage_options)
+    version = table.create(settings.schema, owner=f"{installation}/{settings.name}", saga=saga)
+    _publish_empty(connection, settings.name, saga, base=0, version=version)
 
 
-def _owner(database: Database, name: str) -> str:
-    return f"{database.installation}/{name}"
+def _publish_empty(connection: Connection, name: str, saga: UUID, *, base: int, version: int) -> None:
+    catalog.move_head(connection, name, version=version, saga=saga)
+    ledger.mark_prepared(connection, saga)
+    ledger.mark_published(connection, saga, base_version=base, version=version)
 
 
-def _check(row: CorpusRow, settings: CorpusSettings) -> None:
-    for what, setting, there, wanted in (
-        ("table", "it", row.table_uri, settings.table_uri),
-        ("source", "INGEST_SOURCE (of a component: source)", row.source, settings.source),
-        (
-            "partition scheme",
-            "INGEST_PARTITION_BY (of a component: partition_by)",
-            row.partition_by,
-            settings.partition_by,
-        ),
-        ("embedding", "it", row.embedding, settings.embedding),
-    ):
-        if there != wanted:
-            raise CorpusMismatchError(
-                f"Corpus {row.known_as!r} was created with {what} {there!r}, and the settings say {wanted!r}",
-                f"Set {setting} back, or choose another corpus name for the new settings, under which all documents "
-                "are ingested and paid for anew. Nothing was changed.",
-            )
+def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
+    """Give a corpus into which nothing was published other settings.
+
+    Args:
+        corpus: As the settings want it.
+        row: As it was read.
+        settings: The wanted ones.
+
+    Returns:
+        False if it may not: a living writer works on it with the settings that it has.
+    """
+    given_up: LanceTable | None = None
+    owner, installation = corpus.owner, corpus.database.installation
+    with corpus.database.transaction() as connection:
+        with boundary(Boundary.LOCK_TAKEN):
+            locked = catalog.lock_corpus(connection, row.name)
+        if locked != row or generation_rows.is_bound(connection, row.name):
+            return True  # somebody was faster: look again
+        for saga in ledger.abandon_dead(connection, row.name, limit=_SILENCE_SECONDS)[0]:
+            catalog.forget_documents(connection, saga)
+        if ledger.live_sagas(connection, row.name):
+            return False
+        ledger.forget_failures(connection, row.name)
+        if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
+            _change_in_place(connection, corpus, row, settings, owner)
+        else:
+            _move(connection, installation, row, settings)
+            given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
+    if given_up is not None:
+        with suppress(UnavailableError):  # the folder may be one that never existed; maintenance tries again
+            given_up.drop(owner=owner)
+    return True
 
 
-def _check_columns(corpus: Corpus, settings: CorpusSettings) -> None:
+def _has_latest(table: LanceTable, row: CorpusRow) -> bool:
+    """Whether the table is there, and no dead process left a version above head."""
+    return table.exists() and table.latest_version() == row.head_version
+
+
+def _change_in_place(
+    connection: Connection, corpus: Corpus, row: CorpusRow, settings: CorpusSettings, owner: str
+) -> None:
+    generation_rows.rebind(connection, row.name, settings.binding)
+    if _wrong_columns(corpus, settings) is None:
+        return
+    saga = ledger.begin(connection, corpus=row.name, kind="create", base_version=row.head_version)
+    version = corpus.table.commit(row.head_version, NewColumns(settings.schema, owner), saga)
+    if version != row.head_version + 1:
+        raise ConflictError(f"The empty table of corpus {row.known_as!r} was written to by something else")
+    _publish_empty(connection, row.name, saga, base=row.head_version, version=version)
+
+
+def _move(connection: Connection, installation: UUID, row: CorpusRow, settings: CorpusSettings) -> None:
+    """Make the table elsewhere, as another generation, and give the first one up."""
+    with boundary(Boundary.GENERATION_MOVED):
+        generation_rows.set_state(connection, row.name, "dropped")
+    new = settings.named(generation_rows.next_name(connection, settings.corpus))
+    _insert(connection, installation, new)
+    generation_rows.move_ended_sagas(connection, row.name, new.name)
+
+
+def _check_owner(corpus: Corpus) -> None:
+    if corpus.table.owner != corpus.owner:
+        raise NotOurTableError(
+            f"The LanceDB table at {corpus.table.uri} is not the one that corpus {corpus.name!r} made"
+        )
+
+
+def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchError | None:
     """The table must have the columns of the settings. One whose rows a user manages may have more."""
     there = {field.name: field.type for field in corpus.table.schema}
     for field in settings.schema:
         if there.get(field.name) != field.type:
-            raise CorpusMismatchError(
+            return CorpusMismatchError(
                 f"Corpus {corpus.name!r} has a table whose column {field.name!r} is {there.get(field.name)}, and the "
                 f"settings say {field.type}",
                 "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
             )
+    return None

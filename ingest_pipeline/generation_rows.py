@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from ingest_pipeline.binding import Binding
 from ingest_pipeline.catalog import CorpusRow, GenerationState
 from ingest_pipeline.database import Connection
 from ingest_pipeline.sql import query
@@ -40,6 +41,36 @@ class Difference:
 def generations(connection: Connection, known_as: str) -> list[Generation]:
     """Of a corpus, oldest first, dropped ones included."""
     return [Generation(**row) for row in connection.execute(query("generations"), {"known_as": known_as})]
+
+
+def next_name(connection: Connection, known_as: str) -> str:
+    """The name of a corpus' next generation. No name is used twice, so no table's folder is."""
+    row = connection.execute(query("count_generations"), {"known_as": known_as}).fetchone()
+    count = int(row["found"]) if row else 0
+    return f"{known_as}-{count + 1}" if count else known_as
+
+
+def is_bound(connection: Connection, name: str) -> bool:
+    """Whether the current generation must keep its settings: something was published or ordered, or it is migrated."""
+    row = connection.execute(query("is_bound"), {"name": name}).fetchone()
+    return row is not None and row["found"]
+
+
+def rebind(connection: Connection, name: str, binding: Binding) -> None:
+    """Record other settings of a generation. The caller has its lock."""
+    values = {
+        "name": name,
+        "table_uri": binding.table_uri,
+        "source": binding.source,
+        "partition_by": binding.partition_by,
+        "embedding": binding.embedding,
+    }
+    connection.execute(query("rebind"), values)
+
+
+def move_ended_sagas(connection: Connection, old: str, new: str) -> None:
+    """Let another generation have what ended sagas bought without publishing it."""
+    connection.execute(query("move_ended_sagas"), {"old": old, "new": new})
 
 
 def lock_generations(connection: Connection, names: Sequence[str]) -> dict[str, CorpusRow]:

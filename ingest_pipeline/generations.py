@@ -15,7 +15,7 @@ A writer that is told nothing of it finds its generation left when it takes the 
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ingest_pipeline import catalog, generation_rows, ledger
 from ingest_pipeline.catalog import GenerationState
@@ -128,7 +128,7 @@ def drop(corpus: Corpus) -> None:
         generation_rows.forget_generation(connection, corpus.name)
         with boundary(Boundary.GENERATION_MOVED):
             generation_rows.set_state(connection, corpus.name, "dropped")
-    corpus.table.drop()
+    corpus.table.drop(owner=corpus.owner)
 
 
 def drop_left(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
@@ -138,15 +138,18 @@ def drop_left(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
         UnavailableError: One of the stores does not answer.
     """
     dropped: list[str] = []
-    now = datetime.now(UTC)
-    for found in list_generations(corpus.database, corpus.known_as):
+    with corpus.database.transaction() as connection:
+        now = ledger.clock(connection)
+        generations = generation_rows.generations(connection, corpus.known_as)
+    for found in generations:
         age = now - found.state_since
         if found.state == "left" and age >= kept:
             drop(_opened(corpus, found))
             dropped.append(found.name)
         elif found.state == "dropped" and age < 2 * KEPT:
             # A writer that did not know yet may have written a file since.
-            _opened(corpus, found).table.drop()
+            given_up = _opened(corpus, found)
+            given_up.table.drop(owner=given_up.owner)
     return dropped
 
 

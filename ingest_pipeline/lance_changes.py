@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import lance
+import pyarrow as pa
 from lance.fragment import FragmentMetadata, LanceFragment
 
 from ingest_pipeline.failpoints import Boundary, boundary
+
+OWNER_PROPERTY = b"ingest_pipeline.owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,24 @@ class Compaction:
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
         """See `TableChange`."""
         return update(base, self.added, self.replaced)
+
+
+@dataclass(frozen=True, slots=True)
+class NewColumns:
+    """Other columns for an empty table. Lance fits it over whatever came between: the version has to be checked."""
+
+    schema: pa.Schema
+    owner: str
+    added: Sequence[StagedFragment] = ()
+
+    def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:  # noqa: ARG002  of the protocol
+        """See `TableChange`."""
+        return lance.LanceOperation.Overwrite(owned(self.schema, self.owner), [])
+
+
+def owned(schema: pa.Schema, owner: str) -> pa.Schema:
+    """Columns with the mark of who may write versions of the table."""
+    return schema.with_metadata({**(schema.metadata or {}), OWNER_PROPERTY: owner.encode()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,18 @@ from lance.fragment import LanceFragment
 
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_changes import Change, StagedFragment, TableChange, fragment_of
+from ingest_pipeline.lance_changes import (
+    OWNER_PROPERTY,
+    Change,
+    NewColumns,
+    StagedFragment,
+    TableChange,
+    fragment_of,
+    owned,
+)
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
-OWNER_PROPERTY = b"ingest_pipeline.owner"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
 _READ_AHEAD = 2
 # A manifest's name counts down, so that a listing begins with the latest.
@@ -90,11 +97,12 @@ class LanceTable:
         """
         if self.exists():
             self._check_half_created(owner)
-            return self.commit(self.latest_version(), Change(), saga)
-        marked = schema.with_metadata({**(schema.metadata or {}), OWNER_PROPERTY: owner.encode()})
+            # It may have been created with other settings, of another width for one.
+            change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
+            return self.commit(self.latest_version(), change, saga)
         with _translated(self.uri), boundary(Boundary.LANCE_COMMIT):
             dataset = lance.write_dataset(
-                marked.empty_table(),
+                owned(schema, owner).empty_table(),
                 self.uri,
                 mode="create",
                 storage_options=self._storage_options,
@@ -344,8 +352,17 @@ class LanceTable:
             if files.contains(name):
                 files.delete_file(name)
 
-    def drop(self) -> None:
-        """Delete the table with all its files. One that is gone, or that a death left half dropped, is no fault."""
+    def drop(self, *, owner: str) -> None:
+        """Delete the table with all its files. One that is gone, or that a death left half dropped, is no fault.
+
+        Args:
+            owner: Who made it.
+
+        Raises:
+            NotOurTableError: Somebody else made the table that is there now. It was not touched.
+        """
+        if self.exists() and LanceTable(self.uri, self._storage_options).owner != owner:
+            raise NotOurTableError(f"The LanceDB table at {self.uri} was made by something else, and was not deleted")
         with _translated(self.uri), boundary(Boundary.TABLE_DROPPED):
             try:
                 lance.LanceDataset.drop(self.uri, storage_options=self._storage_options, ignore_not_found=True)

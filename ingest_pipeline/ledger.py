@@ -401,6 +401,11 @@ def clear_failures(connection: Connection, corpus: str, keys: Sequence[str]) -> 
     connection.execute(query("clear_failures"), {"corpus": corpus, "keys": list(keys)})
 
 
+def forget_failures(connection: Connection, corpus: str) -> None:
+    """Forget all failures: they are of documents of another source."""
+    connection.execute(query("forget_failures"), {"corpus": corpus})
+
+
 def _expect_row(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:
     if connection.execute(query(name), values).fetchone() is None:
         row = read(connection, saga)

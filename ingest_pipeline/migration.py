@@ -100,7 +100,7 @@ def begin(database: Database, settings: PipelineSettings) -> tuple[Workshop, Wor
     found = list_generations(database, settings.corpus)
     if not any(generation.state == "current" for generation in found):
         raise ConfigurationError(f"There is no corpus {settings.corpus!r}", "Run `ingest-pipeline ingest` first.")
-    old = open_workshop(database, settings)
+    old = open_workshop(database, settings, create=False)
     wanted = settings.recipe.embedding
     if old.recipe.embedding == wanted:
         raise ConfigurationError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog, generation_rows, ledger
 from ingest_pipeline.catalog import GenerationState
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.chunking import CHUNKER, Chunker
 from ingest_pipeline.comparison import Page, compare
-from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
 from ingest_pipeline.holds import Hold, read_holds, release, release_known
@@ -95,23 +95,34 @@ def table_uri(lancedb_uri: str, name: str) -> str:
     return f"{lancedb_uri.rstrip('/')}/{corpus_name(name)}.lance"
 
 
-def open_workshop(database: Database, settings: PipelineSettings) -> Workshop:
-    """Open the corpus, creating it if need be, and what else preparing takes.
+def open_workshop(database: Database, settings: PipelineSettings, *, create: bool = True) -> Workshop:
+    """Open the corpus and what else preparing takes.
 
-    A corpus that exists keeps its embedding model, whatever the settings say: only a migration moves it to another one.
+    A corpus into which something was published keeps its embedding model, whatever the settings say: only a migration
+    moves it to another one.
+
+    Args:
+        database: Where the catalog is.
+        settings: Of the corpus.
+        create: Create the corpus if there is none, and let one into which nothing was published take the settings.
+            Else nothing is changed, and such a corpus can be planned against: it looks as if it had been created.
 
     Raises:
-        ConfigurationError: A setting is wrong or contradicts what the corpus was created with.
+        ConfigurationError: A setting is wrong or contradicts what the corpus was made with.
         UnavailableError: Something outside does not answer.
     """
     with database.transaction() as connection:
         row = catalog.read_current(connection, settings.corpus)
+        is_bound = row is not None and generation_rows.is_bound(connection, row.name)
     if row is None:
-        return open_generation(database, settings, settings.corpus, "current")
-    return open_generation(database, settings.with_embedding(row.embedding), row.name, "current")
+        return open_generation(database, settings, settings.corpus, "current", create=create)
+    wanted = settings.with_embedding(row.embedding) if is_bound else settings
+    return open_generation(database, wanted, row.name, "current", create=create)
 
 
-def open_generation(database: Database, settings: PipelineSettings, name: str, state: GenerationState) -> Workshop:
+def open_generation(
+    database: Database, settings: PipelineSettings, name: str, state: GenerationState, *, create: bool = True
+) -> Workshop:
     """Open one generation of the corpus, creating it if need be, with the embedding that the settings say.
 
     Raises:
@@ -122,20 +133,18 @@ def open_generation(database: Database, settings: PipelineSettings, name: str, s
     chunker = Chunker(settings.chunk_size, settings.chunk_overlap)
     source = ObjectSource(settings.source)
     selection = Selection(settings.include, settings.exclude, settings.max_bytes)
-    corpus = open_corpus(
-        database,
-        CorpusSettings(
-            name,
-            f"{settings.lancedb_uri.rstrip('/')}/{name}.lance",
-            chunk_schema(settings.embedding_dimensions),
-            settings.source,
-            str(settings.scheme),
-            recipe.embedding,
-            storage_options(settings.lancedb_uri),
-            corpus_name(settings.corpus),
-            state,
-        ),
+    wanted = CorpusSettings(
+        name,
+        f"{settings.lancedb_uri.rstrip('/')}/{name}.lance",
+        chunk_schema(settings.embedding_dimensions),
+        source.url,
+        str(settings.scheme),
+        recipe.embedding,
+        storage_options(settings.lancedb_uri),
+        corpus_name(settings.corpus),
+        state,
     )
+    corpus = open_corpus(database, wanted) if create else find_unchanged(database, wanted)
     price = price_of(settings.embedding_model, settings.prices)
     return Workshop(corpus, source, chunker, recipe, settings.scheme, selection, price)
 

@@ -26,6 +26,7 @@ def lock(connection: Connection, corpus: Corpus) -> CorpusRow:
         row = catalog.lock_corpus(connection, corpus.name)
     if row is None:
         raise ConfigurationError(f"Corpus {corpus.name!r} is gone from the database", "Ingest it again to create it.")
+    corpus.check_table(row)
     return row
 
 

@@ -65,7 +65,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
         IngestError: The run could not begin.
     """
     with session.postgres(settings) as running, Database(running.database_url or "") as database:
-        workshop = open_workshop(database, pipeline_settings(running))
+        workshop = open_workshop(database, pipeline_settings(running), create=False)
         release_holds(workshop.corpus, keys)
         partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
         plans = plan_partitions(workshop, partitions or None)

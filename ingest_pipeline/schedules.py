@@ -36,7 +36,10 @@ def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) ->
         name_process(context.instance, context.run.run_id)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings) as workshop:
+            with lancedb.workshop(settings, create=False) as workshop:
+                if not workshop.corpus.exists():
+                    context.log.info(f"There is no corpus {corpus} yet")
+                    return
                 report = maintain(workshop.corpus, settings.retention, log=context.log.info)
                 for other in others(workshop.corpus):
                     maintain(other, settings.retention, log=context.log.info)

@@ -64,7 +64,7 @@ def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: b
         _limit(context.instance, pool)
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings) as workshop:
+            with lancedb.workshop(settings, create=False) as workshop:
                 return _tick(context, workshop, settings, busy)
         except IngestError as error:
             return dg.SkipReason(str(error))
@@ -141,9 +141,11 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
     def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings) as workshop:
+            with lancedb.workshop(settings, create=False) as workshop:
                 report_dead_runs(context.instance)
                 report_nameless_runs(context.instance, settings.corpus)
+                if not workshop.corpus.exists():
+                    return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
                 generations = (workshop.corpus, *others(workshop.corpus))
                 in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
                 report, *beside = [

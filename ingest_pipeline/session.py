@@ -82,10 +82,10 @@ def corpus(settings: Settings) -> Generator[Corpus]:
 
 
 @contextmanager
-def workshop(settings: Settings) -> Generator[Workshop]:
-    """The corpus, created if need be, with its source."""
+def workshop(settings: Settings, *, create: bool = False) -> Generator[Workshop]:
+    """The corpus with its source. Unless told to create it, it is left as it is, also if there is none."""
     with postgres(settings) as running, Database(_url(running)) as database:
-        yield open_workshop(database, pipeline_settings(running))
+        yield open_workshop(database, pipeline_settings(running), create=create)
 
 
 def dagster_environment(settings: Settings) -> dict[str, str]:

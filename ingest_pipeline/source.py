@@ -60,7 +60,7 @@ class ObjectSource:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = canonical_url(url)
         if "://" in url and not url.startswith("file:"):
             self._store: LocalFolder | _Bucket = _Bucket(url)
         else:
@@ -231,6 +231,18 @@ class _Bucket:
 
     def _unavailable(self, error: Exception | None) -> SourceUnavailableError:
         return SourceUnavailableError(f"The source {self._url} does not answer as it should: {_reason(error)}")
+
+
+def canonical_url(url: str) -> str:
+    """One spelling for all urls that mean the same source: a slash at the end says nothing, nor does ``file://``.
+
+    Raises:
+        ConfigurationError: The url names no source.
+    """
+    if "://" in url and not url.startswith("file:"):
+        scheme, bucket, prefix = _parse(url)
+        return f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
+    return str(_local_path(url))
 
 
 def _may_speak_http(kind: str) -> bool:

@@ -71,10 +71,15 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager
-    def workshop(self, settings: PipelineSettings) -> Generator[Workshop]:
-        """A corpus of documents with what preparing it takes, for the time of the block."""
+    def workshop(self, settings: PipelineSettings, *, create: bool = True) -> Generator[Workshop]:
+        """A corpus of documents with what preparing it takes, for the time of the block.
+
+        Args:
+            settings: Of the corpus.
+            create: Create the corpus if there is none. Else it is left as it is, and can be planned against.
+        """
         with self.catalog.connect() as database:
-            yield open_workshop(database, settings)
+            yield open_workshop(database, settings, create=create)
 
     @contextmanager
     def corpus(self, settings: PipelineSettings) -> Generator[Corpus]:

@@ -62,6 +62,37 @@ WHERE o.saga IS NULL OR n.saga IS NULL
    OR (o.etag IS DISTINCT FROM n.etag AND o.content_hash IS DISTINCT FROM n.content_hash)
 ORDER BY key
 
+-- count_generations --
+SELECT count(*) AS found FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s
+
+-- is_bound --
+-- Creations, restores and maintenance of a corpus into which nothing was published bring no document.
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga
+    WHERE corpus = k.name AND state = 'published' AND kind NOT IN ('create', 'restore', 'maintenance')
+) OR EXISTS (
+    SELECT 1 FROM ingest_pipeline.corpus g WHERE g.known_as = k.known_as AND g.state IN ('filling', 'left')
+) OR EXISTS (
+    SELECT 1 FROM ingest_pipeline.bulk_order WHERE corpus = k.name AND state IN ('submitting', 'submitted')
+) AS found
+FROM ingest_pipeline.corpus k WHERE k.name = %(name)s
+
+-- rebind --
+UPDATE ingest_pipeline.corpus SET table_uri = %(table_uri)s, source = %(source)s, partition_by = %(partition_by)s,
+    embedding = %(embedding)s
+WHERE name = %(name)s
+
+-- move_ended_sagas --
+-- None of them published anything, and each keeps what it bought and what that cost.
+WITH orders AS (
+    UPDATE ingest_pipeline.bulk_order SET corpus = %(new)s WHERE corpus = %(old)s
+), planned AS (
+    DELETE FROM ingest_pipeline.document WHERE corpus = %(old)s
+), fragments AS (
+    DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s WHERE s.id = f.saga AND s.corpus = %(old)s
+)
+UPDATE ingest_pipeline.saga SET corpus = %(new)s WHERE corpus = %(old)s AND state <> 'published'
+
 -- abandon_live_sagas --
 UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
 WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
@@ -354,6 +385,9 @@ ON CONFLICT (corpus, key) DO UPDATE SET
 -- read_failures --
 SELECT key, partition, etag, recipe, attempts, error, failed_at
 FROM ingest_pipeline.failure WHERE corpus = %(corpus)s ORDER BY key
+
+-- forget_failures --
+DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s
 
 -- clear_failures --
 DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s AND key = ANY(%(keys)s)

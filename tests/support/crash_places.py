@@ -70,8 +70,12 @@ MAINTENANCE = {
     Boundary.COMMIT: 23,
 }
 """Of a worn fragment, of the first index, and of all versions but head."""
-CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 3}
+CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 6}
 """Of a corpus with its table."""
+WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 8}
+"""Of an empty table of another width in place of one."""
+MOVED_WHILE_EMPTY = {**WIDENED_WHILE_EMPTY, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 8}
+"""Of an empty table in another folder instead of one."""
 
 MIGRATION = {
     **_PREPARING,
@@ -85,7 +89,7 @@ MIGRATION = {
 """Of two documents to another model, from the creation of the second table on."""
 SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}
 """After all was filled."""
-DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 5}
+DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 6}
 """Of what a migration left."""
 
 
