@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
+from ingest_pipeline.assets.tables import table
 from ingest_pipeline.audit import AuditReport, Violation
 from ingest_pipeline.holds import Hold
 from ingest_pipeline.ledger import Failure
@@ -131,7 +132,4 @@ def _since(plan: DocumentPlan) -> str:
 
 def _found(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
     """The rows as a table, where there are any."""
-    if not rows:
-        return {}
-    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
-    return {"found": dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)}
+    return {"found": table(dict.fromkeys(columns, "string"), rows)} if rows else {}

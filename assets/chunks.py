@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from ingest_pipeline.assets.markdown import code_blocks
+from ingest_pipeline.assets.tables import table
 from ingest_pipeline.assets.versions import code_versions
 from ingest_pipeline.model import Recipe
 from ingest_pipeline.publication_view import ChunkSample, DocumentView
@@ -49,31 +51,31 @@ def chunks_metadata(view: DocumentView) -> Mapping[str, dg.MetadataValue]:
         "dagster/partition_row_count": dg.MetadataValue.int(len(sizes)),
         "characters": dg.MetadataValue.int(view.characters),
         "mean_size": dg.MetadataValue.float(round(sum(sizes) / len(sizes), 1) if sizes else 0.0),
-        "sizes": dg.MetadataValue.md(_histogram(sizes)),
-        "preview": dg.MetadataValue.md(preview(view.samples[:_PREVIEWED])),
+        "sizes": _histogram(sizes),
+        "preview": preview(view.samples[:_PREVIEWED]),
     }
 
 
-def _histogram(sizes: Sequence[int]) -> str:
+def _histogram(sizes: Sequence[int]) -> dg.TableMetadataValue:
     """Chunks by size, as a table whose bars are as long as the counts."""
     bins: dict[int, int] = {}
     for size in sizes:
         bins[size // _BIN] = bins.get(size // _BIN, 0) + 1
     most = max(bins.values(), default=1)
-    lines = ["| characters | chunks | |", "|---:|---:|:---|"]
-    for number in sorted(bins):
-        bar = "█" * max(1, round(bins[number] / most * _BAR))
-        lines.append(f"| {number * _BIN} to {number * _BIN + _BIN - 1} | {bins[number]} | {bar} |")
-    return "\n".join(lines)
+    rows: list[dict[str, str | int]] = [
+        {
+            "characters": f"{number * _BIN} to {number * _BIN + _BIN - 1}",
+            "chunks": bins[number],
+            "bar": "█" * max(1, round(bins[number] / most * _BAR)),
+        }
+        for number in sorted(bins)
+    ]
+    return table({"characters": "string", "chunks": "integer", "bar": "string"}, rows)
 
 
-def preview(samples: Sequence[ChunkSample]) -> str:
-    """Some chunks as Markdown."""
-    parts: list[str] = []
-    for sample in samples:
-        fence = "````" if "```" in sample.text else "```"
-        parts.append(
-            f"**Chunk {sample.ordinal}**, characters {sample.start_offset} to {sample.end_offset}\n\n"
-            f"{fence}text\n{sample.text}\n{fence}"
-        )
-    return "\n\n".join(parts)
+def preview(samples: Sequence[ChunkSample]) -> dg.MetadataValue:
+    """The texts of some chunks."""
+    return code_blocks(
+        (f"Chunk {sample.ordinal}, characters {sample.start_offset} to {sample.end_offset}", sample.text)
+        for sample in samples
+    )

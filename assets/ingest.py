@@ -11,6 +11,7 @@ from ingest_pipeline.assets.embeddings import embeddings_spec
 from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem
 from ingest_pipeline.assets.metadata import metadata_spec
 from ingest_pipeline.assets.partitions import corpus_partitions
+from ingest_pipeline.assets.tables import table
 from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.pipeline import PipelineSettings
@@ -19,6 +20,7 @@ from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 
+_LISTED = 200
 _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
@@ -89,16 +91,17 @@ def _fail_unless_complete(corpus: str, outcome: Outcome) -> None:
         if outcome.failed
         else str(problems[0].error),
         metadata={
-            "failed": dg.MetadataValue.md(_table(problems)),
+            "failed": _table(problems),
+            "problems": dg.MetadataValue.int(len(problems)),
             "published": dg.MetadataValue.int(outcome.published),
         },
         allow_retries=False,
     )
 
 
-def _table(problems: Sequence[Problem]) -> str:
-    lines = ["| partition | document | problem |", "|:---|:---|:---|"]
-    for problem in problems:
-        told = str(problem.error).replace("|", "\\|")
-        lines.append(f"| {problem.partition} | {problem.document or ''} | {told} |")
-    return "\n".join(lines)
+def _table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
+    rows = [
+        {"partition": problem.partition, "document": problem.document or "", "problem": str(problem.error)}
+        for problem in problems[:_LISTED]
+    ]
+    return table(dict.fromkeys(("partition", "document", "problem"), "string"), rows)

@@ -50,7 +50,7 @@ def shared_metadata(
             "dagster/partition_row_count": dg.MetadataValue.int(state.chunks),
             "characters": dg.MetadataValue.int(state.characters),
             "mean_size": dg.MetadataValue.float(round(state.characters / state.chunks, 1) if state.chunks else 0.0),
-            **({"preview": dg.MetadataValue.md(preview(samples))} if samples else {}),
+            **({"preview": preview(samples)} if samples else {}),
         },
         "embeddings": {
             **counts,

@@ -1,4 +1,7 @@
-"""A person at the web pages, in a real browser: files come, change and go in a bucket; a backfill meets a bad file."""
+"""A person at the web pages, in a real browser: files come, change and go in a bucket; a backfill meets a bad file.
+
+And pages that show texts, names and errors which try to operate Dagster.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import os
 import re
 import shutil
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Request, expect, sync_playwright
 
+from ingest_pipeline.partitioning import PartitionScheme
 from tests.support.cli import Cli
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.s3 import S3Server
@@ -62,6 +68,17 @@ class Person:
         self.page.get_by_role("button", name="Launch backfill").click()
         expect(self.page.get_by_role("button", name="Launch backfill")).to_be_hidden(timeout=_PATIENCE_MS)
 
+    def looks_at(self, url: str) -> None:
+        """Open a page, and what it shows only when asked."""
+        self.page.goto(url, wait_until="domcontentloaded")
+        self.page.wait_for_timeout(1500)
+        for button in self.page.get_by_text(re.compile(r"(Show|View) (Markdown|Table|more)", re.IGNORECASE)).all():
+            if button.is_visible():
+                button.click()
+                self.page.wait_for_timeout(500)
+                self.page.keyboard.press("Escape")
+        self.picture(f"page-{len(url)}")
+
     def picture(self, name: str) -> None:
         if _PICTURES:
             self.page.wait_for_timeout(2000)
@@ -93,6 +110,12 @@ def web(cli: Cli) -> Generator[WebUi]:
 
 @pytest.fixture
 def person(web: WebUi) -> Generator[Person]:
+    with _person(web) as someone:
+        yield someone
+
+
+@contextmanager
+def _person(web: WebUi) -> Generator[Person]:
     with sync_playwright() as playwright:
         # As root, which CI is, Chromium runs without its sandbox or not at all.
         browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -140,3 +163,36 @@ def _until_backfill_ended(web: WebUi) -> None:
         return bool(statuses) and set(statuses) <= {"SUCCESS", "FAILURE"}
 
     eventually(ended)
+
+
+def _attack(name: str) -> str:
+    """Markdown of an image whose address makes Dagster's UI add a partition, as soon as a page shows the image."""
+    place = 'repositoryLocationName:"ingest_pipeline.definitions",repositoryName:"__repository__"'
+    added = f'repositorySelector:{{{place}}},partitionsDefName:"docs_documents",partitionKey:"owned-{name}"'
+    return f"![](/graphql?query=mutation{{addDynamicPartition({added}){{__typename}}}})"
+
+
+def test_no_text_name_or_error_operates_dagster(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> None:
+    cli = Cli.over(tmp_path, database_url, embeddings)
+    text, name, bad = _attack("text"), f"{_attack('name')}.txt", f"{_attack('bad')}.pdf"
+    cli.put(name, f"Before.\n````\n{text}\n```\n{text}\n`````\n\n{text}\n")
+    cli.put(bad, "%PDF-1.7 and then nothing")
+    cli.run("ingest")
+    with WebUi.over(cli) as web, _person(web) as person:
+        runs = web.ask("{ runsOrError { ... on Runs { results { runId } } } }")["runsOrError"]["results"]
+        requests: list[Request] = []
+        person.page.on("request", lambda request: requests.append(request))  # noqa: PLW0108  a builtin takes no mark
+        person.open_partitions("chunks")
+        assets = f"{web.url}/assets/docs"
+        partition = f"partitions&partition={quote(PartitionScheme.parse('file').partition_of(name), safe='')}"
+        person.looks_at(f"{assets}/chunks?view={partition}")
+        expect(person.page.get_by_text(text).first).to_be_visible(timeout=_PATIENCE_MS)
+        views = ("chunks?view=overview", f"metadata?view={partition}", "metadata?view=events", "metadata?view=checks")
+        for page in (*(f"{assets}/{view}" for view in views), f"{web.url}/runs/{runs[-1]['runId']}"):
+            person.looks_at(page)
+        expect(person.page.get_by_text("owned-bad").first).to_be_visible(timeout=_PATIENCE_MS)
+        sent = [one.url for one in requests if "/graphql" in one.url and one.method == "GET"]
+        images = [one.url for one in requests if one.resource_type == "image" and not one.url.startswith("data:")]
+        assert sent == []
+        assert [url for url in images if not url.startswith(f"{web.url}/_next/static/")] == [], "not Dagster's own"
+        assert web.partitions()["numPartitions"] == 2

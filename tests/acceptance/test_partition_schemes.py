@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 import pytest
@@ -92,7 +93,8 @@ def test_a_folder_with_a_bad_document_is_not_materialized_until_it_is_mended(dag
     assert not result.success
     failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
     assert failure.user_failure_data is not None
-    assert "| a/ | a/bad.txt |" in str(failure.user_failure_data.metadata["failed"].value)
+    (failed,) = cast("dg.TableMetadataValue", failure.user_failure_data.metadata["failed"]).records
+    assert (failed.data["partition"], failed.data["document"]) == ("a/", "a/bad.txt")
     assert dagster.materialized(METADATA) == {"b/"}
     assert dagster.audit().documents == 2
     dagster.put("a/bad.txt", "Mended.")

@@ -32,6 +32,7 @@ from ingest_pipeline import (
     sweep,
     transaction,
 )
+from ingest_pipeline.assets import markdown
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
 from ingest_pipeline.lance_table import LanceTable
@@ -230,6 +231,10 @@ def racily_clean_files_are_trusted() -> None:
     plug(local_folder, "_let_its_time_pass", answering(None))
 
 
+def fence_of_fixed_length() -> None:
+    plug(markdown, "_fence", answering("````"))
+
+
 _PUBLICATION = "tests/integration/test_publication.py::"
 _MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
@@ -318,6 +323,10 @@ MUTANTS.update(
         "racily clean files are trusted": Mutant(
             racily_clean_files_are_trusted,
             "tests/unit/test_source.py::test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen",
+        ),
+        "fence of fixed length": Mutant(
+            fence_of_fixed_length,
+            "tests/unit/test_markdown.py::test_a_text_of_backticks_does_not_leave_its_code_block[4]",
         ),
         "no model check": Mutant(
             no_model_check,
