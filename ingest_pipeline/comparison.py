@@ -95,7 +95,9 @@ def compare(workshop: Workshop, after: str = "", limits: Limits = NO_LIMITS) -> 
         catalog.streamed_standing(connection, workshop.corpus.name, after=after) as standing,
     ):
         page.holds = read_holds(connection, workshop.corpus.name)
-        listed = _kept_awake(connection, workshop.source.list(after))
+        listed = _kept_awake(
+            connection, workshop.objects(after, leave_out=lambda key, reason: left_out.append((key, reason)))
+        )
         for pair in pairs(_taken(workshop, page, listed, left_out, ends), standing):
             if page.last is not None and pair.key > page.last:
                 break

@@ -1,5 +1,6 @@
 """A corpus as a Dagster Component: some lines of YAML, which `dg` lists, scaffolds and checks."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -264,7 +265,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             self.chunk_overlap,
             self.partition_by,
             tuple(self.include),
-            (*self.exclude, *own_folders(source, lancedb_uri, root / self.state)),
+            (*self.exclude, *own_folders(source, lancedb_uri, root / self.state, os.environ.get("DAGSTER_HOME"))),
             self.max_bytes,
             self.settle_seconds,
             read_prices(self.embedding_prices),

@@ -228,7 +228,7 @@ class Ingestion:
             return list(plans)
         with self._shop.corpus.database.transaction() as connection:
             standing = catalog.count_standing(connection, self._shop.corpus.name)
-        is_empty = next(self._shop.source.list(), None) is None  # it fails if the source itself is gone
+        is_empty = next(self._shop.objects(), None) is None  # it fails if the source itself is gone
         if not (is_empty or is_suspicious(len(vanished), standing)):
             return list(plans)
         error = withheld(self._shop.corpus.known_as, self._shop.source.url, len(vanished), standing)

@@ -9,16 +9,22 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
 from ingest_pipeline.model import SourceObject
+from ingest_pipeline.selection import pattern_of
+
+ObjectionTo = Callable[[str], str | None]
+"""Why nobody wants what has a name, None if somebody does; the name of a folder ends in a slash."""
+LeaveOut = Callable[[str, str], None]
+"""Takes note of what is not listed, by name and reason."""
 
 _BLOCK = 1 << 20
-_UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|~)$")
+_UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|.~)$")
 """Names under which editors, browsers and office programs write a file before it has its own."""
 
 
@@ -32,11 +38,20 @@ _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _FIRST_SECOND, _LAST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp(), datetime.max.replace(tzinfo=UTC).timestamp()
 
 
+def nothing(_: str) -> None:
+    """No objection to any name."""
+
+
+def without_a_word(_: str, __: str) -> None:
+    """Take no note."""
+
+
 class LocalFolder:
     """A folder and all below it.
 
     Listed are regular files, hidden ones too, in order of their keys' code points; links are followed, but not back to
-    a folder above. Left out are names of unfinished files, links that lead nowhere, and what is no file.
+    a folder above. Left out, with a reason for each, are names of unfinished files, links that lead nowhere, and what
+    is no file.
 
     Args:
         root: The folder.
@@ -52,31 +67,33 @@ class LocalFolder:
                 f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
             )
 
-    def list(self, after: str, folder: str) -> Iterator[SourceObject]:
+    def list(self, after: str, folder: str, objection_to: ObjectionTo, leave_out: LeaveOut) -> Iterator[SourceObject]:
         """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
 
         Args:
             after: Only keys behind this one.
             folder: Only what lies below this folder.
+            objection_to: Why a name is not wanted, if it is not. Folders of such names are not looked into, and what
+                cannot be looked at under such a name stops nothing.
+            leave_out: Takes note of what is not listed, by name and reason.
 
         Raises:
             SourceUnavailableError: A folder cannot be read. Leaving it out would look like a deletion.
         """
         try:
             before = self._root.stat()
-            below = f"{folder}/" if folder else ""
-            found = self._walk(self._root, "", _Range(after, below), ())
+            keys = _Range(after, f"{folder}/" if folder else "")
             last = after
-            for obj in found:
-                # A name that is not UTF-8 may look like one that is; the latter comes first.
-                if obj.key > last and obj.key.startswith(below):
+            for obj in _Listing(keys, objection_to, leave_out).walk(self._root):
+                # Names that are not UTF-8 may look alike.
+                if obj.key > last and keys.holds(obj.key):
                     last = obj.key
                     yield obj
             # A disk that was taken away meanwhile shows as one folder after another that is gone.
             if not os.path.samestat(before, self._root.stat()):
                 raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
         except OSError as error:
-            raise SourceUnavailableError(f"{error.filename!r} cannot be listed: {error.strerror}") from error
+            raise self._unreadable(error, "listed") from error
 
     def stat(self, key: str) -> SourceObject | None:
         """The document as it is now, None if there is none.
@@ -89,7 +106,7 @@ class LocalFolder:
         except ValueError:
             return None
         except OSError as error:
-            raise SourceUnavailableError(f"{error.filename!r} cannot be looked at: {error.strerror}") from error
+            raise self._unreadable(error, "looked at") from error
         return _source_object(key, found) if found else None
 
     def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
@@ -117,6 +134,17 @@ class LocalFolder:
         finally:
             os.close(descriptor)
 
+    def _unreadable(self, error: OSError, wanted: str) -> SourceUnavailableError:
+        message = f"{error.filename!r} cannot be {wanted}: {error.strerror}; which documents are gone is not known"
+        place = os.path.relpath(os.fsdecode(error.filename or self._root), self._root)
+        if error.errno not in {errno.EACCES, errno.EPERM} or place == "." or place.startswith("../"):
+            return SourceUnavailableError(message)
+        pattern = pattern_of(place)
+        return SourceUnavailableError(
+            message,
+            f"Let this user read it, or leave it out: INGEST_EXCLUDE={pattern!r}, or {pattern!r} under `exclude`.",
+        )
+
     def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
         _let_its_time_pass(_check_unchanged(descriptor, obj))
         try:
@@ -138,23 +166,76 @@ class LocalFolder:
             raise ValueError(key)
         return self._root / key
 
-    def _walk(
-        self, folder: Path, prefix: str, keys: "_Range", above: tuple[tuple[int, int], ...]
-    ) -> Iterator[SourceObject]:
+
+class _Listing:
+    """One walk through a folder and all below it."""
+
+    def __init__(self, keys: "_Range", objection_to: ObjectionTo, leave_out: LeaveOut) -> None:
+        self._keys = keys
+        self._objection_to = objection_to
+        self._leave_out = leave_out
+
+    def walk(self, folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[SourceObject]:
         own = folder.stat()
         identity = (own.st_dev, own.st_ino)
         if identity in above:
+            self._note(prefix, "link back to a folder above")
             return
-        for name, entry in _sorted_entries(folder):
-            if name.endswith("/"):
-                if keys.misses(_readable(prefix + name)):
-                    continue
+        for name, entry in self._sorted_entries(folder, prefix):
+            shown = _readable(prefix + name)
+            if not name.endswith("/"):
+                yield from self._file(prefix + name, entry)
+            elif not self._keys.misses(shown) and not self._is_refused(shown):
                 try:
-                    yield from self._walk(entry, prefix + name, keys, (*above, identity))
+                    yield from self.walk(entry, prefix + name, (*above, identity))
                 except FileNotFoundError:  # removed while listing
                     continue
-            elif not _UNFINISHED.search(name) and (found := _regular(entry)):
-                yield _source_object(prefix + name, found)
+
+    def _sorted_entries(self, folder: Path, prefix: str) -> list[tuple[str, Path]]:
+        """Names with a slash behind those of folders, which gives the order that object stores list in."""
+        found: list[tuple[str, Path]] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    slash = "/" if entry.is_dir() else ""
+                except OSError as error:
+                    if error.errno not in _NOT_THERE:
+                        if self._is_refused(_readable(prefix + entry.name)):
+                            continue
+                        raise
+                    slash = ""
+                found.append((entry.name + slash, Path(entry.path)))
+        return sorted(found, key=lambda entry: (readable := _readable(entry[0]), readable != entry[0]))
+
+    def _file(self, key: str, entry: Path) -> Iterator[SourceObject]:
+        shown = _readable(key)
+        try:
+            found = _regular(entry)
+        except OSError:
+            if not self._is_refused(shown):
+                raise
+            return
+        if found is None:
+            if entry.is_symlink():
+                self._note(shown, "link that leads nowhere")
+            elif os.path.lexists(entry):
+                self._note(shown, "neither a file nor a folder")
+        elif _UNFINISHED.search(entry.name):
+            self._note(shown, "name of a file that is still being written")
+        elif shown != key and os.path.lexists(entry.with_name(shown.rpartition("/")[2])):
+            self._note(shown, "name that is not UTF-8 and looks like another one")
+        else:
+            yield _source_object(key, found)
+
+    def _is_refused(self, shown: str) -> bool:
+        reason = self._objection_to(shown)
+        if reason is not None:
+            self._note(shown, reason)
+        return reason is not None
+
+    def _note(self, shown: str, reason: str) -> None:
+        if self._keys.holds(shown):
+            self._leave_out(shown, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,26 +245,23 @@ class _Range:
     after: str
     below: str
 
+    def holds(self, key: str) -> bool:
+        """Whether a key is in the range."""
+        return key > self.after and key.startswith(self.below)
+
     def misses(self, folder: str) -> bool:
         """Whether nothing in a folder, given with the slash at its end, is in the range."""
         is_before = folder < self.after and not self.after.startswith(folder)
         return is_before or not (folder.startswith(self.below) or self.below.startswith(folder))
 
 
-def _sorted_entries(folder: Path) -> list[tuple[str, Path]]:
-    """Names with a slash behind those of folders, which gives the order that object stores list in."""
-    with os.scandir(folder) as entries:
-        found = [(entry.name + "/" * Path(entry.path).is_dir(), Path(entry.path)) for entry in entries]
-    return sorted(found, key=lambda entry: (readable := _readable(entry[0]), readable != entry[0]))
-
-
 def _regular(path: Path) -> os.stat_result | None:
     try:
         found = path.stat()
     except OSError as error:
-        if error.errno in _NOT_THERE or path.is_symlink():
+        if error.errno in _NOT_THERE:
             return None
-        raise error from None
+        raise
     return found if stat.S_ISREG(found.st_mode) else None
 
 

@@ -77,7 +77,7 @@ def foresee(current: Workshop, settings: PipelineSettings) -> Estimate | None:
     # Nothing of it is there, so what the current generation came to is the best that is known.
     listed = [
         DocumentPlan(source.key, "", source, None)
-        for source in current.source.list()
+        for source in current.objects()
         if current.selection.objection(source) is None
     ]
     imagined = replace(

@@ -190,7 +190,7 @@ def plan_and_held(
         holds = read_holds(connection, workshop.corpus.name)
     plans = plan(_listed(workshop, partitions), standing, workshop.recipe.fingerprint, workshop.scheme.partition_of)
     if any(document.source is None for document in plans):
-        next(workshop.source.list(), None)  # fails if the source itself is gone, in which nothing can be found
+        next(workshop.objects(), None)  # fails if the source itself is gone, in which nothing can be found
     return without_held(plans, holds, workshop.recipe.fingerprint)
 
 
@@ -260,7 +260,7 @@ def _listed(workshop: Workshop, partitions: Sequence[str]) -> list[SourceObject]
     if "" in folders or len(folders) > _FOLDERS:
         folders = {""}
     for folder in folders:
-        for obj in workshop.source.list(folder=folder):
+        for obj in workshop.objects(folder=folder):
             if scheme.partition_of(obj.key) in several and workshop.selection.objection(obj) is None:
                 found[obj.key] = obj
     return sorted(found.values(), key=lambda obj: obj.key)

@@ -27,6 +27,7 @@ from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, EmbeddingInputError, IngestError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import StagedFragment
+from ingest_pipeline.local_folder import LeaveOut, without_a_word
 from ingest_pipeline.model import Chunk, Recipe, SourceObject, chunk_id
 from ingest_pipeline.parcels import DocumentInProgress, Parcel, PreparedDocument, Stretch, parcels
 from ingest_pipeline.partitioning import FILE, PartitionScheme
@@ -63,7 +64,20 @@ class Workshop:
 
     def listed(self, keys: Sequence[str]) -> list[SourceObject]:
         """Those of the documents that the source holds now and the settings do not leave out, by key."""
-        return [found for found in self.source.stat_all(keys) if self.selection.objection(found) is None]
+        named = [key for key in keys if self.selection.objection_to_name(key) is None]
+        return [found for found in self.source.stat_all(named) if self.selection.objection(found) is None]
+
+    def objects(
+        self, after: str = "", folder: str = "", leave_out: LeaveOut = without_a_word
+    ) -> Iterator[SourceObject]:
+        """What the source holds; of a local one, without looking into folders that the settings leave out.
+
+        Args:
+            after: Only keys behind this one.
+            folder: Only what lies below this folder.
+            leave_out: Takes note of what is not listed, by name and reason.
+        """
+        return self.source.list(after, folder, self.selection.objection_to_name, leave_out)
 
 
 @dataclass(slots=True)

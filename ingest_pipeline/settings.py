@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,8 @@ from ingest_pipeline.model import corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.prices import Price, read_prices
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
+from ingest_pipeline.selection import pattern_of
 
-# Of a .gitignore's language.
-_SPECIAL, _ESCAPED = re.compile(r"([\\*?\[\]!# ])"), r"\\\1"
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
 
@@ -87,7 +85,10 @@ class Settings:
             chunk_overlap=_number(environment, "INGEST_CHUNK_OVERLAP", 0),
             partition_by=str(PartitionScheme.parse(get("INGEST_PARTITION_BY") or "file")),
             include=_patterns(environment, "INGEST_INCLUDE"),
-            exclude=(*_patterns(environment, "INGEST_EXCLUDE"), *own_folders(source, lancedb_uri, state)),
+            exclude=(
+                *_patterns(environment, "INGEST_EXCLUDE"),
+                *own_folders(source, lancedb_uri, state, get("DAGSTER_HOME")),
+            ),
             max_bytes=_number(environment, "INGEST_MAX_BYTES", 0) or None,
             settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
             retention=Retention(
@@ -103,21 +104,23 @@ def default_dimensions(model: str) -> int:
     return LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
 
 
-def own_folders(source: str, lancedb_uri: str, state: Path) -> tuple[str, ...]:
+def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | None) -> tuple[str, ...]:
     """Patterns of what this package keeps below the source: it would ingest what it writes, and never come to an end.
 
     Args:
         source: A path or a url of the documents.
         lancedb_uri: A path or a url of the tables.
         state: Folder for what stays on this machine.
+        dagster_home: ``DAGSTER_HOME``, if it is set.
     """
     if "://" in source:
         return ()
     root = Path(source).resolve()
     places = [state / "postgres", state / "dagster", state / "lancedb"]
     places += [] if "://" in lancedb_uri else [Path(lancedb_uri)]
+    places += [Path(dagster_home)] if dagster_home else []
     within = {place.resolve().relative_to(root) for place in places if place.resolve().is_relative_to(root)}
-    return tuple(f"/{_SPECIAL.sub(_ESCAPED, str(place))}/" for place in sorted(within) if place.parts)
+    return tuple(f"{pattern_of(str(place))}/" for place in sorted(within) if place.parts)
 
 
 def _absolute(place: str) -> str:

@@ -14,7 +14,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
-from ingest_pipeline.local_folder import LocalFolder
+from ingest_pipeline.local_folder import LeaveOut, LocalFolder, ObjectionTo, nothing, without_a_word
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.s3_names import list_s3_files, s3_endpoint
 
@@ -66,7 +66,13 @@ class ObjectSource:
         else:
             self._store = LocalFolder(_local_path(url))
 
-    def list(self, after: str = "", folder: str = "") -> Iterator[SourceObject]:
+    def list(
+        self,
+        after: str = "",
+        folder: str = "",
+        objection_to: ObjectionTo = nothing,
+        leave_out: LeaveOut = without_a_word,
+    ) -> Iterator[SourceObject]:
         """Every document of the source, in order of the keys' UTF-8 bytes, each once.
 
         Azure storage and S3 directory buckets list in another order; their listing is sorted in memory.
@@ -77,10 +83,15 @@ class ObjectSource:
         Args:
             after: Only keys behind this one. It must be addressable, as `can_follow` says.
             folder: Only what lies below this folder.
+            objection_to: Why nobody wants what has a name, None if somebody does. A local folder, whose name ends in a
+                slash, is then not looked into.
+            leave_out: Takes note of what a local folder holds and is not listed, by name and reason.
 
         Raises:
             SourceUnavailableError: The source does not answer, refuses, or is gone; perhaps after some documents.
         """
+        if isinstance(self._store, LocalFolder):
+            return self._store.list(after, folder.strip("/"), objection_to, leave_out)
         return self._store.list(after, folder.strip("/"))
 
     @staticmethod

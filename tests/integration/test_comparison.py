@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,8 +135,8 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
         world.put(f"{name}.txt", name)
     workshop, listing = world.workshop, ObjectSource.list
 
-    def slowly(source: ObjectSource, after: str = "", folder: str = "") -> Iterator[SourceObject]:
-        for obj in listing(source, after, folder):
+    def slowly(source: ObjectSource, *args: Any) -> Iterator[SourceObject]:
+        for obj in listing(source, *args):
             time.sleep(0.1)
             yield obj
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.model import SourceObject
-from ingest_pipeline.selection import EVERYTHING, Selection
+from ingest_pipeline.selection import EVERYTHING, Selection, pattern_of
 
 _KEYS = ["a.md", "a.txt", "docs/b.md", "docs/deep/er/c.txt", "docs/drafts/d.md", "drafts/e.txt"]
 
@@ -48,3 +51,58 @@ def test_a_reason_is_given() -> None:
 def test_a_pattern_that_cannot_be_read_is_named() -> None:
     with pytest.raises(ConfigurationError, match="INGEST_EXCLUDE"):
         Selection(exclude=["*.md", "[z-a]"])
+
+
+@pytest.mark.parametrize(
+    ("exclude", "excluded"),
+    [
+        (["drafts/", "!drafts/d.md"], ["drafts/d.md", "drafts/x/e.md"]),
+        (["drafts/*", "!drafts/d.md"], ["drafts/x/e.md"]),
+        (["drafts/**", "!drafts/d.md"], ["drafts/x/e.md"]),
+        (["!*.md", "drafts/"], ["drafts/d.md", "drafts/x/e.md"]),
+        (["*", "!*/", "!*.md"], ["a.txt"]),
+        (["*", "!*.md"], ["a.txt", "drafts/d.md", "drafts/x/e.md"]),
+        (["*.md", "!drafts/"], ["b.md", "drafts/d.md", "drafts/x/e.md"]),
+        (["x", "!/drafts/x"], []),
+        (["x/", "!/drafts/x/", "x/e.*"], []),
+        (["*", "!drafts", "!d.*"], ["a.txt", "b.md", "drafts/x/e.md"]),
+    ],
+)
+def test_exclusion_is_that_of_git(tmp_path: Path, exclude: list[str], excluded: list[str]) -> None:
+    keys = ["a.txt", "b.md", "drafts/d.md", "drafts/x/e.md"]
+    assert [key for key in keys if Selection(exclude=exclude).objection_to_name(key)] == excluded
+    if shutil.which("git"):
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+        (tmp_path / ".gitignore").write_text("\n".join(exclude))
+        asked = ["git", "-C", str(tmp_path), "check-ignore", *keys]
+        assert subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=False).stdout.split() == excluded
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "left_out"),
+    [
+        ([], ["drafts/"], ["drafts/", "drafts/x/"]),
+        ([], ["drafts/*", "!drafts/d.md"], ["drafts/x/"]),
+        ([], ["*.md"], []),
+        ([], ["x"], ["drafts/x/"]),
+        (["*.md"], [], []),
+        (["/docs/**/*.md"], [], ["drafts/", "drafts/x/"]),
+        (["/drafts/d.md", "docs/"], [], []),
+        (["/drafts/d.md", "/docs/"], [], ["drafts/x/"]),
+        (["/dra*/d.md"], [], []),
+        (["!*.txt"], [], []),
+    ],
+)
+def test_a_folder_is_left_out_if_nothing_in_it_can_be_taken(
+    include: list[str], exclude: list[str], left_out: list[str]
+) -> None:
+    selection = Selection(include, exclude)
+    assert [folder for folder in ("drafts/", "drafts/x/") if selection.objection_to_name(folder)] == left_out
+
+
+def test_a_path_becomes_a_pattern_of_itself_alone() -> None:
+    for path in ("lost+found", "[a]*?", "#x", "!y", "a b ", "back\\slash", "a/b"):
+        selection = Selection(exclude=[pattern_of(path)])
+        assert selection.objection_to_name(path) == "excluded"
+        assert selection.objection_to_name(f"{path}/below") == "excluded"
+        assert selection.objection_to_name(f"x{path}") is None

@@ -61,3 +61,5 @@ def test_what_this_package_keeps_below_the_source_is_no_document(tmp_path: Path)
     assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state) == set()
     assert patterns(INGEST_SOURCE="s3://bucket/x", INGEST_STATE=state) == set()
     assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, INGEST_LANCEDB_URI=f"{elsewhere}/t") == {"/t/"}
+    assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, DAGSTER_HOME=f"{elsewhere}/d") == {"/d/"}
+    assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, DAGSTER_HOME=str(tmp_path)) == set()

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
+from ingest_pipeline.selection import Selection
 from ingest_pipeline.source import ObjectSource
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,14 +21,18 @@ ORDINARY_USER = """
 import os, pwd, sys
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.selection import Selection
 source = ObjectSource(sys.argv[1])
+selection = Selection(exclude=list(filter(None, [sys.argv[2]])))
 if os.geteuid() == 0:
     os.setgroups([])
     os.setuid(pwd.getpwnam("nobody").pw_uid)
 try:
-    for key in sys.argv[2:]:
+    for key in sys.argv[3:]:
         print(source.stat(key))
-    for obj in source.list():
+    for obj in source.list(
+        objection_to=selection.objection_to_name, leave_out=lambda key, reason: print("left out:", key, reason)
+    ):
         b"".join(source.read(obj))
 except IngestError as error:
     print(type(error).__name__, error)
@@ -49,6 +55,15 @@ HOSTILE_NAMES = (
     "a#b?c",
     "notes#1",
     "~t",
+    "~",
+    "folder/~",
+    "#",
+    "%",
+    "100%25",
+    "\\",
+    "\n",
+    "$HOME",
+    "-rf",
     "{x}*<y>|z",
     "a\x01b",
     "e\u0301",
@@ -103,11 +118,19 @@ def test_a_name_that_is_no_text_is_listed_and_its_reading_says_why_not(tmp_path:
         source.read(obj)
 
 
+def left_out(root: Path) -> dict[str, str]:
+    """Reasons by name."""
+    found: dict[str, str] = {}
+    list(ObjectSource(str(root)).list(leave_out=found.__setitem__))
+    return found
+
+
 @pytest.mark.parametrize("name", ["x.tmp", "x.part", "x.crdownload", ".x.swp", "x~", ".#x", ".~lock.x#", "~$x.docx"])
 def test_names_of_unfinished_files_are_left_out(tmp_path: Path, name: str) -> None:
     write(tmp_path, name, b"half")
     write(tmp_path, "whole", b"")
     assert keys(tmp_path) == ["whole"]
+    assert left_out(tmp_path) == {name: "name of a file that is still being written"}
 
 
 def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
@@ -117,6 +140,11 @@ def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "to itself").symlink_to("to itself")
     write(tmp_path, "file", b"")
     assert keys(tmp_path) == ["file"]
+    assert left_out(tmp_path) == {
+        "pipe": "neither a file nor a folder",
+        "to nowhere": "link that leads nowhere",
+        "to itself": "link that leads nowhere",
+    }
     assert ObjectSource(str(tmp_path)).stat("pipe") is None
 
 
@@ -128,6 +156,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (source / "linked").symlink_to(elsewhere / "folder" / "doc")
     (elsewhere / "folder" / "up").symlink_to(source)
     assert keys(source) == ["folder/doc", "linked"]
+    assert left_out(source) == {"folder/up/": "link back to a folder above"}
     assert [obj.size for obj in ObjectSource(str(source)).list()] == [4, 4]
 
 
@@ -139,10 +168,10 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def said_to_ordinary_user(folder: Path, *keys: str) -> str:
+def said_to_ordinary_user(folder: Path, *keys: str, exclude: str = "") -> str:
     """The error that a process which is not root gets from asking for some, then listing and reading everything."""
     done = subprocess.run(
-        [sys.executable, "-c", ORDINARY_USER, str(folder), *keys],
+        [sys.executable, "-c", ORDINARY_USER, str(folder), exclude, *keys],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
@@ -158,6 +187,46 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(open_folder
     (open_folder / "closed").chmod(0o700)
     assert said.startswith("SourceUnavailableError")
     assert "closed' cannot be listed: Permission denied" in said
+
+
+def test_a_folder_that_may_not_be_read_is_named_with_the_pattern_that_leaves_it_out(open_folder: Path) -> None:
+    write(open_folder, "a [b]/closed/doc", b"")
+    write(open_folder, "doc", b"")
+    (open_folder / "a [b]/closed").chmod(0)
+    said = said_to_ordinary_user(open_folder)
+    pattern = r"/a\ \[b\]/closed"
+    assert f"INGEST_EXCLUDE={pattern!r}" in said
+    left_out = said_to_ordinary_user(open_folder, exclude=pattern)
+    (open_folder / "a [b]/closed").chmod(0o700)
+    assert left_out == "left out: a [b]/closed/ excluded\n"
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o444])
+def test_what_is_excluded_in_a_folder_that_may_only_be_listed_stops_nothing(open_folder: Path, mode: int) -> None:
+    write(open_folder, "closed/doc", b"")
+    (open_folder / "closed").chmod(mode | 0o044)
+    assert "cannot be listed: Permission denied" in said_to_ordinary_user(open_folder)
+    left_out = said_to_ordinary_user(open_folder, exclude="doc")
+    (open_folder / "closed").chmod(0o700)
+    assert left_out == "left out: closed/doc excluded\n"
+
+
+def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/b/doc", "drafts/x/doc", "drafts/y/doc"):
+        write(tmp_path, name, b"")
+    looked: list[str] = []
+    scandir: Callable[[Path], Any] = os.scandir
+
+    def noted(folder: Path) -> Any:
+        looked.append(folder.name)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    selection = Selection(exclude=["drafts/"])
+    assert [obj.key for obj in ObjectSource(str(tmp_path)).list(objection_to=selection.objection_to_name)] == [
+        "a/b/doc"
+    ]
+    assert looked == [tmp_path.name, "a", "b"]
 
 
 def test_a_document_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(open_folder: Path) -> None:
@@ -183,6 +252,7 @@ def test_of_two_names_that_look_alike_the_readable_one_is_listed(tmp_path: Path)
     source = ObjectSource(str(tmp_path))
     (obj,) = source.list()
     assert b"".join(source.read(obj)) == b"readable"
+    assert left_out(tmp_path) == {"x\\xff": "name that is not UTF-8 and looks like another one"}
 
 
 @pytest.mark.parametrize("seconds", [1 << 40, -(1 << 40)])
