@@ -161,7 +161,7 @@ def _note(page: Page, due: Iterable[DocumentPlan], settle_seconds: int, now: dat
     for document in due:
         if document.source is None:
             page.removals.append(document)
-        elif abs((now - document.source.last_modified).total_seconds()) < settle_seconds:
+        elif document.source.is_too_recent(settle_seconds, now):
             page.unsettled.append(document.key)
         else:
             page.puts.append(document)

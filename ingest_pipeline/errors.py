@@ -22,6 +22,7 @@ IngestError
 │   ├── CorruptDocumentError
 │   ├── DocumentTooLargeError
 │   └── EmbeddingInputError       the API refuses a chunk of it
+├── TooRecentError                the file may still be written: run again in a moment
 ├── EmbeddingResponseError        the API answered nonsense
 ├── StaleError                    plan again from what is there now
 │   ├── DocumentChangedError      the source object is not the one that was planned
@@ -145,7 +146,7 @@ class DocumentError(IngestError):
 
 
 class EmptyDocumentError(DocumentError):
-    """The document has no bytes, or no text could be found in it."""
+    """A parser found no text in the document, as in a scan. A file without bytes is no error: it has no chunks."""
 
 
 class BinaryDocumentError(DocumentError):
@@ -170,6 +171,12 @@ class DocumentTooLargeError(DocumentError):
 
 class EmbeddingInputError(DocumentError):
     """The embedding API refuses the text of a chunk, for example as too long."""
+
+
+class TooRecentError(IngestError):
+    """The file is empty, and was modified so little time ago that it may still be written."""
+
+    remedy = "What was published before is untouched. Run again when it is written."
 
 
 class EmbeddingResponseError(IngestError):

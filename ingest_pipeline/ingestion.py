@@ -19,6 +19,7 @@ from ingest_pipeline.errors import (
     GenerationLeftError,
     IngestError,
     StaleError,
+    TooRecentError,
     UnavailableError,
 )
 from ingest_pipeline.lance_changes import Change, Removal
@@ -67,6 +68,10 @@ class Summary:
     unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     held: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     """Left as a person rolled them back."""
+    too_recent: dict[str, tuple[DocumentPlan, IngestError]] = field(
+        default_factory=dict[str, tuple[DocumentPlan, IngestError]]
+    )
+    """Empty files that may still be written: left as they are, for a later run."""
     failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
@@ -273,6 +278,8 @@ class Ingestion:
         for key, error in prepared.failed.items():
             if isinstance(error, StaleError) and not last:
                 stale.append(plans[key])
+            elif isinstance(error, TooRecentError):
+                self._summary.too_recent[key] = (plans[key], error)
             else:
                 self._note_failure(plans[key], error)
         return stale

@@ -25,6 +25,10 @@ class SourceObject:
     """Bytes."""
     last_modified: datetime
 
+    def is_too_recent(self, min_age_seconds: int, now: datetime) -> bool:
+        """Whether the object was modified so little time ago that it may still be written. Clocks may differ."""
+        return abs((now - self.last_modified).total_seconds()) < min_age_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

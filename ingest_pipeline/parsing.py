@@ -107,6 +107,8 @@ def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT
     Text must be UTF-8, or begin with the byte order mark of UTF-16 or UTF-32; the mark is removed, and newlines stay
     as they are. Nothing of a document is valid before the iterator ended: an error may come after the first pieces.
 
+    A document without bytes, or of nothing but white space, is an empty one: it gives no text, and is no error.
+
     Args:
         document: Its key, whose extension names the format.
         blocks: Its bytes, in order, divided anywhere.
@@ -116,7 +118,7 @@ def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT
         Pieces whose concatenation is the extracted text, to which the offsets of chunks refer.
 
     Raises:
-        EmptyDocumentError: It has no bytes, or nothing but white space was found in it.
+        EmptyDocumentError: The parser of its format finds no text in it, as in a scan.
         BinaryDocumentError: It is not text, and no parser reads its format.
         DocumentEncodingError: It is text in an encoding that is neither UTF-8 nor marked.
         CorruptDocumentError: It is truncated or damaged.
@@ -126,15 +128,13 @@ def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT
         ConfigurationError: The parser does not start.
     """
     head, rest = _split_head(blocks)
-    if not head:
-        raise EmptyDocumentError(document, "has no bytes")
+    if len(head) < _HEAD and not head.strip():
+        return  # the head is the whole of it
     kind = _format(document, head)
-    blank = True
-    for piece in _streamed(document, head, rest) if kind is None else _parsed(document, kind, rest, limits):
-        blank = blank and (not piece or piece.isspace())
-        yield piece
-    if blank:
-        raise EmptyDocumentError(document, "holds no text" + ("; scanned pages are not read" if kind == _PDF else ""))
+    if kind is None:
+        yield from _streamed(document, head, rest)
+    else:
+        yield from _parsed(document, kind, rest, limits)
 
 
 def _extension(document: str) -> str:
@@ -216,8 +216,15 @@ def _parsed(document: str, kind: str, blocks: Iterator[bytes], limits: ParserLim
         data += block
         if len(data) > limits.input_bytes:
             raise DocumentTooLargeError(document, f"has more than {limits.input_bytes} bytes")
-    content = _as_utf8(document, bytes(data)) if kind == _HTML else bytes(data)
-    yield _pool.extract(document, kind, content, limits)
+    content = bytes(data)
+    if kind == _HTML:
+        content = _as_utf8(document, content)
+        if not content.strip():
+            return
+    text = _pool.extract(document, kind, content, limits)
+    if not text.strip():
+        raise EmptyDocumentError(document, "holds no text" + ("; scanned pages are not read" if kind == _PDF else ""))
+    yield text
 
 
 def _as_utf8(document: str, page: bytes) -> bytes:

@@ -51,7 +51,7 @@ class PipelineSettings:
     max_bytes: int | None = None
     """Largest object to take."""
     settle_seconds: int = 5
-    """The sensor leaves files alone that were modified so little time ago."""
+    """The sensor leaves files alone that were modified so little time ago; every run does, of those that are empty."""
     prices: tuple[Price, ...] = ()
     """Of embedding models."""
     retention: Retention = DEFAULT_RETENTION
@@ -146,7 +146,9 @@ def open_generation(
     )
     corpus = open_corpus(database, wanted) if create else find_unchanged(database, wanted)
     price = price_of(settings.embedding_model, settings.prices)
-    return Workshop(corpus, source, chunker, recipe, settings.scheme, selection, price)
+    return Workshop(
+        corpus, source, chunker, recipe, settings.scheme, selection, price, settle_seconds=settings.settle_seconds
+    )
 
 
 def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:

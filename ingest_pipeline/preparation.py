@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
 
@@ -24,7 +25,13 @@ from ingest_pipeline.chunk_rows import TableRow, chunk_table
 from ingest_pipeline.chunking import Chunker
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import DocumentChangedError, DocumentError, EmbeddingInputError, IngestError
+from ingest_pipeline.errors import (
+    DocumentChangedError,
+    DocumentError,
+    EmbeddingInputError,
+    IngestError,
+    TooRecentError,
+)
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import StagedFragment
 from ingest_pipeline.local_folder import LeaveOut, without_a_word
@@ -61,6 +68,8 @@ class Workshop:
     selection: Selection = EVERYTHING
     price: Price | None = None
     """Of the recipe's embedding model, if it is configured."""
+    settle_seconds: int = 0
+    """A file that is empty and was modified so little time ago is left as it is: it may still be written."""
 
     def listed(self, keys: Sequence[str]) -> list[SourceObject]:
         """Those of the documents that the source holds now and the settings do not leave out, by key."""
@@ -187,7 +196,17 @@ class Preparation:
             except (DocumentError, DocumentChangedError) as error:
                 yield Stretch(document, (), last=True, error=error)
             else:
-                yield Stretch(document, (), last=True)
+                yield Stretch(document, (), last=True, error=self._exclusion_reason(document))
+
+    def _exclusion_reason(self, document: DocumentInProgress) -> TooRecentError | None:
+        """Why a document that was read to its end is not published yet, None if it is.
+
+        Writing a file anew often begins with emptying it: the old rows stay until it is sure to be meant so.
+        """
+        source, seconds = document.reading.source, self._shop.settle_seconds
+        if document.reading.chunks or not source.is_too_recent(seconds, datetime.now(UTC)):
+            return None
+        return TooRecentError(f"Document {source.key!r} is empty and was modified less than {seconds} seconds ago")
 
     # Stage 2: chunks to vectors that are there or on order.
 
@@ -231,7 +250,7 @@ class Preparation:
     async def _take_or_drop(self, stretch: Stretch) -> None:
         try:
             await self._take(stretch)
-        except (DocumentError, DocumentChangedError) as error:
+        except (DocumentError, DocumentChangedError, TooRecentError) as error:
             await self._until_written()
             await asyncio.to_thread(self._drop, stretch.document, error)
 
@@ -302,7 +321,7 @@ class Preparation:
         """Take documents that are whole and stand in the same files."""
         files = documents[0].files
         for document in documents:
-            document.result.files = [file.name for file in files]
+            document.result.files = [file.name for file in files] if document.result.chunks else []
             self._prepared.documents[document.plan.key] = document.result
         self._prepared.staged.extend(files)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from ingest_pipeline.chunking import Chunker
-from ingest_pipeline.errors import EmptyDocumentError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.model import Chunk, SourceObject
 from ingest_pipeline.parsing import is_markdown, parse
@@ -32,7 +31,7 @@ class Reading:
         return self._digest.hexdigest()
 
     def stretches(self, store: ObjectSource, chunker: Chunker) -> Iterator[list[Chunk]]:
-        """The document's chunks, some at a time, reading no further than they need.
+        """The document's chunks, some at a time, reading no further than they need. An empty document has none.
 
         Raises:
             DocumentError: The document cannot be ingested as it is.
@@ -45,8 +44,6 @@ class Reading:
         while stretch := list(islice(chunks, _PER_STRETCH)):
             self.chunks += len(stretch)
             yield stretch
-        if not self.chunks:
-            raise EmptyDocumentError(key, "holds no text")
 
     def _hashed(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         with boundary(Boundary.SOURCE_READ):

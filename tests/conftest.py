@@ -115,7 +115,10 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
     """A source folder, a corpus over it, and what a test does to both."""
     source = tmp_path / "source"
     source.mkdir()
-    settings = PipelineSettings(corpus_name, str(source), str(tmp_path / "lancedb"), TEST_MODEL, embeddings.dimensions)
+    lancedb = str(tmp_path / "lancedb")
+    settings = PipelineSettings(
+        corpus_name, str(source), lancedb, TEST_MODEL, embeddings.dimensions, settle_seconds=0
+    )
     return World(database, settings, embeddings)
 
 

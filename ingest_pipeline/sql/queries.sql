@@ -664,7 +664,7 @@ SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
 
 -- run_progress --
-SELECT count(*) AS documents, count(*) FILTER (WHERE d.chunk_count > 0) AS prepared, count(d.published_version) AS published,
+SELECT count(*) AS documents, count(d.content_hash) AS prepared, count(d.published_version) AS published,
     count(*) FILTER (WHERE d.removed AND d.published_version IS NOT NULL) AS removed,
     coalesce(sum(d.chunk_count) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS chunks,
     coalesce(sum(d.reused) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS reused

@@ -65,9 +65,9 @@ def test_a_removed_document_leaves_both_stores(world: World) -> None:
 
 def test_a_bad_document_does_not_stop_the_others(world: World) -> None:
     world.put("good.txt", paragraphs("good", 2))
-    world.put("empty.txt", "")
+    world.put("bad.txt", "\0")
     summary = world.ingest()
-    assert list(summary.failed) == ["empty.txt"]
+    assert list(summary.failed) == ["bad.txt"]
     assert world.audit().documents == 1
 
 

@@ -146,7 +146,7 @@ def test_a_source_that_lost_nearly_everything_moves_nobody(world: World) -> None
 
 
 def test_readers_stay_if_the_new_generation_cannot_take_a_document(filled: World) -> None:
-    filled.put("1.txt", "")
+    filled.put("1.txt", "\0")
     assert list(filled.ingest().failed) == ["1.txt"]
     seen = sight(filled)
     with pytest.raises(MigrationIncompleteError, match=r"1\.txt"):
@@ -278,7 +278,7 @@ def test_documents_that_share_partitions_move_together_and_edits_meanwhile_are_c
 
 
 def test_one_document_of_a_shared_partition_keeps_readers_where_they_are_until_it_is_mended(shared: World) -> None:
-    shared.put("a/2.txt", "")
+    shared.put("a/2.txt", "\0")
     assert list(shared.ingest().failed) == ["a/2.txt"]
     seen = sight(shared)
     with pytest.raises(MigrationIncompleteError, match=r"1 documents .*a/2\.txt"):

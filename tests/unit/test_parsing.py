@@ -207,15 +207,15 @@ def test_nul_is_no_text(name: str, prefix: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", *PARSED])
-def test_no_bytes_are_an_empty_document(name: str) -> None:
-    with pytest.raises(EmptyDocumentError, match="has no bytes"):
-        text_of(name, b"", b"")
+@pytest.mark.parametrize("data", [b"", b" \n"])
+def test_a_file_without_bytes_or_of_white_space_holds_the_empty_text(name: str, data: bytes) -> None:
+    assert text_of(name, data, b"") == ""
 
 
 @pytest.mark.parametrize("data", [b" \r\n\t" * 1_000, codecs.BOM_UTF8, codecs.BOM_UTF8 + b" \n"])
-def test_white_space_is_an_empty_document(data: bytes) -> None:
-    with pytest.raises(EmptyDocumentError, match="holds no text"):
-        text_of("a.txt", data)
+@pytest.mark.parametrize("name", ["a.txt", "a.html"])
+def test_much_white_space_and_a_mark_alone_are_no_error(name: str, data: bytes) -> None:
+    assert text_of(name, data).strip() == ""
 
 
 def test_text_is_streamed_in_the_memory_of_one_block() -> None:
