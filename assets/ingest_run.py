@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ingest_pipeline.assets.check_reports import MOST_DOCUMENTS, log_checks
 from ingest_pipeline.assets.run_report import RunReport
+from ingest_pipeline.assets.skipped import SkippedDocument
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.comparison import Limits, Page, passed
 from ingest_pipeline.embedding import Embedder
@@ -66,6 +67,8 @@ class Outcome:
     """What came of a run."""
 
     published: int = 0
+    skipped: list[SkippedDocument] = field(default_factory=list[SkippedDocument])
+    """Left as they are, for which the run does not fail."""
     failed: list[Problem] = field(default_factory=list[Problem])
     others: list[Problem] = field(default_factory=list[Problem])
     """Removals that a person has to confirm, and partitions that are nothing."""
@@ -113,13 +116,14 @@ class IngestRun:
         for page in self._pages(partitions):
             self._take_note(page)
             self._ingest(puts)
-            puts = self._without_waiting(page.puts)
+            puts = self._without_waiting(page.puts, are_named=partitions is not None)
             removals += page.removals
         self._ingest([*puts, *self._allowed(removals)])
         self._incomplete.update(problem.partition for problem in self._outcome.failed)
         ghosts = self._report.finish(partitions or [], self._incomplete)
         self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
         self._report.failed({problem.partition for problem in self._outcome.failed})
+        self._report.skipped(self._outcome.skipped)
         log_checks(self._context, self._workshop, partitions, self._touched)
         return self._outcome
 
@@ -142,23 +146,27 @@ class IngestRun:
         )
         self._incomplete.update(plan.partition for plan in page.held)
 
-    def _without_waiting(self, puts: Sequence[DocumentPlan]) -> list[DocumentPlan]:
-        """Leave out what failed lately, if that is asked for, or if Dagster itself repeats the run."""
+    def _without_waiting(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
+        """Leave out documents in quarantine, unless the run names them.
+
+        Those that wait for another attempt too, if the configuration says so, or if Dagster itself repeats the run.
+        """
         repeated = _RETRY_TAG in self._context.run.tags
-        if not (repeated or self._config.leave_waiting):
-            return list(puts)
+        leave_waiting = repeated or self._config.leave_waiting
         waiting = waiting_documents(self._workshop)
         tried: list[DocumentPlan] = []
         for plan in puts:
             failure = waiting.failure_of(plan)
-            if failure is None:
+            if failure is None or not (leave_waiting or (failure.is_final and not are_named)):
                 tried.append(plan)
                 continue
             self._incomplete.add(plan.partition)
-            self._context.log.warning(f"Document {plan.key!r} is left alone after {failure.attempts} attempts")
             if repeated:
                 error = IngestError(failure.error, "")
                 self._outcome.failed.append(Problem(plan.partition, plan.key, error))
+            else:
+                reason = "in quarantine" if failure.is_final else "waiting for another attempt"
+                self._outcome.skipped.append(SkippedDocument(plan.key, reason, failure.error))
         return tried
 
     def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
@@ -184,6 +192,9 @@ class IngestRun:
             self._report.spending()
         self._outcome.published += sum(len(publication.documents) for publication in summary.publications)
         self._outcome.failed += [Problem(plan.partition, plan.key, error) for plan, error in summary.failed.values()]
+        for plan, error in summary.too_recent.values():
+            self._incomplete.add(plan.partition)
+            self._outcome.skipped.append(SkippedDocument(plan.key, "too recent", str(error)))
 
     async def _publish(self, plans: Sequence[DocumentPlan]) -> Summary:
         embedding, wanted = self._workshop.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"

@@ -14,6 +14,7 @@ from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
 from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
+from ingest_pipeline.assets.skipped import SkippedDocument, skipped_line, skipped_metadata
 from ingest_pipeline.assets.versions import version_tags
 from ingest_pipeline.catalog import PartitionState
 from ingest_pipeline.errors import UnavailableError
@@ -99,6 +100,12 @@ class RunReport:
         for partition in sorted(partitions)[:_SHOWN_AS_FAILED]:
             for asset in ASSETS:
                 log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
+
+    def skipped(self, skipped: Sequence[SkippedDocument]) -> None:
+        """Say which documents the run left as they are, and why."""
+        if skipped:
+            self.context.log.warning(skipped_line(skipped))
+            self.context.log_event(dg.AssetObservation(self._key("metadata"), metadata=skipped_metadata(skipped)))
 
     def spending(self) -> None:
         """Say what the run has spent so far, also if it fails: that is paid for like the rest."""

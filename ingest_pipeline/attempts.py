@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ingest_pipeline import ledger
-from ingest_pipeline.ledger import MAX_ATTEMPTS, Failure
+from ingest_pipeline.ledger import Failure
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 
@@ -41,5 +41,16 @@ def waiting_documents(workshop: Workshop) -> Waiting:
     return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
 
 
+def without_final(workshop: Workshop, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:
+    """Set apart what a run over everything leaves alone: bytes and recipe of which the last attempt was made.
+
+    Returns:
+        What is to be tried, and the failures of the rest.
+    """
+    waiting = waiting_documents(workshop)
+    found = {plan.key: failure for plan in plans if (failure := waiting.failure_of(plan)) and failure.is_final}
+    return [plan for plan in plans if plan.key not in found], list(found.values())
+
+
 def _is_early(failure: Failure, now: datetime) -> bool:
-    return failure.attempts >= MAX_ATTEMPTS or failure.failed_at + _BACKOFF * 2 ** (failure.attempts - 1) > now
+    return failure.is_final or failure.failed_at + _BACKOFF * 2 ** (failure.attempts - 1) > now

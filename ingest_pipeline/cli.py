@@ -19,6 +19,8 @@ import click
 from rich.console import Console
 
 from ingest_pipeline import bulk_command, ledger, migrate_command, runs, session, status_command, version_commands
+from ingest_pipeline.assets.skipped import skipped_line
+from ingest_pipeline.attempts import without_final
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources, pipeline_settings
@@ -68,7 +70,13 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
     if as_json:
         costs = list(map(plain, done.costs))
         print_json(
-            {"run_id": done.run_id, **dataclasses.asdict(done.progress), "costs": costs, "problems": done.problems}
+            {
+                "run_id": done.run_id,
+                **dataclasses.asdict(done.progress),
+                "costs": costs,
+                "skipped": list(map(plain, done.skipped)),
+                "problems": done.problems,
+            }
         )
     else:
         progress = done.progress
@@ -77,6 +85,8 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
             f"{progress.chunks} chunks; {progress.bought} embeddings bought, {progress.reused} reused, "
             f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
         )
+    if done.skipped:
+        click.echo(f"{skipped_line(done.skipped)}. `status` shows why; `ingest KEY` tries one again.", err=True)
     for problem in done.problems:
         click.echo(f"Error: {problem}", err=True)
     if done.problems:
@@ -92,11 +102,17 @@ def plan(*, exact: bool, as_json: bool) -> None:
     with session.workshop(settings) as workshop:
         page = compare(workshop)
         withheld = check_removals(workshop, page.removals)
-        plans = [*page.puts, *page.removals]
+        puts, left = without_final(workshop, page.puts)
+        plans = [*puts, *page.removals]
         foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
         wanted = pipeline_settings(settings)
         note, moving = note_on_model(workshop, wanted), foresee(workshop, wanted)
-    changes = [*((plan, _change(plan)) for plan in plans), *((plan, "held") for plan in page.held)]
+    quarantined = {failure.key for failure in left}
+    changes = [
+        *((plan, _change(plan)) for plan in plans),
+        *((plan, "held") for plan in page.held),
+        *((plan, "in quarantine") for plan in page.puts if plan.key in quarantined),
+    ]
     rows = [
         {
             "document": plan.key,
@@ -111,7 +127,11 @@ def plan(*, exact: bool, as_json: bool) -> None:
         estimates = {"estimate": as_row(foreseen), "migration": as_row(moving)}
         print_json({"documents": rows, **estimates, "sensor_runs": sensor_runs})
         return
-    print_rows(f"{len(rows)} documents differ, {len(page.held)} of them held by a rollback", rows)
+    print_rows(
+        f"{len(rows)} documents differ, {len(page.held)} of them held by a rollback, {len(left)} left alone because "
+        "they failed too often",
+        rows,
+    )
     click.echo(estimate_line(foreseen, sensor_runs))
     if note is not None and moving is not None:
         click.echo(f"{note} Moving takes: {foreseen_line(moving)}")
@@ -164,7 +184,7 @@ async def _repair(settings: Settings, workshop: Workshop, report: AuditReport) -
     with _embedder_resource(settings).endpoint(workshop.recipe.embedding) as endpoint:
         async with Embedder(endpoint) as embedder:
             summary = await repair(workshop, embedder, report)
-    for _, error in summary.failed.values():
+    for _, error in (*summary.failed.values(), *summary.too_recent.values()):
         click.echo(f"Error: {error}", err=True)
 
 

@@ -93,6 +93,11 @@ class Failure:
     error: str
     failed_at: datetime
 
+    @property
+    def is_final(self) -> bool:
+        """Whether only a change of the bytes or the recipe, or a `retry`, leads to another attempt."""
+        return self.attempts >= MAX_ATTEMPTS
+
 
 def begin(
     connection: Connection,

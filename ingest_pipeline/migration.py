@@ -228,9 +228,10 @@ class Migration:
 
     def _check_complete(self, summary: Summary, found: Sequence[Difference]) -> None:
         seen_now = {difference.key for difference in found if difference.old_saga is not None}
-        failed = sorted(seen_now & summary.failed.keys())
+        problems = {**summary.failed, **summary.too_recent}
+        failed = sorted(seen_now & problems.keys())
         if failed:
-            _, first = summary.failed[failed[0]]
+            _, first = problems[failed[0]]
             raise MigrationIncompleteError(
                 f"{len(failed)} documents of corpus {self._old.corpus.known_as!r} could not be ingested with "
                 f"{self._new.recipe.embedding}: {', '.join(failed[:_NAMED])}. The first: {first.message}"

@@ -97,7 +97,7 @@ def _fill(
         migration, summary = asyncio.run(run())
     finally:
         _report_spending(context, old)
-    failed = {plan.key: str(error) for plan, error in summary.failed.values()}
+    failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
     for key, problem in failed.items():
         context.log.warning(f"Document {key!r} is not in generation {new.corpus.name}: {problem}")
     if then_switch:

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ingest_pipeline import catalog_reports, errors, ledger, session
+from ingest_pipeline.assets.skipped import SkippedDocument, skipped_by
+from ingest_pipeline.attempts import without_final
 from ingest_pipeline.catalog_reports import RunProgress
 from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.database import Database
@@ -43,9 +45,13 @@ class Run:
         costs: Sequence[Cost],
         problems: Sequence[str],
         note: str | None = None,
+        *,
+        skipped: Sequence[SkippedDocument] = (),
     ) -> None:
         self.note = note
         """What to tell a person besides."""
+        self.skipped = skipped
+        """Documents that were left as they are without failing the run, 50 at most."""
         self.run_id = run_id
         self.progress = progress
         self.costs = costs
@@ -69,18 +75,20 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
         release_holds(workshop.corpus, keys)
         partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
         plans = plan_partitions(workshop, partitions or None)
+        tried = plans if partitions else without_final(workshop, plans)[0]
         console.print(
             f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {escape(settings.source)}"
         )
         run_id = str(uuid.uuid4())
-        with session.instance(running) as instance, _bar(console, database, run_id, len(plans)):
+        with session.instance(running) as instance, _bar(console, database, run_id, len(tried)):
             config = {"partitions": partitions, "release_holds": False, "confirm_removals": confirm_removals}
             ops = {f"{settings.corpus}_ingest": {"config": config}}
-            problems = _execute(running, instance, run_id, job_name(settings.corpus), ops)
+            result = _execute(running, instance, run_id, job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
             progress = catalog_reports.run_progress(connection, run_id)
-        return Run(run_id, progress, costs, problems, note_on_model(workshop, pipeline_settings(running)))
+        note = note_on_model(workshop, pipeline_settings(running))
+        return Run(run_id, progress, costs, _problems(result), note, skipped=skipped_by(result))
 
 
 def migrate(settings: Settings, action: Action, documents: int, console: Console) -> Run:
@@ -99,7 +107,7 @@ def migrate(settings: Settings, action: Action, documents: int, console: Console
         run_id = str(uuid.uuid4())
         with session.instance(running) as instance, _bar(console, database, run_id, documents):
             ops = {f"{settings.corpus}_migrate": {"config": {"action": action.name}}}
-            problems = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
+            problems = _problems(_execute(running, instance, run_id, migration_job_name(settings.corpus), ops))
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
             return Run(run_id, catalog_reports.run_progress(connection, run_id), costs, problems)
@@ -120,22 +128,26 @@ def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
         run_id = str(uuid.uuid4())
         ops = {rollback_step(settings.corpus): {"config": {"version": version, "partitions": list(keys)}}}
         with session.instance(running) as instance:
-            problems = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
+            problems = _problems(_execute(running, instance, run_id, rollback_job_name(settings.corpus), ops))
         with database.transaction() as connection:
             return Run(run_id, catalog_reports.run_progress(connection, run_id), [], problems)
 
 
 def _execute(
     settings: Settings, instance: dg.DagsterInstance, run_id: str, job_name: str, ops: Mapping[str, object]
-) -> list[str]:
-    """Run a job; returns what went wrong, a line each."""
+) -> dg.ExecuteInProcessResult:
+    """Run a job in this process."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     report_dead_runs(instance)
     job = build_definitions(settings).resolve_job_def(job_name)
     configuration = {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    result = job.execute_in_process(
+    return job.execute_in_process(
         run_config=configuration, instance=instance, run_id=run_id, tags=own_process_tags(), raise_on_error=False
     )
+
+
+def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What went wrong in a run, a line each."""
     if result.success:
         return []
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest_pipeline.database_url import parts_of, write_url
 from tests.support.cli import Cli
-from tests.support.embedding_server import EmbeddingServer, Fault
+from tests.support.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
 
@@ -86,13 +86,13 @@ def test_ingesting_again_buys_nothing_and_keeps_head(cli: Cli, embeddings: Embed
 
 def test_a_bad_document_fails_the_run_and_not_the_others(cli: Cli) -> None:
     cli.put("good.txt", paragraphs("good", 1))
-    cli.put("empty.txt", "")
+    cli.put("bad.txt", f"{POISON} is refused by the API.")
     done = cli.run("ingest")
     assert done.exit_code == 1
     assert "1 documents published" in done.stdout
-    assert "'empty.txt'" in done.stderr
+    assert "'bad.txt'" in done.stderr
     status = cli.json("status")
-    assert [failure["key"] for failure in status["failures"]] == ["empty.txt"]
+    assert [failure["key"] for failure in status["failures"]] == ["bad.txt"]
     assert cli.json("audit")["documents"] == 1
 
 
@@ -138,7 +138,7 @@ def test_a_repair_publishes_what_is_wrong_and_nothing_else(
 
 
 def test_a_failure_is_forgotten_with_its_file(cli: Cli) -> None:
-    path = cli.put("empty.txt", "")
+    path = cli.put("bad.txt", f"{POISON} is refused by the API.")
     assert cli.run("ingest").exit_code == 1
     path.unlink()
     cli.json("ingest")
@@ -146,11 +146,11 @@ def test_a_failure_is_forgotten_with_its_file(cli: Cli) -> None:
 
 
 def test_a_person_may_let_a_document_be_tried_again(cli: Cli) -> None:
-    cli.put("empty.txt", "")
+    cli.put("bad.txt", f"{POISON} is refused by the API.")
     for _ in range(3):
         cli.run("ingest")
     assert cli.json("status")["failures"][0]["attempts"] == 3
-    assert "1 documents will be tried again" in cli.run("retry", "empty.txt").stdout
+    assert "1 documents will be tried again" in cli.run("retry", "bad.txt").stdout
     assert cli.json("status")["failures"] == []
 
 
@@ -353,3 +353,31 @@ def test_arguments_that_name_nothing_are_answered_in_one_line(
         ["search", "alpha", "--limit", "-1"],
     ):
         assert cli.run(*wrong).exit_code == 2, wrong
+
+
+def test_a_document_in_quarantine_is_left_alone_by_a_plain_ingest_and_tried_by_name(
+    cli: Cli, embeddings: EmbeddingServer
+) -> None:
+    cli.put("bad.txt", f"{POISON} is refused by the API.")
+    cli.put("good.txt", paragraphs("good", 1))
+    assert [cli.run("ingest").exit_code for _ in range(3)] == [1, 1, 1]
+    requests = embeddings.requests
+    done = cli.run("ingest")
+    assert (done.exit_code, embeddings.requests) == (0, requests)
+    assert "1 documents were skipped: 1 in quarantine." in done.stderr
+    assert [found["document"] for found in cli.json("ingest")["skipped"]] == ["bad.txt"]
+    assert {row["change"] for row in cli.json("plan")["documents"]} == {"in quarantine"}
+    assert cli.json("plan", "--exact")["estimate"]["documents"] == 0
+    assert cli.json("status")["failures"][0]["attempts"] == 3
+    assert cli.run("ingest", "bad.txt").exit_code == 1
+    assert embeddings.requests > requests
+
+
+def test_an_empty_file_that_may_still_be_written_is_named_and_fails_nothing(cli: Cli) -> None:
+    cli.put("a.txt", "")
+    done = cli.run("ingest", INGEST_SETTLE_SECONDS="3600")
+    assert done.exit_code == 0
+    assert "1 documents were skipped: 1 too recent." in done.stderr
+    assert cli.json("status")["documents"] == 0
+    assert cli.json("ingest")["published"] == 1
+    assert (cli.json("status")["documents"], cli.json("status")["chunks"]) == (1, 0)

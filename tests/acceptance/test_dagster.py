@@ -16,7 +16,7 @@ from dagster._core.instance.config import PoolGranularity
 from ingest_pipeline import dead_runs, session
 from ingest_pipeline.dead_runs import own_process_tags
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer, Fault
+from tests.support.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
 
@@ -77,12 +77,12 @@ def test_a_failed_attempt_leaves_no_materialization(dagster: DagsterWorld) -> No
 
 def test_a_bad_file_fails_the_run_with_a_list_and_the_others_are_materialized(dagster: DagsterWorld) -> None:
     dagster.put("good.txt", paragraphs("good", 1))
-    dagster.put("empty.txt", "")
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
     result = dagster.run()
     assert not result.success
     failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
     assert failure.user_failure_data is not None
-    assert "empty.txt" in str(failure.user_failure_data.metadata["failed"].value)
+    assert "bad.txt" in str(failure.user_failure_data.metadata["failed"].value)
     assert dagster.materialized(METADATA) == {"good.txt"}
 
 
@@ -130,7 +130,7 @@ def test_many_files_share_one_run(dagster: DagsterWorld) -> None:
 
 
 def test_a_file_that_keeps_failing_is_left_alone_until_it_changes(dagster: DagsterWorld, database_url: str) -> None:
-    dagster.put("bad.txt", "")
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
     for _ in range(3):
         dagster.run()
         with psycopg.connect(database_url) as connection:
@@ -148,7 +148,7 @@ def test_the_recovery_sensor_finds_nothing_to_do(dagster: DagsterWorld) -> None:
 
 def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: DagsterWorld, database_url: str) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
-    dagster.put("empty.txt", "")
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
     for _ in range(3):
         dagster.run()
     with psycopg.connect(database_url) as connection:
@@ -156,7 +156,7 @@ def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: Dagster
     assert dagster.failed_checks() >= {"audit", "same_chunks", "quarantine"}
     with session.workshop(dagster.settings) as workshop:
         asyncio.run(dagster.repair(workshop))
-    (Path(dagster.settings.source) / "empty.txt").write_text("Text at last.")
+    (Path(dagster.settings.source) / "bad.txt").write_text("Text at last.")
     assert dagster.run().success
     assert dagster.failed_checks() == set()
 
@@ -354,3 +354,17 @@ def test_the_written_instance_bounds_the_runs_that_ask_the_embedding_api(dagster
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 2)
     (step,) = set(dagster.definitions.get_repository_def().assets_defs_by_key.values())
     assert step.op.pool == "embedding_api"
+
+
+def test_an_empty_file_is_materialized_without_chunks(dagster: DagsterWorld) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 2))
+    dagster.put("b.txt", "\n")
+    assert dagster.run().success
+    dagster.put("a.txt", "")
+    assert dagster.run(partition="a.txt").success
+    for key in ("a.txt", "b.txt"):
+        assert dagster.latest(CHUNKS, key)["chunks"] == 0
+    assert len(set(dagster.data_versions("a.txt"))) == 2
+    assert (dagster.audit().documents, dagster.audit().chunks) == (2, 0)
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+    assert dagster.failed_checks() == set()

@@ -12,7 +12,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from tests.support.cli import Cli, environment_of
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.embedding_server import POISON, EmbeddingServer
 from tests.support.world import paragraphs
 
 
@@ -87,7 +87,7 @@ def test_only_what_differs_in_a_folder_is_read_and_paid(dagster: DagsterWorld) -
 
 def test_a_folder_with_a_bad_document_is_not_materialized_until_it_is_mended(dagster: DagsterWorld) -> None:
     dagster.put("a/good.txt", paragraphs("good", 1))
-    dagster.put("a/bad.txt", "")
+    dagster.put("a/bad.txt", f"{POISON} is refused by the API.")
     dagster.put("b/good.txt", paragraphs("better", 1))
     result = dagster.run()
     assert not result.success
@@ -159,7 +159,7 @@ def test_buckets_are_there_from_the_start_and_may_be_empty(dagster: DagsterWorld
 def test_a_range_of_buckets_with_one_bad_document_counts_exactly(dagster: DagsterWorld) -> None:
     for number in range(16):
         dagster.put(f"{number}.txt", paragraphs(f"topic {number}", 1))
-    dagster.put("bad.txt", "")
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
     tags = {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "3"}
     assert not dagster.run(tags=tags).success
     bad = status(dagster, METADATA)[1]
@@ -175,7 +175,7 @@ def test_a_range_of_buckets_with_one_bad_document_counts_exactly(dagster: Dagste
 @pytest.mark.parametrize("scheme", ["file"])
 def test_a_run_over_scattered_files_shows_the_failed_ones_as_failed(dagster: DagsterWorld) -> None:
     for number in range(8):
-        dagster.put(f"{number}.txt", paragraphs(f"topic {number}", 1) if number != 5 else "")
+        dagster.put(f"{number}.txt", paragraphs(f"topic {number}", 1) if number != 5 else POISON)
     (run,) = dagster.follow()
     assert not run.success
     assert status(dagster, CHUNKS) == ({f"{number}.txt" for number in range(8) if number != 5}, {"5.txt"})

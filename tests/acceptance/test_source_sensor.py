@@ -15,7 +15,7 @@ import pytest
 from ingest_pipeline import catalog_reports, session
 from tests.support.cli import Cli, environment_of
 from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.embedding_server import POISON, EmbeddingServer
 from tests.support.s3 import S3Server
 from tests.support.world import paragraphs
 
@@ -212,7 +212,7 @@ def test_what_the_settings_leave_out_is_not_requested_and_what_stands_of_it_goes
 
 
 def test_dagsters_retries_and_ours_do_not_multiply(dagster: DagsterWorld, database_url: str) -> None:
-    dagster.put("bad.txt", "")
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
     dagster.put("good.txt", "Good.")
 
     def attempts() -> int:
@@ -232,7 +232,7 @@ def test_dagsters_retries_and_ours_do_not_multiply(dagster: DagsterWorld, databa
 
 def test_what_is_stale_is_ingested_by_the_clock_in_one_run(dagster: DagsterWorld, database_url: str) -> None:
     put_many(dagster, 9)
-    dagster.put("bad.txt", "")
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
     (schedule,) = [found for found in dagster.definitions.schedules or () if found.name == "docs_stale_schedule"]
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED

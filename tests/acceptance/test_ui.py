@@ -13,7 +13,7 @@ import pytest
 from ingest_pipeline import session
 from ingest_pipeline.settings import Settings
 from tests.support.cli import Cli
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.embedding_server import POISON, EmbeddingServer
 from tests.support.web_ui import WebUi, eventually
 from tests.support.world import paragraphs
 
@@ -34,11 +34,11 @@ def web(cli: Cli) -> Generator[WebUi]:
 def test_files_that_come_change_fail_and_go_are_seen(cli: Cli, web: WebUi) -> None:
     path = cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", paragraphs("beta", 2))
-    cli.put("empty.txt", "")
+    cli.put("bad.txt", f"{POISON} is refused by the API.")
     eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 1, "numPartitions": 3})
     before = cli.json("history", "a.txt")[0]["version"]
     path.write_text(paragraphs("omega", 2))
-    (cli.directory / "source" / "empty.txt").unlink()
+    (cli.directory / "source" / "bad.txt").unlink()
     (cli.directory / "source" / "b.txt").unlink()
     eventually(lambda: cli.json("history", "a.txt")[0]["version"] > before and cli.json("status")["documents"] == 1)
     assert cli.json("audit")["violations"] == []
@@ -48,7 +48,7 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(c
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", paragraphs("beta", 2))
     eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2})
-    cli.put("a.txt", "")
+    cli.put("a.txt", POISON)
     job = ["-m", "ingest_pipeline.definitions", "-j", "docs_ingest_job"]
     command = [sys.executable, "-m", "dagster", "job", "backfill", *job, "--all", "all", "--noprompt"]
     environment = cli.environment | session.dagster_environment(Settings.from_environment(cli.environment))
@@ -62,7 +62,7 @@ def test_a_run_executed_again_from_its_failure_does_what_was_missing(cli: Cli, e
     # The source sensor leaves young files alone: what is done is what the runs do.
     cli.environment["INGEST_SETTLE_SECONDS"] = "86400"
     cli.put("a.txt", paragraphs("alpha", 2))
-    cli.put("b.txt", "")
+    cli.put("b.txt", POISON)
     with WebUi.over(cli) as web:
         run = web.launch()
         eventually(lambda: web.status(run) == "FAILURE")

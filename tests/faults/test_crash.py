@@ -16,6 +16,7 @@ from tests.support.crash_places import (
     COLLECTION,
     CREATION,
     DROP,
+    EMPTYING,
     FIRST_INGEST,
     MAINTENANCE,
     MIGRATION,
@@ -165,6 +166,19 @@ def test_a_replacement_may_die_anywhere_and_be_recovered_by_anybody(
     crash_second(world, place, recovery)
 
 
+@pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(EMPTYING)), ids=name_of)
+def test_a_publication_of_a_file_that_became_empty_may_die_anywhere(
+    world: World, place: Place, recovery: Recovery
+) -> None:
+    put_first(world)
+    world.ingest()
+    world.embeddings.reset_counters()
+    world.put("a.txt", "")
+    assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
+    settle_and_check(world, recovery, FIRST, {"b.txt": FIRST["b.txt"]})
+    assert world.audit().documents == len(world.texts()) + 1, "the empty document is one, too"
+
+
 def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
     """Version 2 has the first documents, head the second; recovering must not count for a rollback, nor undo one."""
     put_second(world)
@@ -310,6 +324,15 @@ def test_the_places_are_all_there_are(world: World) -> None:
         *COLLECTION,
     }
     assert reached == set(Boundary)
+
+
+def test_the_places_of_an_emptied_file_are_all_there_are(world: World) -> None:
+    put_first(world)
+    world.ingest()
+    world.put("a.txt", "")
+    passed = passages_of(world.ingest)
+    assert {name for name, _ in passed} == set(EMPTYING)
+    assert all(count <= EMPTYING[name] for (name, _), count in passed.items())
 
 
 def test_the_places_of_maintenance_are_all_there_are(world: World) -> None:

@@ -26,6 +26,16 @@ FIRST_INGEST = {**_PREPARING, **_PUBLISHING, Boundary.COMMIT: 11}
 """Of two new documents, into a corpus that exists, by how often each side is passed."""
 REPLACEMENT = {**_PREPARING, Boundary.SOURCE_READ: 1, **_PUBLISHING, Boundary.ROWS_REMOVED: 1, Boundary.COMMIT: 12}
 """Of one document, beside the removal of another."""
+EMPTYING = {
+    Boundary.SOURCE_READ: 1,
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.FRAGMENT_RECORDED: 1,
+    Boundary.PREPARED: 1,
+    **_PUBLISHING,
+    Boundary.ROWS_REMOVED: 1,
+    Boundary.COMMIT: 10,
+}
+"""Of one document that became empty."""
 ROLLBACK = {
     Boundary.SAGA_BEGUN: 1,
     Boundary.FRAGMENT_WRITTEN: 1,

@@ -90,15 +90,17 @@ class Driver:
         if state is None or state.text is None or state.bad:
             self._write(key, self._fresh(key), "put" if state is None else "brought back")
             return
-        changes = {"edited": 6, "extended": 3, "removed": 2, "turned bad": 1, "touched": 1}
+        changes = {"edited": 6, "extended": 3, "removed": 2, "emptied": 1, "turned bad": 1, "touched": 1}
         change = self._random.choices(list(changes), list(changes.values()))[0]
         match change:
             case "extended":
                 self._write(key, f"{state.text}\n\n{self._fresh(key)}", change)
             case "removed":
                 self._write(key, None, change)
+            case "emptied":
+                self._write(key, "", change)
             case "turned bad":
-                self._write(key, self._random.choice(["", f"{POISON} {key}", f"\0\1\2 {key}"]), change, bad=True)
+                self._write(key, self._random.choice([f"{POISON} {key}", f"\0\1\2 {key}"]), change, bad=True)
             case "touched":
                 self._write(key, state.text, change)
             case _:

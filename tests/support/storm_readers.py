@@ -54,8 +54,10 @@ class Reading:
         return cls(version, documents, dict(chunks), dict(rows))
 
     def text(self, key: str) -> str | None:
-        """A document as a reader of the table sees it; None if there is none."""
-        return "".join(row["text"] for row in self.rows[key]) if key in self.rows else None
+        """A document as a reader sees it; None if there is none."""
+        if key not in self.rows and key not in self.documents:
+            return None
+        return "".join(row["text"] for row in self.rows.get(key, []))
 
     def digest(self) -> str:
         """Equal for readings that show the same.
@@ -85,7 +87,8 @@ class Reading:
         if [chunk.id for chunk in chunks] != [UUID(row["id"]) for row in rows]:
             found.append(f"{len(chunks)} chunks in the catalog are not the {len(rows)} rows of the table")
         sagas = {str(chunk.saga) for chunk in chunks} | {row["saga"] for row in rows}
-        if (document is None) != (not rows) or (document is not None and sagas != {str(document.saga)}):
+        stated = set[str]() if document is None or not document.chunk_count else {str(document.saga)}
+        if sagas != stated or len(rows) != (document.chunk_count if document else 0):
             found.append(f"is {document and document.saga} in the catalog, and its chunks are of {sorted(sagas)}")
         if not contents.sequences(key, fingerprint(self.text(key))):
             found.append(f"shows a content that it never had: {(self.text(key) or 'absent')[:200]!r}")

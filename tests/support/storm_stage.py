@@ -127,7 +127,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
             seed,
             figures,
             files,
-            PipelineSettings(CORPUS, source, lancedb, TEST_MODEL, embeddings.dimensions),
+            PipelineSettings(CORPUS, source, lancedb, TEST_MODEL, embeddings.dimensions, settle_seconds=0),
             postgres,
             url,
             {name: stack.enter_context(TcpProxy("127.0.0.1", port)) for name in ("dagster", "writers")},
