@@ -169,6 +169,43 @@ class Database:
         return UUID(str(row["id"]))
 
 
+def search_path(url: str) -> str:
+    """The schemas in which a connection looks for tables, as the server has it.
+
+    Raises:
+        DatabaseUnavailableError: No server answers at the url, or a pooler refuses what the url asks for.
+    """
+    address = database_url(url)
+    with translated(address), _BoundedConnection.connect(address, **_CONNECT) as connection:
+        row = connection.execute("SELECT current_setting('search_path')").fetchone()
+    return "" if row is None else str(row[0])
+
+
+def make_schema(url: str, name: LiteralString) -> None:
+    """Make a schema if there is none of that name.
+
+    Raises:
+        DatabaseUnavailableError: No server answers at the url.
+        ConfigurationError: The user may not make it.
+    """
+    address = database_url(url)
+    with translated(address), _BoundedConnection.connect(address, **_CONNECT) as connection:
+        connection.row_factory = dict_row
+        if _exists(connection, f"to_regnamespace('{name}')"):
+            return  # making one that exists would demand a right on the whole database
+        try:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
+        except psycopg.errors.UniqueViolation:
+            return  # another process made it at the same time
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"The user of the database at {place_of(address)} may not create the schema {name}: "
+                f"{_first_line(error)}",
+                f"Grant that user CREATE on the database, or make the schema and grant that user all on it: "
+                f"CREATE SCHEMA {name}; GRANT ALL ON SCHEMA {name} TO ...",
+            ) from error
+
+
 def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnection]) -> None:
     try:
         connection.check()

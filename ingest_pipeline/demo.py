@@ -67,7 +67,7 @@ def _check_unused(settings: Settings) -> None:
 def _forget(settings: Settings) -> None:
     """Drop what an earlier demonstration left; the database is its own."""
     with Database(settings.database_url or "") as database, database.transaction() as connection:
-        connection.execute("DROP SCHEMA ingest_pipeline CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        connection.execute("DROP SCHEMA ingest_pipeline CASCADE; DROP SCHEMA IF EXISTS ingest_pipeline_dagster CASCADE")
     for name in ("documents", "lancedb", "dagster"):
         shutil.rmtree(settings.state / name, ignore_errors=True)
     Database(settings.database_url or "").open().close()

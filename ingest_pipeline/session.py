@@ -9,22 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+from alembic.util import CommandError
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_pipeline.code_location import pipeline_settings
 from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.dagster_storage import prepare_storage, storage_url
 from ingest_pipeline.database import Database
-from ingest_pipeline.database_url import parts_of, without_password, write_url
+from ingest_pipeline.database_url import without_password
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
-from ingest_pipeline.errors import DatabaseUnavailableError
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.pipeline import find_corpus, open_workshop
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.settings import Settings
 
+_STORAGE_URL = "DAGSTER_POSTGRES_URL"
 DAGSTER_YAML = """\
-# Dagster's own tables lie in the Postgres of the catalog. `ingest-pipeline` sets the variable; its scheme names the
-# driver, because a bare postgresql:// means psycopg 3 to SQLAlchemy, on which dagster-postgres fails.
+# Dagster's own tables are in the database of the catalog, in the schema `ingest_pipeline_dagster`. `ingest-pipeline`
+# makes the schema and sets the variable; its url names the driver, because a bare postgresql:// means psycopg 3 to
+# SQLAlchemy, on which dagster-postgres fails.
 storage:
   postgres:
     postgres_url:
@@ -44,15 +48,6 @@ telemetry:
   enabled: false
 """
 """What is written into `DAGSTER_HOME` if there is nothing."""
-
-# Without them one connection that is never answered stops a thread of the daemon, and with it all sensors, for ever.
-_DAGSTER_LIMITS = {
-    "connect_timeout": "10",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-}
 
 
 @contextmanager
@@ -89,15 +84,22 @@ def workshop(settings: Settings, *, create: bool = False) -> Generator[Workshop]
 
 
 def dagster_environment(settings: Settings) -> dict[str, str]:
-    """The environment in which Dagster's processes find the instance, the database and the corpus."""
+    """The environment in which Dagster's processes find the instance, the database and the corpus.
+
+    Raises:
+        ConfigurationError: Dagster's tables cannot have a schema of their own in that database.
+    """
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     configuration = home / "dagster.yaml"
     if not configuration.exists():
         configuration.write_text(DAGSTER_YAML)
+    # A dagster.yaml of the user's own may keep Dagster's tables anywhere; then no schema is made here.
+    is_ours = _STORAGE_URL in configuration.read_text()
+    storage = prepare_storage(_url(settings)) if is_ours else storage_url(_url(settings))
     return {
         "DAGSTER_HOME": str(home),
-        "DAGSTER_POSTGRES_URL": _dagster_url(_url(settings)),
+        _STORAGE_URL: storage,
         "INGEST_DATABASE_URL": _url(settings),
         "INGEST_SOURCE": settings.source,
         "INGEST_STATE": str(settings.state),
@@ -110,11 +112,18 @@ def instance(settings: Settings) -> Generator[dg.DagsterInstance]:
 
     Raises:
         DatabaseUnavailableError: Postgres stopped answering Dagster, when the block began or within it.
+        ConfigurationError: Dagster's tables would share a schema with those of another application.
     """
     os.environ.update(dagster_environment(settings))
     try:
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
             yield opened
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The dagster.yaml in {settings.dagster_home} keeps Dagster's tables beside another application's Alembic "
+            f"table: {error}. Tables that Dagster made there before it failed are left there",
+            "Give Dagster a database or a schema of its own in that file; deploy/dagster.yaml shows how.",
+        ) from error
     except (SQLAlchemyError, DagsterPostgresException) as error:
         reason = without_password((str(error).splitlines() or [type(error).__name__])[0], _url(settings))
         raise DatabaseUnavailableError(f"Dagster's own tables in Postgres cannot be used: {reason}") from error
@@ -125,11 +134,6 @@ def demo_settings(directory: Path) -> Settings:
     state = directory.absolute()
     environment = {"INGEST_STATE": str(state), "INGEST_SOURCE": str(state / "documents"), "INGEST_CORPUS": "demo"}
     return Settings.from_environment(environment)
-
-
-def _dagster_url(url: str) -> str:
-    """The url as Dagster's storage takes it: with the driver, and with limits on a server that does not answer."""
-    return write_url(_DAGSTER_LIMITS | parts_of(url), "psycopg2")
 
 
 def _url(settings: Settings) -> str:
