@@ -42,6 +42,8 @@ _ABOUT_INPUT = re.compile(r"input|token|context length|too (long|large)|batch", 
 _NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
 _TOO_MUCH = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529)
 _LONGEST_SILENCE = 120.0
+_LEAST_UPLOAD = 256 << 10
+"""Bytes of a request, in a second, below which its sending is given up."""
 _BODY = "ingest_pipeline.body"
 """Under which an answer carries what its JSON says."""
 
@@ -131,20 +133,30 @@ def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T],
 class _PacedClient(DefaultAsyncHttpxClient):
     """Sends every attempt, retries too, when its turn has come. A client's backoff takes up no turn."""
 
-    def __init__(self, pace: Pace, **options: Any) -> None:  # noqa: ANN401  whatever the client's own takes
+    def __init__(self, pace: Pace, seconds: float, **options: Any) -> None:  # noqa: ANN401  what the client's own takes
         super().__init__(**options)
         self._pace = pace
+        self._seconds = seconds
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401  likewise
         async with self._pace.turn() as turn:
             try:
-                response = await super().send(request, **options)
+                response = await self._send_in_time(request, options)
             except httpx2.TimeoutException:
                 turn.refuse()
                 raise
             if response.status_code in _TOO_MUCH:
                 turn.refuse(_wanted_silence(response.headers))
             return response
+
+    async def _send_in_time(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
+        """The client's own limits start again with every byte, interim answers and those of headers included."""
+        uploading = int(request.headers.get("content-length", "0")) / _LEAST_UPLOAD
+        try:
+            async with asyncio.timeout(self._seconds + uploading):
+                return await super().send(request, **options)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the answer does not come to an end", request=request) from error
 
 
 def _wanted_silence(headers: Mapping[str, str]) -> float:
@@ -173,13 +185,19 @@ class Embedder:
         self.settings = settings
         self._key = _usable_key(settings, base_url)
         self._slots = asyncio.Semaphore(settings.concurrency)
-        timeout = openai.Timeout(settings.timeout, connect=min(settings.timeout, _CONNECT_SECONDS))
+        connecting = min(settings.timeout, _CONNECT_SECONDS)
+        timeout = openai.Timeout(settings.timeout, connect=connecting)
+        paced = _PacedClient(
+            Pace(settings.concurrency),
+            connecting + 2 * settings.timeout,
+            event_hooks={"response": [self._judge_for_retry]},
+        )
         self._client = AsyncOpenAI(
             api_key=self._key,
             base_url=base_url,
             timeout=timeout,
             max_retries=settings.max_retries,
-            http_client=_PacedClient(Pace(settings.concurrency), event_hooks={"response": [self._judge_for_retry]}),
+            http_client=paced,
         )
 
     async def __aenter__(self) -> Self:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lancedb.table import Table
 
-_LIMITS = {"connect_timeout": "5s", "read_timeout": "6s", "timeout": "120s", "client_retry_timeout": "5"}
+_LIMITS = {"connect_timeout": "5s", "read_timeout": "6s", "timeout": "60s", "client_retry_timeout": "5"}
 """Without them Lance waits 20 minutes for a store that accepts a request and says nothing.
 
 These make one attempt 6 s long. Lance repeats what only reads, so with 14.0.2 a write was given up after 6 s of
-silence, a listing after 40 s, a commit and the reading of a file after about a minute. Postgres ends a holder of the
-lock that idles after two.
+silence, a listing after 40 s, a commit and the reading of a file after about a minute. A store that dribbles
+its answer is given up after 60 s at each attempt. Postgres ends a holder of the lock that idles after two minutes.
 """
 
 

@@ -28,6 +28,8 @@ _REQUEST = 8 << 20
 """Bytes asked for at once. One range a request, so that no connection stays open while the reader is busy elsewhere."""
 _ATTEMPTS = 4
 """How often a request is made whose answer breaks off in mid body; requests that fail earlier the library repeats."""
+_LAST_ATTEMPT = 60.0
+"""No attempt at such a request begins later than so many seconds after the first."""
 _RETRY: "RetryConfig" = {
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=30),
@@ -197,6 +199,7 @@ class _Bucket:
 
     def _read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
         failure: Exception | None = None
+        latest = time.monotonic() + _LAST_ATTEMPT
         for attempt in range(_ATTEMPTS):
             try:
                 answer = self._store.get(obj.key, options={"if_match": obj.etag, "range": (start, end)})
@@ -210,6 +213,8 @@ class _Bucket:
                 body: bytes = answer.bytes().to_bytes()
             except _FAILURES as error:
                 failure = error
+                if time.monotonic() > latest:
+                    break
                 time.sleep(0.2 * 2**attempt)
             else:
                 return body

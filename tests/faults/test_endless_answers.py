@@ -1,0 +1,65 @@
+"""Answers that come byte by byte, or are interim for ever: a client never waits long for the next byte, and yet it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ingest_pipeline import lance_storage
+from ingest_pipeline import source as source_module
+from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.errors import EmbeddingUnavailableError, SourceUnavailableError, TableUnavailableError
+from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.model import SourceObject
+from ingest_pipeline.source import ObjectSource
+from tests.support.endless_server import ENDLESS, endless_server
+
+pytestmark = [pytest.mark.parametrize("kind", ENDLESS), pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
+    """The url of one, which is the environment's S3 too; and the limits are short."""
+    with endless_server(kind) as url:
+        for name, value in (("ENDPOINT_URL", url), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setitem(source_module._CLIENT, "timeout", timedelta(seconds=0.4))
+        monkeypatch.setitem(source_module._RETRY, "retry_timeout", timedelta(seconds=0.1))
+        monkeypatch.setattr(source_module, "_LAST_ATTEMPT", 0.1)
+        monkeypatch.setitem(lance_storage._LIMITS, "timeout", "200ms")
+        monkeypatch.setitem(lance_storage._LIMITS, "client_retry_timeout", "0")
+        yield url
+
+
+def test_an_api_that_never_ends_its_answer_is_given_up(server: str) -> None:
+    settings = EmbeddingSettings("text-embedding-3-small", 4, server, "key", timeout=0.3, max_retries=1)
+
+    async def embed() -> None:
+        async with Embedder(settings) as embedder:
+            await embedder.embed(["text"])
+
+    with pytest.raises(EmbeddingUnavailableError, match="did not answer 2 requests"):
+        asyncio.run(embed())
+
+
+@pytest.mark.usefixtures("server")
+def test_a_source_that_never_ends_its_answer_is_given_up(kind: str) -> None:
+    source = ObjectSource("s3://bucket/prefix")
+    with pytest.raises(SourceUnavailableError):
+        list(source.list())
+    if kind != "body":  # which a look at one document does not have
+        with pytest.raises(SourceUnavailableError):
+            source.stat("key")
+    with pytest.raises(SourceUnavailableError):
+        list(source.read(SourceObject("key", '"1"', 10, datetime.now(UTC))))
+
+
+@pytest.mark.usefixtures("server")
+def test_a_table_whose_store_never_ends_its_answer_is_given_up() -> None:
+    uri = "s3://bucket/docs.lance"
+    with pytest.raises(TableUnavailableError):
+        LanceTable(uri, lance_storage.storage_options(uri)).latest_version()
