@@ -12,6 +12,7 @@ from ingest_pipeline.audit import AuditReport, Violation
 from ingest_pipeline.holds import Hold
 from ingest_pipeline.ledger import Failure
 from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.run_backoff import RunBackoff
 
 CHECKED = {
     "audit": "metadata",
@@ -67,8 +68,16 @@ def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg
     )
 
 
-def freshness_result(plans: Sequence[DocumentPlan], now: datetime) -> dg.AssetCheckResult:
-    """What differs from the source, and since when. A removal has no time, and counts at once."""
+def freshness_result(
+    plans: Sequence[DocumentPlan], now: datetime, backoff: RunBackoff | None = None
+) -> dg.AssetCheckResult:
+    """What differs from the source, and since when. A removal has no time, and counts at once.
+
+    Args:
+        plans: What differs.
+        now: The time.
+        backoff: What runs over the corpus fail of, if they do.
+    """
     rows = [
         {"document": plan.key, "change": _change(plan), "since": _since(plan)}
         for plan in sorted(plans, key=_since)[:_SHOWN]
@@ -83,6 +92,7 @@ def freshness_result(plans: Sequence[DocumentPlan], now: datetime) -> dg.AssetCh
         metadata={
             "differ": len(plans),
             "removed": removed,
+            **({"runs": dg.MetadataValue.text(backoff.note)} if backoff else {}),
             **({"since": dg.MetadataValue.timestamp(oldest)} if oldest else {}),
             **_found(rows, ("document", "change", "since")),
         },

@@ -25,6 +25,7 @@ from ingest_pipeline.pipeline import PipelineSettings, held_documents, plan_part
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.run_backoff import read_backoff
 
 _DESCRIPTIONS = {
     "audit": "LanceDB and Postgres agree at head in all that an audit looks at.",
@@ -86,7 +87,9 @@ def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _workshop(context, settings) as workshop:
             plans = plan_partitions(workshop)
-        return freshness_result(plans, datetime.now(UTC))
+            with workshop.corpus.database.transaction() as connection:
+                backoff = read_backoff(connection, workshop.corpus.name)
+        return freshness_result(plans, datetime.now(UTC), backoff)
 
     return check_freshness
 

@@ -8,12 +8,12 @@ import dagster as dg
 
 from ingest_pipeline.assets.chunks import chunks_spec
 from ingest_pipeline.assets.embeddings import embeddings_spec
-from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem
+from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem, is_repeated
 from ingest_pipeline.assets.metadata import metadata_spec
 from ingest_pipeline.assets.partitions import corpus_partitions
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.dead_runs import name_process
-from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
+from ingest_pipeline.errors import IngestError
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
@@ -21,6 +21,7 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 
 _LISTED = 200
+_RETRIES = 2
 _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
@@ -59,7 +60,8 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str,
         )
         try:
             with lancedb.workshop(wanted) as workshop:
-                outcome = IngestRun(context, workshop, embedder, config).run(_wanted_partitions(context, config))
+                run = IngestRun(context, workshop, embedder, config)
+                outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _RETRIES)
         except IngestError as error:
             _retry_or_fail(error)
         _fail_unless_complete(corpus, outcome)
@@ -70,8 +72,8 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str,
 
 def _retry_or_fail(error: IngestError) -> NoReturn:
     """Run the step again after what passes by itself. The embedding client has retried for long before it gives up."""
-    if isinstance(error, UnavailableError | StaleError) and not isinstance(error, EmbeddingUnavailableError):
-        raise dg.RetryRequested(max_retries=2, seconds_to_wait=5) from error
+    if is_repeated(error):
+        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=5) from error
     raise dg.Failure(str(error), allow_retries=False) from error
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -13,12 +14,13 @@ from ingest_pipeline.assets.skipped import SkippedDocument
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.comparison import Limits, Page, passed
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import IngestError
+from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Summary
 from ingest_pipeline.pipeline import check_removals, clear_settled_failures, plan_and_held, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.run_backoff import forgive_runs, record_run_failure
 
 # So many documents are planned, published and forgotten before the next: memory does not grow with the corpus.
 _PAGE = 10_000
@@ -105,12 +107,29 @@ class IngestRun:
         self._incomplete: set[str] = set()
         self._touched: list[str] = []
 
-    def run(self, partitions: Sequence[str] | None) -> Outcome:
+    def run(self, partitions: Sequence[str] | None, *, is_last: bool = True) -> Outcome:
         """Bring some partitions, or all that differ, to what the source holds.
+
+        Args:
+            partitions: Which ones. None: all that differ.
+            is_last: Whether Dagster repeats the step no more; a failure that it repeats is not counted.
 
         Raises:
             IngestError: Something that concerns all documents. What was published until then stays.
         """
+        corpus, configuration = self._workshop.corpus, run_configuration(self._workshop, self._embedder)
+        try:
+            outcome = self._run(partitions)
+        except Exception as error:
+            if is_last or not is_repeated(error):
+                with suppress(IngestError):  # what the run failed of is worth more than that it could not be counted
+                    record_run_failure(corpus, configuration, error)
+            raise
+        if outcome.published:
+            forgive_runs(corpus)
+        return outcome
+
+    def _run(self, partitions: Sequence[str] | None) -> Outcome:
         removals: list[DocumentPlan] = []
         puts: list[DocumentPlan] = []
         for page in self._pages(partitions):
@@ -211,6 +230,16 @@ class IngestRun:
                     self._workshop, embedder, run_id=self._context.run.run_id, report=self._report.publication
                 )
                 return await ingestion.run(plans)
+
+
+def is_repeated(error: Exception) -> bool:
+    """Whether the step is run again at once: it may pass by itself, and nobody has retried for long yet."""
+    return isinstance(error, UnavailableError | StaleError) and not isinstance(error, EmbeddingUnavailableError)
+
+
+def run_configuration(workshop: Workshop, embedder: OpenAIEmbedderResource) -> str:
+    """Fingerprint of the settings that decide whether a run can succeed."""
+    return f"{workshop.recipe.fingerprint}/{embedder.fingerprint}"
 
 
 def _no_document(partition: str) -> IngestError:

@@ -6,7 +6,7 @@
 An order is written down before the API hears of it, and the API carries its id as metadata. So a writer that dies
 between the two is settled by asking the API: what it has is taken up, what never came there is forgotten. Vectors and
 the end of their order are recorded in one transaction, and collecting again costs nothing. What fails, expires or comes
-damaged is not there afterwards, and the next ordinary run buys it.
+damaged is not there afterwards, and the next ordinary run buys it. What it was billed is recorded all the same.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from ingest_pipeline import bulk_orders, catalog, ledger
+from ingest_pipeline import bulk_orders, catalog, ledger, purchases
 from ingest_pipeline.bulk_orders import BulkOrder
 from ingest_pipeline.embedding import Client, Embedder
 from ingest_pipeline.embedding_answer import Vectors, read_answer
-from ingest_pipeline.errors import DocumentError, StaleError
+from ingest_pipeline.embedding_usage import billed_tokens
+from ingest_pipeline.errors import DocumentError, IngestError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.ledger import Spent
 from ingest_pipeline.model import Chunk
@@ -32,6 +33,7 @@ from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import is_gone
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.reconciliation import lock
+from ingest_pipeline.vectors import VectorSupply
 
 ORDER_KEY = "ingest_pipeline_order"
 """Under which the API carries an order's id."""
@@ -63,6 +65,18 @@ class _Shipment:
     keys: set[str] = field(default_factory=set[str])
 
 
+@dataclass(slots=True)
+class _Output:
+    """What came of an order."""
+
+    answers: dict[int, tuple[Vectors, int]] = field(default_factory=dict[int, tuple[Vectors, int]])
+    """Vectors and tokens by the number of the request; requests that failed are left out."""
+    unusable_texts: int = 0
+    """Texts of answers that were billed and cannot be used."""
+    unusable_tokens: int = 0
+    unusable_requests: int = 0
+
+
 async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
     """Order the vectors that documents need, and that neither stand anywhere nor are on order.
 
@@ -74,7 +88,11 @@ async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[Document
     """
     placed: list[UUID] = []
     shipments = _shipments(workshop, plans)
+    is_served = await asyncio.to_thread(_is_served, workshop, embedder)
     while (shipment := await asyncio.to_thread(next, shipments, None)) is not None:
+        if not is_served:
+            await _probe(workshop, embedder, shipment)
+            is_served = True
         saga = await _submit(workshop, embedder, shipment)
         if saga is not None:
             placed.append(saga)
@@ -142,6 +160,38 @@ def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
         )
         published = {place.text_hash for place in catalog.published_texts(connection, name, wanted)}
     return text_hashes - staged.keys() - published
+
+
+def _is_served(workshop: Workshop, embedder: Embedder) -> bool:
+    with workshop.corpus.database.transaction() as connection:
+        return purchases.is_served(connection, embedder.endpoint, workshop.recipe.embedding)
+
+
+async def _probe(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> None:
+    """Buy one text by an ordinary request, so that a wrong model or width is not paid for by the order.
+
+    Raises:
+        EmbeddingResponseError: The endpoint does not serve the model in this width. Nothing was ordered.
+    """
+    text_hash, text = next(iter(shipment.texts.items()))
+    corpus = workshop.corpus
+    base = corpus.head().head_version
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base, price=workshop.price)
+    supply = VectorSupply(corpus, embedder, workshop.recipe, saga)
+    error = "bought one text to see what the endpoint serves"
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await supply.start(tasks)
+            await supply.order([Chunk(0, 0, len(text), text)])
+            await supply.flush()
+    except* IngestError as group:
+        error = str(group.exceptions[0])
+        raise group.exceptions[0] from None
+    finally:
+        with corpus.database.transaction() as connection:
+            ledger.mark_ended(connection, saga, "abandoned", error)
+    del shipment.texts[text_hash]
 
 
 async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> UUID | None:
@@ -232,12 +282,12 @@ async def _collect_one(workshop: Workshop, embedder: Embedder, found: BulkOrder)
     batch = await embedder.call(lambda client: client.batches.retrieve(api_batch))
     if batch.status not in _ENDED:
         return None
-    answers: dict[int, tuple[Vectors, int]] = {}
+    output = _Output()
     if batch.output_file_id is not None:
-        output = batch.output_file_id
-        content = await embedder.call(lambda client: client.files.content(output))
-        answers = await asyncio.to_thread(_parse, found, content.content, embedder.settings.dimensions)
-    return await asyncio.to_thread(_record, workshop, found, answers, batch.status)
+        file = batch.output_file_id
+        content = await embedder.call(lambda client: client.files.content(file))
+        output = await asyncio.to_thread(_parse, found, content.content, embedder.settings.dimensions)
+    return await asyncio.to_thread(_record, workshop, found, output, batch.status)
 
 
 async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str | None:
@@ -256,34 +306,46 @@ async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str
 
     api_batch = await embedder.call(find)
     if api_batch is None:
-        await asyncio.to_thread(_record, workshop, found, {}, "never received")
+        await asyncio.to_thread(_record, workshop, found, _Output(), "never received")
     else:
         await asyncio.to_thread(_mark_submitted, workshop, found.saga, api_batch)
     return api_batch
 
 
-def _parse(found: BulkOrder, content: bytes, dimensions: int) -> dict[int, tuple[Vectors, int]]:
-    """Vectors and tokens by the number of the request; requests that failed are left out."""
-    answers: dict[int, tuple[Vectors, int]] = {}
+def _parse(found: BulkOrder, content: bytes, dimensions: int) -> _Output:
+    """What the lines of an output file hold; those that are damaged are left out."""
+    output = _Output()
     for line in content.splitlines():
         with suppress(ValueError, KeyError, TypeError):
             item = json.loads(line)
-            number = int(item["custom_id"])
-            if texts := found.request(number):
-                answers[number] = read_answer(item["response"]["body"], len(texts), dimensions)
-    return answers
+            number, body = int(item["custom_id"]), item["response"]["body"]
+            if not (texts := found.request(number)):
+                continue
+            try:
+                output.answers[number] = read_answer(body, len(texts), dimensions)
+            except ValueError:
+                if tokens := billed_tokens(body):
+                    output.unusable_texts += len(texts)
+                    output.unusable_tokens += tokens
+                    output.unusable_requests += 1
+    return output
 
 
-def _record(
-    workshop: Workshop, found: BulkOrder, answers: dict[int, tuple[Vectors, int]], status: str
-) -> Collected | None:
-    collected = sum(len(vectors) for vectors, _ in answers.values())
+def _record(workshop: Workshop, found: BulkOrder, output: _Output, status: str) -> Collected | None:
+    collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
     error = None if collected == total else f"{total - collected} of {total} vectors did not come: {status}"
     with boundary(Boundary.ORDER_COLLECTED), workshop.corpus.database.transaction() as connection:
         if not bulk_orders.end(connection, found.saga, collected=collected, error=error):
             return None  # another process was as quick
-        for number, (vectors, tokens) in answers.items():
+        if output.unusable_requests:
+            purchases.record_unusable(
+                connection,
+                found.saga,
+                characters=found.characters * output.unusable_texts // total,
+                spent=Spent(output.unusable_tokens, output.unusable_requests, 0, 0.0),
+            )
+        for number, (vectors, tokens) in output.answers.items():
             texts = found.request(number)
             ledger.record_batch(
                 connection,

@@ -44,6 +44,7 @@ from ingest_pipeline.processes import interrupted_with_us
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.run_backoff import forgive_runs
 from ingest_pipeline.run_requests import runs_for
 from ingest_pipeline.search import SEARCH_MODES, Hit, SearchMode
 from ingest_pipeline.search import search as search_corpus
@@ -245,12 +246,16 @@ def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> No
 @command
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 def retry(keys: Sequence[str]) -> None:
-    """Let documents be ingested again that failed too often, or that a rollback holds; without KEY, all that failed."""
+    """Let documents be ingested again that failed too often, or that a rollback holds; without KEY, all that failed.
+
+    Sensors that wait because runs failed as a whole request the next one at once.
+    """
     with session.corpus(Settings.from_environment()) as corpus:
         with corpus.database.transaction() as connection:
             failed = {failure.key for failure in ledger.failures(connection, corpus.name)}
             forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
             ledger.clear_failures(connection, corpus.name, forgiven)
+        forgive_runs(corpus)
         released = release_holds(corpus, keys)
     click.echo(f"{len({*forgiven, *released})} documents will be tried again")
 

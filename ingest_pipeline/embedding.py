@@ -13,7 +13,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from time import perf_counter
 from typing import Any, Self, TypeAlias, TypeVar
 
 import httpx2
@@ -22,6 +21,7 @@ import openai
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from ingest_pipeline.embedding_answer import Vectors, read_answer
+from ingest_pipeline.embedding_usage import UsageMeter, count_answer, count_broken_answer, count_request, metered
 from ingest_pipeline.errors import (
     ConfigurationError,
     EmbeddingAccessError,
@@ -69,6 +69,8 @@ class EmbeddingSettings:
     """Seconds that one attempt may take to begin its answer, and again to end it."""
     max_retries: int = 6
     """The client waits 0.5 s before the first and doubles that up to 8 s, or waits up to 2 minutes if it is told to."""
+    is_free: bool = False
+    """The model runs on this machine: nothing is billed, so no limit on tokens applies and nothing is probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class EmbeddedBatch:
     refused: Mapping[int, str]
     """Why the API will not embed a text, by its position. Nothing was paid for these."""
     tokens: int
-    """As the API bills them; 0 if it does not say."""
+    """As the API bills them; 0 if it does not say. What answers that could not be used were billed is included."""
     requests: int
     """Requests sent, retries included."""
     retries: int
@@ -89,21 +91,13 @@ class EmbeddedBatch:
     """Wall time from the first request to the last answer. Waiting for a free slot is not counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    vectors: Vectors
-    tokens: int
-    retries: int
-
-
 class _RefusedError(Exception):
     """The API refuses a request because of one of its inputs."""
 
-    def __init__(self, problem: str, position: int | None, requests: int) -> None:
+    def __init__(self, problem: str, position: int | None) -> None:
         super().__init__(problem)
         self.problem = problem
         self.position = position
-        self.requests = requests
 
 
 class _NotJsonError(httpx2.RemoteProtocolError):
@@ -140,6 +134,7 @@ class _PacedClient(DefaultAsyncHttpxClient):
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401  likewise
         async with self._pace.turn() as turn:
+            count_request()
             try:
                 response = await self._send_in_time(request, options)
             except httpx2.TimeoutException:
@@ -211,7 +206,13 @@ class Embedder:
         """The endpoint's host, as messages name it."""
         return self._client.base_url.netloc.decode().rpartition("@")[2]
 
-    async def embed(self, texts: Sequence[str]) -> EmbeddedBatch:
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's address, without credentials: what is known of its models is known of this."""
+        url = self._client.base_url
+        return f"{url.scheme}://{self.host}{url.path}"
+
+    async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
         """Embed one batch, in one request unless the API refuses an input of it.
 
         If it does, the batch is divided until the input is alone: a refused request costs nothing, and the vectors of
@@ -219,6 +220,7 @@ class Embedder:
 
         Args:
             texts: As many as a request can carry, see `pack`.
+            meter: Counts what was billed and sent, for callers who want to know it though the call fails.
 
         Raises:
             EmbeddingAccessError: The key is refused, the quota is exhausted, or the model does not exist.
@@ -227,30 +229,29 @@ class Embedder:
             ConfigurationError: The API refuses the request, and not because of an input.
         """
         async with self._slots:
-            start = perf_counter()
-            vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
-            refused = {position: "is empty" for position, text in enumerate(texts) if not text}
-            pending = [[position for position in range(len(texts)) if position not in refused]]
-            tokens = requests = retries = 0
-            while pending:
-                part = pending.pop()
-                if not part:
-                    continue
-                try:
-                    answer = await self._request([texts[position] for position in part])
-                except _RefusedError as error:
-                    requests += error.requests
-                    retries += error.requests - 1
-                    if len(part) == 1:
-                        refused[part[0]] = error.problem
-                    else:
-                        pending += _divided(part, error.position)
-                    continue
-                vectors[part] = answer.vectors
-                tokens += answer.tokens
-                requests += 1 + answer.retries
-                retries += answer.retries
-            return EmbeddedBatch(vectors, refused, tokens, requests, retries, perf_counter() - start)
+            meter = meter or UsageMeter()
+            meter.restart()
+            with metered(meter):
+                vectors, refused = await self._embed(texts, meter)
+            return EmbeddedBatch(vectors, refused, meter.tokens, meter.requests, meter.retries, meter.seconds)
+
+    async def _embed(self, texts: Sequence[str], meter: UsageMeter) -> tuple[Vectors, dict[int, str]]:
+        vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
+        refused = {position: "is empty" for position, text in enumerate(texts) if not text}
+        pending = [[position for position in range(len(texts)) if position not in refused]]
+        while pending:
+            part = pending.pop()
+            if not part:
+                continue
+            meter.calls += 1
+            try:
+                vectors[part] = await self._request([texts[position] for position in part])
+            except _RefusedError as error:
+                if len(part) == 1:
+                    refused[part[0]] = error.problem
+                else:
+                    pending += _divided(part, error.position)
+        return vectors, refused
 
     @property
     def narrowed(self) -> int | None:
@@ -274,7 +275,7 @@ class Embedder:
             failure = ConfigurationError(f"{self.host} refused a request: {failure.problem}")
         raise failure
 
-    async def _request(self, texts: list[str]) -> _Answer:
+    async def _request(self, texts: list[str]) -> Vectors:
         model, dimensions = self.settings.model, self.settings.dimensions
         narrowed = openai.omit if self.narrowed is None else self.narrowed
         failure: Exception
@@ -290,11 +291,11 @@ class Embedder:
         else:
             try:
                 body = response.http_response.extensions[_BODY]
-                vectors, tokens = read_answer(body, len(texts), dimensions)
+                vectors, _ = read_answer(body, len(texts), dimensions)
             except ValueError as error:
                 failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
             else:
-                return _Answer(vectors, tokens, response.retries_taken)
+                return vectors
         # Raised here, with no exception being handled: what the client raised may quote the key.
         raise failure
 
@@ -311,8 +312,10 @@ class Embedder:
         elif response.is_success and response.request.url.path.endswith("/embeddings"):
             try:
                 # Kept, since megabytes of text take a while to parse.
-                response.extensions[_BODY] = response.json()
+                body = response.extensions[_BODY] = response.json()
+                count_answer(body)
             except ValueError as error:
+                count_broken_answer(response.content)
                 raise _NotJsonError("not JSON", request=response.request) from error
 
     def _connection_failure(self, error: APIConnectionError) -> IngestError:
@@ -335,7 +338,7 @@ class Embedder:
             return EmbeddingUnavailableError(f"{self.host} refused {sent} requests, the last with: {said}{asked}")
         if error.status_code in {400, 413, 422} and _ABOUT_INPUT.search(str(error.param or said)):
             named = _NAMED_INPUT.search(f"{error.param} {said}")
-            return _RefusedError(said, int(named[1]) if named else None, sent)
+            return _RefusedError(said, int(named[1]) if named else None)
         return ConfigurationError(
             f"{self.host} refused a request for {self.settings.model!r}: {said}",
             "Check INGEST_EMBEDDING_MODEL, INGEST_EMBEDDING_DIMENSIONS and OPENAI_BASE_URL.",

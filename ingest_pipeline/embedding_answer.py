@@ -8,6 +8,8 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest_pipeline.embedding_usage import billed_tokens
+
 Vectors: TypeAlias = NDArray[np.float32]
 
 
@@ -39,7 +41,7 @@ def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int
         raise ValueError("a vector that is not finite")
     if not vectors.any(axis=1).all():
         raise ValueError("a vector of length zero")
-    return vectors, _tokens(answer.get("usage"))
+    return vectors, billed_tokens(body)
 
 
 def _mapping(value: object, name: str) -> dict[str, object]:
@@ -56,8 +58,3 @@ def _decoded(embedding: object) -> Vectors:
         return np.array(embedding, dtype=np.float32)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError("a vector that cannot be decoded") from error
-
-
-def _tokens(usage: object) -> int:
-    total = cast("dict[str, object]", usage).get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) else 0

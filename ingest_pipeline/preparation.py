@@ -144,6 +144,8 @@ class Preparation:
                 heartbeat.cancel()
         except ExceptionGroup as group:
             raise _first_of(group) from group
+        finally:
+            await self._supply.close()
         await asyncio.to_thread(self._mark_prepared)
         return self._prepared
 

@@ -16,7 +16,7 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
-from ingest_pipeline.lance_table import OWNER_PROPERTY
+from ingest_pipeline.lance_changes import OWNER_PROPERTY
 from ingest_pipeline.reconciliation import lock, reconcile, restore_as_head, versions_above
 
 # A writer gives a sign of life every five seconds.

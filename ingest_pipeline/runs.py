@@ -27,6 +27,7 @@ from ingest_pipeline.migration import Action, note_on_model
 from ingest_pipeline.migration_job import migration_job_name
 from ingest_pipeline.pipeline import open_workshop, plan_partitions, release_holds
 from ingest_pipeline.rollback_job import rollback_job_name, rollback_step
+from ingest_pipeline.run_backoff import forgive_runs
 from ingest_pipeline.settings import Settings
 
 _POLL_SECONDS = 0.3
@@ -73,6 +74,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
     with session.postgres(settings) as running, Database(running.database_url or "") as database:
         workshop = open_workshop(database, pipeline_settings(running), create=False)
         release_holds(workshop.corpus, keys)
+        forgive_runs(workshop.corpus)
         partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
         plans = plan_partitions(workshop, partitions or None)
         tried = plans if partitions else without_final(workshop, plans)[0]

@@ -6,6 +6,7 @@ is lost, and a file that is changed back to earlier bytes is seen like any other
 
 import dagster as dg
 
+from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.assets.partitions import corpus_partitions, recall_partitions
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.bulk import waiting_keys
@@ -25,8 +26,10 @@ from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.removal_guard import withheld
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.run_backoff import waiting_backoff
 from ingest_pipeline.run_requests import MOST_RUNS, partitions_under_way, run_requests, shared_run
 from ingest_pipeline.source_pass import SourcePass
 
@@ -53,7 +56,9 @@ def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: b
         job_name=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={
+            resource_key(settings.corpus, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
+        },
     )
     def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         count, busy = partitions_under_way(context.instance, job, step, definition)
@@ -63,8 +68,12 @@ def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: b
             return dg.SkipReason(f"{count} runs are under way; more are requested when they have ended.")
         _limit(context.instance, pool)
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
         try:
             with lancedb.workshop(settings, create=False) as workshop:
+                backoff = waiting_backoff(workshop.corpus, run_configuration(workshop, embedder))
+                if backoff is not None:
+                    return dg.SkipReason(backoff.note)
                 return _tick(context, workshop, settings, busy)
         except IngestError as error:
             return dg.SkipReason(str(error))
@@ -136,10 +145,13 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         job_name=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={
+            resource_key(settings.corpus, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
+        },
     )
     def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
         try:
             with lancedb.workshop(settings, create=False) as workshop:
                 report_dead_runs(context.instance)
@@ -156,6 +168,7 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
                 report_silent_runs(context.instance, in_doubt, settled)
                 recalled = recall_partitions(context.instance, workshop.corpus, settings.scheme)
                 late = report_late(context.instance, workshop)
+                backoff = waiting_backoff(workshop.corpus, run_configuration(workshop, embedder))
         except IngestError as error:
             return dg.SkipReason(str(error))
         if recalled:
@@ -170,6 +183,8 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
             dg.RunRequest(run_key=key, run_config=shared_run(step, names).run_config)
             for key, names in late.unclear.items()
         ]
+        if runs and backoff is not None:
+            return dg.SkipReason(backoff.note)
         if runs:
             return dg.SensorResult(run_requests=runs)
         return dg.SkipReason(

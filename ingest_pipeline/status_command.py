@@ -12,6 +12,7 @@ from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.holds import Hold
 from ingest_pipeline.output import cost_line, plain, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
+from ingest_pipeline.run_backoff import read_backoff
 from ingest_pipeline.settings import Settings
 
 
@@ -27,6 +28,7 @@ def status(*, as_json: bool) -> None:
             unfinished = ledger.unfinished(connection, corpus.name)
             failures = ledger.failures(connection, corpus.name)
             generations = list_generations(connection, corpus.known_as)
+            backoff = read_backoff(connection, corpus.name)
             orders = bulk_orders.open_orders(connection, corpus.name)
             filling = next((found for found in generations if found.state == "filling"), None)
             migration = _migration(connection, corpus.name, filling) if filling else None
@@ -48,6 +50,7 @@ def status(*, as_json: bool) -> None:
     }
     if as_json:
         lists = {
+            "run_backoff": backoff and {**plain(backoff), "note": backoff.note},
             "costs": [plain(cost) for cost in costs],
             "migration": migration and migration | {"costs": [plain(cost) for cost in filling_costs]},
             "generations": [plain(generation) for generation in generations],
@@ -59,6 +62,8 @@ def status(*, as_json: bool) -> None:
         return
     shown = [*summary.items(), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
+    if backoff is not None:
+        print_rows("runs fail as a whole", [{"runs": backoff.note}])
     if len(generations) > 1:
         print_rows("generations; readers see the current one", list(map(plain, generations)))
     if migration is not None:

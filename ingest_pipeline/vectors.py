@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog, ledger, purchases
 from ingest_pipeline.catalog import TextPlace
 from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import EmbeddedBatch, Embedder, pack
-from ingest_pipeline.errors import VersionGoneError
+from ingest_pipeline.embedding_usage import UsageMeter
+from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent, Vector
 from ingest_pipeline.model import Chunk, Recipe
 from ingest_pipeline.text_counts import TextSet
+
+# Requests that are under way when another one fails are waited for, because their answers are billed in any case.
+_LAST_ANSWERS_SECONDS = 10.0
 
 
 class RefusedTextError(Exception):
@@ -62,6 +67,8 @@ class _Bought:
     def deliver(self) -> None:
         self._share_out()
         for place, wanted in enumerate(self.batch):
+            if wanted.vector.done():
+                continue  # whoever waited for it was cancelled
             if place in self.answer.refused:
                 wanted.vector.set_exception(RefusedTextError(self.answer.refused[place]))
                 wanted.vector.exception()  # whoever waits still gets it; that nobody waits any more is no fault
@@ -81,6 +88,16 @@ class _Bought:
             wanted.batch, wanted.requests, wanted.retries = self.ordinal, self.answer.requests, self.answer.retries
 
 
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """What a request took that failed."""
+
+    characters: int
+    spent: Spent
+    is_nonsense: bool
+    """The endpoint answered, and not with vectors of the model and width that it was asked for."""
+
+
 class VectorSupply:
     """Vectors for one saga, by text hash.
 
@@ -90,6 +107,9 @@ class VectorSupply:
 
     What is on its way to the API for two sagas at once is bought twice. For one to wait for the other, every text would
     have to be claimed before it is sent, and a waiter would have to guess when a claimer that is stopped is given up.
+
+    An endpoint that was never seen to serve the model and width gets one text alone before the first batch. What the
+    API bills is recorded whether or not its answer can be used.
     """
 
     def __init__(self, corpus: Corpus, embedder: Embedder, recipe: Recipe, saga: UUID) -> None:
@@ -105,6 +125,9 @@ class VectorSupply:
         self._pending_bytes = 0
         self._batches = 0
         self._unrecorded: list[_Bought] = []
+        self._unusable: list[_Unusable] = []
+        self._requests: dict[asyncio.Task[None], UsageMeter] = {}
+        self._is_served = embedder.settings.is_free
         self._recording = asyncio.Lock()
         # Twice as many as the API may see at once: while answers are recorded, it is kept busy.
         self._under_way = asyncio.Semaphore(2 * embedder.settings.concurrency)
@@ -117,6 +140,9 @@ class VectorSupply:
     def look_around(self) -> None:
         """Find out again where to look: others may have bought or published since."""
         with self._corpus.database.transaction() as connection:
+            self._is_served = self._is_served or purchases.is_served(
+                connection, self._embedder.endpoint, self._recipe.embedding
+            )
             self._something_published = catalog.has_chunks(connection, self._corpus.name)
             self._others_buy = ledger.others_at_work(
                 connection, self._corpus.name, self._saga
@@ -197,36 +223,77 @@ class VectorSupply:
     async def flush(self) -> None:
         """Send what is waiting for a batch to fill."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
+        while pending and not self._is_served:
+            # Alone, and awaited. A text that is refused says nothing about the others, so the next one is tried.
+            await self._buy(*await self._next_batch(pending[:1]))
+            pending = pending[1:]
         for batch in pack(pending, self._embedder.settings, lambda wanted: wanted.text):
-            await self._under_way.acquire()
-            for wanted in batch:
-                self._bought_before.add(wanted.text_hash)
-            self._tasks.create_task(self._buy(self._batches, batch))
-            self._batches += 1
+            self._tasks.create_task(self._buy(*await self._next_batch(batch)))
+
+    async def close(self) -> None:
+        """Send nothing more, and record what the requests under way bring within some seconds.
+
+        For when the preparation fails or is cancelled: their answers are billed in any case.
+        """
+        for request, meter in self._requests.items():
+            if not meter.requests:
+                request.cancel()
+        if self._requests:
+            _, late = await asyncio.wait(self._requests, timeout=_LAST_ANSWERS_SECONDS)
+            for request in late:
+                request.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _next_batch(self, batch: Sequence[Wanted]) -> tuple[int, Sequence[Wanted]]:
+        await self._under_way.acquire()
+        for wanted in batch:
+            self._bought_before.add(wanted.text_hash)
+        self._batches += 1
+        return self._batches - 1, batch
 
     async def _buy(self, ordinal: int, batch: Sequence[Wanted]) -> None:
+        """Send a batch. The request outlives whoever waits for it here, see `close`."""
+        meter = UsageMeter()
+        request = asyncio.create_task(self._request(ordinal, batch, meter))
+        self._requests[request] = meter
+        request.add_done_callback(self._requests.pop)
         try:
-            with boundary(Boundary.BATCH_SENT):
-                answer = await self._embedder.embed([wanted.text for wanted in batch])
-            self._unrecorded.append(_Bought(ordinal, batch, answer))
-            await self._record_all()
+            await asyncio.shield(request)
         finally:
             self._under_way.release()
+
+    async def _request(self, ordinal: int, batch: Sequence[Wanted], meter: UsageMeter) -> None:
+        try:
+            with boundary(Boundary.BATCH_SENT):
+                answer = await self._embedder.embed([wanted.text for wanted in batch], meter)
+        except IngestError as error:
+            spent = Spent(meter.tokens, meter.requests, meter.retries, meter.seconds)
+            characters = sum(len(wanted.text) for wanted in batch) if meter.tokens else 0
+            self._unusable.append(_Unusable(characters, spent, isinstance(error, EmbeddingResponseError)))
+            with suppress(UnavailableError):  # why the request failed is worth more than that it could not be recorded
+                await self._record_all()
+            raise
+        self._unrecorded.append(_Bought(ordinal, batch, answer))
+        await self._record_all()
 
     async def _record_all(self) -> None:
         """Record what has come in since the last time, in one transaction, then hand it out."""
         async with self._recording:
             answers, self._unrecorded = self._unrecorded, []
-            if answers:
-                await asyncio.to_thread(self._record, answers)
+            unusable, self._unusable = self._unusable, []
+            if answers or unusable:
+                await asyncio.to_thread(self._record, answers, unusable)
             for answer in answers:
                 answer.deliver()
 
-    def _record(self, answers: Sequence[_Bought]) -> None:
+    def _record(self, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
         with ExitStack() as effects:
             for _ in answers:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
             connection = effects.enter_context(self._corpus.database.transaction())
+            for failed in unusable:
+                purchases.record_unusable(connection, self._saga, characters=failed.characters, spent=failed.spent)
+            self._note_served(connection, answers, unusable)
             self._others_buy = self._others_buy or ledger.others_at_work(connection, self._corpus.name, self._saga)
             for bought in answers:
                 answer = bought.answer
@@ -241,3 +308,12 @@ class VectorSupply:
                     characters=sum(len(bought.batch[place].text) for place in kept),
                     spent=Spent(answer.tokens, answer.requests, answer.retries, answer.seconds),
                 )
+
+    def _note_served(self, connection: Connection, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
+        if self._embedder.settings.is_free:
+            return
+        if any(failed.is_nonsense for failed in unusable):
+            purchases.forget_served(connection, self._embedder.endpoint, self._recipe.embedding)
+        elif not self._is_served and any(len(bought.batch) > len(bought.answer.refused) for bought in answers):
+            purchases.mark_served(connection, self._embedder.endpoint, self._recipe.embedding)
+            self._is_served = True

@@ -1,8 +1,10 @@
 """Who turns text into vectors."""
 
+import hashlib
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from dagster import ConfigurableResource
 from pydantic import Field
@@ -36,6 +38,14 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
         """The model that this package brings is used, and nothing is paid."""
         return self.model == LOCAL_MODEL and not self.base_url
 
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal settings, key and endpoint included: after a failure, other ones are worth another try."""
+        where = self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
+        key = self.api_key or os.environ.get("OPENAI_API_KEY") or ""
+        known = (self.model, self.dimensions, where, key, self.concurrency, self.batch_inputs, self.timeout)
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
     @contextmanager
     def endpoint(self, embedding: str | None = None) -> Generator[EmbeddingSettings]:
         """Settings of an endpoint that answers, for the time of the block.
@@ -53,10 +63,10 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
             yield self._settings(model, dimensions, self.base_url, self.api_key)
             return
         if shared := os.environ.get(LOCAL_SERVER):
-            yield self._settings(model, dimensions, shared, "local")
+            yield replace(self._settings(model, dimensions, shared, "local"), is_free=True)
             return
         with LocalEmbeddingServer() as server:
-            yield self._settings(model, dimensions, server.base_url, "local")
+            yield replace(self._settings(model, dimensions, server.base_url, "local"), is_free=True)
 
     def _settings(self, model: str, dimensions: int, base_url: str | None, api_key: str | None) -> EmbeddingSettings:
         return EmbeddingSettings(

@@ -143,6 +143,25 @@ UPDATE ingest_pipeline.saga SET seen_at = now(),
     api_seconds = api_seconds + %(seconds)s
 WHERE id = %(saga)s
 
+-- count_unusable --
+UPDATE ingest_pipeline.saga SET
+    requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
+    unusable_tokens = unusable_tokens + %(tokens)s, bought_characters = bought_characters + %(characters)s,
+    api_seconds = api_seconds + %(seconds)s
+WHERE id = %(saga)s
+
+-- is_served --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.served_embedding WHERE endpoint = %(endpoint)s AND embedding = %(embedding)s
+) AS found
+
+-- mark_served --
+INSERT INTO ingest_pipeline.served_embedding (endpoint, embedding) VALUES (%(endpoint)s, %(embedding)s)
+ON CONFLICT DO NOTHING
+
+-- forget_served --
+DELETE FROM ingest_pipeline.served_embedding WHERE endpoint = %(endpoint)s AND embedding = %(embedding)s
+
 -- insert_batch --
 INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, vectors)
 VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(vectors)s)
@@ -391,6 +410,33 @@ DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s
 
 -- clear_failures --
 DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s AND key = ANY(%(keys)s)
+
+-- record_run_failure --
+INSERT INTO ingest_pipeline.run_failure AS f (corpus, configuration, attempts, passing, error, failed_at)
+SELECT name, %(configuration)s, 1, %(passing)s, %(error)s, now() FROM ingest_pipeline.corpus WHERE name = %(corpus)s
+ON CONFLICT (corpus) DO UPDATE SET
+    attempts = CASE WHEN f.configuration = excluded.configuration THEN f.attempts + 1 ELSE 1 END,
+    configuration = excluded.configuration, passing = excluded.passing, error = excluded.error, failed_at = now()
+
+-- forgive_runs --
+INSERT INTO ingest_pipeline.run_failure AS f (corpus, forgiven_at)
+SELECT name, now() FROM ingest_pipeline.corpus WHERE name = %(corpus)s
+ON CONFLICT (corpus) DO UPDATE SET attempts = 0, forgiven_at = now()
+
+-- read_run_failure --
+SELECT configuration, attempts, passing, error, failed_at
+FROM ingest_pipeline.run_failure WHERE corpus = %(corpus)s AND attempts > 0
+
+-- count_deaths --
+-- Ingestions whose writer died since the last one that was published.
+SELECT count(*) AS deaths, max(ended_at) AS last_at FROM ingest_pipeline.saga
+WHERE corpus = %(corpus)s AND state = 'abandoned' AND kind = 'ingest'
+  AND ended_at > coalesce((
+      SELECT ended_at FROM ingest_pipeline.saga
+      WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND kind = 'ingest'
+      ORDER BY published_version DESC LIMIT 1), '-infinity')
+  AND ended_at > coalesce(
+      (SELECT forgiven_at FROM ingest_pipeline.run_failure WHERE corpus = %(corpus)s), '-infinity')
 
 -- standing_documents --
 -- The row of every document that was ever published and not forgotten: at head, or its tombstone.
@@ -658,7 +704,8 @@ WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_versi
 -- corpus_spending --
 -- Whatever became of the sagas: what failed and what was killed was paid for like the rest.
 SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
-    coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(bought), 0)::bigint AS bought,
+    coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(unusable_tokens), 0)::bigint AS unusable_tokens,
+    coalesce(sum(bought), 0)::bigint AS bought,
     coalesce(sum(api_seconds), 0) AS api_seconds, count(*) FILTER (WHERE state = 'published') AS publications,
     count(*) FILTER (WHERE state = 'compensated') AS compensated
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s

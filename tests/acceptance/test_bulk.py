@@ -11,14 +11,19 @@ import pytest
 from click.testing import CliRunner
 
 from ingest_pipeline.cli import main
+from ingest_pipeline.database import Database
+from ingest_pipeline.embedding import EmbeddingSettings
 from tests.support.batch_api import BatchServer
 from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.world import paragraphs
+from tests.support.embedding_server import TEST_MODEL
+from tests.support.world import mark_served, paragraphs
 
 
 @pytest.fixture
 def dagster(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[DagsterWorld]:
     with BatchServer() as server, DagsterWorld.over(tmp_path, database_url, server, monkeypatch) as world:
+        with Database(database_url) as database:
+            mark_served(database, EmbeddingSettings(TEST_MODEL, server.dimensions, base_url=server.base_url))
         yield world
 
 

@@ -17,6 +17,7 @@ from ingest_pipeline.assets.check_results import audit_results, freshness_result
 from ingest_pipeline.audit import AuditReport, Violation
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.run_backoff import RunBackoff
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
@@ -91,6 +92,12 @@ def test_freshness_forgives_what_changed_a_moment_ago(minutes: int, passed: bool
 def test_freshness_counts_a_removal_at_once() -> None:
     assert not freshness_result([DocumentPlan("a.txt", "a.txt", None, None)], NOW).passed
     assert freshness_result([], NOW).passed
+
+
+def test_what_runs_fail_of_is_said_with_what_is_late() -> None:
+    backoff = RunBackoff(2, "The key is refused.", NOW, NOW, "settings")
+    shown = freshness_result([DocumentPlan("a.txt", "a.txt", None, None)], NOW, backoff).metadata["runs"].value
+    assert "last 2 runs failed as a whole: The key is refused." in str(shown)
 
 
 def test_checks_of_a_run_look_at_the_partitions_of_that_run(dagster: DagsterWorld) -> None:

@@ -66,7 +66,9 @@ def test_a_partition_shows_its_share_as_numbers(dagster: DagsterWorld) -> None:
     for one in shown:
         assert one["cost_USD"] == pytest.approx(int(str(one["tokens"])) * 20 / 1e6)
         assert isinstance(one["seconds"], float)
-        assert (one["requests"], one["retries"]) == (1, 0)
+        assert one["retries"] == 0
+    # The first text goes alone, since the endpoint was never seen.
+    assert sorted(int(str(one["requests"])) for one in shown) == [1, 2]
 
 
 def test_each_run_says_what_it_spent_also_if_it_fails(dagster: DagsterWorld) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline import bulk, bulk_orders, ledger
+from ingest_pipeline import bulk, bulk_orders, catalog_reports, ledger
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import EmbeddingUnavailableError
+from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError
 from ingest_pipeline.estimate import estimate
 from ingest_pipeline.pipeline import plan_partitions
 from ingest_pipeline.prices import read_prices
@@ -23,7 +23,7 @@ from tests.support.batch_api import BatchServer
 from tests.support.crash import Child, Place
 from tests.support.crash_places import COLLECTION, ORDER, places
 from tests.support.embedding_server import POISON, TEST_MODEL
-from tests.support.world import World, collect_all, order_all, paragraphs
+from tests.support.world import World, collect_all, mark_served, order_all, paragraphs
 
 TEXT = paragraphs("alpha", 20)
 
@@ -37,6 +37,11 @@ def embeddings() -> Generator[BatchServer]:
 @pytest.fixture(autouse=True)
 def _listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "_LISTED_AFTER", timedelta(0))
+
+
+@pytest.fixture(autouse=True)
+def _known_endpoint(world: World) -> None:
+    mark_served(world.database, world.embedding_settings)
 
 
 def api(world: World) -> BatchServer:
@@ -266,3 +271,36 @@ def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same
     world.ingest()
     assert world.embeddings.requests == 0
     check_nothing_was_bought_twice(world)
+
+
+def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_is_ordered(world: World) -> None:
+    with world.database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.served_embedding")
+    wrong = World(world.database, replace(world.settings, corpus="wrong", embedding_dimensions=33), world.embeddings)
+    wrong.put("a.txt", TEXT)
+    with pytest.raises(EmbeddingResponseError):
+        order(wrong)
+    assert (api(world).batches, world.embeddings.bought) == ({}, 1)
+    assert order(world) == 1
+    assert world.embeddings.requests == 2
+    api(world).finish()
+    collect(world)
+    world.ingest()
+    assert world.embeddings.requests == 2
+    assert sum(world.embeddings.texts.values()) == len(world.embeddings.texts) + 1
+
+
+def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World) -> None:
+    world.put("a.txt", TEXT)
+    assert order(world) == 1
+    api(world).finish()
+    server = api(world)
+    for name, content in server.files.items():
+        if name.startswith("output-"):
+            server.files[name] = content.replace(b'"index": 1', b'"index": 0', 1)
+    (done,) = collect(world)
+    assert done.collected < done.texts
+    with world.database.transaction() as connection:
+        spent = catalog_reports.totals(connection, world.corpus.name)
+    assert spent["tokens"] == world.embeddings.tokens
+    assert spent["unusable_tokens"] > 0

@@ -10,7 +10,7 @@ import pytest
 from ingest_pipeline.failpoints import Boundary
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
-from tests.support.world import World, paragraphs
+from tests.support.world import World, mark_served, paragraphs
 
 CHUNKS = 200
 IN_FLIGHT = 32
@@ -19,6 +19,7 @@ IN_FLIGHT = 32
 
 def die_after(world: World, batches: int) -> None:
     """Ingest in a process that is killed when so many batches of its own are recorded."""
+    mark_served(world.database, world.embedding_settings)
     place = Place(Boundary.BATCH_RECORDED, "after", batches)
     assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
     world.embeddings.wait_until_quiet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import lance
@@ -20,7 +21,7 @@ from ingest_pipeline.recovery import recover
 from ingest_pipeline.transaction import transaction
 from tests.support.world import World, paragraphs
 
-ALTERATIONS: dict[str, tuple[Callable[[lance.LanceDataset], object], str]] = {
+ALTERATIONS: dict[str, tuple[Callable[[Any], object], str]] = {
     "added": (lambda table: table.add_columns(pa.schema([pa.field("note", pa.string())])), "column 'note' was added"),
     "computed": (lambda table: table.add_columns({"length": "length(text)"}), "column 'length' was added"),
     "dropped": (lambda table: table.drop_columns(["ordinal"]), "column 'ordinal' is missing"),

@@ -22,7 +22,9 @@ _PUBLISHING = {
     Boundary.VERSION_CHECKED: 1,
     Boundary.ACKNOWLEDGED: 1,
 }
-FIRST_INGEST = {**_PREPARING, **_PUBLISHING, Boundary.COMMIT: 11}
+_PREPARING_FIRST = {**_PREPARING, Boundary.BATCH_SENT: 2, Boundary.BATCH_RECORDED: 2}
+"""One text goes alone to an endpoint that was never seen to serve the model."""
+FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.COMMIT: 12}
 """Of two new documents, into a corpus that exists, by how often each side is passed."""
 REPLACEMENT = {**_PREPARING, Boundary.SOURCE_READ: 1, **_PUBLISHING, Boundary.ROWS_REMOVED: 1, Boundary.COMMIT: 12}
 """Of one document, beside the removal of another."""
@@ -88,13 +90,13 @@ MOVED_WHILE_EMPTY = {**WIDENED_WHILE_EMPTY, Boundary.GENERATION_MOVED: 1, Bounda
 """Of an empty table in another folder instead of one."""
 
 MIGRATION = {
-    **_PREPARING,
+    **_PREPARING_FIRST,
     **_PUBLISHING,
     Boundary.SAGA_BEGUN: 2,
     Boundary.LANCE_COMMIT: 2,
     Boundary.LOCK_TAKEN: 2,
     Boundary.GENERATION_MOVED: 1,
-    Boundary.COMMIT: 21,
+    Boundary.COMMIT: 22,
 }
 """Of two documents to another model, from the creation of the second table on."""
 SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from ingest_pipeline import bulk, catalog, failpoints
+from ingest_pipeline import bulk, catalog, failpoints, purchases
 from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.corpus import Corpus
@@ -62,6 +62,13 @@ def ingest(workshop: Workshop, embedding: EmbeddingSettings, partitions: list[st
             return await Ingestion(workshop, embedder).run(plans)
 
     return asyncio.run(run())
+
+
+def mark_served(database: Database, embedding: EmbeddingSettings) -> None:
+    """Let the endpoint be one that was seen to serve the model, which need not be asked for one text first."""
+    with database.transaction() as connection:
+        endpoint = Embedder(embedding).endpoint
+        purchases.mark_served(connection, endpoint, f"{embedding.model}/{embedding.dimensions}")
 
 
 def order_all(workshop: Workshop, embedding: EmbeddingSettings) -> list[UUID]:

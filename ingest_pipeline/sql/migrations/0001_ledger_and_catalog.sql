@@ -51,6 +51,7 @@ CREATE TABLE ingest_pipeline.saga (
     requests integer NOT NULL DEFAULT 0,
     retries integer NOT NULL DEFAULT 0,
     tokens bigint NOT NULL DEFAULT 0,
+    unusable_tokens bigint NOT NULL DEFAULT 0,
     bought integer NOT NULL DEFAULT 0,
     bought_characters bigint NOT NULL DEFAULT 0,
     api_seconds double precision NOT NULL DEFAULT 0,
@@ -65,10 +66,12 @@ CREATE TABLE ingest_pipeline.saga (
     CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
 );
 COMMENT ON COLUMN ingest_pipeline.saga.price IS 'Of a million tokens, as configured when the saga began. Null: none was.';
+COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS 'Those of the tokens that were billed for answers which could not be used.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (corpus)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
+CREATE INDEX saga_abandoned ON ingest_pipeline.saga (corpus, ended_at) WHERE state = 'abandoned';
 CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
 
 CREATE FUNCTION ingest_pipeline.check_saga_edge() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -129,6 +132,15 @@ COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS 'Little-endian float
 -- Floats do not compress; trying costs more than the bytes saved.
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
+
+-- Endpoints that were seen to answer with vectors of this model and width. Before the first such answer one text is sent
+-- alone, so that a wrong width is not paid for by the batch.
+CREATE TABLE ingest_pipeline.served_embedding (
+    endpoint text NOT NULL,
+    embedding text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (endpoint, embedding)
+);
 
 -- Texts handed to the API's Batch endpoint. The row is there before the API knows of it, so that no crash orders twice.
 CREATE TABLE ingest_pipeline.bulk_order (
@@ -220,6 +232,21 @@ CREATE TABLE ingest_pipeline.failure (
     failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (corpus, key)
 );
+
+-- How often runs over a generation failed as a whole since the last one that published documents, so that sensors wait
+-- before they request the next one.
+CREATE TABLE ingest_pipeline.run_failure (
+    corpus text PRIMARY KEY REFERENCES ingest_pipeline.corpus (name) ON DELETE CASCADE,
+    configuration text,
+    attempts integer NOT NULL DEFAULT 0,
+    passing boolean NOT NULL DEFAULT false,
+    error text,
+    failed_at timestamptz,
+    forgiven_at timestamptz
+);
+COMMENT ON COLUMN ingest_pipeline.run_failure.configuration IS 'Fingerprint of recipe, endpoint, key and limits: other ones are tried at once.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.passing IS 'The failure may pass by itself, as that of an endpoint which does not answer.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS 'What failed or died before does not count any more.';
 
 -- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
 CREATE TABLE ingest_pipeline.hold (
