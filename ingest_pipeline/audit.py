@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,8 +16,9 @@ from ingest_pipeline.audit_catalog import chunk_hashes, promised
 from ingest_pipeline.audit_files import overdue
 from ingest_pipeline.catalog import ChunkRow, CorpusRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.errors import TableUnavailableError, VersionGoneError
+from ingest_pipeline.errors import TableDamagedError, TableUnavailableError, VersionGoneError
 from ingest_pipeline.fingerprints import Fingerprints, TableRows, differing
+from ingest_pipeline.lance_damage import DamagedFragment
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
@@ -30,7 +31,18 @@ _NAMED_IDS = 5
 _NAMED_FILES = 20
 # So many documents are compared row by row at once.
 _CLOSELY = 1000
-_COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "text_hash", "saga", "vector"]
+_COLUMNS = [
+    "id",
+    "document",
+    "partition",
+    "ordinal",
+    "start_offset",
+    "end_offset",
+    "text",
+    "text_hash",
+    "saga",
+    "vector",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class AuditReport:
     files: int
     """That belong to nothing. The next sweep removes them; one that is still there a day later is a violation."""
     violations: list[Violation]
+    damaged: Sequence[DamagedFragment] = ()
+    """Fragments at head whose rows cannot be read."""
 
 
 def nothing_to_audit(corpus: str) -> AuditReport:
@@ -90,24 +104,23 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
     with corpus.database.transaction() as connection:
         # Under the lock no publication is half way: what differs now was left so by somebody.
         head = lock(connection, corpus)
-        latest = corpus.table.latest_version()
         unfinished = ledger.unfinished(connection, corpus.name)
         now = ledger.clock(connection)
-    violations = list(_head_violations(corpus, head))
-    if latest != head.head_version and not unfinished:
-        what = f"latest is {latest}, head is {head.head_version}"
-        violations.append(Violation("latest is head", None, what, [str(latest)]))
+        violations = list(_latest_violations(corpus, head, unfinished))
+    if not any(violation.invariant == "head opens" for violation in violations):
+        violations += _head_violations(corpus, head)
     files: list[str] = []
     found = _Found(0, 0, [])
     if not any(violation.invariant == "head opens" for violation in violations):
         if head.source is not None:
-            version = head.head_version
-            found = _compare_all(corpus, version) if keys is None else _compare_some(corpus, version, keys)
+            found = _compare_what_can_be_read(corpus, head.head_version, keys)
         violations += found.violations
         violations += _doubt_violations(unfinished, now)
         files = litter(corpus) if keys is None else []
         violations += _left_over(corpus, files, now)
-    return AuditReport(corpus.name, head.head_version, found.documents, found.chunks, len(files), violations)
+    return AuditReport(
+        corpus.name, head.head_version, found.documents, found.chunks, len(files), violations, found.damaged
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +130,39 @@ class _Found:
     documents: int
     chunks: int
     violations: list[Violation]
+    damaged: Sequence[DamagedFragment] = ()
 
 
-def _compare_all(corpus: Corpus, version: int) -> _Found:
+def _compare_what_can_be_read(corpus: Corpus, version: int, keys: Sequence[str] | None) -> _Found:
+    """All documents, or some; those with rows that cannot be read are named for that alone."""
+    try:
+        return _compare_all(corpus, version, None) if keys is None else _compare_some(corpus, version, keys)
+    except TableDamagedError:
+        damaged = corpus.table.damaged(version)
+        if not damaged:
+            raise
+    numbers = {fragment.number for fragment in damaged}
+    with corpus.database.transaction() as connection:
+        concerned = catalog.documents_in(connection, corpus.name, version, numbers)
+    readable = {fragment.number for fragment in corpus.table.fragments(version)} - numbers
+    wanted = None if keys is None else [key for key in keys if key not in concerned]
+    if wanted is None:
+        found = _compare_all(corpus, version, readable)
+    else:
+        found = _compare_some(corpus, version, wanted, readable)
+    named = [
+        Violation("files can be read", key, str(fragment), [fragment.file])
+        for key, fragments in concerned.items()
+        if keys is None or key in keys
+        for fragment in damaged
+        if fragment.number in fragments
+    ]
+    named += [Violation("files can be read", None, str(fragment), [fragment.file]) for fragment in damaged]
+    rest = [violation for violation in found.violations if violation.document not in concerned]
+    return _Found(found.documents, found.chunks, [*named, *rest], damaged)
+
+
+def _compare_all(corpus: Corpus, version: int, fragments: Collection[int] | None) -> _Found:
     """Fingerprint the documents in both stores, and look closely at those that differ or are wrong by themselves."""
     with corpus.database.transaction() as connection:
         stated = promised(connection, corpus.name, version)
@@ -128,26 +171,38 @@ def _compare_all(corpus: Corpus, version: int) -> _Found:
             catalogued.add(numbers, hashes)
     count = len(stated.keys)
     table = TableRows(dict(stated.keys), Fingerprints.of(count))
-    for batch in corpus.table.batches(version, _COLUMNS):
+    for batch in corpus.table.batches(version, _COLUMNS, fragments=fragments):
         table.add(batch)
     suspects = {*table.suspects, *table.twice(), *differing(catalogued, table.prints)}
     suspects.update(np.flatnonzero(stated.chunk_counts != catalogued.counts[:count]).tolist())
     violations: list[Violation] = []
     keys = sorted(key for key, number in table.keys.items() if number in suspects)
     for start in range(0, len(keys), _CLOSELY):
-        violations += _compare_some(corpus, version, keys[start : start + _CLOSELY]).violations
+        violations += _compare_some(corpus, version, keys[start : start + _CLOSELY], fragments).violations
     return _Found(count, int(table.prints.counts.sum()), violations)
 
 
-def _compare_some(corpus: Corpus, version: int, keys: Sequence[str]) -> _Found:
-    """Compare row by row."""
+def _compare_some(
+    corpus: Corpus, version: int, keys: Sequence[str], fragments: Collection[int] | None = None
+) -> _Found:
+    """Compare row by row, those in some fragments if these are given."""
     if not keys:
         return _Found(0, 0, [])  # Lance reads no filter of no values
     with corpus.database.transaction() as connection:
         documents = catalog.documents_at(connection, corpus.name, version, keys)
         chunks = catalog.chunks_at(connection, corpus.name, version, keys)
-    rows = list(_vector_rows(corpus, version, keys))
+    rows = list(_vector_rows(corpus, version, keys, fragments))
     return _Found(len(documents), len(rows), list(_row_violations(documents, chunks, rows)))
+
+
+def _latest_violations(corpus: Corpus, head: CorpusRow, unfinished: Sequence[Saga]) -> Iterator[Violation]:
+    try:
+        latest = corpus.table.latest_version()
+    except TableDamagedError as error:
+        yield Violation("head opens", None, str(error), [str(head.head_version)])
+        return
+    if latest != head.head_version and not unfinished:
+        yield Violation("latest is head", None, f"latest is {latest}, head is {head.head_version}", [str(latest)])
 
 
 def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
@@ -155,7 +210,7 @@ def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
     try:
         corpus.table.at(version)
         saga = corpus.table.saga_of(version)
-    except (TableUnavailableError, VersionGoneError) as error:
+    except (TableDamagedError, TableUnavailableError, VersionGoneError) as error:
         yield Violation("head opens", None, str(error), [str(version)])
         return
     if saga != head.head_saga:
@@ -164,8 +219,10 @@ def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
         )
 
 
-def _vector_rows(corpus: Corpus, version: int, keys: Sequence[str]) -> Iterator[_VectorRow]:
-    for batch in corpus.table.batches(version, _COLUMNS, one_of("document", keys)):
+def _vector_rows(
+    corpus: Corpus, version: int, keys: Sequence[str], fragments: Collection[int] | None
+) -> Iterator[_VectorRow]:
+    for batch in corpus.table.batches(version, _COLUMNS, one_of("document", keys), fragments):
         vectors = batch.column("vector")
         width = vectors.type.list_size
         flat = vectors.values.slice(vectors.offset * width, len(vectors) * width).to_numpy(zero_copy_only=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -365,9 +365,18 @@ def refresh_etag(connection: Connection, corpus: str, document: StandingDocument
     )
 
 
-def published_texts(connection: Connection, corpus: str, text_hashes: Sequence[UUID]) -> list[TextPlace]:
-    """Those of the texts that were ever published, each once; at head if it stands there."""
-    values = {"corpus": corpus, "text_hashes": list(text_hashes)}
+def published_texts(
+    connection: Connection, corpus: str, text_hashes: Sequence[UUID], *, without: Collection[int] = ()
+) -> list[TextPlace]:
+    """Those of the texts that were ever published, each once; at head if it stands there.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose documents.
+        text_hashes: Of the texts.
+        without: Ids of fragments that cannot be read. Documents with rows in them are passed over.
+    """
+    values = {"corpus": corpus, "text_hashes": list(text_hashes), "without": list(without)}
     with connection.cursor(row_factory=class_row(TextPlace)) as cursor:
         return cursor.execute(query("published_texts"), values).fetchall()
 
@@ -385,6 +394,12 @@ def documents_at(
     values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
     with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
         return cursor.execute(query("documents_at"), values).fetchall()
+
+
+def documents_in(connection: Connection, corpus: str, version: int, fragments: Collection[int]) -> dict[str, list[int]]:
+    """Documents that readers at a version see and that have rows in some fragments: by key, in which fragments."""
+    values = {"corpus": corpus, "version": version, "fragments": list(fragments)}
+    return {row["key"]: row["fragments"] for row in connection.execute(query("documents_in_fragments"), values)}
 
 
 def chunks_at(connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None) -> list[ChunkRow]:

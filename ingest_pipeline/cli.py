@@ -30,7 +30,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.document_filter import DocumentFilter, parse_filter
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import MissingExtraError
+from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 from ingest_pipeline.estimate import count, estimate
 from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.maintenance import maintain as maintain_corpus
@@ -42,7 +42,7 @@ from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import interrupted_with_us
 from ingest_pipeline.recovery import recover as recover_corpus
-from ingest_pipeline.repair import repair
+from ingest_pipeline.repair import foresee_repair, repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.run_backoff import forgive_runs
 from ingest_pipeline.run_requests import runs_for
@@ -181,12 +181,24 @@ async def _search(
             return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)
 
 
-async def _repair(settings: Settings, workshop: Workshop, report: AuditReport) -> None:
+async def _repair(settings: Settings, workshop: Workshop, report: AuditReport, *, buy: bool) -> None:
+    foreseen = await asyncio.to_thread(foresee_repair, workshop, report)
+    click.echo(f"Repair: {foreseen_line(foreseen)}", err=True)
+    if foreseen.to_buy and not (buy or settings.uses_local_model or _confirmed()):
+        raise ConfigurationError(
+            f"The repair would buy {foreseen.to_buy} embeddings, because their vectors are nowhere to be read",
+            "Nothing was changed. Run `ingest-pipeline audit --repair --buy` to buy them.",
+        )
     with _embedder_resource(settings).endpoint(workshop.recipe.embedding) as endpoint:
         async with Embedder(endpoint) as embedder:
             summary = await repair(workshop, embedder, report)
     for _, error in (*summary.failed.values(), *summary.too_recent.values()):
         click.echo(f"Error: {error}", err=True)
+
+
+def _confirmed() -> bool:
+    """Whether somebody at a terminal agrees; nobody is waited for elsewhere."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and click.confirm("Buy them?", err=True)
 
 
 def _embedder_resource(settings: Settings) -> OpenAIEmbedderResource:
@@ -197,15 +209,19 @@ def _embedder_resource(settings: Settings) -> OpenAIEmbedderResource:
 @click.option(
     "--repair", "wants_repair", is_flag=True, help="Publish again the documents that are wrong, then look again."
 )
+@click.option("--buy", is_flag=True, help="With --repair: buy embeddings that are recorded nowhere, without asking.")
 @as_json
-def audit(*, wants_repair: bool, as_json: bool) -> None:
-    """Check that LanceDB and Postgres agree at head; exit 3 if they do not."""
+def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
+    """Check that LanceDB and Postgres agree at head; exit 3 if they do not.
+
+    Before a repair it says what would be read and bought.
+    """
     settings = Settings.from_environment()
     with session.corpus(settings) as corpus:
         report = audit_corpus(corpus)
     if wants_repair and report.violations:
         with session.workshop(settings) as workshop:
-            asyncio.run(_repair(settings, workshop, report))
+            asyncio.run(_repair(settings, workshop, report, buy=buy))
             report = audit_corpus(workshop.corpus)
     if as_json:
         print_json(dataclasses.asdict(report))

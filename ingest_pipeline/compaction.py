@@ -18,8 +18,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_changes import Compaction, StagedFragment
-from ingest_pipeline.lance_table import FragmentState
+from ingest_pipeline.lance_changes import Compaction, FragmentState, StagedFragment
 from ingest_pipeline.maintenance_saga import publish_maintenance
 
 log = logging.getLogger(__name__)

@@ -30,6 +30,7 @@ IngestError
 │   ├── FencedError               this saga was given up by somebody else
 │   └── GenerationLeftError       readers moved to another generation of the corpus
 ├── MigrationIncompleteError      the new generation cannot take all documents of the current one
+├── TableDamagedError             a file of the table is missing or broken: audit, then repair
 ├── VersionGoneError              retention took the version: read head
 ├── TextIndexMissingError         let maintenance index the words first
 ├── ForeignWriteError             a person has to decide about a version that is not ours
@@ -211,6 +212,25 @@ class MigrationIncompleteError(IngestError):
     """Documents that readers see now cannot be ingested with the new model, so readers were not moved."""
 
     remedy = "Readers stay where they are. Fix or remove these documents, then run `ingest-pipeline migrate` again."
+
+
+class TableDamagedError(IngestError):
+    """Files of a LanceDB table are missing or cannot be decoded, although the store answers.
+
+    Args:
+        message: Which.
+        fragments: Ids of the fragments whose rows cannot be read.
+        remedy: What to do next; absent, the class's own remedy is used.
+    """
+
+    remedy = (
+        "`ingest-pipeline audit` names the documents concerned, `ingest-pipeline audit --repair` publishes them again. "
+        "Other documents can be read and ingested meanwhile."
+    )
+
+    def __init__(self, message: str, fragments: frozenset[int] = frozenset(), remedy: str | None = None) -> None:
+        self.fragments = fragments
+        super().__init__(message, remedy)
 
 
 class VersionGoneError(IngestError):

@@ -22,6 +22,7 @@ from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.model import Chunk
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.published_vectors import PublishedVectors
 from ingest_pipeline.reading import Reading
 
 # Python's documentation has 4.2 in OpenAI's cl100k. Most other languages, tables and source code have fewer.
@@ -68,16 +69,22 @@ def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
     return _priced(workshop, plans, counted, exact=False)
 
 
-def count(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
+def count(workshop: Workshop, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
     """Exactly: reads and cuts each document, and looks up which texts have a vector. Buys nothing, publishes nothing.
+
+    Args:
+        workshop: Of the corpus.
+        plans: For its documents.
+        read_vectors: Read those that the catalog says are published, since their rows may be gone or damaged.
 
     Raises:
         UnavailableError: The source or one of the stores does not answer.
     """
     counted = _Count()
+    published = PublishedVectors(workshop.corpus, workshop.recipe.embedding_dimensions)
     chunks = iter(_chunks(workshop, plans))
     while some := list(islice(chunks, _LOOKED_UP)):
-        _count_new(workshop, some, counted)
+        _count_new(workshop, some, counted, published if read_vectors else None)
     return _priced(workshop, plans, counted, exact=True)
 
 
@@ -130,7 +137,9 @@ def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Iterator[Chunk
                     yield from stretch
 
 
-def _count_new(workshop: Workshop, chunks: Sequence[Chunk], counted: _Count) -> None:
+def _count_new(
+    workshop: Workshop, chunks: Sequence[Chunk], counted: _Count, published: PublishedVectors | None
+) -> None:
     texts = {chunk.text_hash: len(chunk.text) for chunk in chunks}
     new = texts.keys() - counted.seen
     with workshop.corpus.database.transaction() as connection:
@@ -144,7 +153,8 @@ def _count_new(workshop: Workshop, chunks: Sequence[Chunk], counted: _Count) -> 
             text_hashes=wanted,
         ).keys()
         places = catalog.published_texts(connection, workshop.corpus.name, wanted)
-    to_buy = new - found - {place.text_hash for place in places}
+    there = {place.text_hash for place in places} if published is None else published.read(places).keys()
+    to_buy = new - found - there
     counted.seen |= new
     counted.chunks += len(chunks)
     counted.to_buy += len(to_buy)

@@ -19,6 +19,7 @@ from ingest_pipeline.errors import (
     GenerationLeftError,
     IngestError,
     StaleError,
+    TableDamagedError,
     TooRecentError,
     UnavailableError,
 )
@@ -257,6 +258,9 @@ class Ingestion:
         except GenerationLeftError as error:
             await asyncio.to_thread(self._end, saga, str(error))
             raise
+        except TableDamagedError as error:
+            await asyncio.to_thread(self._end, saga, str(error))
+            return self._without_damaged(group, error, last=last)
         except StaleError as error:
             await asyncio.to_thread(self._end, saga, str(error))
             log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)
@@ -270,6 +274,24 @@ class Ingestion:
             raise
         self._acknowledge(prepared, spent, version, perf_counter() - start)
         return stale
+
+    def _without_damaged(
+        self, group: Sequence[DocumentPlan], error: TableDamagedError, *, last: bool
+    ) -> list[DocumentPlan]:
+        """Leave out the documents whose old rows cannot be read and so not be taken out; returns the others.
+
+        Nothing is wrong with the documents, so no attempt at them is counted.
+        """
+        damaged = {
+            document.key
+            for document in group
+            if document.standing is not None and error.fragments.intersection(document.standing.fragments)
+        }
+        if not damaged:
+            raise error
+        left = {document.key: (document, error) for document in group if last or document.key in damaged}
+        self._summary.failed |= left
+        return [document for document in group if document.key not in left]
 
     def _sort_out(self, prepared: Prepared, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
         """Note the documents that failed; returns those which failed only because they changed meanwhile."""

@@ -6,6 +6,7 @@ always touch a common fragment, and Lance itself refuses the later one. Only an 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,19 @@ class Removal:
     """How many rows there are in those fragments. If the count differs, the whole table is scanned."""
 
 
+@dataclass(frozen=True, slots=True)
+class FragmentState:
+    """A fragment as a version has it."""
+
+    number: int
+    rows: int
+    """That are there."""
+    deleted: int
+    """Rows that the data file still holds."""
+    signature: str
+    """Equal: the same data files with the same rows taken out."""
+
+
 class TableChange(Protocol):
     """What a publication does to the table."""
 
@@ -63,11 +77,13 @@ class Change:
 
     added: Sequence[StagedFragment] = ()
     removed: Removal | None = None
+    dropped: frozenset[int] = frozenset()
+    """Ids of fragments that go whole, without being read."""
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
         """See `TableChange`."""
-        deletion = _remove(base, self.removed)
-        return update(base, self.added, deletion.gone, deletion.updated)
+        deletion = _remove(base, self.removed, self.dropped)
+        return update(base, self.added, [*sorted(self.dropped), *deletion.gone], deletion.updated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +150,43 @@ def fragment_of(dataset: lance.LanceDataset, number: int) -> LanceFragment:
     return fragment
 
 
-def _remove(dataset: lance.LanceDataset, removal: Removal | None) -> _Deletion:
+def chosen(dataset: lance.LanceDataset, numbers: Iterable[int] | None) -> list[LanceFragment] | None:
+    """Fragments by their ids; one that the version does not have is passed over. None: all."""
+    if numbers is None:
+        return None
+    present = set(dataset.fragment_ids())
+    return [fragment_of(dataset, number) for number in sorted(set(numbers) & present)]
+
+
+def state_of(fragment: LanceFragment) -> FragmentState:
+    """A fragment as its version has it."""
+    metadata, deleted = fragment.metadata, fragment.num_deletions
+    return FragmentState(metadata.id, metadata.physical_rows - deleted, deleted, signature(fragment))
+
+
+def signature(fragment: LanceFragment) -> str:
+    """Equal for equal data files with the same rows taken out."""
+    return json.dumps(fragment.metadata.to_json(), sort_keys=True)
+
+
+def _remove(dataset: lance.LanceDataset, removal: Removal | None, dropped: frozenset[int]) -> _Deletion:
     if removal is None:
         return _Deletion([], {}, 0)
-    if removal.fragments is not None and removal.fragments <= set(dataset.fragment_ids()):
+    present = set(dataset.fragment_ids())
+    if removal.fragments is not None and removal.fragments <= present:
         deletion = _delete(dataset, removal.fragments, removal.predicate)
         if deletion.row_count == removal.row_count:
             return deletion
     # The rows are not where the catalog has them, because something outside rewrote the fragments: look everywhere.
-    return _delete(dataset, _holding(dataset, removal.predicate), removal.predicate)
+    holding = _holding(dataset, removal.predicate, chosen(dataset, present - dropped) if dropped else None)
+    return _delete(dataset, holding, removal.predicate)
 
 
-def _holding(dataset: lance.LanceDataset, predicate: str) -> set[int]:
-    found = dataset.scanner(columns=[], filter=predicate, with_row_address=True).to_table()
-    return {address >> 32 for address in found["_rowaddr"].to_pylist()}
+def _holding(dataset: lance.LanceDataset, predicate: str, fragments: list[LanceFragment] | None) -> set[int]:
+    if fragments == []:
+        return set()
+    scanner = dataset.scanner(columns=[], filter=predicate, with_row_address=True, fragments=fragments)
+    return {address >> 32 for address in scanner.to_table()["_rowaddr"].to_pylist()}
 
 
 def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str) -> _Deletion:

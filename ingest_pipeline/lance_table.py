@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TypeVar
@@ -17,24 +15,28 @@ import lance
 import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.file import LanceFileSession, LanceFileWriter
-from lance.fragment import LanceFragment
 
-from ingest_pipeline.errors import NotOurTableError, TableUnavailableError, VersionGoneError
+from ingest_pipeline.errors import NotOurTableError, TableDamagedError, TableUnavailableError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import (
     OWNER_PROPERTY,
     Change,
+    FragmentState,
     NewColumns,
     StagedFragment,
     TableChange,
+    chosen,
     fragment_of,
     owned,
+    state_of,
 )
+from ingest_pipeline.lance_damage import DamagedFragment, damaged_fragments, fetch, is_panic, may_be_damage
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
 _READ_AHEAD = 2
+_NAMED = 5
 # A manifest's name counts down, so that a listing begins with the latest.
 _LAST_VERSION = 2**64 - 1
 _MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
@@ -43,19 +45,6 @@ R = TypeVar("R")
 
 class CommitRefusedError(TableUnavailableError):
     """Lance refused the commit, because another one touched the same fragments first."""
-
-
-@dataclass(frozen=True, slots=True)
-class FragmentState:
-    """A fragment as a version has it."""
-
-    number: int
-    rows: int
-    """That are there."""
-    deleted: int
-    """Rows that the data file still holds."""
-    signature: str
-    """Equal: the same data files with the same rows taken out."""
 
 
 class LanceTable:
@@ -117,7 +106,7 @@ class LanceTable:
 
     @cached_property
     def _dataset(self) -> lance.LanceDataset:
-        with _translated(self.uri):
+        with self._opening(None), _translated(self.uri):
             return lance.dataset(self.uri, storage_options=self._storage_options)
 
     @property
@@ -146,9 +135,10 @@ class LanceTable:
 
         Raises:
             VersionGoneError: There was such a version, and it is gone.
+            TableDamagedError: Its manifest cannot be read.
             TableUnavailableError: There was none, or the store does not answer.
         """
-        with _translated(self.uri):
+        with self._opening(version), _translated(self.uri):
             try:
                 return self._dataset.checkout_version(version)
             except (ValueError, OSError) as error:
@@ -194,12 +184,14 @@ class LanceTable:
 
         Raises:
             CommitRefusedError: A version of ours came between.
+            TableDamagedError: Rows that go cannot be read. There is no version.
             TableUnavailableError: The store failed; the version may exist all the same.
         """
-        with _translated(self.uri):
+        rows = change.removed if isinstance(change, Change) else None
+        with self._reading(base, None if rows is None else rows.fragments):
             operation = change.operation(self.at(base))
-            with boundary(Boundary.LANCE_COMMIT):
-                return self._commit(base, operation, saga)
+        with _translated(self.uri), boundary(Boundary.LANCE_COMMIT):
+            return self._commit(base, operation, saga)
 
     def restore(self, version: int, saga: UUID) -> int:
         """Make the content of an older version the latest, as a new version that carries the saga's id.
@@ -228,14 +220,14 @@ class LanceTable:
     def fragments(self, version: int) -> list[FragmentState]:
         """All fragments at a version, by id."""
         with _translated(self.uri):
-            return [_state(fragment) for fragment in self.at(version).get_fragments()]
+            return [state_of(fragment) for fragment in self.at(version).get_fragments()]
 
     def states(self, version: int, numbers: Iterable[int]) -> dict[int, FragmentState]:
         """Those of the fragments that the version has."""
         with _translated(self.uri):
             dataset = self.at(version)
             present = dataset.fragment_ids()
-            return {number: _state(fragment_of(dataset, number)) for number in numbers if number in present}
+            return {number: state_of(fragment_of(dataset, number)) for number in numbers if number in present}
 
     def segments(self, version: int, kind: IndexKind) -> list[Segment]:
         """The parts of an index at a version."""
@@ -244,7 +236,7 @@ class LanceTable:
 
     def build_segment(self, version: int, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
         """Build a part of an index over some fragments. No version holds it until a commit adds it."""
-        with _translated(self.uri):
+        with self._reading(version, numbers):
             return build(self.at(version), kind, numbers, saga)
 
     def fits(self, version: int, change: Indexing) -> bool:
@@ -257,14 +249,12 @@ class LanceTable:
     ) -> pa.Table:
         """Rows at a version, optionally filtered and from some fragments only."""
         dataset = self.at(version)
-        chosen = None
-        if fragments is not None:
-            present = dataset.fragment_ids()
-            chosen = [fragment_of(dataset, number) for number in fragments if number in present]
-            if not chosen:
-                return pa.schema([dataset.schema.field(name) for name in columns]).empty_table()
-        with _translated(self.uri):
-            return dataset.scanner(columns=columns, filter=predicate, fragments=chosen).to_table()
+        numbers = None if fragments is None else set(fragments)
+        wanted = chosen(dataset, numbers)
+        if wanted == []:
+            return pa.schema([dataset.schema.field(name) for name in columns]).empty_table()
+        with self._reading(version, numbers):
+            return dataset.scanner(columns=columns, filter=predicate, fragments=wanted).to_table()
 
     def batches(
         self,
@@ -284,11 +274,12 @@ class LanceTable:
             batch_size: Rows in a batch at most, of which few are then read ahead. None: as Lance likes.
         """
         dataset = self.at(version)
-        with _translated(self.uri):
+        numbers = None if fragments is None else set(fragments)
+        with self._reading(version, numbers):
             yield from dataset.scanner(
                 columns=columns,
                 filter=predicate,
-                fragments=_those_of(dataset, fragments),
+                fragments=chosen(dataset, numbers),
                 batch_size=batch_size,
                 batch_readahead=batch_size and _READ_AHEAD,
                 fragment_readahead=batch_size and _READ_AHEAD,
@@ -297,8 +288,9 @@ class LanceTable:
     def count(self, version: int, predicate: str, fragments: Iterable[int] | None = None) -> int:
         """How many rows a filter takes at a version, looking as `batches` does."""
         dataset = self.at(version)
-        with _translated(self.uri):
-            return dataset.scanner(columns=[], filter=predicate, fragments=_those_of(dataset, fragments)).count_rows()
+        numbers = None if fragments is None else set(fragments)
+        with self._reading(version, numbers):
+            return dataset.scanner(columns=[], filter=predicate, fragments=chosen(dataset, numbers)).count_rows()
 
     def objection_to(self, version: int, predicate: str) -> str | None:
         """Why a filter cannot be used, None if it can."""
@@ -380,8 +372,77 @@ class LanceTable:
     def read(self, version: int, reader: Callable[[lance.LanceDataset], R]) -> R:
         """What a function of the dataset finds at a version."""
         dataset = self.at(version)
-        with _translated(self.uri):
+        # A search must not read the whole table whenever it fails.
+        with self._reading(version, read=False):
             return reader(dataset)
+
+    def damaged(
+        self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True
+    ) -> list[DamagedFragment]:
+        """Those of some fragments, or of all, that cannot be read at a version although the store answers.
+
+        Args:
+            version: Which one.
+            numbers: Ids of the fragments to look at. None: all.
+            read: Read all their rows. Else only the sizes of their files are compared.
+
+        Raises:
+            TableUnavailableError: It does not answer.
+        """
+        dataset = self.at(version)
+        with _translated(self.uri):
+            files = LanceFileSession(self.uri, storage_options=self._storage_options)
+            return damaged_fragments(dataset, files, numbers, read=read)
+
+    @contextmanager
+    def _opening(self, version: int | None) -> Generator[None]:
+        """Say that a manifest is damaged, if that is why the block failed; version None: that of the latest."""
+        try:
+            yield
+        except TableUnavailableError as error:
+            there = self.versions() if may_be_damage(str(error.__cause__)) else []
+            number = max(there, default=0) if version is None else version
+            files = LanceFileSession(self.uri, storage_options=self._storage_options)
+            if number in there and self._cannot_be_opened(number, files):
+                raise TableDamagedError(
+                    f"The manifest of version {number} of the LanceDB table at {self.uri} cannot be read",
+                    remedy="`ingest-pipeline recover --rebuild-catalog` goes on with the newest version that can be.",
+                ) from error
+            raise
+
+    def _cannot_be_opened(self, version: int, files: LanceFileSession) -> bool:
+        with _translated(self.uri):
+            fetch(files, f"_versions/{_LAST_VERSION - version:020d}.manifest")
+        try:
+            with _translated(self.uri):
+                lance.dataset(self.uri, version, storage_options=self._storage_options)
+        except TableUnavailableError:
+            return True
+        return False
+
+    @contextmanager
+    def _reading(self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True) -> Generator[None]:
+        """Name the fragments that cannot be read, if that is why the block failed.
+
+        Args:
+            version: That the block reads.
+            numbers: Ids of the fragments that it reads. None: all.
+            read: As of `damaged`.
+
+        Raises:
+            TableDamagedError: Some of these cannot be read.
+        """
+        try:
+            with _translated(self.uri):
+                yield
+        except TableUnavailableError as error:
+            damaged = self.damaged(version, numbers, read=read) if may_be_damage(str(error.__cause__)) else []
+            if damaged:
+                raise TableDamagedError(
+                    f"The LanceDB table at {self.uri} is damaged: {'; '.join(map(str, damaged[:_NAMED]))}",
+                    frozenset(fragment.number for fragment in damaged),
+                ) from error
+            raise
 
     def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, saga: UUID) -> int:
         transaction = lance.Transaction(
@@ -403,25 +464,13 @@ class LanceTable:
         return committed.version
 
 
-def _those_of(dataset: lance.LanceDataset, numbers: Iterable[int] | None) -> list[LanceFragment] | None:
-    if numbers is None:
-        return None
-    present = set(dataset.fragment_ids())
-    return [fragment_of(dataset, number) for number in sorted(set(numbers) & present)]
-
-
-def _state(fragment: LanceFragment) -> FragmentState:
-    metadata = fragment.metadata
-    deleted = fragment.num_deletions
-    signature = json.dumps(metadata.to_json(), sort_keys=True)
-    return FragmentState(metadata.id, metadata.physical_rows - deleted, deleted, signature)
-
-
 @contextmanager
 def _translated(uri: str) -> Generator[None]:
     """Raise this package's error in place of what Lance raises, which has no classes of its own for most faults."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except BaseException as error:
+        if not isinstance(error, OSError | ValueError | RuntimeError) and not is_panic(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TableUnavailableError(f"The LanceDB table at {uri} failed: {reason[:300]}") from error

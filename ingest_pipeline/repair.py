@@ -1,20 +1,45 @@
-"""Making right what an audit found wrong: the documents it names are published again, and no others."""
+"""Making right what an audit found wrong: the documents it names are published again, and no others.
+
+Fragments that cannot be read go first, by their ids and in one publication, with all documents that had rows in them: a
+scan of the table works again, and both stores say that these documents are not there. Then the documents are ingested.
+Their vectors are found among what was recorded and in rows of the same text that can be read; the rest is bought.
+"""
 
 from __future__ import annotations
 
-from ingest_pipeline import catalog
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_pipeline import catalog, ledger
 from ingest_pipeline.audit import AuditReport
+from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.errors import ConflictError
+from ingest_pipeline.estimate import Estimate, count
+from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.ingestion import Ingestion, Summary
+from ingest_pipeline.lance_changes import Change, Removal
+from ingest_pipeline.lance_damage import DamagedFragment
+from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.publication import publish
+from ingest_pipeline.signs_of_life import give_up
+from ingest_pipeline.superseding import supersede
+
+
+def foresee_repair(workshop: Workshop, report: AuditReport) -> Estimate:
+    """What a repair would take: reads and cuts the documents, and reads the vectors that are there. Buys nothing."""
+    return count(workshop, _plans(workshop, _named(report)), read_vectors=True)
 
 
 async def repair(workshop: Workshop, embedder: Embedder, report: AuditReport) -> Summary:
     """Publish again each document that the report names; one that the source has no more is taken out of both stores.
 
     What names no document is not repaired here: `recover` settles sagas in doubt, `sweep` removes what is left over,
-    and a head that does not open needs a backup.
+    and a head that does not open needs `recover --rebuild-catalog` or a backup.
 
     Args:
         workshop: Of the corpus that was audited.
@@ -22,10 +47,71 @@ async def repair(workshop: Workshop, embedder: Embedder, report: AuditReport) ->
         report: What was found.
 
     Raises:
+        ConflictError: The damaged fragments changed since the audit; nothing was published.
         IngestError: The source, one of the stores or the API failed. What was repaired until then stays.
     """
-    keys = sorted({violation.document for violation in report.violations if violation.document is not None})
-    return await Ingestion(workshop, embedder, search_for_rows=True).run(_plans(workshop, keys))
+    if report.damaged:
+        take_out(workshop, report.damaged)
+    return await Ingestion(workshop, embedder, search_for_rows=True).run(_plans(workshop, _named(report)))
+
+
+def take_out(workshop: Workshop, damaged: Sequence[DamagedFragment]) -> int:
+    """Publish the table without some fragments and without the documents that had rows in them.
+
+    Returns:
+        The version.
+
+    Raises:
+        ConflictError: The fragments are not at head as they were; nothing was published.
+        UnavailableError: One of the stores failed.
+    """
+    corpus = workshop.corpus
+    head = corpus.head().head_version
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=head)
+        keys = list(catalog.documents_in(connection, corpus.name, head, {one.number for one in damaged}))
+        standing = catalog.standing_documents(connection, corpus.name, keys=keys)
+        plans = [DocumentPlan(document.key, document.partition, None, document) for document in standing]
+        catalog.insert_documents(
+            connection, corpus=corpus.name, saga=saga, recipe=workshop.recipe.fingerprint, documents=plans
+        )
+    try:
+        with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
+            ledger.mark_prepared(connection, saga)
+        return publish(corpus, saga, _TakenOut(corpus, saga, damaged, keys))
+    except BaseException as error:
+        give_up(corpus, saga, error)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenOut:
+    """Both sides of the publication."""
+
+    corpus: Corpus
+    saga: UUID
+    damaged: Sequence[DamagedFragment]
+    keys: Sequence[str]
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:
+        numbers = frozenset(fragment.number for fragment in self.damaged)
+        there = {number: state.signature for number, state in self.corpus.table.states(base, numbers).items()}
+        concerned = catalog.documents_in(connection, self.corpus.name, base, numbers)
+        if there != {one.number: one.signature for one in self.damaged} or not concerned.keys() <= set(self.keys):
+            raise ConflictError(
+                f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.known_as!r} changed since the audit",
+                "Nothing was published. Run `ingest-pipeline audit --repair` again.",
+            )
+        supersede(connection, self.saga, version)
+        # Wherever they are: a document may have other rows, in fragments that can be read.
+        return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """No row was added."""
+
+
+def _named(report: AuditReport) -> list[str]:
+    return sorted({violation.document for violation in report.violations if violation.document is not None})
 
 
 def _plans(workshop: Workshop, keys: list[str]) -> list[DocumentPlan]:

@@ -23,7 +23,7 @@ from ingest_pipeline.catalog_versions import Difference
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import AuditError, RollbackRefusedError, UnavailableError
+from ingest_pipeline.errors import AuditError, RollbackRefusedError, TableDamagedError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, StagedFragment
 from ingest_pipeline.lance_filter import one_of
@@ -183,6 +183,8 @@ class _Rollback:
         self._staged: list[StagedFragment] = []
         self._files: defaultdict[str, set[str]] = defaultdict(set)
         self._numbers = count()
+        self._damaged: set[int] = set()
+        """Fragments of the version that cannot be read."""
 
     def run(self, run_id: str | None) -> RolledBack:
         base = self._corpus.head().head_version
@@ -232,13 +234,16 @@ class _Rollback:
         """The documents' rows at the version, as much at a time as a data file takes."""
         predicate = one_of("document", [change.key for change in part])
         fragments: set[int] | None = {number for change in part for number in change.fragments}
-        found = self._corpus.table.count(self._version, predicate, fragments)
+        found = self._count(predicate, fragments)
         if found != expected:
             # The rows are not where the catalog has them, because the fragments were rewritten since: look everywhere.
             fragments = None
-            found = self._corpus.table.count(self._version, predicate)
+            found = self._count(predicate, None)
+        if found is None:
+            fragments = {state.number for state in self._corpus.table.fragments(self._version)} - self._damaged
+            found = self._count(predicate, fragments)
         if found != expected:
-            raise self._rows_missing("LanceDB", found, expected, part)
+            raise self._rows_missing("LanceDB", found or 0, expected, part)
         waiting: list[pa.RecordBatch] = []
         for batch in self._corpus.table.batches(
             self._version, self._schema.names, predicate, fragments, batch_size=_ROWS_PER_BATCH
@@ -249,6 +254,14 @@ class _Rollback:
                 waiting = []
         if any(len(batch) for batch in waiting):
             yield pa.Table.from_batches(waiting)
+
+    def _count(self, predicate: str, fragments: set[int] | None) -> int | None:
+        """Rows in some fragments, or in all; None if these cannot all be read."""
+        try:
+            return self._corpus.table.count(self._version, predicate, fragments)
+        except TableDamagedError as error:
+            self._damaged |= error.fragments
+            return None
 
     def _stage(self, rows: pa.Table) -> StagedFragment:
         documents = rows["document"].to_pylist()
@@ -263,9 +276,11 @@ class _Rollback:
         return self._corpus.table.stage(name, pa.Table.from_arrays(columns, schema=self._schema))
 
     def _rows_missing(self, store: str, found: int, expected: int, part: Sequence[Difference]) -> AuditError:
+        concerned = [change for change in part if self._damaged.intersection(change.fragments)] or part
+        damaged = f"; fragments {sorted(self._damaged)} cannot be read" if self._damaged else ""
         return AuditError(
             f"Version {self._version} of corpus {self._corpus.known_as!r} has {found} rows of {len(part)} documents in "
-            f"{store}, beginning with {part[0].key!r}, where the catalog promises {expected}",
+            f"{store}, where the catalog promises {expected}; {concerned[0].key!r} lacks some{damaged}",
             "Nothing was published. Roll back to another version, or leave these documents out.",
         )
 

@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from ingest_pipeline import catalog, ledger, purchases
-from ingest_pipeline.catalog import TextPlace
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import EmbeddedBatch, Embedder, pack
 from ingest_pipeline.embedding_usage import UsageMeter
-from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError, VersionGoneError
+from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Spent, Vector
 from ingest_pipeline.model import Chunk, Recipe
+from ingest_pipeline.published_vectors import PublishedVectors
 from ingest_pipeline.text_counts import TextSet
 
 # Requests that are under way when another one fails are waited for, because their answers are billed in any case.
@@ -121,6 +118,7 @@ class VectorSupply:
         self._bought_before = TextSet()
         self._others_buy = False
         self._something_published = False
+        self._published = PublishedVectors(corpus, recipe.embedding_dimensions)
         self._pending: list[Wanted] = []
         self._pending_bytes = 0
         self._batches = 0
@@ -189,29 +187,8 @@ class VectorSupply:
                     text_hashes=staged,
                 )
             rest = [text_hash for text_hash in hashes if text_hash not in found]
-            places: list[TextPlace] = []
-            if rest and self._something_published:
-                places = catalog.published_texts(connection, self._corpus.name, rest)
-        return found | self._published(places)
-
-    def _published(self, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
-        """Read the vectors of texts that were published, from the versions and fragments that hold them."""
-        found: dict[UUID, Vector] = {}
-        for version in {place.version for place in places}:
-            found |= self._at(version, [place for place in places if place.version == version])
-        return found
-
-    def _at(self, version: int, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
-        fragments = sorted({number for place in places for number in place.fragments})
-        predicate = one_of("text_hash", [str(place.text_hash) for place in places])
-        try:
-            rows = self._corpus.table.rows(version, ["text_hash", "vector"], predicate, fragments)
-        except VersionGoneError:
-            return {}  # retention took it since it was looked up
-        width = self._recipe.embedding_dimensions
-        flat = rows["vector"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(-1, width)
-        sound = np.isfinite(flat).all(axis=1)
-        return {UUID(name): flat[row] for row, name in enumerate(rows["text_hash"].to_pylist()) if sound[row]}
+            places = self._published.places(connection, rest) if rest and self._something_published else []
+        return found | self._published.read(places)
 
     async def _want(self, wanted: Wanted) -> None:
         self._pending.append(wanted)

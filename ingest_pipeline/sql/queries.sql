@@ -383,6 +383,7 @@ CROSS JOIN LATERAL (
             SELECT c.saga, c.document FROM ingest_pipeline.chunk c WHERE c.text_hash = wanted.text_hash OFFSET 0
         ) AS held JOIN ingest_pipeline.document d ON d.saga = held.saga AND d.key = held.document
         WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL
+          AND NOT d.fragments && %(without)s::bigint[]
         LIMIT 16
     ) AS seen JOIN ingest_pipeline.corpus k ON k.name = seen.corpus
     ORDER BY seen.superseded_version DESC NULLS FIRST LIMIT 1
@@ -532,6 +533,12 @@ FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s)
   AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
+ORDER BY key
+
+-- documents_in_fragments --
+SELECT key, fragments FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+  AND (superseded_version IS NULL OR superseded_version > %(version)s) AND fragments && %(fragments)s::bigint[]
 ORDER BY key
 
 -- chunks_at --

@@ -131,8 +131,12 @@ def test_a_repair_publishes_what_is_wrong_and_nothing_else(
     cli.json("ingest")
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE document = 'a.txt' AND ordinal = 1")
-    bought = embeddings.bought
-    assert cli.json("audit", "--repair")["violations"] == []
+    bought, head = embeddings.bought, cli.json("status")["head_version"]
+    refused = cli.run("audit", "--repair")
+    assert (refused.exit_code, embeddings.bought, cli.json("status")["head_version"]) == (2, bought, head)
+    assert "1 documents to read" in refused.stderr
+    assert "audit --repair --buy" in refused.stderr
+    assert cli.json("audit", "--repair", "--buy")["violations"] == []
     assert [len(cli.json("history", key)) for key in ("a.txt", "b.txt")] == [2, 1]
     assert embeddings.bought <= bought + 1
 

@@ -12,8 +12,8 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 
 PACKAGE = Path(str(ingest_pipeline.__file__)).parent
-LANCE_MODULES = {"lance_table.py", "lance_changes.py", "lance_indices.py", "lance_search.py"}
-"""The last writes nothing but a copy in memory, of rows that no index has yet."""
+LANCE_MODULES = {"lance_table.py", "lance_changes.py", "lance_indices.py", "lance_damage.py", "lance_search.py"}
+"""The last two write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {
     "lance_table.py": {
         "write_dataset": "LANCE_COMMIT",

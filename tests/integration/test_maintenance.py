@@ -12,9 +12,10 @@ import pytest
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.compaction import LARGEST_FULL, SMALLEST_FULL, compact, groups
 from ingest_pipeline.indexing import bring_up_to_date, due
+from ingest_pipeline.lance_changes import FragmentState
 from ingest_pipeline.lance_indices import Indexing, IndexKind, Segment
 from ingest_pipeline.lance_search import nearest as nearest_rows
-from ingest_pipeline.lance_table import FragmentState, LanceTable
+from ingest_pipeline.lance_table import LanceTable
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)

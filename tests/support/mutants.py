@@ -24,6 +24,8 @@ from ingest_pipeline import (
     holds,
     ingestion,
     lance_changes,
+    lance_damage,
+    lance_table,
     ledger,
     local_folder,
     publication,
@@ -203,6 +205,11 @@ def vectors_in_order_of_arrival() -> None:
     plug(embedding, "read_answer", read_unsorted)
 
 
+def outage_taken_for_damage() -> None:
+    plug(lance_table, "may_be_damage", answering(value=True))
+    plug(lance_damage, "_decoding", answering("could not be fetched"))
+
+
 def no_generation_check() -> None:
     plug(Corpus, "check_generation", answering(None))
     plug(ledger, "abandon_live", answering([]))
@@ -327,6 +334,10 @@ MUTANTS.update(
         "fence of fixed length": Mutant(
             fence_of_fixed_length,
             "tests/unit/test_markdown.py::test_a_text_of_backticks_does_not_leave_its_code_block[4]",
+        ),
+        "outage taken for damage": Mutant(
+            outage_taken_for_damage,
+            "tests/integration/test_damage.py::test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none",
         ),
         "no model check": Mutant(
             no_model_check,
