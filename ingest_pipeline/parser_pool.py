@@ -7,9 +7,12 @@ dies of is tried once more in a fresh one, so that no outcome depends on what th
 
 import atexit
 import json
+import logging
+import math
 import os
+import resource
+import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final, cast
 
+from ingest_pipeline.confinement import unavailable
 from ingest_pipeline.errors import (
     ConfigurationError,
     CorruptDocumentError,
@@ -44,6 +48,8 @@ _ERRORS: Final[dict[str, type[DocumentError]]] = {
     "unsupported": UnsupportedFormatError,
 }
 _OUTCOMES: Final = {"ready", "text", *_ERRORS}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class ParserPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[_Child] = []
+        self._warned = False
         atexit.register(self.close)
         # A forked process must not speak into the pipes of its parent's children.
         os.register_at_fork(after_in_child=self._forget)
@@ -117,7 +124,7 @@ class ParserPool:
         """
         fresh = False
         while True:
-            child = _Child() if fresh else self._borrow()
+            child = self._start(limits) if fresh else self._borrow(limits)
             fresh = child.served == 0
             try:
                 outcome, text = child.ask(media_type, data, limits)
@@ -138,11 +145,25 @@ class ParserPool:
         for child in idle:
             child.stop()
 
-    def _borrow(self) -> "_Child":
+    def _borrow(self, limits: ParserLimits) -> "_Child":
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Child()
+            for child in reversed(self._idle):
+                if child.memory_bytes == limits.memory_bytes:
+                    self._idle.remove(child)
+                    return child
+        return self._start(limits)
+
+    def _start(self, limits: ParserLimits) -> "_Child":
+        child = _Child(limits.memory_bytes)
+        if child.kept and not self._warned:
+            self._warned = True
+            log.warning(
+                "The document parser could not give up %s, which a hostile document may use: this kernel or container "
+                "lacks %s",
+                child.kept,
+                ", ".join(unavailable()) or "namespaces",
+            )
+        return child
 
     def _give_back(self, child: "_Child") -> None:
         with self._lock:
@@ -160,17 +181,19 @@ class ParserPool:
 
 
 class _Child:
-    """One process. After any exception from `ask` it is gone."""
+    """One process, which has so much memory for ever. After any exception from `ask` it is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_bytes: int) -> None:
         if find_spec("kreuzberg") is None:
             raise MissingExtraError(
                 "PDF, Office, HTML and EPUB documents need the parser kreuzberg, which is not installed",
                 "Run: pip install 'ingest-pipeline[documents]'",
             )
         self.served = 0
+        self.memory_bytes = memory_bytes
         self._expired = False
-        environment = _environment()
+        # Its own, so that what a document plants there meets no document of another child.
+        self._folder = tempfile.mkdtemp(prefix="ingest-pipeline-parser-")
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child; `stop` closes it
         # A session of its own: an interrupt from the terminal must not look like a document that kills its parser.
         try:
@@ -179,16 +202,18 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env=environment,
+                env=_environment(self._folder),
+                cwd=self._folder,
                 start_new_session=True,
             )
         except OSError as error:
             self._stderr.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise ConfigurationError(f"The document parser does not start: {error}") from error
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
         try:
-            self._within(START_SECONDS, lambda: self._receive(0))
+            _, self.kept = self._within(START_SECONDS, lambda: self._receive(0))
         except _DeadChildError as death:
             raise ConfigurationError(
                 f"The document parser does not start ({_how(death.returncode)}): {death.last_words}"
@@ -204,13 +229,12 @@ class _Child:
         head = {
             "media_type": media_type,
             "size": len(data),
-            "memory_bytes": limits.memory_bytes,
-            "cpu_seconds": limits.cpu_seconds,
             "unpacked_bytes": limits.unpacked_bytes,
             "output_bytes": limits.output_bytes,
         }
 
         def exchange() -> tuple[str, str]:
+            self._limit(limits.cpu_seconds)
             self._requests.write(json.dumps(head).encode() + b"\n")
             self._requests.write(data)
             self._requests.flush()
@@ -218,10 +242,21 @@ class _Child:
 
         return self._within(limits.wall_seconds, exchange)
 
+    def _limit(self, cpu_seconds: int) -> None:
+        """Set the child's limits from outside; it has no right to."""
+        pid = self._process.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+        memory = _lower(self.memory_bytes, hard)
+        resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory))
+        _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
+        # The hard limit stays: it could not be raised for the next document.
+        resource.prlimit(pid, resource.RLIMIT_CPU, (_lower(math.ceil(_cpu_seconds(pid)) + cpu_seconds, hard), hard))
+
     def stop(self) -> None:
         """End the process, whatever it does, and wait until it is gone."""
         self._process.kill()
         self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
         for pipe in (self._requests, self._answers, self._stderr):
             # What was not yet sent to a dead child is of no use to anybody.
             with suppress(OSError):
@@ -280,14 +315,13 @@ class _Child:
         return _DeadChildError(self._process.wait(), words.decode(errors="replace"), expired=self._expired)
 
 
-def _environment() -> dict[str, str]:
+def _environment(directory: str) -> dict[str, str]:
     """What the child is told: where this interpreter finds modules, and no secret that this process was given."""
-    directory = str(_private_directory())
     found = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return found | {
         "HOME": directory,
         "TMPDIR": directory,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path),
         "PYTHONUTF8": "1",
         # Every thread and every arena of malloc would reserve address space, of which the limit allows 2 GB.
         "MALLOC_ARENA_MAX": "2",
@@ -296,16 +330,14 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _private_directory() -> Path:
-    """Where kreuzberg unpacks and loads its PDF library: nobody else may put one there first."""
-    directory = Path(tempfile.gettempdir()) / f"ingest-pipeline-parser-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigurationError(
-            f"The directory {directory} is not private to this user", "Remove it, or set TMPDIR to another directory."
-        )
-    return directory
+def _lower(wanted: int, hard: int) -> int:
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _how(returncode: int) -> str:

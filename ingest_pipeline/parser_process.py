@@ -1,33 +1,55 @@
 """The child process that parses documents: what a hostile file breaks or exhausts here ends here.
 
-It runs as a script and imports nothing of the package, so that it starts in the time that its parser needs. Requests
-come on standard input, one after another: a line of JSON with the media type, the limits and the size of the document
-in bytes, then the document. Each is answered on standard output: a line of JSON with the outcome, one word, a detail
-for people and the size of the text in bytes, then the text in UTF-8. The parent closes the input to end the process.
+It runs as a script and imports next to nothing of the package, so that it starts in the time that its parser needs. It
+gives up files, the network and other processes before it loads its parser, see `confinement`; memory and CPU are
+limited by the parent. Requests come on standard input, one after another: a line of JSON with the media type, limits
+and the size of the document in bytes, then the document. Each is answered on standard output: a line of JSON with the
+outcome, one word, a detail for people and the size of the text in bytes, then the text in UTF-8. The parent closes the
+input to end the process.
 """
 
 import json
-import math
 import os
 import re
-import resource
+import shutil
 import sys
-import time
+import sysconfig
 import zlib
+from importlib.util import find_spec
 from io import BytesIO
 from typing import BinaryIO, Final, TypedDict, cast
 from zipfile import BadZipFile, ZipFile
 
-import kreuzberg
+from ingest_pipeline.confinement import confine
 
 GREATEST_FILE: Final = 64 << 20
 """Bytes in a file that this process may write. Its parser unpacks a library of 8 MB and has nothing else to write."""
+OPEN_FILES: Final = 64
 GREATEST_DETAIL: Final = 1_000
 """Characters of an error message: some quote the document."""
 
 # The parser renders what stands in a head as YAML, which then reads as a rule and a heading; without these tags the
 # title is the first paragraph and the rest, which no reader of the page sees, is gone.
 _HEAD: Final = re.compile(r"""</?(?:head|meta|link|base)\b(?:=\s*+(?:"[^"]*+"|'[^']*+')|[^>])*+>""", re.IGNORECASE)
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
+_DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
+
+
+def _give_up() -> list[str]:
+    """Keep Python, its libraries and the parser, to read, and a folder of our own to write."""
+    parser = find_spec("kreuzberg")
+    folders = [os.path.dirname(os.path.dirname(parser.origin))] if parser and parser.origin else []  # noqa: PTH120
+    folders += [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    readable = [folder for folder in (*folders, *_LIBRARIES, *_DEVICES) if folder]
+    return confine(readable, [os.environ["HOME"]], file_bytes=GREATEST_FILE, open_files=OPEN_FILES)
+
+
+KEPT: Final = _give_up()
+"""What this process could not give up."""
+
+import kreuzberg  # noqa: E402  not before it can do no harm
+
 _EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
 
 
@@ -36,8 +58,6 @@ class Request(TypedDict):
 
     media_type: str
     size: int
-    memory_bytes: int
-    cpu_seconds: int
     unpacked_bytes: int
     output_bytes: int
 
@@ -56,13 +76,9 @@ def main() -> None:
     # Whatever a library prints must not stand between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, GREATEST_FILE)
-    _answer(answers, "ready")
+    _answer(answers, "ready", ", ".join(KEPT))
     while line := sys.stdin.buffer.readline():
         request = cast("Request", json.loads(line))
-        _limit(resource.RLIMIT_AS, request["memory_bytes"])
-        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + request["cpu_seconds"])
         data = sys.stdin.buffer.read(request["size"])
         if len(data) < request["size"]:
             return
@@ -75,12 +91,6 @@ def main() -> None:
             _answer(answers, "too large", f"holds more than {request['output_bytes']} bytes of text")
         else:
             _answer(answers, "text", text=text)
-
-
-def _limit(kind: int, value: int) -> None:
-    """Set a soft limit, which the next request may raise again; the hard limit is the machine's own."""
-    _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _answer(answers: BinaryIO, outcome: str, detail: str = "", text: bytes = b"") -> None:
@@ -139,3 +149,5 @@ def _outcome(error: kreuzberg.KreuzbergError) -> str:
 
 if __name__ == "__main__":
     main()
+    # The parent does it too, if it lives.
+    shutil.rmtree(os.environ["HOME"], ignore_errors=True)

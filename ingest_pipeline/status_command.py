@@ -6,6 +6,7 @@ from typing import Any
 
 from ingest_pipeline import bulk_orders, catalog_reports, ledger, session
 from ingest_pipeline.command_line import as_json, command
+from ingest_pipeline.confinement import unavailable
 from ingest_pipeline.database import Connection
 from ingest_pipeline.generation_rows import Generation, filling_progress
 from ingest_pipeline.generation_rows import generations as list_generations
@@ -46,6 +47,7 @@ def status(*, as_json: bool) -> None:
         "sagas_in_doubt": len(unfinished),
         "failed_documents": len(failures),
         "held_documents": len(holds),
+        "parser_confinement": f"without {' and '.join(lacking)}" if (lacking := unavailable()) else "complete",
         "vectors_on_order": sum(len(order.text_hashes) for order in orders),
     }
     if as_json:

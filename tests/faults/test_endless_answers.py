@@ -1,4 +1,4 @@
-"""Answers that come byte by byte, or are interim for ever: a client never waits long for the next byte, and yet it ends."""
+"""Answers that come byte by byte or are interim for ever: clients are never in silence for long, and yet give up."""
 
 from __future__ import annotations
 

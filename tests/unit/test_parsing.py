@@ -512,17 +512,6 @@ def test_a_child_knows_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPa
     assert b"a-secret" not in Path(f"/proc/{child}/environ").read_bytes()
 
 
-def test_a_directory_that_others_can_write_is_not_used(
-    pool: ParserPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    planted = tmp_path / f"ingest-pipeline-parser-{os.getuid()}"
-    planted.mkdir()
-    planted.chmod(0o777)
-    with pytest.raises(ConfigurationError, match="not private"):
-        pool.extract("a.html", "text/html", PAGE, LIMITS)
-
-
 def test_a_missing_parser_names_the_extra(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kreuzberg", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ingest-pipeline\[documents\]'"):

@@ -1,0 +1,26 @@
+"""The parser's child, taken over by its document: a Python expression, which runs in the place of the parser."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+
+from ingest_pipeline import parser_process
+
+KNOWN = {module.__name__: module for module in (ctypes, os, resource, signal, socket)}
+
+
+def run(data: bytes, _: str, __: int) -> tuple[str, str]:
+    """What the expression gives, or the name of its error."""
+    try:
+        return "text", repr(eval(data, dict(KNOWN)))  # noqa: S307  this is the attack
+    except BaseException as error:  # noqa: BLE001  whatever it is
+        return "text", type(error).__name__
+
+
+if __name__ == "__main__":
+    parser_process._extract = run  # pyright: ignore[reportPrivateUsage]  the attack
+    parser_process.main()
