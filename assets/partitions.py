@@ -84,6 +84,16 @@ def drop_empty_partitions(
     return sorted(standing)
 
 
+def forget_partitions(instance: DagsterInstance, corpus: str) -> int:
+    """Let Dagster forget all partitions of a corpus that was dropped; returns how many."""
+    count = 0
+    for name in (f"{corpus}_documents", f"{corpus}_folders"):
+        for partition in instance.get_dynamic_partitions(name):
+            instance.delete_dynamic_partition(name, partition)
+            count += 1
+    return count
+
+
 def _dynamic_name(definition: PartitionsDefinition) -> str | None:
     """Under which Dagster keeps the partitions, None if they are always there."""
     return definition.name if isinstance(definition, DynamicPartitionsDefinition) else None

@@ -216,6 +216,12 @@ def count_standing(connection: Connection, corpus: str) -> int:
     return row["found"] if row else 0
 
 
+def count_recipe(connection: Connection, corpus: str, recipe: str) -> tuple[int, int]:
+    """How many documents at head were made by a recipe, and how many by others."""
+    row = connection.execute(query("count_recipe"), {"corpus": corpus, "recipe": recipe}).fetchone()
+    return (row["made"], row["others"]) if row else (0, 0)
+
+
 def first_partition(connection: Connection, corpus: str) -> str | None:
     """The partition of the first document at head."""
     row = connection.execute(query("first_partition"), {"corpus": corpus}).fetchone()

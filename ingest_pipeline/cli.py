@@ -18,7 +18,16 @@ from typing import Literal
 import click
 from rich.console import Console
 
-from ingest_pipeline import bulk_command, ledger, migrate_command, runs, session, status_command, version_commands
+from ingest_pipeline import (
+    bulk_command,
+    corpora_command,
+    ledger,
+    migrate_command,
+    runs,
+    session,
+    status_command,
+    version_commands,
+)
 from ingest_pipeline.assets.skipped import skipped_line
 from ingest_pipeline.attempts import without_final
 from ingest_pipeline.audit import AuditReport
@@ -364,7 +373,7 @@ def demo(directory: Path) -> None:
 
 
 # Imported for what they add to the group.
-_COMMANDS = (bulk_command, migrate_command, status_command, version_commands)
+_COMMANDS = (bulk_command, corpora_command, migrate_command, status_command, version_commands)
 
 if __name__ == "__main__":
     main()

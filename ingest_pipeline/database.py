@@ -15,7 +15,13 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_pipeline.database_url import database_url, place_of, without_password
-from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, SchemaNewerError, UnavailableError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    FencedError,
+    SchemaNewerError,
+    UnavailableError,
+)
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.sql import migrations, query
 
@@ -253,6 +259,12 @@ def translated(url: str) -> Generator[None]:
         yield
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
         raise DatabaseConflictError(f"Postgres gave up this transaction ({_first_line(error)})") from error
+    except psycopg.errors.ForeignKeyViolation as error:
+        if error.diag.schema_name != "ingest_pipeline":
+            raise  # of a table of the user's own
+        raise FencedError(
+            f"What this process worked on was deleted from the database ({_first_line(error)})"
+        ) from error
     except psycopg.errors.LockNotAvailable as error:
         raise DatabaseUnavailableError("A lock in Postgres was held by somebody else for too long") from error
     except psycopg.errors.InvalidPassword as error:

@@ -46,6 +46,7 @@ class Boundary(StrEnum):
     FILE_REMOVED = "file removed"
     GENERATION_MOVED = "generation moved"
     TABLE_DROPPED = "table dropped"
+    RELOCATED = "relocated"
 
 
 Handler = Callable[[Boundary, str], None]

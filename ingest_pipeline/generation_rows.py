@@ -10,6 +10,7 @@ from uuid import UUID
 from ingest_pipeline.binding import Binding
 from ingest_pipeline.catalog import CorpusRow, GenerationState
 from ingest_pipeline.database import Connection
+from ingest_pipeline.model import Recipe
 from ingest_pipeline.sql import query
 
 
@@ -27,6 +28,22 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationSummary:
+    """One generation, as a list of all corpora shows it."""
+
+    corpus: str
+    name: str
+    state: GenerationState
+    table_uri: str
+    source: str | None
+    partition_by: str | None
+    embedding: str | None
+    head_version: int
+    documents: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """A document that two generations hold differently."""
 
@@ -41,6 +58,16 @@ class Difference:
 def generations(connection: Connection, known_as: str) -> list[Generation]:
     """Of a corpus, oldest first, dropped ones included."""
     return [Generation(**row) for row in connection.execute(query("generations"), {"known_as": known_as})]
+
+
+def summaries(connection: Connection) -> list[GenerationSummary]:
+    """All generations of all corpora that were not dropped, by corpus, the oldest first."""
+    return [GenerationSummary(**row) for row in connection.execute(query("generation_summaries"))]
+
+
+def living(connection: Connection, known_as: str) -> list[CorpusRow]:
+    """Generations of a corpus that were not dropped."""
+    return [CorpusRow(**row) for row in connection.execute(query("living_generations"), {"known_as": known_as})]
 
 
 def next_name(connection: Connection, known_as: str) -> str:
@@ -99,6 +126,23 @@ def filling_progress(connection: Connection, old: str, new: str) -> dict[str, in
 def forget_generation(connection: Connection, name: str) -> None:
     """Delete the catalog's rows of a generation, and what its sagas staged and bought."""
     connection.execute(query("forget_generation"), {"corpus": name})
+
+
+def forget_some_documents(connection: Connection, name: str, limit: int) -> int:
+    """Delete some documents of a generation with their chunks; returns how many, at most ``limit``."""
+    return connection.execute(query("forget_some_documents"), {"corpus": name, "limit": limit}).rowcount
+
+
+def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -> None:
+    """Record under a new recipe what was made under an old one that means the same. The caller has the lock."""
+    values = {
+        "corpus": name,
+        "old": old.fingerprint,
+        "new": new.fingerprint,
+        "old_embedding": old.embedding,
+        "new_embedding": new.embedding,
+    }
+    connection.execute(query("rename_recipe"), values)
 
 
 def owe_reports(connection: Connection, name: str) -> None:

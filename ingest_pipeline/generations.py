@@ -15,13 +15,14 @@ A writer that is told nothing of it finds its generation left when it takes the 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 
 from ingest_pipeline import catalog, generation_rows, ledger
 from ingest_pipeline.catalog import GenerationState
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection, Database
-from ingest_pipeline.errors import ConfigurationError, GenerationLeftError, UnavailableError
+from ingest_pipeline.errors import ConfigurationError, GenerationLeftError, NotOurTableError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.generation_rows import Difference, Generation
 from ingest_pipeline.lance_storage import storage_options
@@ -41,7 +42,7 @@ def list_generations(database: Database, known_as: str) -> list[Generation]:
 def others(corpus: Corpus) -> list[Corpus]:
     """The generations of a corpus besides this one that still have a table."""
     return [
-        _opened(corpus, found)
+        opened(corpus.database, corpus.known_as, found)
         for found in list_generations(corpus.database, corpus.known_as)
         if found.name != corpus.name and found.state != "dropped"
     ]
@@ -144,12 +145,13 @@ def drop_left(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
     for found in generations:
         age = now - found.state_since
         if found.state == "left" and age >= kept:
-            drop(_opened(corpus, found))
+            drop(opened(corpus.database, corpus.known_as, found))
             dropped.append(found.name)
         elif found.state == "dropped" and age < 2 * KEPT:
             # A writer that did not know yet may have written a file since.
-            given_up = _opened(corpus, found)
-            given_up.table.drop(owner=given_up.owner)
+            given_up = opened(corpus.database, corpus.known_as, found)
+            with suppress(NotOurTableError):  # something else uses the folder since
+                given_up.table.drop(owner=given_up.owner)
     return dropped
 
 
@@ -171,6 +173,7 @@ def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
         catalog.forget_documents(connection, saga)
 
 
-def _opened(corpus: Corpus, found: Generation) -> Corpus:
+def opened(database: Database, corpus: str, found: Generation) -> Corpus:
+    """A generation of a corpus, whatever its state."""
     table = LanceTable(found.table_uri, storage_options(found.table_uri))
-    return Corpus(found.name, corpus.database, table, corpus.known_as, found.state)
+    return Corpus(found.name, database, table, corpus, found.state)

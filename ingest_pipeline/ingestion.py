@@ -16,6 +16,7 @@ from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     DocumentError,
+    FencedError,
     GenerationLeftError,
     IngestError,
     StaleError,
@@ -345,7 +346,8 @@ class Ingestion:
     def _read(self, saga: UUID) -> ledger.Saga:
         with self._shop.corpus.database.transaction() as connection:
             row = ledger.read(connection, saga)
-        assert row is not None  # noqa: S101  this process began it
+        if row is None:
+            raise FencedError(f"Saga {saga} is gone from the ledger: its corpus was dropped")
         return row
 
     def _acknowledge(self, prepared: Prepared, spent: ledger.Saga, version: int, seconds: float) -> None:

@@ -406,6 +406,11 @@ def clear_failures(connection: Connection, corpus: str, keys: Sequence[str]) -> 
     connection.execute(query("clear_failures"), {"corpus": corpus, "keys": list(keys)})
 
 
+def forget_sagas(connection: Connection, corpus: str) -> None:
+    """Delete the sagas, with what is recorded of them. Nothing of the corpus may be left in the catalog."""
+    connection.execute(query("forget_sagas"), {"corpus": corpus})
+
+
 def forget_failures(connection: Connection, corpus: str) -> None:
     """Forget all failures: they are of documents of another source."""
     connection.execute(query("forget_failures"), {"corpus": corpus})

@@ -54,7 +54,8 @@ def note_on_model(current: Workshop, settings: PipelineSettings) -> str | None:
     return (
         f"The settings say {settings.recipe.embedding}, and corpus {current.corpus.known_as} holds vectors of "
         f"{current.recipe.embedding}. It stays with them: `ingest-pipeline plan` shows what moving it takes, and "
-        "`ingest-pipeline migrate` does it."
+        "`ingest-pipeline migrate` does it. If the new name means the same model, run `ingest-pipeline relocate "
+        "--embedding-model`."
     )
 
 

@@ -69,8 +69,8 @@ class Settings:
         """
         get = environment.get
         state = Path(get("INGEST_STATE") or ".ingest_pipeline").absolute()
-        source = _absolute(get("INGEST_SOURCE") or "documents")
-        lancedb_uri = _absolute(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/")
+        source = absolute_place(get("INGEST_SOURCE") or "documents")
+        lancedb_uri = absolute_place(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/")
         has_api = bool(get("OPENAI_API_KEY") or get("OPENAI_BASE_URL"))
         model = get("INGEST_EMBEDDING_MODEL") or (_OPENAI_MODEL if has_api else LOCAL_MODEL)
         return cls(
@@ -123,7 +123,7 @@ def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | 
     return tuple(f"{pattern_of(str(place))}/" for place in sorted(within) if place.parts)
 
 
-def _absolute(place: str) -> str:
+def absolute_place(place: str) -> str:
     """A local path as an absolute one, so that one corpus is not taken for two; a url as it is."""
     return place if "://" in place else str(Path(place).absolute())
 

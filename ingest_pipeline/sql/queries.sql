@@ -62,6 +62,44 @@ WHERE o.saga IS NULL OR n.saga IS NULL
    OR (o.etag IS DISTINCT FROM n.etag AND o.content_hash IS DISTINCT FROM n.content_hash)
 ORDER BY key
 
+-- generation_summaries --
+SELECT k.known_as AS corpus, k.name, k.state::text, k.table_uri, k.source, k.partition_by, k.embedding, k.head_version,
+    count(d.key) AS documents, coalesce(sum(d.chunk_count), 0)::bigint AS chunks
+FROM ingest_pipeline.corpus k
+LEFT JOIN ingest_pipeline.document d ON d.corpus = k.name
+    AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed
+WHERE k.state <> 'dropped' GROUP BY k.name ORDER BY k.known_as, k.created_at, k.name
+
+-- living_generations --
+SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s AND state <> 'dropped' ORDER BY name
+
+-- forget_some_documents --
+DELETE FROM ingest_pipeline.document
+WHERE (saga, key) IN (SELECT saga, key FROM ingest_pipeline.document WHERE corpus = %(corpus)s LIMIT %(limit)s)
+
+-- forget_sagas --
+DELETE FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
+
+-- count_recipe --
+SELECT count(*) FILTER (WHERE recipe = %(recipe)s) AS made, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+
+-- rename_recipe --
+WITH documents AS (
+    UPDATE ingest_pipeline.document SET recipe = %(new)s WHERE corpus = %(corpus)s AND recipe = %(old)s
+), failures AS (
+    UPDATE ingest_pipeline.failure SET recipe = %(new)s WHERE corpus = %(corpus)s AND recipe = %(old)s
+), holds AS (
+    UPDATE ingest_pipeline.hold SET recipe = %(new)s WHERE corpus = %(corpus)s AND recipe = %(old)s
+), batches AS (
+    UPDATE ingest_pipeline.embedded_batch b SET embedding = %(new_embedding)s FROM ingest_pipeline.saga s
+    WHERE s.id = b.saga AND s.corpus = %(corpus)s AND b.embedding = %(old_embedding)s
+)
+UPDATE ingest_pipeline.bulk_order SET embedding = %(new_embedding)s
+WHERE corpus = %(corpus)s AND embedding = %(old_embedding)s
+
 -- count_generations --
 SELECT count(*) AS found FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s
 

@@ -22,6 +22,7 @@ from tests.support.crash_places import (
     MIGRATION,
     ORDER,
     RECOVERY,
+    RELOCATION,
     REPLACEMENT,
     ROLLBACK,
     SWEEP,
@@ -322,6 +323,7 @@ def test_the_places_are_all_there_are(world: World) -> None:
         *DROP,
         *ORDER,
         *COLLECTION,
+        *RELOCATION,
     }
     assert reached == set(Boundary)
 

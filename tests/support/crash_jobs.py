@@ -11,6 +11,7 @@ from datetime import timedelta
 import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
+import ingest_pipeline.dropping
 import ingest_pipeline.generations
 import ingest_pipeline.maintenance
 import ingest_pipeline.recovery
@@ -21,6 +22,7 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.lance_indices import IndexKind
 from ingest_pipeline.pipeline import open_workshop
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.relocation import move_tables
 from ingest_pipeline.retention import Retention
 from ingest_pipeline.rollback import rollback
 from ingest_pipeline.transaction import transaction
@@ -112,6 +114,18 @@ def drop_left(address: Address) -> list[str]:
     """Drop the generations that were left; returns them."""
     with _opened(address) as workshop:
         return ingest_pipeline.generations.drop_left(workshop.corpus, kept=timedelta())
+
+
+def drop_corpus(database_url: str, corpus: str) -> int:
+    """Delete a corpus; returns how many tables went."""
+    with Database(database_url) as database:
+        return len(ingest_pipeline.dropping.drop_corpus(database, corpus).tables)
+
+
+def relocate(database_url: str, corpus: str, folder: str) -> list[str]:
+    """Let a corpus follow its tables; returns where they are."""
+    with Database(database_url) as database:
+        return move_tables(database, corpus, folder)
 
 
 def create(database_url: str, settings: CorpusSettings) -> int:

@@ -104,6 +104,18 @@ SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT:
 DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 6}
 """Of what a migration left."""
 
+DROP_CORPUS = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 5}
+"""Of a corpus of one generation."""
+RELOCATION = {
+    Boundary.LOCK_TAKEN: 1,
+    Boundary.RELOCATED: 1,
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.RESTORED: 1,
+    Boundary.HEAD_MOVED: 1,
+    Boundary.COMMIT: 3,
+}
+"""Of a corpus to a copy of its table."""
+
 
 def places(passages: dict[Boundary, int]) -> list[Place]:
     """Both sides of every passage."""

@@ -1,0 +1,101 @@
+"""Deleting a corpus: first its rows say so, then the rows go, then its tables.
+
+    BEGIN; lock the rows of all generations
+    end the sagas at work: their writers are fenced
+    every generation is dropped
+    COMMIT                                from here on no reader finds the corpus, and nothing can be published into it
+    delete catalog and ledger, some rows a transaction
+    delete the tables that are ours
+
+A death before COMMIT leaves the corpus, one after it a drop that may be repeated to the end. The rows of the
+generations stay as a note that their tables' folders were used: a new corpus of the same name gets other folders, so a
+process that sleeps in the middle of a drop deletes nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline.database import Database
+from ingest_pipeline.errors import ConfigurationError, NotOurTableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.generation_rows import Generation
+from ingest_pipeline.generations import opened
+
+# Each deleted document takes its chunks along, and a statement has to end within its limit.
+_DELETED_AT_ONCE = 1000
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What a drop did."""
+
+    corpus: str
+    documents: int = 0
+    """That readers saw before."""
+    tables: list[str] = field(default_factory=list[str])
+    """Folders of the tables that were deleted, or were gone already."""
+    kept: list[str] = field(default_factory=list[str])
+    """Folders in which there is a table of something else. It was not touched."""
+
+
+def generations_of(database: Database, corpus: str) -> list[Generation]:
+    """All generations of a corpus, also of one that was dropped.
+
+    Raises:
+        ConfigurationError: There never was a corpus of that name.
+    """
+    with database.transaction() as connection:
+        found = generation_rows.generations(connection, corpus)
+    if not found:
+        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists those there are.")
+    return found
+
+
+def drop_corpus(database: Database, corpus: str) -> Dropped:
+    """Delete a corpus with everything that both stores hold of it. May be repeated at any time.
+
+    Raises:
+        ConfigurationError: There never was a corpus of that name.
+        UnavailableError: One of the stores does not answer. If anything was deleted, the corpus is gone for readers,
+            and the same call deletes the rest.
+    """
+    found = generations_of(database, corpus)
+    dropped = Dropped(corpus, sum(generation.documents for generation in found if generation.state == "current"))
+    _fence(database, found)
+    for generation in found:
+        _forget_rows(database, generation.name)
+    for generation in found:
+        there = opened(database, corpus, generation)
+        try:
+            there.table.drop(owner=there.owner)
+        except NotOurTableError:
+            dropped.kept.append(generation.table_uri)
+        else:
+            dropped.tables.append(generation.table_uri)
+    return dropped
+
+
+def _fence(database: Database, generations: Sequence[Generation]) -> None:
+    """Let nothing be published any more."""
+    with database.transaction() as connection:
+        with boundary(Boundary.LOCK_TAKEN):
+            rows = generation_rows.lock_generations(connection, [generation.name for generation in generations])
+        for name, row in rows.items():
+            for saga in ledger.abandon_live(connection, name, "the corpus was dropped"):
+                catalog.forget_documents(connection, saga)
+            if row.state != "dropped":
+                with boundary(Boundary.GENERATION_MOVED):
+                    generation_rows.set_state(connection, name, "dropped")
+
+
+def _forget_rows(database: Database, name: str) -> None:
+    deleted = _DELETED_AT_ONCE
+    while deleted == _DELETED_AT_ONCE:
+        with database.transaction() as connection:
+            deleted = generation_rows.forget_some_documents(connection, name, _DELETED_AT_ONCE)
+    with database.transaction() as connection:
+        generation_rows.forget_generation(connection, name)
+        ledger.forget_sagas(connection, name)
