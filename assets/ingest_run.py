@@ -239,7 +239,7 @@ def is_repeated(error: Exception) -> bool:
 
 def run_configuration(workshop: Workshop, embedder: OpenAIEmbedderResource) -> str:
     """Fingerprint of the settings that decide whether a run can succeed."""
-    return f"{workshop.recipe.fingerprint}/{embedder.fingerprint}"
+    return f"{workshop.recipe.fingerprint}/{embedder.fingerprint}/{workshop.limits}"
 
 
 def _no_document(partition: str) -> IngestError:

@@ -21,6 +21,7 @@ from ingest_pipeline.embedding import Embedder, EmbeddingSettings
 from ingest_pipeline.ingestion import Ingestion
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.spending_limits import NO_LIMITS
 
 _COUNT = 120
 _LARGE_COUNT = 8
@@ -64,7 +65,9 @@ def _measure(report: Report, step: Callable[[str], None], size: str, texts: list
         for number, text in enumerate(texts):
             (source / f"{number}.txt").write_text(text)
         lancedb = str(surroundings.folder / "lancedb")
-        workshop = open_workshop(database, PipelineSettings("documents", str(source), lancedb, MODEL, DIMENSIONS))
+        workshop = open_workshop(
+            database, PipelineSettings("documents", str(source), lancedb, MODEL, DIMENSIONS, limits=NO_LIMITS)
+        )
         step(f"edits: {size}, first ingest")
         found = asyncio.run(_edit(workshop, server, source, texts, kinds=list(islice(cycle(EDITS), count)), step=step))
     for kind, edits in found.items():

@@ -25,6 +25,7 @@ from ingest_pipeline.maintenance import maintain
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.retention import Retention
+from ingest_pipeline.spending_limits import NO_LIMITS
 from ingest_pipeline.sweep import sweep
 
 _DIMENSIONS = 32
@@ -168,7 +169,9 @@ class _History:
 def _settings(folder: Path) -> PipelineSettings:
     source = folder / "source"
     source.mkdir(parents=True)
-    return PipelineSettings("documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS, settle_seconds=0)
+    return PipelineSettings(
+        "documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS, settle_seconds=0, limits=NO_LIMITS
+    )
 
 
 async def _ingest_all(workshop: Workshop, server: Endpoint) -> None:

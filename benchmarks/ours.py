@@ -10,10 +10,13 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedding import Embedder, EmbeddingSettings
 from ingest_pipeline.ingestion import Ingestion
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.spending_limits import NO_LIMITS
 
 
 async def _ingest(database: Database, job: Job) -> None:
-    workshop = open_workshop(database, PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS))
+    workshop = open_workshop(
+        database, PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS, limits=NO_LIMITS)
+    )
     async with Embedder(EmbeddingSettings(MODEL, DIMENSIONS, base_url=job.endpoint, api_key="none")) as embedder:
         summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop))
     assert not summary.failed, summary.failed

@@ -19,6 +19,7 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedding import Embedder, EmbeddingSettings
 from ingest_pipeline.ingestion import Ingestion
 from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.spending_limits import NO_LIMITS
 
 # Seconds of latency, and requests at once. The last is nearer to what an API takes for so many texts.
 _CASES = [(LATENCY, 1), (LATENCY, 2), (LATENCY, 4), (LATENCY, 16), (0.4, 16)]
@@ -63,7 +64,9 @@ async def _ingest(url: str, source: Path, table: str, base_url: str, limit: int)
     """Seconds that it took."""
     endpoint_settings = EmbeddingSettings(MODEL, DIMENSIONS, base_url=base_url, api_key="none", concurrency=limit)
     with Database(url) as database:
-        workshop = open_workshop(database, PipelineSettings("documents", str(source), table, MODEL, DIMENSIONS))
+        workshop = open_workshop(
+            database, PipelineSettings("documents", str(source), table, MODEL, DIMENSIONS, limits=NO_LIMITS)
+        )
         async with Embedder(endpoint_settings) as embedder:
             start = perf_counter()
             summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop))

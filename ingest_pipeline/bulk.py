@@ -33,6 +33,7 @@ from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import is_gone
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.reconciliation import lock
+from ingest_pipeline.spending_guard import SpendingGuard
 from ingest_pipeline.vectors import VectorSupply
 
 ORDER_KEY = "ingest_pipeline_order"
@@ -84,12 +85,14 @@ async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[Document
         The orders.
 
     Raises:
+        SpendingLimitError: The limits of a run or a day allow no more. What was ordered until then stays ordered.
         UnavailableError: Something does not answer. What was ordered until then stays ordered.
     """
     placed: list[UUID] = []
     shipments = _shipments(workshop, plans)
     is_served = await asyncio.to_thread(_is_served, workshop, embedder)
     while (shipment := await asyncio.to_thread(next, shipments, None)) is not None:
+        await asyncio.to_thread(_check_limits, workshop, shipment)
         if not is_served:
             await _probe(workshop, embedder, shipment)
             is_served = True
@@ -145,7 +148,7 @@ def _stretches(workshop: Workshop, plan: DocumentPlan) -> Iterator[list[Chunk]]:
     if plan.source is not None:
         # What is wrong with the document, its ingest will say.
         with suppress(DocumentError, StaleError):
-            yield from Reading(plan.source).stretches(workshop.source, workshop.chunker)
+            yield from Reading(plan.source).stretches(workshop.source, workshop.chunker, workshop.limits)
 
 
 def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
@@ -165,6 +168,13 @@ def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
 def _is_served(workshop: Workshop, embedder: Embedder) -> bool:
     with workshop.corpus.database.transaction() as connection:
         return purchases.is_served(connection, embedder.endpoint, workshop.recipe.embedding)
+
+
+def _check_limits(workshop: Workshop, shipment: _Shipment) -> None:
+    """Refuse a shipment that would pass a limit, of a run or of the day, together with all that is on order."""
+    on_order = sum(found.characters for found in _open(workshop))
+    guard = SpendingGuard(workshop.corpus, workshop.limits)
+    guard.reserve(on_order + sum(map(len, shipment.texts.values())))
 
 
 async def _probe(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> None:

@@ -57,6 +57,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.settle_seconds,
         settings.prices,
         settings.retention,
+        settings.limits,
     )
 
 

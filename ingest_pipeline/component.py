@@ -25,6 +25,7 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.settings import default_dimensions, own_folders
+from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
 
 _ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
 
@@ -143,6 +144,15 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     embedding_prices: Annotated[
         str, _about("What models cost, as INGEST_EMBEDDING_PRICES says it. Default: no cost is shown.")
     ] = ""
+    max_chunks: Annotated[int, _about("Chunks of a document, at most; 0: any number.")] = (
+        DEFAULT_LIMITS.chunks_per_document or 0
+    )
+    max_tokens_per_run: Annotated[
+        int, _about("Tokens that one run may buy from a paid model, at most; 0: any number.")
+    ] = DEFAULT_LIMITS.tokens_per_run or 0
+    max_tokens_per_day: Annotated[
+        int, _about("Tokens that all runs of the corpus may buy on a day of UTC, at most; 0: any number.")
+    ] = DEFAULT_LIMITS.tokens_per_day or 0
     owners: Annotated[
         Sequence[str], _about("Who answers for the assets: addresses, or `team:NAME`.", ["team:data"])
     ] = ()
@@ -215,7 +225,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             raise ValueError("must be at least 1")
         return value
 
-    @field_validator("settle_seconds")
+    @field_validator("settle_seconds", "max_chunks", "max_tokens_per_run", "max_tokens_per_day")
     @classmethod
     def _check_settle_time(cls, value: int) -> int:
         if value < 0:
@@ -270,6 +280,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             self.settle_seconds,
             read_prices(self.embedding_prices),
             Retention(self.retention_days, self.retention_publications),
+            SpendingLimits.of(self.max_chunks, self.max_tokens_per_run, self.max_tokens_per_day),
         )
 
     def _resources(self, pipeline: PipelineSettings, root: Path) -> CorpusResources:

@@ -24,6 +24,7 @@ IngestError
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be written: run again in a moment
 ├── EmbeddingResponseError        the API answered nonsense
+├── SpendingLimitError            a run or a day would buy more tokens than the settings allow
 ├── StaleError                    plan again from what is there now
 │   ├── DocumentChangedError      the source object is not the one that was planned
 │   ├── ConflictError             another saga published the same document first
@@ -38,6 +39,7 @@ IngestError
 └── AuditError                    the two stores disagree
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -184,6 +186,20 @@ class EmbeddingResponseError(IngestError):
     """The embedding API answered with the wrong number, order, width or kind of vectors. None was kept."""
 
     remedy = "Check that the model and INGEST_EMBEDDING_DIMENSIONS fit the endpoint, then run again."
+
+
+class SpendingLimitError(IngestError):
+    """A run or a day would buy more tokens than the settings allow. The texts were not bought.
+
+    Args:
+        message: Which limit, and how much was billed.
+        remedy: What to do next.
+        until: When the limit allows more by itself. None: when another run is begun, or the limit raised.
+    """
+
+    def __init__(self, message: str, remedy: str, *, until: datetime | None = None) -> None:
+        super().__init__(message, remedy)
+        self.until = until
 
 
 class StaleError(IngestError):

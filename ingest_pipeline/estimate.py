@@ -3,7 +3,8 @@
 From the listing alone, by bytes: what a byte came to in characters, chunks and tokens is taken from what this corpus
 published and bought before, format by format; where it has done nothing yet, from the constants below. Or exactly, by
 reading and cutting the documents and looking their texts up, as an ingest would; then only the tokens are estimated,
-because no tokenizer is at hand for every model.
+because no tokenizer is at hand for every model. Of Office and EPUB files the directory is read, since their bytes say
+nothing about their text; of PDFs neither does.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ from uuid import UUID
 
 from ingest_pipeline import catalog, catalog_reports, ledger
 from ingest_pipeline.catalog_reports import DocumentRatio
-from ingest_pipeline.errors import DocumentError, StaleError
-from ingest_pipeline.model import Chunk
+from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError
+from ingest_pipeline.local_embeddings import LOCAL_MODEL
+from ingest_pipeline.model import Chunk, SourceObject
+from ingest_pipeline.parsing import is_compressed, is_zipped
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.published_vectors import PublishedVectors
 from ingest_pipeline.reading import Reading
+from ingest_pipeline.spending_guard import CHARACTERS_PER_TOKEN, read_spent
+from ingest_pipeline.unpacked_size import unpacked_size
 
-# Python's documentation has 4.2 in OpenAI's cl100k. Most other languages, tables and source code have fewer.
-CHARACTERS_PER_TOKEN = 4.0
 # Chunks end where paragraphs do, so they are not full. Measured on Python's documentation at 1,000 characters.
 FILL = 0.7
 _LOOKED_UP = 1024
+# Directories of Office and EPUB files that are read for an estimate by bytes: a request or two each.
+_DIRECTORIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,12 @@ class Estimate:
     currency: str | None
     exact: bool
     """Chunks, characters and embeddings were counted. Tokens are estimated in any case."""
+    uncertain: int
+    """Documents whose text may be more than is reckoned here, because they are compressed and were not read."""
+    too_large: list[str]
+    """Documents with more chunks than one may have; by bytes: that may have. Those of text are not in the sums."""
+    over_limit: str | None
+    """Which limit on tokens these would pass."""
     measured: bool
     """Tokens follow from what this corpus was billed before; else from a constant."""
 
@@ -62,10 +73,17 @@ def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
         ratios = catalog_reports.document_ratios(connection, workshop.corpus.name)
     forecast = _Forecast(workshop, ratios)
     counted = _Count()
+    most = workshop.limits.chunks_per_document
     for plan in plans:
         if plan.source is not None:
-            characters = forecast.characters(plan.key, plan.source.size)
-            counted.add(ceil(characters / forecast.chunk_characters), ceil(characters * forecast.overlap))
+            characters = forecast.characters(plan.source)
+            chunks = ceil(characters / forecast.chunk_characters)
+            is_refused = most is not None and chunks > most
+            if is_refused:
+                counted.too_large.append(plan.key)
+            if not is_refused or is_compressed(plan.key):  # what its directory says is a bound, and may be far off
+                counted.add(chunks, ceil(characters * forecast.overlap))
+    counted.uncertain = forecast.uncertain
     return _priced(workshop, plans, counted, exact=False)
 
 
@@ -82,7 +100,7 @@ def count(workshop: Workshop, plans: Sequence[DocumentPlan], *, read_vectors: bo
     """
     counted = _Count()
     published = PublishedVectors(workshop.corpus, workshop.recipe.embedding_dimensions)
-    chunks = iter(_chunks(workshop, plans))
+    chunks = iter(_chunks(workshop, plans, counted))
     while some := list(islice(chunks, _LOOKED_UP)):
         _count_new(workshop, some, counted, published if read_vectors else None)
     return _priced(workshop, plans, counted, exact=True)
@@ -93,6 +111,8 @@ class _Count:
     chunks: int = 0
     to_buy: int = 0
     characters: int = 0
+    uncertain: int = 0
+    too_large: list[str] = field(default_factory=list[str])
     seen: set[UUID] = field(default_factory=set[UUID])
 
     def add(self, chunks: int, characters: int) -> None:
@@ -114,27 +134,47 @@ class _Forecast:
             if ratio.recipe == workshop.recipe.fingerprint:
                 characters += ratio.characters
                 chunks += ratio.chunks
+        self._source = workshop.source
+        self._directories = 0
+        self.uncertain = 0
+        """Documents whose bytes do not bound their text, and whose unpacked size is not known."""
         recipe = workshop.recipe
         step = recipe.chunk_size - recipe.chunk_overlap
         self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * step)
         self.overlap = recipe.chunk_size / step
         """Characters that are embedded for one of the text: a chunk repeats some of the one before it."""
 
-    def characters(self, key: str, size: int) -> int:
+    def characters(self, document: SourceObject) -> int:
+        key, size = document.key, document.size
+        if is_zipped(key):
+            unpacked = self._unpacked(document)
+            if unpacked is not None:
+                return unpacked
+        if is_compressed(key):
+            self.uncertain += 1
         _, dot, suffix = key.rpartition("/")[2].rpartition(".")
         held = self._by_format.get(suffix.lower() if dot else "")
         if held is not None and held[0]:
             return ceil(size * held[1] / held[0])
-        return size  # for text it is right; of other formats it is more than they hold
+        return size  # for text it is right; of HTML it is more than it holds
+
+    def _unpacked(self, document: SourceObject) -> int | None:
+        self._directories += 1
+        if self._directories > _DIRECTORIES:
+            return None
+        return unpacked_size(self._source, document)
 
 
-def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Iterator[Chunk]:
+def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
     for plan in plans:
         if plan.source is not None:
             # What is wrong with the document, its ingest will say; until there it is read, and paid for, all the same.
             with suppress(DocumentError, StaleError):
-                for stretch in Reading(plan.source).stretches(workshop.source, workshop.chunker):
-                    yield from stretch
+                try:
+                    for stretch in Reading(plan.source).stretches(workshop.source, workshop.chunker, workshop.limits):
+                        yield from stretch
+                except DocumentTooLargeError:
+                    counted.too_large.append(plan.key)
 
 
 def _count_new(
@@ -179,5 +219,25 @@ def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, 
         None if in_bulk is None else in_bulk.cost(tokens),
         None if price is None else price.currency,
         exact,
+        counted.uncertain,
+        counted.too_large,
+        _over_limit(workshop, tokens),
         bool(billed),
     )
+
+
+def _over_limit(workshop: Workshop, tokens: int) -> str | None:
+    """The limit that so many tokens would pass, in words; None if none, or if the model costs nothing."""
+    limits = workshop.limits
+    if workshop.recipe.embedding_model == LOCAL_MODEL:
+        return None
+    if limits.tokens_per_run is not None and tokens > limits.tokens_per_run:
+        return f"more than the {limits.tokens_per_run} tokens that INGEST_MAX_TOKENS_PER_RUN allows a run"
+    with workshop.corpus.database.transaction() as connection:
+        today = read_spent(connection, workshop.corpus.known_as).today
+    if limits.tokens_per_day is not None and today + tokens > limits.tokens_per_day:
+        return (
+            f"with the {today} tokens of today more than the {limits.tokens_per_day} that INGEST_MAX_TOKENS_PER_DAY "
+            "allows a day"
+        )
+    return None

@@ -35,6 +35,8 @@ from ingest_pipeline.prices import Price
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reading import content_hash
 from ingest_pipeline.removal_guard import is_suspicious, withheld
+from ingest_pipeline.spending_guard import SpendingGuard
+from ingest_pipeline.spending_limits import NO_LIMITS
 from ingest_pipeline.superseding import removal_of, supersede
 
 log = logging.getLogger(__name__)
@@ -137,6 +139,8 @@ class Ingestion:
         self._report = report
         self._search_for_rows = search_for_rows
         self._summary = Summary()
+        limits = NO_LIMITS if embedder.settings.is_free else workshop.limits
+        self._guard = SpendingGuard(workshop.corpus, limits, run_id)
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
         """Publish what the plans say; documents that cannot be ingested are in the summary, the others go on.
@@ -247,7 +251,7 @@ class Ingestion:
         start = perf_counter()
         saga = await asyncio.to_thread(self._begin)
         try:
-            prepared = await Preparation(self._shop, self._embedder, saga, group).run()
+            prepared = await Preparation(self._shop, self._embedder, saga, group, self._guard).run()
             stale = self._sort_out(prepared, group, last=last)
             if not prepared.documents and not prepared.removed:
                 await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")

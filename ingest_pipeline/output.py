@@ -17,6 +17,7 @@ from ingest_pipeline.ledger import Cost
 from ingest_pipeline.search import Hit
 
 _SHOWN = 160
+_NAMED = 5
 
 
 def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
@@ -55,10 +56,21 @@ def foreseen_line(estimate: Estimate) -> str:
     cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
     if estimate.cost_in_bulk is not None:
         cost += f", {estimate.cost_in_bulk:.4f} by `bulk`"
+    notes = ""
+    if estimate.over_limit:
+        notes += f" This is {estimate.over_limit}."
+    if estimate.too_large:
+        verb = "have" if estimate.exact else "may have"
+        notes += (
+            f" {len(estimate.too_large)} documents {verb} more chunks than INGEST_MAX_CHUNKS allows, and are then "
+            f"refused: {', '.join(estimate.too_large[:_NAMED])}."
+        )
+    if estimate.uncertain:
+        notes += f" {estimate.uncertain} compressed documents may hold more text than this: `plan --exact` reads them."
     basis = "as this corpus was billed before" if estimate.measured else "at 4 characters to a token"
     return (
         f"{estimate.documents} documents to read, {estimate.removals} to take out; {estimate.chunks} chunks, "
-        f"{bound}{estimate.to_buy} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}."
+        f"{bound}{estimate.to_buy} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}.{notes}"
     )
 
 

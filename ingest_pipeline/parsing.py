@@ -21,7 +21,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.parser_pool import ParserLimits, ParserPool
 
-__all__ = ["PARSER", "ParserLimits", "is_markdown", "media_type", "parse"]
+__all__ = ["PARSER", "ParserLimits", "is_compressed", "is_markdown", "is_parsed", "is_zipped", "media_type", "parse"]
 
 PARSER: Final = "text-1/kreuzberg-4.10"
 """Goes into the recipe: another value means that the same bytes may give another text, and everything is made again.
@@ -99,6 +99,21 @@ def media_type(document: str) -> str:
 def is_markdown(document: str) -> bool:
     """Whether the extracted text of a document is Markdown, as that of all parsed formats is."""
     return _extension(document) in _PARSED or media_type(document) == "text/markdown"
+
+
+def is_parsed(document: str) -> bool:
+    """Whether the extension of a key names a format that is read whole and parsed, and not streamed as text."""
+    return _extension(document) in _PARSED
+
+
+def is_compressed(document: str) -> bool:
+    """Whether the extension names a format that may hold more text than it has bytes."""
+    return is_zipped(document) or _PARSED.get(_extension(document)) == _PDF
+
+
+def is_zipped(document: str) -> bool:
+    """Whether the extension names a format that is a ZIP archive, which may hold far more text than it has bytes."""
+    return _extension(document) in _ZIPPED
 
 
 def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT_LIMITS) -> Iterator[str]:

@@ -26,6 +26,7 @@ from ingest_pipeline.removal_guard import is_suspicious, withheld
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.selection import Selection
 from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
 
 # More folders than this are found faster in one listing of everything.
 _FOLDERS = 50
@@ -56,6 +57,8 @@ class PipelineSettings:
     """Of embedding models."""
     retention: Retention = DEFAULT_RETENTION
     """How long versions are kept."""
+    limits: SpendingLimits = DEFAULT_LIMITS
+    """On chunks of a document, and on tokens of a run and a day."""
 
     @property
     def scheme(self) -> PartitionScheme:
@@ -147,7 +150,15 @@ def open_generation(
     corpus = open_corpus(database, wanted) if create else find_unchanged(database, wanted)
     price = price_of(settings.embedding_model, settings.prices)
     return Workshop(
-        corpus, source, chunker, recipe, settings.scheme, selection, price, settle_seconds=settings.settle_seconds
+        corpus,
+        source,
+        chunker,
+        recipe,
+        settings.scheme,
+        selection,
+        price,
+        limits=settings.limits,
+        settle_seconds=settings.settle_seconds,
     )
 
 

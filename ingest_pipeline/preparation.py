@@ -43,6 +43,8 @@ from ingest_pipeline.prices import Price
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.selection import EVERYTHING, Selection
 from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.spending_guard import SpendingGuard
+from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.vectors import Order, RefusedTextError, VectorSupply
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,8 @@ class Workshop:
     selection: Selection = EVERYTHING
     price: Price | None = None
     """Of the recipe's embedding model, if it is configured."""
+    limits: SpendingLimits = NO_LIMITS
+    """On chunks of a document and on tokens."""
     settle_seconds: int = 0
     """A file that is empty and was modified so little time ago is left as it is: it may still be written."""
 
@@ -108,13 +112,21 @@ class Preparation:
         embedder: Shared by all preparations of the process, and with it the limit on requests.
         saga: In state ``preparing``.
         plans: What the saga is to publish.
+        guard: Of the run; None: no limit on tokens.
     """
 
-    def __init__(self, workshop: Workshop, embedder: Embedder, saga: UUID, plans: Sequence[DocumentPlan]) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        embedder: Embedder,
+        saga: UUID,
+        plans: Sequence[DocumentPlan],
+        guard: SpendingGuard | None = None,
+    ) -> None:
         self._shop = workshop
         self._saga = saga
         self._plans = plans
-        self._supply = VectorSupply(workshop.corpus, embedder, workshop.recipe, saga)
+        self._supply = VectorSupply(workshop.corpus, embedder, workshop.recipe, saga, guard)
         self._prepared = Prepared(saga)
         self._read: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_READ)
         self._ordered: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
@@ -193,7 +205,7 @@ class Preparation:
             assert plan.source is not None  # noqa: S101  the caller chose these
             document = DocumentInProgress(plan, Reading(plan.source), PreparedDocument(plan))
             try:
-                for chunks in document.reading.stretches(self._shop.source, self._shop.chunker):
+                for chunks in document.reading.stretches(self._shop.source, self._shop.chunker, self._shop.limits):
                     yield Stretch(document, chunks)
             except (DocumentError, DocumentChangedError) as error:
                 yield Stretch(document, (), last=True, error=error)

@@ -2,8 +2,9 @@
 
 A wrong key, a wrong width or an endpoint that is down fails every run alike, and some of these failures cost money. The
 waits double from a minute to an hour. A failure that somebody has to mend is tried five times; one that may pass by
-itself, a hundred times, which takes four days. Other settings, a run that publishes documents, `ingest` and `retry`
-begin anew. Runs that people launch are not held back.
+itself, a hundred times, which takes four days. After a run that met the limit on its tokens none is requested, after
+one that met the day's limit none before the next day. Other settings, a run that publishes documents, `ingest` and
+`retry` begin anew. Runs that people launch are not held back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 from ingest_pipeline import ledger
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection, storable
-from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.errors import SpendingLimitError, UnavailableError
 from ingest_pipeline.sql import query
 
 _FIRST_WAIT = timedelta(minutes=1)
@@ -61,6 +62,8 @@ def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> 
                 "corpus": corpus.name,
                 "configuration": configuration,
                 "passing": isinstance(error, UnavailableError),
+                "over_limit": isinstance(error, SpendingLimitError),
+                "over_limit_until": error.until if isinstance(error, SpendingLimitError) else None,
                 "error": storable(" ".join(str(error).split()) or type(error).__name__),
             },
         )
@@ -80,6 +83,8 @@ def read_backoff(connection: Connection, corpus: str) -> RunBackoff | None:
         return died
     attempts, passing = row["attempts"], row["passing"]
     next_at = _next_at(row["failed_at"], attempts, _ATTEMPTS_IF_PASSING if passing else _ATTEMPTS)
+    if row["over_limit"]:
+        next_at = row["over_limit_until"]
     return RunBackoff(attempts, row["error"], row["failed_at"], next_at, row["configuration"])
 
 

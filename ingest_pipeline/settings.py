@@ -15,6 +15,7 @@ from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.prices import Price, read_prices
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.selection import pattern_of
+from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
 
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
@@ -49,6 +50,8 @@ class Settings:
     """How long versions are kept."""
     prices: tuple[Price, ...] = ()
     """Of embedding models; where none is given, no cost is shown."""
+    limits: SpendingLimits = DEFAULT_LIMITS
+    """On chunks of a document, and on tokens of a run and a day."""
 
     @property
     def uses_local_model(self) -> bool:
@@ -96,6 +99,11 @@ class Settings:
                 _number(environment, "INGEST_RETENTION_PUBLICATIONS", DEFAULT_RETENTION.publications),
             ),
             prices=read_prices(get("INGEST_EMBEDDING_PRICES") or ""),
+            limits=SpendingLimits.of(
+                _number(environment, "INGEST_MAX_CHUNKS", DEFAULT_LIMITS.chunks_per_document or 0),
+                _number(environment, "INGEST_MAX_TOKENS_PER_RUN", DEFAULT_LIMITS.tokens_per_run or 0),
+                _number(environment, "INGEST_MAX_TOKENS_PER_DAY", DEFAULT_LIMITS.tokens_per_day or 0),
+            ),
         )
 
 

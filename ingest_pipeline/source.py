@@ -130,6 +130,21 @@ class ObjectSource:
             raise DocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
         return self._store.read(obj)
 
+    def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
+        """Some bytes of the object pinned to its ETag.
+
+        Args:
+            obj: As it was listed.
+            start: Offset of the first.
+            end: Offset behind the last, not beyond the object's size.
+
+        Raises:
+            DocumentChangedError, DocumentError, SourceUnavailableError: As `read`.
+        """
+        if not obj.etag:
+            raise DocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
+        return self._store.read_range(obj, start, end)
+
 
 class _Bucket:
     """A prefix in an object store; `ObjectSource` says what its methods do."""
@@ -193,11 +208,11 @@ class _Bucket:
         if obj.size == 0 and self.stat(obj.key) != obj:
             raise _changed(obj)
         for start in range(0, obj.size, _REQUEST):
-            body = self._read_range(obj, start, min(start + _REQUEST, obj.size))
+            body = self.read_range(obj, start, min(start + _REQUEST, obj.size))
             for offset in range(0, len(body), _BLOCK):
                 yield body[offset : offset + _BLOCK]
 
-    def _read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
+    def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
         failure: Exception | None = None
         latest = time.monotonic() + _LAST_ATTEMPT
         for attempt in range(_ATTEMPTS):

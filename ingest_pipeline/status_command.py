@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ingest_pipeline import bulk_orders, catalog_reports, ledger, session
@@ -15,13 +16,15 @@ from ingest_pipeline.output import cost_line, plain, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
 from ingest_pipeline.run_backoff import read_backoff
 from ingest_pipeline.settings import Settings
+from ingest_pipeline.spending_guard import read_spent
 
 
 @command
 @as_json
 def status(*, as_json: bool) -> None:
     """Show head, totals, sagas in doubt and documents that failed."""
-    with session.corpus(Settings.from_environment()) as corpus:
+    settings = Settings.from_environment()
+    with session.corpus(settings) as corpus:
         head, latest = corpus.head(), corpus.table.latest_version()
         with corpus.database.transaction() as connection:
             totals = catalog_reports.totals(connection, corpus.name)
@@ -29,6 +32,7 @@ def status(*, as_json: bool) -> None:
             unfinished = ledger.unfinished(connection, corpus.name)
             failures = ledger.failures(connection, corpus.name)
             generations = list_generations(connection, corpus.known_as)
+            spent = read_spent(connection, corpus.known_as)
             backoff = read_backoff(connection, corpus.name)
             orders = bulk_orders.open_orders(connection, corpus.name)
             filling = next((found for found in generations if found.state == "filling"), None)
@@ -44,6 +48,8 @@ def status(*, as_json: bool) -> None:
         "head_version": head.head_version,
         "latest_version": latest,
         **totals,
+        "tokens_today": spent.today,
+        "limits": dataclasses.asdict(settings.limits),
         "sagas_in_doubt": len(unfinished),
         "failed_documents": len(failures),
         "held_documents": len(holds),

@@ -19,6 +19,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.ledger import Spent, Vector
 from ingest_pipeline.model import Chunk, Recipe
 from ingest_pipeline.published_vectors import PublishedVectors
+from ingest_pipeline.spending_guard import SpendingGuard
 from ingest_pipeline.text_counts import TextSet
 
 # Requests that are under way when another one fails are waited for, because their answers are billed in any case.
@@ -109,7 +110,16 @@ class VectorSupply:
     API bills is recorded whether or not its answer can be used.
     """
 
-    def __init__(self, corpus: Corpus, embedder: Embedder, recipe: Recipe, saga: UUID) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        embedder: Embedder,
+        recipe: Recipe,
+        saga: UUID,
+        guard: SpendingGuard | None = None,
+    ) -> None:
+        self._guard = guard or SpendingGuard(corpus)
+        self._guard.add(saga)
         self._corpus = corpus
         self._embedder = embedder
         self._recipe = recipe
@@ -141,6 +151,7 @@ class VectorSupply:
             self._is_served = self._is_served or purchases.is_served(
                 connection, self._embedder.endpoint, self._recipe.embedding
             )
+            self._guard.look(connection)
             self._something_published = catalog.has_chunks(connection, self._corpus.name)
             self._others_buy = ledger.others_at_work(
                 connection, self._corpus.name, self._saga
@@ -223,6 +234,8 @@ class VectorSupply:
 
     async def _next_batch(self, batch: Sequence[Wanted]) -> tuple[int, Sequence[Wanted]]:
         await self._under_way.acquire()
+        if not self._guard.is_off:
+            await asyncio.to_thread(self._guard.reserve, sum(len(wanted.text) for wanted in batch))
         for wanted in batch:
             self._bought_before.add(wanted.text_hash)
         self._batches += 1
@@ -245,8 +258,9 @@ class VectorSupply:
                 answer = await self._embedder.embed([wanted.text for wanted in batch], meter)
         except IngestError as error:
             spent = Spent(meter.tokens, meter.requests, meter.retries, meter.seconds)
-            characters = sum(len(wanted.text) for wanted in batch) if meter.tokens else 0
-            self._unusable.append(_Unusable(characters, spent, isinstance(error, EmbeddingResponseError)))
+            self._unusable.append(
+                _Unusable(sum(len(wanted.text) for wanted in batch), spent, isinstance(error, EmbeddingResponseError))
+            )
             with suppress(UnavailableError):  # why the request failed is worth more than that it could not be recorded
                 await self._record_all()
             raise
@@ -269,7 +283,8 @@ class VectorSupply:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
             connection = effects.enter_context(self._corpus.database.transaction())
             for failed in unusable:
-                purchases.record_unusable(connection, self._saga, characters=failed.characters, spent=failed.spent)
+                characters = failed.characters if failed.spent.tokens else 0
+                purchases.record_unusable(connection, self._saga, characters=characters, spent=failed.spent)
             self._note_served(connection, answers, unusable)
             self._others_buy = self._others_buy or ledger.others_at_work(connection, self._corpus.name, self._saga)
             for bought in answers:
@@ -285,6 +300,11 @@ class VectorSupply:
                     characters=sum(len(bought.batch[place].text) for place in kept),
                     spent=Spent(answer.tokens, answer.requests, answer.retries, answer.seconds),
                 )
+            self._settle(connection, answers, unusable)
+
+    def _settle(self, connection: Connection, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
+        bought = sum(len(wanted.text) for answer in answers for wanted in answer.batch)
+        self._guard.settle(connection, bought + sum(failed.characters for failed in unusable))
 
     def _note_served(self, connection: Connection, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
         if self._embedder.settings.is_free:

@@ -175,18 +175,38 @@ UPDATE ingest_pipeline.saga SET seen_at = now()
 WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
 
 -- count_batch --
-UPDATE ingest_pipeline.saga SET seen_at = now(),
-    requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
-    bought = bought + %(bought)s, bought_characters = bought_characters + %(characters)s,
-    api_seconds = api_seconds + %(seconds)s
-WHERE id = %(saga)s
+WITH counted AS (
+    UPDATE ingest_pipeline.saga SET seen_at = now(),
+        requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
+        bought = bought + %(bought)s, bought_characters = bought_characters + %(characters)s,
+        api_seconds = api_seconds + %(seconds)s
+    WHERE id = %(saga)s RETURNING corpus
+)
+INSERT INTO ingest_pipeline.token_day AS t (corpus, day, tokens)
+SELECT k.known_as, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
+FROM counted JOIN ingest_pipeline.corpus k ON k.name = counted.corpus
+ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
 
 -- count_unusable --
-UPDATE ingest_pipeline.saga SET
-    requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
-    unusable_tokens = unusable_tokens + %(tokens)s, bought_characters = bought_characters + %(characters)s,
-    api_seconds = api_seconds + %(seconds)s
-WHERE id = %(saga)s
+WITH counted AS (
+    UPDATE ingest_pipeline.saga SET
+        requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
+        unusable_tokens = unusable_tokens + %(tokens)s, bought_characters = bought_characters + %(characters)s,
+        api_seconds = api_seconds + %(seconds)s
+    WHERE id = %(saga)s RETURNING corpus
+)
+INSERT INTO ingest_pipeline.token_day AS t (corpus, day, tokens)
+SELECT k.known_as, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
+FROM counted JOIN ingest_pipeline.corpus k ON k.name = counted.corpus
+ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
+
+-- tokens_spent --
+SELECT
+    (SELECT coalesce(sum(tokens), 0)::bigint FROM ingest_pipeline.saga
+     WHERE id = ANY(%(sagas)s::uuid[]) OR run_id = %(run_id)s) AS run,
+    coalesce((SELECT tokens FROM ingest_pipeline.token_day
+     WHERE corpus = %(corpus)s AND day = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS today,
+    (date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' AS day_ends
 
 -- is_served --
 SELECT EXISTS (
@@ -451,11 +471,14 @@ DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s
 DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s AND key = ANY(%(keys)s)
 
 -- record_run_failure --
-INSERT INTO ingest_pipeline.run_failure AS f (corpus, configuration, attempts, passing, error, failed_at)
-SELECT name, %(configuration)s, 1, %(passing)s, %(error)s, now() FROM ingest_pipeline.corpus WHERE name = %(corpus)s
+INSERT INTO ingest_pipeline.run_failure AS f
+    (corpus, configuration, attempts, passing, error, failed_at, over_limit, over_limit_until)
+SELECT name, %(configuration)s, 1, %(passing)s, %(error)s, now(), %(over_limit)s, %(over_limit_until)s
+FROM ingest_pipeline.corpus WHERE name = %(corpus)s
 ON CONFLICT (corpus) DO UPDATE SET
     attempts = CASE WHEN f.configuration = excluded.configuration THEN f.attempts + 1 ELSE 1 END,
-    configuration = excluded.configuration, passing = excluded.passing, error = excluded.error, failed_at = now()
+    configuration = excluded.configuration, passing = excluded.passing, error = excluded.error, failed_at = now(),
+    over_limit = excluded.over_limit, over_limit_until = excluded.over_limit_until
 
 -- forgive_runs --
 INSERT INTO ingest_pipeline.run_failure AS f (corpus, forgiven_at)
@@ -463,7 +486,7 @@ SELECT name, now() FROM ingest_pipeline.corpus WHERE name = %(corpus)s
 ON CONFLICT (corpus) DO UPDATE SET attempts = 0, forgiven_at = now()
 
 -- read_run_failure --
-SELECT configuration, attempts, passing, error, failed_at
+SELECT configuration, attempts, passing, error, failed_at, over_limit, over_limit_until
 FROM ingest_pipeline.run_failure WHERE corpus = %(corpus)s AND attempts > 0
 
 -- count_deaths --

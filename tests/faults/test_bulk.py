@@ -14,10 +14,11 @@ import pytest
 
 from ingest_pipeline import bulk, bulk_orders, catalog_reports, ledger
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError
+from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.estimate import estimate
 from ingest_pipeline.pipeline import plan_partitions
 from ingest_pipeline.prices import read_prices
+from ingest_pipeline.spending_limits import SpendingLimits
 from tests.support import crash_jobs
 from tests.support.batch_api import BatchServer
 from tests.support.crash import Child, Place
@@ -304,3 +305,11 @@ def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World)
         spent = catalog_reports.totals(connection, world.corpus.name)
     assert spent["tokens"] == world.embeddings.tokens
     assert spent["unusable_tokens"] > 0
+
+
+def test_an_order_that_would_pass_a_limit_is_not_given(world: World) -> None:
+    world.put("a.txt", TEXT)
+    world.settings = replace(world.settings, limits=SpendingLimits(None, None, 100))
+    with pytest.raises(SpendingLimitError, match="INGEST_MAX_TOKENS_PER_DAY"):
+        order(world)
+    assert (api(world).batches, world.embeddings.bought) == ({}, 0)

@@ -133,6 +133,14 @@ COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS 'Little-endian float
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
 
+-- What a corpus was billed on a day of UTC, in all of its generations. Limits on spending are compared with it.
+CREATE TABLE ingest_pipeline.token_day (
+    corpus text NOT NULL,
+    day date NOT NULL,
+    tokens bigint NOT NULL,
+    PRIMARY KEY (corpus, day)
+);
+
 -- Endpoints that were seen to answer with vectors of this model and width. Before the first such answer one text is sent
 -- alone, so that a wrong width is not paid for by the batch.
 CREATE TABLE ingest_pipeline.served_embedding (
@@ -242,10 +250,13 @@ CREATE TABLE ingest_pipeline.run_failure (
     passing boolean NOT NULL DEFAULT false,
     error text,
     failed_at timestamptz,
+    over_limit boolean NOT NULL DEFAULT false,
+    over_limit_until timestamptz,
     forgiven_at timestamptz
 );
 COMMENT ON COLUMN ingest_pipeline.run_failure.configuration IS 'Fingerprint of recipe, endpoint, key and limits: other ones are tried at once.';
 COMMENT ON COLUMN ingest_pipeline.run_failure.passing IS 'The failure may pass by itself, as that of an endpoint which does not answer.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS 'The run would have bought more tokens than the settings allow: no other one is begun by itself before over_limit_until. Null there: never.';
 COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS 'What failed or died before does not count any more.';
 
 -- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
