@@ -97,8 +97,7 @@ class Stage:
 def stage() -> Generator[Stage]:
     """Set everything up, and clean it away."""
     folder = Path(tempfile.mkdtemp(prefix="ingest-pipeline-benchmark-"))
-    folder.chmod(0o755)  # the account that Postgres runs as must reach its part of it
-    server = EmbeddedPostgres(folder / "postgres")
+    server = EmbeddedPostgres(folder / "postgres", prepare=["ALTER ROLE ingest_pipeline CREATEDB"])
     try:
         yield Stage(folder, server, server.start())
     finally:

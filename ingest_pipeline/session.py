@@ -22,6 +22,7 @@ from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.pipeline import find_corpus, open_workshop
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.private_folder import make_private
 from ingest_pipeline.settings import Settings
 
 _STORAGE_URL = "DAGSTER_POSTGRES_URL"
@@ -90,7 +91,7 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
         ConfigurationError: Dagster's tables cannot have a schema of their own in that database.
     """
     home = settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     configuration = home / "dagster.yaml"
     if not configuration.exists():
         configuration.write_text(DAGSTER_YAML)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import click
+
 from ingest_pipeline import bulk_orders, catalog_reports, ledger, session
 from ingest_pipeline.command_line import as_json, command
 from ingest_pipeline.confinement import unavailable
 from ingest_pipeline.database import Connection
+from ingest_pipeline.database_url import place_of
 from ingest_pipeline.generation_rows import Generation, filling_progress
 from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.holds import Hold
 from ingest_pipeline.output import cost_line, plain, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
+from ingest_pipeline.private_folder import local_path, others_may_read
 from ingest_pipeline.run_backoff import read_backoff
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.spending_guard import read_spent
+
+TEXT_IS_OPEN = "Other accounts of this machine may read the documents' text in {}; chmod 700 closes it."
 
 
 @command
@@ -45,6 +51,7 @@ def status(*, as_json: bool) -> None:
         "table": head.table_uri,
         "partition_by": head.partition_by,
         "embedding": head.embedding,
+        "database": place_of(settings.database_url) if settings.database_url else str(settings.state / "postgres"),
         "head_version": head.head_version,
         "latest_version": latest,
         **totals,
@@ -68,6 +75,8 @@ def status(*, as_json: bool) -> None:
         }
         print_json({**summary, **lists})
         return
+    if (table := local_path(head.table_uri)) is not None and others_may_read(table):
+        click.echo(f"Warning: {TEXT_IS_OPEN.format(table)}", err=True)
     shown = [*summary.items(), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
     if backoff is not None:

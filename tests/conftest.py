@@ -17,7 +17,7 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings
 from tests.support import figures, pooler
-from tests.support.databases import empty_database
+from tests.support.databases import TEST_RIGHTS, empty_database
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.mutants import apply_from_environment
 from tests.support.s3 import S3Server
@@ -43,9 +43,7 @@ def _clean_environment() -> Generator[None]:
 def postgres_server() -> Generator[EmbeddedPostgres]:
     """A server that the tests may restart."""
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
-    directory.chmod(0o755)
-    (directory / "postgres").mkdir()
-    server = EmbeddedPostgres(directory / "postgres")
+    server = EmbeddedPostgres(directory / "postgres", prepare=TEST_RIGHTS)
     server.start()
     yield server
     if pid := server.postmaster_pid():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -46,6 +48,29 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     assert [index["unindexed"] for index in maintained["indices"] if index["name"] == "text_idx"] == [0]
     assert maintained["after"]["fragments"] == maintained["before"]["fragments"] == 1
     assert cli.json("recover")["compensated"] == []
+
+
+def test_folders_that_hold_text_are_closed_to_other_accounts_or_said_to_be_open(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    cli.put("a.txt", paragraphs("alpha", 1)).chmod(0o600)
+    before = os.umask(0)
+    try:
+        cli.json("ingest")
+    finally:
+        os.umask(before)
+    state = tmp_path / "state"
+    made = {path.relative_to(state).parts[0] for path in state.rglob("*")}
+    assert {"dagster", "lancedb"} <= made
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (state, state / "dagster", state / "lancedb")} == {0o700}
+    assert "Other accounts" not in cli.run("status").stderr
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o755)
+        cli.environment["INGEST_LANCEDB_URI"] = shared
+        cli.environment["INGEST_CORPUS"] = "shared"
+        cli.json("ingest")
+        assert f"{shared}/shared.lance" in cli.run("status").stderr
 
 
 def test_a_hit_opened_at_its_offsets_is_the_chunk(cli: Cli) -> None:
@@ -269,8 +294,9 @@ def test_a_password_of_any_characters_reaches_the_catalog_and_dagster_and_no_out
     password, name = "50%/#?@: 'hunter2", f"{place['dbname']}_{form}"
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), password))
-        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(place["user"]), sql.Identifier(name)))
-    login = place | {"user": name, "password": password, "options": f"-c role={place['user']}"}
+        database = sql.Identifier(place["dbname"])
+        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(name)))
+    login = place | {"user": name, "password": password}
     cli.environment["INGEST_DATABASE_URL"] = write_url(login) if form == "url" else make_conninfo(**login)
     cli.put("a.txt", paragraphs("alpha", 1))
     assert cli.json("ingest")["published"] == 1

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import RawIOBase
 from pathlib import Path
-from tempfile import gettempdir
 from threading import Event, Thread
 
 import pytest
@@ -73,9 +72,6 @@ def disk(tmp_path: Path) -> Generator[Path]:
 def small_postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Path, str]]:
     """A server of its own on a small disk, and the url of its database."""
     directory = tmp_path_factory.mktemp("small")
-    for path in (directory, *directory.parents):
-        if path.is_relative_to(Path(gettempdir())) and path != Path(gettempdir()):
-            path.chmod(0o755)  # the server's account has to come there, or the data lie elsewhere
     with small_disk(directory / "disk", 160 * _MIB) as mounted:
         server = EmbeddedPostgres(mounted / "postgres")
         url = server.start()

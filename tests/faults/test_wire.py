@@ -127,7 +127,7 @@ def end_other_backends(world: World) -> None:
     with psycopg.connect(world.database.url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
         )
 
 

@@ -15,7 +15,6 @@ from tests.support.tcp_proxy import Direction, TcpProxy
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
         server = EmbeddedPostgres(Path(folder) / "pg")
         yield server.start()
         server.release()
@@ -38,7 +37,7 @@ def table(url: str) -> Iterator[str]:
 
 
 def through(url: str, proxy: TcpProxy) -> str:
-    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/") + "?connect_timeout=2"
+    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/") + "&connect_timeout=2"
 
 
 def is_commit(block: bytes, direction: Direction) -> bool:

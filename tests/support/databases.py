@@ -7,6 +7,12 @@ import os
 
 import psycopg
 
+TEST_RIGHTS = (
+    "ALTER ROLE ingest_pipeline CREATEDB CREATEROLE",
+    "ALTER ROLE ingest_pipeline SET createrole_self_grant = 'set, inherit'",
+    "GRANT SET ON PARAMETER deadlock_timeout TO ingest_pipeline",
+)
+"""What the role of the tests' server may do, beyond what the package needs."""
 _numbers = itertools.count()
 
 

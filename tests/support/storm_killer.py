@@ -112,7 +112,8 @@ class Killer:
         with suppress(psycopg.Error), psycopg.connect(self._stage.database_url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND random() < 0.5"
+                "WHERE backend_type = 'client backend' AND usename = current_user "
+                "AND pid <> pg_backend_pid() AND random() < 0.5"
             )
             self._stage.figures.count("backends ended: half of all")
 

@@ -17,6 +17,7 @@ from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.pipeline import PipelineSettings, find_corpus, open_workshop
+from tests.support.databases import TEST_RIGHTS
 from tests.support.embedding_server import TEST_MODEL
 from tests.support.s3 import S3Server
 from tests.support.storm_contents import Contents
@@ -115,7 +116,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
         if s3 is not None:
             os.environ.update(s3.env)
             reaper.spare(s3.pid)
-        postgres = EmbeddedPostgres(directory / "postgres")
+        postgres = EmbeddedPostgres(directory / "postgres", prepare=TEST_RIGHTS)
         url = postgres.start()
         stack.callback(postgres.release)
         port = int(url.rpartition(":")[2].partition("/")[0])
