@@ -58,6 +58,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.prices,
         settings.retention,
         settings.limits,
+        settings.follow_links,
     )
 
 

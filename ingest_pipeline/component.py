@@ -14,6 +14,7 @@ from ingest_pipeline.code_location import DefinitionOptions, corpus_definitions
 from ingest_pipeline.database_url import database_url, holds_password
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
+from ingest_pipeline.local_folder import FollowLinks
 from ingest_pipeline.model import corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.pipeline import PipelineSettings
@@ -119,6 +120,9 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     settle_seconds: Annotated[
         int, _about("The source sensor leaves files alone that were modified so little time ago.")
     ] = 5
+    follow_links: Annotated[
+        FollowLinks, _about("Which links of a local folder are followed: those that stay within it, all, or none.")
+    ] = "inside"
     chunk_size: Annotated[int, _about("Characters in a chunk, at most.")] = 1000
     chunk_overlap: Annotated[int, _about("Characters that a chunk repeats of the one before it.")] = 0
     embedding_model: Annotated[
@@ -281,6 +285,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             read_prices(self.embedding_prices),
             Retention(self.retention_days, self.retention_publications),
             SpendingLimits.of(self.max_chunks, self.max_tokens_per_run, self.max_tokens_per_day),
+            self.follow_links,
         )
 
     def _resources(self, pipeline: PipelineSettings, root: Path) -> CorpusResources:

@@ -85,7 +85,9 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
         if folder is not None:
             done["tables"] = move_tables(database, settings.corpus, absolute_place(folder))
         if url is not None:
-            done["source"] = _move_source(named_corpus(database, settings.corpus), url)
+            done["source"] = _move_source(
+                named_corpus(database, settings.corpus), ObjectSource(absolute_place(url), settings.follow_links)
+            )
         if model is not None:
             done |= _rename(named_corpus(database, settings.corpus), running, model)
     if as_json:
@@ -96,8 +98,7 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
     click.echo("Set the same in the environment, or in the component, of everything that uses the corpus.")
 
 
-def _move_source(corpus: Corpus, url: str) -> str:
-    source = ObjectSource(absolute_place(url))
+def _move_source(corpus: Corpus, source: ObjectSource) -> str:
     if corpus.head().source is None:
         raise ConfigurationError(f"Table {corpus.known_as!r} has no source: its rows are a user's own")
     if next(source.list(), None) is None:

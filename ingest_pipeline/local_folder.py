@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
 from ingest_pipeline.model import SourceObject
@@ -22,6 +23,11 @@ ObjectionTo = Callable[[str], str | None]
 """Why nobody wants what has a name, None if somebody does; the name of a folder ends in a slash."""
 LeaveOut = Callable[[str, str], None]
 """Takes note of what is not listed, by name and reason."""
+FollowLinks = Literal["anywhere", "inside", "never"]
+"""Which links of a folder are followed: ``inside``, those that lead to what is in the folder too.
+
+It is the default: whoever may put a link into the folder could otherwise have any file embedded that we may read.
+"""
 
 _BLOCK = 1 << 20
 _UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|.~)$")
@@ -55,13 +61,15 @@ class LocalFolder:
 
     Args:
         root: The folder.
+        links: Which links are followed.
 
     Raises:
         ConfigurationError: There is no such folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, links: FollowLinks = "inside") -> None:
         self._root = root
+        self._links = _Links(root, links)
         if not root.is_dir():
             raise ConfigurationError(
                 f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
@@ -84,7 +92,7 @@ class LocalFolder:
             before = self._root.stat()
             keys = _Range(after, f"{folder}/" if folder else "")
             last = after
-            for obj in _Listing(keys, objection_to, leave_out).walk(self._root):
+            for obj in _Listing(keys, self._links, objection_to, leave_out).walk(self._root):
                 # Names that are not UTF-8 may look alike.
                 if obj.key > last and keys.holds(obj.key):
                     last = obj.key
@@ -102,7 +110,8 @@ class LocalFolder:
             SourceUnavailableError: It cannot be told. Taking it for none would look like a deletion.
         """
         try:
-            found = _regular(self._path(key))
+            path = self._path(key)
+            found = None if self._links.refusal(path) else _regular(path)
         except ValueError:
             return None
         except OSError as error:
@@ -147,13 +156,18 @@ class LocalFolder:
     def _open(self, obj: SourceObject) -> int:
         try:
             # Without waiting: somebody may have put a pipe in the file's place.
-            return os.open(self._path(obj.key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self._path(obj.key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise _changed(obj.key, "removed") from error
         except OSError as error:
             raise DocumentError(
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
+        # Now that it is open: a link on the way may have been changed since it was listed.
+        if self._links.refusal(self._path(obj.key), descriptor):
+            os.close(descriptor)
+            raise _changed(obj.key, "replaced by a link")
+        return descriptor
 
     def _unreadable(self, error: OSError, wanted: str) -> SourceUnavailableError:
         message = f"{error.filename!r} cannot be {wanted}: {error.strerror}; which documents are gone is not known"
@@ -191,8 +205,9 @@ class LocalFolder:
 class _Listing:
     """One walk through a folder and all below it."""
 
-    def __init__(self, keys: "_Range", objection_to: ObjectionTo, leave_out: LeaveOut) -> None:
+    def __init__(self, keys: "_Range", links: "_Links", objection_to: ObjectionTo, leave_out: LeaveOut) -> None:
         self._keys = keys
+        self._links = links
         self._objection_to = objection_to
         self._leave_out = leave_out
 
@@ -217,6 +232,9 @@ class _Listing:
         found: list[tuple[str, Path]] = []
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.is_symlink() and (refusal := self._links.refusal(Path(entry.path))):
+                    self._note(_readable(prefix + entry.name), refusal)
+                    continue
                 try:
                     slash = "/" if entry.is_dir() else ""
                 except OSError as error:
@@ -257,6 +275,33 @@ class _Listing:
     def _note(self, shown: str, reason: str) -> None:
         if self._keys.holds(shown):
             self._leave_out(shown, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Which links below a folder are followed."""
+
+    root: Path
+    follow: FollowLinks
+
+    def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
+        """Why what is at a path is not taken, if a link leads there.
+
+        Args:
+            path: Below the folder.
+            descriptor: Of the opened file, whose place is then looked at instead.
+        """
+        if self.follow == "anywhere":
+            return None
+        root = os.path.realpath(self.root)
+        real = os.path.realpath(path) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if not real.startswith(os.path.join(root, "")):  # noqa: PTH118  the root of all ends in a slash already
+            return "link out of the source"
+        # A file that was replaced since it was opened has a remark behind its name.
+        wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
+        if self.follow == "never" and real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)"):
+            return "link"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

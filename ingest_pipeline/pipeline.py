@@ -16,6 +16,7 @@ from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
 from ingest_pipeline.holds import Hold, read_holds, release, release_known
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.local_folder import FollowLinks
 from ingest_pipeline.model import Recipe, SourceObject, corpus_name, split_embedding
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
@@ -59,6 +60,8 @@ class PipelineSettings:
     """How long versions are kept."""
     limits: SpendingLimits = DEFAULT_LIMITS
     """On chunks of a document, and on tokens of a run and a day."""
+    follow_links: FollowLinks = "inside"
+    """Which links of a local folder are followed."""
 
     @property
     def scheme(self) -> PartitionScheme:
@@ -134,7 +137,7 @@ def open_generation(
     """
     recipe = settings.recipe
     chunker = Chunker(settings.chunk_size, settings.chunk_overlap)
-    source = ObjectSource(settings.source)
+    source = ObjectSource(settings.source, settings.follow_links)
     selection = Selection(settings.include, settings.exclude, settings.max_bytes)
     wanted = CorpusSettings(
         name,

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast, get_args
 
 from ingest_pipeline.database_url import database_url
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
+from ingest_pipeline.local_folder import FollowLinks
 from ingest_pipeline.model import corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.prices import Price, read_prices
@@ -52,6 +54,8 @@ class Settings:
     """Of embedding models; where none is given, no cost is shown."""
     limits: SpendingLimits = DEFAULT_LIMITS
     """On chunks of a document, and on tokens of a run and a day."""
+    follow_links: FollowLinks = "inside"
+    """Which links of a local folder are followed."""
 
     @property
     def uses_local_model(self) -> bool:
@@ -104,6 +108,7 @@ class Settings:
                 _number(environment, "INGEST_MAX_TOKENS_PER_RUN", DEFAULT_LIMITS.tokens_per_run or 0),
                 _number(environment, "INGEST_MAX_TOKENS_PER_DAY", DEFAULT_LIMITS.tokens_per_day or 0),
             ),
+            follow_links=_follow_links(get("INGEST_FOLLOW_LINKS") or "inside"),
         )
 
 
@@ -129,6 +134,15 @@ def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | 
     places += [Path(dagster_home)] if dagster_home else []
     within = {place.resolve().relative_to(root) for place in places if place.resolve().is_relative_to(root)}
     return tuple(f"{pattern_of(str(place))}/" for place in sorted(within) if place.parts)
+
+
+def _follow_links(value: str) -> FollowLinks:
+    for known in get_args(FollowLinks):
+        if value == known:
+            return cast("FollowLinks", known)
+    raise ConfigurationError(
+        f"INGEST_FOLLOW_LINKS is {value!r}", f"Set it to {', '.join(get_args(FollowLinks)[:-1])} or never."
+    )
 
 
 def absolute_place(place: str) -> str:

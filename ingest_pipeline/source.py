@@ -14,7 +14,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
-from ingest_pipeline.local_folder import LeaveOut, LocalFolder, ObjectionTo, nothing, without_a_word
+from ingest_pipeline.local_folder import FollowLinks, LeaveOut, LocalFolder, ObjectionTo, nothing, without_a_word
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.s3_names import list_s3_files, s3_endpoint
 
@@ -56,17 +56,18 @@ class ObjectSource:
     Args:
         url: A path, ``file://...``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``. The
             prefix is not percent-encoded. It is a folder: ``docs`` does not cover ``docs2/x``.
+        links: Which links of a local folder are followed.
 
     Raises:
         ConfigurationError: The url is no such thing, or the folder does not exist.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, links: FollowLinks = "inside") -> None:
         self.url = canonical_url(url)
         if "://" in url and not url.startswith("file:"):
             self._store: LocalFolder | _Bucket = _Bucket(url)
         else:
-            self._store = LocalFolder(_local_path(url))
+            self._store = LocalFolder(_local_path(url), links)
 
     def list(
         self,

@@ -27,11 +27,10 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
         for name, value in (("ENDPOINT_URL", url), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
             monkeypatch.setenv(f"AWS_{name}", value)
         monkeypatch.setenv("AWS_REGION", "us-east-1")
-        monkeypatch.setitem(source_module._CLIENT, "timeout", timedelta(seconds=0.4))  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setitem(source_module._RETRY, "retry_timeout", timedelta(seconds=0.1))  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(source_module, "_CLIENT", {"timeout": timedelta(seconds=0.4)})
+        monkeypatch.setattr(source_module, "_RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=0.1)})
         monkeypatch.setattr(source_module, "_LAST_ATTEMPT", 0.1)
-        monkeypatch.setitem(lance_storage._LIMITS, "timeout", "200ms")  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setitem(lance_storage._LIMITS, "client_retry_timeout", "0")  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(lance_storage, "_LIMITS", {"timeout": "200ms", "client_retry_timeout": "0"})
         yield url
 
 
