@@ -43,7 +43,8 @@ def audit_results(report: AuditReport, dimensions: int) -> dict[str, dg.AssetChe
     }
     unsound = [violation for violation in report.violations if violation.invariant == "sound vectors"]
     results["sound_vectors"] = _audit_result(unsound, counts | {"dimensions": dimensions})
-    return results | {"audit": _audit_result(report.violations, counts | {"files_to_sweep": report.files})}
+    files = {"files_to_sweep": report.files, "files_of_unknown_sagas": report.unknown_files}
+    return results | {"audit": _audit_result(report.violations, counts | files)}
 
 
 def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg.AssetCheckResult:

@@ -23,7 +23,7 @@ from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.ledger import Saga
 from ingest_pipeline.model import text_hash
 from ingest_pipeline.reconciliation import lock
-from ingest_pipeline.sweep import litter
+from ingest_pipeline.sweep import Litter, look_for_litter
 
 # A saga without a sign of life for so long is in doubt with nobody to resolve it.
 DOUBT_SECONDS = 60.0
@@ -69,6 +69,8 @@ class AuditReport:
     violations: list[Violation]
     damaged: Sequence[DamagedFragment] = ()
     """Fragments at head whose rows cannot be read."""
+    unknown_files: int = 0
+    """Of sagas that the ledger does not know: another database wrote them, or this one is older than the table."""
 
 
 def nothing_to_audit(corpus: str) -> AuditReport:
@@ -109,18 +111,17 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
         violations = list(_latest_violations(corpus, head, unfinished))
     if not any(violation.invariant == "head opens" for violation in violations):
         violations += _head_violations(corpus, head)
-    files: list[str] = []
+    left = Litter([], [])
     found = _Found(0, 0, [])
     if not any(violation.invariant == "head opens" for violation in violations):
         if head.source is not None:
             found = _compare_what_can_be_read(corpus, head.head_version, keys)
         violations += found.violations
         violations += _doubt_violations(unfinished, now)
-        files = litter(corpus) if keys is None else []
-        violations += _left_over(corpus, files, now)
-    return AuditReport(
-        corpus.name, head.head_version, found.documents, found.chunks, len(files), violations, found.damaged
-    )
+        left = look_for_litter(corpus) if keys is None else left
+        violations += _left_over(corpus, left.files, now)
+    counts = found.documents, found.chunks, len(left.files)
+    return AuditReport(corpus.name, head.head_version, *counts, violations, found.damaged, len(left.unknown))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ _OVERDUE = timedelta(days=1)
 
 
 def overdue(corpus: Corpus, files: Sequence[str], now: datetime) -> list[str]:
-    """Those files that no sweep removed for a day, and those of sagas that the ledger does not know.
+    """Those files that no sweep removed for a day.
 
     Args:
         corpus: Which one.

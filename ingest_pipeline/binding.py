@@ -40,6 +40,15 @@ def mismatch(row: CorpusRow, wanted: Binding) -> CorpusMismatchError | None:
     return None
 
 
+def table_mismatch(known_as: str, recorded: str, wanted: str) -> CorpusMismatchError | None:
+    """As `mismatch`, of the table alone, which a reader has to know."""
+    if recorded == wanted:
+        return None
+    return CorpusMismatchError(
+        f"Corpus {known_as!r} has table {recorded!r}, and the settings say {wanted!r}. Nothing was changed", _TABLE
+    )
+
+
 _TABLE = (
     "Set INGEST_LANCEDB_URI (of a component: lancedb_uri) back. If the table was moved to the new folder, run "
     "`ingest-pipeline relocate --table`."

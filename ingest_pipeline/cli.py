@@ -243,7 +243,9 @@ def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
             print_rows("violations", rows)
         click.echo(
             f"corpus {report.corpus} at head {report.head_version}: {report.documents} documents, {report.chunks} "
-            f"chunks, {len(rows)} violations" + (f"; {report.files} files await a sweep" if report.files else "")
+            f"chunks, {len(rows)} violations"
+            + (f"; {report.files} files await a sweep" if report.files else "")
+            + (f"; {report.unknown_files} files are of unknown sagas" if report.unknown_files else "")
         )
     if report.violations:
         sys.exit(VIOLATIONS)
@@ -312,7 +314,10 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
         for generation in others(corpus):
             beside = sweep_corpus(generation, dry_run=dry_run)
             report = SweepReport(
-                [*report.files, *beside.files], [*report.versions, *beside.versions], report.rows + beside.rows
+                [*report.files, *beside.files],
+                [*report.versions, *beside.versions],
+                report.rows + beside.rows,
+                [*report.unknown, *beside.unknown],
             )
         if not dry_run:
             drop_left(corpus)
@@ -323,6 +328,8 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
         click.echo(name)
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{len(report.files)} files, {len(report.versions)} versions and {report.rows} rows {verb}")
+    if report.unknown:
+        click.echo(f"{len(report.unknown)} files of sagas that this database does not know were left alone")
 
 
 @command

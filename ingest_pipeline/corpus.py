@@ -32,6 +32,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import NewColumns
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.table_identity import check_ours, mark_for
 
 # A writer that gave no sign of life for so long is taken for dead.
 _SILENCE_SECONDS = 30.0
@@ -144,6 +145,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
     """Find the corpus, or create it with an empty table. One into which nothing was published takes the settings.
 
     Raises:
+        OtherDatabaseError: The table is written by another database, or this one is older than it.
         CorpusMismatchError: It holds documents of another table, source, partition scheme, embedding or columns.
         ConfigurationError: The name does not serve.
         TableInUseError: Another corpus has the table.
@@ -163,6 +165,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
             problem = CorpusMismatchError(f"The table of corpus {row.known_as!r} at {row.table_uri} is gone")
         if problem is None:
             _check_owner(corpus)
+            check_writable(corpus)
             problem = _wrong_columns(corpus, wanted)
         if problem is None:
             return corpus
@@ -194,6 +197,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
         raise problem
     corpus = _opened(database, wanted)
     _check_owner(corpus)
+    check_writable(corpus)
     problem = _wrong_columns(corpus, wanted)
     if problem is not None:
         raise problem
@@ -214,6 +218,20 @@ def _read(database: Database, settings: CorpusSettings) -> tuple[CorpusRow | Non
 def _opened(database: Database, settings: CorpusSettings) -> Corpus:
     table = LanceTable(settings.table_uri, settings.storage_options)
     return Corpus(settings.name, database, table, settings.corpus, settings.state, settings.binding)
+
+
+def check_writable(corpus: Corpus) -> None:
+    """Refuse to write a table that another database writes, or that this one knows from an older time only.
+
+    Raises:
+        OtherDatabaseError: Nothing may be written before the user decides which of the two goes on with the table.
+        NotOurTableError: The table is not the one that the corpus made.
+        TableUnavailableError: The store does not answer.
+    """
+    with corpus.database.transaction() as connection:
+        row = catalog.read_corpus(connection, corpus.name)
+        if row is not None:
+            check_ours(connection, row, corpus.table)
 
 
 def _create(database: Database, settings: CorpusSettings) -> None:
@@ -254,14 +272,19 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
     catalog.insert_corpus(connection, row)
     ledger.begin(connection, corpus=settings.name, kind="create", base_version=0, saga=saga)
     table = LanceTable(settings.table_uri, settings.storage_options)
-    version = table.create(settings.schema, owner=f"{installation}/{settings.name}", saga=saga)
-    _publish_empty(connection, settings.name, saga, base=0, version=version)
-
-
-def _publish_empty(connection: Connection, name: str, saga: UUID, *, base: int, version: int) -> None:
-    catalog.move_head(connection, name, version=version, saga=saga)
+    mark = mark_for(connection, row, saga)
+    version = table.create(settings.schema, owner=f"{installation}/{settings.name}", mark=mark)
+    _record_creations_that_died(connection, table, settings.name, version)
+    catalog.move_head(connection, settings.name, version=version, saga=saga)
     ledger.mark_prepared(connection, saga)
-    ledger.mark_published(connection, saga, base_version=base, version=version)
+    ledger.mark_published(connection, saga, base_version=0, version=version)
+
+
+def _record_creations_that_died(connection: Connection, table: LanceTable, name: str, version: int) -> None:
+    """Note the sagas of versions before the first: the sweep takes nothing of sagas that the ledger does not know."""
+    makers = {table.saga_of(before): before for before in range(1, version)}
+    sagas = {saga: before for saga, before in makers.items() if saga is not None}
+    ledger.record_others(connection, name, sagas, "compensated", "the creation of the corpus died")
 
 
 def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
@@ -275,6 +298,21 @@ def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> 
     Returns:
         False if it may not: a living writer works on it with the settings that it has.
     """
+    recorded = LanceTable(row.table_uri, storage_options(row.table_uri))
+    with corpus.database.transaction() as connection:
+        if recorded.exists():
+            check_ours(connection, row, recorded)
+        # Ends before the table is touched, so that the ledger knows one that dies.
+        saga = ledger.begin(connection, corpus=row.name, kind="create", base_version=row.head_version)
+        ledger.mark_prepared(connection, saga)
+    try:
+        return _take_settings_with(saga, corpus, row, settings)
+    finally:
+        with suppress(UnavailableError), corpus.database.transaction() as connection:
+            ledger.mark_ended(connection, saga, "failed", "the empty table needed no change")
+
+
+def _take_settings_with(saga: UUID, corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
     given_up: LanceTable | None = None
     owner, installation = corpus.owner, corpus.database.installation
     with corpus.database.transaction() as connection:
@@ -282,14 +320,15 @@ def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> 
             locked = catalog.lock_corpus(connection, row.name)
         if locked != row or generation_rows.is_bound(connection, row.name):
             return True  # somebody was faster: look again
-        for saga in ledger.abandon_dead(connection, row.name, limit=_SILENCE_SECONDS)[0]:
-            catalog.forget_documents(connection, saga)
-        if ledger.live_sagas(connection, row.name):
+        for dead in ledger.abandon_dead(connection, row.name, limit=_SILENCE_SECONDS)[0]:
+            catalog.forget_documents(connection, dead)
+        if any(other.kind != "create" for other in ledger.unfinished(connection, row.name)):
             return False
         ledger.forget_failures(connection, row.name)
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
-            _change_in_place(connection, corpus, row, settings, owner)
+            _change_in_place(connection, corpus, row, settings, saga)
         else:
+            ledger.mark_ended(connection, saga, "failed", "the table is made elsewhere")
             _move(connection, installation, row, settings)
             given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
     if given_up is not None:
@@ -304,16 +343,17 @@ def _has_latest(table: LanceTable, row: CorpusRow) -> bool:
 
 
 def _change_in_place(
-    connection: Connection, corpus: Corpus, row: CorpusRow, settings: CorpusSettings, owner: str
+    connection: Connection, corpus: Corpus, row: CorpusRow, settings: CorpusSettings, saga: UUID
 ) -> None:
     generation_rows.rebind(connection, row.name, settings.binding)
     if _wrong_columns(corpus, settings) is None:
         return
-    saga = ledger.begin(connection, corpus=row.name, kind="create", base_version=row.head_version)
-    version = corpus.table.commit(row.head_version, NewColumns(settings.schema, owner), saga)
+    mark = mark_for(connection, row, saga)
+    version = corpus.table.commit(row.head_version, NewColumns(settings.schema, corpus.owner), mark)
     if version != row.head_version + 1:
         raise ConflictError(f"The empty table of corpus {row.known_as!r} was written to by something else")
-    _publish_empty(connection, row.name, saga, base=row.head_version, version=version)
+    catalog.move_head(connection, row.name, version=version, saga=saga)
+    ledger.mark_published(connection, saga, base_version=row.head_version, version=version)
 
 
 def _move(connection: Connection, installation: UUID, row: CorpusRow, settings: CorpusSettings) -> None:
@@ -326,7 +366,8 @@ def _move(connection: Connection, installation: UUID, row: CorpusRow, settings: 
 
 
 def _check_owner(corpus: Corpus) -> None:
-    if corpus.table.owner != corpus.owner:
+    # Of a catalog that was rebuilt, the table keeps the mark of the database that was lost.
+    if not (corpus.table.owner or "").endswith(f"/{corpus.name}"):
         raise NotOurTableError(
             f"The LanceDB table at {corpus.table.uri} is not the one that corpus {corpus.name!r} made"
         )

@@ -34,6 +34,7 @@ IngestError
 ├── TableDamagedError             a file of the table is missing or broken: audit, then repair
 ├── VersionGoneError              retention took the version: read head
 ├── TextIndexMissingError         let maintenance index the words first
+├── OtherDatabaseError            decide which database goes on with the table
 ├── ForeignWriteError             a person has to decide about a version that is not ours
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
 └── AuditError                    the two stores disagree
@@ -263,6 +264,10 @@ class TextIndexMissingError(IngestError):
 
 class ForeignWriteError(IngestError):
     """A version above head was written by something other than this package. It was left alone."""
+
+
+class OtherDatabaseError(IngestError):
+    """Another database publishes into the table, or this one lost what it had published. Nothing was written."""
 
 
 class RemovalsWithheldError(IngestError):

@@ -20,7 +20,7 @@ from datetime import timedelta
 
 from ingest_pipeline import catalog, generation_rows, ledger
 from ingest_pipeline.catalog import GenerationState
-from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.corpus import Corpus, check_writable
 from ingest_pipeline.database import Connection, Database
 from ingest_pipeline.errors import ConfigurationError, GenerationLeftError, NotOurTableError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -119,8 +119,11 @@ def drop(corpus: Corpus) -> None:
 
     Raises:
         GenerationLeftError: It is current, or being filled.
+        OtherDatabaseError: The table is written by another database, or this one is older than it.
         TableUnavailableError: The storage failed. The next sweep deletes what is left of the table.
     """
+    if corpus.table.exists():
+        check_writable(corpus)
     with corpus.database.transaction() as connection:
         row = lock(connection, corpus)
         if row.state not in ("left", "dropped"):

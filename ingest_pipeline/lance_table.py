@@ -33,8 +33,9 @@ from ingest_pipeline.lance_changes import (
 from ingest_pipeline.lance_damage import DamagedFragment, damaged_fragments, fetch, is_panic, may_be_damage
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 from ingest_pipeline.private_folder import local_path, make_private
+from ingest_pipeline.version_mark import VersionMark
 
-SAGA_PROPERTY = "ingest_pipeline.saga"
+REBUILD = "ingest-pipeline recover --rebuild-catalog"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
 _READ_AHEAD = 2
 _NAMED = 5
@@ -71,13 +72,13 @@ class LanceTable:
                 raise
         return True
 
-    def create(self, schema: pa.Schema, *, owner: str, saga: UUID) -> int:
+    def create(self, schema: pa.Schema, *, owner: str, mark: VersionMark) -> int:
         """Create the empty table, or find it if this owner created it before and wrote nothing yet.
 
         Args:
             schema: Columns.
             owner: Who may write versions of it, recorded in the table.
-            saga: The saga that creates it.
+            mark: Of the saga that creates it.
 
         Returns:
             The version.
@@ -86,10 +87,10 @@ class LanceTable:
             NotOurTableError: A table lies there that this owner did not create, or with rows.
         """
         if self.exists():
-            self._check_half_created(owner)
+            self._check_half_created(owner, mark)
             # It may have been created with other settings, of another width for one.
             change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
-            return self.commit(self.latest_version(), change, saga)
+            return self.commit(self.latest_version(), change, mark)
         if (place := local_path(self.uri)) is not None:
             with _translated(self.uri):
                 make_private(place.parent)
@@ -99,14 +100,17 @@ class LanceTable:
                 self.uri,
                 mode="create",
                 storage_options=self._storage_options,
-                transaction_properties={SAGA_PROPERTY: str(saga)},
+                transaction_properties=mark.properties(),
             )
         return dataset.version
 
-    def _check_half_created(self, owner: str) -> None:
+    def _check_half_created(self, owner: str, mark: VersionMark) -> None:
         dataset = self.at(self.latest_version())
-        if self.owner != owner or dataset.count_rows() > 0:
-            raise NotOurTableError(f"A LanceDB table exists at {self.uri} that this corpus did not create")
+        before = self.mark_of(dataset.version)
+        is_half_created = before is not None and before.database == mark.database and dataset.count_rows() == 0
+        if self.owner != owner or not is_half_created:
+            remedy = f"{NotOurTableError.remedy} If the database of its corpus was lost, `{REBUILD}` reads the table."
+            raise NotOurTableError(f"A LanceDB table exists at {self.uri} that this corpus did not create", remedy)
 
     @cached_property
     def _dataset(self) -> lance.LanceDataset:
@@ -150,12 +154,20 @@ class LanceTable:
                     raise VersionGoneError(f"Version {version} of the LanceDB table at {self.uri} is gone") from error
                 raise
 
+    def mark_of(self, version: int) -> VersionMark | None:
+        """What a version says about its maker, None if something else than this package made it.
+
+        Raises:
+            VersionGoneError, TableUnavailableError: As in `at`.
+        """
+        with _translated(self.uri):
+            transaction = self.at(version).read_transaction(version)
+        return VersionMark.read(transaction.transaction_properties or {}) if transaction else None
+
     def saga_of(self, version: int) -> UUID | None:
         """The saga that made a version, None if something else made it."""
-        with _translated(self.uri):
-            transaction = self._dataset.read_transaction(version)
-        value = (transaction.transaction_properties or {}).get(SAGA_PROPERTY) if transaction else None
-        return None if value is None else UUID(value)
+        mark = self.mark_of(version)
+        return None if mark is None else mark.saga
 
     def stage(self, name: str, rows: pa.Table) -> StagedFragment:
         """As `stage_batches`, with all rows at once."""
@@ -180,8 +192,8 @@ class LanceTable:
             count = writer.close()
         return StagedFragment(name, count or 0)
 
-    def commit(self, base: int, change: TableChange, saga: UUID) -> int:
-        """Make one version out of a change, as one Lance transaction that carries the saga's id.
+    def commit(self, base: int, change: TableChange, mark: VersionMark) -> int:
+        """Make one version out of a change, as one Lance transaction that carries the mark.
 
         Returns:
             The version made. It is ``base + 1`` unless something outside committed in between.
@@ -195,16 +207,16 @@ class LanceTable:
         with self._reading(base, None if rows is None else rows.fragments):
             operation = change.operation(self.at(base))
         with _translated(self.uri), boundary(Boundary.LANCE_COMMIT):
-            return self._commit(base, operation, saga)
+            return self._commit(base, operation, mark)
 
-    def restore(self, version: int, saga: UUID) -> int:
-        """Make the content of an older version the latest, as a new version that carries the saga's id.
+    def restore(self, version: int, mark: VersionMark) -> int:
+        """Make the content of an older version the latest, as a new version that carries the mark.
 
         Lance then refuses every commit that was planned on what lay between: a restore is a fence too.
         """
         with _translated(self.uri), boundary(Boundary.RESTORED):
             latest = self.latest_version()
-            return self._commit(latest, lance.LanceOperation.Restore(version=version), saga)
+            return self._commit(latest, lance.LanceOperation.Restore(version=version), mark)
 
     def fragments_named(self, version: int, names: Iterable[str]) -> dict[str, int]:
         """Fragment ids by data file name, for those names that the version holds."""
@@ -448,12 +460,12 @@ class LanceTable:
                 ) from error
             raise
 
-    def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, saga: UUID) -> int:
+    def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, mark: VersionMark) -> int:
         transaction = lance.Transaction(
             read_version=base,
             operation=operation,
             uuid=str(uuid.uuid4()),
-            transaction_properties={SAGA_PROPERTY: str(saga)},
+            transaction_properties=mark.properties(),
         )
         try:
             committed = lance.LanceDataset.commit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -21,8 +21,8 @@ from ingest_pipeline.prices import Price
 from ingest_pipeline.processes import is_gone, this_process
 from ingest_pipeline.sql import query
 
-SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk"]
-SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned"]
+SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk", "rebuild", "other"]
+SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
 # A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
 # or a person says so.
 MAX_ATTEMPTS = 3
@@ -54,6 +54,15 @@ class Saga:
     currency: str | None
     price_as_of: date | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a saga."""
+
+    state: SagaState
+    was_prepared: bool
+    """Else it made no version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +237,10 @@ def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "aba
     return found.fetchone() is not None
 
 
-def abandon_live(connection: Connection, corpus: str, error: str) -> list[UUID]:
-    """End all unfinished sagas: nothing may be published any more. Their writers are fenced."""
-    rows = connection.execute(query("abandon_live_sagas"), {"corpus": corpus, "error": error}).fetchall()
+def abandon_live(connection: Connection, corpus: str, error: str, keep: Sequence[UUID] = ()) -> list[UUID]:
+    """End all unfinished sagas but some: nothing of theirs may be published any more. Their writers are fenced."""
+    values = {"corpus": corpus, "error": error, "keep": list(keep)}
+    rows = connection.execute(query("abandon_live_sagas"), values).fetchall()
     return [row["id"] for row in rows]
 
 
@@ -335,6 +345,24 @@ def retire_versions(connection: Connection, corpus: str, *, days: int, publicati
     assert row is not None  # noqa: S101  head itself is needed
     connection.execute(query("retire_versions"), {"corpus": corpus, "oldest": row["version"]})
     return int(row["version"])
+
+
+def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outcome]:
+    """What became of those of the sagas that the ledger knows."""
+    rows = connection.execute(query("saga_outcomes"), {"ids": list(sagas)})
+    return {row["id"]: Outcome(row["state"], row["was_prepared"]) for row in rows}
+
+
+def record_others(
+    connection: Connection,
+    corpus: str,
+    sagas: Mapping[UUID, int],
+    state: Literal["compensated", "adopted"],
+    error: str,
+) -> None:
+    """Note sagas that only the table knows, with a version each. Those that the ledger knows stay as they are."""
+    values = {"corpus": corpus, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
+    connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": storable(error)})
 
 
 def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) -> set[UUID]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ingest_pipeline.compaction import CompactionReport, compact
-from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.corpus import Corpus, check_writable
 from ingest_pipeline.indexing import IndexReport, bring_up_to_date
 from ingest_pipeline.lance_indices import IndexKind
 from ingest_pipeline.retention import Retention, RetentionReport, retain
@@ -61,8 +61,10 @@ def maintain(
 
     Raises:
         ForeignWriteError: A version that is not ours stands above head.
+        OtherDatabaseError: The table is written by another database, or this one is older than it.
         UnavailableError: One of the stores failed. What was done until then stays.
     """
+    check_writable(corpus)
     before = measure(corpus)
     compaction = compact(corpus)
     log(f"{compaction.fragments} fragments became {compaction.groups}; {compaction.left_out} groups had changed")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline.binding import table_mismatch
 from ingest_pipeline.catalog import GenerationState
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.chunking import CHUNKER, Chunker
@@ -91,6 +92,10 @@ class PipelineSettings:
         """Folder of the Lance dataset, where LanceDB looks for a table of the corpus' name."""
         return table_uri(self.lancedb_uri, self.corpus)
 
+    def uri_of(self, generation: str) -> str:
+        """Folder of the Lance dataset of a generation of the corpus."""
+        return f"{self.lancedb_uri.rstrip('/')}/{generation}.lance"
+
 
 def table_uri(lancedb_uri: str, name: str) -> str:
     """Folder of the Lance dataset of a LanceDB table.
@@ -141,7 +146,7 @@ def open_generation(
     selection = Selection(settings.include, settings.exclude, settings.max_bytes)
     wanted = CorpusSettings(
         name,
-        f"{settings.lancedb_uri.rstrip('/')}/{name}.lance",
+        settings.uri_of(name),
         chunk_schema(settings.embedding_dimensions),
         source.url,
         str(settings.scheme),
@@ -169,9 +174,16 @@ def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
     """The corpus as it is, to read from.
 
     Raises:
+        CorpusMismatchError: Its table is not where the settings say, as after a copy of a state folder.
         ConfigurationError: There is none of that name yet.
     """
-    return named_corpus(database, settings.corpus)
+    corpus = named_corpus(database, settings.corpus)
+    problem = table_mismatch(corpus.known_as, corpus.table.uri, settings.uri_of(corpus.name))
+    with database.transaction() as connection:
+        is_bound = generation_rows.is_bound(connection, corpus.name)
+    if problem is not None and is_bound:
+        raise problem
+    return corpus
 
 
 def named_corpus(database: Database, name: str) -> Corpus:

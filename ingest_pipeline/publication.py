@@ -3,7 +3,7 @@
     BEGIN; lock the corpus' row, which names head
     if the latest version is not head: reconcile, begin again
     write the catalog rows, the saga's end and the new head          every constraint is checked before Lance is touched
-    one Lance commit on head, carrying the saga's id
+    one Lance commit on head, carrying the saga's id and this database's
     if the version made is not head + 1, or not ours: undo it, begin again
     COMMIT
 
@@ -27,6 +27,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import TableChange
 from ingest_pipeline.lance_table import CommitRefusedError
 from ingest_pipeline.reconciliation import check_version, lock, reconcile
+from ingest_pipeline.table_identity import mark_for
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
     Raises:
         ConflictError, FencedError: Nothing was published; plan again.
         ForeignWriteError: Something else wrote to the table; a person has to decide.
+        OtherDatabaseError: Another database did, or this one is older than the table.
         UnavailableError: Nothing was published, or, if the message says so, the saga is in doubt until it is settled.
     """
     attempts, end = 0, monotonic() + PATIENCE_SECONDS
@@ -96,9 +98,10 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
                 ledger.mark_published(connection, saga, base_version=base, version=version)
                 catalog.move_head(connection, corpus.name, version=version, saga=saga)
             touched = True
-            made = corpus.table.commit(base, change, saga)
+            mark = mark_for(connection, head, saga)
+            made = corpus.table.commit(base, change, mark)
             with boundary(Boundary.VERSION_CHECKED):
-                check_version(corpus, head, made, version)
+                check_version(corpus, head, mark, made=made, expected=version)
             rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in change.added]))
     except CommitRefusedError as error:
         raise _TryAgainError(str(error)) from error

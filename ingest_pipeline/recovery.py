@@ -14,10 +14,19 @@ import pyarrow as pa
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
-from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.corpus import Corpus, check_writable
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance_changes import OWNER_PROPERTY
-from ingest_pipeline.reconciliation import lock, reconcile, restore_as_head, versions_above
+from ingest_pipeline.reconciliation import (
+    begin_restore,
+    check_may_undo,
+    end_restore,
+    lock,
+    reconcile,
+    restore_as_head,
+    versions_above,
+)
+from ingest_pipeline.table_identity import check_holds_head, examine
 
 # A writer gives a sign of life every five seconds.
 SILENCE_SECONDS = 30.0
@@ -62,6 +71,8 @@ def recover(
         UnavailableError: One of the stores does not answer.
     """
     before = corpus.head().head_version
+    if foreign != "restore":
+        check_writable(corpus)
     if foreign == "adopt":
         _adopt(corpus)
     compensated = reconcile(corpus, over_foreign=foreign == "restore")
@@ -98,13 +109,57 @@ def _adopt(corpus: Corpus) -> None:
     _check_same_columns(corpus, head, foreign)
     _check_same_rows(corpus, head, foreign)
     with corpus.database.transaction() as connection:
-        if lock(connection, corpus) != head or _last_foreign(corpus, head) != foreign:
-            raise ConflictError(f"The table of corpus {corpus.name!r} was written to while a version was looked at")
-        restore_as_head(connection, corpus, head, foreign, corpus.table.latest_version())
+        saga = begin_restore(connection, corpus, head)
+    try:
+        with corpus.database.transaction() as connection:
+            _check_unchanged(corpus, lock(connection, corpus), head, foreign)
+            restore_as_head(connection, corpus, head, content=foreign, latest=corpus.table.latest_version(), saga=saga)
+    except BaseException as error:
+        end_restore(corpus, saga, error)
+        raise
+
+
+def _check_unchanged(corpus: Corpus, now: CorpusRow, head: CorpusRow, foreign: int) -> None:
+    if now != head or _last_foreign(corpus, head) != foreign:
+        raise ConflictError(f"The table of corpus {corpus.name!r} was written to while a version was looked at")
+
+
+def take_over(corpus: Corpus) -> int | None:
+    """Let this database go on with a table that another one published into, or that was moved or copied.
+
+    Head is published again by this database. That fences the other: its next writer finds a version that it does not
+    know above its head, and is told so.
+
+    Returns:
+        The version, or None if the table is this database's already.
+
+    Raises:
+        OtherDatabaseError: The table holds more than this database knows, or less: it must be decided what to keep.
+        ForeignWriteError: Something else wrote a version above head.
+        UnavailableError: One of the stores does not answer.
+    """
+    head = corpus.head()
+    with corpus.database.transaction() as connection:
+        finding = examine(connection, head, corpus.table)
+        if finding.is_ours and finding.holds_head and finding.written_at == head.table_uri and finding.newer is None:
+            return None
+        check_holds_head(connection, head, corpus.table)
+        saga = begin_restore(connection, corpus, head)
+    try:
+        with corpus.database.transaction() as connection:
+            head = lock(connection, corpus)
+            check_holds_head(connection, head, corpus.table)
+            check_may_undo(connection, corpus, head, versions_above(corpus, head))
+            return restore_as_head(
+                connection, corpus, head, content=head.head_version, latest=corpus.table.latest_version(), saga=saga
+            )
+    except BaseException as error:
+        end_restore(corpus, saga, error)
+        raise
 
 
 def _last_foreign(corpus: Corpus, head: CorpusRow) -> int | None:
-    return max((version for version, saga in versions_above(corpus, head).items() if saga is None), default=None)
+    return max((version for version, mark in versions_above(corpus, head).items() if mark is None), default=None)
 
 
 def _check_same_columns(corpus: Corpus, head: CorpusRow, version: int) -> None:

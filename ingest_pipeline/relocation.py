@@ -8,7 +8,9 @@ by a saga of its own: the copy that was left behind lacks that version, and is r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 import numpy as np
 
@@ -30,7 +32,8 @@ from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.ledger import Vector
 from ingest_pipeline.model import Recipe, split_embedding
-from ingest_pipeline.reconciliation import lock, restore_as_head, versions_above
+from ingest_pipeline.reconciliation import begin_restore, end_restore, lock, restore_as_head, versions_above
+from ingest_pipeline.table_identity import check_holds_head
 
 _NAMED = 3
 # Endpoints of one model differ in the last digits, and in how they round.
@@ -60,6 +63,7 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
 
     Raises:
         ConfigurationError: There is no such corpus.
+        OtherDatabaseError: A table there holds more than this database knows. Nothing was changed.
         NotOurTableError, CorpusMismatchError: A table there is not what head names, or not whole. Nothing was changed.
         TableUnavailableError: There is no table, or the storage does not answer. Nothing was changed.
         ConflictError: Something was published meanwhile. Nothing was changed.
@@ -73,6 +77,23 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
         if row.table_uri != there.table.uri:
             _check_copy(there, row)  # before the lock: files are listed, and versions never change
     with database.transaction() as connection:
+        sagas = {
+            row.name: begin_restore(connection, there, row) for row, there in copies if row.table_uri != there.table.uri
+        }
+    try:
+        _move_all(database, known_as, copies, sagas)
+    except BaseException as error:
+        for row, there in copies:
+            if row.name in sagas:
+                end_restore(there, sagas[row.name], error)
+        raise
+    return [there.table.uri for _, there in copies]
+
+
+def _move_all(
+    database: Database, known_as: str, copies: Sequence[tuple[CorpusRow, Corpus]], sagas: Mapping[str, UUID]
+) -> None:
+    with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
             rows = generation_rows.lock_generations(connection, [row.name for row, _ in copies])
         for row, there in copies:
@@ -81,9 +102,8 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
                     f"Corpus {known_as!r} was published to while the copy of its table was looked at",
                     f"Nothing was changed. Stop all writers, copy {row.table_uri} again, and run the command again.",
                 )
-            if row.table_uri != there.table.uri:
-                _move_table(connection, there, row)
-    return [there.table.uri for _, there in copies]
+            if row.name in sagas:
+                _move_table(connection, there, row, sagas[row.name])
 
 
 def _copy_in(database: Database, folder: str, row: CorpusRow) -> Corpus | None:
@@ -99,19 +119,20 @@ def _copy_in(database: Database, folder: str, row: CorpusRow) -> Corpus | None:
     )
 
 
-def _move_table(connection: Connection, there: Corpus, row: CorpusRow) -> None:
-    for saga in ledger.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}"):
-        catalog.forget_documents(connection, saga)
+def _move_table(connection: Connection, there: Corpus, row: CorpusRow, saga: UUID) -> None:
+    for ended in ledger.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}", keep=[saga]):
+        catalog.forget_documents(connection, ended)
     with boundary(Boundary.RELOCATED):
         generation_rows.rebind(connection, row.name, replace(binding_of(row), table_uri=there.table.uri))
     moved = replace(row, table_uri=there.table.uri)
-    restore_as_head(connection, there, moved, row.head_version, there.table.latest_version())
+    latest = there.table.latest_version()
+    restore_as_head(connection, there, moved, content=row.head_version, latest=latest, saga=saga)
 
 
 def _check_copy(there: Corpus, row: CorpusRow) -> None:
     """Demand that a table holds head, made by the saga that head names, and that no file of it is missing."""
     uri = there.table.uri
-    if there.table.owner != there.owner:
+    if not (there.table.owner or "").endswith(f"/{there.name}"):
         raise NotOurTableError(f"The LanceDB table at {uri} is not the one that corpus {row.known_as!r} made")
     latest = there.table.latest_version()
     if latest < row.head_version:
@@ -127,6 +148,8 @@ def _check_copy(there: Corpus, row: CorpusRow) -> None:
             f"the one that corpus {row.known_as!r} names, or something else wrote to it since. Nothing was changed",
             f"Stop all writers, copy {row.table_uri} again, and run the command again.",
         )
+    with there.database.transaction() as connection:
+        check_holds_head(connection, row, there.table)
     missing = sorted(there.table.tracked_files() - there.table.all_files())
     if missing:
         raise CorpusMismatchError(

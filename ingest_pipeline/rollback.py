@@ -21,7 +21,7 @@ import pyarrow as pa
 from ingest_pipeline import catalog, catalog_versions, holds, ledger
 from ingest_pipeline.catalog_versions import Difference
 from ingest_pipeline.chunk_rows import chunk_schema
-from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.corpus import Corpus, check_writable
 from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import AuditError, RollbackRefusedError, TableDamagedError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -122,9 +122,11 @@ def rollback(
         RollbackRefusedError: As in `plan_rollback`.
         ConflictError, FencedError: Somebody else published one of the documents meanwhile, or took this writer for
             dead. Nothing was published; a person has to decide again.
+        OtherDatabaseError: The table is written by another database, or this one is older than it.
         AuditError: The table does not hold the rows that the catalog promises at that version.
         UnavailableError: One of the stores failed. What was published until then stays; run again for the rest.
     """
+    check_writable(corpus)
     differences = plan_rollback(corpus, version, names)
     done: list[RolledBack] = []
     for start in range(0, len(differences), _PUBLICATION_DOCUMENTS):

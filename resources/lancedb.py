@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ingest_pipeline.catalog import read_current
 from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
-from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance_storage import open_lancedb, storage_options
 from ingest_pipeline.pipeline import PipelineSettings, find_corpus, open_workshop, table_uri
 from ingest_pipeline.preparation import Workshop
@@ -62,12 +62,19 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         """A table as readers may see it: LanceDB's own, checked out at the published version.
 
         Raises:
+            CorpusMismatchError: It was published in another folder.
             ConfigurationError: No transaction ever made such a table.
         """
         with self.catalog.connect() as database, database.transaction() as connection:
             row = read_current(connection, table)
         if row is None:
             raise ConfigurationError(f"No table {table!r} was ever published", "Write it in a transaction first.")
+        expected = f"{self.uri.rstrip('/')}/{row.name}.lance"
+        if row.table_uri != expected:
+            raise CorpusMismatchError(
+                f"Table {table!r} was published at {row.table_uri!r}, and the resource says {expected!r}",
+                "Give the resource the uri of the folder in which the table was published.",
+            )
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager

@@ -133,7 +133,7 @@ UPDATE ingest_pipeline.saga SET corpus = %(new)s WHERE corpus = %(old)s AND stat
 
 -- abandon_live_sagas --
 UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
-WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') AND id <> ALL(%(keep)s::uuid[])
 RETURNING id
 
 -- owe_reports --
@@ -160,6 +160,9 @@ VALUES (%(name)s, %(known_as)s, %(state)s, %(table_uri)s, %(source)s, %(partitio
 
 -- move_head --
 UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
+
+-- this_database --
+SELECT installation, system, timeline, number, folder, name, flushed, written FROM ingest_pipeline.this_database()
 
 -- clock --
 SELECT clock_timestamp() AS now
@@ -228,7 +231,7 @@ VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(vectors)s)
 INSERT INTO ingest_pipeline.staged_fragment (saga, name, row_count) VALUES (%(saga)s, %(name)s, %(row_count)s)
 
 -- prepare_saga --
-UPDATE ingest_pipeline.saga SET state = 'prepared', seen_at = now()
+UPDATE ingest_pipeline.saga SET state = 'prepared', seen_at = now(), prepared_at = now()
 WHERE id = %(id)s AND state = 'preparing' RETURNING id
 
 -- publish_saga --
@@ -329,6 +332,16 @@ SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids
 -- saga_ends --
 SELECT id, coalesce(ended_at, clock_timestamp()) AS ended_at
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
+
+-- saga_outcomes --
+SELECT id, state::text, prepared_at IS NOT NULL AS was_prepared FROM ingest_pipeline.saga WHERE id = ANY(%(ids)s)
+
+-- insert_others --
+-- Sagas of another database, or of a history that was lost, by what the table says of them.
+INSERT INTO ingest_pipeline.saga (id, corpus, kind, state, base_version, writer, ended_at, error)
+SELECT id, %(corpus)s, 'other', %(state)s, version, %(writer)s, now(), %(error)s
+FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS other (id, version)
+ON CONFLICT (id) DO NOTHING
 
 -- published_versions --
 SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Generator
 from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
 import dagster as dg
 import psycopg
 import pytest
 from dagster._core.instance.config import PoolGranularity
 
-from ingest_pipeline import dead_runs, session
+from ingest_pipeline import dead_runs, ledger, session
 from ingest_pipeline.dead_runs import own_process_tags
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import POISON, EmbeddingServer, Fault
@@ -275,8 +274,13 @@ def test_a_rollback_to_no_publication_fails_and_says_so(dagster: DagsterWorld) -
 def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
-    with session.corpus(dagster.settings) as corpus:
-        litter = Path(corpus.table.uri) / "data" / f"{uuid4()}-0.lance"
+    with session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus="docs", kind="ingest", base_version=1)
+        ledger.mark_ended(connection, saga, "failed", "for the test")
+        connection.execute(
+            "UPDATE ingest_pipeline.saga SET ended_at = now() - interval '2 days' WHERE id = %s", (saga,)
+        )
+        litter = Path(corpus.table.uri) / "data" / f"{saga}-0.lance"
     litter.write_bytes(b"abandoned")
     assert [violation.invariant for violation in dagster.audit().violations] == ["nothing left over"]
     job = dagster.definitions.resolve_job_def("docs_maintenance_job")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from uuid import uuid4
 
 import pytest
 
@@ -29,7 +28,7 @@ from tests.support.crash_places import (
     places,
     telling_places,
 )
-from tests.support.world import World, paragraphs, passages_of
+from tests.support.world import World, ended_saga, paragraphs, passages_of
 
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2)}
 SECOND = {"a.txt": paragraphs("gamma", 2)}
@@ -248,7 +247,7 @@ def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
     put_second(world)
     assert Child(crash_jobs.ingest, world.address, kill_at=AFTER_LANCE_COMMIT).outcome().killed
     world.recover()
-    world.corpus.table.stage(f"{uuid4()}-0.lance", world.corpus.table.schema.empty_table())
+    world.corpus.table.stage(f"{ended_saga(world)}-0.lance", world.corpus.table.schema.empty_table())
     assert Child(crash_jobs.sweep, world.address, kill_at=place).outcome().killed
     assert seen(world) == stored(FIRST)
     world.check_nothing_left()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -25,7 +24,7 @@ from ingest_pipeline.source import ObjectSource
 from tests.support import figures
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.s3 import S3Server
-from tests.support.world import World, paragraphs
+from tests.support.world import World, ended_saga, mark, paragraphs
 
 OLD = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "c.txt": paragraphs("gamma", 1)}
 NEW = {"a.txt": paragraphs("omega", 2), "c.txt": OLD["c.txt"]}
@@ -224,7 +223,7 @@ def leave_a_version_above_head(world: S3World) -> None:
         dead = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=head)
         ledger.mark_prepared(connection, dead)
     staged = world.corpus.table.stage(f"{dead}-0.lance", world.corpus.table.rows(head, world.corpus.table.schema.names))
-    world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), dead)
+    world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), mark(world.corpus, dead))
 
 
 @pytest.mark.parametrize(("request_kind", "fault"), OF_RECOVERY)
@@ -243,7 +242,7 @@ def test_a_sweep_may_fail_and_begin_again(world: S3World, request_kind: str, fau
     assert world.s3
     leave_a_version_above_head(world)
     world.recover()
-    world.corpus.table.stage(f"{uuid4()}-0.lance", world.corpus.table.schema.empty_table())
+    world.corpus.table.stage(f"{ended_saga(world)}-0.lance", world.corpus.table.schema.empty_table())
     with world.s3.failing(SWEEPING[request_kind], fault) as fired, suppress(UnavailableError):
         world.sweep()
     assert fired[0] > 0

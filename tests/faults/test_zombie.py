@@ -23,7 +23,7 @@ from ingest_pipeline.transaction import transaction
 from tests.support import crash_jobs
 from tests.support.crash import Outcome, Place
 from tests.support.crash_tables import SCHEMA, rows_of
-from tests.support.world import Address, World, paragraphs
+from tests.support.world import Address, World, ended_saga, paragraphs
 from tests.support.zombie import Zombie, named
 
 WITH_LOCK = [
@@ -327,7 +327,7 @@ def test_a_sweep_that_was_stopped_removes_nothing_that_was_published_since(world
     world.put("a.txt", OURS)
     start(world, Place(Boundary.LANCE_COMMIT, "after")).kill()
     world.recover()
-    world.corpus.table.stage(f"{UUID(int=9)}-0.lance", world.corpus.table.schema.empty_table())
+    world.corpus.table.stage(f"{ended_saga(world)}-0.lance", world.corpus.table.schema.empty_table())
     zombie = Zombie(world.database.url, crash_jobs.sweep, zombie_address(world), place=place)
     zombie.die()
     world.ingest()

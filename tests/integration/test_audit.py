@@ -22,7 +22,7 @@ from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.maintenance import maintain
 from ingest_pipeline.retention import Retention
 from ingest_pipeline.transaction import transaction
-from tests.support.world import World, paragraphs
+from tests.support.world import World, mark, paragraphs
 
 
 @pytest.fixture
@@ -152,8 +152,20 @@ def test_a_saga_in_doubt_for_long(world: World) -> None:
 
 
 def test_a_file_that_belongs_to_nothing(world: World) -> None:
+    execute(
+        world,
+        "INSERT INTO ingest_pipeline.saga (id, corpus, kind, state, base_version, writer, ended_at) "
+        "VALUES ('00000000-0000-0000-0000-000000000003', 'docs', 'ingest', 'failed', 1, 'gone', "
+        "now() - interval '2 days')",
+    )
     world.corpus.table.stage(f"{UUID(int=3)}-0.lance", rows_of(world, "a.txt"))
     assert found(world) == {("nothing left over", None)}
+
+
+def test_a_file_of_a_saga_that_the_ledger_does_not_know_is_counted_and_no_violation(world: World) -> None:
+    world.corpus.table.stage(f"{UUID(int=3)}-0.lance", rows_of(world, "a.txt"))
+    report = world.audit()
+    assert (report.violations, report.files, report.unknown_files) == ([], 0, 1)
 
 
 def test_a_file_of_a_run_that_another_one_forestalled_is_no_violation(world: World) -> None:
@@ -213,7 +225,7 @@ def test_tags_and_a_branch_with_rows_of_its_own_are_no_violation_and_outlive_mai
 
 
 def test_a_version_undone_by_nobody(world: World) -> None:
-    world.corpus.table.commit(world.head, Change((), Removal("document = 'a.txt'")), UUID(int=5))
+    world.corpus.table.commit(world.head, Change((), Removal("document = 'a.txt'")), mark(world.corpus, UUID(int=5)))
     assert found(world) == {("latest is head", None)}
 
 

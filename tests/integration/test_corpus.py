@@ -28,7 +28,9 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.source import canonical_url
+from ingest_pipeline.table_identity import this_database
 from ingest_pipeline.transaction import transaction
+from ingest_pipeline.version_mark import VersionMark
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_tables import SCHEMA, rows_of
@@ -41,6 +43,11 @@ def settings(tmp_path: Path) -> CorpusSettings:
     return CorpusSettings("prices", str(tmp_path / "prices.lance"), SCHEMA)
 
 
+def here(database: Database) -> VersionMark:
+    with database.transaction() as connection:
+        return VersionMark(uuid4(), this_database(connection).identity)
+
+
 def test_a_corpus_is_created_once_and_found_again(database: Database, settings: CorpusSettings) -> None:
     created = open_corpus(database, settings).head()
     assert open_corpus(database, settings).head() == created
@@ -48,8 +55,7 @@ def test_a_corpus_is_created_once_and_found_again(database: Database, settings: 
 
 
 def test_a_table_left_by_a_creation_that_died_is_taken_up(database: Database, settings: CorpusSettings) -> None:
-    owner = f"{database.installation}/{settings.name}"
-    LanceTable(settings.table_uri).create(SCHEMA, owner=owner, saga=uuid4())
+    LanceTable(settings.table_uri).create(SCHEMA, owner=f"{database.installation}/{settings.name}", mark=here(database))
     corpus = open_corpus(database, settings)
     with transaction(corpus) as change:
         change.add(rows_of(["a"]))
@@ -64,7 +70,7 @@ def test_a_table_that_is_not_ours_is_refused_and_not_touched(database: Database,
 
 
 def test_a_table_of_another_installation_is_refused(database: Database, settings: CorpusSettings) -> None:
-    LanceTable(settings.table_uri).create(SCHEMA, owner=f"{uuid4()}/{settings.name}", saga=uuid4())
+    LanceTable(settings.table_uri).create(SCHEMA, owner=f"{uuid4()}/{settings.name}", mark=here(database))
     with pytest.raises(NotOurTableError):
         open_corpus(database, settings)
 

@@ -25,6 +25,7 @@ from ingest_pipeline.transaction import Transaction, transaction
 from tests.support import crash_jobs
 from tests.support.crash import Child
 from tests.support.crash_tables import SCHEMA, rows_of
+from tests.support.world import mark
 
 
 @pytest.fixture
@@ -79,14 +80,14 @@ def test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest(corpus
     old, saga = corpus.head().head_version, corpus.head().head_saga
     add(corpus, "second")
     with pytest.raises(CommitRefusedError):
-        corpus.table.commit(old, Change(()), saga)
+        corpus.table.commit(old, Change(()), mark(corpus, saga))
 
 
 def test_lance_refuses_a_commit_on_a_version_before_a_restore(corpus: Corpus) -> None:
     old, saga = corpus.head().head_version, corpus.head().head_saga
-    corpus.table.restore(1, saga)
+    corpus.table.restore(1, mark(corpus, saga))
     with pytest.raises(CommitRefusedError):
-        corpus.table.commit(old, Change([corpus.table.stage(f"{saga}-9.lance", rows_of(["late"]))]), saga)
+        corpus.table.commit(old, Change([corpus.table.stage(f"{saga}-9.lance", rows_of(["late"]))]), mark(corpus, saga))
 
 
 def test_a_foreign_write_in_mid_publication_is_kept_and_reported(database: Database, settings: CorpusSettings) -> None:

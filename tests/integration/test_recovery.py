@@ -19,7 +19,7 @@ from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance_changes import Change, Removal
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.transaction import transaction
-from tests.support.world import World, paragraphs
+from tests.support.world import World, mark, paragraphs
 
 ALTERATIONS: dict[str, tuple[Callable[[Any], object], str]] = {
     "added": (lambda table: table.add_columns(pa.schema([pa.field("note", pa.string())])), "column 'note' was added"),
@@ -95,7 +95,9 @@ def test_versions_of_several_dead_writers_are_undone_together(world: World) -> N
         for saga in sagas:
             ledger.mark_prepared(connection, saga)
     for saga in sagas:
-        world.corpus.table.commit(world.corpus.table.latest_version(), Change((), Removal("ordinal = 0")), saga)
+        world.corpus.table.commit(
+            world.corpus.table.latest_version(), Change((), Removal("ordinal = 0")), mark(world.corpus, saga)
+        )
     report = world.recover()
     assert sorted(report.compensated) == sorted(sagas)
     assert (report.head_before + 3, world.texts()) == (report.head_after, before)
@@ -192,7 +194,9 @@ def test_adopting_leaves_out_what_died_on_top_of_a_foreign_version(world: World)
     before = world.texts()
     their_table(world).optimize.compact_files()
     dead = begin(world)
-    world.corpus.table.commit(world.corpus.table.latest_version(), Change((), Removal("document = '0.txt'")), dead)
+    world.corpus.table.commit(
+        world.corpus.table.latest_version(), Change((), Removal("document = '0.txt'")), mark(world.corpus, dead)
+    )
     recover(world.corpus, foreign="adopt")
     assert world.texts() == before
     assert len(world.corpus.table.at(world.head).get_fragments()) == 1

@@ -20,7 +20,7 @@ from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.publication import publish
 from ingest_pipeline.reconciliation import reconcile
 from ingest_pipeline.sweep import litter, sweep
-from tests.support.world import World, paragraphs
+from tests.support.world import World, mark, paragraphs
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_file_that_was_written_and_not_yet_recorded_stays(world: World) -> Non
     saga = begin(world)
     name = stage(world, saga)
     world.sweep()
-    world.corpus.table.commit(world.head, Change([]), saga)
+    world.corpus.table.commit(world.head, Change([]), mark(world.corpus, saga))
     assert name in world.corpus.table.all_files()
 
 
@@ -171,7 +171,9 @@ def test_a_version_that_was_undone_goes_and_published_ones_stay(world: World) ->
     old = world.head
     saga = begin(world)
     name = stage(world, saga)
-    undone = world.corpus.table.commit(old, Change([StagedFragment(name.removeprefix("data/"), 3)]), saga)
+    undone = world.corpus.table.commit(
+        old, Change([StagedFragment(name.removeprefix("data/"), 3)]), mark(world.corpus, saga)
+    )
     end(world, saga)
     report = world.sweep()
     assert report.versions == [undone]
@@ -184,7 +186,7 @@ def test_a_version_that_was_undone_stays_while_its_saga_may_publish_again(world:
     saga = begin(world)
     name = stage(world, saga)
     fragment = StagedFragment(name.removeprefix("data/"), 3)
-    world.corpus.table.commit(world.head, Change([fragment]), saga)
+    world.corpus.table.commit(world.head, Change([fragment]), mark(world.corpus, saga))
     with world.database.transaction() as connection:
         ledger.mark_prepared(connection, saga)
     reconcile(world.corpus, keep=saga)

@@ -45,7 +45,7 @@ ROLLBACK = {
     Boundary.PREPARED: 1,
     **_PUBLISHING,
     Boundary.ROWS_REMOVED: 1,
-    Boundary.COMMIT: 12,
+    Boundary.COMMIT: 13,
 }
 """Of one document, beside another that returns."""
 ORDER = {
@@ -59,15 +59,15 @@ ORDER = {
 COLLECTION = {Boundary.ORDER_COLLECTED: 1}
 """Of one order that has come."""
 RECOVERY = {
-    Boundary.LOCK_TAKEN: 2,
+    Boundary.LOCK_TAKEN: 3,
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.SETTLED: 1,
-    Boundary.COMMIT: 7,
+    Boundary.COMMIT: 9,
 }
 """After a publication died with its version made."""
-SWEEP = {Boundary.VERSIONS_REMOVED: 1, Boundary.FILE_REMOVED: 1, Boundary.LOCK_TAKEN: 2, Boundary.COMMIT: 7}
+SWEEP = {Boundary.VERSIONS_REMOVED: 1, Boundary.FILE_REMOVED: 1, Boundary.LOCK_TAKEN: 2, Boundary.COMMIT: 9}
 """After that was recovered."""
 MAINTENANCE = {
     Boundary.SAGA_BEGUN: 2,
@@ -79,7 +79,7 @@ MAINTENANCE = {
     Boundary.LOCK_TAKEN: 5,
     Boundary.RETIRED: 1,
     Boundary.VERSIONS_REMOVED: 1,
-    Boundary.COMMIT: 23,
+    Boundary.COMMIT: 26,
 }
 """Of a worn fragment, of the first index, and of all versions but head."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 6}

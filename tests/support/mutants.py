@@ -85,8 +85,8 @@ def no_compensation() -> None:
 
 
 def no_restore() -> None:
-    def keep(connection: Connection, corpus: Corpus, head: catalog.CorpusRow, content: int, latest: int) -> int:
-        catalog.move_head(connection, corpus.name, version=latest, saga=corpus.table.saga_of(latest) or head.head_saga)
+    def keep(connection: Connection, corpus: Corpus, _: catalog.CorpusRow, *, latest: int, **__: object) -> int:
+        catalog.move_head(connection, corpus.name, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0))
         return latest
 
     plug(reconciliation, "restore_as_head", keep)

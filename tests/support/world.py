@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from ingest_pipeline import bulk, catalog, failpoints, purchases
+from ingest_pipeline import bulk, catalog, failpoints, ledger, purchases
 from ingest_pipeline.audit import AuditReport, audit
 from ingest_pipeline.catalog import ChunkRow
 from ingest_pipeline.corpus import Corpus
@@ -22,6 +22,8 @@ from ingest_pipeline.recovery import RecoveryReport, recover
 from ingest_pipeline.rollback import RolledBack, rollback
 from ingest_pipeline.source import ObjectSource
 from ingest_pipeline.sweep import SweepReport, sweep
+from ingest_pipeline.table_identity import mark_for
+from ingest_pipeline.version_mark import VersionMark
 from tests.support import figures
 from tests.support.embedding_server import EmbeddingServer
 
@@ -69,6 +71,26 @@ def mark_served(database: Database, embedding: EmbeddingSettings) -> None:
     with database.transaction() as connection:
         endpoint = Embedder(embedding).endpoint
         purchases.mark_served(connection, endpoint, f"{embedding.model}/{embedding.dimensions}")
+
+
+def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
+    """What a version says about itself that a test makes by the hand of a saga, which was prepared by then."""
+    with corpus.database.transaction() as connection:
+        row = catalog.read_corpus(connection, corpus.name)
+        assert row is not None
+        if prepared:
+            connection.execute(
+                "UPDATE ingest_pipeline.saga SET prepared_at = now() WHERE id = %s AND prepared_at IS NULL", (saga,)
+            )
+        return mark_for(connection, row, saga)
+
+
+def ended_saga(world: World) -> UUID:
+    """A saga that failed: what it wrote is wanted by nobody."""
+    with world.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=1)
+        ledger.mark_ended(connection, saga, "failed", "for the test")
+    return saga
 
 
 def order_all(workshop: Workshop, embedding: EmbeddingSettings) -> list[UUID]:

@@ -7,6 +7,29 @@ CREATE TABLE ingest_pipeline.installation (
 COMMENT ON TABLE ingest_pipeline.installation IS 'One row: the identity that LanceDB tables of this database carry.';
 INSERT INTO ingest_pipeline.installation DEFAULT VALUES;
 
+-- What tells this database from its copies, and how far its log goes. What a server does not show is null.
+CREATE FUNCTION ingest_pipeline.this_database(
+    OUT installation text, OUT system text, OUT timeline text, OUT number text, OUT folder text, OUT name text,
+    OUT flushed bigint, OUT written bigint
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT i.id::text INTO installation FROM ingest_pipeline.installation i;
+    SELECT d.oid::text, d.datname INTO number, name FROM pg_database d WHERE d.datname = current_database();
+    -- An embedded server is named after the folder of its data.
+    folder := substring(current_setting('cluster_name', true) FROM '^ingest-.*');
+    BEGIN
+        SELECT c.system_identifier::text INTO system FROM pg_control_system() c;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    BEGIN
+        -- Not from pg_control_checkpoint(), which lags behind a promotion.
+        timeline := left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+        flushed := pg_current_wal_flush_lsn() - '0/0';
+        written := pg_current_wal_insert_lsn() - '0/0';
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+END $$;
+
 -- filling: beside the current one, seen by no reader. left: by a switch or an abort; kept for a while, then dropped.
 CREATE TYPE ingest_pipeline.generation_state AS ENUM ('filling', 'current', 'left', 'dropped');
 
@@ -33,12 +56,12 @@ COMMENT ON COLUMN ingest_pipeline.corpus.known_as IS 'The name of the corpus to 
 COMMENT ON COLUMN ingest_pipeline.corpus.source IS 'Null: a table whose rows a user of the library manages.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
-    ('preparing', 'prepared', 'published', 'compensated', 'failed', 'abandoned');
+    ('preparing', 'prepared', 'published', 'compensated', 'failed', 'abandoned', 'adopted');
 
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
-    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'bulk')),
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'bulk', 'rebuild', 'other')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
     published_version bigint,
@@ -46,6 +69,7 @@ CREATE TABLE ingest_pipeline.saga (
     writer text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now(),
+    prepared_at timestamptz,
     ended_at timestamptz,
     reported_at timestamptz,
     requests integer NOT NULL DEFAULT 0,
@@ -65,6 +89,9 @@ CREATE TABLE ingest_pipeline.saga (
     CHECK (published_version > base_version),
     CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
 );
+COMMENT ON COLUMN ingest_pipeline.saga.kind IS 'other: known from the table only, made by another database or in a history that was lost.';
+COMMENT ON COLUMN ingest_pipeline.saga.state IS 'adopted: a rebuild of the catalog took over what it had published.';
+COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: it never was, so it made no version.';
 COMMENT ON COLUMN ingest_pipeline.saga.price IS 'Of a million tokens, as configured when the saga began. Null: none was.';
 COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS 'Those of the tokens that were billed for answers which could not be used.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
@@ -83,6 +110,9 @@ BEGIN
         ('preparing', 'prepared'), ('preparing', 'failed'), ('preparing', 'abandoned'),
         ('prepared', 'published'), ('prepared', 'compensated'), ('prepared', 'failed'), ('prepared', 'abandoned'))
     THEN
+        RETURN NEW;
+    END IF;
+    IF NEW.state = 'adopted' AND OLD.state <> 'published' THEN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION 'saga % cannot move from % to %', OLD.id, OLD.state, NEW.state USING ERRCODE = 'check_violation';
