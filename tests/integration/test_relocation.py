@@ -23,6 +23,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.pipeline import held_documents
 from ingest_pipeline.relocation import check_model, check_width, move_source, move_tables, rename_model
+from ingest_pipeline.version_mark import VersionMark
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import RELOCATION, telling_places
@@ -84,7 +85,7 @@ def a_lost_file(table: Path) -> None:
 def a_foreign_table(table: Path) -> None:
     LanceTable(str(table)).drop(owner=LanceTable(str(table)).owner or "")
     schema = LanceTable(str(table).replace("/new/", "/lancedb/")).schema.remove_metadata()
-    LanceTable(str(table)).create(schema, owner="somebody/docs", saga=uuid4())
+    LanceTable(str(table)).create(schema, owner="somebody/docs", mark=VersionMark(uuid4(), None))
 
 
 @pytest.mark.parametrize(

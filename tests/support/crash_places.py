@@ -112,7 +112,7 @@ RELOCATION = {
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
     Boundary.HEAD_MOVED: 1,
-    Boundary.COMMIT: 3,
+    Boundary.COMMIT: 4,
 }
 """Of a corpus to a copy of its table."""
 
