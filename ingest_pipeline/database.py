@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from ingest_pipeline.database_url import database_url, place_of, without_password
+from ingest_pipeline.database_url import database_url, parts_of, place_of, without_password
 from ingest_pipeline.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
@@ -23,7 +23,7 @@ from ingest_pipeline.errors import (
     UnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.sql import migrations, query
+from ingest_pipeline.sql import Migration, migrations, query
 
 Connection = psycopg.Connection[Any]
 """Rows come as dictionaries, unless a cursor is told otherwise."""
@@ -111,19 +111,13 @@ class Database:
         Raises:
             DatabaseUnavailableError: No server answers at the url.
             SchemaNewerError: The database was migrated by a later release.
-            ConfigurationError: The user may not create tables.
+            ConfigurationError: The role may not create the tables that are missing, or may not use those there are.
         """
         with translated(self.url):
             first: Connection = _BoundedConnection.connect(self.url, **_CONNECT)
             with first as connection:
                 connection.row_factory = dict_row
-                try:
-                    _migrate(connection)
-                except psycopg.errors.InsufficientPrivilege as error:
-                    raise ConfigurationError(
-                        f"The user of the database at {place_of(self.url)} may not create tables: {_first_line(error)}",
-                        "Grant that user CREATE on the database, or all on the schema ingest_pipeline.",
-                    ) from error
+                _migrate(connection, self.url)
         self._pool = pool = ConnectionPool(
             self.url,
             connection_class=_BoundedConnection,
@@ -265,6 +259,12 @@ def translated(url: str) -> Generator[None]:
         raise FencedError(
             f"What this process worked on was deleted from the database ({_first_line(error)})"
         ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        role = parts_of(url).get("user", "of this process")
+        raise ConfigurationError(
+            f"The role {role} may not do this in the database at {place_of(url)}: {_first_line(error)}",
+            "Nothing was changed. Use a role that may; docs/permissions.md says which role may do what.",
+        ) from error
     except psycopg.errors.LockNotAvailable as error:
         raise DatabaseUnavailableError("A lock in Postgres was held by somebody else for too long") from error
     except psycopg.errors.InvalidPassword as error:
@@ -288,29 +288,45 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: Connection, url: str) -> None:
     """Apply the migrations that the database does not have yet, all in one transaction, by one process at a time."""
-    known = migrations()
-    if _applied(connection) == {migration.number for migration in known}:
+    missing = _missing(connection)
+    if not missing:
         return  # who only works with the tables needs no right to make some, and waits for nobody who does
     connection.execute("SET LOCAL lock_timeout = '60s'")
     connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-    # Making one that exists would demand a right on the whole database.
-    if not _exists(connection, "to_regnamespace('ingest_pipeline')"):
-        connection.execute("CREATE SCHEMA ingest_pipeline")
-    connection.execute(_MIGRATION_TABLE)
-    applied = _applied(connection)
-    newest = known[-1].number
-    if applied and max(applied) > newest:
-        raise SchemaNewerError(f"The database is at schema {max(applied)}; this program knows {newest}")
-    for migration in known:
-        if migration.number not in applied:
+    try:
+        # Making one that exists would demand a right on the whole database.
+        if not _exists(connection, "to_regnamespace('ingest_pipeline')"):
+            connection.execute("CREATE SCHEMA ingest_pipeline")
+        connection.execute(_MIGRATION_TABLE)
+        for migration in _missing(connection):
             connection.execute(migration.sql)
             connection.execute(
                 "INSERT INTO ingest_pipeline.migration (number, name) VALUES (%s, %s)",
                 (migration.number, migration.name),
             )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"The database at {place_of(url)} lacks {len(missing)} of this program's migrations, and the role "
+            f"{parts_of(url).get('user', 'of this process')} has no right to make its tables: {_first_line(error)}",
+            "Nothing was changed. Grant this role CREATE on the database, or run `ingest-pipeline corpora` once as the "
+            "role that owns the schema ingest_pipeline; see docs/permissions.md.",
+        ) from error
+
+
+def _missing(connection: Connection) -> list[Migration]:
+    """Migrations that the database does not have.
+
+    Raises:
+        SchemaNewerError: It has some that this program does not know.
+    """
+    known, applied = migrations(), _applied(connection)
+    newest = known[-1].number
+    if applied and max(applied) > newest:
+        raise SchemaNewerError(f"The database is at schema {max(applied)}; this program knows {newest}")
+    return [migration for migration in known if migration.number not in applied]
 
 
 def _applied(connection: Connection) -> set[int]:

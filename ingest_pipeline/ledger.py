@@ -387,9 +387,11 @@ def forget_ended(connection: Connection, corpus: str, *, dry_run: bool = False) 
 
     Vectors they bought stay until their texts stand at head, or for a week: the next attempt will want them.
     """
-    connection.execute(query("spent_batches"), {"corpus": corpus})
+    spent = connection.execute(query("spent_batches"), {"corpus": corpus}).fetchall()
+    # As arrays: a temporary table would demand a right that a writer need not have.
+    batches = {name + "s": [row[name] for row in spent] for name in ("saga", "ordinal")}
     name = "count_ended" if dry_run else "forget_ended"
-    row = connection.execute(query(name), {"corpus": corpus}).fetchone()
+    row = connection.execute(query(name), {"corpus": corpus, **batches}).fetchone()
     return int(row["found"]) if row else 0
 
 

@@ -348,7 +348,6 @@ SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND
 
 -- spent_batches --
 -- Batches that nobody needs any more: with every text at head, or a week old.
-CREATE TEMPORARY TABLE spent_batch ON COMMIT DROP AS
 SELECT b.saga, b.ordinal
 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
 WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') AND (
@@ -366,7 +365,7 @@ SELECT
      WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared'))
     + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
        WHERE s.corpus = %(corpus)s AND s.state IN ('compensated', 'failed', 'abandoned'))
-    + (SELECT count(*) FROM spent_batch) AS found
+    + cardinality(%(ordinals)s::integer[]) AS found
 
 -- forget_ended --
 WITH ended AS (
@@ -377,8 +376,9 @@ WITH ended AS (
     DELETE FROM ingest_pipeline.document d USING ended
     WHERE d.saga = ended.id AND ended.state <> 'published' RETURNING 1
 ), batches AS (
-    DELETE FROM ingest_pipeline.embedded_batch b USING spent_batch t
-    WHERE b.saga = t.saga AND b.ordinal = t.ordinal RETURNING 1
+    DELETE FROM ingest_pipeline.embedded_batch b
+    USING unnest(%(sagas)s::uuid[], %(ordinals)s::integer[]) AS spent (saga, ordinal)
+    WHERE b.saga = spent.saga AND b.ordinal = spent.ordinal RETURNING 1
 )
 SELECT (SELECT count(*) FROM fragments) + (SELECT count(*) FROM documents) + (SELECT count(*) FROM batches) AS found
 
