@@ -1,6 +1,5 @@
 """What one run of the step does: compare, publish page by page, take out what is gone, and say what came of it."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ingest_pipeline.comparison import Limits, Page, passed
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion import Ingestion, Summary
+from ingest_pipeline.interrupts import run_interruptibly
 from ingest_pipeline.pipeline import check_removals, clear_settled_failures, plan_and_held, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
@@ -206,7 +206,7 @@ class IngestRun:
         # Of more than are checked it is enough to know that they are more.
         self._touched += [plan.key for plan in plans[: MOST_DOCUMENTS + 1 - len(self._touched)]]
         try:
-            summary = asyncio.run(self._publish(sorted(plans, key=lambda plan: plan.key)))
+            summary = run_interruptibly(self._publish(sorted(plans, key=lambda plan: plan.key)))
         finally:
             self._report.spending()
         self._outcome.published += sum(len(publication.documents) for publication in summary.publications)

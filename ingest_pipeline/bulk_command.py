@@ -10,7 +10,7 @@ from ingest_pipeline import bulk_orders, session
 from ingest_pipeline.bulk_job import bulk_endpoint, collect_vectors, order_vectors
 from ingest_pipeline.code_location import build_resources
 from ingest_pipeline.command_line import as_json, command
-from ingest_pipeline.output import print_json, print_rows
+from ingest_pipeline.output import echo, print_json, print_rows
 from ingest_pipeline.settings import Settings
 
 _SHOWN = 20
@@ -35,5 +35,5 @@ def bulk(*, collect: bool, as_json: bool) -> None:
     if as_json:
         print_json({"given": given, "ended": [dataclasses.asdict(one) for one in ended], "orders": rows})
         return
-    click.echo(f"{len(ended)} orders ended, {sum(one.collected for one in ended)} vectors came; {given} orders given")
+    echo(f"{len(ended)} orders ended, {sum(one.collected for one in ended)} vectors came; {given} orders given")
     print_rows("bulk orders, newest first", rows)

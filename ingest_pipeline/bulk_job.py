@@ -1,6 +1,5 @@
 """Bulk orders in Dagster: a job that gives them, and a sensor that collects what has come."""
 
-import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from ingest_pipeline import bulk
 from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.embedding import Embedder, EmbeddingSettings
 from ingest_pipeline.errors import ConfigurationError, IngestError
+from ingest_pipeline.interrupts import run_interruptibly
 from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -31,7 +31,7 @@ def order_vectors(workshop: Workshop, settings: EmbeddingSettings, partitions: l
         async with Embedder(settings) as embedder:
             return len(await bulk.order(workshop, embedder, plan_partitions(workshop, partitions)))
 
-    return asyncio.run(run())
+    return run_interruptibly(run())
 
 
 def collect_vectors(workshop: Workshop, settings: EmbeddingSettings) -> list[bulk.Collected]:
@@ -41,7 +41,7 @@ def collect_vectors(workshop: Workshop, settings: EmbeddingSettings) -> list[bul
         async with Embedder(settings) as embedder:
             return await bulk.collect(workshop, embedder)
 
-    return asyncio.run(run())
+    return run_interruptibly(run())
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The command line. Exit status: 0 done, 1 the work failed, 2 bad usage or settings, 3 an audit found violations."""
+"""The command line.
+
+Exit status: 0 done, 1 the work failed, 2 bad usage or settings, 3 an audit found violations, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +36,29 @@ from ingest_pipeline.attempts import without_final
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
 from ingest_pipeline.code_location import build_resources, pipeline_settings
-from ingest_pipeline.command_line import FAILED, KEY, VIOLATIONS, as_json, command, main
+from ingest_pipeline.command_line import BAD_USAGE, FAILED, KEY, VIOLATIONS, as_json, command, main
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.document_filter import DocumentFilter, parse_filter
+from ingest_pipeline.document_names import nothing_found
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import ConfigurationError, MissingExtraError
+from ingest_pipeline.errors import ConfigurationError, MissingExtraError, UnknownDocumentError
 from ingest_pipeline.estimate import count, estimate
 from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.maintenance import maintain as maintain_corpus
 from ingest_pipeline.migrate_command import as_row
 from ingest_pipeline.migration import foresee, note_on_model
-from ingest_pipeline.output import cost_line, estimate_line, foreseen_line, plain, print_hits, print_json, print_rows
+from ingest_pipeline.output import (
+    cost_line,
+    echo,
+    estimate_line,
+    foreseen_line,
+    plain,
+    print_hits,
+    print_json,
+    print_rows,
+)
 from ingest_pipeline.pipeline import check_removals, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
@@ -73,10 +86,10 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
     """Bring the corpus, or some documents, to what the source holds now, in one Dagster run."""
     settings = Settings.from_environment()
     if settings.uses_local_model and not as_json:
-        click.echo("Embedding with the local model, at no cost.")
+        echo("Embedding with the local model, at no cost.")
     done = runs.ingest(settings, keys, Console(stderr=as_json), confirm_removals=confirm_removals)
     if done.note is not None:
-        click.echo(done.note, err=True)
+        echo(done.note, err=True)
     if as_json:
         costs = list(map(plain, done.costs))
         print_json(
@@ -88,19 +101,19 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> Non
                 "problems": done.problems,
             }
         )
-    else:
+    elif done.progress.published or done.progress.bought or not done.problems:
         progress = done.progress
-        click.echo(
+        echo(
             f"{progress.published - progress.removed} documents published, {progress.removed} removed, "
             f"{progress.chunks} chunks; {progress.bought} embeddings bought, {progress.reused} reused, "
             f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
         )
     if done.skipped:
-        click.echo(f"{skipped_line(done.skipped)}. `status` shows why; `ingest KEY` tries one again.", err=True)
+        echo(f"{skipped_line(done.skipped)}. `status` shows why; `ingest KEY` tries one again.", err=True)
     for problem in done.problems:
-        click.echo(f"Error: {problem}", err=True)
+        echo(f"Error: {problem}", err=True)
     if done.problems:
-        sys.exit(FAILED)
+        sys.exit(BAD_USAGE if done.misconfigured else FAILED)
 
 
 @command
@@ -117,6 +130,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
         foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
         wanted = pipeline_settings(settings)
         note, moving = note_on_model(workshop, wanted), foresee(workshop, wanted)
+        nothing = None if page.puts or page.removals or page.held else nothing_found(workshop)
     quarantined = {failure.key for failure in left}
     changes = [
         *((plan, _change(plan)) for plan in plans),
@@ -142,14 +156,14 @@ def plan(*, exact: bool, as_json: bool) -> None:
         "they failed too often",
         rows,
     )
-    click.echo(estimate_line(foreseen, sensor_runs))
+    echo(estimate_line(foreseen, sensor_runs))
     if note is not None and moving is not None:
-        click.echo(f"{note} Moving takes: {foreseen_line(moving)}")
+        echo(f"{note} Moving takes: {foreseen_line(moving)}")
     if page.left_out:
         left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
         print_rows(f"{page.left_out.total()} objects are left out", left_out)
-    if withheld:
-        click.echo(f"Warning: {withheld}", err=True)
+    if withheld or nothing:
+        echo(f"Warning: {withheld or nothing}", err=True)
 
 
 def _change(plan: DocumentPlan) -> str:
@@ -171,6 +185,8 @@ def _change(plan: DocumentPlan) -> str:
 def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:
     """Find the chunks that answer a question best, at head."""
     settings = Settings.from_environment()
+    if not question.strip():
+        raise ConfigurationError("The question is empty", "Give some words to search for.")
     where = parse_filter(conditions)
     with session.corpus(settings) as corpus:
         hits = asyncio.run(_search(settings, corpus, question, limit, mode=mode, where=where))
@@ -192,7 +208,7 @@ async def _search(
 
 async def _repair(settings: Settings, workshop: Workshop, report: AuditReport, *, buy: bool) -> None:
     foreseen = await asyncio.to_thread(foresee_repair, workshop, report)
-    click.echo(f"Repair: {foreseen_line(foreseen)}", err=True)
+    echo(f"Repair: {foreseen_line(foreseen)}", err=True)
     if foreseen.to_buy and not (buy or settings.uses_local_model or _confirmed()):
         raise ConfigurationError(
             f"The repair would buy {foreseen.to_buy} embeddings, because their vectors are nowhere to be read",
@@ -202,7 +218,7 @@ async def _repair(settings: Settings, workshop: Workshop, report: AuditReport, *
         async with Embedder(endpoint) as embedder:
             summary = await repair(workshop, embedder, report)
     for _, error in (*summary.failed.values(), *summary.too_recent.values()):
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
 
 
 def _confirmed() -> bool:
@@ -241,7 +257,7 @@ def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
         ]
         if rows:
             print_rows("violations", rows)
-        click.echo(
+        echo(
             f"corpus {report.corpus} at head {report.head_version}: {report.documents} documents, {report.chunks} "
             f"chunks, {len(rows)} violations"
             + (f"; {report.files} files await a sweep" if report.files else "")
@@ -263,7 +279,7 @@ def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> No
     if as_json:
         print_json(plain(report))
         return
-    click.echo(
+    echo(
         f"{sum(len(each.compensated) for each in (report, *beside))} sagas undone, "
         f"{sum(len(each.abandoned) for each in (report, *beside))} abandoned; head {report.head_before} -> "
         f"{report.head_after}"
@@ -284,7 +300,13 @@ def retry(keys: Sequence[str]) -> None:
             ledger.clear_failures(connection, corpus.name, forgiven)
         forgive_runs(corpus)
         released = release_holds(corpus, keys)
-    click.echo(f"{len({*forgiven, *released})} documents will be tried again")
+    tried = {*forgiven, *released}
+    if keys and not tried:
+        raise UnknownDocumentError(
+            f"No document {' or '.join(map(repr, keys))} of the corpus failed or is held, so there is nothing to retry",
+            "`ingest-pipeline status` lists those that did.",
+        )
+    echo(f"{len(tried)} documents will be tried again")
 
 
 @command
@@ -293,7 +315,7 @@ def maintain(*, as_json: bool) -> None:
     """Rewrite small fragments, bring indices up to date, let old versions go, and sweep. Safe at any time."""
     settings = Settings.from_environment()
     with session.corpus(settings) as corpus:
-        report = maintain_corpus(corpus, settings.retention, log=lambda text: click.echo(text, err=True))
+        report = maintain_corpus(corpus, settings.retention, log=lambda text: echo(text, err=True))
     if as_json:
         print_json(plain(report))
         return
@@ -325,11 +347,11 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
         print_json(dataclasses.asdict(report))
         return
     for name in report.files:
-        click.echo(name)
+        echo(name)
     verb = "would be removed" if dry_run else "removed"
-    click.echo(f"{len(report.files)} files, {len(report.versions)} versions and {report.rows} rows {verb}")
+    echo(f"{len(report.files)} files, {len(report.versions)} versions and {report.rows} rows {verb}")
     if report.unknown:
-        click.echo(f"{len(report.unknown)} files of sagas that this database does not know were left alone")
+        echo(f"{len(report.unknown)} files of sagas that this database does not know were left alone")
 
 
 @command
@@ -343,7 +365,7 @@ def ui(port: int, *, of_demo: bool) -> None:
         raise MissingExtraError("Dagster's web server is not installed", "Run `pip install 'ingest-pipeline[ui]'`.")
     with session.postgres(settings) as running:
         environment = os.environ | session.dagster_environment(running) | {"INGEST_CORPUS": settings.corpus}
-        click.echo(f"Dagster at http://127.0.0.1:{port} shows corpus {settings.corpus}; interrupt to stop.")
+        echo(f"Dagster at http://127.0.0.1:{port} shows corpus {settings.corpus}; interrupt to stop.")
         arguments = [dagster, "dev", "-m", "ingest_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
         sys.exit(_run_until_told(arguments, environment))
 

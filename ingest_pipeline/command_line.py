@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from ingest_pipeline.errors import ConfigurationError, IngestError
+from ingest_pipeline.errors import ConfigurationError, IngestError, InterruptedRunError
+from ingest_pipeline.output import echo
 
-FAILED, BAD_USAGE, VIOLATIONS = 1, 2, 3
+FAILED, BAD_USAGE, VIOLATIONS, INTERRUPTED = 1, 2, 3, 130
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,7 +51,35 @@ def command(function: Callable[P, R]) -> click.Command:
         try:
             return function(*args, **kwargs)
         except IngestError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(BAD_USAGE if isinstance(error, ConfigurationError) else FAILED)
+            echo(f"Error: {error}", err=True)
+            sys.exit(_status(error))
+        except KeyboardInterrupt:
+            echo(f"Error: {_interrupted(function.__name__)}", err=True)
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read the output has enough of it, which click knows how to end
+            echo(f"Error: {_system_error(error)}", err=True)
+            sys.exit(FAILED)
 
     return main.command()(update_wrapper(run, function))
+
+
+def _status(error: IngestError) -> int:
+    if isinstance(error, InterruptedRunError):
+        return INTERRUPTED
+    return BAD_USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _interrupted(name: str) -> InterruptedRunError:
+    return InterruptedRunError(
+        f"`{name}` was interrupted; what was published stays, and nothing is half published",
+        "Run the command again to go on.",
+    )
+
+
+def _system_error(error: OSError) -> IngestError:
+    """What the operating system refused that no module expected."""
+    place = f"{error.filename!r} cannot be used" if error.filename else "The operating system refused a call"
+    remedy = "Make room there" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Check its owner and permissions"
+    return IngestError(f"{place}: {error.strerror or error}", f"{remedy}, then run again.")

@@ -2,16 +2,30 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
+from ingest_pipeline.chunking import Chunker
 from ingest_pipeline.code_location import DefinitionOptions, corpus_definitions
 from ingest_pipeline.database_url import database_url, holds_password
+from ingest_pipeline.embedding import check_endpoint
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.local_folder import FollowLinks
@@ -25,9 +39,12 @@ from ingest_pipeline.resources.keys import CorpusResources
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
-from ingest_pipeline.settings import default_dimensions, own_folders
+from ingest_pipeline.selection import Selection
+from ingest_pipeline.settings import check_lancedb_uri, default_dimensions, own_folders
+from ingest_pipeline.source import canonical_url
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
 
+_VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
 _ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
 
 
@@ -35,6 +52,37 @@ def _from_environment(_: dg.ResolutionContext, value: str | None) -> dg.EnvVar |
     """The name of the variable in place of its value, so that a secret is read by the run and shown by no page."""
     found = _ENV.fullmatch(value.strip()) if value else None
     return dg.EnvVar(found[1] or found[2]) if found else value
+
+
+@contextmanager
+def _said_of_attributes() -> Generator[None]:
+    """Raise what pydantic reports, with the names of attributes in place of variables of the environment."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ValueError(_VARIABLE.sub(lambda found: found[1].lower(), str(error))) from None
+
+
+class _HidesValues(BaseModel):
+    """A model whose errors show no values. Dagster writes errors anew, and does not know of pydantic's own setting."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validate(cls, value: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            lines = [
+                InitErrorDetails(type=line["type"], loc=line["loc"], ctx=line.get("ctx", {}), input="(hidden)")
+                for line in found
+            ]
+            raise ValidationError.from_exception_data(error.title, lines) from None
+
+
+@cache
+def _without_values(model: type[BaseModel]) -> type[BaseModel]:
+    return create_model(model.__name__, __base__=(_HidesValues, model))
 
 
 def _about(description: str, *examples: object) -> dg.Resolver:
@@ -197,41 +245,74 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             tags=["lancedb", "postgres", "embeddings", "ingestion"],
         )
 
+    @classmethod
+    def model(cls) -> type[BaseModel]:
+        """What Dagster validates the YAML by, before it makes the component."""
+        return _without_values(super().model())
+
     @field_validator("corpus")
     @classmethod
     def _check_corpus(cls, value: str) -> str:
-        try:
+        with _said_of_attributes():
             return corpus_name(value)
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, value: str) -> str:
+        with _said_of_attributes():
+            if "://" in value:  # a path is looked for by those who read it, maybe on another machine
+                canonical_url(value)
+        return value
+
+    @field_validator("lancedb_uri")
+    @classmethod
+    def _check_lancedb_uri(cls, value: str | None) -> str | None:
+        with _said_of_attributes():
+            return value and check_lancedb_uri(value)
+
+    @field_validator("embedding_base_url")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        with _said_of_attributes():
+            return value and check_endpoint(value, "embedding_base_url")
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _check_patterns(cls, value: Sequence[str]) -> Sequence[str]:
+        with _said_of_attributes():
+            Selection(value)
+        return value
 
     @field_validator("partition_by")
     @classmethod
     def _check_scheme(cls, value: str) -> str:
-        try:
+        with _said_of_attributes():
             return str(PartitionScheme.parse(value))
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
 
     @field_validator("embedding_prices")
     @classmethod
     def _check_prices(cls, value: str) -> str:
-        try:
+        with _said_of_attributes():
             read_prices(value)
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
         return value
 
-    @field_validator("chunk_size", "max_bytes", "embedding_dimensions", "embedding_concurrency")
+    @field_validator("max_bytes", "embedding_dimensions", "embedding_concurrency")
     @classmethod
     def _check_positive(cls, value: int | None) -> int | None:
         if value is not None and value < 1:
             raise ValueError("must be at least 1")
         return value
 
-    @field_validator("settle_seconds", "max_chunks", "max_tokens_per_run", "max_tokens_per_day")
+    @field_validator(
+        "settle_seconds",
+        "max_chunks",
+        "max_tokens_per_run",
+        "max_tokens_per_day",
+        "retention_days",
+        "retention_publications",
+    )
     @classmethod
-    def _check_settle_time(cls, value: int) -> int:
+    def _check_not_negative(cls, value: int) -> int:
         if value < 0:
             raise ValueError("must be at least 0")
         return value
@@ -242,10 +323,8 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         if isinstance(value, str) and not isinstance(value, dg.EnvVar):
             if holds_password(value):
                 raise ValueError("holds a password; name a variable instead: {{ env.DATABASE_URL }}")
-            try:
+            with _said_of_attributes():
                 database_url(value, "database_url")
-            except ConfigurationError as error:
-                raise ValueError(str(error)) from None
         return value
 
     @field_validator("embedding_api_key")
@@ -256,9 +335,9 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         return value
 
     @model_validator(mode="after")
-    def _check_overlap(self) -> Self:
-        if not 0 <= self.chunk_overlap < self.chunk_size:
-            raise ValueError(f"chunk_overlap is {self.chunk_overlap}, and must be from 0 to below chunk_size")
+    def _check_chunks(self) -> Self:
+        with _said_of_attributes():
+            Chunker(self.chunk_size, self.chunk_overlap)
         return self
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

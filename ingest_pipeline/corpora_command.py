@@ -19,7 +19,7 @@ from ingest_pipeline.dropping import drop_corpus, generations_of
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.generation_rows import GenerationSummary
-from ingest_pipeline.output import plain, print_json, print_rows
+from ingest_pipeline.output import echo, plain, print_json, print_rows
 from ingest_pipeline.pipeline import named_corpus
 from ingest_pipeline.relocation import check_model, check_width, move_source, move_tables, rename_model
 from ingest_pipeline.settings import Settings, absolute_place
@@ -94,8 +94,8 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
         print_json(done)
         return
     for name, value in done.items():
-        click.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    click.echo("Set the same in the environment, or in the component, of everything that uses the corpus.")
+        echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    echo("Set the same in the environment, or in the component, of everything that uses the corpus.")
 
 
 def _move_source(corpus: Corpus, source: ObjectSource) -> str:
@@ -142,8 +142,8 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
         print_json({**plain(dropped), "partitions": partitions})
         return
     for uri in dropped.kept:
-        click.echo(f"The table at {uri} was made by something else, and was left alone.", err=True)
-    click.echo(
+        echo(f"The table at {uri} was made by something else, and was left alone.", err=True)
+    echo(
         f"Corpus {name} is deleted: {dropped.documents} documents, {len(dropped.tables)} tables, {partitions} "
         "partitions in Dagster"
     )
@@ -153,7 +153,7 @@ def _confirm(name: str, found: Sequence[generation_rows.Generation], typed: str 
     if typed is None:
         for generation in found:
             if generation.state != "dropped":
-                click.echo(f"{generation.documents} documents in {generation.table_uri}", err=True)
+                echo(f"{generation.documents} documents in {generation.table_uri}", err=True)
         typed = click.prompt(f"This cannot be undone. Type {name} to delete it", err=True)
     if typed != name:
         raise ConfigurationError(f"{typed!r} is not {name!r}, so nothing was deleted", "Type the name of the corpus.")

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Self, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -175,8 +176,7 @@ class Embedder:
 
     def __init__(self, settings: EmbeddingSettings) -> None:
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
-        if not base_url.startswith(("http://", "https://")):
-            raise ConfigurationError(f"The embedding endpoint {base_url!r} is not an HTTP address")
+        check_endpoint(base_url, "The embedding endpoint")
         self.settings = settings
         self._key = _usable_key(settings, base_url)
         self._slots = asyncio.Semaphore(settings.concurrency)
@@ -365,6 +365,27 @@ class Embedder:
 
     def _clean(self, message: str) -> str:
         return " ".join(message.replace(self._key, "***").split())[:500]
+
+
+def check_endpoint(url: str, setting: str) -> str:
+    """The url itself, if it may name an endpoint of the API.
+
+    Args:
+        url: Of the endpoint.
+        setting: What the error calls it.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        shown = "" if "@" in url else f" {url!r}"  # before it, a login
+        raise ConfigurationError(f"{setting}{shown} is not an HTTP address", "Write it like https://host/v1.")
+    return url
 
 
 def _usable_key(settings: EmbeddingSettings, base_url: str) -> str:

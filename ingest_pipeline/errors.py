@@ -8,11 +8,15 @@ IngestError
 │   ├── NotOurTableError          the table exists and no corpus owns it
 │   ├── SchemaNewerError          upgrade the program
 │   ├── RollbackRefusedError      name another version or document
+│   ├── UnknownDocumentError      name a document that there is
 │   └── EmbeddingAccessError      key refused, quota exhausted, model unknown
 ├── UnavailableError              something outside does not answer: try again later
 │   ├── DatabaseUnavailableError
 │   ├── SourceUnavailableError
 │   ├── TableUnavailableError
+│   │   ├── TableAccessError      credentials or rights are missing
+│   │   ├── TableFullError        make room
+│   │   └── TableIncompleteError  the table, or a file of it, is missing
 │   └── EmbeddingUnavailableError
 ├── DocumentError                 this document cannot be ingested as it is; the others can
 │   ├── EmptyDocumentError
@@ -36,6 +40,7 @@ IngestError
 ├── TextIndexMissingError         let maintenance index the words first
 ├── OtherDatabaseError            decide which database goes on with the table
 ├── ForeignWriteError             a person has to decide about a version that is not ours
+├── InterruptedRunError           run the command again to go on
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
 └── AuditError                    the two stores disagree
 """
@@ -100,6 +105,10 @@ class RollbackRefusedError(ConfigurationError):
     remedy = "`ingest-pipeline history` shows which versions can be rolled back to. Nothing was changed."
 
 
+class UnknownDocumentError(ConfigurationError):
+    """A command names a document that is neither in the source nor in the corpus."""
+
+
 class EmbeddingAccessError(ConfigurationError):
     """The embedding API refuses the key, the quota is exhausted, or the model does not exist."""
 
@@ -123,7 +132,28 @@ class SourceUnavailableError(UnavailableError):
 class TableUnavailableError(UnavailableError):
     """The storage under the LanceDB table does not answer."""
 
-    remedy = "Check INGEST_LANCEDB_URI, its credentials and free space, then run again."
+    remedy = "Check that INGEST_LANCEDB_URI is right and that its storage can be reached, then run again."
+
+
+class TableAccessError(TableUnavailableError):
+    """The storage under the LanceDB table refuses access."""
+
+    remedy = "Check the credentials for INGEST_LANCEDB_URI, and the rights on that folder, then run again."
+
+
+class TableFullError(TableUnavailableError):
+    """The storage under the LanceDB table has no room left."""
+
+    remedy = "Make room there, then run again: what was embedded is recorded and will not be bought twice."
+
+
+class TableIncompleteError(TableUnavailableError):
+    """The LanceDB table, or a file of it, is missing or damaged; which rows are concerned was not found out."""
+
+    remedy = (
+        "Nothing was changed. Check INGEST_LANCEDB_URI, and put back what is missing if there is a copy; "
+        "`ingest-pipeline audit` says what is damaged, `ingest-pipeline audit --repair` publishes it again."
+    )
 
 
 class EmbeddingUnavailableError(UnavailableError):
@@ -268,6 +298,10 @@ class ForeignWriteError(IngestError):
 
 class OtherDatabaseError(IngestError):
     """Another database publishes into the table, or this one lost what it had published. Nothing was written."""
+
+
+class InterruptedRunError(IngestError):
+    """A run was interrupted from the keyboard, or by another process that sent the same signal."""
 
 
 class RemovalsWithheldError(IngestError):

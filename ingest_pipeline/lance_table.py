@@ -31,6 +31,7 @@ from ingest_pipeline.lance_changes import (
     state_of,
 )
 from ingest_pipeline.lance_damage import DamagedFragment, damaged_fragments, fetch, is_panic, may_be_damage
+from ingest_pipeline.lance_errors import error_of
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 from ingest_pipeline.private_folder import local_path, make_private
 from ingest_pipeline.version_mark import VersionMark
@@ -488,5 +489,4 @@ def _translated(uri: str) -> Generator[None]:
     except BaseException as error:
         if not isinstance(error, OSError | ValueError | RuntimeError) and not is_panic(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TableUnavailableError(f"The LanceDB table at {uri} failed: {reason[:300]}") from error
+        raise error_of(uri, error) from error

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from ingest_pipeline import runs, session
 from ingest_pipeline.code_location import pipeline_settings
-from ingest_pipeline.command_line import FAILED, command
+from ingest_pipeline.command_line import BAD_USAGE, FAILED, command
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.estimate import Estimate
 from ingest_pipeline.migration import Action, foresee
-from ingest_pipeline.output import cost_line, foreseen_line, plain, print_json
+from ingest_pipeline.output import cost_line, echo, foreseen_line, plain, print_json
 from ingest_pipeline.settings import Settings
 
 
@@ -41,14 +41,14 @@ def migrate(action: str | None, *, yes: bool, as_json: bool) -> None:
         print_json({"run_id": done.run_id, **plain(done.progress), "costs": costs, "problems": done.problems})
     elif not done.problems:
         progress = done.progress
-        click.echo(
+        echo(
             f"Done ({wanted.value}): {progress.published} documents published, {progress.bought} embeddings bought, "
             f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
         )
     for problem in done.problems:
-        click.echo(f"Error: {problem}", err=True)
+        echo(f"Error: {problem}", err=True)
     if done.problems:
-        sys.exit(FAILED)
+        sys.exit(BAD_USAGE if done.misconfigured else FAILED)
 
 
 def _consent(settings: Settings, *, yes: bool, silent: bool) -> int:
@@ -63,7 +63,7 @@ def _consent(settings: Settings, *, yes: bool, silent: bool) -> int:
         )
     to = pipeline_settings(settings).recipe.embedding
     if not silent:
-        click.echo(f"Moving corpus {name} from {there} to {to}: {foreseen_line(foreseen)}")
+        echo(f"Moving corpus {name} from {there} to {to}: {foreseen_line(foreseen)}")
     if not yes:
         click.confirm("Go on?", abort=True)
     return foreseen.documents

@@ -1,6 +1,5 @@
 """The job that moves a corpus to another embedding model, step by step as a person asks for it."""
 
-import asyncio
 from collections.abc import Sequence
 
 import dagster as dg
@@ -16,6 +15,7 @@ from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError, IngestError, MigrationIncompleteError
 from ingest_pipeline.generations import abort, drop, others
 from ingest_pipeline.ingestion import Summary
+from ingest_pipeline.interrupts import run_interruptibly
 from ingest_pipeline.migration import Action, Migration, begin
 from ingest_pipeline.pipeline import PipelineSettings, find_corpus
 from ingest_pipeline.preparation import Workshop
@@ -94,7 +94,7 @@ def _fill(
                 return migration, summary
 
     try:
-        migration, summary = asyncio.run(run())
+        migration, summary = run_interruptibly(run())
     finally:
         _report_spending(context, old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,17 +19,29 @@ from ingest_pipeline.search import Hit
 
 _SHOWN = 160
 _NAMED = 5
+# Controls other than newline and tab, half characters, and what turns the direction of text.
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal takes for a command, or for a direction to write in: shown as an escape."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text, whatever names, texts and errors it quotes."""
+    click.echo(printable(text), err=err)
 
 
 def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
     """Show hits as a table."""
-    table = Table(title=escape(question), title_justify="left")
+    table = Table(title=escape(printable(question)), title_justify="left")
     for column in ("score", "document", "offsets", "text"):
         table.add_column(column)
     for hit in hits:
         text = " ".join(hit.text.split())
         cells = (f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}", text[:_SHOWN])
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(escape, map(printable, cells)))
     console.print(table)
 
 
@@ -37,11 +50,11 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
     if as_json:
         print_json(rows)
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=printable(title), title_justify="left")
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(printable(str(value))) for value in row.values()))
     Console().print(table)
 
 
@@ -92,4 +105,6 @@ def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401  a dataclass of ours, w
 
 def print_json(value: object) -> None:
     """Print one JSON value; what JSON has no word for is printed as text."""
-    click.echo(json.dumps(value, default=str, ensure_ascii=False, indent=2))
+    # JSON's own escapes say the same, and move no cursor.
+    said = json.dumps(value, default=str, ensure_ascii=False, indent=2)
+    click.echo(_COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", said))

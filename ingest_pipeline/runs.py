@@ -21,11 +21,14 @@ from ingest_pipeline.catalog_reports import RunProgress
 from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
 from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import own_process_tags, report_dead_runs
+from ingest_pipeline.document_names import check_keys, nothing_found
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ledger import Cost
 from ingest_pipeline.migration import Action, note_on_model
 from ingest_pipeline.migration_job import migration_job_name
 from ingest_pipeline.pipeline import open_workshop, plan_partitions, release_holds
+from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.rollback_job import rollback_job_name, rollback_step
 from ingest_pipeline.run_backoff import forgive_runs
 from ingest_pipeline.settings import Settings
@@ -33,6 +36,7 @@ from ingest_pipeline.settings import Settings
 _POLL_SECONDS = 0.3
 _TOLD = {"Failure", *vars(errors)}
 # Of psycopg2, through which Dagster reaches its own tables.
+_INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 _POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 
 
@@ -48,7 +52,10 @@ class Run:
         note: str | None = None,
         *,
         skipped: Sequence[SkippedDocument] = (),
+        misconfigured: bool = False,
     ) -> None:
+        self.misconfigured = misconfigured
+        """A setting has to be changed before the run can succeed."""
         self.note = note
         """What to tell a person besides."""
         self.skipped = skipped
@@ -73,6 +80,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
     """
     with session.postgres(settings) as running, Database(running.database_url or "") as database:
         workshop = open_workshop(database, pipeline_settings(running), create=False)
+        check_keys(workshop, keys)
         release_holds(workshop.corpus, keys)
         forgive_runs(workshop.corpus)
         partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
@@ -89,8 +97,17 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
             progress = catalog_reports.run_progress(connection, run_id)
-        note = note_on_model(workshop, pipeline_settings(running))
-        return Run(run_id, progress, costs, _problems(result), note, skipped=skipped_by(result))
+        _check_interrupt(result, "ingest", progress)
+        note = note_on_model(workshop, pipeline_settings(running)) or _note_on_nothing(workshop, plans)
+        return Run(
+            run_id,
+            progress,
+            costs,
+            _problems(result),
+            note,
+            skipped=skipped_by(result),
+            misconfigured=_is_misconfigured(result),
+        )
 
 
 def migrate(settings: Settings, action: Action, documents: int, console: Console) -> Run:
@@ -109,10 +126,12 @@ def migrate(settings: Settings, action: Action, documents: int, console: Console
         run_id = str(uuid.uuid4())
         with session.instance(running) as instance, _bar(console, database, run_id, documents):
             ops = {f"{settings.corpus}_migrate": {"config": {"action": action.name}}}
-            problems = _problems(_execute(running, instance, run_id, migration_job_name(settings.corpus), ops))
+            result = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
-            return Run(run_id, catalog_reports.run_progress(connection, run_id), costs, problems)
+            progress = catalog_reports.run_progress(connection, run_id)
+        _check_interrupt(result, "migrate", progress)
+        return Run(run_id, progress, costs, _problems(result), misconfigured=_is_misconfigured(result))
 
 
 def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
@@ -130,9 +149,11 @@ def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
         run_id = str(uuid.uuid4())
         ops = {rollback_step(settings.corpus): {"config": {"version": version, "partitions": list(keys)}}}
         with session.instance(running) as instance:
-            problems = _problems(_execute(running, instance, run_id, rollback_job_name(settings.corpus), ops))
+            result = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
         with database.transaction() as connection:
-            return Run(run_id, catalog_reports.run_progress(connection, run_id), [], problems)
+            progress = catalog_reports.run_progress(connection, run_id)
+        _check_interrupt(result, "rollback", progress)
+        return Run(run_id, progress, [], _problems(result), misconfigured=_is_misconfigured(result))
 
 
 def _execute(
@@ -152,10 +173,47 @@ def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
     """What went wrong in a run, a line each."""
     if result.success:
         return []
+    return list(map(_root, _errors(result)))
+
+
+def _errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     # A run that fails outside its step, in a resource for example, says so in its last event.
     ends = [event.job_failure_data for event in result.all_events if event.is_run_failure]
-    return [_root(failure.error) for failure in failures or ends if failure.error is not None]
+    return [failure.error for failure in failures or ends if failure.error is not None]
+
+
+def _kinds(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Names of the classes of what failed a run, and of what caused that."""
+    kinds: set[str] = set()
+    for found in _errors(result):
+        error: SerializableErrorInfo | None = found
+        while error is not None:
+            kinds.add(error.cls_name or "")
+            error = error.cause
+    return kinds
+
+
+def _is_misconfigured(result: dg.ExecuteInProcessResult) -> bool:
+    known = [getattr(errors, kind) for kind in _kinds(result) if hasattr(errors, kind)]
+    return any(issubclass(kind, errors.ConfigurationError) for kind in known)
+
+
+def _check_interrupt(result: dg.ExecuteInProcessResult, command: str, progress: RunProgress) -> None:
+    """Raise what became of a run that was interrupted."""
+    if result.success or _INTERRUPTS.isdisjoint(_kinds(result)):
+        return
+    raise errors.InterruptedRunError(
+        f"`{command}` was interrupted. {progress.published} documents were published and stay as they are; "
+        f"{progress.bought} embeddings that were bought are recorded, and will not be bought again",
+        f"Run `ingest-pipeline {command}` again to go on.",
+    )
+
+
+def _note_on_nothing(workshop: Workshop, plans: Sequence[DocumentPlan]) -> str | None:
+    if plans:
+        return None
+    return nothing_found(workshop)
 
 
 def _root(error: SerializableErrorInfo) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import cast, get_args
+from urllib.parse import urlsplit
 
 from ingest_pipeline.database_url import database_url
+from ingest_pipeline.embedding import check_endpoint
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.local_folder import FollowLinks
@@ -19,6 +22,10 @@ from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.selection import pattern_of
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
 
+_PREFIX = "INGEST_"
+# By `failpoints` and by the local embedding server's clients.
+_READ_ELSEWHERE = {"INGEST_FAILPOINTS", "INGEST_LOCAL_EMBEDDINGS"}
+_LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
 
@@ -72,13 +79,23 @@ class Settings:
         """Read ``INGEST_*``.
 
         Raises:
-            ConfigurationError: A value is malformed.
+            ConfigurationError: A value is malformed, or a variable of that prefix is none that is read.
         """
+        noted = _Noted(environment)
+        settings = cls._read(noted)
+        noted.check_names()
+        return settings
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> Settings:
         get = environment.get
         state = Path(get("INGEST_STATE") or ".ingest_pipeline").absolute()
         source = absolute_place(get("INGEST_SOURCE") or "documents")
-        lancedb_uri = absolute_place(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/")
-        has_api = bool(get("OPENAI_API_KEY") or get("OPENAI_BASE_URL"))
+        lancedb_uri = check_lancedb_uri(absolute_place(get("INGEST_LANCEDB_URI") or str(state / "lancedb")).rstrip("/"))
+        endpoint = get("OPENAI_BASE_URL")
+        if endpoint:
+            check_endpoint(endpoint, "OPENAI_BASE_URL")
+        has_api = bool(get("OPENAI_API_KEY") or endpoint)
         model = get("INGEST_EMBEDDING_MODEL") or (_OPENAI_MODEL if has_api else LOCAL_MODEL)
         return cls(
             corpus=corpus_name(get("INGEST_CORPUS") or "documents"),
@@ -87,7 +104,9 @@ class Settings:
             database_url=database_url(url) if (url := get("INGEST_DATABASE_URL")) else None,
             state=state,
             embedding_model=model,
-            embedding_dimensions=_number(environment, "INGEST_EMBEDDING_DIMENSIONS", default_dimensions(model)),
+            embedding_dimensions=_number(
+                environment, "INGEST_EMBEDDING_DIMENSIONS", default_dimensions(model), least=1
+            ),
             chunk_size=_number(environment, "INGEST_CHUNK_SIZE", 1000),
             chunk_overlap=_number(environment, "INGEST_CHUNK_OVERLAP", 0),
             partition_by=str(PartitionScheme.parse(get("INGEST_PARTITION_BY") or "file")),
@@ -115,6 +134,24 @@ class Settings:
 def default_dimensions(model: str) -> int:
     """Width of a model's vectors where nothing else is said."""
     return LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
+
+
+def check_lancedb_uri(uri: str) -> str:
+    """The uri itself, if it may name a folder of tables.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    if parts.scheme in _LANCE_SCHEMES and (parts.netloc or parts.scheme == "file"):
+        return uri
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    raise ConfigurationError(
+        f"INGEST_LANCEDB_URI is {shown!r}, which is neither a path nor a url such as s3://bucket/folder",
+        "Correct INGEST_LANCEDB_URI.",
+    )
 
 
 def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | None) -> tuple[str, ...]:
@@ -155,8 +192,37 @@ def _patterns(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part for part in (environment.get(name) or "").split(":") if part)
 
 
-def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
     value = environment.get(name) or str(default)
-    if not value.isdecimal():
-        raise ConfigurationError(f"{name} is {value!r}, which is not a whole number", f"Correct {name}.")
+    if not (value.isascii() and value.isdecimal()) or int(value) < least:
+        raise ConfigurationError(
+            f"{name} is {value!r}, which is not a whole number of {least} or more", f"Correct {name}."
+        )
     return int(value)
+
+
+class _Noted(Mapping[str, str]):
+    """An environment that notes which variables it is asked for."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self._asked.add(name)
+        return self._environment[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environment)
+
+    def __len__(self) -> int:
+        return len(self._environment)
+
+    def check_names(self) -> None:
+        """Refuse a variable that looks like a setting and was not asked for: misspelt, it would do nothing."""
+        known = {name for name in self._asked if name.startswith(_PREFIX)}
+        for name in sorted(self._environment):
+            if name.startswith(_PREFIX) and name not in known | _READ_ELSEWHERE:
+                close = get_close_matches(name, known, n=1, cutoff=0.8)
+                remedy = f"Did you mean {close[0]}?" if close else f"There are {', '.join(sorted(known))}."
+                raise ConfigurationError(f"There is no setting {name}", f"{remedy} Nothing was changed.")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import click
-
 from ingest_pipeline import bulk_orders, catalog_reports, ledger, session
 from ingest_pipeline.command_line import as_json, command
 from ingest_pipeline.confinement import unavailable
@@ -15,7 +13,7 @@ from ingest_pipeline.database_url import place_of
 from ingest_pipeline.generation_rows import Generation, filling_progress
 from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.holds import Hold
-from ingest_pipeline.output import cost_line, plain, print_json, print_rows
+from ingest_pipeline.output import cost_line, echo, plain, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
 from ingest_pipeline.private_folder import local_path, others_may_read
 from ingest_pipeline.run_backoff import read_backoff
@@ -76,7 +74,7 @@ def status(*, as_json: bool) -> None:
         print_json({**summary, **lists})
         return
     if (table := local_path(head.table_uri)) is not None and others_may_read(table):
-        click.echo(f"Warning: {TEXT_IS_OPEN.format(table)}", err=True)
+        echo(f"Warning: {TEXT_IS_OPEN.format(table)}", err=True)
     shown = [*summary.items(), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
     if backoff is not None:

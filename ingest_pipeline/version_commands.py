@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from ingest_pipeline import catalog_reports, catalog_versions, runs, session
+from ingest_pipeline import catalog_reports, catalog_versions, ledger, runs, session
 from ingest_pipeline.catalog_versions import Difference
-from ingest_pipeline.command_line import FAILED, KEY, VERSION, as_json, command
+from ingest_pipeline.command_line import BAD_USAGE, FAILED, KEY, VERSION, as_json, command
 from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.output import print_json, print_rows
+from ingest_pipeline.errors import UnknownDocumentError
+from ingest_pipeline.output import echo, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
 from ingest_pipeline.rollback import plan_rollback, retained_versions
 from ingest_pipeline.settings import Settings
@@ -30,9 +31,19 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
     """
     with session.corpus(Settings.from_environment()) as corpus:
         rows = _publications(corpus, limit) if key is None else _changes(corpus, key, limit)
+        if key is not None and not rows and not _has_failed(corpus, key):
+            raise UnknownDocumentError(
+                f"Corpus {corpus.known_as!r} never had a document {key!r}",
+                "Keys are paths below the source; `ingest-pipeline plan` lists those that differ.",
+            )
         retained = retained_versions(corpus, [row["version"] for row in rows])
     rows = [{**row, "retained": row["version"] in retained} for row in rows]
     print_rows(f"{len(rows)} publications" if key is None else f"{len(rows)} changes", rows, as_json=as_json)
+
+
+def _has_failed(corpus: Corpus, key: str) -> bool:
+    with corpus.database.transaction() as connection:
+        return any(failure.key == key for failure in ledger.failures(connection, corpus.name))
 
 
 def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
@@ -113,14 +124,14 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, as_json: bool)
         counts = {"documents": published - removed, "removed": removed, "held": held}
         print_json({**summary, **counts, "changes": _rows(differences), "problems": problems})
     else:
-        click.echo(
+        echo(
             f"{published - removed} documents brought back to version {version}, {removed} removed; head is version "
             f"{head}; {held} documents held"
         )
     for problem in problems:
-        click.echo(f"Error: {problem}", err=True)
+        echo(f"Error: {problem}", err=True)
     if problems:
-        sys.exit(FAILED)
+        sys.exit(BAD_USAGE if done and done.misconfigured else FAILED)
 
 
 def _rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:

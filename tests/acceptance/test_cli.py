@@ -330,7 +330,7 @@ def test_a_refused_key_is_said_at_once(cli: Cli, embeddings: EmbeddingServer) ->
     cli.put("a.txt", paragraphs("alpha", 1))
     embeddings.fail_next(Fault.UNAUTHORIZED)
     done = cli.run("ingest", OPENAI_API_KEY="sk-secret")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "OPENAI_API_KEY" in done.stderr
     assert "sk-secret" not in done.stdout + done.stderr
 
@@ -375,7 +375,7 @@ def test_arguments_that_name_nothing_are_answered_in_one_line(
     assert (done.exit_code, "Rename it" in done.stderr) == (1, True)
     assert cli.run("ingest", no_text).exit_code == 1
     assert cli.run("retry", no_text).output == "1 documents will be tried again\n"
-    assert cli.run("history", no_text).exit_code == 0
+    assert cli.run("history", no_text).exit_code == 2
     for wrong in (
         ["rollback", "--to", "99999999999999999999"],
         ["rollback", "--to", "0"],

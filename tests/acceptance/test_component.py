@@ -143,8 +143,16 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         ("corpus: docs\n", "source", "Field required"),
         (f"{_MINIMAL}chunk_sise: 3\n", "chunk_sise", "Extra inputs"),
         (f"{_MINIMAL}chunk_size: many\n", "chunk_size", "valid integer"),
-        (f"{_MINIMAL}chunk_size: 0\n", "chunk_size", "at least 1"),
-        (f"{_MINIMAL}chunk_size: 10\nchunk_overlap: 10\n", "chunk_overlap", "below chunk_size"),
+        (f"{_MINIMAL}chunk_size: 0\n", "chunk_size", "between 50 and 16384"),
+        (f"{_MINIMAL}chunk_size: 100\nchunk_overlap: 100\n", "chunk_overlap", "below chunk_size"),
+        (f"{_MINIMAL}chunk_overlap: -1\n", "chunk_overlap", "0 or more"),
+        (f"{_MINIMAL}retention_days: -3\n", "retention_days", "at least 0"),
+        (f"{_MINIMAL}retention_publications: -1\n", "retention_publications", "at least 0"),
+        ("corpus: docs\nsource: ftp://host/x\n", "source", "neither a path nor s3://"),
+        ("corpus: docs\nsource: s3:///x\n", "source", "neither a path nor s3://"),
+        (f"{_MINIMAL}lancedb_uri: ftp://me:hunter2@host/x\n", "lancedb_uri", "neither a path nor a url"),
+        (f"{_MINIMAL}embedding_base_url: https://me:hunter2@[host/v1\n", "embedding_base_url", "not an HTTP address"),
+        (f"{_MINIMAL}include: ['!']\n", "include", "pattern"),
         (f"{_MINIMAL}embedding_dimensions: -1\n", "embedding_dimensions", "at least 1"),
         (f"{_MINIMAL}partition_by: shoe size\n", "partition_by", "none of file, folder"),
         (f"{_MINIMAL}include: '*.md'\n", "include", "not allowed as a Sequence"),
@@ -157,6 +165,8 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}database_url: postgresql://me:hunter2@host/db\n", "database_url", "holds a password"),
         (f"{_MINIMAL}database_url: host=host password=hunter2\n", "database_url", "holds a password"),
         (f"{_MINIMAL}database_url: postgresql://host:port/db\n", "database_url", "port"),
+        (f"{_MINIMAL}database_url: [postgresql://me:hunter2@host/db]\n", "database_url", "valid string"),
+        (f"{_MINIMAL}database_ur: postgresql://me:hunter2@host/db\n", "database_ur", "Extra inputs"),
         (f"{_MINIMAL}embedding_api_key: sk-hunter2\n", "embedding_api_key", "is a secret"),
         ("corpus: docs\nsource: '{{ env.NOT_SET }}'\n", "source", "valid string"),
         ("corpus: docs\nsource: \"{{ env('NOT_SET') }}/x\"\n", "NOT_SET", "is not set"),
@@ -169,6 +179,7 @@ def test_a_wrong_attribute_is_named(
         build(attributes, monkeypatch, tmp_path)
     assert named in str(caught.value)
     assert "hunter2" not in str(caught.value)
+    assert "INGEST_" not in str(caught.value)
 
 
 def test_a_project_may_keep_an_executor_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

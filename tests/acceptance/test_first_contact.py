@@ -51,7 +51,7 @@ def test_what_a_first_ingest_got_wrong_binds_nothing(
     embeddings.fail_next(Fault.UNAUTHORIZED)
     (tmp_path / "mistyped").mkdir()
     (tmp_path / "mistyped" / "b.txt").write_text(paragraphs("beta", 1))
-    assert cli.run("ingest", INGEST_SOURCE=str(tmp_path / "mistyped"), INGEST_PARTITION_BY="folder").exit_code == 1
+    assert cli.run("ingest", INGEST_SOURCE=str(tmp_path / "mistyped"), INGEST_PARTITION_BY="folder").exit_code == 2
     assert cli.run("ingest", INGEST_EMBEDDING_DIMENSIONS="17").exit_code == 1
     assert cli.json("ingest")["published"] == 1
     assert cli.json("status")["source"] == str(tmp_path / "source")
