@@ -1,7 +1,8 @@
 """Telling whether the process that wrote something still runs, and ending one with its parent.
 
 Only a process of this machine can be said to be gone, and in a container only one of the same container: another may
-have the same host name, and always has the same process ids.
+have the same host name, and always has the same process ids. A machine is its host name and its machine-id, since a
+clone has the same name; what ran before it was booted is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 # The inode of the kernel's first pid namespace (PROC_PID_INIT_INO); whoever has another is in a container.
 _NO_CONTAINER = "pid:[4026531836]"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ROOT_LAYER = re.compile(r"^\S+ \S+ \S+ \S+ / .* - overlay .*\bupperdir=([^,\s]+)", re.MULTILINE)
 # Fields of /proc/PID/stat, counted after the command's name.
 _STATE, _START_TIME = 0, 19
@@ -40,35 +42,48 @@ def interrupted_with_us(arguments: Sequence[str]) -> list[str]:
 
 
 def this_process() -> str:
-    """Machine, process id and start time: a name that no later process gets."""
+    """Machine, boot, process id and start time: a name that no later process gets."""
     return _name(os.getpid())
 
 
 @cache
 def _name(pid: int) -> str:
     fields = _fields(pid)
-    return f"{_machine()}:{pid}:{fields[_START_TIME] if fields else 0}"
+    return f"{_machine()}:{_boot()}:{pid}:{fields[_START_TIME] if fields else 0}"
 
 
 def is_gone(process: str) -> bool:
     """Whether a process that named itself so has ended for certain. One of another machine may or may not have."""
-    machine, _, rest = process.rpartition(":")[0].rpartition(":")
-    if machine != _machine() or not rest.isdecimal():
+    machine, _, rest = process.partition(":")
+    boot, _, rest = rest.partition(":")
+    pid, _, start = rest.partition(":")
+    if machine != _machine() or not pid.isdecimal():
         return False
-    pid = int(rest)
-    fields = _fields(pid)
-    return not fields or fields[_STATE] in _ENDED or f"{machine}:{pid}:{fields[_START_TIME]}" != process
+    fields = _fields(int(pid))
+    return boot != _boot() or not fields or fields[_STATE] in _ENDED or fields[_START_TIME] != start
 
 
 def is_elsewhere(process: str) -> bool:
     """Whether a process that named itself so runs, or ran, on another machine, so that nobody here can look."""
-    return process.rpartition(":")[0].rpartition(":")[0] != _machine()
+    return process.partition(":")[0] != _machine()
 
 
 def _machine() -> str:
-    """The host's name, and in a container what tells it from others of that name."""
-    host, container = socket.gethostname(), _container(os.getpid())
-    return f"{host}/{container}" if container else host
+    """The host's name, and what tells the machine, and in a container the container, from others of that name."""
+    return f"{socket.gethostname()}/{_container(os.getpid()) or _identity()}"
+
+
+def _identity() -> str:
+    """Of the machine, also after it is booted anew; of this boot only, if the machine has no identity."""
+    return _digest(_read("/etc/machine-id").strip() or _read(_BOOT_ID))
+
+
+def _boot() -> str:
+    return _digest(_read(_BOOT_ID))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
@@ -83,7 +98,8 @@ def _container(pid: int) -> str:
     # Two that run at once have each a layer of their own under their roots. Without layers, a restart makes another.
     layer = _ROOT_LAYER.search(_read(f"/proc/{pid}/mountinfo"))
     place = layer[1] if layer else namespace
-    return hashlib.sha256((_read("/proc/sys/kernel/random/boot_id") + place).encode()).hexdigest()[:16]
+    # With the boot, since neither is unique among machines: of a container that is gone after a reboot, nobody says so.
+    return _digest(_read(_BOOT_ID) + place)
 
 
 def _fields(pid: int) -> list[str]:

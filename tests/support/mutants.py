@@ -19,6 +19,7 @@ from ingest_pipeline import (
     catalog,
     catalog_versions,
     database,
+    embedded_postgres,
     embedding,
     generation_rows,
     holds,
@@ -28,6 +29,7 @@ from ingest_pipeline import (
     lance_table,
     ledger,
     local_folder,
+    processes,
     publication,
     reconciliation,
     sql,
@@ -314,8 +316,28 @@ MUTANTS = {
 }
 
 
+def server_with_our_environment() -> None:
+    def everything(data: int | None = None) -> dict[str, str]:
+        return {**os.environ, "PGDATA": f"/proc/self/fd/{data}"}
+
+    plug(embedded_postgres, "server_environment", everything)
+
+
+def a_reboot_goes_unseen() -> None:
+    plug(processes, "_boot", answering(""))
+
+
 MUTANTS.update(
     {
+        "server with our environment": Mutant(
+            server_with_our_environment,
+            "tests/integration/test_embedded_postgres.py::"
+            "test_the_server_has_none_of_our_secrets_and_its_role_no_right_to_look_for_them",
+        ),
+        "a reboot goes unseen": Mutant(
+            a_reboot_goes_unseen,
+            "tests/unit/test_processes.py::test_what_ran_before_the_machine_was_booted_is_gone_at_once",
+        ),
         "no generation check": Mutant(
             no_generation_check,
             "tests/faults/test_migration.py::test_a_writer_that_was_at_work_on_the_old_generation_is_told_so",

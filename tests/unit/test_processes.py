@@ -1,5 +1,7 @@
 """Whether a process is gone, when it is certain."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
@@ -7,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -38,8 +41,67 @@ def test_another_process_under_the_same_number_is_not_it() -> None:
 
 
 def test_a_process_of_another_machine_cannot_be_judged() -> None:
-    assert not is_gone("elsewhere:1:1")
-    assert not is_gone("nonsense")
+    for name in ("elsewhere:1:1", "elsewhere/1:1:1:1", "nonsense", ""):
+        assert not is_gone(name)
+        assert is_elsewhere(name)
+
+
+def with_files(monkeypatch: pytest.MonkeyPatch, machine: str, boot: str, namespace: str = "pid:[4026531836]") -> str:
+    """The name of this process, were these the ids of its machine and boot, and this its pid namespace."""
+    really = processes._read
+
+    def read(path: str) -> str:
+        return {"/etc/machine-id": machine, "/proc/sys/kernel/random/boot_id": boot}.get(path) or (
+            "" if path.endswith(("machine-id", "mountinfo")) else really(path)
+        )
+
+    def readlink(_: Path) -> Path:
+        return Path(namespace)
+
+    monkeypatch.setattr(processes, "_read", read)
+    monkeypatch.setattr(Path, "readlink", readlink)
+    processes._name.cache_clear()
+    processes._container.cache_clear()
+    return this_process()
+
+
+@pytest.fixture
+def _forget_names() -> Generator[None]:
+    yield
+    processes._name.cache_clear()
+    processes._container.cache_clear()
+
+
+@pytest.mark.usefixtures("_forget_names")
+def test_what_ran_before_the_machine_was_booted_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = with_files(monkeypatch, "machine", "first boot")
+    assert not is_gone(before)
+    with_files(monkeypatch, "machine", "second boot")
+    assert is_gone(before)
+    assert not is_elsewhere(before)
+
+
+@pytest.mark.usefixtures("_forget_names")
+def test_a_clone_with_the_same_host_name_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = with_files(monkeypatch, "machine", "its boot")
+    clone = with_files(monkeypatch, "another machine", "another boot")
+    assert original.split("/")[0] == clone.split("/")[0]
+    assert is_elsewhere(original)
+    assert not is_gone(original)
+
+
+@pytest.mark.usefixtures("_forget_names")
+@pytest.mark.parametrize("namespace", ["pid:[4026531836]", "pid:[4026532999]"])
+def test_without_an_identity_that_outlives_the_boot_nothing_of_another_boot_is_judged(
+    monkeypatch: pytest.MonkeyPatch, namespace: str
+) -> None:
+    """Another machine's container may have the same host name, machine-id and number of its namespace."""
+    machine = "" if "31836" in namespace else "that of an image"
+    before = with_files(monkeypatch, machine, "first boot", namespace)
+    assert not is_gone(before)
+    with_files(monkeypatch, machine, "second boot", namespace)
+    assert not is_gone(before)
+    assert is_elsewhere(before)
 
 
 def test_a_process_of_another_container_with_this_host_name_cannot_be_judged() -> None:
@@ -51,7 +113,7 @@ def test_a_process_of_another_container_with_this_host_name_cannot_be_judged() -
     if not name:
         pytest.skip("namespaces may not be made here")
     assert name.startswith(socket.gethostname())
-    assert name.split(":")[1] == "1"
+    assert name.split(":")[2] == "1"
     assert not is_gone(name)
     assert is_elsewhere(name)
     child.communicate("")
@@ -73,7 +135,7 @@ def test_a_container_is_itself_after_a_restart_in_place(monkeypatch: pytest.Monk
 
         monkeypatch.setattr(Path, "readlink", readlink)
         monkeypatch.setattr(processes, "_read", read)
-        return processes._container.__wrapped__(1)  # pyright: ignore[reportPrivateUsage]
+        return processes._container.__wrapped__(1)
 
     first = name_in("first", "1")
     assert first == name_in("first", "2") != ""
