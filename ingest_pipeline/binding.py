@@ -34,7 +34,8 @@ def mismatch(row: CorpusRow, wanted: Binding) -> CorpusMismatchError | None:
     ):
         if there != here:
             return CorpusMismatchError(
-                f"Corpus {row.known_as!r} has {what} {there!r}, and the settings say {here!r}. Nothing was changed",
+                f"Corpus {row.known_as!r} was created with {what} {there!r}, and the settings say {here!r}. "
+                "Nothing was changed",
                 remedy,
             )
     return None

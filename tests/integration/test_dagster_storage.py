@@ -16,8 +16,12 @@ from ingest_pipeline.dagster_storage import DAGSTER_SCHEMA, storage_url
 from ingest_pipeline.database_url import parts_of, write_url
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.settings import Settings
+from tests.support import pooler
 from tests.support.tcp_proxy import Direction, TcpProxy
 
+pytestmark = pytest.mark.skipif(
+    pooler.WANTED, reason="behind a pooler the tests' databases have the search path already"
+)
 _APPLICATION = """
 CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
 INSERT INTO alembic_version VALUES ('f00dfeed0042');
@@ -28,7 +32,7 @@ SELECT count(*) FILTER (WHERE schemaname = 'public'), count(*) FILTER (WHERE sch
 """
 
 
-class Pooler(TcpProxy):
+class Refusing(TcpProxy):
     """Refuses connections that ask for a search path, as PgBouncer does."""
 
     def _pass_on(self, block: bytes, direction: Direction, connection: Any, sink: socket.socket) -> None:
@@ -38,9 +42,9 @@ class Pooler(TcpProxy):
 
 
 @pytest.fixture
-def pooler(postgres: str) -> Generator[TcpProxy]:
-    with Pooler("127.0.0.1", int(parts_of(postgres)["port"])) as pooler:
-        yield pooler
+def refusing(postgres: str) -> Generator[TcpProxy]:
+    with Refusing("127.0.0.1", int(parts_of(postgres)["port"])) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -104,9 +108,9 @@ def test_options_of_the_url_stay_in_force(database_url: str) -> None:
 
 
 def test_a_pooler_that_drops_the_search_path_is_refused_before_anything_is_made(
-    settings: Settings, database_url: str, pooler: TcpProxy
+    settings: Settings, database_url: str, refusing: TcpProxy
 ) -> None:
-    through = write_url({**parts_of(database_url), "port": str(pooler.port)})
+    through = write_url({**parts_of(database_url), "port": str(refusing.port)})
     with session.postgres(replace(settings, database_url=through)) as running:
         with pytest.raises(ConfigurationError, match="ALTER ROLE") as refused, session.instance(running):
             pass

@@ -7,6 +7,9 @@ import os
 
 import psycopg
 
+from ingest_pipeline.dagster_storage import DAGSTER_SCHEMA
+from tests.support import pooler
+
 TEST_RIGHTS = (
     "ALTER ROLE ingest_pipeline CREATEDB CREATEROLE",
     "ALTER ROLE ingest_pipeline SET createrole_self_grant = 'set, inherit'",
@@ -29,6 +32,12 @@ def empty_database(postgres: str, entrance: str) -> str:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        if pooler.WANTED:
+            # Behind a pooler the search path cannot come with the connection: the server has to know it.
+            connection.execute(f'ALTER DATABASE "{name}" SET search_path = {DAGSTER_SCHEMA}'.encode())
+    if pooler.WANTED:
+        with psycopg.connect(f"{postgres.rpartition('/')[0]}/{name}") as connection:
+            connection.execute(f"CREATE SCHEMA {DAGSTER_SCHEMA}".encode())
     return f"{entrance.rpartition('/')[0]}/{name}"
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from unittest import mock
 from uuid import UUID
 
+import lance
 import psycopg
 
 from ingest_pipeline import (
@@ -32,6 +33,7 @@ from ingest_pipeline import (
     processes,
     publication,
     reconciliation,
+    relocation,
     sql,
     sweep,
     transaction,
@@ -39,6 +41,7 @@ from ingest_pipeline import (
 from ingest_pipeline.assets import markdown
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection
+from ingest_pipeline.database_url import parts_of, write_url
 from ingest_pipeline.lance_table import LanceTable
 
 
@@ -250,6 +253,31 @@ _SWEEP = "tests/integration/test_sweep.py::"
 _WIRE = "tests/faults/test_wire.py::"
 _ZOMBIE = "tests/faults/test_zombie.py::"
 
+
+def any_copy_is_the_table() -> None:
+    plug(relocation, "_check_copy", answering(None))
+
+
+def writers_keep_their_settings() -> None:
+    plug(Corpus, "check_generation", Corpus.check_table)
+
+
+def drop_of_any_table() -> None:
+    def drop(self: LanceTable, *, owner: str) -> None:
+        lance.LanceDataset.drop(self.uri, ignore_not_found=True)
+
+    plug(LanceTable, "drop", drop)
+
+
+def dagsters_tables_anywhere() -> None:
+    from ingest_pipeline import session  # noqa: PLC0415  it imports Dagster, which most tests need not wait for
+
+    def anywhere(url: str) -> str:
+        return write_url(parts_of(url), "psycopg2")
+
+    plug(session, "prepare_storage", anywhere)
+
+
 MUTANTS = {
     "no row lock": Mutant(no_row_lock, f"{_PUBLICATION}test_a_publication_waits_for_whoever_holds_the_lock"),
     "no version check": Mutant(
@@ -360,6 +388,22 @@ MUTANTS.update(
         "outage taken for damage": Mutant(
             outage_taken_for_damage,
             "tests/integration/test_damage.py::test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none",
+        ),
+        "any copy is taken for the table": Mutant(
+            any_copy_is_the_table,
+            "tests/integration/test_relocation.py::test_a_copy_that_is_older_than_head_is_refused",
+        ),
+        "writers keep their settings": Mutant(
+            writers_keep_their_settings,
+            "tests/integration/test_corpus.py::"
+            "test_a_writer_that_began_before_other_settings_were_taken_publishes_nothing",
+        ),
+        "drop of any table": Mutant(
+            drop_of_any_table, "tests/integration/test_dropping.py::test_a_table_of_another_database_is_left_alone"
+        ),
+        "Dagster's tables anywhere": Mutant(
+            dagsters_tables_anywhere,
+            "tests/integration/test_dagster_storage.py::test_dagsters_tables_leave_those_of_an_application_alone",
         ),
         "no model check": Mutant(
             no_model_check,
