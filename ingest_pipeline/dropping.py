@@ -18,11 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database
-from ingest_pipeline.errors import ConfigurationError, NotOurTableError
+from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.generation_rows import Generation
 from ingest_pipeline.generations import opened
+from ingest_pipeline.table_identity import this_database
 
 # Each deleted document takes its chunks along, and a statement has to end within its limit.
 _DELETED_AT_ONCE = 1000
@@ -69,13 +71,23 @@ def drop_corpus(database: Database, corpus: str) -> Dropped:
         _forget_rows(database, generation.name)
     for generation in found:
         there = opened(database, corpus, generation)
-        try:
-            there.table.drop(owner=there.owner)
-        except NotOurTableError:
-            dropped.kept.append(generation.table_uri)
-        else:
+        if _is_ours(there):
+            # Of a catalog that was rebuilt, the table keeps the owner's mark of the database that was lost.
+            there.table.drop(owner=there.table.owner or "" if there.table.exists() else there.owner)
             dropped.tables.append(generation.table_uri)
+        else:
+            dropped.kept.append(generation.table_uri)
     return dropped
+
+
+def _is_ours(there: Corpus) -> bool:
+    """Whether the table is gone, or this very database wrote it last: no copy of the database, and nothing else."""
+    if not there.table.exists():
+        return True
+    mark = there.table.mark_of(there.table.latest_version())
+    with there.database.transaction() as connection:
+        here = this_database(connection).identity
+    return mark is not None and mark.database == here and (there.table.owner or "").endswith(f"/{there.name}")
 
 
 def _fence(database: Database, generations: Sequence[Generation]) -> None:

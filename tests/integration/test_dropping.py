@@ -18,7 +18,7 @@ from ingest_pipeline.pipeline import open_workshop
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import DROP_CORPUS, telling_places
-from tests.support.databases import empty_database
+from tests.support.databases import copy_of, empty_database
 from tests.support.migrating import address_after, migrate
 from tests.support.world import World, paragraphs, passages_of
 
@@ -96,6 +96,18 @@ def test_a_table_of_another_database_is_left_alone(world: World, postgres: str, 
         elsewhere = replace(world.settings, lancedb_uri=f"{world.settings.lancedb_uri}-2")
         drop_left(open_workshop(world.database, elsewhere).corpus)
         assert theirs.texts().keys() == {"a.txt"}
+
+
+def test_a_copy_of_the_database_deletes_no_table(world: World, postgres: str) -> None:
+    fill(world)
+    uri = world.corpus.table.uri
+    world.database.close()
+    with Database(copy_of(postgres, world.database.url)) as copy:
+        dropped = drop_corpus(copy, "docs")
+        assert (dropped.tables, dropped.kept, rows(copy)) == ([], [uri], {})
+    world.database.open()
+    assert again(world).texts().keys() == {"a.txt"}
+    again(world).check()
 
 
 @pytest.mark.parametrize(

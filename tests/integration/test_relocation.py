@@ -16,7 +16,6 @@ from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationLeftError,
     IngestError,
-    NotOurTableError,
     TableUnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary
@@ -90,7 +89,7 @@ def a_foreign_table(table: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "error"),
-    [(nothing, TableUnavailableError), (a_lost_file, CorpusMismatchError), (a_foreign_table, NotOurTableError)],
+    [(nothing, TableUnavailableError), (a_lost_file, CorpusMismatchError), (a_foreign_table, CorpusMismatchError)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_is_not_the_table_is_refused(

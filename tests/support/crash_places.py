@@ -84,9 +84,15 @@ MAINTENANCE = {
 """Of a worn fragment, of the first index, and of all versions but head."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 6}
 """Of a corpus with its table."""
-WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 8}
+WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 10}
 """Of an empty table of another width in place of one."""
-MOVED_WHILE_EMPTY = {**WIDENED_WHILE_EMPTY, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 8}
+MOVED_WHILE_EMPTY = {
+    **WIDENED_WHILE_EMPTY,
+    Boundary.GENERATION_MOVED: 1,
+    Boundary.TABLE_DROPPED: 1,
+    Boundary.SAGA_BEGUN: 2,
+    Boundary.COMMIT: 9,
+}
 """Of an empty table in another folder instead of one."""
 
 MIGRATION = {

@@ -13,13 +13,13 @@ from typing import Any, cast
 from unittest import mock
 from uuid import UUID
 
-import lance
 import psycopg
 
 from ingest_pipeline import (
     catalog,
     catalog_versions,
     database,
+    dropping,
     embedded_postgres,
     embedding,
     generation_rows,
@@ -263,10 +263,7 @@ def writers_keep_their_settings() -> None:
 
 
 def drop_of_any_table() -> None:
-    def drop(self: LanceTable, *, owner: str) -> None:
-        lance.LanceDataset.drop(self.uri, ignore_not_found=True)
-
-    plug(LanceTable, "drop", drop)
+    plug(dropping, "_is_ours", answering(True))
 
 
 def dagsters_tables_anywhere() -> None:
@@ -399,7 +396,7 @@ MUTANTS.update(
             "test_a_writer_that_began_before_other_settings_were_taken_publishes_nothing",
         ),
         "drop of any table": Mutant(
-            drop_of_any_table, "tests/integration/test_dropping.py::test_a_table_of_another_database_is_left_alone"
+            drop_of_any_table, "tests/integration/test_dropping.py::test_a_copy_of_the_database_deletes_no_table"
         ),
         "Dagster's tables anywhere": Mutant(
             dagsters_tables_anywhere,
