@@ -28,6 +28,7 @@ class Boundary(StrEnum):
     ORDER_SUBMITTED = "order submitted"
     ORDER_COLLECTED = "order collected"
     FRAGMENT_WRITTEN = "fragment written"
+    FLUSHED = "flushed"
     FRAGMENT_RECORDED = "fragment recorded"
     INDEX_BUILT = "index built"
     PREPARED = "prepared"

@@ -32,6 +32,7 @@ from ingest_pipeline.lance_changes import (
 )
 from ingest_pipeline.lance_damage import DamagedFragment, damaged_fragments, fetch, is_panic, may_be_damage
 from ingest_pipeline.lance_errors import error_of
+from ingest_pipeline.lance_flush import flush_commit, flush_data_file, flush_segment, flush_table, folder_of
 from ingest_pipeline.lance_indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 from ingest_pipeline.private_folder import local_path, make_private
 from ingest_pipeline.version_mark import VersionMark
@@ -103,6 +104,8 @@ class LanceTable:
                 storage_options=self._storage_options,
                 transaction_properties=mark.properties(),
             )
+        with _translated(self.uri):
+            flush_table(self.uri)
         return dataset.version
 
     def _check_half_created(self, owner: str, mark: VersionMark) -> None:
@@ -191,6 +194,8 @@ class LanceTable:
             for batch in batches:
                 writer.write_batch(batch)
             count = writer.close()
+        with _translated(self.uri):
+            flush_data_file(self.uri, name)
         return StagedFragment(name, count or 0)
 
     def commit(self, base: int, change: TableChange, mark: VersionMark) -> int:
@@ -254,7 +259,9 @@ class LanceTable:
     def build_segment(self, version: int, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
         """Build a part of an index over some fragments. No version holds it until a commit adds it."""
         with self._reading(version, numbers):
-            return build(self.at(version), kind, numbers, saga)
+            built = build(self.at(version), kind, numbers, saga)
+            flush_segment(self.uri, built.index.uuid)
+            return built
 
     def fits(self, version: int, change: Indexing) -> bool:
         """Whether a part of an index that was built on an older version is right for this one too."""
@@ -381,6 +388,19 @@ class LanceTable:
                 for name in files.list():
                     files.delete_file(name)
 
+    def remove_empty_versions(self, above: int) -> list[int]:
+        """Remove what a power cut left of commits above a version: manifests of no bytes, or of zeros.
+
+        Lance writes a manifest under another name first, so no living writer has one that looks so.
+        """
+        folder, removed = folder_of(self.uri), list[int]()
+        for version in self.versions() if folder is not None else ():
+            name = _manifest_name(version)
+            if folder is not None and version > above and not (folder / name).read_bytes().strip(b"\0"):
+                self.remove_file(name)
+                removed.append(version)
+        return removed
+
     def remove_versions(self, versions: list[int]) -> None:
         """Delete these versions and the files that only they hold."""
         with _translated(self.uri), boundary(Boundary.VERSIONS_REMOVED):
@@ -423,13 +443,14 @@ class LanceTable:
             if number in there and self._cannot_be_opened(number, files):
                 raise TableDamagedError(
                     f"The manifest of version {number} of the LanceDB table at {self.uri} cannot be read",
-                    remedy="`ingest-pipeline recover --rebuild-catalog` goes on with the newest version that can be.",
+                    remedy="`ingest-pipeline recover` removes it if a power cut left it empty, above head. Else "
+                    "`ingest-pipeline recover --rebuild-catalog` goes on with the newest version that can be read.",
                 ) from error
             raise
 
     def _cannot_be_opened(self, version: int, files: LanceFileSession) -> bool:
         with _translated(self.uri):
-            fetch(files, f"_versions/{_LAST_VERSION - version:020d}.manifest")
+            fetch(files, _manifest_name(version))
         try:
             with _translated(self.uri):
                 lance.dataset(self.uri, version, storage_options=self._storage_options)
@@ -478,7 +499,12 @@ class LanceTable:
             )
         except CommitConflictError as error:
             raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
+        flush_commit(self.uri, committed.version, transaction)
         return committed.version
+
+
+def _manifest_name(version: int) -> str:
+    return f"_versions/{_LAST_VERSION - version:020d}.manifest"
 
 
 @contextmanager

@@ -14,7 +14,12 @@ from ingest_pipeline import catalog, ledger
 from ingest_pipeline.catalog import CorpusRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Connection, DatabaseConflictError
-from ingest_pipeline.errors import ConfigurationError, ForeignWriteError, OtherDatabaseError, UnavailableError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    ForeignWriteError,
+    OtherDatabaseError,
+    UnavailableError,
+)
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_table import CommitRefusedError
 from ingest_pipeline.table_identity import mark_for, origins, other_write, without_head

@@ -71,6 +71,7 @@ def recover(
         UnavailableError: One of the stores does not answer.
     """
     before = corpus.head().head_version
+    corpus.table.remove_empty_versions(before)
     if foreign != "restore":
         check_writable(corpus)
     if foreign == "adopt":

@@ -12,7 +12,14 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 
 PACKAGE = Path(str(ingest_pipeline.__file__)).parent
-LANCE_MODULES = {"lance_table.py", "lance_changes.py", "lance_indices.py", "lance_damage.py", "lance_search.py"}
+LANCE_MODULES = {
+    "lance_table.py",
+    "lance_changes.py",
+    "lance_indices.py",
+    "lance_damage.py",
+    "lance_flush.py",
+    "lance_search.py",
+}
 """The last two write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {
     "lance_table.py": {
@@ -29,6 +36,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "create_index_uncommitted": "INDEX_BUILT",
         "merge_existing_index_segments": "INDEX_BUILT",
     },
+    "lance_flush.py": {"_flush_file": "FLUSHED", "_flush_folder": "FLUSHED"},
     "retention.py": {"retire_versions": "RETIRED"},
     "database.py": {"_commit": "COMMIT"},
     "vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},

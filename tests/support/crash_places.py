@@ -19,14 +19,22 @@ _PUBLISHING = {
     Boundary.ROWS_WRITTEN: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.LANCE_COMMIT: 1,
+    Boundary.FLUSHED: 1,
     Boundary.VERSION_CHECKED: 1,
     Boundary.ACKNOWLEDGED: 1,
 }
 _PREPARING_FIRST = {**_PREPARING, Boundary.BATCH_SENT: 2, Boundary.BATCH_RECORDED: 2}
 """One text goes alone to an endpoint that was never seen to serve the model."""
-FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.COMMIT: 12}
+FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.FLUSHED: 2, Boundary.COMMIT: 12}
 """Of two new documents, into a corpus that exists, by how often each side is passed."""
-REPLACEMENT = {**_PREPARING, Boundary.SOURCE_READ: 1, **_PUBLISHING, Boundary.ROWS_REMOVED: 1, Boundary.COMMIT: 12}
+REPLACEMENT = {
+    **_PREPARING,
+    Boundary.SOURCE_READ: 1,
+    **_PUBLISHING,
+    Boundary.FLUSHED: 2,
+    Boundary.ROWS_REMOVED: 1,
+    Boundary.COMMIT: 12,
+}
 """Of one document, beside the removal of another."""
 EMPTYING = {
     Boundary.SOURCE_READ: 1,
@@ -44,6 +52,7 @@ ROLLBACK = {
     Boundary.FRAGMENT_RECORDED: 1,
     Boundary.PREPARED: 1,
     **_PUBLISHING,
+    Boundary.FLUSHED: 2,
     Boundary.ROWS_REMOVED: 1,
     Boundary.COMMIT: 13,
 }
@@ -62,6 +71,7 @@ RECOVERY = {
     Boundary.LOCK_TAKEN: 3,
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
+    Boundary.FLUSHED: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.SETTLED: 1,
     Boundary.COMMIT: 9,
@@ -76,13 +86,14 @@ MAINTENANCE = {
     Boundary.INDEX_BUILT: 1,
     Boundary.PREPARED: 2,
     **dict.fromkeys(_PUBLISHING, 2),
+    Boundary.FLUSHED: 4,
     Boundary.LOCK_TAKEN: 5,
     Boundary.RETIRED: 1,
     Boundary.VERSIONS_REMOVED: 1,
     Boundary.COMMIT: 26,
 }
 """Of a worn fragment, of the first index, and of all versions but head."""
-CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.COMMIT: 6}
+CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
 """Of a corpus with its table."""
 WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 10}
 """Of an empty table of another width in place of one."""
@@ -100,6 +111,7 @@ MIGRATION = {
     **_PUBLISHING,
     Boundary.SAGA_BEGUN: 2,
     Boundary.LANCE_COMMIT: 2,
+    Boundary.FLUSHED: 3,
     Boundary.LOCK_TAKEN: 2,
     Boundary.GENERATION_MOVED: 1,
     Boundary.COMMIT: 22,
@@ -107,7 +119,7 @@ MIGRATION = {
 """Of two documents to another model, from the creation of the second table on."""
 SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}
 """After all was filled."""
-DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 6}
+DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 7}
 """Of what a migration left."""
 
 DROP_CORPUS = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 5}

@@ -27,6 +27,7 @@ from ingest_pipeline import (
     ingestion,
     lance_changes,
     lance_damage,
+    lance_flush,
     lance_table,
     ledger,
     local_folder,
@@ -215,6 +216,10 @@ def outage_taken_for_damage() -> None:
     plug(lance_damage, "_decoding", answering("could not be fetched"))
 
 
+def no_flush() -> None:
+    plug(lance_flush, "_sync", answering(None))
+
+
 def no_generation_check() -> None:
     plug(Corpus, "check_generation", answering(None))
     plug(ledger, "abandon_live", answering([]))
@@ -401,6 +406,9 @@ MUTANTS.update(
         "Dagster's tables anywhere": Mutant(
             dagsters_tables_anywhere,
             "tests/integration/test_dagster_storage.py::test_dagsters_tables_leave_those_of_an_application_alone",
+        ),
+        "no flush": Mutant(
+            no_flush, "tests/faults/test_power_cut.py::test_what_postgres_confirmed_outlasts_a_power_cut"
         ),
         "no model check": Mutant(
             no_model_check,

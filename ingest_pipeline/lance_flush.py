@@ -1,0 +1,105 @@
+"""Making what Lance wrote into a local folder outlast a loss of power. Lance leaves that to the system's own time.
+
+Files first, then the folders that name them. What a publication needs is on the disk before Postgres commits it: data
+files and index segments before the saga is prepared, the files of the Lance commit under the lock. An object store
+keeps what it confirmed, so nothing is done there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import lance
+
+from ingest_pipeline.failpoints import Boundary, boundary
+
+# What file systems say that have no use for flushing a folder.
+_NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+def folder_of(uri: str) -> Path | None:
+    """The folder of a table on a local file system, None if it is on an object store."""
+    if "://" not in uri:
+        return Path(uri.removeprefix("file:"))
+    scheme, _, path, *_ = urlsplit(uri)
+    return Path(unquote(path)) if scheme in ("file", "file-object-store") else None
+
+
+def flush_data_file(uri: str, name: str) -> None:
+    """Flush a data file of a table."""
+    folder = folder_of(uri)
+    if folder is not None:
+        _flush(folder, [folder / "data" / name])
+
+
+def flush_segment(uri: str, uuid: str) -> None:
+    """Flush all files of an index segment of a table."""
+    folder = folder_of(uri)
+    if folder is not None:
+        _flush(folder, (folder / "_indices" / uuid).iterdir())
+
+
+def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None:
+    """Flush what one commit wrote: manifest, transaction, and deletion files.
+
+    Args:
+        uri: Of the table.
+        version: That the commit made.
+        transaction: That it committed.
+    """
+    folder = folder_of(uri)
+    if folder is None:
+        return
+    updated = getattr(transaction.operation, "updated_fragments", ())
+    deletions = [
+        folder / fragment.deletion_file.path(fragment.id)
+        for fragment in updated
+        if fragment.deletion_file is not None and fragment.deletion_file.read_version == transaction.read_version
+    ]
+    transactions = (folder / "_transactions").glob(f"*-{transaction.uuid}.txn")
+    _flush(folder, [*deletions, *transactions, folder / f"_versions/{2**64 - 1 - version:020d}.manifest"])
+
+
+def flush_table(uri: str) -> None:
+    """Flush all files of a table that was just created, and the folders above it, which may be as new."""
+    folder = folder_of(uri)
+    if folder is not None:
+        above = folder.absolute().parents
+        _flush(folder, [path for path in folder.rglob("*") if path.is_file()], above)
+
+
+def _flush(folder: Path, files: Iterable[Path], above: Iterable[Path] = ()) -> None:
+    with boundary(Boundary.FLUSHED):
+        # Any of the folders between may be new.
+        folders: dict[Path, None] = {}
+        for file in files:
+            _flush_file(file)
+            folders |= {parent: None for parent in file.parents if parent.is_relative_to(folder)}
+        for each in (*folders, *above):
+            _flush_folder(each)
+
+
+def _flush_file(file: Path) -> None:
+    _sync(file, os.O_RDONLY)
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return  # this user cannot have made anything in it
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    opened = os.open(path, flags)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
