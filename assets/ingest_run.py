@@ -19,6 +19,7 @@ from ingest_pipeline.interrupts import run_interruptibly
 from ingest_pipeline.pipeline import check_removals, clear_settled_failures, plan_and_held, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.recipe_guard import RecipeGuard
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.run_backoff import forgive_runs, record_run_failure
 
@@ -44,6 +45,16 @@ class IngestConfig(dg.Config):
     )
     withhold_removals: bool = Field(
         default=False, description="Take out no document: what is gone was not counted to the end yet."
+    )
+    confirm_recipe: bool = Field(
+        default=False,
+        description="Make documents again that differ by recipe alone, also if these are many or the recipe is an "
+        "earlier one. It is then the corpus' recipe.",
+    )
+    withhold_recipe: bool = Field(
+        default=False,
+        description="Leave documents alone that differ by recipe alone, without failing, if that was not confirmed. "
+        "The sensors, which say so themselves, set it.",
     )
     leave_waiting: bool = Field(
         default=False,
@@ -73,7 +84,7 @@ class Outcome:
     """Left as they are, for which the run does not fail."""
     failed: list[Problem] = field(default_factory=list[Problem])
     others: list[Problem] = field(default_factory=list[Problem])
-    """Removals that a person has to confirm, and partitions that are nothing."""
+    """What a person has to confirm, removals or a recipe, and partitions that are nothing."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -104,6 +115,8 @@ class IngestRun:
         self._config = config
         self._report = RunReport(context, workshop)
         self._outcome = Outcome()
+        self._recipe_guard = RecipeGuard(workshop, confirmed=config.confirm_recipe)
+        self._withheld = 0
         self._incomplete: set[str] = set()
         self._touched: list[str] = []
 
@@ -132,12 +145,17 @@ class IngestRun:
     def _run(self, partitions: Sequence[str] | None) -> Outcome:
         removals: list[DocumentPlan] = []
         puts: list[DocumentPlan] = []
+        if partitions is None or self._config.confirm_recipe:
+            self._recipe_guard.accept()
         for page in self._pages(partitions):
             self._take_note(page)
             self._ingest(puts)
             puts = self._without_waiting(page.puts, are_named=partitions is not None)
+            puts = self._without_withheld(puts, are_named=partitions is not None)
             removals += page.removals
         self._ingest([*puts, *self._allowed(removals)])
+        if self._withheld and self._recipe_guard.error is not None and not self._config.withhold_recipe:
+            self._outcome.others.append(Problem("", None, self._recipe_guard.error))
         self._incomplete.update(problem.partition for problem in self._outcome.failed)
         ghosts = self._report.finish(partitions or [], self._incomplete)
         self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
@@ -187,6 +205,14 @@ class IngestRun:
                 reason = "in quarantine" if failure.is_final else "waiting for another attempt"
                 self._outcome.skipped.append(SkippedDocument(plan.key, reason, failure.error))
         return tried
+
+    def _without_withheld(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
+        """Leave out documents that differ by recipe alone, if that has to be confirmed."""
+        by_a_person = are_named and not self._config.withhold_recipe
+        due, withheld = self._recipe_guard.split(puts, are_named=by_a_person, reads=True)
+        self._withheld += len(withheld)
+        self._incomplete.update(plan.partition for plan in withheld)
+        return due
 
     def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
         error = None

@@ -18,8 +18,11 @@ _SHOWN = 20
 
 @command
 @click.option("--collect", is_flag=True, help="Order nothing; collect what has come.")
+@click.option(
+    "--confirm-recipe", is_flag=True, help="Also of documents that differ by settings alone, even if that is most."
+)
 @as_json
-def bulk(*, collect: bool, as_json: bool) -> None:
+def bulk(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
     """Order missing vectors in bulk, cheaper and within a day, and collect what has come.
 
     An ingest afterwards finds them and buys nothing. Until then the source sensor leaves their documents alone.
@@ -28,7 +31,7 @@ def bulk(*, collect: bool, as_json: bool) -> None:
     embedder = build_resources(settings).embedder
     with session.workshop(settings, create=not collect) as workshop, bulk_endpoint(embedder) as endpoint:
         ended = collect_vectors(workshop, endpoint)
-        given = 0 if collect else order_vectors(workshop, endpoint)
+        given = 0 if collect else order_vectors(workshop, endpoint, confirm_recipe=confirm_recipe)
         with workshop.corpus.database.transaction() as connection:
             rows = bulk_orders.recent(connection, workshop.corpus.name, _SHOWN)
     rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]

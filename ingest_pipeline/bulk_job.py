@@ -13,6 +13,7 @@ from ingest_pipeline.errors import ConfigurationError, IngestError
 from ingest_pipeline.interrupts import run_interruptibly
 from ingest_pipeline.pipeline import PipelineSettings, plan_partitions
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.recipe_guard import RecipeGuard
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -22,16 +23,36 @@ class BulkOrderConfig(dg.Config):
     """What to order vectors for, for the Launchpad."""
 
     partitions: list[str] = Field(default=[], description="Partitions. Empty: all that differ from the source.")
+    confirm_recipe: bool = Field(
+        default=False, description="Order vectors also of documents that differ by recipe alone, however many they are."
+    )
 
 
-def order_vectors(workshop: Workshop, settings: EmbeddingSettings, partitions: list[str] | None = None) -> int:
-    """Order the missing vectors of what differs; returns how many orders that took."""
+def order_vectors(
+    workshop: Workshop,
+    settings: EmbeddingSettings,
+    partitions: list[str] | None = None,
+    *,
+    confirm_recipe: bool = False,
+) -> int:
+    """Order the missing vectors of what differs; returns how many orders that took.
+
+    Raises:
+        RecipeWithheldError: Many documents differ by recipe alone. The vectors of the others were ordered.
+    """
+    guard = RecipeGuard(workshop, confirmed=confirm_recipe)
+    if confirm_recipe:
+        guard.accept()
+    due, withheld = guard.split(plan_partitions(workshop, partitions), are_named=partitions is not None)
 
     async def run() -> int:
         async with Embedder(settings) as embedder:
-            return len(await bulk.order(workshop, embedder, plan_partitions(workshop, partitions)))
+            return len(await bulk.order(workshop, embedder, due))
 
-    return run_interruptibly(run())
+    placed = run_interruptibly(run())
+    if withheld and guard.error is not None:
+        raise guard.error
+    return placed
 
 
 def collect_vectors(workshop: Workshop, settings: EmbeddingSettings) -> list[bulk.Collected]:
@@ -69,7 +90,9 @@ def bulk_job(settings: PipelineSettings) -> dg.JobDefinition:
         name_process(context.instance, context.run.run_id)
         try:
             with lancedb.workshop(settings) as workshop, bulk_endpoint(embedder) as endpoint:
-                orders = order_vectors(workshop, endpoint, config.partitions or None)
+                orders = order_vectors(
+                    workshop, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
+                )
                 waiting = len(bulk.waiting_keys(workshop))
         except IngestError as error:
             raise dg.Failure(str(error), allow_retries=False) from error

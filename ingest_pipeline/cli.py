@@ -63,6 +63,7 @@ from ingest_pipeline.pipeline import check_removals, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import interrupted_with_us
+from ingest_pipeline.recipe_guard import RecipeGuard
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import foresee_repair, repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -81,13 +82,22 @@ _DEMO = Path(".ingest_pipeline/demo")
 @command
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 @click.option("--confirm-removals", is_flag=True, help="Take out what the source lacks, even if that is most of it.")
+@click.option(
+    "--confirm-recipe", is_flag=True, help="Make documents again that differ by settings alone, even if that is most."
+)
 @as_json
-def ingest(keys: Sequence[str], *, confirm_removals: bool, as_json: bool) -> None:
+def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool, as_json: bool) -> None:
     """Bring the corpus, or some documents, to what the source holds now, in one Dagster run."""
     settings = Settings.from_environment()
     if settings.uses_local_model and not as_json:
         echo("Embedding with the local model, at no cost.")
-    done = runs.ingest(settings, keys, Console(stderr=as_json), confirm_removals=confirm_removals)
+    done = runs.ingest(
+        settings,
+        keys,
+        Console(stderr=as_json),
+        confirm_removals=confirm_removals,
+        confirm_recipe=confirm_recipe,
+    )
     if done.note is not None:
         echo(done.note, err=True)
     if as_json:
@@ -125,6 +135,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
     with session.workshop(settings) as workshop:
         page = compare(workshop)
         withheld = check_removals(workshop, page.removals)
+        guard = RecipeGuard(workshop)
         puts, left = without_final(workshop, page.puts)
         plans = [*puts, *page.removals]
         foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
@@ -162,8 +173,9 @@ def plan(*, exact: bool, as_json: bool) -> None:
     if page.left_out:
         left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
         print_rows(f"{page.left_out.total()} objects are left out", left_out)
-    if withheld or nothing:
-        echo(f"Warning: {withheld or nothing}", err=True)
+    for warning in (withheld or nothing, guard.error):
+        if warning:
+            echo(f"Warning: {warning}", err=True)
 
 
 def _change(plan: DocumentPlan) -> str:

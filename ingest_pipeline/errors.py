@@ -42,6 +42,7 @@ IngestError
 ├── ForeignWriteError             a person has to decide about a version that is not ours
 ├── InterruptedRunError           run the command again to go on
 ├── RemovalsWithheldError         a person has to confirm that most documents are gone
+├── RecipeWithheldError           a person has to confirm that many documents are made again by another recipe
 └── AuditError                    the two stores disagree
 """
 
@@ -310,6 +311,16 @@ class RemovalsWithheldError(IngestError):
     remedy = (
         "If they are meant to go, run `ingest-pipeline ingest --confirm-removals`, or set confirm_removals to true in "
         "the Launchpad. If not, check INGEST_SOURCE, INGEST_INCLUDE and INGEST_EXCLUDE."
+    )
+
+
+class RecipeWithheldError(IngestError):
+    """Many documents differ from the source by recipe alone, which a wrong or forgotten setting looks like, too."""
+
+    remedy = (
+        "If they are meant to be made again, run `ingest-pipeline ingest --confirm-recipe`, or set confirm_recipe to "
+        "true in the Launchpad. If not, set the settings back, here or on the machine where they differ. New, changed "
+        "and removed documents go on."
     )
 
 

@@ -26,6 +26,7 @@ from ingest_pipeline.pipeline import PipelineSettings, check_removals, open_gene
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.prices import price_of
+from ingest_pipeline.recipes import put_in_force
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,8 @@ def begin(database: Database, settings: PipelineSettings) -> tuple[Workshop, Wor
     new = open_generation(database, settings, name, "filling")
     if target is not None and target.state == "left":
         resume(new.corpus, old.corpus.name)
+    with database.transaction() as connection:
+        put_in_force(connection, new.corpus.name, new.recipe)
     return old, new
 
 

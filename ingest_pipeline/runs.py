@@ -66,7 +66,14 @@ class Run:
         self.problems = problems
 
 
-def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm_removals: bool = False) -> Run:
+def ingest(
+    settings: Settings,
+    keys: Sequence[str],
+    console: Console,
+    *,
+    confirm_removals: bool = False,
+    confirm_recipe: bool = False,
+) -> Run:
     """Bring documents to what the source holds now, in one Dagster run.
 
     Args:
@@ -74,6 +81,7 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
         keys: Documents, whose partitions are ingested. None given: all that differ.
         console: Where the progress bar goes.
         confirm_removals: Take out what the source lacks, however much it is.
+        confirm_recipe: Make documents again that differ by recipe alone, however many they are.
 
     Raises:
         IngestError: The run could not begin.
@@ -91,7 +99,12 @@ def ingest(settings: Settings, keys: Sequence[str], console: Console, *, confirm
         )
         run_id = str(uuid.uuid4())
         with session.instance(running) as instance, _bar(console, database, run_id, len(tried)):
-            config = {"partitions": partitions, "release_holds": False, "confirm_removals": confirm_removals}
+            config = {
+                "partitions": partitions,
+                "release_holds": False,
+                "confirm_removals": confirm_removals,
+                "confirm_recipe": confirm_recipe,
+            }
             ops = {f"{settings.corpus}_ingest": {"config": config}}
             result = _execute(running, instance, run_id, job_name(settings.corpus), ops)
         with database.transaction() as connection:

@@ -24,6 +24,7 @@ from ingest_pipeline.late_reports import report_late
 from ingest_pipeline.pipeline import PipelineSettings, clear_settled_failures
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.recipe_guard import RecipeGuard
 from ingest_pipeline.recovery import recover
 from ingest_pipeline.removal_guard import withheld
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -98,12 +99,17 @@ def _tick(
     removals = now.advance(page)
     waiting = waiting_documents(workshop)
     ordered = waiting_keys(workshop)
-    puts = [plan for plan in page.puts if waiting.failure_of(plan) is None and plan.key not in ordered]
+    guard = RecipeGuard(workshop)
+    guard.accept()
+    allowed, withheld_by_recipe = guard.split(page.puts)
+    puts = [plan for plan in allowed if waiting.failure_of(plan) is None and plan.key not in ordered]
     due = sorted(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )
     context.update_cursor((now.next if now.ended else now).dump())
     said = _said(page, now, workshop)
+    if withheld_by_recipe:
+        said += f" {guard.error}"
     if not due:
         return dg.SkipReason(said)
     context.log.info(said)
@@ -113,7 +119,9 @@ def _tick(
 def _requests(settings: PipelineSettings, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
     step = f"{settings.corpus}_ingest"
     definition = corpus_partitions(settings.corpus, settings.scheme)
-    runs = run_requests(step, due, leave_waiting=True, release_holds=False, withhold_removals=not whole)[:MOST_RUNS]
+    runs = run_requests(
+        step, due, leave_waiting=True, release_holds=False, withhold_removals=not whole, withhold_recipe=True
+    )[:MOST_RUNS]
     added: list[dg.AddDynamicPartitionsRequest] = []
     if isinstance(definition, dg.DynamicPartitionsDefinition):
         added = [definition.build_add_request(sorted({plan.partition for plan in due if plan.source is not None}))]
@@ -180,7 +188,7 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")
         step = f"{settings.corpus}_ingest"
         runs = [
-            dg.RunRequest(run_key=key, run_config=shared_run(step, names).run_config)
+            dg.RunRequest(run_key=key, run_config=shared_run(step, names, withhold_recipe=True).run_config)
             for key, names in late.unclear.items()
         ]
         if runs and backoff is not None:

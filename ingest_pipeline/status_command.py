@@ -16,6 +16,7 @@ from ingest_pipeline.holds import Hold
 from ingest_pipeline.output import cost_line, echo, plain, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
 from ingest_pipeline.private_folder import local_path, others_may_read
+from ingest_pipeline.recipes import read_recipes
 from ingest_pipeline.run_backoff import read_backoff
 from ingest_pipeline.settings import Settings
 from ingest_pipeline.spending_guard import read_spent
@@ -37,6 +38,7 @@ def status(*, as_json: bool) -> None:
             failures = ledger.failures(connection, corpus.name)
             generations = list_generations(connection, corpus.known_as)
             spent = read_spent(connection, corpus.known_as)
+            recipes = read_recipes(connection, corpus.name)
             backoff = read_backoff(connection, corpus.name)
             orders = bulk_orders.open_orders(connection, corpus.name)
             filling = next((found for found in generations if found.state == "filling"), None)
@@ -53,6 +55,7 @@ def status(*, as_json: bool) -> None:
         "head_version": head.head_version,
         "latest_version": latest,
         **totals,
+        "recipe": recipes[-1].parts if recipes else None,
         "tokens_today": spent.today,
         "limits": dataclasses.asdict(settings.limits),
         "sagas_in_doubt": len(unfinished),
@@ -75,7 +78,7 @@ def status(*, as_json: bool) -> None:
         return
     if (table := local_path(head.table_uri)) is not None and others_may_read(table):
         echo(f"Warning: {TEXT_IS_OPEN.format(table)}", err=True)
-    shown = [*summary.items(), ("cost", cost_line(costs))]
+    shown = [*((name, _in_words(value)) for name, value in summary.items()), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
     if backoff is not None:
         print_rows("runs fail as a whole", [{"runs": backoff.note}])
@@ -96,6 +99,11 @@ def status(*, as_json: bool) -> None:
         print_rows("documents that failed", rows)
     if holds:
         print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
+
+
+def _in_words(value: object) -> object:
+    """What has parts, part by part."""
+    return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
 
 
 def _migration(connection: Connection, current: str, filling: Generation) -> dict[str, Any]:

@@ -153,6 +153,27 @@ WITH documents AS (
 )
 DELETE FROM ingest_pipeline.embedded_batch b USING ingest_pipeline.saga s WHERE s.id = b.saga AND s.corpus = %(corpus)s
 
+-- read_recipes --
+SELECT recipes FROM ingest_pipeline.corpus WHERE name = %(name)s
+
+-- lock_recipes --
+SELECT recipes FROM ingest_pipeline.corpus WHERE name = %(name)s FOR NO KEY UPDATE
+
+-- put_recipe_in_force --
+-- One that was in force before moves to the end.
+UPDATE ingest_pipeline.corpus SET recipes = coalesce((
+        SELECT jsonb_agg(one ORDER BY place) FROM jsonb_array_elements(recipes) WITH ORDINALITY AS r (one, place)
+        WHERE one ->> 'fingerprint' <> %(fingerprint)s
+    ), '[]') || jsonb_build_array(jsonb_build_object(
+        'fingerprint', %(fingerprint)s::text, 'parts', %(parts)s::jsonb, 'since', now()))
+WHERE name = %(name)s
+
+-- documents_by_recipe --
+SELECT count(*) AS standing, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others,
+    coalesce(sum(character_count) FILTER (WHERE recipe <> %(recipe)s), 0)::bigint AS characters
+FROM ingest_pipeline.document
+WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+
 -- insert_corpus --
 INSERT INTO ingest_pipeline.corpus
     (name, known_as, state, table_uri, source, partition_by, embedding, head_version, head_saga)

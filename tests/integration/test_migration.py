@@ -303,7 +303,7 @@ def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None
         assert repr(scheme) in str(refused.value)
     assert (sight(shared), states(shared), shared.embeddings.bought) == (before, {"docs": "current"}, 0)
     migrate(shared.database, address_after(shared))
-    with pytest.raises(CorpusMismatchError, match="Corpus 'docs' was created with partition scheme"):
+    with pytest.raises(CorpusMismatchError, match="Corpus 'docs' has partition scheme"):
         world_after(shared, replace(moved(shared.settings), partition_by="file")).ingest()
     world_after(shared).check()
 

@@ -114,7 +114,7 @@ MIGRATION = {
     Boundary.FLUSHED: 3,
     Boundary.LOCK_TAKEN: 2,
     Boundary.GENERATION_MOVED: 1,
-    Boundary.COMMIT: 22,
+    Boundary.COMMIT: 23,
 }
 """Of two documents to another model, from the creation of the second table on."""
 SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}

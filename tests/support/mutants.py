@@ -33,6 +33,7 @@ from ingest_pipeline import (
     local_folder,
     processes,
     publication,
+    recipe_guard,
     reconciliation,
     relocation,
     sql,
@@ -252,6 +253,10 @@ def fence_of_fixed_length() -> None:
     plug(markdown, "_fence", answering("````"))
 
 
+def recipe_guard_off() -> None:
+    plug(recipe_guard, "_is_withheld", answering(value=False))
+
+
 _PUBLICATION = "tests/integration/test_publication.py::"
 _MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
@@ -367,6 +372,11 @@ MUTANTS.update(
         "a reboot goes unseen": Mutant(
             a_reboot_goes_unseen,
             "tests/unit/test_processes.py::test_what_ran_before_the_machine_was_booted_is_gone_at_once",
+        ),
+        "guard of the recipe off": Mutant(
+            recipe_guard_off,
+            "tests/integration/test_recipe_guard.py::"
+            "test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_costs",
         ),
         "no generation check": Mutant(
             no_generation_check,

@@ -42,6 +42,7 @@ CREATE TABLE ingest_pipeline.corpus (
     source text,
     partition_by text,
     embedding text,
+    recipes jsonb NOT NULL DEFAULT '[]',
     head_version bigint NOT NULL,
     head_saga uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -53,6 +54,7 @@ COMMENT ON TABLE ingest_pipeline.corpus IS
     'A generation of a corpus: one LanceDB table and its head. The row is also the lock of a publication.';
 COMMENT ON COLUMN ingest_pipeline.corpus.name IS 'Of the LanceDB table, and the key of all rows of the generation.';
 COMMENT ON COLUMN ingest_pipeline.corpus.known_as IS 'The name of the corpus to its users and readers.';
+COMMENT ON COLUMN ingest_pipeline.corpus.recipes IS 'Recipes by fingerprint, parts and since when, oldest first. The last one is in force.';
 COMMENT ON COLUMN ingest_pipeline.corpus.source IS 'Null: a table whose rows a user of the library manages.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
