@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from ingest_pipeline import ledger
 from ingest_pipeline.assets.check_results import (
     CHECKED,
     audit_results,
@@ -17,9 +16,10 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
+from ingest_pipeline.attempts import without_unreadable
 from ingest_pipeline.audit import audit
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ledger import MAX_ATTEMPTS
+from ingest_pipeline.failures import read_failures
 from ingest_pipeline.pipeline import documents_of, held_documents, plan_and_held
 from ingest_pipeline.preparation import Workshop
 
@@ -68,12 +68,13 @@ def _results(
 ) -> Mapping[str, dg.AssetCheckResult]:
     report = audit(workshop.corpus, keys)
     with workshop.corpus.database.transaction() as connection:
-        failures = ledger.failures(connection, workshop.corpus.name)
+        failures = read_failures(connection, workshop.corpus.name)
     results = {
         **audit_results(report, workshop.recipe.embedding_dimensions),
-        "quarantine": quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS]),
+        "quarantine": quarantine_result(failures),
         "held": held_result(held_documents(workshop.corpus)),
     }
     if partitions is not None:  # else it would list the source a second time
-        results["freshness"] = freshness_result(plan_and_held(workshop, partitions)[0], datetime.now(UTC))
+        differing = without_unreadable(workshop, plan_and_held(workshop, partitions)[0])
+        results["freshness"] = freshness_result(differing, datetime.now(UTC))
     return results

@@ -9,8 +9,8 @@ import dagster as dg
 
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.audit import AuditReport, Violation
+from ingest_pipeline.failures import Failure, count_reasons
 from ingest_pipeline.holds import Hold
-from ingest_pipeline.ledger import Failure
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.run_backoff import RunBackoff
 
@@ -100,16 +100,32 @@ def freshness_result(
     )
 
 
-def quarantine_result(quarantined: Sequence[Failure]) -> dg.AssetCheckResult:
-    """Documents that are left alone because they keep failing."""
+def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
+    """Documents that are left alone, because they cannot be read or because they keep failing."""
+    left = [failure for failure in failures if failure.unreadable or failure.is_quarantined]
+    stale = [failure.stale_since for failure in left if failure.stale_since is not None]
     rows = [
-        {"document": failure.key, "attempts": str(failure.attempts), "error": failure.error}
-        for failure in quarantined[:_SHOWN]
+        {
+            "document": failure.key,
+            "reason": failure.reason,
+            "attempts": str(failure.attempts),
+            "stale since": "" if failure.stale_since is None else failure.stale_since.isoformat(timespec="seconds"),
+            "error": failure.error,
+        }
+        for failure in left[:_SHOWN]
     ]
+    reasons = count_reasons(failure for failure in left if failure.unreadable)
     return dg.AssetCheckResult(
-        passed=not quarantined,
+        passed=not left,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"quarantined": len(quarantined), **_found(rows, ("document", "attempts", "error"))},
+        metadata={
+            "quarantined": sum(failure.is_quarantined for failure in left),
+            "unreadable": reasons.total(),
+            **{f"unreadable_{reason.replace(' ', '_')}": count for reason, count in reasons.items()},
+            "stale": len(stale),
+            **({"stale_since": dg.MetadataValue.timestamp(min(stale))} if stale else {}),
+            **_found(rows, ("document", "reason", "attempts", "stale since", "error")),
+        },
     )
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from ingest_pipeline import ledger
 from ingest_pipeline.assets.check_results import (
     CHECKED,
     audit_results,
@@ -18,9 +17,10 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
+from ingest_pipeline.attempts import without_unreadable
 from ingest_pipeline.audit import audit, nothing_to_audit
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ledger import MAX_ATTEMPTS
+from ingest_pipeline.failures import MAX_ATTEMPTS, read_failures
 from ingest_pipeline.pipeline import PipelineSettings, held_documents, plan_partitions
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.resources.keys import resource_key, resource_of
@@ -86,7 +86,7 @@ def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     )
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _workshop(context, settings) as workshop:
-            plans = plan_partitions(workshop)
+            plans = without_unreadable(workshop, plan_partitions(workshop))
             with workshop.corpus.database.transaction() as connection:
                 backoff = read_backoff(connection, workshop.corpus.name)
         return freshness_result(plans, datetime.now(UTC), backoff)
@@ -98,13 +98,13 @@ def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="quarantine",
-        description=f"No document failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
+        description=f"Every document can be read, and none failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _workshop(context, settings) as workshop, workshop.corpus.database.transaction() as connection:
-            failures = ledger.failures(connection, workshop.corpus.name)
-        return quarantine_result([failure for failure in failures if failure.attempts >= MAX_ATTEMPTS])
+            failures = read_failures(connection, workshop.corpus.name)
+        return quarantine_result(failures)
 
     return check_quarantine
 

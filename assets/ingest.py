@@ -60,7 +60,7 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str,
         )
         try:
             with lancedb.workshop(wanted) as workshop:
-                run = IngestRun(context, workshop, embedder, config)
+                run = IngestRun(context, workshop, embedder, config, settings.on_unreadable)
                 outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _RETRIES)
         except IngestError as error:
             _retry_or_fail(error)

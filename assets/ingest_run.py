@@ -1,6 +1,7 @@
 """What one run of the step does: compare, publish page by page, take out what is gone, and say what came of it."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -9,13 +10,21 @@ from pydantic import Field
 
 from ingest_pipeline.assets.check_reports import MOST_DOCUMENTS, log_checks
 from ingest_pipeline.assets.run_report import RunReport
-from ingest_pipeline.assets.skipped import SkippedDocument
+from ingest_pipeline.assets.skipped import SkippedDocument, SkippedDocuments
 from ingest_pipeline.attempts import waiting_documents
 from ingest_pipeline.comparison import Limits, Page, passed
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
+from ingest_pipeline.errors import (
+    EmbeddingUnavailableError,
+    IngestError,
+    StaleError,
+    UnavailableError,
+    UnreadableError,
+)
+from ingest_pipeline.failures import Failure, read_failures
 from ingest_pipeline.ingestion import Ingestion, Summary
 from ingest_pipeline.interrupts import run_interruptibly
+from ingest_pipeline.model import OnUnreadable
 from ingest_pipeline.pipeline import check_removals, clear_settled_failures, plan_and_held, release_holds
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
@@ -100,6 +109,7 @@ class IngestRun:
         workshop: Of the corpus.
         embedder: Who makes vectors.
         config: What the run was told.
+        on_unreadable: What it does about files that cannot be read.
     """
 
     def __init__(
@@ -108,6 +118,7 @@ class IngestRun:
         workshop: Workshop,
         embedder: OpenAIEmbedderResource,
         config: IngestConfig,
+        on_unreadable: OnUnreadable,
     ) -> None:
         self._context = context
         self._workshop = workshop
@@ -118,6 +129,12 @@ class IngestRun:
         self._recipe_guard = RecipeGuard(workshop, confirmed=config.confirm_recipe)
         self._withheld = 0
         self._incomplete: set[str] = set()
+        self._skips_unreadable = on_unreadable == "skip"
+        self._is_repeated = _RETRY_TAG in context.run.tags
+        self._unreadable: Counter[str] = Counter()
+        """How many documents of a partition cannot be read and were skipped."""
+        self._read_in_vain: set[str] = set()
+        """Keys of those that this run tried to read."""
         self._touched: list[str] = []
 
     def run(self, partitions: Sequence[str] | None, *, is_last: bool = True) -> Outcome:
@@ -157,10 +174,10 @@ class IngestRun:
         if self._withheld and self._recipe_guard.error is not None and not self._config.withhold_recipe:
             self._outcome.others.append(Problem("", None, self._recipe_guard.error))
         self._incomplete.update(problem.partition for problem in self._outcome.failed)
-        ghosts = self._report.finish(partitions or [], self._incomplete)
+        ghosts = self._report.finish(partitions or [], self._incomplete, self._unreadable)
         self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
         self._report.failed({problem.partition for problem in self._outcome.failed})
-        self._report.skipped(self._outcome.skipped)
+        self._report.skipped(SkippedDocuments.of(self._outcome.skipped), self._stale(self._read_in_vain))
         log_checks(self._context, self._workshop, partitions, self._touched)
         return self._outcome
 
@@ -184,26 +201,19 @@ class IngestRun:
         self._incomplete.update(plan.partition for plan in page.held)
 
     def _without_waiting(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
-        """Leave out documents in quarantine, unless the run names them.
+        """Leave out documents that cannot be read and those in quarantine, unless the run names them.
 
         Those that wait for another attempt too, if the configuration says so, or if Dagster itself repeats the run.
         """
-        repeated = _RETRY_TAG in self._context.run.tags
-        leave_waiting = repeated or self._config.leave_waiting
+        leave_waiting = self._is_repeated or self._config.leave_waiting
         waiting = waiting_documents(self._workshop)
         tried: list[DocumentPlan] = []
         for plan in puts:
             failure = waiting.failure_of(plan)
             if failure is None or not (leave_waiting or (failure.is_final and not are_named)):
                 tried.append(plan)
-                continue
-            self._incomplete.add(plan.partition)
-            if repeated:
-                error = IngestError(failure.error, "")
-                self._outcome.failed.append(Problem(plan.partition, plan.key, error))
             else:
-                reason = "in quarantine" if failure.is_final else "waiting for another attempt"
-                self._outcome.skipped.append(SkippedDocument(plan.key, reason, failure.error))
+                self._leave(plan, failure)
         return tried
 
     def _without_withheld(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
@@ -213,6 +223,34 @@ class IngestRun:
         self._withheld += len(withheld)
         self._incomplete.update(plan.partition for plan in withheld)
         return due
+
+    def _leave(self, plan: DocumentPlan, failure: Failure) -> None:
+        """Take note of a document that is not tried again, and whether the run fails for it."""
+        if failure.unreadable and self._skips_unreadable:
+            self._skip_unreadable(plan, failure.reason, failure.error)
+            return
+        self._incomplete.add(plan.partition)
+        if self._is_repeated or (failure.unreadable and not self._config.leave_waiting):
+            self._outcome.failed.append(Problem(plan.partition, plan.key, IngestError(failure.error, "")))
+            return
+        reason = "in quarantine" if failure.is_final else "waiting for another attempt"
+        reason = failure.reason if failure.unreadable else reason
+        self._outcome.skipped.append(SkippedDocument(plan.key, reason, failure.error))
+
+    def _skip_unreadable(self, plan: DocumentPlan, reason: str, problem: str) -> None:
+        """Leave out a file that cannot be read. A partition that is one document has no materialization then."""
+        if self._workshop.scheme.kind == "file":
+            self._incomplete.add(plan.partition)
+        self._unreadable[plan.partition] += 1
+        self._outcome.skipped.append(SkippedDocument(plan.key, reason, problem))
+
+    def _stale(self, keys: Collection[str]) -> list[Failure]:
+        """Those of the documents that cannot be read, and of which readers see an earlier file."""
+        if not keys:
+            return []
+        with self._workshop.corpus.database.transaction() as connection:
+            found = read_failures(connection, self._workshop.corpus.name)
+        return [failure for failure in found if failure.unreadable and failure.key in keys]
 
     def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
         error = None
@@ -236,7 +274,13 @@ class IngestRun:
         finally:
             self._report.spending()
         self._outcome.published += sum(len(publication.documents) for publication in summary.publications)
-        self._outcome.failed += [Problem(plan.partition, plan.key, error) for plan, error in summary.failed.values()]
+        for plan, error in summary.failed.values():
+            if isinstance(error, UnreadableError):
+                self._read_in_vain.add(plan.key)
+            if isinstance(error, UnreadableError) and self._skips_unreadable:
+                self._skip_unreadable(plan, error.reason, str(error))
+            else:
+                self._outcome.failed.append(Problem(plan.partition, plan.key, error))
         for plan, error in summary.too_recent.values():
             self._incomplete.add(plan.partition)
             self._outcome.skipped.append(SkippedDocument(plan.key, "too recent", str(error)))

@@ -14,11 +14,12 @@ from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
 from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
-from ingest_pipeline.assets.skipped import SkippedDocument, skipped_line, skipped_metadata
+from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
 from ingest_pipeline.assets.versions import version_tags
 from ingest_pipeline.catalog import PartitionState
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.event_batches import log_materializations, log_planned
+from ingest_pipeline.failures import Failure
 from ingest_pipeline.ingestion import Publication
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
@@ -27,6 +28,7 @@ from ingest_pipeline.publication_view import DocumentView, sample_document, view
 ASSETS = ("chunks", "embeddings", "metadata")
 _UNCHANGED = "unchanged: the same bytes and recipe stand at head"
 _EMPTY = "no document belongs to this partition"
+_ALL_UNREADABLE = "no document of this partition can be read"
 _SHOWN_AS_FAILED = 50
 
 
@@ -68,12 +70,13 @@ class RunReport:
         self._drop_empty(published.union(plan.partition for plan in publication.removed))
         self._mark_reported([publication])
 
-    def finish(self, partitions: Sequence[str], incomplete: set[str]) -> list[str]:
+    def finish(self, partitions: Sequence[str], incomplete: set[str], unreadable: Mapping[str, int]) -> list[str]:
         """Materialize what is complete now.
 
         Args:
             partitions: What the run was asked for by name; what of it needed nothing is materialized as unchanged.
             incomplete: Partitions with documents that are not as the source has them.
+            unreadable: How many documents of shared partitions cannot be read, which makes these no less complete.
 
         Returns:
             Those of the partitions in which nothing stands, and never did.
@@ -83,14 +86,14 @@ class RunReport:
         events: list[dg.AssetMaterialization] = []
         for name in asked:
             if name in states:
-                events += self._state_events(states[name])
+                events += self._state_events(states[name], unreadable.get(name, 0))
             elif name in (self.workshop.scheme.partitions or ()):
-                events += self._plain_events(name, "empty", _EMPTY)
+                events += self._plain_events(name, "empty", _ALL_UNREADABLE if name in unreadable else _EMPTY)
         self._add(states)
         self._log(events)
         self._drop_empty({*self._work, *states} - incomplete)
         self._mark_reported(self._owed)
-        empty = [name for name in asked if name not in states and name not in self._told]
+        empty = [name for name in asked if name not in {*states, *self._told, *unreadable}]
         return [] if self.workshop.scheme.partitions is not None else empty
 
     def failed(self, partitions: Iterable[str]) -> None:
@@ -101,11 +104,14 @@ class RunReport:
             for asset in ASSETS:
                 log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
 
-    def skipped(self, skipped: Sequence[SkippedDocument]) -> None:
-        """Say which documents the run left as they are, and why."""
+    def skipped(self, skipped: SkippedDocuments, stale: Iterable[Failure]) -> None:
+        """Say which documents the run left as they are, and which of them readers see as they were earlier."""
+        key = self._key("metadata")
+        for observation in stale_observations(key, stale):
+            self.context.log_event(observation)
         if skipped:
-            self.context.log.warning(skipped_line(skipped))
-            self.context.log_event(dg.AssetObservation(self._key("metadata"), metadata=skipped_metadata(skipped)))
+            self.context.log.warning(str(skipped))
+            self.context.log_event(dg.AssetObservation(key, metadata=skipped.metadata))
 
     def spending(self) -> None:
         """Say what the run has spent so far, also if it fails: that is paid for like the rest."""
@@ -157,13 +163,14 @@ class RunReport:
             self._event("metadata", view.partition, version, metadata_metadata(view)),
         ]
 
-    def _state_events(self, state: PartitionState) -> list[dg.AssetMaterialization]:
+    def _state_events(self, state: PartitionState, unreadable: int) -> list[dg.AssetMaterialization]:
         work = self._work.get(state.partition)
         if work is None:
-            return self._plain_events(state.partition, state.data_version, _UNCHANGED)
+            status = f"{_UNCHANGED}; {unreadable} documents cannot be read" if unreadable else _UNCHANGED
+            return self._plain_events(state.partition, state.data_version, status)
         key = min((document.plan.key for document in work.documents), default=None)
         samples = [] if key is None else sample_document(self.workshop.corpus, state.published_version, key)
-        metadata = shared_metadata(state, work, self.workshop.recipe, samples)
+        metadata = shared_metadata(state, work, self.workshop.recipe, samples, unreadable)
         return [self._event(asset, state.partition, state.data_version, metadata[asset]) for asset in ASSETS]
 
     def _plain_events(self, partition: str, version: str, status: str) -> list[dg.AssetMaterialization]:

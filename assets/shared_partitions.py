@@ -39,7 +39,7 @@ class PartitionWork:
 
 
 def shared_metadata(
-    state: PartitionState, work: PartitionWork, recipe: Recipe, samples: Sequence[ChunkSample]
+    state: PartitionState, work: PartitionWork, recipe: Recipe, samples: Sequence[ChunkSample], unreadable: int
 ) -> dict[str, Mapping[str, dg.MetadataValue]]:
     """Of each of the three assets."""
     counts = {"documents": dg.MetadataValue.int(state.documents), "chunks": dg.MetadataValue.int(state.chunks)}
@@ -63,6 +63,7 @@ def shared_metadata(
             **counts,
             "published": dg.MetadataValue.int(len(work.documents)),
             "removed": dg.MetadataValue.int(work.removed),
+            "unreadable": dg.MetadataValue.int(unreadable),
             "size_bytes": dg.MetadataValue.int(state.bytes),
             **({"saga": dg.MetadataValue.text(str(work.last.saga))} if work.last else {}),
             **({"changed": dg.MetadataValue.table(_rows(work.documents))} if work.documents else {}),

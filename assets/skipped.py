@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import dagster as dg
 
+from ingest_pipeline.assets.tables import table
+from ingest_pipeline.failures import Failure
+
 _MAX_LISTED = 50
-_COLUMNS = ("document", "reason", "problem")
-_SCHEMA = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in _COLUMNS])
-_TABLE = "skipped_documents"
+_MAX_PARTITIONS = 50
+_COUNTS, _TABLE = "skipped_reasons", "skipped_documents"
+_STALE_COLUMNS = ("document", "reason", "stale since", "published as", "problem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +28,76 @@ class SkippedDocument:
     """What is wrong with it, and what to do."""
 
 
-def skipped_line(skipped: Iterable[SkippedDocument]) -> str:
-    """How many documents were skipped for which reason, in a sentence."""
-    reasons = Counter(document.reason for document in skipped)
-    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    return f"{reasons.total()} documents were skipped: {counted}"
+@dataclass(frozen=True, slots=True)
+class SkippedDocuments:
+    """What a run skipped."""
+
+    reasons: Counter[str]
+    """How many documents, by reason."""
+    listed: Sequence[SkippedDocument]
+    """The first of them."""
+
+    @classmethod
+    def of(cls, skipped: Iterable[SkippedDocument]) -> SkippedDocuments:
+        """Count documents, and list the first by name."""
+        found = sorted(skipped, key=lambda document: document.document)
+        return cls(Counter(document.reason for document in found), found[:_MAX_LISTED])
+
+    @classmethod
+    def said_by(cls, result: dg.ExecuteInProcessResult) -> SkippedDocuments:
+        """What a run in this process says that it skipped."""
+        reasons: Counter[str] = Counter()
+        listed: list[SkippedDocument] = []
+        for event in result.get_asset_observation_events():
+            metadata = event.asset_observation_data.asset_observation.metadata
+            counts, rows = metadata.get(_COUNTS), metadata.get(_TABLE)
+            if isinstance(counts, dg.JsonMetadataValue) and isinstance(rows, dg.TableMetadataValue):
+                reasons.update({str(reason): int(count) for reason, count in dict(counts.value or {}).items()})
+                names = SkippedDocument.__slots__
+                listed += [SkippedDocument(*(str(row.data[name]) for name in names)) for row in rows.records]
+        return cls(reasons, listed)
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"{self.reasons.total()} documents were skipped: {counted}"
+
+    @property
+    def metadata(self) -> Mapping[str, dg.MetadataValue]:
+        """Counts for the UI to plot, and a table."""
+        named = {f"skipped_{reason.replace(' ', '_')}": count for reason, count in self.reasons.items()}
+        return {
+            "skipped": dg.MetadataValue.int(self.reasons.total()),
+            **{name: dg.MetadataValue.int(count) for name, count in named.items()},
+            _COUNTS: dg.MetadataValue.json(dict(self.reasons)),
+            _TABLE: table(dict.fromkeys(SkippedDocument.__slots__, "string"), [asdict(found) for found in self.listed]),
+        }
 
 
-def skipped_metadata(skipped: Sequence[SkippedDocument]) -> Mapping[str, dg.MetadataValue]:
-    """Counts for the UI to plot, and a table of the first documents."""
-    reasons = Counter(document.reason for document in skipped)
-    rows = [dg.TableRecord(asdict(document)) for document in sorted(skipped, key=lambda found: found.document)]
-    return {
-        "skipped": dg.MetadataValue.int(len(skipped)),
-        **{f"skipped_{reason.replace(' ', '_')}": dg.MetadataValue.int(count) for reason, count in reasons.items()},
-        _TABLE: dg.MetadataValue.table(rows[:_MAX_LISTED], schema=_SCHEMA),
-    }
+def stale_observations(key: dg.AssetKey, failures: Iterable[Failure]) -> Iterator[dg.AssetObservation]:
+    """Of partitions of which readers see earlier files than the source holds, because those cannot be read.
+
+    Args:
+        key: Of the asset.
+        failures: Documents that cannot be read.
+    """
+    partitions: defaultdict[str, list[Failure]] = defaultdict(list)
+    for failure in failures:
+        if failure.stale_since is not None:
+            partitions[failure.partition].append(failure)
+    for partition, stale in sorted(partitions.items())[:_MAX_PARTITIONS]:
+        metadata: dict[str, dg.MetadataValue] = {
+            "stale_since": dg.MetadataValue.timestamp(min(failure.since for failure in stale)),
+            "stale_documents": table(
+                dict.fromkeys(_STALE_COLUMNS, "string"), [_stale_row(failure) for failure in stale[:_MAX_LISTED]]
+            ),
+        }
+        yield dg.AssetObservation(key, partition=partition, metadata=metadata)
 
 
-def skipped_by(result: dg.ExecuteInProcessResult) -> list[SkippedDocument]:
-    """The documents that a run in this process says it skipped, at most 50 of them."""
-    found: list[SkippedDocument] = []
-    for observation in result.get_asset_observation_events():
-        table = observation.asset_observation_data.asset_observation.metadata.get(_TABLE)
-        if isinstance(table, dg.TableMetadataValue):
-            found += [SkippedDocument(*(str(record.data[column]) for column in _COLUMNS)) for record in table.records]
-    return found
+def _stale_row(failure: Failure) -> dict[str, str]:
+    since = failure.since.isoformat(timespec="seconds")
+    values = (failure.key, failure.reason, since, f"version {failure.published_version}", failure.error)
+    return dict(zip(_STALE_COLUMNS, values, strict=True))

@@ -23,8 +23,9 @@ _MADE_FROM = {"embeddings": "chunks", "metadata": "embeddings"}
 
 def code_versions(recipe: Recipe) -> Mapping[str, str]:
     """By asset: the part of the recipe that the asset depends on."""
+    encoding = f" {recipe.encoding}" if recipe.encoding else ""
     return {
-        "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}",
+        "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}",
         "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}",
         "metadata": "1",
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from ingest_pipeline import ledger
-from ingest_pipeline.ledger import Failure
+from ingest_pipeline.failures import Failure, read_failures
+from ingest_pipeline.ledger import clock
 from ingest_pipeline.planning import DocumentPlan
 from ingest_pipeline.preparation import Workshop
 
@@ -33,10 +33,13 @@ class Waiting:
 
 
 def waiting_documents(workshop: Workshop) -> Waiting:
-    """What waits at this moment: 30 seconds after the first failure, 60 after the second, for good after the third."""
+    """What waits at this moment: 30 seconds after the first failure, 60 after the second, for good after the third.
+
+    For good after the first, if no other attempt at the same bytes would end otherwise.
+    """
     with workshop.corpus.database.transaction() as connection:
-        failures = ledger.failures(connection, workshop.corpus.name)
-        now = ledger.clock(connection)
+        failures = read_failures(connection, workshop.corpus.name)
+        now = clock(connection)
     recipe = workshop.recipe.fingerprint
     return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
 
@@ -50,6 +53,17 @@ def without_final(workshop: Workshop, plans: Sequence[DocumentPlan]) -> tuple[li
     waiting = waiting_documents(workshop)
     found = {plan.key: failure for plan in plans if (failure := waiting.failure_of(plan)) and failure.is_final}
     return [plan for plan in plans if plan.key not in found], list(found.values())
+
+
+def without_unreadable(workshop: Workshop, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+    """Leave out documents that cannot be read and of which readers see nothing: these differ until they change."""
+    waiting = waiting_documents(workshop)
+    left = {
+        plan.key
+        for plan in plans
+        if (failure := waiting.failure_of(plan)) and failure.unreadable and failure.published_version is None
+    }
+    return [plan for plan in plans if plan.key not in left]
 
 
 def _is_early(failure: Failure, now: datetime) -> bool:

@@ -148,7 +148,9 @@ def _stretches(workshop: Workshop, plan: DocumentPlan) -> Iterator[list[Chunk]]:
     if plan.source is not None:
         # What is wrong with the document, its ingest will say.
         with suppress(DocumentError, StaleError):
-            yield from Reading(plan.source).stretches(workshop.source, workshop.chunker, workshop.limits)
+            yield from Reading(plan.source, workshop.recipe).stretches(
+                workshop.source, workshop.chunker, workshop.limits
+            )
 
 
 def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline import bulk
+from ingest_pipeline.attempts import without_final
 from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.embedding import Embedder, EmbeddingSettings
 from ingest_pipeline.errors import ConfigurationError, IngestError
@@ -43,7 +44,9 @@ def order_vectors(
     guard = RecipeGuard(workshop, confirmed=confirm_recipe)
     if confirm_recipe:
         guard.accept()
-    due, withheld = guard.split(plan_partitions(workshop, partitions), are_named=partitions is not None)
+    plans = plan_partitions(workshop, partitions)
+    tried = without_final(workshop, plans)[0] if partitions is None else plans
+    due, withheld = guard.split(tried, are_named=partitions is not None)
 
     async def run() -> int:
         async with Embedder(settings) as embedder:

@@ -24,51 +24,41 @@ from rich.console import Console
 from ingest_pipeline import (
     bulk_command,
     corpora_command,
-    ledger,
+    failures,
     migrate_command,
+    plan_command,
     runs,
     session,
     status_command,
     version_commands,
 )
-from ingest_pipeline.assets.skipped import skipped_line
-from ingest_pipeline.attempts import without_final
 from ingest_pipeline.audit import AuditReport
 from ingest_pipeline.audit import audit as audit_corpus
-from ingest_pipeline.code_location import build_resources, pipeline_settings
+from ingest_pipeline.code_location import build_resources
 from ingest_pipeline.command_line import BAD_USAGE, FAILED, KEY, VIOLATIONS, as_json, command, main
-from ingest_pipeline.comparison import compare
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.demo import run_demo
 from ingest_pipeline.document_filter import DocumentFilter, parse_filter
-from ingest_pipeline.document_names import nothing_found
 from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError, UnknownDocumentError
-from ingest_pipeline.estimate import count, estimate
 from ingest_pipeline.generations import drop_left, others
 from ingest_pipeline.maintenance import maintain as maintain_corpus
-from ingest_pipeline.migrate_command import as_row
-from ingest_pipeline.migration import foresee, note_on_model
 from ingest_pipeline.output import (
     cost_line,
     echo,
-    estimate_line,
     foreseen_line,
     plain,
     print_hits,
     print_json,
     print_rows,
 )
-from ingest_pipeline.pipeline import check_removals, release_holds
-from ingest_pipeline.planning import DocumentPlan
+from ingest_pipeline.pipeline import release_holds
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import interrupted_with_us
-from ingest_pipeline.recipe_guard import RecipeGuard
 from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import foresee_repair, repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.run_backoff import forgive_runs
-from ingest_pipeline.run_requests import runs_for
 from ingest_pipeline.search import SEARCH_MODES, Hit, SearchMode
 from ingest_pipeline.search import search as search_corpus
 from ingest_pipeline.settings import Settings
@@ -107,7 +97,8 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool,
                 "run_id": done.run_id,
                 **dataclasses.asdict(done.progress),
                 "costs": costs,
-                "skipped": list(map(plain, done.skipped)),
+                "skipped": dict(done.skipped.reasons),
+                "skipped_documents": list(map(plain, done.skipped.listed)),
                 "problems": done.problems,
             }
         )
@@ -119,69 +110,11 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool,
             f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
         )
     if done.skipped:
-        echo(f"{skipped_line(done.skipped)}. `status` shows why; `ingest KEY` tries one again.", err=True)
+        echo(f"{done.skipped}. `status` shows why; `ingest KEY` tries one again.", err=True)
     for problem in done.problems:
         echo(f"Error: {problem}", err=True)
     if done.problems:
         sys.exit(BAD_USAGE if done.misconfigured else FAILED)
-
-
-@command
-@click.option("--exact", is_flag=True, help="Read and cut the documents, and look up which vectors are there already.")
-@as_json
-def plan(*, exact: bool, as_json: bool) -> None:
-    """Show which documents differ from the corpus and what ingesting them would cost. Buys nothing."""
-    settings = Settings.from_environment()
-    with session.workshop(settings) as workshop:
-        page = compare(workshop)
-        withheld = check_removals(workshop, page.removals)
-        guard = RecipeGuard(workshop)
-        puts, left = without_final(workshop, page.puts)
-        plans = [*puts, *page.removals]
-        foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
-        wanted = pipeline_settings(settings)
-        note, moving = note_on_model(workshop, wanted), foresee(workshop, wanted)
-        nothing = None if page.puts or page.removals or page.held else nothing_found(workshop)
-    quarantined = {failure.key for failure in left}
-    changes = [
-        *((plan, _change(plan)) for plan in plans),
-        *((plan, "held") for plan in page.held),
-        *((plan, "in quarantine") for plan in page.puts if plan.key in quarantined),
-    ]
-    rows = [
-        {
-            "document": plan.key,
-            "partition": plan.partition,
-            "change": change,
-            "bytes": plan.source.size if plan.source else 0,
-        }
-        for plan, change in sorted(changes, key=lambda change: change[0].key)
-    ]
-    sensor_runs = runs_for(len(plans))
-    if as_json:
-        estimates = {"estimate": as_row(foreseen), "migration": as_row(moving)}
-        print_json({"documents": rows, **estimates, "sensor_runs": sensor_runs})
-        return
-    print_rows(
-        f"{len(rows)} documents differ, {len(page.held)} of them held by a rollback, {len(left)} left alone because "
-        "they failed too often",
-        rows,
-    )
-    echo(estimate_line(foreseen, sensor_runs))
-    if note is not None and moving is not None:
-        echo(f"{note} Moving takes: {foreseen_line(moving)}")
-    if page.left_out:
-        left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
-        print_rows(f"{page.left_out.total()} objects are left out", left_out)
-    for warning in (withheld or nothing, guard.error):
-        if warning:
-            echo(f"Warning: {warning}", err=True)
-
-
-def _change(plan: DocumentPlan) -> str:
-    if plan.source is None:
-        return "remove"
-    return "replace" if plan.standing is not None and not plan.standing.removed else "add"
 
 
 @command
@@ -307,9 +240,9 @@ def retry(keys: Sequence[str]) -> None:
     """
     with session.corpus(Settings.from_environment()) as corpus:
         with corpus.database.transaction() as connection:
-            failed = {failure.key for failure in ledger.failures(connection, corpus.name)}
+            failed = {failure.key for failure in failures.read_failures(connection, corpus.name)}
             forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
-            ledger.clear_failures(connection, corpus.name, forgiven)
+            failures.clear_failures(connection, corpus.name, forgiven)
         forgive_runs(corpus)
         released = release_holds(corpus, keys)
     tried = {*forgiven, *released}
@@ -414,7 +347,7 @@ def demo(directory: Path) -> None:
 
 
 # Imported for what they add to the group.
-_COMMANDS = (bulk_command, corpora_command, migrate_command, status_command, version_commands)
+_COMMANDS = (bulk_command, plan_command, corpora_command, migrate_command, status_command, version_commands)
 
 if __name__ == "__main__":
     main()

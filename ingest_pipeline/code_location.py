@@ -59,6 +59,8 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.retention,
         settings.limits,
         settings.follow_links,
+        settings.on_unreadable,
+        settings.encoding,
     )
 
 

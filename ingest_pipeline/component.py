@@ -29,7 +29,7 @@ from ingest_pipeline.embedding import check_endpoint
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.local_folder import FollowLinks
-from ingest_pipeline.model import corpus_name
+from ingest_pipeline.model import OnUnreadable, corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.pipeline import PipelineSettings
 from ingest_pipeline.prices import read_prices
@@ -43,6 +43,7 @@ from ingest_pipeline.selection import Selection
 from ingest_pipeline.settings import check_lancedb_uri, default_dimensions, own_folders
 from ingest_pipeline.source import canonical_url
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
+from ingest_pipeline.text_decoding import fallback_encoding
 
 _VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
 _ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
@@ -171,6 +172,14 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     follow_links: Annotated[
         FollowLinks, _about("Which links of a local folder are followed: those that stay within it, all, or none.")
     ] = "inside"
+    on_unreadable: Annotated[
+        OnUnreadable,
+        _about("Whether runs skip files that cannot be read, and list them, or fail when the rest is done.", "fail"),
+    ] = "skip"
+    encoding: Annotated[
+        str | None,
+        _about("Of text that is neither UTF-8 nor carries a byte order mark. Default: it cannot be read.", "cp1252"),
+    ] = None
     chunk_size: Annotated[int, _about("Characters in a chunk, at most.")] = 1000
     chunk_overlap: Annotated[int, _about("Characters that a chunk repeats of the one before it.")] = 0
     embedding_model: Annotated[
@@ -289,6 +298,14 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         with _said_of_attributes():
             return str(PartitionScheme.parse(value))
 
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else fallback_encoding(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+
     @field_validator("embedding_prices")
     @classmethod
     def _check_prices(cls, value: str) -> str:
@@ -365,6 +382,8 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             Retention(self.retention_days, self.retention_publications),
             SpendingLimits.of(self.max_chunks, self.max_tokens_per_run, self.max_tokens_per_day),
             self.follow_links,
+            self.on_unreadable,
+            self.encoding,
         )
 
     def _resources(self, pipeline: PipelineSettings, root: Path) -> CorpusResources:

@@ -15,7 +15,7 @@ from uuid import UUID
 import pyarrow as pa
 from psycopg.errors import CheckViolation, UniqueViolation
 
-from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline import catalog, failures, generation_rows, ledger
 from ingest_pipeline.binding import Binding, binding_of, mismatch
 from ingest_pipeline.catalog import CorpusRow, GenerationState
 from ingest_pipeline.database import Connection, Database
@@ -324,7 +324,7 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: CorpusRow, settings: Co
             catalog.forget_documents(connection, dead)
         if any(other.kind != "create" for other in ledger.unfinished(connection, row.name)):
             return False
-        ledger.forget_failures(connection, row.name)
+        failures.forget_failures(connection, row.name)
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
             _change_in_place(connection, corpus, row, settings, saga)
         else:

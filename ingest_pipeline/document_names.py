@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest_pipeline import catalog, ledger
+from ingest_pipeline import catalog
 from ingest_pipeline.errors import UnknownDocumentError
+from ingest_pipeline.failures import read_failures
 from ingest_pipeline.preparation import Workshop
 
 
@@ -16,9 +17,9 @@ def check_keys(workshop: Workshop, keys: Sequence[str]) -> None:
     """
     with workshop.corpus.database.transaction() as connection:
         standing = catalog.standing_documents(connection, workshop.corpus.name, keys=keys)
-        failures = ledger.failures(connection, workshop.corpus.name)
+        failed = read_failures(connection, workshop.corpus.name)
     # What failed is known too: some names can be listed, and not looked at.
-    missing = sorted(set(keys) - {document.key for document in standing} - {failure.key for failure in failures})
+    missing = sorted(set(keys) - {document.key for document in standing} - {failure.key for failure in failed})
     found = {obj.key: obj for obj in workshop.source.stat_all(missing)}
     for key in missing:
         if key not in found:

@@ -19,12 +19,15 @@ IngestError
 │   │   └── TableIncompleteError  the table, or a file of it, is missing
 │   └── EmbeddingUnavailableError
 ├── DocumentError                 this document cannot be ingested as it is; the others can
-│   ├── EmptyDocumentError
-│   ├── BinaryDocumentError
-│   ├── DocumentEncodingError
-│   ├── UnsupportedFormatError
-│   ├── CorruptDocumentError
-│   ├── DocumentTooLargeError
+│   ├── UnreadableError           no text can be got out of the file
+│   │   ├── InaccessibleDocumentError
+│   │   ├── EmptyDocumentError
+│   │   ├── BinaryDocumentError
+│   │   ├── DocumentEncodingError
+│   │   ├── UnsupportedFormatError
+│   │   │   └── EncryptedDocumentError
+│   │   ├── CorruptDocumentError
+│   │   └── DocumentTooLargeError
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be written: run again in a moment
 ├── EmbeddingResponseError        the API answered nonsense
@@ -173,6 +176,8 @@ class DocumentError(IngestError):
     """
 
     remedy = "What was published before is untouched. Fix or remove the file."
+    reason: ClassVar[str] = "failed"
+    """A word or two, by which failures are counted."""
 
     def __init__(self, document: str, problem: str, remedy: str | None = None) -> None:
         self.document = document
@@ -180,32 +185,68 @@ class DocumentError(IngestError):
         super().__init__(f"Document {document!r} {problem}", remedy)
 
 
-class EmptyDocumentError(DocumentError):
+class UnreadableError(DocumentError):
+    """No text can be got out of the file. It is skipped, or fails the run, as the setting `on_unreadable` says."""
+
+    reason = "unreadable"
+    may_pass: ClassVar[bool] = False
+    """Another attempt at the same bytes may end otherwise."""
+
+
+class InaccessibleDocumentError(UnreadableError):
+    """The source lists the file and does not hand out its bytes."""
+
+    reason = "inaccessible"
+    may_pass = True
+
+
+class EmptyDocumentError(UnreadableError):
     """A parser found no text in the document, as in a scan. A file without bytes is no error: it has no chunks."""
 
+    reason = "without text"
 
-class BinaryDocumentError(DocumentError):
+
+class BinaryDocumentError(UnreadableError):
     """The document is not text and no parser reads its format."""
 
-
-class DocumentEncodingError(DocumentError):
-    """The document is text in an encoding that is not UTF-8 and is not marked."""
+    reason = "binary"
 
 
-class UnsupportedFormatError(DocumentError):
-    """A parser for the format exists but is not installed or does not accept this file."""
+class DocumentEncodingError(UnreadableError):
+    """The document is text in an encoding that is not UTF-8, is not marked and is not the one of the settings."""
+
+    reason = "of unknown encoding"
 
 
-class CorruptDocumentError(DocumentError):
+class UnsupportedFormatError(UnreadableError):
+    """A parser for the format exists but does not accept this file."""
+
+    reason = "of unsupported format"
+
+
+class EncryptedDocumentError(UnsupportedFormatError):
+    """The document opens with a password only."""
+
+    reason = "encrypted"
+
+
+class CorruptDocumentError(UnreadableError):
     """The document is truncated or damaged."""
 
+    reason = "damaged"
 
-class DocumentTooLargeError(DocumentError):
+
+class DocumentTooLargeError(UnreadableError):
     """Parsing the document took more memory, time or output than allowed; a decompression bomb does."""
+
+    reason = "too large"
+    may_pass = True
 
 
 class EmbeddingInputError(DocumentError):
     """The embedding API refuses the text of a chunk, for example as too long."""
+
+    reason = "refused by the API"
 
 
 class TooRecentError(IngestError):

@@ -9,8 +9,8 @@ nothing about their text; of PDFs neither does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from ingest_pipeline import catalog, catalog_reports, ledger
 from ingest_pipeline.catalog_reports import DocumentRatio
-from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError
+from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
 from ingest_pipeline.local_embeddings import LOCAL_MODEL
 from ingest_pipeline.model import Chunk, SourceObject
 from ingest_pipeline.parsing import is_compressed, is_zipped
@@ -35,6 +35,16 @@ FILL = 0.7
 _LOOKED_UP = 1024
 # Directories of Office and EPUB files that are read for an estimate by bytes: a request or two each.
 _DIRECTORIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableDocument:
+    """A document of which no text can be got."""
+
+    document: str
+    reason: str
+    """A word or two."""
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,13 @@ class Estimate:
     """Which limit on tokens these would pass."""
     measured: bool
     """Tokens follow from what this corpus was billed before; else from a constant."""
+    unreadable: tuple[UnreadableDocument, ...] = ()
+    """What cannot be read of the documents, if they were."""
+
+
+def reasons_of(unreadable: Iterable[UnreadableDocument]) -> dict[str, int]:
+    """How many documents cannot be read for which reason."""
+    return dict(sorted(Counter(document.reason for document in unreadable).items()))
 
 
 def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
@@ -114,6 +131,7 @@ class _Count:
     uncertain: int = 0
     too_large: list[str] = field(default_factory=list[str])
     seen: set[UUID] = field(default_factory=set[UUID])
+    unreadable: list[UnreadableError] = field(default_factory=list[UnreadableError])
 
     def add(self, chunks: int, characters: int) -> None:
         self.chunks += chunks
@@ -167,14 +185,19 @@ class _Forecast:
 
 def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
     for plan in plans:
-        if plan.source is not None:
-            # What is wrong with the document, its ingest will say; until there it is read, and paid for, all the same.
-            with suppress(DocumentError, StaleError):
-                try:
-                    for stretch in Reading(plan.source).stretches(workshop.source, workshop.chunker, workshop.limits):
-                        yield from stretch
-                except DocumentTooLargeError:
-                    counted.too_large.append(plan.key)
+        if plan.source is None:
+            continue
+        try:
+            reading = Reading(plan.source, workshop.recipe)
+            for stretch in reading.stretches(workshop.source, workshop.chunker, workshop.limits):
+                yield from stretch
+        except UnreadableError as error:
+            counted.unreadable.append(error)
+            if isinstance(error, DocumentTooLargeError):
+                counted.too_large.append(plan.key)
+        except (DocumentError, StaleError):
+            # What is wrong with it, its ingest will say; until there it is read, and paid for, all the same.
+            continue
 
 
 def _count_new(
@@ -223,6 +246,7 @@ def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, 
         counted.too_large,
         _over_limit(workshop, tokens),
         bool(billed),
+        tuple(UnreadableDocument(error.document, error.reason, str(error)) for error in counted.unreadable),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
-from ingest_pipeline import catalog, holds, ledger
+from ingest_pipeline import catalog, failures, holds, ledger
 from ingest_pipeline.catalog import Superseded
 from ingest_pipeline.database import Connection
 from ingest_pipeline.embedding import Embedder
@@ -93,7 +93,7 @@ class _DocumentRows:
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         superseded = supersede(connection, self.saga, version)
         keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
-        ledger.clear_failures(connection, self.corpus, keys)
+        failures.clear_failures(connection, self.corpus, keys)
         holds.release_superseded(connection, self.saga)
         ledger.forget_fragments(connection, self.saga)
         if not self.prepared.failed:
@@ -314,14 +314,14 @@ class Ingestion:
     def _note_failure(self, document: DocumentPlan, error: IngestError) -> None:
         self._summary.failed[document.key] = (document, error)
         with self._shop.corpus.database.transaction() as connection:
-            ledger.record_failure(
+            failures.record_failure(
                 connection,
                 self._shop.corpus.name,
                 key=document.key,
                 partition=document.partition,
                 etag=document.source.etag if document.source else "",
                 recipe=self._shop.recipe.fingerprint,
-                error=str(error),
+                error=error,
             )
 
     def _begin(self) -> UUID:

@@ -1,4 +1,4 @@
-"""The ledger: sagas, what they staged and bought, and what failed. Every call works in its caller's transaction."""
+"""The ledger: sagas, and what they staged and bought. Every call works in its caller's transaction."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ from ingest_pipeline.sql import query
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
-# A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
-# or a person says so.
-MAX_ATTEMPTS = 3
 Vectors = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float32]
 
@@ -88,24 +85,6 @@ class Cost:
     """None: no price was configured when they were bought."""
     as_of: date | None
     amount: Decimal | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How often a document failed with the same bytes and recipe."""
-
-    key: str
-    partition: str
-    etag: str
-    recipe: str
-    attempts: int
-    error: str
-    failed_at: datetime
-
-    @property
-    def is_final(self) -> bool:
-        """Whether only a change of the bytes or the recipe, or a `retry`, leads to another attempt."""
-        return self.attempts >= MAX_ATTEMPTS
 
 
 def begin(
@@ -417,33 +396,9 @@ def others_at_work(connection: Connection, corpus: str, saga: UUID) -> bool:
     return row is not None and row["found"]
 
 
-def record_failure(
-    connection: Connection, corpus: str, *, key: str, partition: str, etag: str, recipe: str, error: str
-) -> None:
-    """Count a failed attempt at a document."""
-    values = {"corpus": corpus, "key": key, "partition": partition, "etag": etag, "recipe": recipe}
-    connection.execute(query("record_failure"), {**values, "error": storable(error)})
-
-
-def failures(connection: Connection, corpus: str) -> list[Failure]:
-    """Documents whose last attempt failed, by key."""
-    with connection.cursor(row_factory=class_row(Failure)) as cursor:
-        return cursor.execute(query("read_failures"), {"corpus": corpus}).fetchall()
-
-
-def clear_failures(connection: Connection, corpus: str, keys: Sequence[str]) -> None:
-    """Forget the failures of documents that were published or are gone."""
-    connection.execute(query("clear_failures"), {"corpus": corpus, "keys": list(keys)})
-
-
 def forget_sagas(connection: Connection, corpus: str) -> None:
     """Delete the sagas, with what is recorded of them. Nothing of the corpus may be left in the catalog."""
     connection.execute(query("forget_sagas"), {"corpus": corpus})
-
-
-def forget_failures(connection: Connection, corpus: str) -> None:
-    """Forget all failures: they are of documents of another source."""
-    connection.execute(query("forget_failures"), {"corpus": corpus})
 
 
 def _expect_row(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:

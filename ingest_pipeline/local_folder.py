@@ -15,7 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    DocumentChangedError,
+    InaccessibleDocumentError,
+    SourceUnavailableError,
+)
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.selection import pattern_of
 
@@ -127,7 +132,7 @@ class LocalFolder:
 
         Raises:
             DocumentChangedError: It was replaced, removed or written to since; perhaps after some blocks.
-            DocumentError: It may not be read.
+            InaccessibleDocumentError: It may not be read.
         """
         descriptor = self._open(obj)
         try:
@@ -146,7 +151,7 @@ class LocalFolder:
             found = os.fstat(descriptor)
             body = os.pread(descriptor, end - start, start) if stat.S_ISREG(found.st_mode) else b""
         except OSError as error:
-            raise DocumentError(obj.key, f"cannot be read: {error.strerror}") from error
+            raise InaccessibleDocumentError(obj.key, f"cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
         if len(body) < end - start:
@@ -160,7 +165,7 @@ class LocalFolder:
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise _changed(obj.key, "removed") from error
         except OSError as error:
-            raise DocumentError(
+            raise InaccessibleDocumentError(
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
         # Now that it is open: a link on the way may have been changed since it was listed.

@@ -12,7 +12,7 @@ from ingest_pipeline.database import Database
 from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.document_events import drop_empty_partitions, report_documents
 from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.errors import ConfigurationError, IngestError, MigrationIncompleteError
+from ingest_pipeline.errors import ConfigurationError, IngestError, MigrationIncompleteError, UnreadableError
 from ingest_pipeline.generations import abort, drop, others
 from ingest_pipeline.ingestion import Summary
 from ingest_pipeline.interrupts import run_interruptibly
@@ -103,10 +103,11 @@ def _fill(
     if then_switch:
         context.log.info(f"Readers see generation {new.corpus.name} now; {old.corpus.name} is kept for a week")
         _report_all(context, new, migration.taken_out)
-    elif failed:
-        raise MigrationIncompleteError(
-            f"{len(failed)} documents could not be ingested: {', '.join(sorted(failed)[:10])}"
-        )
+        return
+    refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
+    refused += sorted(summary.too_recent)
+    if refused:
+        raise MigrationIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
 
 
 def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:

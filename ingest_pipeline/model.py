@@ -7,10 +7,13 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from ingest_pipeline.errors import ConfigurationError
 
+OnUnreadable = Literal["skip", "fail"]
+"""What a run does about files that cannot be read."""
 _CORPUS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -91,6 +94,8 @@ class Recipe:
     """Characters that a chunk repeats of the one before it."""
     embedding_model: str
     embedding_dimensions: int
+    encoding: str | None = None
+    """Of text that is neither UTF-8 nor marked."""
 
     @property
     def fingerprint(self) -> str:

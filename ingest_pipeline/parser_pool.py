@@ -30,6 +30,7 @@ from ingest_pipeline.errors import (
     CorruptDocumentError,
     DocumentError,
     DocumentTooLargeError,
+    EncryptedDocumentError,
     MissingExtraError,
     UnsupportedFormatError,
 )
@@ -47,7 +48,7 @@ _ERRORS: Final[dict[str, type[DocumentError]]] = {
     "too large": DocumentTooLargeError,
     "unsupported": UnsupportedFormatError,
 }
-_OUTCOMES: Final = {"ready", "text", *_ERRORS}
+_OUTCOMES: Final = {"ready", "text", "encrypted", *_ERRORS}
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ class ParserPool:
             ConfigurationError: The child does not start.
             CorruptDocumentError: The document is damaged, or the child crashed over it.
             DocumentTooLargeError: It exceeded a limit.
-            UnsupportedFormatError: It is encrypted or of a kind that kreuzberg refuses.
+            EncryptedDocumentError: It opens with a password only.
+            UnsupportedFormatError: It is of a kind that kreuzberg refuses.
         """
         fresh = False
         while True:
@@ -134,6 +136,8 @@ class ParserPool:
                 fresh = True
                 continue
             self._give_back(child)
+            if outcome == "encrypted":
+                raise EncryptedDocumentError(document, text, "Save it without a password.")
             if outcome != "text":
                 raise _ERRORS[outcome](document, text)
             return text

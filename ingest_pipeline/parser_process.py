@@ -66,7 +66,7 @@ class Answer(TypedDict):
     """What precedes a text."""
 
     outcome: str
-    """``ready`` once, at the start; then ``text``, ``corrupt``, ``too large`` or ``unsupported``."""
+    """``ready`` once, at the start; then ``text``, ``corrupt``, ``too large``, ``encrypted`` or ``unsupported``."""
     detail: str
     size: int
 
@@ -132,7 +132,8 @@ def _examine_archive(data: bytes, unpacked_bytes: int) -> tuple[str, str] | None
     except (BadZipFile, EOFError, zlib.error) as error:
         return "corrupt", f"is a damaged ZIP archive: {error}"
     except RuntimeError as error:
-        return "unsupported", f"is a ZIP archive of an unknown kind: {error}"
+        outcome = "encrypted" if "encrypted" in str(error) else "unsupported"
+        return outcome, f"is a ZIP archive of an unknown kind: {error}"
     return ("corrupt", f"is damaged in its member {damaged}") if damaged else None
 
 
@@ -141,7 +142,7 @@ def _outcome(error: kreuzberg.KreuzbergError) -> str:
     if "security limit" in message or "compression ratio" in message or "out of memory" in message:
         return "too large"
     if "password" in message or "encrypt" in message:
-        return "unsupported"
+        return "encrypted"
     if isinstance(error, kreuzberg.ValidationError | kreuzberg.MissingDependencyError):
         return "unsupported"
     return "corrupt"

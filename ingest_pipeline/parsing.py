@@ -20,6 +20,7 @@ from ingest_pipeline.errors import (
     UnsupportedFormatError,
 )
 from ingest_pipeline.parser_pool import ParserLimits, ParserPool
+from ingest_pipeline.text_decoding import encoding_of, with_encoding
 
 __all__ = ["PARSER", "ParserLimits", "is_compressed", "is_markdown", "is_parsed", "is_zipped", "media_type", "parse"]
 
@@ -116,18 +117,21 @@ def is_zipped(document: str) -> bool:
     return _extension(document) in _ZIPPED
 
 
-def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT_LIMITS) -> Iterator[str]:
+def parse(
+    document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT_LIMITS, *, encoding: str | None = None
+) -> Iterator[str]:
     """Extract the text of a document.
 
-    Text must be UTF-8, or begin with the byte order mark of UTF-16 or UTF-32; the mark is removed, and newlines stay
-    as they are. Nothing of a document is valid before the iterator ended: an error may come after the first pieces.
-
-    A document without bytes, or of nothing but white space, is an empty one: it gives no text, and is no error.
+    Text must be UTF-8, or begin with the byte order mark of UTF-16 or UTF-32, or be in the encoding that is given for
+    all other; the mark is removed, and newlines stay as they are. A document without bytes, or of nothing but white
+    space, gives no text and is no error. Nothing of a document is valid before the iterator ended: an error may come
+    after the first pieces.
 
     Args:
         document: Its key, whose extension names the format.
         blocks: Its bytes, in order, divided anywhere.
         limits: What parsing may cost; text formats are streamed and need none.
+        encoding: Of text that is not UTF-8 and says nothing of its encoding. None: there is no such text.
 
     Yields:
         Pieces whose concatenation is the extracted text, to which the offsets of chunks refer.
@@ -135,10 +139,11 @@ def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT
     Raises:
         EmptyDocumentError: The parser of its format finds no text in it, as in a scan.
         BinaryDocumentError: It is not text, and no parser reads its format.
-        DocumentEncodingError: It is text in an encoding that is neither UTF-8 nor marked.
+        DocumentEncodingError: It is text in an encoding that is neither UTF-8 nor marked nor the one given.
         CorruptDocumentError: It is truncated or damaged.
         DocumentTooLargeError: Parsing exceeded a limit.
-        UnsupportedFormatError: It is encrypted, or of an older Office format.
+        EncryptedDocumentError: It opens with a password only.
+        UnsupportedFormatError: It is of an older Office format, or of a kind that its parser refuses.
         MissingExtraError: Its format needs kreuzberg, which is not installed.
         ConfigurationError: The parser does not start.
     """
@@ -147,9 +152,9 @@ def parse(document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT
         return  # the head is the whole of it
     kind = _format(document, head)
     if kind is None:
-        yield from _streamed(document, head, rest)
+        yield from _streamed(document, head, rest, encoding)
     else:
-        yield from _parsed(document, kind, rest, limits)
+        yield from _parsed(document, kind, rest, limits, encoding)
 
 
 def _extension(document: str) -> str:
@@ -196,13 +201,18 @@ def _encoding(head: bytes) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def _streamed(document: str, head: bytes, blocks: Iterator[bytes]) -> Iterator[str]:
+def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str | None) -> Iterator[str]:
     encoding, mark = _encoding(head)
     if encoding == "utf-8" and b"\0" in head:
         raise _holds_nul(document)
+    named = ((block, encoding) for block in blocks) if mark else with_encoding(blocks, fallback)
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
-    for block, final in chain(((block, False) for block in blocks), [(b"", True)]):
+    for block, name in chain(named, [(b"", None)]):
+        final = name is None
+        if name is not None and name != encoding:
+            # All before it was ASCII, of which no decoder keeps a part.
+            encoding, decoder = name, codecs.getincrementaldecoder(name)()
         waiting = len(decoder.getstate()[0])
         try:
             piece = decoder.decode(block, final)
@@ -221,11 +231,16 @@ def _holds_nul(document: str) -> BinaryDocumentError:
 
 def _wrong_encoding(document: str, encoding: str, offset: int) -> DocumentEncodingError:
     return DocumentEncodingError(
-        document, f"is not {encoding.upper()} at byte {offset}", "Convert it to UTF-8. What was published is untouched."
+        document,
+        f"is not {encoding.upper()} at byte {offset}",
+        "Convert it to UTF-8, or name its encoding in INGEST_ENCODING (of a component: encoding). What was published "
+        "is untouched.",
     )
 
 
-def _parsed(document: str, kind: str, blocks: Iterator[bytes], limits: ParserLimits) -> Iterator[str]:
+def _parsed(
+    document: str, kind: str, blocks: Iterator[bytes], limits: ParserLimits, fallback: str | None
+) -> Iterator[str]:
     data = bytearray()
     for block in blocks:
         data += block
@@ -233,7 +248,7 @@ def _parsed(document: str, kind: str, blocks: Iterator[bytes], limits: ParserLim
             raise DocumentTooLargeError(document, f"has more than {limits.input_bytes} bytes")
     content = bytes(data)
     if kind == _HTML:
-        content = _as_utf8(document, content)
+        content = _as_utf8(document, content, fallback)
         if not content.strip():
             return
     text = _pool.extract(document, kind, content, limits)
@@ -242,12 +257,14 @@ def _parsed(document: str, kind: str, blocks: Iterator[bytes], limits: ParserLim
     yield text
 
 
-def _as_utf8(document: str, page: bytes) -> bytes:
+def _as_utf8(document: str, page: bytes, fallback: str | None) -> bytes:
     """An HTML page in UTF-8: the parser would take every other encoding for damaged UTF-8 and say nothing."""
     encoding, mark = _encoding(page)
     declared = _DECLARED_ENCODING.search(page[:_HEAD])
     if not mark and declared:
         encoding = _declared(declared[1].decode("ascii", "replace"))
+    elif not mark:
+        encoding = encoding_of(page, fallback)
     try:
         text = page[mark:].decode(encoding)
     except UnicodeDecodeError as error:

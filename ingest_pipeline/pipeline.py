@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ingest_pipeline import catalog, generation_rows, ledger
+from ingest_pipeline import catalog, generation_rows
 from ingest_pipeline.binding import table_mismatch
 from ingest_pipeline.catalog import GenerationState
 from ingest_pipeline.chunk_rows import chunk_schema
@@ -14,11 +14,12 @@ from ingest_pipeline.comparison import Page, compare
 from ingest_pipeline.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
+from ingest_pipeline.failures import clear_failures, read_failures
 from ingest_pipeline.holds import Hold, read_holds, release, release_known
 from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.local_folder import FollowLinks
-from ingest_pipeline.model import Recipe, SourceObject, corpus_name, split_embedding
+from ingest_pipeline.model import OnUnreadable, Recipe, SourceObject, corpus_name, split_embedding
 from ingest_pipeline.parsing import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.planning import DocumentPlan, plan, without_held
@@ -63,6 +64,10 @@ class PipelineSettings:
     """On chunks of a document, and on tokens of a run and a day."""
     follow_links: FollowLinks = "inside"
     """Which links of a local folder are followed."""
+    on_unreadable: OnUnreadable = "skip"
+    """Whether runs skip files that cannot be read, or fail when they have done the rest."""
+    encoding: str | None = None
+    """Of text that is neither UTF-8 nor marked, by Python's name for it. None: such text cannot be read."""
 
     @property
     def scheme(self) -> PartitionScheme:
@@ -77,7 +82,13 @@ class PipelineSettings:
     def recipe(self) -> Recipe:
         """What decides the output besides the bytes."""
         return Recipe(
-            PARSER, CHUNKER, self.chunk_size, self.chunk_overlap, self.embedding_model, self.embedding_dimensions
+            PARSER,
+            CHUNKER,
+            self.chunk_size,
+            self.chunk_overlap,
+            self.embedding_model,
+            self.embedding_dimensions,
+            self.encoding,
         )
 
     def with_embedding(self, embedding: str | None) -> PipelineSettings:
@@ -272,8 +283,8 @@ def clear_settled_failures(workshop: Workshop, page: Page) -> None:
     """
     corpus = workshop.corpus
     with corpus.database.transaction() as connection:
-        failures = [failure.key for failure in ledger.failures(connection, corpus.name)]
-        ledger.clear_failures(connection, corpus.name, page.settled(failures))
+        failed = [failure.key for failure in read_failures(connection, corpus.name)]
+        clear_failures(connection, corpus.name, page.settled(failed))
         # Of those that the page knew: a rollback since then made what it holds differ.
         release_known(connection, corpus.name, [page.holds[key] for key in page.settled(page.holds)])
 

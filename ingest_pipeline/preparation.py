@@ -203,7 +203,7 @@ class Preparation:
     def _stretches(self, waiting: Iterator[DocumentPlan]) -> Iterator[Stretch]:
         for plan in waiting:
             assert plan.source is not None  # noqa: S101  the caller chose these
-            document = DocumentInProgress(plan, Reading(plan.source), PreparedDocument(plan))
+            document = DocumentInProgress(plan, Reading(plan.source, self._shop.recipe), PreparedDocument(plan))
             try:
                 for chunks in document.reading.stretches(self._shop.source, self._shop.chunker, self._shop.limits):
                     yield Stretch(document, chunks)

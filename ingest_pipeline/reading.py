@@ -9,7 +9,7 @@ from itertools import islice
 from ingest_pipeline.chunking import Chunker
 from ingest_pipeline.errors import DocumentTooLargeError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.model import Chunk, SourceObject
+from ingest_pipeline.model import Chunk, Recipe, SourceObject
 from ingest_pipeline.parsing import is_markdown, is_parsed, parse
 from ingest_pipeline.source import ObjectSource
 from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
@@ -21,8 +21,9 @@ _PER_STRETCH = 128
 class Reading:
     """A document being read. The counts are right once the last stretch was taken."""
 
-    def __init__(self, source: SourceObject) -> None:
+    def __init__(self, source: SourceObject, recipe: Recipe) -> None:
         self.source = source
+        self._recipe = recipe
         self.characters = 0
         self.chunks = 0
         self._digest = hashlib.sha256()
@@ -46,10 +47,11 @@ class Reading:
             SourceUnavailableError: The store does not answer.
         """
         key = self.source.key
+        encoding = self._recipe.encoding
         step = chunker.size - chunker.overlap
         if not is_parsed(key) and limits.may_exceed_chunks(self.source.size, step):
-            self._check(parse(key, store.read(self.source)), chunker, limits)
-        pieces: Iterable[str] = self._counted(parse(key, self._hashed(store.read(self.source))))
+            self._check(parse(key, store.read(self.source), encoding=encoding), chunker, limits)
+        pieces: Iterable[str] = self._counted(parse(key, self._hashed(store.read(self.source)), encoding=encoding))
         if is_parsed(key):
             pieces = list(pieces)  # the parser gives the text as one piece
             if limits.may_exceed_chunks(self.characters, step):

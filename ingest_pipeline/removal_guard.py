@@ -11,10 +11,20 @@ def is_suspicious(gone: int, standing: int) -> bool:
     """Whether a person has to confirm: all documents are gone, or more than half of them and more than ten.
 
     Args:
-        gone: Documents at head that the source does not hold, or that the settings leave out.
+        gone: Documents at head that the source lacks, that the settings leave out, or that a rollback takes out.
         standing: Documents at head.
     """
     return gone > 0 and (gone >= standing or (gone > _HANDFUL and 2 * gone > standing))
+
+
+def withheld_rollback(corpus: str, version: int, gone: int, standing: int) -> RemovalsWithheldError:
+    """The refusal of a rollback that removes all documents or most of them."""
+    return RemovalsWithheldError(
+        f"Rolling corpus {corpus!r} back to version {version} would take out {gone} of its {standing} documents; "
+        "nothing was changed",
+        "If they are meant to go, run `ingest-pipeline rollback` with --confirm-removals, or set confirm_removals to "
+        "true in the Launchpad. `--dry-run` lists them.",
+    )
 
 
 def withheld(corpus: str, source: str, gone: int, standing: int) -> RemovalsWithheldError:

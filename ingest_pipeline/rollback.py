@@ -23,11 +23,18 @@ from ingest_pipeline.catalog_versions import Difference
 from ingest_pipeline.chunk_rows import chunk_schema
 from ingest_pipeline.corpus import Corpus, check_writable
 from ingest_pipeline.database import Connection
-from ingest_pipeline.errors import AuditError, RollbackRefusedError, TableDamagedError, UnavailableError
+from ingest_pipeline.errors import (
+    AuditError,
+    RemovalsWithheldError,
+    RollbackRefusedError,
+    TableDamagedError,
+    UnavailableError,
+)
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance_changes import Change, StagedFragment
 from ingest_pipeline.lance_filter import one_of
 from ingest_pipeline.publication import publish
+from ingest_pipeline.removal_guard import is_suspicious, withheld_rollback
 from ingest_pipeline.signs_of_life import signs_of_life
 from ingest_pipeline.superseding import removal_of, supersede
 
@@ -104,6 +111,7 @@ def rollback(
     recipe: str,
     run_id: str | None = None,
     report: Callable[[RolledBack], None] = lambda _: None,
+    confirm_removals: bool = False,
 ) -> list[RolledBack]:
     """Bring documents back to what they were at an earlier version.
 
@@ -114,6 +122,7 @@ def rollback(
         recipe: Fingerprint of the recipe in force, with which the source's bytes are not to be ingested again.
         run_id: The Dagster run that does it, if there is one.
         report: Called after each publication.
+        confirm_removals: Take documents out, even if these are all or most of the corpus.
 
     Returns:
         The publications: none if nothing differs, one for each 10,000 documents that do.
@@ -123,11 +132,15 @@ def rollback(
         ConflictError, FencedError: Somebody else published one of the documents meanwhile, or took this writer for
             dead. Nothing was published; a person has to decide again.
         OtherDatabaseError: The table is written by another database, or this one is older than it.
+        RemovalsWithheldError: It would take out all documents or most of them, and that is not confirmed.
         AuditError: The table does not hold the rows that the catalog promises at that version.
         UnavailableError: One of the stores failed. What was published until then stays; run again for the rest.
     """
     check_writable(corpus)
     differences = plan_rollback(corpus, version, names)
+    refusal = None if confirm_removals else check_rollback(corpus, version, differences)
+    if refusal is not None:
+        raise refusal
     done: list[RolledBack] = []
     for start in range(0, len(differences), _PUBLICATION_DOCUMENTS):
         changes = differences[start : start + _PUBLICATION_DOCUMENTS]
@@ -135,6 +148,16 @@ def rollback(
         done.append(rolled_back)
         report(rolled_back)
     return done
+
+
+def check_rollback(corpus: Corpus, version: int, differences: Sequence[Difference]) -> RemovalsWithheldError | None:
+    """What has to be confirmed before these documents are rolled back; None if nothing has."""
+    gone = sum(difference.change == "remove" for difference in differences)
+    with corpus.database.transaction() as connection:
+        standing = catalog.count_standing(connection, corpus.name)
+    if not is_suspicious(gone, standing):
+        return None
+    return withheld_rollback(corpus.known_as, version, gone, standing)
 
 
 def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:

@@ -22,6 +22,9 @@ class RollbackConfig(dg.Config):
         description="The publication to go back to: `head` in a partition's metadata, or `ingest-pipeline history`."
     )
     partitions: list[str] = Field(default=[], description="Partitions to roll back. Empty: the whole corpus.")
+    confirm_removals: bool = Field(
+        default=False, description="Take documents out, even if these are all or most of the corpus."
+    )
 
 
 def rollback_job_name(corpus: str) -> str:
@@ -53,6 +56,7 @@ def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
                     config.partitions,
                     recipe=recipe.fingerprint,
                     run_id=context.run.run_id,
+                    confirm_removals=config.confirm_removals,
                     report=lambda rolled_back: _report(context, corpus, recipe, rolled_back),
                 )
         except IngestError as error:

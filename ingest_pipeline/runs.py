@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ingest_pipeline import catalog_reports, errors, ledger, session
-from ingest_pipeline.assets.skipped import SkippedDocument, skipped_by
+from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.attempts import without_final
 from ingest_pipeline.catalog_reports import RunProgress
 from ingest_pipeline.code_location import build_definitions, job_name, pipeline_settings
@@ -51,15 +51,15 @@ class Run:
         problems: Sequence[str],
         note: str | None = None,
         *,
-        skipped: Sequence[SkippedDocument] = (),
+        skipped: SkippedDocuments | None = None,
         misconfigured: bool = False,
     ) -> None:
         self.misconfigured = misconfigured
         """A setting has to be changed before the run can succeed."""
         self.note = note
         """What to tell a person besides."""
-        self.skipped = skipped
-        """Documents that were left as they are without failing the run, 50 at most."""
+        self.skipped = skipped or SkippedDocuments.of(())
+        """Documents that were left as they are without failing the run."""
         self.run_id = run_id
         self.progress = progress
         self.costs = costs
@@ -118,7 +118,7 @@ def ingest(
             costs,
             _problems(result),
             note,
-            skipped=skipped_by(result),
+            skipped=SkippedDocuments.said_by(result),
             misconfigured=_is_misconfigured(result),
         )
 
@@ -147,20 +147,22 @@ def migrate(settings: Settings, action: Action, documents: int, console: Console
         return Run(run_id, progress, costs, _problems(result), misconfigured=_is_misconfigured(result))
 
 
-def roll_back(settings: Settings, version: int, keys: Sequence[str]) -> Run:
+def roll_back(settings: Settings, version: int, keys: Sequence[str], *, confirm_removals: bool = False) -> Run:
     """Bring documents back to an earlier publication, in one Dagster run.
 
     Args:
         settings: Of the corpus.
         version: A publication.
         keys: Documents. None given: all.
+        confirm_removals: Take documents out, however many.
 
     Raises:
         IngestError: The run could not begin.
     """
     with session.postgres(settings) as running, Database(running.database_url or "") as database:
         run_id = str(uuid.uuid4())
-        ops = {rollback_step(settings.corpus): {"config": {"version": version, "partitions": list(keys)}}}
+        config = {"version": version, "partitions": list(keys), "confirm_removals": confirm_removals}
+        ops = {rollback_step(settings.corpus): {"config": config}}
         with session.instance(running) as instance:
             result = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
         with database.transaction() as connection:

@@ -107,7 +107,7 @@ def _tick(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )
     context.update_cursor((now.next if now.ended else now).dump())
-    said = _said(page, now, workshop)
+    said = _said(page, now, workshop, left=len(allowed) - len(puts))
     if withheld_by_recipe:
         said += f" {guard.error}"
     if not due:
@@ -128,13 +128,15 @@ def _requests(settings: PipelineSettings, due: list[DocumentPlan], *, whole: boo
     return dg.SensorResult(run_requests=runs, dynamic_partitions_requests=added)
 
 
-def _said(page: Page, now: SourcePass, workshop: Workshop) -> str:
+def _said(page: Page, now: SourcePass, workshop: Workshop, *, left: int) -> str:
     """What the tick found, as one line."""
     said = [f"{len(page.puts) + len(page.removals)} documents differ among {page.listed}"]
     if page.last is not None:
         said.append(f"up to {page.last!r}; the next tick goes on there")
     if page.unsettled:
         said.append(f"{len(page.unsettled)} may still be written to")
+    if left:
+        said.append(f"{left} of them cannot be read, failed, or wait for ordered vectors")
     if page.held:
         said.append(f"{len(page.held)} are held by a rollback")
     said += [f"{count} are left out: {reason}" for reason, count in page.left_out.items()]

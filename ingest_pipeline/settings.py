@@ -15,12 +15,13 @@ from ingest_pipeline.embedding import check_endpoint
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.local_folder import FollowLinks
-from ingest_pipeline.model import corpus_name
+from ingest_pipeline.model import OnUnreadable, corpus_name
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.prices import Price, read_prices
 from ingest_pipeline.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.selection import pattern_of
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
+from ingest_pipeline.text_decoding import fallback_encoding
 
 _PREFIX = "INGEST_"
 # By `failpoints` and by the local embedding server's clients.
@@ -63,6 +64,10 @@ class Settings:
     """On chunks of a document, and on tokens of a run and a day."""
     follow_links: FollowLinks = "inside"
     """Which links of a local folder are followed."""
+    on_unreadable: OnUnreadable = "skip"
+    """What a run does about files that cannot be read."""
+    encoding: str | None = None
+    """Of text that is neither UTF-8 nor marked."""
 
     @property
     def uses_local_model(self) -> bool:
@@ -128,6 +133,8 @@ class Settings:
                 _number(environment, "INGEST_MAX_TOKENS_PER_DAY", DEFAULT_LIMITS.tokens_per_day or 0),
             ),
             follow_links=_follow_links(get("INGEST_FOLLOW_LINKS") or "inside"),
+            on_unreadable=_on_unreadable(get("INGEST_ON_UNREADABLE") or "skip"),
+            encoding=fallback_encoding(name) if (name := get("INGEST_ENCODING")) else None,
         )
 
 
@@ -190,6 +197,15 @@ def absolute_place(place: str) -> str:
 def _patterns(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     """Patterns between colons, as in PATH."""
     return tuple(part for part in (environment.get(name) or "").split(":") if part)
+
+
+def _on_unreadable(value: str) -> OnUnreadable:
+    choices: dict[str, OnUnreadable] = {"skip": "skip", "fail": "fail"}
+    if value not in choices:
+        raise ConfigurationError(
+            f"INGEST_ON_UNREADABLE is {value!r}, which is neither skip nor fail", "Correct INGEST_ON_UNREADABLE."
+        )
+    return choices[value]
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int = 0) -> int:

@@ -13,7 +13,12 @@ from urllib.parse import unquote, urlsplit
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    DocumentChangedError,
+    InaccessibleDocumentError,
+    SourceUnavailableError,
+)
 from ingest_pipeline.local_folder import FollowLinks, LeaveOut, LocalFolder, ObjectionTo, nothing, without_a_word
 from ingest_pipeline.model import SourceObject
 from ingest_pipeline.s3_names import list_s3_files, s3_endpoint
@@ -124,11 +129,11 @@ class ObjectSource:
 
         Raises:
             DocumentChangedError: It was replaced or removed since; perhaps after some blocks.
-            DocumentError: Its name cannot be addressed, or it may not be read.
+            InaccessibleDocumentError: Its name cannot be addressed, or it may not be read.
             SourceUnavailableError: The source does not answer, after retries.
         """
         if not obj.etag:
-            raise DocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
+            raise InaccessibleDocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
         return self._store.read(obj)
 
     def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
@@ -143,7 +148,7 @@ class ObjectSource:
             DocumentChangedError, DocumentError, SourceUnavailableError: As `read`.
         """
         if not obj.etag:
-            raise DocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
+            raise InaccessibleDocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
         return self._store.read_range(obj, start, end)
 
 

@@ -10,6 +10,7 @@ from ingest_pipeline.command_line import as_json, command
 from ingest_pipeline.confinement import unavailable
 from ingest_pipeline.database import Connection
 from ingest_pipeline.database_url import place_of
+from ingest_pipeline.failures import Failure, count_reasons, read_failures
 from ingest_pipeline.generation_rows import Generation, filling_progress
 from ingest_pipeline.generation_rows import generations as list_generations
 from ingest_pipeline.holds import Hold
@@ -35,7 +36,7 @@ def status(*, as_json: bool) -> None:
             totals = catalog_reports.totals(connection, corpus.name)
             costs = ledger.costs(connection, corpus=corpus.name)
             unfinished = ledger.unfinished(connection, corpus.name)
-            failures = ledger.failures(connection, corpus.name)
+            failed = read_failures(connection, corpus.name)
             generations = list_generations(connection, corpus.known_as)
             spent = read_spent(connection, corpus.known_as)
             recipes = read_recipes(connection, corpus.name)
@@ -45,6 +46,9 @@ def status(*, as_json: bool) -> None:
             migration = _migration(connection, corpus.name, filling) if filling else None
             filling_costs = ledger.costs(connection, corpus=filling.name) if filling else []
         holds = held_documents(corpus)
+    failures = [failure for failure in failed if not failure.unreadable]
+    unreadable = [failure for failure in failed if failure.unreadable]
+    reasons = count_reasons(unreadable)
     summary = {
         "corpus": corpus.known_as,
         "source": head.source,
@@ -60,6 +64,8 @@ def status(*, as_json: bool) -> None:
         "limits": dataclasses.asdict(settings.limits),
         "sagas_in_doubt": len(unfinished),
         "failed_documents": len(failures),
+        "unreadable_documents": len(unreadable),
+        "stale_documents": sum(failure.stale_since is not None for failure in failed),
         "held_documents": len(holds),
         "parser_confinement": f"without {' and '.join(lacking)}" if (lacking := unavailable()) else "complete",
         "vectors_on_order": sum(len(order.text_hashes) for order in orders),
@@ -72,6 +78,8 @@ def status(*, as_json: bool) -> None:
             "generations": [plain(generation) for generation in generations],
             "in_doubt": [plain(saga) for saga in unfinished],
             "failures": [plain(failure) for failure in failures],
+            "unreadable": dict(reasons),
+            "unreadable_failures": [{**plain(failure), "stale_since": failure.stale_since} for failure in unreadable],
             "holds": [plain(hold) for hold in holds],
         }
         print_json({**summary, **lists})
@@ -91,12 +99,26 @@ def status(*, as_json: bool) -> None:
             {
                 "document": failure.key,
                 "attempts": failure.attempts,
-                "next": "after a change" if failure.attempts >= ledger.MAX_ATTEMPTS else "soon",
+                "next": "after a change" if failure.is_final else "soon",
+                "readers_see": _seen(failure),
                 "error": failure.error,
             }
             for failure in failures
         ]
         print_rows("documents that failed", rows)
+    if unreadable:
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        rows = [
+            {
+                "document": failure.key,
+                "reason": failure.reason,
+                "readers_see": _seen(failure),
+                "next": f"after a change, or `retry {failure.key}`" if failure.is_final else "soon",
+                "error": failure.error,
+            }
+            for failure in unreadable
+        ]
+        print_rows(f"{len(unreadable)} documents cannot be read: {counted}", rows)
     if holds:
         print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
 
@@ -115,8 +137,15 @@ def _migration(connection: Connection, current: str, filling: Generation) -> dic
         "since": filling.state_since.isoformat(timespec="seconds"),
         **filling_progress(connection, current, filling.name),
         **{name: totals[name] for name in ("chunks", "bought", "tokens", "requests")},
-        "failed_documents": len(ledger.failures(connection, filling.name)),
+        "failed_documents": len(read_failures(connection, filling.name)),
     }
+
+
+def _seen(failure: Failure) -> str:
+    """What readers see of a document that could not be published."""
+    if failure.stale_since is None:
+        return "nothing"
+    return f"version {failure.published_version}, stale since {failure.stale_since.isoformat(timespec='seconds')}"
 
 
 def _hold_row(hold: Hold) -> dict[str, Any]:

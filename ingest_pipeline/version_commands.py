@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from ingest_pipeline import catalog_reports, catalog_versions, ledger, runs, session
+from ingest_pipeline import catalog_reports, catalog_versions, failures, runs, session
 from ingest_pipeline.catalog_versions import Difference
 from ingest_pipeline.command_line import BAD_USAGE, FAILED, KEY, VERSION, as_json, command
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.output import echo, print_json, print_rows
 from ingest_pipeline.pipeline import held_documents
-from ingest_pipeline.rollback import plan_rollback, retained_versions
+from ingest_pipeline.rollback import check_rollback, plan_rollback, retained_versions
 from ingest_pipeline.settings import Settings
 
 
@@ -43,7 +43,7 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
 
 def _has_failed(corpus: Corpus, key: str) -> bool:
     with corpus.database.transaction() as connection:
-        return any(failure.key == key for failure in ledger.failures(connection, corpus.name))
+        return any(failure.key == key for failure in failures.read_failures(connection, corpus.name))
 
 
 def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
@@ -102,8 +102,9 @@ def _what(kind: str, target_version: int | None) -> str:
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 @click.option("--to", "version", type=VERSION, required=True, metavar="VERSION", help="A publication; see `history`.")
 @click.option("--dry-run", is_flag=True, help="List what would change.")
+@click.option("--confirm-removals", is_flag=True, help="Take documents out, even if that is most of the corpus.")
 @as_json
-def rollback(keys: Sequence[str], version: int, *, dry_run: bool, as_json: bool) -> None:
+def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_removals: bool, as_json: bool) -> None:
     """Bring documents, or the whole corpus, back to an earlier publication, in one Dagster run.
 
     What the source holds now of these documents is held back until it changes, or until `ingest KEY` or `retry KEY`.
@@ -111,10 +112,15 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, as_json: bool)
     settings = Settings.from_environment()
     with session.corpus(settings) as corpus:
         differences = plan_rollback(corpus, version, keys)
+        refusal = None if confirm_removals else check_rollback(corpus, version, differences)
+    if dry_run and refusal is not None:
+        click.echo(f"Warning: {refusal}", err=True)
     if dry_run:
         print_rows(f"{len(differences)} documents would change", _rows(differences), as_json=as_json)
         return
-    done = runs.roll_back(settings, version, keys) if differences else None
+    if refusal is not None:
+        raise refusal
+    done = runs.roll_back(settings, version, keys, confirm_removals=confirm_removals) if differences else None
     with session.corpus(settings) as corpus:
         head, held = corpus.head().head_version, len(held_documents(corpus))
     problems = done.problems if done else []

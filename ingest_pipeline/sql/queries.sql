@@ -488,15 +488,20 @@ SELECT EXISTS (
 ) AS found
 
 -- record_failure --
-INSERT INTO ingest_pipeline.failure AS f (corpus, key, partition, etag, recipe, attempts, error)
-VALUES (%(corpus)s, %(key)s, %(partition)s, %(etag)s, %(recipe)s, 1, %(error)s)
+INSERT INTO ingest_pipeline.failure AS f (corpus, key, partition, etag, recipe, attempts, reason, unreadable, final, error)
+VALUES (%(corpus)s, %(key)s, %(partition)s, %(etag)s, %(recipe)s, 1, %(reason)s, %(unreadable)s, %(final)s, %(error)s)
 ON CONFLICT (corpus, key) DO UPDATE SET
     attempts = CASE WHEN (f.etag, f.recipe) = (excluded.etag, excluded.recipe) THEN f.attempts + 1 ELSE 1 END,
-    partition = excluded.partition, etag = excluded.etag, recipe = excluded.recipe, error = excluded.error, failed_at = now()
+    partition = excluded.partition, etag = excluded.etag, recipe = excluded.recipe, reason = excluded.reason,
+    unreadable = excluded.unreadable, final = excluded.final, error = excluded.error, failed_at = now()
 
 -- read_failures --
-SELECT key, partition, etag, recipe, attempts, error, failed_at
-FROM ingest_pipeline.failure WHERE corpus = %(corpus)s ORDER BY key
+SELECT f.key, f.partition, f.etag, f.recipe, f.attempts, f.reason, f.unreadable, f.final, f.error, f.since, f.failed_at,
+    d.published_version
+FROM ingest_pipeline.failure f
+LEFT JOIN ingest_pipeline.document d ON d.corpus = f.corpus AND d.key = f.key
+    AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed
+WHERE f.corpus = %(corpus)s ORDER BY f.key
 
 -- forget_failures --
 DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s

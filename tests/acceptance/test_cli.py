@@ -411,3 +411,14 @@ def test_an_empty_file_that_may_still_be_written_is_named_and_fails_nothing(cli:
     assert cli.json("status")["documents"] == 0
     assert cli.json("ingest")["published"] == 1
     assert (cli.json("status")["documents"], cli.json("status")["chunks"]) == (1, 0)
+
+
+def test_a_rollback_to_the_beginning_asks_as_an_ingest_does(cli: Cli) -> None:
+    cli.put("a.txt", paragraphs("alpha", 1))
+    cli.json("ingest")
+    asked = cli.run("rollback", "--to", "1")
+    assert asked.exit_code == 1
+    assert "would take out 1 of its 1 documents" in asked.stderr
+    assert "--confirm-removals" in cli.run("rollback", "--to", "1", "--dry-run").stderr
+    assert cli.json("status")["documents"] == 1
+    assert cli.json("rollback", "--to", "1", "--confirm-removals")["removed"] == 1

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline import failpoints, ledger, selection
+from ingest_pipeline import failpoints, failures, ledger, selection
 from ingest_pipeline.comparison import compare
 from ingest_pipeline.errors import FencedError, RemovalsWithheldError, SourceUnavailableError
 from ingest_pipeline.failpoints import Boundary
@@ -241,5 +241,5 @@ def test_a_saga_that_is_given_up_again_and_again_is_no_fault_of_its_documents(wo
         failpoints.install(None)
     assert isinstance(error, FencedError)
     with corpus.database.transaction() as connection:
-        assert ledger.failures(connection, corpus.name) == []
+        assert failures.read_failures(connection, corpus.name) == []
     world.check_nothing_left()

@@ -9,7 +9,7 @@ import pytest
 
 from ingest_pipeline import catalog_versions, failpoints
 from ingest_pipeline.comparison import compare
-from ingest_pipeline.errors import AuditError, ConflictError, RollbackRefusedError
+from ingest_pipeline.errors import AuditError, ConflictError, RemovalsWithheldError, RollbackRefusedError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.partitioning import FILE
 from ingest_pipeline.pipeline import (
@@ -19,7 +19,7 @@ from ingest_pipeline.pipeline import (
     plan_partitions,
     release_holds,
 )
-from ingest_pipeline.rollback import plan_rollback
+from ingest_pipeline.rollback import plan_rollback, rollback
 from tests.support.world import World, paragraphs
 
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "same.txt": paragraphs("same", 1)}
@@ -300,3 +300,20 @@ def test_a_rollback_while_a_sensor_compares_is_held_all_the_same(edited: World) 
     clear_settled_failures(edited.workshop, page)
     assert held(edited) == ["a.txt"]
     assert edited.ingest().publications == []
+
+
+def test_a_rollback_that_would_take_out_most_documents_has_to_be_confirmed(world: World) -> None:
+    world.put("a.txt", "Alpha.")
+    world.ingest()
+    for number in range(12):
+        world.put(f"{number}.txt", f"Text {number}.")
+    world.ingest()
+    recipe = world.settings.recipe.fingerprint
+    with pytest.raises(RemovalsWithheldError, match=r"would take out 12 of its 13 documents; nothing .* --confirm"):
+        rollback(world.corpus, 2, recipe=recipe)
+    assert (world.head, held(world)) == (3, [])
+    rollback(world.corpus, 2, [f"{number}.txt" for number in range(6)], recipe=recipe)
+    rollback(world.corpus, 2, recipe=recipe, confirm_removals=True)
+    assert set(world.texts()) == {"a.txt"}
+    with pytest.raises(RemovalsWithheldError, match="1 of its 1"):
+        rollback(world.corpus, 1, recipe=recipe)

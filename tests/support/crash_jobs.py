@@ -86,7 +86,7 @@ def recover(address: Address, silence: float = 0) -> int:
 def roll_back(address: Address, version: int) -> list[int]:
     """Bring the corpus back to a version; returns the versions that were acknowledged."""
     with _opened(address) as workshop:
-        done = rollback(workshop.corpus, version, recipe=workshop.recipe.fingerprint)
+        done = rollback(workshop.corpus, version, recipe=workshop.recipe.fingerprint, confirm_removals=True)
     return [publication.version for publication in done]
 
 

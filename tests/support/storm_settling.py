@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ingest_pipeline import ledger
+from ingest_pipeline import failures, ledger
 from ingest_pipeline.audit import audit
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.database import Database
@@ -126,7 +126,7 @@ def _count_ledger(stage: Stage, corpus: Corpus, acknowledged: Acknowledgements) 
         ).fetchone()
         stage.figures.count("sagas: restores of head among the published", restores["n"] if restores else 0)
         acknowledged.check(ledger.published_versions(connection, corpus.name))
-        for failure in ledger.failures(connection, corpus.name):
+        for failure in failures.read_failures(connection, corpus.name):
             state = stage.contents.current().get(failure.key)
             if state is not None and not state.bad:
                 what = "gone" if state.text is None else "good"

@@ -161,7 +161,8 @@ class World:
 
     def roll_back(self, version: int, *names: str) -> list[RolledBack]:
         """Bring documents, or all, back to what they were."""
-        done = rollback(self.corpus, version, names, recipe=self.settings.recipe.fingerprint)
+        recipe = self.settings.recipe.fingerprint
+        done = rollback(self.corpus, version, names, recipe=recipe, confirm_removals=True)
         figures.count("publications acknowledged", len(done))
         return done
 

@@ -318,7 +318,7 @@ def test_a_time_beyond_the_calendar_is_its_first_or_last_moment(seconds: int) ->
 def test_a_document_that_may_not_be_read_is_listed_and_its_reading_says_why_not(open_folder: Path) -> None:
     write(open_folder, "doc", b"").chmod(0)
     assert said_to_ordinary_user(open_folder).startswith(
-        "DocumentError Document 'doc' cannot be read: Permission denied"
+        "InaccessibleDocumentError Document 'doc' cannot be read: Permission denied"
     )
 
 

@@ -260,7 +260,7 @@ CREATE TABLE ingest_pipeline.chunk (
 );
 CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
--- How often a document failed with the same bytes and recipe. Gone once it is published.
+-- How often a document failed with the same bytes and recipe, and why. Gone once it is published.
 CREATE TABLE ingest_pipeline.failure (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
     key text COLLATE "C" NOT NULL,
@@ -268,10 +268,18 @@ CREATE TABLE ingest_pipeline.failure (
     etag text NOT NULL,
     recipe text NOT NULL,
     attempts integer NOT NULL,
+    reason text NOT NULL,
+    unreadable boolean NOT NULL,
+    final boolean NOT NULL,
     error text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
     failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (corpus, key)
 );
+COMMENT ON COLUMN ingest_pipeline.failure.reason IS 'A word or two, by which failures are counted.';
+COMMENT ON COLUMN ingest_pipeline.failure.unreadable IS 'No text can be got out of the file.';
+COMMENT ON COLUMN ingest_pipeline.failure.final IS 'No further attempt at the same bytes would end otherwise.';
+COMMENT ON COLUMN ingest_pipeline.failure.since IS 'First failure since the document was last published, whatever its bytes were.';
 
 -- How often runs over a generation failed as a whole since the last one that published documents, so that sensors wait
 -- before they request the next one.
