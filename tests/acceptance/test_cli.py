@@ -372,8 +372,9 @@ def test_arguments_that_name_nothing_are_answered_in_one_line(
         file.write(b"beta")
     no_text = os.fsdecode(b"\xff.txt")
     done = cli.run("ingest")
-    assert (done.exit_code, "Rename it" in done.stderr) == (1, True)
-    assert cli.run("ingest", no_text).exit_code == 1
+    assert (done.exit_code, "1 inaccessible" in done.stderr) == (0, True)
+    assert "Rename it" in cli.json("status")["unreadable_failures"][0]["error"]
+    assert cli.run("ingest", no_text, INGEST_ON_UNREADABLE="fail").exit_code == 1
     assert cli.run("retry", no_text).output == "1 documents will be tried again\n"
     assert cli.run("history", no_text).exit_code == 2
     for wrong in (
@@ -395,7 +396,7 @@ def test_a_document_in_quarantine_is_left_alone_by_a_plain_ingest_and_tried_by_n
     done = cli.run("ingest")
     assert (done.exit_code, embeddings.requests) == (0, requests)
     assert "1 documents were skipped: 1 in quarantine." in done.stderr
-    assert [found["document"] for found in cli.json("ingest")["skipped"]] == ["bad.txt"]
+    assert [found["document"] for found in cli.json("ingest")["skipped_documents"]] == ["bad.txt"]
     assert {row["change"] for row in cli.json("plan")["documents"]} == {"in quarantine"}
     assert cli.json("plan", "--exact")["estimate"]["documents"] == 0
     assert cli.json("status")["failures"][0]["attempts"] == 3
