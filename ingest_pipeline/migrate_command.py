@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
 import click
@@ -12,7 +11,6 @@ from ingest_pipeline import runs, session
 from ingest_pipeline.code_location import pipeline_settings
 from ingest_pipeline.command_line import BAD_USAGE, FAILED, command
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.estimate import Estimate
 from ingest_pipeline.migration import Action, foresee
 from ingest_pipeline.output import cost_line, echo, foreseen_line, plain, print_json
 from ingest_pipeline.settings import Settings
@@ -67,8 +65,3 @@ def _consent(settings: Settings, *, yes: bool, silent: bool) -> int:
     if not yes:
         click.confirm("Go on?", abort=True)
     return foreseen.documents
-
-
-def as_row(estimate: Estimate | None) -> dict[str, object] | None:
-    """An estimate for JSON."""
-    return None if estimate is None else dataclasses.asdict(estimate)
