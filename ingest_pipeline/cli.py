@@ -16,7 +16,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import click
 from rich.console import Console
@@ -27,6 +26,7 @@ from ingest_pipeline import (
     failures,
     migrate_command,
     plan_command,
+    recover_command,
     runs,
     session,
     status_command,
@@ -55,7 +55,6 @@ from ingest_pipeline.output import (
 from ingest_pipeline.pipeline import release_holds
 from ingest_pipeline.preparation import Workshop
 from ingest_pipeline.processes import interrupted_with_us
-from ingest_pipeline.recovery import recover as recover_corpus
 from ingest_pipeline.repair import foresee_repair, repair
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.run_backoff import forgive_runs
@@ -213,25 +212,6 @@ def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
 
 
 @command
-@click.option("--adopt", "foreign", flag_value="adopt", help="Keep a version that something else wrote.")
-@click.option("--restore", "foreign", flag_value="restore", help="Take back a version that something else wrote.")
-@as_json
-def recover(foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> None:
-    """Settle what writers left behind that died. Safe at any time."""
-    with session.corpus(Settings.from_environment()) as corpus:
-        report = recover_corpus(corpus, foreign=foreign)
-        beside = [recover_corpus(generation) for generation in others(corpus)]
-    if as_json:
-        print_json(plain(report))
-        return
-    echo(
-        f"{sum(len(each.compensated) for each in (report, *beside))} sagas undone, "
-        f"{sum(len(each.abandoned) for each in (report, *beside))} abandoned; head {report.head_before} -> "
-        f"{report.head_after}"
-    )
-
-
-@command
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 def retry(keys: Sequence[str]) -> None:
     """Let documents be ingested again that failed too often, or that a rollback holds; without KEY, all that failed.
@@ -347,7 +327,15 @@ def demo(directory: Path) -> None:
 
 
 # Imported for what they add to the group.
-_COMMANDS = (bulk_command, plan_command, corpora_command, migrate_command, status_command, version_commands)
+_COMMANDS = (
+    bulk_command,
+    plan_command,
+    corpora_command,
+    migrate_command,
+    recover_command,
+    status_command,
+    version_commands,
+)
 
 if __name__ == "__main__":
     main()

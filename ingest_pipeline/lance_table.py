@@ -168,6 +168,13 @@ class LanceTable:
             transaction = self.at(version).read_transaction(version)
         return VersionMark.read(transaction.transaction_properties or {}) if transaction else None
 
+    def readable_mark(self, version: int) -> VersionMark | None:
+        """The same, None also if the version cannot be opened."""
+        try:
+            return self.mark_of(version)
+        except (VersionGoneError, TableDamagedError, TableUnavailableError):
+            return None
+
     def saga_of(self, version: int) -> UUID | None:
         """The saga that made a version, None if something else made it."""
         mark = self.mark_of(version)
@@ -344,6 +351,17 @@ class LanceTable:
         """Files that some existing version holds, relative to the table's folder."""
         with _translated(self.uri):
             return set(self.at(self.latest_version()).tracked_files().read_all()["path"].to_pylist())
+
+    def files_of(self, version: int) -> set[str]:
+        """Files that a version holds, its manifest included, relative to the table's folder."""
+        with _translated(self.uri):
+            held = self.at(version).tracked_files().read_all()
+        return {row["path"] for row in held.select(["version", "path"]).to_pylist() if row["version"] == version}
+
+    def remove_manifest(self, version: int) -> None:
+        """Take away a version whose manifest cannot be read. Its other files are left to the sweep."""
+        self.remove_file(f"_versions/{_LAST_VERSION - version:020d}.manifest")
+        self.__dict__.pop("_dataset", None)
 
     def file_sizes(self) -> dict[str, int]:
         """Bytes of each file in the table's folder."""

@@ -344,6 +344,11 @@ def record_others(
     connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": storable(error)})
 
 
+def adopt(connection: Connection, corpus: str, sagas: Collection[UUID], error: str) -> None:
+    """Note that a rebuild of the catalog took over what sagas had published; those that are published stay so."""
+    connection.execute(query("adopt_sagas"), {"corpus": corpus, "ids": list(sagas), "error": error})
+
+
 def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are sagas of the corpus."""
     found = connection.execute(query("known_sagas"), {"corpus": corpus, "ids": list(sagas)})

@@ -151,31 +151,35 @@ def open_generation(
         CorpusMismatchError: It exists with other settings.
         ConfigurationError, UnavailableError: As `open_workshop`.
     """
-    recipe = settings.recipe
-    chunker = Chunker(settings.chunk_size, settings.chunk_overlap)
-    source = ObjectSource(settings.source, settings.follow_links)
-    selection = Selection(settings.include, settings.exclude, settings.max_bytes)
-    wanted = CorpusSettings(
+    wanted = corpus_settings(settings, name, state)
+    return workshop_of(open_corpus(database, wanted) if create else find_unchanged(database, wanted), settings)
+
+
+def corpus_settings(settings: PipelineSettings, name: str, state: GenerationState) -> CorpusSettings:
+    """What one generation of the corpus is created with."""
+    return CorpusSettings(
         name,
         settings.uri_of(name),
         chunk_schema(settings.embedding_dimensions),
-        source.url,
+        ObjectSource(settings.source, settings.follow_links).url,
         str(settings.scheme),
-        recipe.embedding,
+        settings.recipe.embedding,
         storage_options(settings.lancedb_uri),
         corpus_name(settings.corpus),
         state,
     )
-    corpus = open_corpus(database, wanted) if create else find_unchanged(database, wanted)
-    price = price_of(settings.embedding_model, settings.prices)
+
+
+def workshop_of(corpus: Corpus, settings: PipelineSettings) -> Workshop:
+    """A corpus that is open already, with what else preparing takes."""
     return Workshop(
         corpus,
-        source,
-        chunker,
-        recipe,
+        ObjectSource(settings.source, settings.follow_links),
+        Chunker(settings.chunk_size, settings.chunk_overlap),
+        settings.recipe,
         settings.scheme,
-        selection,
-        price,
+        Selection(settings.include, settings.exclude, settings.max_bytes),
+        price_of(settings.embedding_model, settings.prices),
         limits=settings.limits,
         settle_seconds=settings.settle_seconds,
     )

@@ -385,7 +385,8 @@ SELECT
     (SELECT count(*) FROM ingest_pipeline.staged_fragment f JOIN ingest_pipeline.saga s ON s.id = f.saga
      WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared'))
     + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
-       WHERE s.corpus = %(corpus)s AND s.state IN ('compensated', 'failed', 'abandoned'))
+       WHERE s.corpus = %(corpus)s AND (s.state IN ('compensated', 'failed', 'abandoned')
+         OR s.state = 'adopted' AND d.published_version IS NULL))
     + cardinality(%(ordinals)s::integer[]) AS found
 
 -- forget_ended --
@@ -395,7 +396,8 @@ WITH ended AS (
     DELETE FROM ingest_pipeline.staged_fragment f USING ended WHERE f.saga = ended.id RETURNING 1
 ), documents AS (
     DELETE FROM ingest_pipeline.document d USING ended
-    WHERE d.saga = ended.id AND ended.state <> 'published' RETURNING 1
+    WHERE d.saga = ended.id AND (ended.state NOT IN ('published', 'adopted')
+      OR ended.state = 'adopted' AND d.published_version IS NULL) RETURNING 1
 ), batches AS (
     DELETE FROM ingest_pipeline.embedded_batch b
     USING unnest(%(sagas)s::uuid[], %(ordinals)s::integer[]) AS spent (saga, ordinal)
@@ -851,3 +853,69 @@ SELECT recipe, coalesce(lower(substring(key FROM '\.([^./]+)$')), '') AS format,
 FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 GROUP BY 1, 2
+
+-- adopt_sagas --
+-- What they had published is in the table, and a rebuild of the catalog takes it over.
+UPDATE ingest_pipeline.saga SET state = 'adopted', ended_at = coalesce(ended_at, now()), error = %(error)s
+WHERE corpus = %(corpus)s AND id = ANY(%(ids)s) AND state <> 'published'
+
+-- set_installation --
+-- Of a database without a corpus: it goes on for the one that was lost.
+UPDATE ingest_pipeline.installation SET id = %(id)s WHERE NOT EXISTS (SELECT 1 FROM ingest_pipeline.corpus)
+
+-- known_pairs --
+SELECT d.key, d.published_version IS NOT NULL AS was_published
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga)
+JOIN ingest_pipeline.document d ON d.saga = wanted.saga AND d.key = wanted.key
+
+-- forget_pairs --
+DELETE FROM ingest_pipeline.document d USING unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga)
+WHERE d.saga = wanted.saga AND d.key = wanted.key AND d.published_version IS NULL
+
+-- stage_rebuilt --
+-- Without an ETag: that is how a document is recorded whose bytes are unknown, so that the next ingest reads it.
+INSERT INTO ingest_pipeline.document
+    (corpus, key, saga, partition, recipe, chunk_count, reused, etag, content_hash, size, last_modified)
+SELECT %(corpus)s, key, saga, partition, %(recipe)s, chunk_count, chunk_count, '', '', 0, %(never)s
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(counts)s::integer[])
+    AS found (key, saga, partition, chunk_count)
+
+-- chunk_places --
+SELECT c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga)
+JOIN ingest_pipeline.chunk c ON c.saga = wanted.saga AND c.document = wanted.key
+ORDER BY c.document, c.ordinal
+
+-- note_facts --
+UPDATE ingest_pipeline.document d SET etag = f.etag, size = f.size, last_modified = f.last_modified,
+    content_hash = f.content_hash, character_count = f.character_count
+FROM unnest(%(key)s::text[], %(saga)s::uuid[], %(etag)s::text[], %(size)s::bigint[], %(last_modified)s::timestamptz[],
+    %(content_hash)s::text[], %(character_count)s::bigint[])
+    AS f (key, saga, etag, size, last_modified, content_hash, character_count)
+WHERE d.saga = f.saga AND d.key = f.key
+
+-- supersede_keys --
+UPDATE ingest_pipeline.document SET superseded_version = %(version)s
+WHERE corpus = %(corpus)s AND key = ANY(%(keys)s) AND published_version IS NOT NULL AND superseded_version IS NULL
+
+-- revive_pairs --
+UPDATE ingest_pipeline.document d SET superseded_version = NULL
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga) WHERE d.saga = wanted.saga AND d.key = wanted.key
+
+-- publish_pairs --
+UPDATE ingest_pipeline.document d SET published_version = %(version)s
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga) WHERE d.saga = wanted.saga AND d.key = wanted.key
+
+-- insert_tombstones --
+INSERT INTO ingest_pipeline.document (corpus, key, saga, partition, removed, published_version)
+SELECT %(corpus)s, key, %(saga)s, partition, true, %(version)s
+FROM unnest(%(keys)s::text[], %(partitions)s::text[]) AS gone (key, partition)
+
+-- standing_publications --
+SELECT s.id, s.published_version FROM ingest_pipeline.saga s
+WHERE s.corpus = %(corpus)s AND s.state = 'published'
+  AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+
+-- retire_sagas --
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+SELECT id, 0, 0, 0, 0 FROM unnest(%(ids)s::uuid[]) AS gone (id)

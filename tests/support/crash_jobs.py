@@ -20,8 +20,10 @@ import tests.support.migrating
 from ingest_pipeline.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.database import Database
 from ingest_pipeline.lance_indices import IndexKind
+from ingest_pipeline.lost_corpus import open_for_rebuild
 from ingest_pipeline.pipeline import open_workshop
 from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.rebuild import rebuild_catalog
 from ingest_pipeline.relocation import move_tables
 from ingest_pipeline.retention import Retention
 from ingest_pipeline.rollback import rollback
@@ -88,6 +90,14 @@ def roll_back(address: Address, version: int) -> list[int]:
     with _opened(address) as workshop:
         done = rollback(workshop.corpus, version, recipe=workshop.recipe.fingerprint, confirm_removals=True)
     return [publication.version for publication in done]
+
+
+def rebuild(address: Address) -> int:
+    """Bring the catalog to what the table holds; returns head."""
+    with Database(address.database_url) as database:
+        workshop = open_for_rebuild(database, address.settings)
+        rebuild_catalog(workshop)
+        return workshop.corpus.head().head_version
 
 
 def sweep(address: Address) -> int:

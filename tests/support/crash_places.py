@@ -124,6 +124,16 @@ DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DRO
 
 DROP_CORPUS = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 5}
 """Of a corpus of one generation."""
+REBUILD = {
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.SOURCE_READ: 3,
+    Boundary.LOCK_TAKEN: 1,
+    Boundary.RESTORED: 1,
+    Boundary.ROWS_WRITTEN: 1,
+    Boundary.HEAD_MOVED: 1,
+    Boundary.COMMIT: 14,
+}
+"""Of the catalog, of three documents that it does not have."""
 RELOCATION = {
     Boundary.LOCK_TAKEN: 1,
     Boundary.RELOCATED: 1,

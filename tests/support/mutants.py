@@ -38,6 +38,7 @@ from ingest_pipeline import (
     relocation,
     sql,
     sweep,
+    table_identity,
     transaction,
 )
 from ingest_pipeline.assets import markdown
@@ -257,6 +258,20 @@ def recipe_guard_off() -> None:
     plug(recipe_guard, "_is_withheld", answering(value=False))
 
 
+def unknown_saga_undone() -> None:
+    def not_ours(here: object, sagas: object, mark: object) -> str:
+        return "foreign" if mark is None else "ours"
+
+    plug(table_identity, "_origin", not_ours)
+
+
+def sweep_takes_unknown_files() -> None:
+    def is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
+        return name.startswith("data/") and sweep.saga_of_file(name) not in {None, *live}
+
+    plug(sweep, "_is_litter", is_litter)
+
+
 _PUBLICATION = "tests/integration/test_publication.py::"
 _MAINTENANCE = "tests/integration/test_maintenance.py::"
 _SWEEP = "tests/integration/test_sweep.py::"
@@ -377,6 +392,21 @@ MUTANTS.update(
             recipe_guard_off,
             "tests/integration/test_recipe_guard.py::"
             "test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_costs",
+        ),
+    }
+)
+
+_IDENTITY = "tests/integration/test_table_identity.py::"
+
+MUTANTS.update(
+    {
+        "unknown saga undone": Mutant(
+            unknown_saga_undone,
+            f"{_IDENTITY}test_a_database_set_back_in_place_undoes_nothing_that_was_published_since",
+        ),
+        "sweep takes unknown files": Mutant(
+            sweep_takes_unknown_files,
+            f"{_IDENTITY}test_files_of_sagas_that_the_ledger_does_not_know_are_left_alone_and_said",
         ),
         "no generation check": Mutant(
             no_generation_check,

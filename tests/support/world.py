@@ -203,7 +203,7 @@ class World:
     def check_nothing_left(self) -> None:
         """A sweep, and then every file, version and row belongs to something."""
         self.sweep()
-        assert self.audit().violations == []
+        assert self.audit().violations == [], self.audit()
         again = self.sweep()
         assert (again.files, again.versions, again.rows) == ([], [], 0)
         self._check_folder()
@@ -214,7 +214,9 @@ class World:
         left = sizes.keys() - self.corpus.table.tracked_files()
         figures.count("bytes left after recovery and sweep", sum(sizes[name] for name in left if "hint" not in name))
         assert left <= {"_versions/latest_version_hint.json"}
-        assert set(self.corpus.table.versions()) <= self.published_versions()
+        unpublished = set(self.corpus.table.versions()) - self.published_versions()
+        makers = {self.corpus.table.saga_of(version) for version in unpublished}
+        assert makers <= self._adopted_sagas(), "what another database published goes with retention"
 
     def _stored_files(self) -> dict[str, int]:
         """Files under the table and their sizes, found without Lance."""
@@ -228,7 +230,8 @@ class World:
             for table in ("staged_fragment", "document"):
                 found = connection.execute(
                     f"SELECT count(*) AS n FROM ingest_pipeline.{table} t "  # noqa: S608  names from the line above
-                    "JOIN ingest_pipeline.saga s ON s.id = t.saga WHERE s.corpus = %s AND s.state <> 'published'",
+                    "JOIN ingest_pipeline.saga s ON s.id = t.saga "
+                    "WHERE s.corpus = %s AND s.state NOT IN ('published', 'adopted')",
                     (self.corpus.name,),
                 ).fetchone()
                 assert found == {"n": 0}, table
@@ -240,6 +243,11 @@ class World:
                 (self.corpus.name,),
             )
             return {row["published_version"] for row in rows}
+
+    def _adopted_sagas(self) -> set[UUID | None]:
+        with self.database.transaction() as connection:
+            rows = connection.execute("SELECT id FROM ingest_pipeline.saga WHERE state = 'adopted'")
+            return {row["id"] for row in rows}
 
     def chunks(self, key: str, version: int | None = None) -> list[ChunkRow]:
         with self.database.transaction() as connection:
