@@ -150,9 +150,8 @@ def as_a_snapshot(world: World) -> Callable[[], None]:
 
     def restore() -> None:
         with world.database.transaction() as connection:
-            connection.execute("SET LOCAL session_replication_role = replica")
+            connection.execute("TRUNCATE ingest_pipeline.corpus, ingest_pipeline.saga CASCADE")
             for table in tables:
-                connection.execute(f"DELETE FROM ingest_pipeline.{table}".encode())  # noqa: S608  names from above
                 connection.execute(f"INSERT INTO ingest_pipeline.{table} TABLE public.old_{table}".encode())
 
     return restore

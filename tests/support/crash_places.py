@@ -129,6 +129,7 @@ REBUILD = {
     Boundary.SOURCE_READ: 3,
     Boundary.LOCK_TAKEN: 1,
     Boundary.RESTORED: 1,
+    Boundary.FLUSHED: 1,
     Boundary.ROWS_WRITTEN: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 14,
