@@ -279,7 +279,7 @@ class _Rebuild:
 
     def _facts(self, document: TableDocument, source: SourceObject, held: Sequence[Place]) -> SourceFacts | None:
         """What to record of a document, None if its bytes do not come to the chunks that the table holds."""
-        reading = Reading(source)
+        reading = Reading(source, self._shop.recipe)
         try:
             chunks = [
                 (chunk.ordinal, chunk.start, chunk.end, chunk.text_hash)
