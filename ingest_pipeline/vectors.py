@@ -226,11 +226,13 @@ class VectorSupply:
         for request, meter in self._requests.items():
             if not meter.requests:
                 request.cancel()
-        if self._requests:
-            _, late = await asyncio.wait(self._requests, timeout=_LAST_ANSWERS_SECONDS)
+        requests = list(self._requests)
+        if requests:
+            _, late = await asyncio.wait(requests, timeout=_LAST_ANSWERS_SECONDS)
             for request in late:
                 request.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            # What they fail of is known: the first failure ends the preparation.
+            await asyncio.gather(*requests, return_exceptions=True)
 
     async def _next_batch(self, batch: Sequence[Wanted]) -> tuple[int, Sequence[Wanted]]:
         await self._under_way.acquire()

@@ -58,16 +58,16 @@ def billed_today(world: World) -> int:
 
 
 def test_a_document_of_too_many_chunks_fails_before_anything_of_it_is_bought(world: World) -> None:
-    world = limited(world, SpendingLimits(40, None, None))
-    world.put("large.txt", paragraphs("alpha", 60))
+    world = limited(world, SpendingLimits(200, None, None))
+    world.put("large.txt", paragraphs("alpha", 300))
     world.put("small.txt", paragraphs("beta", 5))
-    packed = put_docx(world, "packed.docx", 300)
+    packed = put_docx(world, "packed.docx", 500)
     assert packed.stat().st_size < 20_000
     summary = world.ingest()
     assert set(summary.failed) == {"large.txt", "packed.docx"}
     for _, error in summary.failed.values():
         assert isinstance(error, DocumentTooLargeError)
-        assert "holds more than 40 chunks" in str(error)
+        assert "holds more than 200 chunks" in str(error)
         assert "INGEST_MAX_CHUNKS" in str(error)
     assert world.embeddings.bought == len(world.chunks("small.txt"))
     assert not any("alpha" in text or "Paragraph" in text for text in world.embeddings.texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -65,12 +66,19 @@ def test_an_endpoint_that_went_wrong_gets_one_text_before_the_next_batch(world: 
 
 
 @pytest.mark.parametrize("fault", BILLED)
-def test_what_an_unusable_answer_was_billed_is_recorded_with_all_that_was_under_way(world: World, fault: Fault) -> None:
+def test_what_an_unusable_answer_was_billed_is_recorded_with_all_that_was_under_way(
+    world: World, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = embedding_server.EmbeddingServer._reply  # pyright: ignore[reportPrivateUsage]
+
+    def late_if_good(server: Any, connection: Any, body: bytes, what: Fault | None) -> None:
+        time.sleep(0.0 if what else 0.3)
+        reply(server, connection, body, what)
+
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
     world.put("b.txt", paragraphs("beta", 120))
-    world.embeddings.latency = 0.05
-    world.embeddings.fail_next(Fault.FLOATS, times=3)
+    monkeypatch.setattr(embedding_server.EmbeddingServer, "_reply", late_if_good)
     world.embeddings.fail_next(fault)
     with pytest.raises(EmbeddingResponseError):
         world.ingest()
