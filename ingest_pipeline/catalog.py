@@ -357,6 +357,11 @@ def forget_superseded(connection: Connection, corpus: str, oldest: int, limit: i
     return connection.execute(query("forget_superseded"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
 
 
+def forget_tombstones(connection: Connection, corpus: str, oldest: int, limit: int) -> int:
+    """Drop tombstones of documents that no reader of a version or a later one sees; returns how many, as above."""
+    return connection.execute(query("forget_tombstones"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
+
+
 def refresh_etag(connection: Connection, corpus: str, document: StandingDocument, source: SourceObject) -> None:
     """Note that the object has another ETag and the same bytes: nothing to publish."""
     connection.execute(

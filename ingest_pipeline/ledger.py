@@ -361,9 +361,10 @@ def ends(connection: Connection, corpus: str, sagas: Collection[UUID]) -> dict[U
     return {row["id"]: row["ended_at"] for row in found}
 
 
-def published_versions(connection: Connection, corpus: str) -> set[int]:
-    """Every version that ever was head."""
-    return {row["published_version"] for row in connection.execute(query("published_versions"), {"corpus": corpus})}
+def published_versions(connection: Connection, corpus: str, among: Collection[int]) -> set[int]:
+    """Those of some versions that ever were head."""
+    found = connection.execute(query("published_versions"), {"corpus": corpus, "among": list(among)})
+    return {row["published_version"] for row in found}
 
 
 def forget_ended(connection: Connection, corpus: str, *, dry_run: bool = False) -> int:

@@ -9,10 +9,12 @@ small transactions without the lock, then the versions with the files that only 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingest_pipeline import catalog, ledger
 from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.database import Connection
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.reconciliation import lock
 
@@ -72,10 +74,14 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
 
 
 def _forget_documents(corpus: Corpus, oldest: int) -> int:
+    return sum(_in_steps(corpus, oldest, forget) for forget in (catalog.forget_superseded, catalog.forget_tombstones))
+
+
+def _in_steps(corpus: Corpus, oldest: int, forget: Callable[[Connection, str, int, int], int]) -> int:
     total = 0
     while True:
         with corpus.database.transaction() as connection:
-            found = catalog.forget_superseded(connection, corpus.name, oldest, _DOCUMENTS_AT_ONCE)
+            found = forget(connection, corpus.name, oldest, _DOCUMENTS_AT_ONCE)
         total += found
         if found < _DOCUMENTS_AT_ONCE:
             return total

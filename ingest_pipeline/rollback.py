@@ -178,9 +178,9 @@ def _check_retained(corpus: Corpus, version: int) -> None:
     with corpus.database.transaction() as connection:
         retained = catalog_versions.is_retained(connection, corpus.name, version)
     if not retained or not corpus.table.has_version(version):
+        there = corpus.table.versions()
         with corpus.database.transaction() as connection:
-            published = ledger.published_versions(connection, corpus.name)
-        oldest = min(published.intersection(corpus.table.versions()))
+            oldest = min(ledger.published_versions(connection, corpus.name, there))
         raise RollbackRefusedError(
             f"Version {version} of corpus {corpus.known_as!r} is no longer retained; the oldest that is, is {oldest}"
         )

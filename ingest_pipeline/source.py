@@ -24,7 +24,7 @@ from ingest_pipeline.model import SourceObject
 from ingest_pipeline.s3_names import list_s3_files, s3_endpoint
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
 _PAGE = 1000
@@ -223,12 +223,12 @@ class _Bucket:
         latest = time.monotonic() + _LAST_ATTEMPT
         for attempt in range(_ATTEMPTS):
             try:
-                answer = self._store.get(obj.key, options={"if_match": obj.etag, "range": (start, end)})
+                answer = self._store.get(obj.key, options=_pinned(obj, start, end))
             except (FileNotFoundError, exceptions.PreconditionError) as error:
                 raise _changed(obj) from error
             except _FAILURES as error:
                 raise self._unavailable(error) from error
-            if _source_object(answer.meta).etag != obj.etag:
+            if not _is_same(_source_object(answer.meta), obj):
                 raise _changed(obj)  # by a store that does not know conditional reads
             try:
                 body: bytes = answer.bytes().to_bytes()
@@ -280,6 +280,26 @@ def canonical_url(url: str) -> str:
         scheme, bucket, prefix = _parse(url)
         return f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
     return str(_local_path(url))
+
+
+def _pinned(obj: SourceObject, start: int, end: int) -> "GetOptions":
+    """Options of a read of this very object. ``If-Match`` is true of no weak ETag, so with one it is not sent."""
+    if _is_weak(obj.etag):
+        return {"range": (start, end)}
+    return {"if_match": obj.etag, "range": (start, end)}
+
+
+def _is_same(answered: SourceObject, obj: SourceObject) -> bool:
+    """Whether an answer is of the object that was listed. A weak ETag alone says less than that."""
+    if not _is_weak(obj.etag):
+        return answered.etag == obj.etag
+    # Of the time an answer names whole seconds only.
+    times = {int(one.last_modified.timestamp()) for one in (answered, obj)}
+    return (answered.etag, answered.size, len(times)) == (obj.etag, obj.size, 1)
+
+
+def _is_weak(etag: str) -> bool:
+    return etag.startswith("W/")
 
 
 def _may_speak_http(kind: str) -> bool:

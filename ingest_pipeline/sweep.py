@@ -120,8 +120,8 @@ def _undone_versions(corpus: Corpus) -> list[int]:
     """
     existing = corpus.table.versions()
     with corpus.database.transaction() as connection:
-        published = ledger.published_versions(connection, corpus.name)
-    never = [version for version in existing if version < max(published) and version not in published]
+        published = ledger.published_versions(connection, corpus.name, existing)
+    never = [version for version in existing if version < max(published, default=0) and version not in published]
     makers = {version: corpus.table.saga_of(version) for version in never}
     with corpus.database.transaction() as connection:
         ends = ledger.outcomes(connection, {maker for maker in makers.values() if maker is not None})

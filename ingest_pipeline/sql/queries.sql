@@ -296,7 +296,8 @@ FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', '
 -- published_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
     requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
-FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
+FROM ingest_pipeline.saga
+WHERE corpus = %(corpus)s AND state = 'published' AND published_version IS NOT NULL
 ORDER BY published_version DESC LIMIT %(limit)s
 
 -- unreported_sagas --
@@ -320,8 +321,7 @@ WITH kept AS (
         lead(s.ended_at) OVER (ORDER BY s.published_version) AS superseded_at,
         count(*) FILTER (WHERE s.kind NOT IN ('maintenance', 'restore')) OVER (ORDER BY s.published_version DESC) AS newest
     FROM ingest_pipeline.saga s
-    WHERE s.corpus = %(corpus)s AND s.state = 'published'
-      AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+    WHERE s.corpus = %(corpus)s AND s.state = 'published' AND NOT s.retired
 )
 SELECT least(
     (SELECT min(version) FROM kept
@@ -332,20 +332,31 @@ SELECT least(
     %(at_least)s::bigint) AS version
 
 -- retire_versions --
+WITH gone AS (
+    UPDATE ingest_pipeline.saga SET retired = true
+    WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
+    RETURNING id
+)
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
-SELECT s.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
+SELECT gone.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
     coalesce(sum(d.chunk_count), 0), coalesce(sum(d.reused), 0)
-FROM ingest_pipeline.saga s
-LEFT JOIN ingest_pipeline.document d ON d.saga = s.id AND d.published_version IS NOT NULL
-WHERE s.corpus = %(corpus)s AND s.state = 'published' AND s.published_version < %(oldest)s
-  AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
-GROUP BY s.id
+FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.published_version IS NOT NULL
+GROUP BY gone.id
 
 -- forget_superseded --
 DELETE FROM ingest_pipeline.document
 WHERE (saga, key) IN (
     SELECT saga, key FROM ingest_pipeline.document
     WHERE corpus = %(corpus)s AND superseded_version <= %(oldest)s LIMIT %(limit)s)
+
+-- forget_tombstones --
+-- Of documents that readers of no version that is kept see. Dagster has to hear of a removal before it is forgotten.
+DELETE FROM ingest_pipeline.document
+WHERE (saga, key) IN (
+    SELECT d.saga, d.key FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
+    WHERE d.corpus = %(corpus)s AND d.removed AND d.superseded_version IS NULL AND d.published_version < %(oldest)s
+      AND (s.run_id IS NULL OR s.reported_at IS NOT NULL)
+    LIMIT %(limit)s)
 
 -- known_sagas --
 SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
@@ -365,7 +376,8 @@ FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS other (id, version)
 ON CONFLICT (id) DO NOTHING
 
 -- published_versions --
-SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state = 'published'
+SELECT published_version FROM ingest_pipeline.saga
+WHERE corpus = %(corpus)s AND state = 'published' AND published_version = ANY(%(among)s)
 
 -- spent_batches --
 -- Batches that nobody needs any more: with every text at head, or a week old.
@@ -385,19 +397,18 @@ SELECT
     (SELECT count(*) FROM ingest_pipeline.staged_fragment f JOIN ingest_pipeline.saga s ON s.id = f.saga
      WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared'))
     + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
-       WHERE s.corpus = %(corpus)s AND (s.state IN ('compensated', 'failed', 'abandoned')
-         OR s.state = 'adopted' AND d.published_version IS NULL))
+       WHERE d.corpus = %(corpus)s AND d.published_version IS NULL
+         AND s.state IN ('compensated', 'failed', 'abandoned', 'adopted'))
     + cardinality(%(ordinals)s::integer[]) AS found
 
 -- forget_ended --
-WITH ended AS (
-    SELECT id, state FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state NOT IN ('preparing', 'prepared')
-), fragments AS (
-    DELETE FROM ingest_pipeline.staged_fragment f USING ended WHERE f.saga = ended.id RETURNING 1
+WITH fragments AS (
+    DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
+    WHERE s.id = f.saga AND s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') RETURNING 1
 ), documents AS (
-    DELETE FROM ingest_pipeline.document d USING ended
-    WHERE d.saga = ended.id AND (ended.state NOT IN ('published', 'adopted')
-      OR ended.state = 'adopted' AND d.published_version IS NULL) RETURNING 1
+    DELETE FROM ingest_pipeline.document d USING ingest_pipeline.saga s
+    WHERE s.id = d.saga AND d.corpus = %(corpus)s AND d.published_version IS NULL
+      AND s.state IN ('compensated', 'failed', 'abandoned', 'adopted') RETURNING 1
 ), batches AS (
     DELETE FROM ingest_pipeline.embedded_batch b
     USING unnest(%(sagas)s::uuid[], %(ordinals)s::integer[]) AS spent (saga, ordinal)
@@ -597,11 +608,12 @@ DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
 COPY ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash) FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
+-- Where nothing stands, nothing is overwritten: what was to be replaced was a tombstone that retention took since.
 SELECT new.key
 FROM ingest_pipeline.document new
 LEFT JOIN ingest_pipeline.document standing ON standing.corpus = new.corpus AND standing.key = new.key
     AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
-WHERE new.saga = %(saga)s AND standing.saga IS DISTINCT FROM new.replaces
+WHERE new.saga = %(saga)s AND standing.saga <> coalesce(new.replaces, new.saga)
 ORDER BY new.key
 
 -- supersede_documents --
@@ -697,23 +709,30 @@ WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
 ORDER BY key
 
 -- publication_history --
-SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version,
-    coalesce(r.documents, count(d.key) FILTER (WHERE NOT d.removed)) AS documents,
-    coalesce(r.removed, count(d.key) FILTER (WHERE d.removed)) AS removed,
-    coalesce(r.chunks, sum(d.chunk_count), 0)::bigint AS chunks, s.bought,
-    coalesce(r.reused, sum(d.reused), 0)::bigint AS reused,
+SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version, brought.documents,
+    brought.removed, brought.chunks, s.bought, brought.reused,
     s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency, s.id AS saga, s.run_id
-FROM ingest_pipeline.saga s
-LEFT JOIN ingest_pipeline.retired_publication r ON r.saga = s.id
-LEFT JOIN ingest_pipeline.document d ON r.saga IS NULL AND d.saga = s.id AND d.published_version IS NOT NULL
-WHERE s.corpus = %(corpus)s AND s.state = 'published'
-GROUP BY s.id, r.saga ORDER BY s.published_version DESC LIMIT %(limit)s
+FROM (
+    -- That it has a version, its state says too; but only this lets the index pass over those that have none.
+    SELECT * FROM ingest_pipeline.saga
+    WHERE corpus = %(corpus)s AND state = 'published' AND published_version IS NOT NULL
+    ORDER BY published_version DESC LIMIT %(limit)s
+) AS s
+CROSS JOIN LATERAL (
+    SELECT coalesce(min(r.documents), count(d.key) FILTER (WHERE NOT d.removed)) AS documents,
+        coalesce(min(r.removed), count(d.key) FILTER (WHERE d.removed)) AS removed,
+        coalesce(min(r.chunks), sum(d.chunk_count), 0)::bigint AS chunks,
+        coalesce(min(r.reused), sum(d.reused), 0)::bigint AS reused
+    FROM (SELECT 1) AS one
+    LEFT JOIN ingest_pipeline.retired_publication r ON r.saga = s.id
+    LEFT JOIN ingest_pipeline.document d ON r.saga IS NULL AND d.saga = s.id AND d.published_version IS NOT NULL
+) AS brought
+ORDER BY s.published_version DESC
 
 -- is_retained --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga s
-    WHERE s.corpus = %(corpus)s AND s.state = 'published' AND s.published_version = %(version)s
-      AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+    WHERE s.corpus = %(corpus)s AND s.state = 'published' AND s.published_version = %(version)s AND NOT s.retired
 ) AS found
 
 -- is_publication --

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -10,14 +11,33 @@ import lance
 import pytest
 
 from ingest_pipeline import catalog, catalog_reports, catalog_versions, ledger
+from ingest_pipeline.embedding import Embedder
 from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
+from ingest_pipeline.ingestion import Ingestion, Summary
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.maintenance import maintain
+from ingest_pipeline.pipeline import plan_partitions
 from ingest_pipeline.retention import Retention, retain
+from tests.integration.test_look_ups import blocks_read
 from tests.support.world import World, paragraphs
 
 ONLY_HEAD = Retention(days=0, publications=1)
 LAST_THREE = Retention(days=0, publications=3)
+
+
+_MANY_SAGAS = """
+WITH ended AS (
+    INSERT INTO ingest_pipeline.saga
+        (id, corpus, kind, state, base_version, published_version, writer, ended_at, retired)
+    SELECT gen_random_uuid(), %(corpus)s, 'ingest',
+        (CASE n %% 2 WHEN 0 THEN 'published' ELSE 'failed' END)::ingest_pipeline.saga_state, -n,
+        CASE n %% 2 WHEN 0 THEN 1 - n END, 'of long ago', now() - interval '1 year', n %% 2 = 0
+    FROM generate_series(1, 30000) n RETURNING id, state
+)
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+SELECT id, 1, 0, 1, 0 FROM ended WHERE state = 'published'
+"""
+"""Which ended a year ago, half of them published, below the versions of any test."""
 
 
 @pytest.fixture
@@ -224,3 +244,86 @@ def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_pat
     world.ingest(["0.txt"])
     assert maintain(world.corpus, ONLY_HEAD).after.bytes <= 2 * live
     world.check_nothing_left()
+
+
+def tombstones(world: World) -> list[str]:
+    with world.database.transaction() as connection:
+        rows = connection.execute("SELECT key FROM ingest_pipeline.document WHERE removed ORDER BY key")
+        return [row["key"] for row in rows]
+
+
+def test_the_row_of_a_document_that_was_removed_leaves_with_the_last_version_that_had_it(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    removed = world.head
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    retain(world.corpus, Retention(days=0, publications=2))
+    assert tombstones(world) == ["a.txt"], f"version {removed - 1} is gone, and {removed} is the oldest that is kept"
+    retain(world.corpus, ONLY_HEAD)
+    assert tombstones(world) == []
+    world.check_nothing_left()
+    world.put("a.txt", paragraphs("back again", 2))
+    world.ingest()
+    assert len(world.chunks("a.txt")) == 2
+
+
+def test_a_removal_is_not_forgotten_before_dagster_heard_of_it(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    with world.database.transaction() as connection:
+        connection.execute(
+            "UPDATE ingest_pipeline.saga SET run_id = 'died' WHERE published_version = %s", (world.head,)
+        )
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    retain(world.corpus, ONLY_HEAD)
+    assert tombstones(world) == ["a.txt"]
+
+
+def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    world.put("a.txt", paragraphs("back again", 2))
+    plans = plan_partitions(world.workshop)
+    assert plans[0].replaces is not None
+    retain(world.corpus, ONLY_HEAD)
+
+    async def run() -> Summary:
+        async with Embedder(world.embedding_settings) as embedder:
+            return await Ingestion(world.workshop, embedder).run(plans)
+
+    assert len(asyncio.run(run()).publications) == 1
+    assert len(world.chunks("a.txt")) == 2
+    world.check_nothing_left()
+
+
+def test_what_retention_reads_does_not_grow_with_the_sagas_there_were(world: World) -> None:
+    """Nor what the sweep and the history read; some of it under the lock."""
+    head, name = world.head, world.corpus.name
+    queries: dict[str, dict[str, object]] = {
+        "oldest_needed": {"corpus": name, "days": 7, "publications": 20, "at_least": None},
+        "retire_versions": {"corpus": name, "oldest": head},
+        "forget_superseded": {"corpus": name, "oldest": head, "limit": 500},
+        "forget_tombstones": {"corpus": name, "oldest": head, "limit": 500},
+        "published_versions": {"corpus": name, "among": world.corpus.table.versions()},
+        "live_sagas": {"corpus": name},
+        "count_ended": {"corpus": name, "ordinals": []},
+        "forget_ended": {"corpus": name, "ordinals": [], "sagas": []},
+        "publication_history": {"corpus": name, "limit": 20},
+        "published_sagas": {"corpus": name, "limit": 20},
+        "spent_batches": {"corpus": name},
+        "is_retained": {"corpus": name, "version": head},
+    }
+
+    def blocks() -> dict[str, int]:
+        with world.database.transaction() as connection:
+            connection.execute("ANALYZE ingest_pipeline.saga")
+            connection.execute("ANALYZE ingest_pipeline.document")
+            return {name: blocks_read(connection, name, values) for name, values in queries.items()}
+
+    with world.database.transaction() as connection:
+        connection.execute(_MANY_SAGAS, {"corpus": name})
+    assert {name: count for name, count in blocks().items() if count >= 100} == {}

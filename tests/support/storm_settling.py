@@ -125,7 +125,7 @@ def _count_ledger(stage: Stage, corpus: Corpus, acknowledged: Acknowledgements) 
             "SELECT count(*) AS n FROM ingest_pipeline.saga WHERE kind = 'restore'"
         ).fetchone()
         stage.figures.count("sagas: restores of head among the published", restores["n"] if restores else 0)
-        acknowledged.check(ledger.published_versions(connection, corpus.name))
+        acknowledged.check(connection, corpus.name)
         for failure in failures.read_failures(connection, corpus.name):
             state = stage.contents.current().get(failure.key)
             if state is not None and not state.bad:

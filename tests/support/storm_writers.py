@@ -16,6 +16,8 @@ from threading import Lock
 
 import psycopg
 
+from ingest_pipeline import ledger
+from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.publication import PATIENCE_SECONDS
@@ -102,9 +104,9 @@ class Acknowledgements:
         self._stage.figures.count("acknowledged: publications of library writers", len(versions))
         self._versions.update(versions)
 
-    def check(self, published: set[int]) -> None:
+    def check(self, connection: Connection, corpus: str) -> None:
         """Every version that was acknowledged was head."""
-        if lost := self._versions - published:
+        if lost := self._versions - ledger.published_versions(connection, corpus, self._versions):
             self._stage.figures.violation(f"versions {sorted(lost)} were acknowledged and never published")
 
 

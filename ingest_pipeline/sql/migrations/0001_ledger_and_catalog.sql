@@ -86,6 +86,7 @@ CREATE TABLE ingest_pipeline.saga (
     price_as_of date,
     error text,
     target_version bigint,
+    retired boolean NOT NULL DEFAULT false,
     UNIQUE (corpus, published_version),
     CHECK ((state = 'published') = (published_version IS NOT NULL)),
     CHECK (published_version > base_version),
@@ -97,6 +98,8 @@ COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: it never was, so it
 COMMENT ON COLUMN ingest_pipeline.saga.price IS 'Of a million tokens, as configured when the saga began. Null: none was.';
 COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS 'Those of the tokens that were billed for answers which could not be used.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
+COMMENT ON COLUMN ingest_pipeline.saga.retired IS 'Retention took its version; what it brought is in retired_publication.';
+CREATE INDEX saga_retained ON ingest_pipeline.saga (corpus, published_version) WHERE state = 'published' AND NOT retired;
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (corpus)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
@@ -245,6 +248,9 @@ CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (corpus, key)
     WHERE published_version IS NOT NULL AND superseded_version IS NULL;
 CREATE INDEX document_superseded ON ingest_pipeline.document (corpus, superseded_version)
     WHERE superseded_version IS NOT NULL;
+CREATE INDEX document_tombstone ON ingest_pipeline.document (corpus, published_version)
+    WHERE removed AND published_version IS NOT NULL AND superseded_version IS NULL;
+CREATE INDEX document_unpublished ON ingest_pipeline.document (corpus, saga) WHERE published_version IS NULL;
 CREATE INDEX document_partition ON ingest_pipeline.document (corpus, partition);
 
 CREATE TABLE ingest_pipeline.chunk (
