@@ -931,10 +931,12 @@ SELECT %(corpus)s, key, %(saga)s, partition, true, %(version)s
 FROM unnest(%(keys)s::text[], %(partitions)s::text[]) AS gone (key, partition)
 
 -- standing_publications --
-SELECT s.id, s.published_version FROM ingest_pipeline.saga s
-WHERE s.corpus = %(corpus)s AND s.state = 'published'
-  AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = s.id)
+SELECT id, published_version FROM ingest_pipeline.saga
+WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired
 
 -- retire_sagas --
+WITH gone AS (
+    UPDATE ingest_pipeline.saga SET retired = true WHERE id = ANY(%(ids)s) RETURNING id
+)
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
-SELECT id, 0, 0, 0, 0 FROM unnest(%(ids)s::uuid[]) AS gone (id)
+SELECT id, 0, 0, 0, 0 FROM gone

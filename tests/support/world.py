@@ -235,6 +235,11 @@ class World:
                     (self.corpus.name,),
                 ).fetchone()
                 assert found == {"n": 0}, table
+            marked = connection.execute(
+                "SELECT count(*) AS n FROM ingest_pipeline.saga s LEFT JOIN ingest_pipeline.retired_publication r "
+                "ON r.saga = s.id WHERE s.retired <> (r.saga IS NOT NULL)"
+            ).fetchone()
+            assert marked == {"n": 0}, "retired, or what it brought was kept for then, and not both"
 
     def published_versions(self) -> set[int]:
         with self.database.transaction() as connection:
