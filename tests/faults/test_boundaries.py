@@ -14,6 +14,7 @@ from ingest_pipeline.failpoints import Boundary
 PACKAGE = Path(str(ingest_pipeline.__file__)).parent
 LANCE_MODULES = {
     "lance_table.py",
+    "lance_files.py",
     "lance_changes.py",
     "lance_indices.py",
     "lance_damage.py",
@@ -27,10 +28,11 @@ EFFECTS: dict[str, dict[str, str]] = {
         "_commit": "LANCE_COMMIT RESTORED",
         "LanceFileWriter": "FRAGMENT_WRITTEN",
         "write_batch": "FRAGMENT_WRITTEN",
-        "delete_file": "FILE_REMOVED TABLE_DROPPED",
+        "delete_file": "TABLE_DROPPED",
         "drop": "TABLE_DROPPED",
         "cleanup_old_versions": "VERSIONS_REMOVED",
     },
+    "lance_files.py": {"delete_file": "FILE_REMOVED"},
     "lance_changes.py": {"delete": "ROWS_REMOVED"},
     "lance_indices.py": {
         "create_index_uncommitted": "INDEX_BUILT",
