@@ -40,7 +40,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON v
 def main() -> None:
     """Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree.
 
-    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others; see README.md.
+    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others:
+    docs/reference/configuration.md lists them.
     """
 
 

@@ -10,12 +10,11 @@ import pytest
 from tests.support.cli import Cli
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 
-_READING = Path(__file__).parents[2] / "docs" / "reading_and_writing.md"
+_HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 
 
-def program(heading: str) -> str:
-    section = _READING.read_text().split(f"## {heading}\n")[1]
-    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+def program(page: str) -> str:
+    found = re.search(r"```python\n(.*?)```", (_HOW_TO / page).read_text(), re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -37,7 +36,7 @@ def test_the_search_of_the_documentation_runs(
             f"base_url={embeddings.base_url!r})"
         ),
     }
-    source = program("Searching")
+    source = program("search.md")
     for here, where in there.items():
         assert here in source
         source = source.replace(here, where)

@@ -61,7 +61,7 @@ class Sight:
 
 
 def look(database: Database, corpus: str, lancedb_uri: str) -> Sight:
-    """Read as README says: head and catalog in one transaction, then the table at that version."""
+    """Read as docs/how-to/read_at_head.md says: head and catalog in one transaction, then the table at that version."""
     with database.transaction() as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         head = connection.execute(

@@ -1,4 +1,4 @@
-"""The same settings stand in the environment, in the component and in the README's table."""
+"""The environment, the component and the reference page have the same settings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class _Noted(Mapping[str, str]):
         return 0
 
 
-def test_the_readme_lists_the_variables_that_are_read() -> None:
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `INGEST_")]
+def test_the_reference_lists_the_variables_that_are_read() -> None:
+    page = ROOT / "docs" / "reference" / "configuration.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `INGEST_")]
     listed = {name for row in rows for name in re.findall(r"`(INGEST_[A-Z_]+)`", row.split("|")[1])}
     assert listed == _variables()
 
