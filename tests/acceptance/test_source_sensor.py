@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import psycopg
@@ -17,7 +18,7 @@ from tests.support.cli import Cli, environment_of
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import POISON, EmbeddingServer
 from tests.support.s3 import S3Server
-from tests.support.world import paragraphs
+from tests.support.world import mark, paragraphs
 
 
 @pytest.fixture
@@ -273,3 +274,19 @@ def test_on_s3_a_file_goes_back_and_comes_back(
             assert (dagster.audit().documents, dagster.audit().violations) == (2, [])
             assert embeddings.bought == bought
             assert dagster.follow() == []
+
+
+def test_the_sensors_say_that_the_database_is_older_than_the_table_and_request_nothing(dagster: DagsterWorld) -> None:
+    put_many(dagster, 2)
+    dagster.run()
+    with session.corpus(dagster.settings) as corpus:
+        head = corpus.head().head_version
+        # What a database restored from a backup finds: a version of a saga that it does not know.
+        corpus.table.restore(head, mark(corpus, uuid4(), prepared=False))
+    dagster.put("02.txt", "Text of another file.")
+    for sensor in ("docs_source_sensor", "docs_recovery_sensor"):
+        said = reason(dagster.tick(sensor))
+        assert "which this database does not know" in said
+        assert "--rebuild-catalog" in said
+    with session.corpus(dagster.settings) as corpus:
+        assert (corpus.head().head_version, corpus.table.latest_version()) == (head, head + 1)

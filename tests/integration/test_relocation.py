@@ -28,6 +28,7 @@ from tests.support.crash import Child, Place
 from tests.support.crash_places import RELOCATION, telling_places
 from tests.support.embedding_server import TEST_MODEL
 from tests.support.migrating import address_after, migrate
+from tests.support.s3 import S3Server
 from tests.support.world import World, paragraphs, passages_of
 
 
@@ -71,6 +72,23 @@ def test_a_corpus_follows_its_table(world: World, moved: World) -> None:
         _ = World(world.database, world.settings, world.embeddings).workshop
     with pytest.raises(CorpusMismatchError, match="older copy"):
         move_tables(world.database, "docs", world.settings.lancedb_uri)
+
+
+def test_a_corpus_follows_its_table_into_a_bucket_and_into_another(
+    world: World, moved: World, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    bought, folder = world.embeddings.bought, copy(world, moved)
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for bucket in ("lake", "pond"):
+        for name, body in files.items():
+            s3.put(f"{bucket}/docs.lance/{name}", body)
+    move_tables(world.database, "docs", s3.url("lake"))
+    check_moved(World(world.database, replace(world.settings, lancedb_uri=s3.url("lake")), world.embeddings), bought)
+    # The other copy has what head was before the corpus moved on.
+    with pytest.raises(CorpusMismatchError, match="older copy"):
+        move_tables(world.database, "docs", s3.url("pond"))
 
 
 def nothing(table: Path) -> None:
