@@ -140,6 +140,7 @@ RELOCATION = {
     Boundary.RELOCATED: 1,
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
+    Boundary.FLUSHED: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 4,
 }
