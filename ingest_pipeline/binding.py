@@ -33,20 +33,20 @@ def mismatch(row: CorpusRow, wanted: Binding) -> CorpusMismatchError | None:
         ("embedding", recorded.embedding, wanted.embedding, _EMBEDDING),
     ):
         if there != here:
-            return CorpusMismatchError(
-                f"Corpus {row.known_as!r} was created with {what} {there!r}, and the settings say {here!r}. "
-                "Nothing was changed",
-                remedy,
-            )
+            return _contradiction(row.known_as, what, there, here, remedy)
     return None
 
 
 def table_mismatch(known_as: str, recorded: str, wanted: str) -> CorpusMismatchError | None:
     """As `mismatch`, of the table alone, which a reader has to know."""
-    if recorded == wanted:
-        return None
+    return None if recorded == wanted else _contradiction(known_as, "table", recorded, wanted, _TABLE)
+
+
+def _contradiction(
+    known_as: str, what: str, recorded: str | None, wanted: str | None, remedy: str
+) -> CorpusMismatchError:
     return CorpusMismatchError(
-        f"Corpus {known_as!r} has table {recorded!r}, and the settings say {wanted!r}. Nothing was changed", _TABLE
+        f"Corpus {known_as!r} has {what} {recorded!r}, and the settings say {wanted!r}. Nothing was changed", remedy
     )
 
 
