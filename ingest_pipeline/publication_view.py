@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ingest_pipeline import catalog
-from ingest_pipeline.catalog import ChunkRow
+from ingest_pipeline.catalog import ChunkRow, DocumentRow
 from ingest_pipeline.corpus import Corpus
 from ingest_pipeline.ingestion import Publication
 from ingest_pipeline.lance_filter import one_of
@@ -50,7 +50,8 @@ def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentV
     with corpus.database.transaction() as connection:
         for chunk in catalog.chunks_at(connection, corpus.name, publication.version, keys):
             chunks[chunk.document].append(chunk)
-    samples = _samples(corpus, publication.version, publication.saga)
+        rows = catalog.documents_at(connection, corpus.name, publication.version, keys)
+    samples = _samples(corpus, publication.version, publication.saga, rows)
     views: list[DocumentView] = []
     for document in publication.documents:
         key, source = document.plan.key, document.plan.source
@@ -77,8 +78,16 @@ def sample_document(corpus: Corpus, version: int, key: str) -> list[ChunkSample]
     return _read(corpus, version, f"ordinal < {_SAMPLED} AND {one_of('document', [key])}", fragments)[key]
 
 
-def _samples(corpus: Corpus, version: int, saga: UUID) -> defaultdict[str, list[ChunkSample]]:
-    return _read(corpus, version, f"ordinal < {_SAMPLED} AND saga = '{saga}'", None)
+def _samples(
+    corpus: Corpus, version: int, saga: UUID, documents: Sequence[DocumentRow]
+) -> defaultdict[str, list[ChunkSample]]:
+    predicate = f"ordinal < {_SAMPLED} AND saga = '{saga}'"
+    # Not in all of the table: another file of it may be damaged, and it may be large.
+    found = _read(corpus, version, predicate, sorted({number for row in documents for number in row.fragments}))
+    if all(row.key in found for row in documents if row.chunk_count):
+        return found
+    # A compaction came since, and the catalog has the rows where they are now.
+    return _read(corpus, version, predicate, None)
 
 
 def _read(

@@ -18,6 +18,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import Summary
 from ingest_pipeline.maintenance import maintain
 from ingest_pipeline.pipeline import PipelineSettings, find_corpus
+from ingest_pipeline.publication_view import view_publication
 from ingest_pipeline.repair import foresee_repair, repair
 from ingest_pipeline.retention import Retention
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
@@ -150,7 +151,10 @@ def test_other_documents_are_ingested_and_rolled_back_meanwhile(hurt: World) -> 
     before = hurt.head
     hurt.put("a.txt", paragraphs("edited", 2))
     hurt.put("new.txt", paragraphs("topic1", 2))
-    assert not hurt.ingest().failed
+    summary = hurt.ingest()
+    assert not summary.failed
+    views = {view.source.key: view for made in summary.publications for view in view_publication(hurt.corpus, made)}
+    assert {key: len(view.samples) for key, view in views.items()} == {"a.txt": 2, "new.txt": 2}
     assert {key: len(hurt.chunks(key)) for key in ("a.txt", "new.txt")} == {"a.txt": 2, "new.txt": 2}
     hurt.roll_back(before, "a.txt")
     assert len(hurt.chunks("a.txt")) == 3
