@@ -151,7 +151,8 @@ class IngestRun:
         try:
             outcome = self._run(partitions)
         except Exception as error:
-            if is_last or not is_repeated(error):
+            # One that published and then failed brought the corpus on: it did not fail as a whole.
+            if not self._outcome.published and (is_last or not is_repeated(error)):
                 with suppress(IngestError):  # what the run failed of is worth more than that it could not be counted
                     record_run_failure(corpus, configuration, error)
             raise

@@ -155,13 +155,10 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         job_name=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={
-            resource_key(settings.corpus, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
-        },
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
         try:
             with lancedb.workshop(settings, create=False) as workshop:
                 report_dead_runs(context.instance)
@@ -178,7 +175,6 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
                 report_silent_runs(context.instance, in_doubt, settled)
                 recalled = recall_partitions(context.instance, workshop.corpus, settings.scheme)
                 late = report_late(context.instance, workshop)
-                backoff = waiting_backoff(workshop.corpus, run_configuration(workshop, embedder))
         except IngestError as error:
             return dg.SkipReason(str(error))
         if recalled:
@@ -193,8 +189,6 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
             dg.RunRequest(run_key=key, run_config=shared_run(step, names, withhold_recipe=True).run_config)
             for key, names in late.unclear.items()
         ]
-        if runs and backoff is not None:
-            return dg.SkipReason(backoff.note)
         if runs:
             return dg.SensorResult(run_requests=runs)
         return dg.SkipReason(
