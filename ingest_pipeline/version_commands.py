@@ -114,7 +114,7 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
         differences = plan_rollback(corpus, version, keys)
         refusal = None if confirm_removals else check_rollback(corpus, version, differences)
     if dry_run and refusal is not None:
-        click.echo(f"Warning: {refusal}", err=True)
+        echo(f"Warning: {refusal}", err=True)
     if dry_run:
         print_rows(f"{len(differences)} documents would change", _rows(differences), as_json=as_json)
         return
