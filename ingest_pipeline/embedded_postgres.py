@@ -120,7 +120,8 @@ class EmbeddedPostgres:
             lock = _private_file(self._directory / "start.lock")
         except OSError as error:
             message = f"The folder {str(self._directory)!r} cannot hold a database: {error.strerror}"
-            raise ConfigurationError(message, REMEDY) from error
+            remedy = f"Set INGEST_STATE to a folder that this user may write to. {REMEDY}"
+            raise ConfigurationError(message, remedy) from error
         with lock:
             deadline = time.monotonic() + _TURN_WITHIN
             while not _locked(lock):

@@ -76,6 +76,10 @@ class LocalFolder:
         self._root = root
         self._links = _Links(root, links)
         if not root.is_dir():
+            if root.exists():
+                raise ConfigurationError(
+                    f"The source {str(root)!r} is not a folder", "Set INGEST_SOURCE to its folder."
+                )
             raise ConfigurationError(
                 f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
             )

