@@ -24,12 +24,12 @@ from ingest_pipeline.bulk_orders import BulkOrder
 from ingest_pipeline.embedding import Client, Embedder
 from ingest_pipeline.embedding_answer import Vectors, read_answer
 from ingest_pipeline.embedding_usage import billed_tokens
-from ingest_pipeline.errors import DocumentError, IngestError, StaleError
+from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.ledger import Spent
 from ingest_pipeline.model import Chunk
 from ingest_pipeline.planning import DocumentPlan
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.preparation import Workshop, first_of
 from ingest_pipeline.processes import is_gone
 from ingest_pipeline.reading import Reading
 from ingest_pipeline.reconciliation import lock
@@ -197,9 +197,9 @@ async def _probe(workshop: Workshop, embedder: Embedder, shipment: _Shipment) ->
             await supply.start(tasks)
             await supply.order([Chunk(0, 0, len(text), text)])
             await supply.flush()
-    except* IngestError as group:
-        error = str(group.exceptions[0])
-        raise group.exceptions[0] from None
+    except ExceptionGroup as group:
+        error = str(first_of(group))
+        raise first_of(group) from group
     finally:
         with corpus.database.transaction() as connection:
             ledger.mark_ended(connection, saga, "abandoned", error)

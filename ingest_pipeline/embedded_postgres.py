@@ -35,6 +35,7 @@ _READY_WITHIN = 60.0
 """Seconds; a crashed server replays its log before it answers."""
 _STOPS_WITHIN = 60.0
 _TURN_WITHIN = 200.0
+_REMOVED_WITHIN = 10.0
 """Seconds to wait for others that start or stop the server; each of them takes less."""
 _PORTS = range(20_000, 32_000)
 """Below those that the kernel gives to clients, any of which could take the server's port while it restarts."""
@@ -139,7 +140,7 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         binaries = self._binaries()
         for half in self._directory.glob("data.*"):  # of a starter that was killed in here
-            shutil.rmtree(half, ignore_errors=True)
+            _remove(half)
         # Under another name until it is whole: a starter killed in here leaves nothing that passes for a database.
         new = Path(tempfile.mkdtemp(prefix="data.", dir=self._directory))
         self._account.own(new)
@@ -373,3 +374,12 @@ def _last_lines(output: str) -> str:
         line for line in lines if line and not line.startswith(("pg_ctl:", "waiting for", "stopped waiting", "Examine"))
     ]
     return " / ".join(told[-4:])
+
+
+def _remove(folder: Path) -> None:
+    """Remove a half made database. The initdb of a killed starter may still write into it for a moment."""
+    deadline = time.monotonic() + _REMOVED_WITHIN
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            time.sleep(0.1)

@@ -155,7 +155,7 @@ class Preparation:
                 await tasks.create_task(self._write_all())
                 heartbeat.cancel()
         except ExceptionGroup as group:
-            raise _first_of(group) from group
+            raise first_of(group) from group
         finally:
             await self._supply.close()
         await asyncio.to_thread(self._mark_prepared)
@@ -365,7 +365,7 @@ class Preparation:
             catalog.drop_document(connection, self._saga, document.plan.key)
 
 
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The cause worth telling: one of our errors if there is one; the others are its consequences."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [group]

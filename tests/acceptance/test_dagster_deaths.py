@@ -52,6 +52,8 @@ def world(
     """A person's own view of the same corpus and instance, from this process."""
     with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
         world.put("a.txt", paragraphs("alpha", 2))
+        with session.workshop(world.settings, create=True):
+            pass  # so that the first COMMIT of a saga that comes by is that of the document
         yield world
 
 

@@ -82,7 +82,8 @@ def test_a_run_ends_at_its_limit_and_the_next_one_goes_on(world: World) -> None:
         with pytest.raises(SpendingLimitError, match="INGEST_MAX_TOKENS_PER_RUN") as refused:
             world.ingest()
         assert refused.value.until is None
-        assert limit / 2 < world.embeddings.tokens - before <= limit
+        # Passed at most by the error of the estimate for the last requests: less than the tokens of a paragraph.
+        assert limit / 2 < world.embeddings.tokens - before <= limit + TOKENS_A_PARAGRAPH
     limited(world, NO_LIMITS).ingest()
     assert max(world.embeddings.texts.values()) == 1
     assert world.audit().violations == []

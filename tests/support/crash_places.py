@@ -90,7 +90,7 @@ MAINTENANCE = {
     Boundary.LOCK_TAKEN: 5,
     Boundary.RETIRED: 1,
     Boundary.VERSIONS_REMOVED: 1,
-    Boundary.COMMIT: 26,
+    Boundary.COMMIT: 27,
 }
 """Of a worn fragment, of the first index, and of all versions but head."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
