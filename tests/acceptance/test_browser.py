@@ -74,7 +74,7 @@ class Person:
         self.page.wait_for_timeout(1500)
         for button in self.page.get_by_text(re.compile(r"(Show|View) (Markdown|Table|more)", re.IGNORECASE)).all():
             if button.is_visible():
-                button.click()
+                button.dispatch_event("click")  # another element of the page may lie over it
                 self.page.wait_for_timeout(500)
                 self.page.keyboard.press("Escape")
         self.picture(f"page-{len(url)}")
@@ -97,6 +97,7 @@ def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer, bucket: 
     cli.environment |= {
         **bucket.env,
         "INGEST_SOURCE": bucket.url("handbook"),
+        "INGEST_ON_UNREADABLE": "fail",  # so that a page shows a failed partition
         "INGEST_LANCEDB_URI": bucket.url("lancedb"),
     }
     return cli
