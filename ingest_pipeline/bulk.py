@@ -198,8 +198,9 @@ async def _probe(workshop: Workshop, embedder: Embedder, shipment: _Shipment) ->
             await supply.order([Chunk(0, 0, len(text), text)])
             await supply.flush()
     except ExceptionGroup as group:
-        error = str(first_of(group))
-        raise first_of(group) from group
+        cause = first_of(group)
+        error = str(cause)
+        raise cause from group
     finally:
         with corpus.database.transaction() as connection:
             ledger.mark_ended(connection, saga, "abandoned", error)

@@ -34,8 +34,6 @@ from ingest_pipeline.lance_storage import storage_options
 from ingest_pipeline.lance_table import LanceTable
 from ingest_pipeline.table_identity import check_ours, mark_for
 
-# A writer that gave no sign of life for so long is taken for dead.
-_SILENCE_SECONDS = 30.0
 # Each attempt beyond the first means that another process created or changed the corpus just then.
 _ATTEMPTS = 5
 
@@ -320,7 +318,7 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: CorpusRow, settings: Co
             locked = catalog.lock_corpus(connection, row.name)
         if locked != row or generation_rows.is_bound(connection, row.name):
             return True  # somebody was faster: look again
-        for dead in ledger.abandon_dead(connection, row.name, limit=_SILENCE_SECONDS)[0]:
+        for dead in ledger.abandon_dead(connection, row.name, limit=ledger.SILENCE_SECONDS)[0]:
             catalog.forget_documents(connection, dead)
         if any(other.kind != "create" for other in ledger.unfinished(connection, row.name)):
             return False

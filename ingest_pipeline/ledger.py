@@ -23,6 +23,8 @@ from ingest_pipeline.sql import query
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
+# A writer gives a sign of life every five seconds; one that gave none for so long is taken for dead.
+SILENCE_SECONDS = 30.0
 Vectors = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float32]
 

@@ -28,8 +28,6 @@ from ingest_pipeline.reconciliation import (
 )
 from ingest_pipeline.table_identity import check_holds_head, examine
 
-# A writer gives a sign of life every five seconds.
-SILENCE_SECONDS = 30.0
 # What is still held after so many looks is left to the next recovery.
 _LOOKS = 20
 _PAUSE_SECONDS = 0.1
@@ -51,7 +49,7 @@ class RecoveryReport:
 def recover(
     corpus: Corpus,
     *,
-    silence: float = SILENCE_SECONDS,
+    silence: float = ledger.SILENCE_SECONDS,
     dead_runs: Sequence[str] = (),
     foreign: Literal["adopt", "restore"] | None = None,
 ) -> RecoveryReport:
