@@ -16,12 +16,12 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
-from ingest_pipeline.attempts import without_unreadable
-from ingest_pipeline.audit import audit
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.failures import read_failures
-from ingest_pipeline.pipeline import documents_of, held_documents, plan_and_held
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.ingestion.context import documents_of, held_documents, plan_and_held
+from ingest_pipeline.maintenance.audit import audit
+from ingest_pipeline.planning.backoff import without_unreadable
+from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.preparation.prepare import Workshop
 
 # Of more documents than this a check takes longer, and holds more in memory, than a run should lend it.
 MOST_DOCUMENTS = 1000

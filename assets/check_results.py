@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from ingest_pipeline.assets.tables import table
-from ingest_pipeline.audit import AuditReport, Violation
-from ingest_pipeline.failures import Failure, count_reasons
-from ingest_pipeline.holds import Hold
-from ingest_pipeline.planning import DocumentPlan
-from ingest_pipeline.run_backoff import RunBackoff
+from ingest_pipeline.maintenance.audit import AuditReport, Violation
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.run_backoff import RunBackoff
+from ingest_pipeline.postgres.failures import Failure, count_reasons
+from ingest_pipeline.postgres.holds import Hold
 
 CHECKED = {
     "audit": "metadata",

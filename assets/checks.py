@@ -17,15 +17,15 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
-from ingest_pipeline.attempts import without_unreadable
-from ingest_pipeline.audit import audit, nothing_to_audit
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.failures import MAX_ATTEMPTS, read_failures
-from ingest_pipeline.pipeline import PipelineSettings, held_documents, plan_partitions
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, held_documents, plan_partitions
+from ingest_pipeline.maintenance.audit import audit, nothing_to_audit
+from ingest_pipeline.planning.backoff import without_unreadable
+from ingest_pipeline.planning.run_backoff import read_backoff
+from ingest_pipeline.postgres.failures import MAX_ATTEMPTS, read_failures
+from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.run_backoff import read_backoff
 
 _DESCRIPTIONS = {
     "audit": "LanceDB and Postgres agree at head in all that an audit looks at.",

@@ -8,9 +8,9 @@ import dagster as dg
 
 from ingest_pipeline.assets.markdown import code_blocks
 from ingest_pipeline.assets.tables import table
-from ingest_pipeline.assets.versions import code_versions
-from ingest_pipeline.model import Recipe
-from ingest_pipeline.publication_view import ChunkSample, DocumentView
+from ingest_pipeline.ingestion.report import ChunkSample, DocumentView
+from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.types import Recipe
 
 _PREVIEWED = 3
 _BIN = 100

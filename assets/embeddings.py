@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import dagster as dg
 
-from ingest_pipeline.assets.versions import code_versions
-from ingest_pipeline.catalog_reports import RunProgress
-from ingest_pipeline.ledger import Cost
-from ingest_pipeline.model import Recipe
-from ingest_pipeline.publication_view import DocumentView
+from ingest_pipeline.ingestion.report import DocumentView
+from ingest_pipeline.postgres.ledger import Cost
+from ingest_pipeline.postgres.reports import RunProgress
+from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.types import Recipe
 
 _COLUMNS = dg.TableSchema(
     columns=[

@@ -10,11 +10,11 @@ from ingest_pipeline.assets.chunks import chunks_spec
 from ingest_pipeline.assets.embeddings import embeddings_spec
 from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem, is_repeated
 from ingest_pipeline.assets.metadata import metadata_spec
-from ingest_pipeline.assets.partitions import corpus_partitions
 from ingest_pipeline.assets.tables import table
-from ingest_pipeline.dead_runs import name_process
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.reporting.partitions import corpus_partitions
+from ingest_pipeline.reporting.run_status import name_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource

@@ -11,9 +11,7 @@ from pydantic import Field
 from ingest_pipeline.assets.check_reports import MOST_DOCUMENTS, log_checks
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocument, SkippedDocuments
-from ingest_pipeline.attempts import waiting_documents
-from ingest_pipeline.comparison import Limits, Page, passed
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import (
     EmbeddingUnavailableError,
     IngestError,
@@ -21,16 +19,18 @@ from ingest_pipeline.errors import (
     UnavailableError,
     UnreadableError,
 )
-from ingest_pipeline.failures import Failure, read_failures
-from ingest_pipeline.ingestion import Ingestion, Summary
-from ingest_pipeline.interrupts import run_interruptibly
-from ingest_pipeline.model import OnUnreadable
-from ingest_pipeline.pipeline import check_removals, clear_settled_failures, plan_and_held, release_holds
-from ingest_pipeline.planning import DocumentPlan
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.recipe_guard import RecipeGuard
+from ingest_pipeline.ingestion.context import check_removals, clear_settled_failures, plan_and_held, release_holds
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.planning.backoff import waiting_documents
+from ingest_pipeline.planning.compare import Limits, Page, passed
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.run_backoff import forgive_runs, record_run_failure
+from ingest_pipeline.postgres.failures import Failure, read_failures
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
-from ingest_pipeline.run_backoff import forgive_runs, record_run_failure
+from ingest_pipeline.types import OnUnreadable
 
 # So many documents are planned, published and forgotten before the next: memory does not grow with the corpus.
 _PAGE = 10_000

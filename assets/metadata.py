@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from ingest_pipeline.assets.versions import code_versions
-from ingest_pipeline.model import Recipe
-from ingest_pipeline.publication_view import DocumentView
+from ingest_pipeline.ingestion.report import DocumentView
+from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.types import Recipe
 
 _COLUMNS = dg.TableSchema(
     columns=[

@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from ingest_pipeline import catalog, catalog_reports, ledger
 from ingest_pipeline.assets.chunks import chunks_metadata
 from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
-from ingest_pipeline.assets.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
 from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
-from ingest_pipeline.assets.versions import version_tags
-from ingest_pipeline.catalog import PartitionState
 from ingest_pipeline.errors import UnavailableError
-from ingest_pipeline.event_batches import log_materializations, log_planned
-from ingest_pipeline.failures import Failure
-from ingest_pipeline.ingestion import Publication
-from ingest_pipeline.planning import DocumentPlan
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.publication_view import DocumentView, sample_document, view_publication
+from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.report import DocumentView, sample_document, view_publication
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog, ledger, reports
+from ingest_pipeline.postgres.catalog import PartitionState
+from ingest_pipeline.postgres.failures import Failure
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.reporting.data_versions import version_tags
+from ingest_pipeline.reporting.event_log import log_materializations, log_planned
+from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 
 ASSETS = ("chunks", "embeddings", "metadata")
 _UNCHANGED = "unchanged: the same bytes and recipe stand at head"
@@ -119,7 +119,7 @@ class RunReport:
         try:
             with self.workshop.corpus.database.transaction() as connection:
                 progress, costs = (
-                    catalog_reports.run_progress(connection, run_id),
+                    reports.run_progress(connection, run_id),
                     ledger.costs(connection, run_id=run_id),
                 )
         except UnavailableError:

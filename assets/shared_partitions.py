@@ -9,11 +9,11 @@ import dagster as dg
 
 from ingest_pipeline.assets.chunks import preview
 from ingest_pipeline.assets.embeddings import cost_metadata
-from ingest_pipeline.catalog import PartitionState
-from ingest_pipeline.ingestion import Publication
-from ingest_pipeline.model import Recipe
-from ingest_pipeline.parcels import PreparedDocument
-from ingest_pipeline.publication_view import ChunkSample
+from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.report import ChunkSample
+from ingest_pipeline.postgres.catalog import PartitionState
+from ingest_pipeline.preparation.batches import PreparedDocument
+from ingest_pipeline.types import Recipe
 
 _LISTED = 20
 

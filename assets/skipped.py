@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import dagster as dg
 
 from ingest_pipeline.assets.tables import table
-from ingest_pipeline.failures import Failure
+from ingest_pipeline.postgres.failures import Failure
 
 _MAX_LISTED = 50
 _MAX_PARTITIONS = 50

@@ -9,11 +9,11 @@ from time import perf_counter
 
 from benchmarks.report import Report
 from benchmarks.stage import stage
-from ingest_pipeline.comparison import Limits, passed
-from ingest_pipeline.database import Database
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.planning.compare import Limits, passed
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.types import SourceObject
 
 _TICK = Limits(plans=8000, seconds=20)
 _CHANGED_IN = 100
@@ -22,7 +22,7 @@ _FILL = """
 INSERT INTO ingest_pipeline.document
     (corpus, key, saga, partition, etag, size, last_modified, content_hash, recipe, chunk_count, published_version)
 SELECT 'documents', key, head_saga, key, 'etag', 2000, now(), 'hash', %(recipe)s, 3, 1
-FROM ingest_pipeline.corpus,
+FROM ingest_pipeline.corpus.corpus,
     (SELECT to_char(n / 1000, 'FM000000') || '/' || to_char(n, 'FM00000000') || '.txt' AS key
      FROM generate_series(0, %(count)s - 1) AS n) AS keys
 """

@@ -16,11 +16,11 @@ from benchmarks.random_edits import EDITS, edited, normal, real_documents
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import prose
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion import Ingestion
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.spending_limits import NO_LIMITS
 
 _COUNT = 120

@@ -20,7 +20,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ingest_pipeline.local_embeddings import EmbeddingHandler, LocalEmbeddingServer
+from ingest_pipeline.embedding.local import EmbeddingHandler, LocalEmbeddingServer
 
 ROOT = Path(__file__).parent.parent
 MODEL = "benchmark-embedding"

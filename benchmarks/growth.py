@@ -17,16 +17,16 @@ from benchmarks.publish import lock_times, merge_times
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import edit, write_document
-from ingest_pipeline.audit import audit
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion import Ingestion
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.retention import Retention
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.maintenance.audit import audit
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import Retention
+from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.spending_limits import NO_LIMITS
-from ingest_pipeline.sweep import sweep
 
 _DIMENSIONS = 32
 _EDITS = 10

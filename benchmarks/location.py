@@ -2,8 +2,13 @@
 
 import os
 
-from ingest_pipeline.code_location import DefinitionOptions, build_resources, corpus_definitions, pipeline_settings
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.config import Settings
+from ingest_pipeline.orchestration.build import (
+    DefinitionOptions,
+    build_resources,
+    corpus_definitions,
+    pipeline_settings,
+)
 
 _settings = Settings.from_environment()
 defs = corpus_definitions(

@@ -19,13 +19,14 @@ from benchmarks.endpoint import MODEL, ROOT, Endpoint, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_documents
-from ingest_pipeline import catalog_reports, session
-from ingest_pipeline.code_location import build_definitions, pipeline_settings
-from ingest_pipeline.comparison import compare
-from ingest_pipeline.database import Database
-from ingest_pipeline.pipeline import open_workshop
-from ingest_pipeline.run_requests import UNDER_WAY
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
+from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.orchestration.build import build_definitions, pipeline_settings
+from ingest_pipeline.orchestration.run_requests import UNDER_WAY
+from ingest_pipeline.planning.compare import compare
+from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.database import Database
 
 _DIMENSIONS = 256
 _LATENCY = 0.05
@@ -75,7 +76,7 @@ class _Corpus:
         (self._folder / "state").mkdir(parents=True)
         self._environment = {
             **os.environ,
-            **session.dagster_environment(self._settings),
+            **_session.dagster_environment(self._settings),
             "INGEST_EMBEDDING_MODEL": MODEL,
             "INGEST_EMBEDDING_DIMENSIONS": str(_DIMENSIONS),
             "INGEST_PARTITION_BY": scheme,
@@ -88,7 +89,7 @@ class _Corpus:
         """Dagster's daemon with its code server, as in a deployment."""
         command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-m", "benchmarks.location"]
         environment = {**self._environment, "BENCHMARK_SENSOR": "on" if sensor else "off"}
-        with (self._folder / "daemon.log").open("ab") as log, session.instance(self._settings) as instance:
+        with (self._folder / "daemon.log").open("ab") as log, _session.instance(self._settings) as instance:
             self._instance = instance
             with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as process:
                 try:
@@ -153,4 +154,4 @@ class _Corpus:
 
     def _publications(self) -> int:
         with Database(self._settings.database_url or "") as database, database.transaction() as connection:
-            return int(catalog_reports.totals(connection, "documents")["publications"])
+            return int(reports.totals(connection, "documents")["publications"])

@@ -6,10 +6,10 @@ import asyncio
 
 from benchmarks.endpoint import DIMENSIONS, MODEL
 from benchmarks.stage import Job, serve
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion import Ingestion
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.spending_limits import NO_LIMITS
 
 

@@ -19,13 +19,13 @@ from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_document
 from ingest_pipeline import failpoints
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion import Ingestion
-from ingest_pipeline.lance_filter import one_of
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
 
 _DIMENSIONS = 32
 _DOCUMENT_BYTES = 72_000  # about a hundred chunks

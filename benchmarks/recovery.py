@@ -10,9 +10,9 @@ from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Job, stage
 from benchmarks.texts import write_document, write_documents
-from ingest_pipeline.database import Database
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop
-from ingest_pipeline.recovery import recover
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.saga.recover import recover
 
 _KILLED = -9
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from semantic_text_splitter import TextSplitter
 
 from benchmarks.report import Report
-from ingest_pipeline.chunking import Chunker
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
-from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 
 _SIZES = (400, 1000)
 _NEAREST = 5

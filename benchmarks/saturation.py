@@ -15,10 +15,10 @@ from benchmarks.first_ingest import LATENCY
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import write_documents
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion import Ingestion
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.spending_limits import NO_LIMITS
 
 # Seconds of latency, and requests at once. The last is nearer to what an API takes for so many texts.

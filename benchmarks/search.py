@@ -15,14 +15,14 @@ import numpy.typing as npt
 from benchmarks.filling import ROWS_PER_DOCUMENT, chunk_rows, fill
 from benchmarks.report import Report
 from benchmarks.stage import stage
-from ingest_pipeline.chunk_rows import TableRow
-from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Database
-from ingest_pipeline.document_filter import DocumentFilter, parse_filter
+from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TextIndexMissingError
-from ingest_pipeline.indexing import bring_up_to_date
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop
-from ingest_pipeline.search import Hit, SearchMode, find
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.lance.chunk_table import TableRow
+from ingest_pipeline.maintenance.indexing import bring_up_to_date
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.search.filters import DocumentFilter, parse_filter
+from ingest_pipeline.search.search import Hit, SearchMode, find
 
 _DIMENSIONS = 256
 _TOPICS = 2000

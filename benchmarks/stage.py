@@ -19,7 +19,7 @@ from time import perf_counter
 import psycopg
 
 from benchmarks.endpoint import ROOT
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 
 _databases = itertools.count()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ingest_pipeline.component import IngestPipelineComponent
+    from ingest_pipeline.orchestration.component import IngestPipelineComponent
 
 __all__ = ["IngestPipelineComponent"]
 
@@ -13,7 +13,7 @@ __all__ = ["IngestPipelineComponent"]
 def __getattr__(name: str) -> object:
     # Imported when it is asked for: whoever uses the engine alone does not wait for Dagster.
     if name == "IngestPipelineComponent":
-        from ingest_pipeline.component import IngestPipelineComponent  # noqa: PLC0415
+        from ingest_pipeline.orchestration.component import IngestPipelineComponent  # noqa: PLC0415
 
         return IngestPipelineComponent
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.database_url import database_url
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.url import database_url
 
 
 class PostgresCatalogResource(ConfigurableResource[None]):

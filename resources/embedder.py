@@ -9,9 +9,9 @@ from dataclasses import replace
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from ingest_pipeline.embedding import EmbeddingSettings
-from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
-from ingest_pipeline.model import split_embedding
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.embedding.openai import EmbeddingSettings
+from ingest_pipeline.types import split_embedding
 
 LOCAL_SERVER = "INGEST_LOCAL_EMBEDDINGS"
 """Variable that names a server of the local model which runs already, for the processes of one program to share."""

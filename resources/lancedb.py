@@ -8,14 +8,14 @@ import pyarrow as pa
 from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
-from ingest_pipeline.catalog import read_current
-from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
-from ingest_pipeline.lance_storage import open_lancedb, storage_options
-from ingest_pipeline.pipeline import PipelineSettings, find_corpus, open_workshop, table_uri
-from ingest_pipeline.preparation import Workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_workshop, table_uri
+from ingest_pipeline.lance.storage import open_lancedb, storage_options
+from ingest_pipeline.postgres.catalog import read_current
+from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
-from ingest_pipeline.transaction import Transaction, transaction
+from ingest_pipeline.saga.transaction import Transaction, transaction
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from dagster import ConfigurableResource, ResourceDependency
 
-from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.document_filter import DocumentFilter, parse_filter
-from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.pipeline import named_corpus
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.search import Hit, SearchMode, search
+from ingest_pipeline.search.filters import DocumentFilter, parse_filter
+from ingest_pipeline.search.search import Hit, SearchMode, search
 
 
 class CorpusSearchResource(ConfigurableResource[None]):

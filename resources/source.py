@@ -3,7 +3,7 @@
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.sources.object_store import ObjectSource
 
 
 class DocumentSourceResource(ConfigurableResource[None]):

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
-from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support import figures, pooler
 from tests.support.databases import TEST_RIGHTS, empty_database
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer

@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from ingest_pipeline.cli import main
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import EmbeddingSettings
+from ingest_pipeline.cli.main import main
+from ingest_pipeline.embedding.openai import EmbeddingSettings
+from ingest_pipeline.postgres.database import Database
 from tests.support.batch_api import BatchServer
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import TEST_MODEL

@@ -14,10 +14,10 @@ import dagster as dg
 import pytest
 
 from ingest_pipeline.assets.check_results import audit_results, freshness_result
-from ingest_pipeline.audit import AuditReport, Violation
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.planning import DocumentPlan
-from ingest_pipeline.run_backoff import RunBackoff
+from ingest_pipeline.maintenance.audit import AuditReport, Violation
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.run_backoff import RunBackoff
+from ingest_pipeline.types import SourceObject
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ingest_pipeline.database_url import parts_of, write_url
+from ingest_pipeline.postgres.url import parts_of, write_url
 from tests.support.cli import Cli
 from tests.support.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs

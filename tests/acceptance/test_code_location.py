@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from ingest_pipeline import session
-from ingest_pipeline.code_location import build_definitions
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
+from ingest_pipeline.orchestration.build import build_definitions
 
 _ROOT = Path(__file__).parents[2]
 _INSTANCES = ("dagster.yaml", "celery/dagster.yaml")
@@ -116,7 +116,7 @@ def test_a_backfill_has_half_an_hour_to_start_wherever_it_runs() -> None:
     deploy = _ROOT / "deploy"
     said = [
         yaml.safe_load(text)["run_monitoring"]["start_timeout_seconds"]
-        for text in (session.DAGSTER_YAML, *((deploy / name).read_text() for name in _INSTANCES))
+        for text in (_session.DAGSTER_YAML, *((deploy / name).read_text() for name in _INSTANCES))
     ]
     chart = yaml.safe_load((deploy / "kubernetes" / "values.yaml").read_text())
     said.append(chart["dagsterDaemon"]["runMonitoring"]["startTimeoutSeconds"])

@@ -12,8 +12,8 @@ import pytest
 
 import ingest_pipeline
 from ingest_pipeline import IngestPipelineComponent
-from ingest_pipeline.pipeline import PipelineSettings
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.config import Settings
+from ingest_pipeline.ingestion.context import PipelineSettings
 
 _MINIMAL = "corpus: docs\nsource: documents\n"
 
@@ -69,7 +69,7 @@ def engine_settings(attributes: str, monkeypatch: pytest.MonkeyPatch, root: Path
     def record(settings: PipelineSettings, *_: object) -> None:
         seen.append(settings)
 
-    monkeypatch.setattr("ingest_pipeline.component.corpus_definitions", record)
+    monkeypatch.setattr("ingest_pipeline.orchestration.component.corpus_definitions", record)
     build(attributes, monkeypatch, root)
     (settings,) = seen
     return settings
@@ -201,5 +201,5 @@ def test_the_package_offers_the_component_and_waits_for_dagster_until_it_is_aske
     assert "IngestPipelineComponent" in dir(ingest_pipeline)
     with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
         ingest_pipeline.Nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
-    program = "import sys, ingest_pipeline.audit; sys.exit('dagster' in sys.modules)"
+    program = "import sys, ingest_pipeline.maintenance.audit; sys.exit('dagster' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from ingest_pipeline import session
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
 from tests.support.cli import Cli
 from tests.support.embedding_server import NARROWING_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
@@ -61,7 +61,7 @@ def test_a_corpus_is_listed_relocated_and_deleted(
     assert [one["corpus"] for one in cli.json("corpora")] == ["other"]
     assert cli.run("status").exit_code == 2
     settings = Settings.from_environment({**cli.environment})
-    with session.postgres(settings) as running, session.instance(running) as instance:
+    with _session.postgres(settings) as running, _session.instance(running) as instance:
         assert instance.get_dynamic_partitions("docs_documents") == []
         assert instance.get_dynamic_partitions("other_documents") == ["a.txt"]
     assert cli.json("ingest")["published"] == 1

@@ -12,8 +12,10 @@ import psycopg
 import pytest
 from dagster._core.instance.config import PoolGranularity
 
-from ingest_pipeline import dead_runs, ledger, session
-from ingest_pipeline.dead_runs import own_process_tags
+from ingest_pipeline.cli import _session
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.reporting import run_status
+from ingest_pipeline.reporting.run_status import own_process_tags
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -153,7 +155,7 @@ def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: Dagster
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE ordinal = 1")
     assert dagster.failed_checks() >= {"audit", "same_chunks", "quarantine"}
-    with session.workshop(dagster.settings) as workshop:
+    with _session.workshop(dagster.settings) as workshop:
         asyncio.run(dagster.repair(workshop))
     (Path(dagster.settings.source) / "bad.txt").write_text("Text at last.")
     assert dagster.run().success
@@ -255,7 +257,7 @@ def test_a_rollback_that_died_before_it_could_say_so_is_reported_by_the_recovery
         raise dg.Failure("the process ends here", allow_retries=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.rollback_job._report", die)
+        patch.setattr("ingest_pipeline.orchestration.jobs.rollback._report", die)
         assert not dagster.roll_back(version=2).success
     assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "c.txt"}
     assert "reported 1 publications" in str(dagster.tick("docs_recovery_sensor"))
@@ -274,7 +276,7 @@ def test_a_rollback_to_no_publication_fails_and_says_so(dagster: DagsterWorld) -
 def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
-    with session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
+    with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
         saga = ledger.begin(connection, corpus="docs", kind="ingest", base_version=1)
         ledger.mark_ended(connection, saga, "failed", "for the test")
         connection.execute(
@@ -327,7 +329,7 @@ def test_a_run_that_died_before_it_named_its_process_is_ended(
         return found and found.status
 
     assert status() is dg.DagsterRunStatus.STARTED, "it may still be about to"
-    monkeypatch.setattr(dead_runs, "_NAMING_SECONDS", 0.0)
+    monkeypatch.setattr(run_status, "_NAMING_SECONDS", 0.0)
     assert status() is dg.DagsterRunStatus.FAILURE
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ingest_pipeline import session
-from ingest_pipeline.sweep import sweep
+from ingest_pipeline.cli import _session
+from ingest_pipeline.maintenance.sweep import sweep
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.ports import free_port
@@ -52,7 +52,7 @@ def world(
     """A person's own view of the same corpus and instance, from this process."""
     with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
         world.put("a.txt", paragraphs("alpha", 2))
-        with session.workshop(world.settings, create=True):
+        with _session.workshop(world.settings, create=True):
             pass  # so that the first COMMIT of a saga that comes by is that of the document
         yield world
 
@@ -99,7 +99,7 @@ def check_settled(world: DagsterWorld, run_id: str, in_flight: int = 0) -> None:
     run = world.instance.get_run_by_id(run_id)
     assert run is not None
     assert run.is_finished
-    with session.corpus(world.settings) as corpus:
+    with _session.corpus(world.settings) as corpus:
         sweep(corpus)  # a dying writer may have closed a file after its saga was settled
     assert world.audit().violations == []
     assert world.run().success
@@ -112,7 +112,7 @@ def check_settled(world: DagsterWorld, run_id: str, in_flight: int = 0) -> None:
 
 def states(world: DagsterWorld) -> set[str]:
     """What became of the sagas. Compensated: its version was made and undone."""
-    with session.corpus(world.settings) as corpus, corpus.database.transaction() as connection:
+    with _session.corpus(world.settings) as corpus, corpus.database.transaction() as connection:
         return {row["state"] for row in connection.execute("SELECT state::text FROM ingest_pipeline.saga")}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.errors import DocumentChangedError
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.dagster_world import DagsterWorld
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.gcs import GcsServer

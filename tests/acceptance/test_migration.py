@@ -12,9 +12,9 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from ingest_pipeline.code_location import build_definitions
-from ingest_pipeline.migration_job import migration_job_name
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.config import Settings
+from ingest_pipeline.orchestration.build import build_definitions
+from ingest_pipeline.orchestration.jobs.migration import migration_job_name
 from tests.support.cli import Cli
 from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.embedding_server import NARROWING_MODEL, EmbeddingServer
@@ -171,7 +171,7 @@ def test_a_run_that_died_after_the_switch_is_reported_by_the_recovery_sensor(
         raise dg.Failure("the process ends here", allow_retries=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.migration_job._report_all", die)
+        patch.setattr("ingest_pipeline.orchestration.jobs.migration._report_all", die)
         assert not migrate(dagster).success
     assert "embeddings" in stale(dagster, "a.txt")
     dagster.tick("docs_recovery_sensor")
@@ -223,7 +223,7 @@ def test_a_partition_of_several_documents_is_stale_until_readers_have_moved_thou
 
     settle_on(dagster, monkeypatch, **first)
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.migration_job._report_all", die)
+        patch.setattr("ingest_pipeline.orchestration.jobs.migration._report_all", die)
         assert not migrate(dagster).success
     assert "embeddings" in stale(dagster, partition)
     assert [run.success for run in dagster.follow("docs_recovery_sensor")] == [True]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline.assets import partitions, run_report
+from ingest_pipeline.assets import run_report
+from ingest_pipeline.reporting import partitions
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs

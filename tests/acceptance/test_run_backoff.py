@@ -8,7 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ingest_pipeline import ledger, session
+from ingest_pipeline.cli import _session
+from ingest_pipeline.postgres import ledger
 from tests.support.cli import Cli, environment_of
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import EmbeddingServer, Fault
@@ -107,7 +108,7 @@ def test_a_run_that_publishes_begins_anew_and_ingest_is_not_held_back(dagster: D
 
 def test_runs_that_die_come_to_an_end_too(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
-    with session.workshop(dagster.settings, create=True) as workshop:
+    with _session.workshop(dagster.settings, create=True) as workshop:
         corpus = workshop.corpus
         for deaths in range(1, 9):
             with corpus.database.transaction() as connection:

@@ -13,7 +13,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline import catalog_reports, session
+from ingest_pipeline.cli import _session
+from ingest_pipeline.postgres import reports
 from tests.support.cli import Cli, environment_of
 from tests.support.dagster_world import METADATA, DagsterWorld
 from tests.support.embedding_server import POISON, EmbeddingServer
@@ -31,7 +32,7 @@ def dagster(
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest_pipeline.sensors._PAGE_DOCUMENTS", 3)
+    monkeypatch.setattr("ingest_pipeline.orchestration.sensors._PAGE_DOCUMENTS", 3)
 
 
 def put_many(dagster: DagsterWorld, count: int) -> None:
@@ -59,8 +60,8 @@ def requested(result: object) -> list[str]:
 
 
 def publications(dagster: DagsterWorld) -> int:
-    with session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
-        return int(catalog_reports.totals(connection, corpus.name)["publications"])
+    with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
+        return int(reports.totals(connection, corpus.name)["publications"])
 
 
 def test_a_thousand_scattered_changes_share_a_run_and_a_publication(dagster: DagsterWorld) -> None:
@@ -279,7 +280,7 @@ def test_on_s3_a_file_goes_back_and_comes_back(
 def test_the_sensors_say_that_the_database_is_older_than_the_table_and_request_nothing(dagster: DagsterWorld) -> None:
     put_many(dagster, 2)
     dagster.run()
-    with session.corpus(dagster.settings) as corpus:
+    with _session.corpus(dagster.settings) as corpus:
         head = corpus.head().head_version
         # What a database restored from a backup finds: a version of a saga that it does not know.
         corpus.table.restore(head, mark(corpus, uuid4(), prepared=False))
@@ -288,5 +289,5 @@ def test_the_sensors_say_that_the_database_is_older_than_the_table_and_request_n
         said = reason(dagster.tick(sensor))
         assert "which this database does not know" in said
         assert "--rebuild-catalog" in said
-    with session.corpus(dagster.settings) as corpus:
+    with _session.corpus(dagster.settings) as corpus:
         assert (corpus.head().head_version, corpus.table.latest_version()) == (head, head + 1)

@@ -11,9 +11,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline.code_location import corpus_definitions, job_name
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.orchestration.build import corpus_definitions, job_name
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources, resource_of

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline import session
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
 from tests.support.cli import Cli
 from tests.support.embedding_server import POISON, EmbeddingServer
 from tests.support.web_ui import WebUi, eventually
@@ -51,7 +51,7 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(c
     cli.put("a.txt", POISON)
     job = ["-m", "ingest_pipeline.definitions", "-j", "docs_ingest_job"]
     command = [sys.executable, "-m", "dagster", "job", "backfill", *job, "--all", "all", "--noprompt"]
-    environment = cli.environment | session.dagster_environment(Settings.from_environment(cli.environment))
+    environment = cli.environment | _session.dagster_environment(Settings.from_environment(cli.environment))
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     # Each partition is a run of its own there, and to the backfill all have ended alike.
     eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": 2}])

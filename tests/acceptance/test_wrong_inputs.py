@@ -143,7 +143,7 @@ def test_an_interrupted_ingest_says_what_was_kept_and_goes_on(cli: Cli, embeddin
         cli.put(f"{number}.txt", paragraphs(f"topic {number}", 300))
     embeddings.latency = 0.3
     with subprocess.Popen(
-        [sys.executable, "-m", "ingest_pipeline.cli", "ingest"],
+        [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest"],
         env={**os.environ, **cli.environment},
         cwd=cli.directory,
         stdout=subprocess.PIPE,

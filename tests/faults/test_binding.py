@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, telling_places

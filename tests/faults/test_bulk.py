@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline import bulk, bulk_orders, catalog_reports, ledger
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
-from ingest_pipeline.estimate import estimate
-from ingest_pipeline.pipeline import plan_partitions
-from ingest_pipeline.prices import read_prices
+from ingest_pipeline.ingestion import bulk
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.estimate import estimate
+from ingest_pipeline.postgres import bulk_orders, ledger, reports
 from ingest_pipeline.spending_limits import SpendingLimits
 from tests.support import crash_jobs
 from tests.support.batch_api import BatchServer
@@ -302,7 +303,7 @@ def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World)
     (done,) = collect(world)
     assert done.collected < done.texts
     with world.database.transaction() as connection:
-        spent = catalog_reports.totals(connection, world.corpus.name)
+        spent = reports.totals(connection, world.corpus.name)
     assert spent["tokens"] == world.embeddings.tokens
     assert spent["unusable_tokens"] > 0
 

@@ -8,15 +8,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from ingest_pipeline import catalog, ledger
-from ingest_pipeline.database import Connection, Database
 from ingest_pipeline.errors import (
     DatabaseUnavailableError,
     EmbeddingResponseError,
     TableUnavailableError,
     UnavailableError,
 )
-from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.database import Connection, Database
 from tests.support.embedding_server import Fault
 from tests.support.world import World, paragraphs
 

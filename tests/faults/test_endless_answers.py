@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest_pipeline import lance_storage
-from ingest_pipeline import source as source_module
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.errors import EmbeddingUnavailableError, SourceUnavailableError, TableUnavailableError
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.lance import storage
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.sources import object_store as source_module
+from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.types import SourceObject
 from tests.support.endless_server import ENDLESS, endless_server
 
 pytestmark = [pytest.mark.parametrize("kind", ENDLESS), pytest.mark.timeout(120)]
@@ -30,7 +30,7 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
         monkeypatch.setattr(source_module, "_CLIENT", {"timeout": timedelta(seconds=0.4)})
         monkeypatch.setattr(source_module, "_RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=0.1)})
         monkeypatch.setattr(source_module, "_LAST_ATTEMPT", 0.1)
-        monkeypatch.setattr(lance_storage, "_LIMITS", {"timeout": "200ms", "client_retry_timeout": "0"})
+        monkeypatch.setattr(storage, "_LIMITS", {"timeout": "200ms", "client_retry_timeout": "0"})
         yield url
 
 
@@ -61,4 +61,4 @@ def test_a_source_that_never_ends_its_answer_is_given_up(kind: str) -> None:
 def test_a_table_whose_store_never_ends_its_answer_is_given_up() -> None:
     uri = "s3://bucket/docs.lance"
     with pytest.raises(TableUnavailableError):
-        LanceTable(uri, lance_storage.storage_options(uri)).latest_version()
+        LanceTable(uri, storage.storage_options(uri)).latest_version()

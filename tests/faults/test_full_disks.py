@@ -15,9 +15,9 @@ from threading import Event, Thread
 
 import pytest
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import DatabaseUnavailableError, IngestError, TableUnavailableError
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.world import World, paragraphs
 
 _MIB = 1 << 20

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from ingest_pipeline.database import Database
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from ingest_pipeline.postgres.database import Database
 from tests.support import crash_jobs
 from tests.support.crash import Child
 from tests.support.world import World, paragraphs

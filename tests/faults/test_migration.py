@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline import database, migration
-from ingest_pipeline.catalog import read_current
-from ingest_pipeline.database import CommitStateUnknownError, Connection
 from ingest_pipeline.errors import GenerationLeftError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.generations import abort, list_generations, others
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.sweep import sweep
+from ingest_pipeline.ingestion import reembed
+from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.postgres import database
+from ingest_pipeline.postgres.catalog import read_current
+from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection
+from ingest_pipeline.saga.generations import abort, list_generations, others
+from ingest_pipeline.saga.recover import recover
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import DROP, MIGRATION, SWITCH, places, telling_places
@@ -198,7 +199,7 @@ def test_a_switch_whose_commit_was_not_confirmed_is_told_as_it_is(
 ) -> None:
     fill_source(world)
     migrate(world.database, address_after(world), then_switch=False)
-    switch, commit = migration.switch, database._commit  # pyright: ignore[reportPrivateUsage]
+    switch, commit = reembed.switch, database._commit  # pyright: ignore[reportPrivateUsage]
 
     def lose_one(connection: Connection) -> None:
         monkeypatch.setattr(database, "_commit", commit)
@@ -206,11 +207,11 @@ def test_a_switch_whose_commit_was_not_confirmed_is_told_as_it_is(
         raise CommitStateUnknownError("the answer was lost")
 
     def lose_commit_then(*arguments: object) -> bool:
-        monkeypatch.setattr(migration, "switch", switch)
+        monkeypatch.setattr(reembed, "switch", switch)
         monkeypatch.setattr(database, "_commit", lose_one)
         return switch(*arguments)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(migration, "switch", lose_commit_then)
+    monkeypatch.setattr(reembed, "switch", lose_commit_then)
     if done:
         migrate(world.database, address_after(world))
     else:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline import lance_storage, ledger
-from ingest_pipeline import source as source_module
-from ingest_pipeline.database import Database
 from ingest_pipeline.errors import IngestError, UnavailableError
-from ingest_pipeline.lance_changes import Change, Removal
-from ingest_pipeline.pipeline import PipelineSettings
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.lance import storage
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.sources import object_store as source_module
+from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support import figures
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.s3 import S3Server
@@ -96,7 +97,7 @@ def world(
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     hurry = {"client_max_retries": "1", "client_retry_timeout": "3", "read_timeout": "2s"}
-    monkeypatch.setattr(lance_storage, "_LIMITS", {**lance_storage._LIMITS, **hurry})  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(storage, "_LIMITS", {**storage._LIMITS, **hurry})  # pyright: ignore[reportPrivateUsage]
     backoff = {"init_backoff": timedelta(milliseconds=10), "max_backoff": timedelta(milliseconds=20)}
     retry = {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff}
     monkeypatch.setattr(source_module, "_RETRY", retry)

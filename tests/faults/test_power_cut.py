@@ -17,10 +17,10 @@ import pytest
 
 from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.pipeline import find_corpus
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.retention import Retention
+from ingest_pipeline.ingestion.context import find_corpus
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import Retention
+from ingest_pipeline.saga.recover import recover
 from tests.support.world import World, paragraphs
 
 _SIZE = 48 << 20

@@ -10,12 +10,12 @@ from functools import partial
 import psycopg
 import pytest
 
-from ingest_pipeline import database as database_module
 from ingest_pipeline import failpoints
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.postgres import database as database_module
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support import figures
 from tests.support.tcp_proxy import Direction, TcpProxy
 from tests.support.world import World, paragraphs

@@ -11,15 +11,16 @@ from uuid import UUID
 
 import pytest
 
-from ingest_pipeline import failpoints, ledger
-from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
-from ingest_pipeline.database import Database
+from ingest_pipeline import failpoints
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.holds import read_holds
+from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.partitioning import FILE
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.sweep import sweep
-from ingest_pipeline.transaction import transaction
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.holds import read_holds
+from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.saga.transaction import transaction
 from tests.support import crash_jobs
 from tests.support.crash import Outcome, Place
 from tests.support.crash_tables import SCHEMA, rows_of

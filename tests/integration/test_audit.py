@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline import audit as audit_module
 from ingest_pipeline import failpoints
-from ingest_pipeline.audit import Violation
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance_changes import Change, Removal
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.retention import Retention
-from ingest_pipeline.transaction import transaction
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.maintenance import audit as audit_module
+from ingest_pipeline.maintenance.audit import Violation
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import Retention
+from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, mark, paragraphs
 
 
@@ -133,12 +133,12 @@ def test_a_foreign_version_above_head(world: World) -> None:
 
 
 def test_a_head_of_another_saga(world: World) -> None:
-    execute(world, "UPDATE ingest_pipeline.corpus SET head_saga = gen_random_uuid()")
+    execute(world, "UPDATE ingest_pipeline.corpus.corpus SET head_saga = gen_random_uuid()")
     assert found(world) == {("head opens", None)}
 
 
 def test_a_head_that_does_not_exist(world: World) -> None:
-    execute(world, "UPDATE ingest_pipeline.corpus SET head_version = head_version + 5")
+    execute(world, "UPDATE ingest_pipeline.corpus.corpus SET head_version = head_version + 5")
     assert ("head opens", None) in found(world)
 
 

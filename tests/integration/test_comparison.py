@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline import comparison, database
-from ingest_pipeline.comparison import Limits, Page, compare, passed
 from ingest_pipeline.errors import SourceUnavailableError
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.pipeline import check_removals, open_workshop, plan_partitions
-from ingest_pipeline.source import ObjectSource
-from ingest_pipeline.sql import query
+from ingest_pipeline.ingestion.context import check_removals, open_workshop, plan_partitions
+from ingest_pipeline.planning import compare as comparison
+from ingest_pipeline.planning.compare import Limits, Page, compare, passed
+from ingest_pipeline.postgres import database
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.types import SourceObject
 from tests.support.world import World
 
 _NAMES = ["a", "b/1", "b/2", "b-", "c", "d/e/f", "d0", "\u00e9", "\U0001f600"]

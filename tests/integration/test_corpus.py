@@ -12,10 +12,8 @@ import lance
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.audit import audit
-from ingest_pipeline.binding import binding_of
-from ingest_pipeline.corpus import CorpusSettings, open_corpus
-from ingest_pipeline.database import Database
+from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import (
     AuditError,
     ConfigurationError,
@@ -26,11 +24,13 @@ from ingest_pipeline.errors import (
     TableInUseError,
 )
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.source import canonical_url
-from ingest_pipeline.table_identity import this_database
-from ingest_pipeline.transaction import transaction
-from ingest_pipeline.version_mark import VersionMark
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.maintenance.audit import audit
+from ingest_pipeline.postgres.binding import binding_of
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.saga.transaction import transaction
+from ingest_pipeline.sources.object_store import canonical_url
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_tables import SCHEMA, rows_of

@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from ingest_pipeline import session
-from ingest_pipeline.dagster_storage import DAGSTER_SCHEMA, storage_url
-from ingest_pipeline.database_url import parts_of, write_url
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.postgres.url import parts_of, write_url
+from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA, storage_url
 from tests.support import pooler
 from tests.support.tcp_proxy import Direction, TcpProxy
 
@@ -66,7 +66,7 @@ def test_dagsters_tables_leave_those_of_an_application_alone(settings: Settings,
     with psycopg.connect(database_url) as connection:
         connection.execute(_APPLICATION)
     for _ in range(2):
-        with session.postgres(settings) as running, session.instance(running) as instance:
+        with _session.postgres(settings) as running, _session.instance(running) as instance:
             instance.add_dynamic_partitions("docs_documents", ["a.txt"])
             assert instance.get_runs_count() == 0
             instance.optimize_for_webserver(statement_timeout=5000, pool_recycle=60, max_overflow=2)
@@ -81,7 +81,7 @@ def test_dagsters_tables_leave_those_of_an_application_alone(settings: Settings,
 def test_an_instance_may_be_upgraded_beside_an_applications_migrations(settings: Settings, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(_APPLICATION)
-    with session.postgres(settings) as running, session.instance(running) as instance:
+    with _session.postgres(settings) as running, _session.instance(running) as instance:
         instance.upgrade()
     assert tables(database_url)[0] == 2
 
@@ -93,9 +93,9 @@ def test_a_dagster_yaml_that_shares_an_applications_schema_is_one_line(settings:
     shared = write_url(parts_of(database_url), "psycopg2")
     (settings.dagster_home / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{shared}'}}}}")
     with (
-        session.postgres(settings) as running,
+        _session.postgres(settings) as running,
         pytest.raises(ConfigurationError, match="of its own") as refused,
-        session.instance(running),
+        _session.instance(running),
     ):
         pass
     assert "\n" not in str(refused.value)
@@ -111,8 +111,8 @@ def test_a_pooler_that_drops_the_search_path_is_refused_before_anything_is_made(
     settings: Settings, database_url: str, refusing: TcpProxy
 ) -> None:
     through = write_url({**parts_of(database_url), "port": str(refusing.port)})
-    with session.postgres(replace(settings, database_url=through)) as running:
-        with pytest.raises(ConfigurationError, match="ALTER ROLE") as refused, session.instance(running):
+    with _session.postgres(replace(settings, database_url=through)) as running:
+        with pytest.raises(ConfigurationError, match="ALTER ROLE") as refused, _session.instance(running):
             pass
         assert "\n" not in str(refused.value)
         assert tables(database_url) == (0, 0)
@@ -120,6 +120,6 @@ def test_a_pooler_that_drops_the_search_path_is_refused_before_anything_is_made(
             role = parts_of(database_url)["user"]
             name = parts_of(database_url)["dbname"]
             connection.execute(f'ALTER ROLE "{role}" IN DATABASE "{name}" SET search_path = {DAGSTER_SCHEMA}'.encode())
-        with session.instance(running) as instance:
+        with _session.instance(running) as instance:
             assert instance.get_runs_count() == 0
     assert tables(database_url)[0] == 0

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline import catalog, failpoints
-from ingest_pipeline.audit import audit
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline import failpoints
+from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion import Summary
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.pipeline import PipelineSettings, find_corpus
-from ingest_pipeline.publication_view import view_publication
-from ingest_pipeline.repair import foresee_repair, repair
-from ingest_pipeline.retention import Retention
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
+from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.report import view_publication
+from ingest_pipeline.maintenance.audit import audit
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.repair import foresee_repair, repair
+from ingest_pipeline.maintenance.retention import Retention
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.database import Database
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.s3 import S3Server
 from tests.support.world import World, paragraphs
@@ -203,9 +204,9 @@ def test_rows_that_were_moved_are_rolled_back_beside_a_damaged_file(world: World
 
 
 def test_a_document_with_rows_in_several_fragments_goes_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest_pipeline.preparation._ROWS_PER_FILE", 4)
-    monkeypatch.setattr("ingest_pipeline.preparation._PARCEL_CHUNKS", 4)
-    monkeypatch.setattr("ingest_pipeline.reading._PER_STRETCH", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.prepare._ROWS_PER_FILE", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.prepare._PARCEL_CHUNKS", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.read._PER_STRETCH", 4)
     world.put("large.txt", paragraphs("large", 12))
     world.ingest()
     numbers = fragments_of(world, "large.txt")
@@ -276,7 +277,7 @@ def test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none(
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     hurry = {"client_max_retries": "1", "client_retry_timeout": "3", "read_timeout": "2s"}
-    monkeypatch.setattr("ingest_pipeline.lance_storage._LIMITS", hurry)
+    monkeypatch.setattr("ingest_pipeline.lance.storage._LIMITS", hurry)
     settings = PipelineSettings(
         "damaged", s3.url("damaged/source"), s3.url("damaged/lancedb"), TEST_MODEL, embeddings.dimensions
     )

@@ -13,9 +13,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from ingest_pipeline import database as database_module
-from ingest_pipeline.database import CommitStateUnknownError, Database, DatabaseConflictError
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, UnavailableError
+from ingest_pipeline.postgres import database as database_module
+from ingest_pipeline.postgres.database import CommitStateUnknownError, Database, DatabaseConflictError
 from tests.support import pooler
 from tests.support.tcp_proxy import Direction, TcpProxy
 
@@ -129,10 +129,10 @@ def test_a_copy_whose_client_sleeps_is_ended(database: Database) -> None:
 
 def test_a_lock_that_is_held_for_too_long_is_unavailable(database: Database) -> None:
     with database.transaction() as holder:
-        holder.execute("LOCK TABLE ingest_pipeline.corpus")
+        holder.execute("LOCK TABLE ingest_pipeline.corpus.corpus")
         with pytest.raises(DatabaseUnavailableError, match="for too long"), database.transaction() as connection:
             connection.execute("SET LOCAL lock_timeout = '50ms'")
-            connection.execute("SELECT * FROM ingest_pipeline.corpus")
+            connection.execute("SELECT * FROM ingest_pipeline.corpus.corpus")
 
 
 def test_a_serialization_failure_asks_to_try_again(database: Database) -> None:

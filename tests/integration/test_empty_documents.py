@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest_pipeline import catalog, catalog_reports
-from ingest_pipeline.catalog import DocumentRow
 from ingest_pipeline.errors import TooRecentError
-from ingest_pipeline.estimate import count
-from ingest_pipeline.pipeline import plan_partitions
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.estimate import count
+from ingest_pipeline.postgres import catalog, reports
+from ingest_pipeline.postgres.catalog import DocumentRow
 from tests.support import crash_jobs
 from tests.support.migrating import address_after, migrate, world_after
 from tests.support.world import World, paragraphs
@@ -110,7 +110,7 @@ def test_an_empty_document_moves_to_another_model_and_through_maintenance(emptie
 def test_progress_counts_an_empty_document_as_prepared(emptied: World) -> None:
     with emptied.database.transaction() as connection:
         connection.execute("UPDATE ingest_pipeline.saga SET run_id = 'run' WHERE kind = 'ingest'")
-        progress = catalog_reports.run_progress(connection, "run")
+        progress = reports.run_progress(connection, "run")
     assert (progress.documents, progress.prepared) == (3, 3)
 
 

@@ -10,11 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline import failpoints, failures, ledger, selection
-from ingest_pipeline.comparison import compare
+from ingest_pipeline import failpoints
 from ingest_pipeline.errors import FencedError, RemovalsWithheldError, SourceUnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.model import SourceObject
+from ingest_pipeline.planning.compare import compare
+from ingest_pipeline.postgres import failures, ledger
+from ingest_pipeline.sources import filters
+from ingest_pipeline.types import SourceObject
 from tests.support.embedding_server import POISON
 from tests.support.world import World, paragraphs
 
@@ -219,7 +221,7 @@ def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) ->
     world.put("/".join([*parts[:8], "b.txt"]), "beta")
     world.put("/".join([*parts, "c.txt"]), "gamma")
     page = compare(world.workshop)
-    assert page.left_out == {f"name of more than {selection.LONGEST_KEY} bytes": 1}
+    assert page.left_out == {f"name of more than {filters.LONGEST_KEY} bytes": 1}
     assert world.ingest().failed == {}
     assert sorted(world.texts().values()) == ["alpha", "beta"]
     world.check_nothing_left()

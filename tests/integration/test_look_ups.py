@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from ingest_pipeline import ledger
-from ingest_pipeline.database import Connection
-from ingest_pipeline.sql import query
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sql import query
 from tests.support.world import World, paragraphs
 
 _FILL = """

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest_pipeline import catalog, ledger
-from ingest_pipeline.compaction import LARGEST_FULL, SMALLEST_FULL, compact, groups
-from ingest_pipeline.indexing import bring_up_to_date, due
-from ingest_pipeline.lance_changes import FragmentState
-from ingest_pipeline.lance_indices import Indexing, IndexKind, Segment
-from ingest_pipeline.lance_search import nearest as nearest_rows
-from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.lance.changes import FragmentState
+from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
+from ingest_pipeline.lance.search import nearest as nearest_rows
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.compaction import LARGEST_FULL, SMALLEST_FULL, compact, groups
+from ingest_pipeline.maintenance.indexing import bring_up_to_date, due
+from ingest_pipeline.postgres import catalog, ledger
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)
@@ -73,7 +73,7 @@ def test_documents_are_edited_after_a_compaction_without_a_scan(world: World, mo
     def scan(*_: object) -> set[int]:
         raise AssertionError("the table was scanned")
 
-    monkeypatch.setattr("ingest_pipeline.lance_changes._holding", scan)
+    monkeypatch.setattr("ingest_pipeline.lance.changes._holding", scan)
     edit_all(world)
     assert places(world) == really(world)
     world.check_nothing_left()

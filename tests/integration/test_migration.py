@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline import catalog, ledger, migration
+from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import (
     ConfigurationError,
     CorpusMismatchError,
@@ -17,12 +17,13 @@ from ingest_pipeline.errors import (
     MigrationIncompleteError,
     RemovalsWithheldError,
 )
-from ingest_pipeline.generations import abort, drop, drop_left, list_generations, others
-from ingest_pipeline.migration import begin, foresee
-from ingest_pipeline.pipeline import plan_partitions, release_holds
-from ingest_pipeline.prices import read_prices
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.sweep import sweep
+from ingest_pipeline.ingestion import reembed
+from ingest_pipeline.ingestion.context import plan_partitions, release_holds
+from ingest_pipeline.ingestion.reembed import begin, foresee
+from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.saga.generations import abort, drop, drop_left, list_generations, others
+from ingest_pipeline.saga.recover import recover
 from tests.support.embedding_server import NARROWING_MODEL
 from tests.support.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after
 from tests.support.world import World, paragraphs
@@ -110,7 +111,7 @@ def test_what_is_filled_is_seen_by_nobody_and_edits_meanwhile_are_covered(filled
 def test_what_is_published_while_generations_are_compared_is_covered(
     filled: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    switch, published = migration.switch, iter(["first", "second"])
+    switch, published = reembed.switch, iter(["first", "second"])
 
     def publish_then_switch(*arguments: Any) -> bool:
         if topic := next(published, None):
@@ -119,7 +120,7 @@ def test_what_is_published_while_generations_are_compared_is_covered(
             filled.ingest()
         return switch(*arguments)
 
-    monkeypatch.setattr(migration, "switch", publish_then_switch)
+    monkeypatch.setattr(reembed, "switch", publish_then_switch)
     migrate(filled.database, address_after(filled))
     assert {key for key, _ in sight(filled).documents} >= {"first.txt", "second.txt"}
     assert world_after(filled).text_at("0.txt").startswith("second 0.")

@@ -15,11 +15,12 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from ingest_pipeline import ledger, preparation
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.model import Chunk, text_hash
-from ingest_pipeline.vectors import VectorSupply
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.preparation import prepare
+from ingest_pipeline.preparation.vectors import VectorSupply
+from ingest_pipeline.types import Chunk, text_hash
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.embedding_server import POISON
@@ -170,10 +171,10 @@ def test_no_order_of_edits_renames_copies_and_removals_pays_twice(world: World, 
 
 def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is held up in the middle; the second buys the rest meanwhile, and dies before it publishes."""
-    monkeypatch.setattr(preparation, "_HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(prepare, "_HEARTBEAT_SECONDS", 0.01)
     world.put("a.txt", paragraphs("first", 300))
     world.put("b.txt", TEXT)
-    stretches: Any = getattr(preparation.Preparation, "_stretches")  # noqa: B009  it is private
+    stretches: Any = getattr(prepare.Preparation, "_stretches")  # noqa: B009  it is private
     looked_around = watch(monkeypatch)
 
     def held_up(preparing: Any, waiting: Any) -> Iterator[Any]:
@@ -185,7 +186,7 @@ def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeyp
                 assert looked_around.wait(10)
             yield stretch
 
-    monkeypatch.setattr(preparation.Preparation, "_stretches", held_up)
+    monkeypatch.setattr(prepare.Preparation, "_stretches", held_up)
     world.ingest()
     assert bought_twice(world) == []
 

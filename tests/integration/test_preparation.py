@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_pipeline import preparation
+from ingest_pipeline.preparation import prepare
 from tests.support.embedding_server import POISON
 from tests.support.world import World, paragraphs
 
@@ -12,8 +12,8 @@ from tests.support.world import World, paragraphs
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A data file is full after a few rows, and a parcel after one segment."""
-    monkeypatch.setattr(preparation, "_ROWS_PER_FILE", 8)
-    monkeypatch.setattr(preparation, "_PARCEL_CHUNKS", 1)
+    monkeypatch.setattr(prepare, "_ROWS_PER_FILE", 8)
+    monkeypatch.setattr(prepare, "_PARCEL_CHUNKS", 1)
 
 
 def test_small_documents_share_requests(world: World) -> None:

@@ -12,16 +12,18 @@ import lance
 import psycopg
 import pytest
 
-from ingest_pipeline import failpoints, ledger, publication
-from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
-from ingest_pipeline.database import Database, DatabaseConflictError
+from ingest_pipeline import failpoints
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance_changes import Change
-from ingest_pipeline.lance_table import CommitRefusedError, LanceTable
-from ingest_pipeline.reconciliation import lock
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.transaction import Transaction, transaction
+from ingest_pipeline.lance.changes import Change
+from ingest_pipeline.lance.table import CommitRefusedError, LanceTable
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Database, DatabaseConflictError
+from ingest_pipeline.saga import publish
+from ingest_pipeline.saga.reconcile import lock
+from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.saga.transaction import Transaction, transaction
 from tests.support import crash_jobs
 from tests.support.crash import Child
 from tests.support.crash_tables import SCHEMA, rows_of
@@ -131,7 +133,7 @@ def test_no_attempt_is_endless(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) 
         raise CommitRefusedError("taken")
 
     monkeypatch.setattr(LanceTable, "commit", refuse)
-    with pytest.raises(UnavailableError, match=f"{publication._ATTEMPTS} attempts"):  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(UnavailableError, match=f"{publish._ATTEMPTS} attempts"):  # pyright: ignore[reportPrivateUsage]
         add(corpus, "second")
     assert ids_at_head(corpus) == ["first"]
 

@@ -14,9 +14,6 @@ from uuid import UUID
 import lance
 import pytest
 
-from ingest_pipeline import catalog
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
 from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,
@@ -24,13 +21,16 @@ from ingest_pipeline.errors import (
     OtherDatabaseError,
     RollbackRefusedError,
 )
-from ingest_pipeline.lance_changes import Change, Removal
-from ingest_pipeline.lost_corpus import open_for_rebuild
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.postgres_binaries import ServerAccount, find_binaries
-from ingest_pipeline.rebuild import RebuildReport, rebuild_catalog
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.retention import Retention
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import Retention
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.binaries import ServerAccount, find_binaries
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.restore.lost_corpus import open_for_rebuild
+from ingest_pipeline.restore.rebuild import RebuildReport, rebuild_catalog
+from ingest_pipeline.saga.recover import recover
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import REBUILD, places, telling_places

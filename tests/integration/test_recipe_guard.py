@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.holds import Hold
-from ingest_pipeline.pipeline import plan_partitions
-from ingest_pipeline.prices import read_prices
-from ingest_pipeline.recipe_guard import RecipeGuard, is_suspicious
-from ingest_pipeline.recipes import read_recipes
+from ingest_pipeline.embedding.pricing import read_prices
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.recipe_guard import RecipeGuard, is_suspicious
+from ingest_pipeline.postgres.holds import Hold
+from ingest_pipeline.postgres.recipes import read_recipes
 from tests.support.embedding_server import TEST_MODEL
 from tests.support.world import World, paragraphs
 

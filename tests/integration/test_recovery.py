@@ -12,13 +12,13 @@ import lance
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline import ledger
-from ingest_pipeline.corpus import CorpusSettings, open_corpus
-from ingest_pipeline.database import Database
+from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.errors import ForeignWriteError
-from ingest_pipeline.lance_changes import Change, Removal
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.transaction import transaction
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, mark, paragraphs
 
 ALTERATIONS: dict[str, tuple[Callable[[Any], object], str]] = {

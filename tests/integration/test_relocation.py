@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline.embedding import EmbeddedBatch, Embedder
+from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationLeftError,
@@ -19,10 +19,10 @@ from ingest_pipeline.errors import (
     TableUnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.pipeline import held_documents
-from ingest_pipeline.relocation import check_model, check_width, move_source, move_tables, rename_model
-from ingest_pipeline.version_mark import VersionMark
+from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import RELOCATION, telling_places

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.ingestion import Summary
-from ingest_pipeline.repair import repair
-from ingest_pipeline.transaction import transaction
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.maintenance.repair import repair
+from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, paragraphs
 
 

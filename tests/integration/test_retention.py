@@ -10,14 +10,14 @@ from uuid import UUID
 import lance
 import pytest
 
-from ingest_pipeline import catalog, catalog_reports, catalog_versions, ledger
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
-from ingest_pipeline.ingestion import Ingestion, Summary
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.pipeline import plan_partitions
-from ingest_pipeline.retention import Retention, retain
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import Retention, retain
+from ingest_pipeline.postgres import catalog, history, ledger, reports
 from tests.integration.test_look_ups import blocks_read
 from tests.support.world import World, paragraphs
 
@@ -87,7 +87,7 @@ def test_what_goes_goes_from_both_stores(world: World) -> None:
     assert report.documents == 5
     assert retired(world) == set(range(1, head))
     with world.database.transaction() as connection:
-        [document] = catalog_reports.history(connection, world.corpus.name, "a.txt", 100)
+        [document] = reports.history(connection, world.corpus.name, "a.txt", 100)
     assert document.published_version == head
     assert world.texts().keys() == {"a.txt", "still.txt"}
     assert "form0" not in str(list(Path(world.settings.table_uri).rglob("*")))
@@ -164,9 +164,9 @@ def test_a_version_whose_rows_are_going_cannot_be_rolled_back_to(world: World, m
 
 
 def test_history_still_says_what_a_publication_had_brought(world: World) -> None:
-    def publications() -> list[catalog_versions.PublicationRow]:
+    def publications() -> list[history.PublicationRow]:
         with world.database.transaction() as connection:
-            return catalog_versions.publication_history(connection, world.corpus.name, 100)
+            return history.publication_history(connection, world.corpus.name, 100)
 
     before = publications()
     retain(world.corpus, ONLY_HEAD)

@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.database_url import parts_of, write_url
 from ingest_pipeline.errors import ConfigurationError, SchemaNewerError
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.url import parts_of, write_url
 from tests.support import pooler
 from tests.support.cli import Cli
 from tests.support.embedding_server import EmbeddingServer
@@ -85,8 +85,8 @@ def test_the_readers_views_show_what_stands_and_nothing_can_be_changed(migrated:
             assert connection.execute(f"TABLE ingest_pipeline.{view}".encode()).fetchall() == []
         for statement in (
             "DELETE FROM ingest_pipeline.installation",
-            "UPDATE ingest_pipeline.corpus SET source = NULL",
-            "SELECT FROM ingest_pipeline.corpus FOR UPDATE",
+            "UPDATE ingest_pipeline.corpus.corpus SET source = NULL",
+            "SELECT FROM ingest_pipeline.corpus.corpus FOR UPDATE",
             "CREATE TABLE ingest_pipeline.mine ()",
             "CREATE TEMPORARY TABLE mine ()",
         ):

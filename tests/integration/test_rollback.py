@@ -7,19 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from ingest_pipeline import catalog_versions, failpoints
-from ingest_pipeline.comparison import compare
+from ingest_pipeline import failpoints
 from ingest_pipeline.errors import AuditError, ConflictError, RemovalsWithheldError, RollbackRefusedError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.partitioning import FILE
-from ingest_pipeline.pipeline import (
+from ingest_pipeline.ingestion.context import (
     clear_settled_failures,
     held_documents,
     plan_and_held,
     plan_partitions,
     release_holds,
 )
-from ingest_pipeline.rollback import plan_rollback, rollback
+from ingest_pipeline.partitioning import FILE
+from ingest_pipeline.planning.compare import compare
+from ingest_pipeline.postgres import history
+from ingest_pipeline.saga.rollback import plan_rollback, rollback
 from tests.support.world import World, paragraphs
 
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "same.txt": paragraphs("same", 1)}
@@ -285,7 +286,7 @@ def test_rows_that_were_moved_are_found_all_the_same(edited: World) -> None:
 def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edited: World) -> None:
     edited.roll_back(2)
     with edited.database.transaction() as connection:
-        rows = catalog_versions.publication_history(connection, edited.corpus.name, 10)
+        rows = history.publication_history(connection, edited.corpus.name, 10)
     assert [(row.version, row.kind, row.documents, row.removed, row.target_version) for row in rows] == [
         (4, "rollback", 2, 1, 2),
         (3, "ingest", 2, 1, None),

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingest_pipeline.document_filter import DocumentFilter, parse_filter
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import CorpusMismatchError, TextIndexMissingError
-from ingest_pipeline.indexing import bring_up_to_date
-from ingest_pipeline.lance_indices import IndexKind
-from ingest_pipeline.search import SEARCH_MODES, Hit, SearchMode, search
+from ingest_pipeline.lance.indices import IndexKind
+from ingest_pipeline.maintenance.indexing import bring_up_to_date
+from ingest_pipeline.search.filters import DocumentFilter, parse_filter
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, search
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)
@@ -175,7 +175,7 @@ def test_a_question_embedded_with_another_model_is_refused(library: World) -> No
 def test_a_large_table_without_an_index_of_words_says_what_to_do(
     library: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_pipeline.lance_search._INDEXED_IN_MEMORY", 2)
+    monkeypatch.setattr("ingest_pipeline.lance.search._INDEXED_IN_MEMORY", 2)
     with pytest.raises(TextIndexMissingError, match="ingest-pipeline maintain"):
         ask(library, "flour", "text")
     bring_up_to_date(library.corpus, [WORDS])

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, SourceUnavailableError
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.types import SourceObject
 from tests.support.s3 import S3Server
 from tests.support.tcp_proxy import Direction, TcpProxy
 
@@ -90,7 +90,7 @@ def test_names_that_cannot_be_addressed_are_listed_beside_the_others_and_their_r
 def test_a_name_that_cannot_be_addressed_on_a_later_page_repeats_and_loses_nothing(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_pipeline.source._PAGE", 100)
+    monkeypatch.setattr("ingest_pipeline.sources.object_store._PAGE", 100)
     names = [f"{number:04}" for number in range(1010)]
     for name in names:
         s3.put(f"pages/{name}", b"x")
@@ -211,9 +211,9 @@ class Limit:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest_pipeline.source._RETRY", {"max_retries": 1})
-    monkeypatch.setattr("ingest_pipeline.source._CLIENT", {"read_timeout": timedelta(seconds=1)})
-    monkeypatch.setattr("ingest_pipeline.source._ATTEMPTS", 2)
+    monkeypatch.setattr("ingest_pipeline.sources.object_store._RETRY", {"max_retries": 1})
+    monkeypatch.setattr("ingest_pipeline.sources.object_store._CLIENT", {"read_timeout": timedelta(seconds=1)})
+    monkeypatch.setattr("ingest_pipeline.sources.object_store._ATTEMPTS", 2)
 
 
 def refusal(url: str) -> str:

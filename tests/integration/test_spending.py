@@ -7,12 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ingest_pipeline import catalog_reports, ledger
-from ingest_pipeline.estimate import count, estimate
+from ingest_pipeline.cli.demo.sample_documents import write_python_topics
+from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.pipeline import plan_partitions
-from ingest_pipeline.prices import read_prices
-from ingest_pipeline.sample_documents import write_python_topics
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.estimate import count, estimate
+from ingest_pipeline.postgres import ledger, reports
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.embedding_server import POISON, TEST_MODEL, Fault
@@ -23,7 +23,7 @@ PRICE = read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01")
 
 def totals(world: World) -> dict[str, Any]:
     with world.database.transaction() as connection:
-        return catalog_reports.totals(connection, world.corpus.name)
+        return reports.totals(connection, world.corpus.name)
 
 
 def costs(world: World) -> list[ledger.Cost]:
@@ -70,7 +70,7 @@ def test_what_is_reused_is_billed_to_nobody(world: World) -> None:
     world.ingest()
     assert totals(world)["tokens"] == before
     with world.database.transaction() as connection:
-        (copy,) = catalog_reports.history(connection, world.corpus.name, "copy.txt", 1)
+        (copy,) = reports.history(connection, world.corpus.name, "copy.txt", 1)
     assert (copy.tokens, copy.requests, copy.bought, copy.cost) == (0, 0, 0, None)
     assert copy.reused > 0
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.embedding import Embedder
+from ingest_pipeline.cli._output import foreseen_line
+from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
-from ingest_pipeline.estimate import count, estimate
-from ingest_pipeline.ingestion import Ingestion, Summary
-from ingest_pipeline.output import foreseen_line
-from ingest_pipeline.pipeline import open_workshop, plan_partitions
-from ingest_pipeline.run_backoff import record_run_failure, waiting_backoff
-from ingest_pipeline.spending_guard import read_spent
+from ingest_pipeline.ingestion.context import open_workshop, plan_partitions
+from ingest_pipeline.ingestion.estimate import count, estimate
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.planning.run_backoff import record_run_failure, waiting_backoff
+from ingest_pipeline.preparation.spending_guard import read_spent
 from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 from tests.support.world import World, paragraphs
 

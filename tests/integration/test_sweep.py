@@ -11,15 +11,15 @@ import lance
 import pytest
 from lance.file import LanceFileWriter
 
-from ingest_pipeline import ledger
-from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import ForeignWriteError
-from ingest_pipeline.lance_changes import Change, StagedFragment
-from ingest_pipeline.lance_indices import IndexKind
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.publication import publish
-from ingest_pipeline.reconciliation import reconcile
-from ingest_pipeline.sweep import litter, sweep
+from ingest_pipeline.lance.changes import Change, StagedFragment
+from ingest_pipeline.lance.indices import IndexKind
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.sweep import litter, sweep
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.saga.publish import publish
+from ingest_pipeline.saga.reconcile import reconcile
 from tests.support.world import World, mark, paragraphs
 
 

@@ -10,20 +10,21 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ingest_pipeline import catalog, ledger, table_identity
-from ingest_pipeline.corpus import CorpusSettings, open_corpus
-from ingest_pipeline.database import Database
+from ingest_pipeline.corpus import table_identity
+from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.table_identity import examine, this_database
 from ingest_pipeline.errors import CorpusMismatchError, NotOurTableError, OtherDatabaseError
-from ingest_pipeline.lance_changes import Change, Removal
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.maintenance import maintain
-from ingest_pipeline.pipeline import find_corpus
-from ingest_pipeline.recovery import recover, take_over
-from ingest_pipeline.retention import DEFAULT_RETENTION
-from ingest_pipeline.sweep import sweep
-from ingest_pipeline.table_identity import examine, this_database
-from ingest_pipeline.transaction import transaction
-from ingest_pipeline.version_mark import VersionMark
+from ingest_pipeline.ingestion.context import find_corpus
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import DEFAULT_RETENTION
+from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.saga.recover import recover, take_over
+from ingest_pipeline.saga.transaction import transaction
 from tests.support.crash_tables import SCHEMA, rows_of
 from tests.support.databases import copy_of
 from tests.support.world import World, mark, paragraphs
@@ -150,7 +151,7 @@ def as_a_snapshot(world: World) -> Callable[[], None]:
 
     def restore() -> None:
         with world.database.transaction() as connection:
-            connection.execute("TRUNCATE ingest_pipeline.corpus, ingest_pipeline.saga CASCADE")
+            connection.execute("TRUNCATE ingest_pipeline.corpus.corpus, ingest_pipeline.saga CASCADE")
             for table in tables:
                 connection.execute(f"INSERT INTO ingest_pipeline.{table} TABLE public.old_{table}".encode())
 
@@ -245,7 +246,7 @@ def test_a_table_that_was_copied_says_so_and_can_be_taken_over(world: World, tmp
         row = catalog.read_corpus(connection, "docs")
         assert row is not None
         finding = examine(connection, replace(row, table_uri=uri), LanceTable(uri))
-        connection.execute("UPDATE ingest_pipeline.corpus SET table_uri = %s", (uri,))
+        connection.execute("UPDATE ingest_pipeline.corpus.corpus SET table_uri = %s", (uri,))
     assert (finding.holds_head, finding.is_ours, finding.newer) == (True, True, None)
     assert finding.written_at == world.settings.table_uri != uri
     moved = World(world.database, copied, world.embeddings)
@@ -277,7 +278,7 @@ def test_a_table_whose_database_was_lost_is_not_taken_for_half_created(database:
     open_corpus(database, settings)
     with database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.saga")
-        connection.execute("DELETE FROM ingest_pipeline.corpus")
+        connection.execute("DELETE FROM ingest_pipeline.corpus.corpus")
         mine = this_database(connection)
     other = replace(mine, identity=replace(mine.identity, number="1"))
     with pytest.MonkeyPatch.context() as patched:

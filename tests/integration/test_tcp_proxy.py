@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.tcp_proxy import Direction, TcpProxy
 
 

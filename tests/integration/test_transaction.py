@@ -12,9 +12,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline import ledger, signs_of_life
-from ingest_pipeline.corpus import Corpus, CorpusSettings, open_corpus
-from ingest_pipeline.database import Database
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,
@@ -22,10 +20,13 @@ from ingest_pipeline.errors import (
     TableUnavailableError,
     UnavailableError,
 )
-from ingest_pipeline.lance_table import LanceTable
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.sweep import litter, sweep
-from ingest_pipeline.transaction import transaction
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.sweep import litter, sweep
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.saga import heartbeat
+from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.saga.transaction import transaction
 from tests.support import crash_jobs
 from tests.support.crash import Child
 from tests.support.crash_tables import SCHEMA, rows_of
@@ -175,7 +176,7 @@ def test_of_two_processes_at_once_both_publish_or_one_is_told_of_a_conflict(
 
 
 def test_a_long_block_gives_signs_of_life(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signs_of_life, "_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "_SECONDS", 0.02)
     with transaction(corpus) as change:
         change.add(rows_of(["a"]))
         time.sleep(0.5)

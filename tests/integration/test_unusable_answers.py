@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline import catalog_reports
 from ingest_pipeline.errors import EmbeddingResponseError
-from ingest_pipeline.purchases import is_served
+from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.purchases import is_served
 from tests.support import embedding_server
 from tests.support.embedding_server import POISON, Fault
 from tests.support.world import World, paragraphs
@@ -20,7 +20,7 @@ BILLED = [Fault.WRONG_WIDTH, Fault.WRONG_COUNT, Fault.NAN]
 
 def totals(world: World) -> dict[str, Any]:
     with world.database.transaction() as connection:
-        return catalog_reports.totals(connection, world.corpus.name)
+        return reports.totals(connection, world.corpus.name)
 
 
 def in_another_width(world: World) -> World:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ingest_pipeline import catalog
+from ingest_pipeline.postgres import catalog
 from tests.support import crash_jobs
 from tests.support.crash import Child, Place
 from tests.support.crash_places import MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ingest_pipeline.audit import audit
 from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.maintenance.audit import audit
 from tests.support.ports import free_port
 from tests.support.storm_dagster import Dagster
 from tests.support.storm_driver import Driver

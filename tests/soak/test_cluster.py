@@ -14,9 +14,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline import session
-from ingest_pipeline.audit import audit
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
+from ingest_pipeline.maintenance.audit import audit
 from tests.support.cli import environment_of
 from tests.support.cluster import WORKERS, Celery, Cluster
 from tests.support.embedding_server import EmbeddingServer
@@ -30,8 +30,13 @@ _PATIENCE_SECONDS = 300
 # Every second one is wanted: Dagster lets neighbours share a run, and these are to be six.
 _WANTED = [f"d{number:02}.txt" for number in range(0, 12, 2)]
 _LOCATION = """\
-from ingest_pipeline.code_location import DefinitionOptions, build_resources, corpus_definitions, pipeline_settings
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.config import Settings
+from ingest_pipeline.orchestration.build import (
+    DefinitionOptions,
+    build_resources,
+    corpus_definitions,
+    pipeline_settings,
+)
 
 settings = Settings.from_environment()
 options = DefinitionOptions(source_sensor=False)
@@ -100,7 +105,7 @@ def distributed(
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = Settings.from_environment()
-        environment |= session.dagster_environment(settings)
+        environment |= _session.dagster_environment(settings)
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", environment["DAGSTER_POSTGRES_URL"])
         cluster = Celery(tmp_path, environment)
         storage = "storage:\n  postgres:\n    postgres_url:\n      env: DAGSTER_POSTGRES_URL\n"
@@ -139,7 +144,7 @@ def test_one_worker_dies_in_the_middle_of_a_backfill_and_the_other_finishes_it(d
         "WHERE published_version IS NOT NULL GROUP BY key ORDER BY key"
     )
     assert published == [(key, 1) for key in _WANTED]
-    with session.corpus(distributed.settings) as corpus:
+    with _session.corpus(distributed.settings) as corpus:
         report = audit(corpus)
     wrong = [violation for violation in report.violations if violation.invariant != "nothing left over"]
     assert (report.documents, wrong) == (len(_WANTED), [])

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ingest_pipeline.catalog import ChunkRow, DocumentRow
-from ingest_pipeline.chunking import Chunker
-from ingest_pipeline.model import text_hash
+from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.postgres.catalog import ChunkRow, DocumentRow
+from ingest_pipeline.types import text_hash
 from tests.support.embedding_server import vector_of
 from tests.support.storm_contents import Contents
 from tests.support.storm_disruptions import Disruptions

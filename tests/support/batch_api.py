@@ -12,7 +12,7 @@ from email.message import Message
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from ingest_pipeline.local_embeddings import EmbeddingHandler, EmbeddingRequest, RequestRefusedError
+from ingest_pipeline.embedding.local import EmbeddingHandler, EmbeddingRequest, RequestRefusedError
 from tests.support.embedding_server import EmbeddingServer
 
 

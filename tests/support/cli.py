@@ -12,7 +12,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from ingest_pipeline.cli import main
+from ingest_pipeline.cli.main import main
 from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 
 
@@ -54,7 +54,7 @@ class Cli:
     def spawn(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own, which may be killed."""
         return subprocess.run(
-            [sys.executable, "-m", "ingest_pipeline.cli", *arguments],
+            [sys.executable, "-m", "ingest_pipeline.cli.main", *arguments],
             env={**os.environ, **self.environment, **environment},
             cwd=self.directory,
             capture_output=True,

@@ -11,23 +11,23 @@ from datetime import timedelta
 import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-import ingest_pipeline.dropping
-import ingest_pipeline.generations
-import ingest_pipeline.maintenance
-import ingest_pipeline.recovery
-import ingest_pipeline.sweep
+import ingest_pipeline.maintenance.drop
+import ingest_pipeline.maintenance.maintain
+import ingest_pipeline.maintenance.sweep
+import ingest_pipeline.saga.generations
+import ingest_pipeline.saga.recover
 import tests.support.migrating
-from ingest_pipeline.corpus import CorpusSettings, open_corpus
-from ingest_pipeline.database import Database
-from ingest_pipeline.lance_indices import IndexKind
-from ingest_pipeline.lost_corpus import open_for_rebuild
-from ingest_pipeline.pipeline import open_workshop
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.rebuild import rebuild_catalog
-from ingest_pipeline.relocation import move_tables
-from ingest_pipeline.retention import Retention
-from ingest_pipeline.rollback import rollback
-from ingest_pipeline.transaction import transaction
+from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.lance.indices import IndexKind
+from ingest_pipeline.maintenance.retention import Retention
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.restore.lost_corpus import open_for_rebuild
+from ingest_pipeline.restore.rebuild import rebuild_catalog
+from ingest_pipeline.restore.relocate import move_tables
+from ingest_pipeline.saga.rollback import rollback
+from ingest_pipeline.saga.transaction import transaction
 from tests.support.crash_tables import rows_of
 from tests.support.mutants import apply_from_environment
 from tests.support.world import Address, collect_all, order_all
@@ -82,7 +82,7 @@ def collect_vectors(address: Address) -> int:
 def recover(address: Address, silence: float = 0) -> int:
     """Settle what others left; returns head."""
     with _opened(address) as workshop:
-        return ingest_pipeline.recovery.recover(workshop.corpus, silence=silence).head_after
+        return ingest_pipeline.saga.recover.recover(workshop.corpus, silence=silence).head_after
 
 
 def roll_back(address: Address, version: int) -> list[int]:
@@ -103,7 +103,7 @@ def rebuild(address: Address) -> int:
 def sweep(address: Address) -> int:
     """Sweep; returns how many files and versions went."""
     with _opened(address) as workshop:
-        report = ingest_pipeline.sweep.sweep(workshop.corpus)
+        report = ingest_pipeline.maintenance.sweep.sweep(workshop.corpus)
     return len(report.files) + len(report.versions)
 
 
@@ -111,7 +111,9 @@ def maintain(address: Address, publications: int = 1_000_000) -> int:
     """Rewrite what is worn, index all words, and let all but the last publications go; returns head."""
     words = IndexKind("text", "INVERTED", least=1, tail=1)
     with _opened(address) as workshop:
-        return ingest_pipeline.maintenance.maintain(workshop.corpus, Retention(0, publications), [words]).head_version
+        return ingest_pipeline.maintenance.maintain.maintain(
+            workshop.corpus, Retention(0, publications), [words]
+        ).head_version
 
 
 def migrate(address: Address) -> None:
@@ -123,13 +125,13 @@ def migrate(address: Address) -> None:
 def drop_left(address: Address) -> list[str]:
     """Drop the generations that were left; returns them."""
     with _opened(address) as workshop:
-        return ingest_pipeline.generations.drop_left(workshop.corpus, kept=timedelta())
+        return ingest_pipeline.saga.generations.drop_left(workshop.corpus, kept=timedelta())
 
 
 def drop_corpus(database_url: str, corpus: str) -> int:
     """Delete a corpus; returns how many tables went."""
     with Database(database_url) as database:
-        return len(ingest_pipeline.dropping.drop_corpus(database, corpus).tables)
+        return len(ingest_pipeline.maintenance.drop.drop_corpus(database, corpus).tables)
 
 
 def relocate(database_url: str, corpus: str, folder: str) -> list[str]:

@@ -12,14 +12,14 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline import session
-from ingest_pipeline.audit import AuditReport, audit
-from ingest_pipeline.code_location import build_definitions, job_name
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion import Summary
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.repair import repair
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.config import Settings
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.maintenance.audit import AuditReport, audit
+from ingest_pipeline.maintenance.repair import repair
+from ingest_pipeline.orchestration.build import build_definitions, job_name
+from ingest_pipeline.preparation.prepare import Workshop
 from tests.support.cli import environment_of
 from tests.support.embedding_server import EmbeddingServer
 
@@ -49,7 +49,7 @@ class DagsterWorld:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = Settings.from_environment()
-        with session.postgres(settings) as running, session.instance(running) as instance:
+        with _session.postgres(settings) as running, _session.instance(running) as instance:
             yield cls(running, instance, embeddings)
 
     @property
@@ -162,5 +162,5 @@ class DagsterWorld:
             return await repair(workshop, embedder, audit(workshop.corpus))
 
     def audit(self) -> AuditReport:
-        with session.corpus(self.settings) as corpus:
+        with _session.corpus(self.settings) as corpus:
             return audit(corpus)

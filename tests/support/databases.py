@@ -7,7 +7,7 @@ import os
 
 import psycopg
 
-from ingest_pipeline.dagster_storage import DAGSTER_SCHEMA
+from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA
 from tests.support import pooler
 
 TEST_RIGHTS = (

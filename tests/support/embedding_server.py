@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ingest_pipeline.local_embeddings import (
+from ingest_pipeline.embedding.local import (
     EmbeddingHandler,
     EmbeddingRequest,
     LocalEmbeddingServer,

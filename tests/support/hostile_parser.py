@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 
-from ingest_pipeline import parser_process
+from ingest_pipeline.parsing import worker
 
 KNOWN = {module.__name__: module for module in (ctypes, os, resource, signal, socket)}
 
@@ -22,5 +22,5 @@ def run(data: bytes, _: str, __: int) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    parser_process._extract = run  # pyright: ignore[reportPrivateUsage]  the attack
-    parser_process.main()
+    worker._extract = run  # pyright: ignore[reportPrivateUsage]  the attack
+    worker.main()

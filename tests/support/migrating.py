@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder
-from ingest_pipeline.lance_storage import open_lancedb
-from ingest_pipeline.migration import Migration, begin
-from ingest_pipeline.pipeline import PipelineSettings
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.ingestion.reembed import Migration, begin
+from ingest_pipeline.lance.storage import open_lancedb
+from ingest_pipeline.postgres.database import Database
 from tests.support.embedding_server import NARROWING_MODEL
 from tests.support.world import Address, World
 

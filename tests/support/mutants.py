@@ -15,37 +15,22 @@ from uuid import UUID
 
 import psycopg
 
-from ingest_pipeline import (
-    catalog,
-    catalog_versions,
-    database,
-    dropping,
-    embedded_postgres,
-    embedding,
-    generation_rows,
-    holds,
-    ingestion,
-    lance_changes,
-    lance_damage,
-    lance_flush,
-    lance_table,
-    ledger,
-    local_folder,
-    processes,
-    publication,
-    recipe_guard,
-    reconciliation,
-    relocation,
-    sql,
-    sweep,
-    table_identity,
-    transaction,
-)
+from ingest_pipeline import processes
 from ingest_pipeline.assets import markdown
-from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Connection
-from ingest_pipeline.database_url import parts_of, write_url
-from ingest_pipeline.lance_table import LanceTable
+from ingest_pipeline.corpus import table_identity
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.embedding import openai
+from ingest_pipeline.ingestion import ingest, recipe_guard
+from ingest_pipeline.lance import changes, damage, flush, table
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance import drop, sweep
+from ingest_pipeline.postgres import catalog, database, generations, history, holds, ledger, sql
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.embedded import server
+from ingest_pipeline.postgres.url import parts_of, write_url
+from ingest_pipeline.restore import relocate
+from ingest_pipeline.saga import publish, reconcile, transaction
+from ingest_pipeline.sources import local
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +66,15 @@ def no_row_lock() -> None:
 
 
 def no_version_check() -> None:
-    plug(publication, "check_version", answering(None))
+    plug(publish, "check_version", answering(None))
 
 
 def no_touch() -> None:
-    plug(lance_changes, "_lowest", answering({}))
+    plug(changes, "_lowest", answering({}))
 
 
 def no_compensation() -> None:
-    plug(publication, "reconcile", answering([]))
+    plug(publish, "reconcile", answering([]))
 
 
 def no_restore() -> None:
@@ -97,7 +82,7 @@ def no_restore() -> None:
         catalog.move_head(connection, corpus.name, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0))
         return latest
 
-    plug(reconciliation, "restore_as_head", keep)
+    plug(reconcile, "restore_as_head", keep)
 
 
 def no_fence() -> None:
@@ -112,17 +97,17 @@ def no_conflict_check() -> None:
 
 
 def head_moved_in_another_transaction() -> None:
-    publish, move = publication.publish, catalog.move_head
+    unplugged, move = publish.publish, catalog.move_head
 
     def publish_then_move(corpus: Corpus, saga: UUID, rows: Any) -> int:
         plug(catalog, "move_head", answering(None))
-        version = publish(corpus, saga, rows)
+        version = unplugged(corpus, saga, rows)
         plug(catalog, "move_head", move)
         with corpus.database.transaction() as connection:
             move(connection, corpus.name, version=version, saga=saga)
         return version
 
-    plug(ingestion, "publish", publish_then_move)
+    plug(ingest, "publish", publish_then_move)
     plug(transaction, "publish", publish_then_move)
 
 
@@ -136,16 +121,16 @@ def acknowledged_without_commit() -> None:
 
 def unknown_taken_for_failed() -> None:
     def give_up(corpus: Corpus, saga: UUID) -> None:
-        reconciliation.reconcile(corpus)
+        reconcile.reconcile(corpus)
 
-    plug(publication, "settle", give_up)
+    plug(publish, "settle", give_up)
 
 
 def unknown_taken_for_success() -> None:
     def hope(corpus: Corpus, saga: UUID) -> int:
         return corpus.table.latest_version()
 
-    plug(publication, "settle", hope)
+    plug(publish, "settle", hope)
 
 
 def sweep_takes_staged_files() -> None:
@@ -168,7 +153,7 @@ def compaction_over_a_changed_fragment() -> None:
 
 
 def rollback_forgets_the_catalog() -> None:
-    copy = catalog_versions.copy_chunk_rows
+    copy = history.copy_chunk_rows
 
     def count_only(connection: Connection, saga: UUID, keys: Sequence[str]) -> int:
         # Copied and taken away again: a count that is too small would stop the rollback by itself.
@@ -176,7 +161,7 @@ def rollback_forgets_the_catalog() -> None:
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE saga = %s", (saga,))
         return copied
 
-    plug(catalog_versions, "copy_chunk_rows", count_only)
+    plug(history, "copy_chunk_rows", count_only)
 
 
 def waits_without_end() -> None:
@@ -203,23 +188,23 @@ def index_covers_what_is_covered() -> None:
 
 
 def vectors_in_order_of_arrival() -> None:
-    read = cast("Callable[..., object]", embedding.read_answer)
+    read = cast("Callable[..., object]", openai.read_answer)
 
     def read_unsorted(body: Any, count: int, dimensions: int) -> object:
         with suppress(TypeError, KeyError):
             body = {**body, "data": [{**item, "index": place} for place, item in enumerate(body["data"])]}
         return read(body, count, dimensions)
 
-    plug(embedding, "read_answer", read_unsorted)
+    plug(openai, "read_answer", read_unsorted)
 
 
 def outage_taken_for_damage() -> None:
-    plug(lance_table, "may_be_damage", answering(value=True))
-    plug(lance_damage, "_decoding", answering("could not be fetched"))
+    plug(table, "may_be_damage", answering(value=True))
+    plug(damage, "_decoding", answering("could not be fetched"))
 
 
 def no_flush() -> None:
-    plug(lance_flush, "_sync", answering(None))
+    plug(flush, "_sync", answering(None))
 
 
 def no_generation_check() -> None:
@@ -228,11 +213,11 @@ def no_generation_check() -> None:
 
 
 def no_comparison_at_the_switch() -> None:
-    plug(generation_rows, "differences", answering([]))
+    plug(generations, "differences", answering([]))
 
 
 def no_model_check() -> None:
-    plug(ingestion.Ingestion, "_check_model", answering(None))
+    plug(ingest.Ingestion, "_check_model", answering(None))
 
 
 def rollback_forgets_the_hold() -> None:
@@ -243,11 +228,11 @@ def no_time_of_change() -> None:
     def etag(found: os.stat_result) -> str:
         return f"{found.st_ino:x}-{found.st_mtime_ns:x}-0-{found.st_size:x}"
 
-    plug(local_folder, "_etag", etag)
+    plug(local, "_etag", etag)
 
 
 def racily_clean_files_are_trusted() -> None:
-    plug(local_folder, "_let_its_time_pass", answering(None))
+    plug(local, "_let_its_time_pass", answering(None))
 
 
 def fence_of_fixed_length() -> None:
@@ -280,7 +265,7 @@ _ZOMBIE = "tests/faults/test_zombie.py::"
 
 
 def any_copy_is_the_table() -> None:
-    plug(relocation, "_check_copy", answering(None))
+    plug(relocate, "_check_copy", answering(None))
 
 
 def writers_keep_their_settings() -> None:
@@ -288,16 +273,16 @@ def writers_keep_their_settings() -> None:
 
 
 def drop_of_any_table() -> None:
-    plug(dropping, "_is_ours", answering(True))
+    plug(drop, "_is_ours", answering(True))
 
 
 def dagsters_tables_anywhere() -> None:
-    from ingest_pipeline import session  # noqa: PLC0415  it imports Dagster, which most tests need not wait for
+    from ingest_pipeline.cli import _session  # noqa: PLC0415  it imports Dagster, which most tests need not wait for
 
     def anywhere(url: str) -> str:
         return write_url(parts_of(url), "psycopg2")
 
-    plug(session, "prepare_storage", anywhere)
+    plug(_session, "prepare_storage", anywhere)
 
 
 MUTANTS = {
@@ -370,7 +355,7 @@ def server_with_our_environment() -> None:
     def everything(data: int | None = None) -> dict[str, str]:
         return {**os.environ, "PGDATA": f"/proc/self/fd/{data}"}
 
-    plug(embedded_postgres, "server_environment", everything)
+    plug(server, "server_environment", everything)
 
 
 def a_reboot_goes_unseen() -> None:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ingest_pipeline.chunking import Chunker
+from ingest_pipeline.chunking.content_defined import Chunker
 
 _ABSENT = "absent"
 

@@ -56,7 +56,7 @@ class Dagster:
         self, environment: Mapping[str, str], directory: Path, port: int, command: Sequence[str] | None = None
     ) -> None:
         self._url = f"http://127.0.0.1:{port}/graphql"
-        self._arguments = command or [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)]
+        self._arguments = command or [sys.executable, "-m", "ingest_pipeline.cli.main", "ui", "--port", str(port)]
         self._environment, self._directory = dict(environment), directory
         self._log: IO[bytes] = (directory / "ui.log").open("ab")
         self._replacing = Lock()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from ingest_pipeline.local_embeddings import EmbeddingHandler, EmbeddingRequest, RequestRefusedError, Vectors
+from ingest_pipeline.embedding.local import EmbeddingHandler, EmbeddingRequest, RequestRefusedError, Vectors
 from tests.support.embedding_server import EmbeddingServer, Fault
 from tests.support.storm_contents import Contents
 from tests.support.storm_disruptions import Disruptions

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ingest_pipeline.database import Database
-from ingest_pipeline.pipeline import open_workshop
+from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.postgres.database import Database
 from tests.support.world import Address
 from tests.support.world import ingest as ingest_documents
 

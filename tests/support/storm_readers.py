@@ -13,10 +13,10 @@ from uuid import UUID
 
 import numpy as np
 
-from ingest_pipeline import catalog
-from ingest_pipeline.catalog import ChunkRow, DocumentRow
-from ingest_pipeline.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.catalog import ChunkRow, DocumentRow
 from tests.support.embedding_server import vector_of
 from tests.support.storm_contents import Contents, fingerprint
 from tests.support.storm_figures import Figures

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ingest_pipeline import failures, ledger
-from ingest_pipeline.audit import audit
-from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Database
+from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.pipeline import open_workshop, plan_partitions
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.recovery import recover
-from ingest_pipeline.sweep import sweep
+from ingest_pipeline.ingestion.context import open_workshop, plan_partitions
+from ingest_pipeline.maintenance.audit import audit
+from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.postgres import failures, ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.saga.recover import recover
 from tests.support.storm_contents import fingerprint
 from tests.support.storm_dagster import Dagster
 from tests.support.storm_embeddings import judge_purchases

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from ingest_pipeline.chunking import Chunker
-from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedded_postgres import EmbeddedPostgres
-from ingest_pipeline.pipeline import PipelineSettings, find_corpus, open_workshop
+from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_workshop
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.databases import TEST_RIGHTS
 from tests.support.embedding_server import TEST_MODEL
 from tests.support.s3 import S3Server

@@ -16,11 +16,11 @@ from threading import Lock
 
 import psycopg
 
-from ingest_pipeline import ledger
-from ingest_pipeline.database import Connection
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.publication import PATIENCE_SECONDS
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.saga.publish import PATIENCE_SECONDS
 from tests.support import crash_jobs, storm_jobs
 from tests.support.crash import Child, Place
 from tests.support.storm_contents import State, fingerprint
@@ -130,7 +130,7 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str
     """Run `ingest-pipeline ingest`; its exit status, None if it had to be ended."""
     with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ingest_pipeline.cli", "ingest", "--json", *keys],
+            [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json", *keys],
             env=stage.environment("writers") | {"INGEST_FAILPOINTS": failpoints},
             cwd=stage.directory,
             stdout=subprocess.DEVNULL,

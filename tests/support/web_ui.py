@@ -36,7 +36,7 @@ class WebUi:
         port = free_port()
         with (cli.directory / "ui.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ingest_pipeline.cli", "ui", "--port", str(port)],
+                [sys.executable, "-m", "ingest_pipeline.cli.main", "ui", "--port", str(port)],
                 env={**os.environ, **cli.environment},
                 cwd=cli.directory,
                 stdout=log,

@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from ingest_pipeline import bulk, catalog, failpoints, ledger, purchases
-from ingest_pipeline.audit import AuditReport, audit
-from ingest_pipeline.catalog import ChunkRow
-from ingest_pipeline.corpus import Corpus
-from ingest_pipeline.database import Database
-from ingest_pipeline.embedding import Embedder, EmbeddingSettings
+from ingest_pipeline import failpoints
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.table_identity import mark_for
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion import Ingestion, Summary
-from ingest_pipeline.pipeline import PipelineSettings, open_workshop, plan_partitions
-from ingest_pipeline.preparation import Workshop
-from ingest_pipeline.recovery import RecoveryReport, recover
-from ingest_pipeline.rollback import RolledBack, rollback
-from ingest_pipeline.source import ObjectSource
-from ingest_pipeline.sweep import SweepReport, sweep
-from ingest_pipeline.table_identity import mark_for
-from ingest_pipeline.version_mark import VersionMark
+from ingest_pipeline.ingestion import bulk
+from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.maintenance.audit import AuditReport, audit
+from ingest_pipeline.maintenance.sweep import SweepReport, sweep
+from ingest_pipeline.postgres import catalog, ledger, purchases
+from ingest_pipeline.postgres.catalog import ChunkRow
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.saga.recover import RecoveryReport, recover
+from ingest_pipeline.saga.rollback import RolledBack, rollback
+from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support import figures
 from tests.support.embedding_server import EmbeddingServer
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest_pipeline.chunking import GREATEST_SIZE, LEAST_SIZE, Chunker
+from ingest_pipeline.chunking.content_defined import GREATEST_SIZE, LEAST_SIZE, Chunker
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.model import Chunk
+from ingest_pipeline.types import Chunk
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 THUMB = "\U0001f44d\U0001f3fd"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline import confinement, parser_pool
-from ingest_pipeline.parser_pool import ParserLimits, ParserPool
+from ingest_pipeline.parsing import confinement, worker_pool
+from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
 
 SUPPORT = Path(__file__).parents[1] / "support"
 BLIND = """
 import os, sys
-from ingest_pipeline import confinement
+from ingest_pipeline.parsing import confinement
 confinement.landlock_version = lambda: 0
 kept = confinement.confine([], [], file_bytes=1 << 20, open_files=64)
 try:
@@ -28,12 +28,12 @@ except PermissionError:
 print(kept, seen)
 """
 UNABLE = """
-from ingest_pipeline import confinement
+from ingest_pipeline.parsing import confinement
 confinement.landlock_version = lambda: 0
 confinement._filters_calls = lambda: False
 confinement._NEW_USER = confinement._NEW_NET = -1
-from ingest_pipeline import parser_process
-parser_process.main()
+from ingest_pipeline.parsing import worker
+worker.main()
 """
 
 landlock = pytest.mark.skipif(not confinement.landlock_version(), reason="this kernel has no Landlock")
@@ -43,7 +43,7 @@ seccomp = pytest.mark.skipif("seccomp" in confinement.unavailable(), reason="thi
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ParserPool]:
     """Children that do what their documents say."""
-    monkeypatch.setattr(parser_pool, "_SCRIPT", SUPPORT / "hostile_parser.py")
+    monkeypatch.setattr(worker_pool, "_SCRIPT", SUPPORT / "hostile_parser.py")
     pool = ParserPool()
     yield pool
     pool.close()
@@ -133,10 +133,10 @@ def test_what_cannot_be_given_up_is_said_once(
 ) -> None:
     script = tmp_path / "unable.py"
     script.write_text(UNABLE)
-    monkeypatch.setattr(parser_pool, "_SCRIPT", script)
-    monkeypatch.setattr(parser_pool, "FILES_PER_CHILD", 1)
+    monkeypatch.setattr(worker_pool, "_SCRIPT", script)
+    monkeypatch.setattr(worker_pool, "FILES_PER_CHILD", 1)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert pool.extract("a.html", "text/html", b"<p>text</p>", ParserLimits()) == "text\n"
-    (said,) = [record.getMessage() for record in caplog.records if record.name == parser_pool.__name__]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == worker_pool.__name__]
     assert "could not give up files, network, other processes" in said

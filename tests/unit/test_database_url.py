@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.dialects.postgresql.psycopg2 import dialect
 
-from ingest_pipeline.database_url import (
+from ingest_pipeline.config import Settings
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.postgres.url import (
     database_url,
     holds_password,
     parts_of,
@@ -20,8 +22,6 @@ from ingest_pipeline.database_url import (
     without_password,
     write_url,
 )
-from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.settings import Settings
 
 HARD = "%25/#?@: '\\&=+é"
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingest_pipeline.document_filter import parse_filter
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.search.filters import parse_filter
 
 
 def test_patterns_become_what_like_takes() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest_pipeline.embedding import EmbeddedBatch, Embedder, EmbeddingSettings, pack
+from ingest_pipeline.embedding.local import LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder, EmbeddingSettings, pack
 from ingest_pipeline.errors import (
     ConfigurationError,
     EmbeddingAccessError,
@@ -18,7 +19,6 @@ from ingest_pipeline.errors import (
     EmbeddingUnavailableError,
     IngestError,
 )
-from ingest_pipeline.local_embeddings import LOCAL_MODEL, LocalEmbeddingServer
 from tests.support.embedding_server import NARROWING_MODEL, POISON, TEST_MODEL, EmbeddingServer, Fault, vector_of
 
 KEY = "sk-secret-0123456789"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingest_pipeline.errors import TableAccessError, TableFullError, TableIncompleteError, TableUnavailableError
-from ingest_pipeline.lance_errors import error_of
+from ingest_pipeline.lance.errors import error_of
 
 _PLACE = ", /home/runner/work/lance/lance/rust/lance-io/src/object_store.rs:1576:42"
 # As pylance 14.0.2 raised them.

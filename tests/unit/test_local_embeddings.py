@@ -15,9 +15,9 @@ import openai
 import pytest
 
 import ingest_pipeline
-from ingest_pipeline import local_embeddings
+from ingest_pipeline.embedding import local
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer, local_model
 from ingest_pipeline.errors import MissingExtraError
-from ingest_pipeline.local_embeddings import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer, local_model
 
 ROOT = Path(ingest_pipeline.__file__).parents[1]
 
@@ -161,7 +161,7 @@ def test_models_and_health_are_described(shared: LocalEmbeddingServer) -> None:
 def test_stats_count_what_was_bought(server: LocalEmbeddingServer) -> None:
     embed(server, ["a cat", "a dog"])
     embed(server, [""])
-    assert server.stats() == local_embeddings.ServerStats(requests=2, inputs=2, tokens=4)
+    assert server.stats() == local.ServerStats(requests=2, inputs=2, tokens=4)
     assert call(server, "GET", "/stats")[1] == {"requests": 2, "inputs": 2, "tokens": 4}
 
 
@@ -196,7 +196,7 @@ def test_a_stopped_server_answers_nobody_not_even_on_an_open_connection() -> Non
 
 
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_embeddings, "find_spec", {}.get)
+    monkeypatch.setattr(local, "find_spec", {}.get)
     with pytest.raises(
         MissingExtraError, match=r"pip install 'ingest-pipeline\[local\]', or set OPENAI_API_KEY or OPENAI_BASE"
     ):
@@ -206,7 +206,7 @@ def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
 def test_importing_the_module_loads_no_model_and_loading_leaves_the_root_logger_alone() -> None:
     program = """
 import logging, sys
-import ingest_pipeline.local_embeddings as local
+import ingest_pipeline.embedding.local as local
 assert "wordllama" not in sys.modules
 local.local_model()
 assert "wordllama" in sys.modules
@@ -217,14 +217,14 @@ assert (root.handlers, root.level) == ([], logging.WARNING), (root.handlers, roo
 
 
 def test_the_model_is_loaded_once() -> None:
-    local_embeddings._load.cache_clear()  # pyright: ignore[reportPrivateUsage] - else an earlier test loaded it
+    local._load.cache_clear()  # pyright: ignore[reportPrivateUsage] - else an earlier test loaded it
     with ThreadPoolExecutor(4) as pool:
         loaded = [pool.submit(local_model) for _ in range(8)]
     assert len({id(model.result()) for model in loaded}) == 1
 
 
 def test_the_command_serves_and_says_where() -> None:
-    command = [sys.executable, "-u", "-m", "ingest_pipeline.local_embeddings", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "ingest_pipeline.embedding.local", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         try:
@@ -238,7 +238,7 @@ def test_the_command_serves_and_says_where() -> None:
 
 
 def test_a_taken_port_is_reported_in_one_line(shared: LocalEmbeddingServer) -> None:
-    command = [sys.executable, "-m", "ingest_pipeline.local_embeddings", "--port", str(shared.server_address[1])]
+    command = [sys.executable, "-m", "ingest_pipeline.embedding.local", "--port", str(shared.server_address[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ingest_pipeline.pacing import Pace
+from ingest_pipeline.embedding._concurrency import Pace
 
 
 class Clock:

@@ -24,21 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest_pipeline import parser_pool
-from ingest_pipeline.errors import (
-    BinaryDocumentError,
-    ConfigurationError,
-    CorruptDocumentError,
-    DocumentEncodingError,
-    DocumentError,
-    DocumentTooLargeError,
-    EmptyDocumentError,
-    MissingExtraError,
-    UnsupportedFormatError,
-)
-from ingest_pipeline.parser_pool import ParserPool
-from ingest_pipeline.parsing import PARSER, ParserLimits, is_markdown, media_type, parse
-from ingest_pipeline.sample_documents import (
+from ingest_pipeline.cli.demo.sample_documents import (
     CHOCOLATE,
     COLUMN_FORMATS,
     METEORITES,
@@ -50,6 +36,20 @@ from ingest_pipeline.sample_documents import (
     write_python_topics,
     write_samples,
 )
+from ingest_pipeline.errors import (
+    BinaryDocumentError,
+    ConfigurationError,
+    CorruptDocumentError,
+    DocumentEncodingError,
+    DocumentError,
+    DocumentTooLargeError,
+    EmptyDocumentError,
+    MissingExtraError,
+    UnsupportedFormatError,
+)
+from ingest_pipeline.parsing import worker_pool
+from ingest_pipeline.parsing.formats import PARSER, ParserLimits, is_markdown, media_type, parse
+from ingest_pipeline.parsing.worker_pool import ParserPool
 
 LIMITS = ParserLimits()
 
@@ -108,7 +108,7 @@ def appearing(before: set[int]) -> int:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for pid in children() - before:
-            if b"parser_process" in Path(f"/proc/{pid}/cmdline").read_bytes() and cpu_seconds(pid) > 0.5:
+            if b"parsing/worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and cpu_seconds(pid) > 0.5:
                 return pid
         time.sleep(0.02)
     raise AssertionError("no child appeared")
@@ -408,7 +408,7 @@ def test_a_document_over_a_limit_is_too_large_and_the_next_one_is_parsed(
 def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parser_pool, "FILES_PER_CHILD", 10_000)
+    monkeypatch.setattr(worker_pool, "FILES_PER_CHILD", 10_000)
 
     def parse_busily(limits: ParserLimits) -> None:
         pool.extract("a.html", "text/html", PAGE + b'<meta "' * 2_000, limits)
@@ -432,7 +432,7 @@ def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
 def test_a_child_serves_many_files_and_is_replaced_in_the_end(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parser_pool, "FILES_PER_CHILD", 3)
+    monkeypatch.setattr(worker_pool, "FILES_PER_CHILD", 3)
     before, seen = children(), list[frozenset[int]]()
     for _ in range(5):
         assert pool.extract("a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
@@ -459,7 +459,7 @@ def test_threads_parse_side_by_side(pool: ParserPool) -> None:
     before = children()
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(one, range(60))) == [f"Page {number}\n" for number in range(60)]
-    assert len(children() - before) <= parser_pool.IDLE_CHILDREN
+    assert len(children() - before) <= worker_pool.IDLE_CHILDREN
     pool.close()
     assert children() == before
 
@@ -558,7 +558,7 @@ def test_a_forked_process_parses_with_children_of_its_own() -> None:
     out = run(
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from ingest_pipeline.parsing import parse\n"
+        "from ingest_pipeline.parsing.formats import parse\n"
         "first = ''.join(parse('a.html', [b'<p>parent']))\n"
         "if os.fork() == 0:\n"
         "    sys.stdout.write(''.join(parse('b.html', [b'<p>child'])))\n"
@@ -576,7 +576,7 @@ def test_children_end_with_their_parent() -> None:
     pid = run(
         "import os\n"
         "from pathlib import Path\n"
-        "from ingest_pipeline.parsing import parse\n"
+        "from ingest_pipeline.parsing.formats import parse\n"
         "list(parse('a.html', [b'<p>x']))\n"
         "print(Path(f'/proc/self/task/{os.getpid()}/children').read_text())\n"
     )

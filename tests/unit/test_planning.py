@@ -8,9 +8,9 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_pipeline.catalog import StandingDocument
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.planning import pairs, plan
+from ingest_pipeline.planning.plan import pairs, plan
+from ingest_pipeline.postgres.catalog import StandingDocument
+from ingest_pipeline.types import SourceObject
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
+from ingest_pipeline.embedding.pricing import price_of, read_prices
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.prices import price_of, read_prices
 
 SMALL = "text-embedding-3-small 0.02 USD 2026-11-01"
 

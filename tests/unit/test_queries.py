@@ -26,8 +26,12 @@ def test_each_query_that_the_code_asks_for_exists() -> None:
 
 
 def _names() -> list[str]:
-    return re.findall(r"^-- ([a-z_]+) --$", (PACKAGE / "sql" / "queries.sql").read_text(), flags=re.MULTILINE)
+    return re.findall(
+        r"^-- ([a-z_]+) --$", (PACKAGE / "postgres" / "sql" / "queries.sql").read_text(), flags=re.MULTILINE
+    )
 
 
 def _source() -> str:
-    return "\n".join(path.read_text() for path in PACKAGE.glob("*.py"))
+    paths = list(PACKAGE.rglob("*.py"))
+    assert len(paths) > 100
+    return "\n".join(path.read_text() for path in paths)

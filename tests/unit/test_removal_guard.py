@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_pipeline.removal_guard import is_suspicious, withheld
+from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 
 
 @pytest.mark.parametrize(

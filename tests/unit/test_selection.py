@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.model import SourceObject
-from ingest_pipeline.selection import EVERYTHING, Selection, pattern_of
+from ingest_pipeline.sources.filters import EVERYTHING, Selection, pattern_of
+from ingest_pipeline.types import SourceObject
 
 _KEYS = ["a.md", "a.txt", "docs/b.md", "docs/deep/er/c.txt", "docs/drafts/d.md", "drafts/e.txt"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ingest_pipeline.component import IngestPipelineComponent
-from ingest_pipeline.settings import Settings
+from ingest_pipeline.config import Settings
+from ingest_pipeline.orchestration.component import IngestPipelineComponent
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
-from ingest_pipeline.local_folder import FollowLinks
-from ingest_pipeline.selection import Selection
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.sources.filters import Selection
+from ingest_pipeline.sources.local import FollowLinks
+from ingest_pipeline.sources.object_store import ObjectSource
 
 REPOSITORY = Path(__file__).parents[2]
 ORDINARY_USER = """
 import os, pwd, sys
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.source import ObjectSource
-from ingest_pipeline.selection import Selection
+from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.sources.filters import Selection
 source = ObjectSource(sys.argv[1])
 selection = Selection(exclude=list(filter(None, [sys.argv[2]])))
 if os.geteuid() == 0:

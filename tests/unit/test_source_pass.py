@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline.catalog import StandingDocument
-from ingest_pipeline.comparison import Page
-from ingest_pipeline.planning import DocumentPlan
-from ingest_pipeline.source_pass import SourcePass
+from ingest_pipeline.orchestration.source_cursor import SourcePass
+from ingest_pipeline.planning.compare import Page
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres.catalog import StandingDocument
 
 
 def gone(count: int, prefix: str = "k") -> list[DocumentPlan]:

@@ -5,8 +5,8 @@ import sys
 from collections import Counter
 from uuid import UUID
 
-from ingest_pipeline.model import text_hash
-from ingest_pipeline.text_counts import TextCounts, TextSet
+from ingest_pipeline.preparation.seen_texts import TextCounts, TextSet
+from ingest_pipeline.types import text_hash
 
 
 def test_a_text_is_counted_from_nought_whatever_comes_between() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest_pipeline.errors import ConfigurationError, DocumentEncodingError
-from ingest_pipeline.parsing import parse
-from ingest_pipeline.text_decoding import fallback_encoding
+from ingest_pipeline.parsing.formats import parse
+from ingest_pipeline.parsing.text_decoding import fallback_encoding
 
 
 def text_of(name: str, *blocks: bytes, encoding: str | None = "cp1252") -> str:

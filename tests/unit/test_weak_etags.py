@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.errors import DocumentChangedError
-from ingest_pipeline.source import ObjectSource
+from ingest_pipeline.sources.object_store import ObjectSource
 
 
 class _WeakStore(BaseHTTPRequestHandler):

@@ -1,0 +1,1 @@
+"""The demonstration, and the documents it makes for itself."""

@@ -1,0 +1,200 @@
+"""The demonstration: ingest, edit, die in the middle of a publication, recover, search, audit. Figures are measured.
+
+What was bought is counted by the embedding server, not by the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.rule import Rule
+
+from ingest_pipeline.cli import _runs, _session
+from ingest_pipeline.cli._output import print_hits
+from ingest_pipeline.cli.demo.sample_documents import write_python_topics, write_samples
+from ingest_pipeline.config import Settings
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.maintenance.audit import audit
+from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.resources.embedder import LOCAL_SERVER
+from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.search.search import search
+
+_QUESTIONS = (
+    "How do I catch an exception and clean up afterwards?",
+    "Which compensation runs when a step of a saga fails?",
+    "Who releases a row lock when its holder dies?",
+)
+
+
+def run_demo(directory: Path) -> int:
+    """Run all of it in a fresh folder; returns the exit status."""
+    settings = _session.demo_settings(directory)
+    _check_unused(settings)
+    # One Postgres for all steps, as a server of yours would be.
+    with _session.postgres(settings) as running, LocalEmbeddingServer() as server:
+        _forget(running)
+        os.environ[LOCAL_SERVER] = server.base_url
+        return _Demo(running, server, Console()).run()
+
+
+def _check_unused(settings: Settings) -> None:
+    """Refuse to pull the database from under whoever shows an earlier demonstration.
+
+    Raises:
+        ConfigurationError: Somebody does.
+    """
+    server = EmbeddedPostgres(settings.state / "postgres")
+    server.start()
+    server.release()
+    if server.postmaster_pid() is not None:
+        raise ConfigurationError("The demonstration's database is in use", "Stop `ingest-pipeline ui --demo` first.")
+
+
+def _forget(settings: Settings) -> None:
+    """Drop what an earlier demonstration left; the database is its own."""
+    with Database(settings.database_url or "") as database, database.transaction() as connection:
+        connection.execute("DROP SCHEMA ingest_pipeline CASCADE; DROP SCHEMA IF EXISTS ingest_pipeline_dagster CASCADE")
+    for name in ("documents", "lancedb", "dagster"):
+        shutil.rmtree(settings.state / name, ignore_errors=True)
+    Database(settings.database_url or "").open().close()
+
+
+class _Demo:
+    def __init__(self, settings: Settings, server: LocalEmbeddingServer, console: Console) -> None:
+        self._settings = settings
+        self._server = server
+        self._console = console
+        self._documents = Path(settings.source)
+
+    def run(self) -> int:
+        steps: list[Callable[[], bool]] = [
+            self._first_ingest,
+            self._edit_one_file,
+            self._die_in_the_middle,
+            self._recover,
+            self._search,
+            self._audit,
+        ]
+        for step in steps:
+            if not step():
+                self._console.print(f"[red]The demonstration failed at: {step.__doc__}[/red]")
+                return 1
+        self._console.print(
+            "\nSee it in Dagster: [b]make ui[/b], or [b]ingest-pipeline ui --demo[/b], then open http://127.0.0.1:3000"
+        )
+        return 0
+
+    def _first_ingest(self) -> bool:
+        """Ingest everything."""
+        self._title("1. Python's own documentation, and a file of each format, through Dagster")
+        self._documents.mkdir(parents=True, exist_ok=True)
+        files = [*write_python_topics(self._documents / "topics"), *write_samples(self._documents / "samples")]
+        self._say(f"{len(files)} files in {self._documents}")
+        self._say("The local model embeds, behind an OpenAI-compatible server: no key is needed.")
+        done = self._ingest()
+        return not done.problems and done.progress.published == len(files)
+
+    def _edit_one_file(self) -> bool:
+        """Pay for an edit."""
+        self._title("2. A paragraph is inserted at the top of one file")
+        self._edit("topics/try.txt", "A paragraph that was not here before, about cleaning up after a failure.")
+        done = self._ingest()
+        return not done.problems and done.progress.published == 1 and done.progress.bought < done.progress.chunks
+
+    def _die_in_the_middle(self) -> bool:
+        """Die between the two stores."""
+        self._title("3. kill -9 in the middle of a publication: vectors written, catalog not")
+        self._edit("topics/with.txt", "Another new paragraph, whose publication will be cut in two.")
+        with _session.corpus(self._settings) as corpus:
+            before = corpus.head().head_version
+        status = self._ingest_and_die()
+        with _session.corpus(self._settings) as corpus:
+            head, latest = corpus.head().head_version, corpus.table.latest_version()
+        self._say(f"The run's process ended by signal {-status}. LanceDB has version {latest}, Postgres names {head}.")
+        self._say(f"Readers go to {head}: they see the document as it was, in both stores.")
+        return status == -signal.SIGKILL and head == before and latest == head + 1
+
+    def _recover(self) -> bool:
+        """Recover."""
+        self._title("4. Recovery, and the same run again")
+        with _session.corpus(self._settings) as corpus:
+            report = recover(corpus, silence=0)
+            self._say(
+                f"{len(report.compensated)} saga was undone: version {report.head_before} restored as "
+                f"{report.head_after}, which is head and latest."
+            )
+        done = self._ingest()
+        with _session.corpus(self._settings) as corpus:
+            swept = sweep(corpus)
+        self._say(f"Swept {len(swept.files)} abandoned files, {len(swept.versions)} undone versions.")
+        return len(report.compensated) == 1 and not done.problems and done.progress.bought == 0
+
+    def _search(self) -> bool:
+        """Search."""
+        self._title("5. Searches at head")
+        return all(asyncio.run(self._ask(question)) for question in _QUESTIONS)
+
+    async def _ask(self, question: str) -> bool:
+        endpoint = EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS, base_url=self._server.base_url)
+        with _session.corpus(self._settings) as corpus:
+            async with Embedder(endpoint) as embedder:
+                hits = await search(corpus, embedder, question, 3)
+        print_hits(self._console, question, hits)
+        return len(hits) == 3  # noqa: PLR2004  as asked
+
+    def _audit(self) -> bool:
+        """Audit."""
+        self._title("6. Audit")
+        with _session.corpus(self._settings) as corpus:
+            report = audit(corpus)
+        self._say(
+            f"{report.documents} documents, {report.chunks} chunks in both stores at version {report.head_version}: "
+            f"{len(report.violations)} violations, {report.files} files left over."
+        )
+        return not report.violations
+
+    def _ingest(self) -> _runs.Run:
+        before = self._server.stats()
+        done = _runs.ingest(self._settings, [], self._console)
+        after = self._server.stats()
+        self._say(
+            f"{done.progress.published} documents published in {done.progress.publications} publication(s), "
+            f"{done.progress.chunks} chunks; the server was asked for {after.inputs - before.inputs} embeddings in "
+            f"{after.requests - before.requests} requests, {done.progress.reused} were reused."
+        )
+        for problem in done.problems:
+            self._console.print(f"[red]{escape(problem)}[/red]")
+        return done
+
+    def _ingest_and_die(self) -> int:
+        environment = os.environ | _session.dagster_environment(self._settings)
+        environment |= {"INGEST_CORPUS": self._settings.corpus, "INGEST_EMBEDDING_MODEL": LOCAL_MODEL}
+        environment["INGEST_FAILPOINTS"] = "lance commit:after=kill"
+        command = [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json"]
+        self._say("$ INGEST_FAILPOINTS='lance commit:after=kill' ingest-pipeline ingest")
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603  our own words
+        return done.returncode
+
+    def _edit(self, name: str, paragraph: str) -> None:
+        path = self._documents / name
+        path.write_text(f"{paragraph}\n\n{path.read_text()}")
+
+    def _title(self, text: str) -> None:
+        self._console.print(Rule(f"[b]{text}[/b]", align="left"))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False)

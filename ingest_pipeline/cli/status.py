@@ -1,0 +1,159 @@
+"""The command `status`: where a corpus stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ingest_pipeline.cli import _session
+from ingest_pipeline.cli._group import as_json, command
+from ingest_pipeline.cli._output import cost_line, echo, plain, print_json, print_rows
+from ingest_pipeline.config import Settings
+from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.parsing.confinement import unavailable
+from ingest_pipeline.planning.run_backoff import read_backoff
+from ingest_pipeline.postgres import bulk_orders, ledger, reports
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.failures import Failure, count_reasons, read_failures
+from ingest_pipeline.postgres.generations import Generation, filling_progress
+from ingest_pipeline.postgres.generations import generations as list_generations
+from ingest_pipeline.postgres.holds import Hold
+from ingest_pipeline.postgres.recipes import read_recipes
+from ingest_pipeline.postgres.url import place_of
+from ingest_pipeline.preparation.spending_guard import read_spent
+from ingest_pipeline.private_folder import local_path, others_may_read
+
+TEXT_IS_OPEN = "Other accounts of this machine may read the documents' text in {}; chmod 700 closes it."
+
+
+@command
+@as_json
+def status(*, as_json: bool) -> None:
+    """Show head, totals, sagas in doubt and documents that failed."""
+    settings = Settings.from_environment()
+    with _session.corpus(settings) as corpus:
+        head, latest = corpus.head(), corpus.table.latest_version()
+        with corpus.database.transaction() as connection:
+            totals = reports.totals(connection, corpus.name)
+            costs = ledger.costs(connection, corpus=corpus.name)
+            unfinished = ledger.unfinished(connection, corpus.name)
+            failed = read_failures(connection, corpus.name)
+            generations = list_generations(connection, corpus.known_as)
+            spent = read_spent(connection, corpus.known_as)
+            recipes = read_recipes(connection, corpus.name)
+            backoff = read_backoff(connection, corpus.name)
+            orders = bulk_orders.open_orders(connection, corpus.name)
+            filling = next((found for found in generations if found.state == "filling"), None)
+            migration = _migration(connection, corpus.name, filling) if filling else None
+            filling_costs = ledger.costs(connection, corpus=filling.name) if filling else []
+        holds = held_documents(corpus)
+    failures = [failure for failure in failed if not failure.unreadable]
+    unreadable = [failure for failure in failed if failure.unreadable]
+    reasons = count_reasons(unreadable)
+    summary = {
+        "corpus": corpus.known_as,
+        "source": head.source,
+        "table": head.table_uri,
+        "partition_by": head.partition_by,
+        "embedding": head.embedding,
+        "database": place_of(settings.database_url) if settings.database_url else str(settings.state / "postgres"),
+        "head_version": head.head_version,
+        "latest_version": latest,
+        **totals,
+        "recipe": recipes[-1].parts if recipes else None,
+        "tokens_today": spent.today,
+        "limits": dataclasses.asdict(settings.limits),
+        "sagas_in_doubt": len(unfinished),
+        "failed_documents": len(failures),
+        "unreadable_documents": len(unreadable),
+        "stale_documents": sum(failure.stale_since is not None for failure in failed),
+        "held_documents": len(holds),
+        "parser_confinement": f"without {' and '.join(lacking)}" if (lacking := unavailable()) else "complete",
+        "vectors_on_order": sum(len(order.text_hashes) for order in orders),
+    }
+    if as_json:
+        lists = {
+            "run_backoff": backoff and {**plain(backoff), "note": backoff.note},
+            "costs": [plain(cost) for cost in costs],
+            "migration": migration and migration | {"costs": [plain(cost) for cost in filling_costs]},
+            "generations": [plain(generation) for generation in generations],
+            "in_doubt": [plain(saga) for saga in unfinished],
+            "failures": [plain(failure) for failure in failures],
+            "unreadable": dict(reasons),
+            "unreadable_failures": [{**plain(failure), "stale_since": failure.stale_since} for failure in unreadable],
+            "holds": [plain(hold) for hold in holds],
+        }
+        print_json({**summary, **lists})
+        return
+    if (table := local_path(head.table_uri)) is not None and others_may_read(table):
+        echo(f"Warning: {TEXT_IS_OPEN.format(table)}", err=True)
+    shown = [*((name, _in_words(value)) for name, value in summary.items()), ("cost", cost_line(costs))]
+    print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
+    if backoff is not None:
+        print_rows("runs fail as a whole", [{"runs": backoff.note}])
+    if len(generations) > 1:
+        print_rows("generations; readers see the current one", list(map(plain, generations)))
+    if migration is not None:
+        print_rows("being filled by a migration; no reader sees it", [{**migration, "cost": cost_line(filling_costs)}])
+    if failures:
+        rows = [
+            {
+                "document": failure.key,
+                "attempts": failure.attempts,
+                "next": "after a change" if failure.is_final else "soon",
+                "readers_see": _seen(failure),
+                "error": failure.error,
+            }
+            for failure in failures
+        ]
+        print_rows("documents that failed", rows)
+    if unreadable:
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        rows = [
+            {
+                "document": failure.key,
+                "reason": failure.reason,
+                "readers_see": _seen(failure),
+                "next": f"after a change, or `retry {failure.key}`" if failure.is_final else "soon",
+                "error": failure.error,
+            }
+            for failure in unreadable
+        ]
+        print_rows(f"{len(unreadable)} documents cannot be read: {counted}", rows)
+    if holds:
+        print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
+
+
+def _in_words(value: object) -> object:
+    """What has parts, part by part."""
+    return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
+
+
+def _migration(connection: Connection, current: str, filling: Generation) -> dict[str, Any]:
+    """How far the generation is that is being filled, and what it took. Readers see nothing of it."""
+    totals = reports.totals(connection, filling.name)
+    return {
+        "to": filling.embedding,
+        "table": filling.name,
+        "since": filling.state_since.isoformat(timespec="seconds"),
+        **filling_progress(connection, current, filling.name),
+        **{name: totals[name] for name in ("chunks", "bought", "tokens", "requests")},
+        "failed_documents": len(read_failures(connection, filling.name)),
+    }
+
+
+def _seen(failure: Failure) -> str:
+    """What readers see of a document that could not be published."""
+    if failure.stale_since is None:
+        return "nothing"
+    return f"version {failure.published_version}, stale since {failure.stale_since.isoformat(timespec='seconds')}"
+
+
+def _hold_row(hold: Hold) -> dict[str, Any]:
+    return {
+        "document": hold.key,
+        "rolled_back_to": hold.version,
+        "since": hold.held_at.isoformat(timespec="seconds"),
+        "held_etag": hold.etag or "(no object)",
+        "next": f"after a change, or `retry {hold.key}`",
+    }

@@ -1,0 +1,154 @@
+"""The commands about earlier versions: which there are, and going back to one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from ingest_pipeline.cli import _runs, _session
+from ingest_pipeline.cli._group import BAD_USAGE, FAILED, KEY, VERSION, as_json, command
+from ingest_pipeline.cli._output import echo, print_json, print_rows
+from ingest_pipeline.config import Settings
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import UnknownDocumentError
+from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.postgres import failures, reports
+from ingest_pipeline.postgres import history as versions
+from ingest_pipeline.postgres.history import Difference
+from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retained_versions
+
+
+@command
+@click.argument("key", type=KEY, required=False)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many rows to show.")
+@as_json
+def history(key: str | None, limit: int, *, as_json: bool) -> None:
+    """Show publications, newest first: of the corpus, or of one document.
+
+    What is retained can be rolled back to.
+    """
+    with _session.corpus(Settings.from_environment()) as corpus:
+        rows = _publications(corpus, limit) if key is None else _changes(corpus, key, limit)
+        if key is not None and not rows and not _has_failed(corpus, key):
+            raise UnknownDocumentError(
+                f"Corpus {corpus.known_as!r} never had a document {key!r}",
+                "Keys are paths below the source; `ingest-pipeline plan` lists those that differ.",
+            )
+        retained = retained_versions(corpus, [row["version"] for row in rows])
+    rows = [{**row, "retained": row["version"] in retained} for row in rows]
+    print_rows(f"{len(rows)} publications" if key is None else f"{len(rows)} changes", rows, as_json=as_json)
+
+
+def _has_failed(corpus: Corpus, key: str) -> bool:
+    with corpus.database.transaction() as connection:
+        return any(failure.key == key for failure in failures.read_failures(connection, corpus.name))
+
+
+def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
+    with corpus.database.transaction() as connection:
+        publications = versions.publication_history(connection, corpus.name, limit)
+    return [
+        {
+            "version": row.version,
+            "at": row.published_at.isoformat(timespec="seconds"),
+            "what": _what(row.kind, row.target_version),
+            "documents": row.documents,
+            "removed": row.removed,
+            "chunks": row.chunks,
+            "bought": row.bought,
+            "reused": row.reused,
+            "tokens": row.tokens,
+            "cost": _cost(row.cost, row.currency),
+            "saga": str(row.saga),
+            "run": row.run_id or "",
+        }
+        for row in publications
+    ]
+
+
+def _changes(corpus: Corpus, key: str, limit: int) -> list[dict[str, Any]]:
+    with corpus.database.transaction() as connection:
+        changes = reports.history(connection, corpus.name, key, limit)
+    return [
+        {
+            "version": change.published_version,
+            "at": change.published_at.isoformat(timespec="seconds"),
+            "what": _what(change.kind, change.target_version),
+            "document": change.key,
+            "change": "removed" if change.removed else "published",
+            "chunks": change.chunk_count,
+            "bought": change.bought,
+            "reused": change.reused,
+            "tokens": change.tokens,
+            "cost": _cost(change.cost, change.currency),
+            "saga": str(change.saga),
+            "run": change.run_id or "",
+        }
+        for change in changes
+    ]
+
+
+def _cost(amount: Decimal | None, currency: str | None) -> str:
+    return "" if amount is None else f"{amount:.6f} {currency}"
+
+
+def _what(kind: str, target_version: int | None) -> str:
+    return kind if target_version is None else f"rollback to {target_version}"
+
+
+@command
+@click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
+@click.option("--to", "version", type=VERSION, required=True, metavar="VERSION", help="A publication; see `history`.")
+@click.option("--dry-run", is_flag=True, help="List what would change.")
+@click.option("--confirm-removals", is_flag=True, help="Take documents out, even if that is most of the corpus.")
+@as_json
+def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_removals: bool, as_json: bool) -> None:
+    """Bring documents, or the whole corpus, back to an earlier publication, in one Dagster run.
+
+    What the source holds now of these documents is held back until it changes, or until `ingest KEY` or `retry KEY`.
+    """
+    settings = Settings.from_environment()
+    with _session.corpus(settings) as corpus:
+        differences = plan_rollback(corpus, version, keys)
+        refusal = None if confirm_removals else check_rollback(corpus, version, differences)
+    if dry_run and refusal is not None:
+        echo(f"Warning: {refusal}", err=True)
+    if dry_run:
+        print_rows(f"{len(differences)} documents would change", _rows(differences), as_json=as_json)
+        return
+    if refusal is not None:
+        raise refusal
+    done = _runs.roll_back(settings, version, keys, confirm_removals=confirm_removals) if differences else None
+    with _session.corpus(settings) as corpus:
+        head, held = corpus.head().head_version, len(held_documents(corpus))
+    problems = done.problems if done else []
+    published, removed = (done.progress.published, done.progress.removed) if done else (0, 0)
+    summary = {"run_id": done and done.run_id, "rolled_back_to": version, "head_version": head}
+    if as_json:
+        counts = {"documents": published - removed, "removed": removed, "held": held}
+        print_json({**summary, **counts, "changes": _rows(differences), "problems": problems})
+    else:
+        echo(
+            f"{published - removed} documents brought back to version {version}, {removed} removed; head is version "
+            f"{head}; {held} documents held"
+        )
+    for problem in problems:
+        echo(f"Error: {problem}", err=True)
+    if problems:
+        sys.exit(BAD_USAGE if done and done.misconfigured else FAILED)
+
+
+def _rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:
+    return [
+        {
+            "document": difference.key,
+            "change": difference.change,
+            "chunks_at_head": difference.chunks_at_head,
+            "chunks": difference.chunk_count,
+        }
+        for difference in differences
+    ]

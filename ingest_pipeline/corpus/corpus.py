@@ -1,0 +1,384 @@
+"""A corpus at run time: its name, its database and its table; how it is created, found again, and read at head.
+
+A corpus into which nothing was published yet is bound to nothing: opened with other settings, it takes them. That is
+done under its lock, and only while no living writer works on it. The empty table gets other columns by a Lance commit.
+A table in another folder is another generation, so no folder is used twice, and a late deletion finds nothing of value.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import pyarrow as pa
+from psycopg.errors import CheckViolation, UniqueViolation
+
+from ingest_pipeline.corpus.table_identity import check_ours, mark_for
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorpusMismatchError,
+    GenerationLeftError,
+    NotOurTableError,
+    TableInUseError,
+    UnavailableError,
+)
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.changes import NewColumns
+from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.postgres import catalog, failures, generations, ledger
+from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch
+from ingest_pipeline.postgres.catalog import CorpusRow, GenerationState
+from ingest_pipeline.postgres.database import Connection, Database
+
+# Each attempt beyond the first means that another process created or changed the corpus just then.
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSettings:
+    """What a corpus is created with and must be opened with."""
+
+    name: str
+    """Of the generation, and of its LanceDB table."""
+    table_uri: str
+    """Folder of the Lance dataset."""
+    schema: pa.Schema
+    source: str | None = None
+    """Url of the documents. None: a user of the library manages the rows."""
+    partition_by: str | None = None
+    embedding: str | None = None
+    """Model and dimensions of the vectors."""
+    storage_options: dict[str, str] | None = None
+    known_as: str | None = None
+    """Name of the corpus, if the generation's is another."""
+    state: GenerationState = "current"
+    """What the generation is created as, and the writer takes it for."""
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return self.known_as or self.name
+
+    @property
+    def binding(self) -> Binding:
+        """What the catalog records of these settings."""
+        return Binding(self.table_uri, self.source, self.partition_by, self.embedding)
+
+    def named(self, name: str) -> CorpusSettings:
+        """The same for a generation of another name, whose table lies in the same folder."""
+        if name == self.name:
+            return self
+        folder = self.table_uri.rpartition("/")[0]
+        return replace(self, name=name, known_as=self.corpus, table_uri=f"{folder}/{name}.lance")
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """An open generation of a corpus. Most corpora only ever have the one that bears their name."""
+
+    name: str
+    """Of the generation: the key of its rows in the ledger and the catalog."""
+    database: Database
+    table: LanceTable
+    known_as: str
+    """Name of the corpus to its users and readers."""
+    opened_as: GenerationState = "current"
+    opened_with: Binding | None = None
+    """What a writer works by. None: by nothing but the table."""
+
+    @property
+    def owner(self) -> str:
+        """What marks the table as this generation's."""
+        return f"{self.database.installation}/{self.name}"
+
+    def exists(self) -> bool:
+        """Whether the catalog has the corpus: it is created by its first ingest."""
+        with self.database.transaction() as connection:
+            return catalog.read_corpus(connection, self.name) is not None
+
+    def head(self) -> CorpusRow:
+        """The version that readers may see."""
+        with self.database.transaction() as connection:
+            row = catalog.read_corpus(connection, self.name)
+        if row is None:
+            raise ConfigurationError(f"Corpus {self.name!r} is gone from the database", "Ingest it again to create it.")
+        return row
+
+    def check_generation(self, row: CorpusRow) -> None:
+        """Refuse a writer whose generation readers have left, or that was given up or changed, since it was opened.
+
+        Raises:
+            GenerationLeftError: It was. What the writer published would be seen by nobody, or be of other settings.
+        """
+        if row.state not in (self.opened_as, "current"):
+            raise GenerationLeftError(
+                f"Generation {self.name!r} of corpus {self.known_as!r} was left while a saga worked on it; nothing was "
+                "published"
+            )
+        self.check_table(row)
+        if self.opened_with not in (None, binding_of(row)):
+            raise GenerationLeftError(
+                f"Corpus {self.known_as!r} was given another source, partition scheme or embedding while a saga worked "
+                "on it; nothing was published"
+            )
+
+    def check_table(self, row: CorpusRow) -> None:
+        """Refuse to work on a table that the corpus was moved away from.
+
+        Raises:
+            GenerationLeftError: The corpus has another table now.
+        """
+        if row.table_uri != self.table.uri:
+            raise GenerationLeftError(
+                f"The table of corpus {self.known_as!r} was moved from {self.table.uri} to {row.table_uri} while a "
+                "process worked on it; nothing was changed"
+            )
+
+
+def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
+    """Find the corpus, or create it with an empty table. One into which nothing was published takes the settings.
+
+    Raises:
+        OtherDatabaseError: The table is written by another database, or this one is older than it.
+        CorpusMismatchError: It holds documents of another table, source, partition scheme, embedding or columns.
+        ConfigurationError: The name does not serve.
+        TableInUseError: Another corpus has the table.
+        NotOurTableError: A table lies there that no corpus created.
+        TableUnavailableError: The store does not answer.
+        ConflictError: Other processes changed the corpus at every attempt.
+    """
+    for _ in range(_ATTEMPTS):
+        row, is_bound = _read(database, settings)
+        if row is None:
+            _create(database, settings)
+            continue
+        wanted = settings.named(row.name)
+        corpus = _opened(database, wanted)
+        problem = mismatch(row, wanted.binding)
+        if problem is None and not (is_bound or corpus.table.exists()):
+            problem = CorpusMismatchError(f"The table of corpus {row.known_as!r} at {row.table_uri} is gone")
+        if problem is None:
+            _check_owner(corpus)
+            check_writable(corpus)
+            problem = _wrong_columns(corpus, wanted)
+        if problem is None:
+            return corpus
+        if is_bound:
+            raise problem
+        if not _take_settings(corpus, row, wanted):
+            raise CorpusMismatchError(
+                f"{problem.message}. A process is working on the corpus with the recorded settings",
+                "Wait until it has ended, then run again: nothing was published yet, so other settings can be taken.",
+            )
+    raise ConflictError(f"Corpus {settings.corpus!r} was created or changed by other processes at every attempt")
+
+
+def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
+    """The corpus as it is, or as `open_corpus` would make it: nothing is created and nothing is changed.
+
+    Raises:
+        CorpusMismatchError, NotOurTableError, TableUnavailableError: As `open_corpus`.
+    """
+    row, is_bound = _read(database, settings)
+    if row is None:
+        return _opened(database, settings)
+    wanted = settings.named(row.name)
+    if not is_bound:
+        # Head and catalog rows are there, but the table may be another one before anything is written.
+        return replace(_opened(database, wanted), table=LanceTable(row.table_uri, storage_options(row.table_uri)))
+    problem = mismatch(row, wanted.binding)
+    if problem is not None:
+        raise problem
+    corpus = _opened(database, wanted)
+    _check_owner(corpus)
+    check_writable(corpus)
+    problem = _wrong_columns(corpus, wanted)
+    if problem is not None:
+        raise problem
+    return corpus
+
+
+def _read(database: Database, settings: CorpusSettings) -> tuple[CorpusRow | None, bool]:
+    """The generation that the settings mean, and whether anything binds it."""
+    with database.transaction() as connection:
+        if settings.state == "current":
+            row = catalog.read_current(connection, settings.corpus)
+        else:
+            row = catalog.read_corpus(connection, settings.name)
+        is_bound = row is not None and (row.state != "current" or generations.is_bound(connection, row.name))
+    return row, is_bound
+
+
+def _opened(database: Database, settings: CorpusSettings) -> Corpus:
+    table = LanceTable(settings.table_uri, settings.storage_options)
+    return Corpus(settings.name, database, table, settings.corpus, settings.state, settings.binding)
+
+
+def check_writable(corpus: Corpus) -> None:
+    """Refuse to write a table that another database writes, or that this one knows from an older time only.
+
+    Raises:
+        OtherDatabaseError: Nothing may be written before the user decides which of the two goes on with the table.
+        NotOurTableError: The table is not the one that the corpus made.
+        TableUnavailableError: The store does not answer.
+    """
+    with corpus.database.transaction() as connection:
+        row = catalog.read_corpus(connection, corpus.name)
+        if row is not None:
+            check_ours(connection, row, corpus.table)
+
+
+def _create(database: Database, settings: CorpusSettings) -> None:
+    """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
+    installation = database.installation
+    try:
+        with database.transaction() as connection:
+            if settings.state == "current":
+                settings = settings.named(generations.next_name(connection, settings.corpus))
+            _insert(connection, installation, settings)
+    except UniqueViolation as error:
+        if error.diag.constraint_name == "corpus_filling":
+            raise ConflictError(f"Another migration of corpus {settings.corpus!r} began at the same time") from error
+        if error.diag.constraint_name not in ("corpus_pkey", "corpus_current"):
+            raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
+    except CheckViolation as error:
+        raise ConfigurationError(
+            f"The corpus name {settings.corpus!r} must be lower-case letters, digits and underscores, beginning with a "
+            "letter",
+            "Choose another name. Nothing was created.",
+        ) from error
+
+
+def _insert(connection: Connection, installation: UUID, settings: CorpusSettings) -> None:
+    """Row and table of a generation."""
+    saga = uuid.uuid4()
+    row = CorpusRow(
+        settings.name,
+        settings.corpus,
+        settings.state,
+        settings.table_uri,
+        settings.source,
+        settings.partition_by,
+        settings.embedding,
+        1,
+        saga,
+    )
+    catalog.insert_corpus(connection, row)
+    ledger.begin(connection, corpus=settings.name, kind="create", base_version=0, saga=saga)
+    table = LanceTable(settings.table_uri, settings.storage_options)
+    mark = mark_for(connection, row, saga)
+    version = table.create(settings.schema, owner=f"{installation}/{settings.name}", mark=mark)
+    _record_creations_that_died(connection, table, settings.name, version)
+    catalog.move_head(connection, settings.name, version=version, saga=saga)
+    ledger.mark_prepared(connection, saga)
+    ledger.mark_published(connection, saga, base_version=0, version=version)
+
+
+def _record_creations_that_died(connection: Connection, table: LanceTable, name: str, version: int) -> None:
+    """Note the sagas of versions before the first: the sweep takes nothing of sagas that the ledger does not know."""
+    makers = {table.saga_of(before): before for before in range(1, version)}
+    sagas = {saga: before for saga, before in makers.items() if saga is not None}
+    ledger.record_others(connection, name, sagas, "compensated", "the creation of the corpus died")
+
+
+def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
+    """Give a corpus into which nothing was published other settings.
+
+    Args:
+        corpus: As the settings want it.
+        row: As it was read.
+        settings: The wanted ones.
+
+    Returns:
+        False if it may not: a living writer works on it with the settings that it has.
+    """
+    recorded = LanceTable(row.table_uri, storage_options(row.table_uri))
+    with corpus.database.transaction() as connection:
+        if recorded.exists():
+            check_ours(connection, row, recorded)
+        # Ends before the table is touched, so that the ledger knows one that dies.
+        saga = ledger.begin(connection, corpus=row.name, kind="create", base_version=row.head_version)
+        ledger.mark_prepared(connection, saga)
+    try:
+        return _take_settings_with(saga, corpus, row, settings)
+    finally:
+        with suppress(UnavailableError), corpus.database.transaction() as connection:
+            ledger.mark_ended(connection, saga, "failed", "the empty table needed no change")
+
+
+def _take_settings_with(saga: UUID, corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
+    given_up: LanceTable | None = None
+    owner, installation = corpus.owner, corpus.database.installation
+    with corpus.database.transaction() as connection:
+        with boundary(Boundary.LOCK_TAKEN):
+            locked = catalog.lock_corpus(connection, row.name)
+        if locked != row or generations.is_bound(connection, row.name):
+            return True  # somebody was faster: look again
+        for dead in ledger.abandon_dead(connection, row.name, limit=ledger.SILENCE_SECONDS)[0]:
+            catalog.forget_documents(connection, dead)
+        if any(other.kind != "create" for other in ledger.unfinished(connection, row.name)):
+            return False
+        failures.forget_failures(connection, row.name)
+        if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
+            _change_in_place(connection, corpus, row, settings, saga)
+        else:
+            ledger.mark_ended(connection, saga, "failed", "the table is made elsewhere")
+            _move(connection, installation, row, settings)
+            given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
+    if given_up is not None:
+        with suppress(UnavailableError):  # the folder may be one that never existed; maintenance tries again
+            given_up.drop(owner=owner)
+    return True
+
+
+def _has_latest(table: LanceTable, row: CorpusRow) -> bool:
+    """Whether the table is there, and no dead process left a version above head."""
+    return table.exists() and table.latest_version() == row.head_version
+
+
+def _change_in_place(
+    connection: Connection, corpus: Corpus, row: CorpusRow, settings: CorpusSettings, saga: UUID
+) -> None:
+    generations.rebind(connection, row.name, settings.binding)
+    if _wrong_columns(corpus, settings) is None:
+        return
+    mark = mark_for(connection, row, saga)
+    version = corpus.table.commit(row.head_version, NewColumns(settings.schema, corpus.owner), mark)
+    if version != row.head_version + 1:
+        raise ConflictError(f"The empty table of corpus {row.known_as!r} was written to by something else")
+    catalog.move_head(connection, row.name, version=version, saga=saga)
+    ledger.mark_published(connection, saga, base_version=row.head_version, version=version)
+
+
+def _move(connection: Connection, installation: UUID, row: CorpusRow, settings: CorpusSettings) -> None:
+    """Make the table elsewhere, as another generation, and give the first one up."""
+    with boundary(Boundary.GENERATION_MOVED):
+        generations.set_state(connection, row.name, "dropped")
+    new = settings.named(generations.next_name(connection, settings.corpus))
+    _insert(connection, installation, new)
+    generations.move_ended_sagas(connection, row.name, new.name)
+
+
+def _check_owner(corpus: Corpus) -> None:
+    # Of a catalog that was rebuilt, the table keeps the mark of the database that was lost.
+    if not (corpus.table.owner or "").endswith(f"/{corpus.name}"):
+        raise NotOurTableError(
+            f"The LanceDB table at {corpus.table.uri} is not the one that corpus {corpus.name!r} made"
+        )
+
+
+def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchError | None:
+    """The table must have the columns of the settings. One whose rows a user manages may have more."""
+    there = {field.name: field.type for field in corpus.table.schema}
+    for field in settings.schema:
+        if there.get(field.name) != field.type:
+            return CorpusMismatchError(
+                f"Corpus {corpus.name!r} has a table whose column {field.name!r} is {there.get(field.name)}, and the "
+                f"settings say {field.type}",
+                "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
+            )
+    return None

@@ -1,0 +1,60 @@
+"""What an embeddings API answered, taken apart and checked."""
+
+from __future__ import annotations
+
+import base64
+from typing import TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest_pipeline.embedding.usage import billed_tokens
+
+Vectors: TypeAlias = NDArray[np.float32]
+
+
+def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int]:
+    """The vectors, in the order of the inputs, and the tokens billed.
+
+    Raises:
+        ValueError: Something is wrong with the answer; the message completes "answered with".
+    """
+    answer = _mapping(body, "the answer")
+    data = answer.get("data")
+    if not isinstance(data, list):
+        raise ValueError(f"no data but {str(answer.get('error'))!r}")  # noqa: TRY004 - one kind of error for the caller
+    items = [_mapping(item, "an embedding") for item in cast("list[object]", data)]
+    if len(items) != count:
+        raise ValueError(f"{len(items)} vectors for {count} inputs")
+    indices = [item.get("index") for item in items]
+    vectors = np.empty((count, dimensions), dtype=np.float32)
+    unseen = set(range(count))
+    for index, item in zip(indices, items, strict=True):
+        if type(index) is not int or index not in unseen:
+            raise ValueError(f"the index {index!r} twice or out of range")
+        unseen.remove(index)
+        vector = _decoded(item.get("embedding"))
+        if vector.shape != (dimensions,):
+            raise ValueError(f"a vector of {vector.size} dimensions instead of {dimensions}")
+        vectors[index] = vector
+    if not np.isfinite(vectors).all():
+        raise ValueError("a vector that is not finite")
+    if not vectors.any(axis=1).all():
+        raise ValueError("a vector of length zero")
+    return vectors, billed_tokens(body)
+
+
+def _mapping(value: object, name: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} that is not an object")  # noqa: TRY004 - one kind of error for the caller
+    return cast("dict[str, object]", value)
+
+
+def _decoded(embedding: object) -> Vectors:
+    # Some compatible endpoints answer with numbers whatever encoding was asked for.
+    try:
+        if isinstance(embedding, str):
+            return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
+        return np.array(embedding, dtype=np.float32)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError("a vector that cannot be decoded") from error

@@ -1,0 +1,415 @@
+"""Vectors from an OpenAI-compatible embeddings API: the only module that imports its client.
+
+The client retries what may pass (408, 409, 429, 5xx, broken connections), with backoff and the server's Retry-After.
+This module adds what the client cannot know: which answers are not worth a retry, which are nonsense, and which input
+of a batch the API refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Self, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import openai
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
+
+from ingest_pipeline.embedding._concurrency import Pace
+from ingest_pipeline.embedding._response import Vectors, read_answer
+from ingest_pipeline.embedding.local import LOCAL_MODEL
+from ingest_pipeline.embedding.usage import UsageMeter, count_answer, count_broken_answer, count_request, metered
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    EmbeddingAccessError,
+    EmbeddingResponseError,
+    EmbeddingUnavailableError,
+    IngestError,
+)
+
+T = TypeVar("T")
+Client: TypeAlias = AsyncOpenAI
+
+_OPENAI = "https://api.openai.com/v1"
+_CONNECT_SECONDS = 5.0
+_TAKES_DIMENSIONS = ("text-embedding-3", LOCAL_MODEL)
+_ABOUT_INPUT = re.compile(r"input|token|context length|too (long|large)|batch", re.IGNORECASE)
+_NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
+_TOO_MUCH = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529)
+_LONGEST_SILENCE = 120.0
+_LEAST_UPLOAD = 256 << 10
+"""Bytes of a request, in a second, below which its sending is given up."""
+_BODY = "ingest_pipeline.body"
+"""Under which an answer carries what its JSON says."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSettings:
+    """Where vectors come from, and how hard to ask for them.
+
+    What is None is taken from OPENAI_BASE_URL and OPENAI_API_KEY. An endpoint other than OpenAI's may need no key.
+    """
+
+    model: str
+    dimensions: int
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    concurrency: int = 16
+    """Requests under way at once, at most; fewer for a while after the API said that they are too many, see `Pace`."""
+    batch_inputs: int = 128
+    """Texts in a request, at most. OpenAI's limit is 2,048."""
+    batch_tokens: int = 300_000
+    """Tokens in a request, at most; OpenAI's limit. Counted as UTF-8 bytes, see `pack`."""
+    timeout: float = 60.0
+    """Seconds that one attempt may take to begin its answer, and again to end it."""
+    max_retries: int = 6
+    """The client waits 0.5 s before the first and doubles that up to 8 s, or waits up to 2 minutes if it is told to."""
+    is_free: bool = False
+    """The model runs on this machine: nothing is billed, so no limit on tokens applies and nothing is probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedBatch:
+    """The vectors of a batch, and what they took."""
+
+    vectors: Vectors
+    """Shape (n, dimensions), C-contiguous, in the order of the texts. The row of a refused text is NaN."""
+    refused: Mapping[int, str]
+    """Why the API will not embed a text, by its position. Nothing was paid for these."""
+    tokens: int
+    """As the API bills them; 0 if it does not say. What answers that could not be used were billed is included."""
+    requests: int
+    """Requests sent, retries included."""
+    retries: int
+    """Those of them that the client sent again."""
+    seconds: float
+    """Wall time from the first request to the last answer. Waiting for a free slot is not counted."""
+
+
+class _RefusedError(Exception):
+    """The API refuses a request because of one of its inputs."""
+
+    def __init__(self, problem: str, position: int | None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.position = position
+
+
+class _NotJsonError(httpx2.RemoteProtocolError):
+    """An answer was cut, or something other than the API gave it. Its base makes the client try again."""
+
+
+def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T], str]) -> Iterator[list[T]]:
+    """Group items into batches that one request can carry, in order, reading no further than the batch needs.
+
+    Tokens are counted as UTF-8 bytes. Every token of a byte-level BPE, which OpenAI's are, covers a byte or more, so a
+    batch cannot be over the limit; a tokenizer would have to be downloaded, and would count only for its own models. A
+    text that is over the limit by itself travels alone.
+    """
+    batch: list[T] = []
+    tokens = 0
+    for item in items:
+        size = len(text_of(item).encode())
+        if batch and (len(batch) == settings.batch_inputs or tokens + size > settings.batch_tokens):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(item)
+        tokens += size
+    if batch:
+        yield batch
+
+
+class _PacedClient(DefaultAsyncHttpxClient):
+    """Sends every attempt, retries too, when its turn has come. A client's backoff takes up no turn."""
+
+    def __init__(self, pace: Pace, seconds: float, **options: Any) -> None:  # noqa: ANN401  what the client's own takes
+        super().__init__(**options)
+        self._pace = pace
+        self._seconds = seconds
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401  likewise
+        async with self._pace.turn() as turn:
+            count_request()
+            try:
+                response = await self._send_in_time(request, options)
+            except httpx2.TimeoutException:
+                turn.refuse()
+                raise
+            if response.status_code in _TOO_MUCH:
+                turn.refuse(_wanted_silence(response.headers))
+            return response
+
+    async def _send_in_time(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
+        """The client's own limits start again with every byte, interim answers and those of headers included."""
+        uploading = int(request.headers.get("content-length", "0")) / _LEAST_UPLOAD
+        try:
+            async with asyncio.timeout(self._seconds + uploading):
+                return await super().send(request, **options)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the answer does not come to an end", request=request) from error
+
+
+def _wanted_silence(headers: Mapping[str, str]) -> float:
+    """Seconds that the API wants to be left alone, as the client reads them: no more than two minutes, else none."""
+    for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers[name]) / divisor
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 < seconds <= _LONGEST_SILENCE else 0.0
+    return 0.0
+
+
+class Embedder:
+    """An embeddings API under one set of settings. Its limit on concurrency is shared by all who use it.
+
+    Raises:
+        EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
+        ConfigurationError: The endpoint is not an HTTP address.
+    """
+
+    def __init__(self, settings: EmbeddingSettings) -> None:
+        base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        check_endpoint(base_url, "The embedding endpoint")
+        self.settings = settings
+        self._key = _usable_key(settings, base_url)
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        connecting = min(settings.timeout, _CONNECT_SECONDS)
+        timeout = openai.Timeout(settings.timeout, connect=connecting)
+        paced = _PacedClient(
+            Pace(settings.concurrency),
+            connecting + 2 * settings.timeout,
+            event_hooks={"response": [self._judge_for_retry]},
+        )
+        self._client = AsyncOpenAI(
+            api_key=self._key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=settings.max_retries,
+            http_client=paced,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        await self._client.close()
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host, as messages name it."""
+        return self._client.base_url.netloc.decode().rpartition("@")[2]
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's address, without credentials: what is known of its models is known of this."""
+        url = self._client.base_url
+        return f"{url.scheme}://{self.host}{url.path}"
+
+    async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
+        """Embed one batch, in one request unless the API refuses an input of it.
+
+        If it does, the batch is divided until the input is alone: a refused request costs nothing, and the vectors of
+        the other texts are kept.
+
+        Args:
+            texts: As many as a request can carry, see `pack`.
+            meter: Counts what was billed and sent, for callers who want to know it though the call fails.
+
+        Raises:
+            EmbeddingAccessError: The key is refused, the quota is exhausted, or the model does not exist.
+            EmbeddingUnavailableError: No answer within the retries.
+            EmbeddingResponseError: The answer is not what the API promises.
+            ConfigurationError: The API refuses the request, and not because of an input.
+        """
+        async with self._slots:
+            meter = meter or UsageMeter()
+            meter.restart()
+            with metered(meter):
+                vectors, refused = await self._embed(texts, meter)
+            return EmbeddedBatch(vectors, refused, meter.tokens, meter.requests, meter.retries, meter.seconds)
+
+    async def _embed(self, texts: Sequence[str], meter: UsageMeter) -> tuple[Vectors, dict[int, str]]:
+        vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
+        refused = {position: "is empty" for position, text in enumerate(texts) if not text}
+        pending = [[position for position in range(len(texts)) if position not in refused]]
+        while pending:
+            part = pending.pop()
+            if not part:
+                continue
+            meter.calls += 1
+            try:
+                vectors[part] = await self._request([texts[position] for position in part])
+            except _RefusedError as error:
+                if len(part) == 1:
+                    refused[part[0]] = error.problem
+                else:
+                    pending += _divided(part, error.position)
+        return vectors, refused
+
+    @property
+    def narrowed(self) -> int | None:
+        """The width to ask for. Models of one width refuse the parameter, as ada-002 does; answers are checked."""
+        return self.settings.dimensions if self.settings.model.startswith(_TAKES_DIMENSIONS) else None
+
+    async def call(self, made: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
+        """Make another call to the same API, and raise this package's errors in place of the client's.
+
+        Raises:
+            EmbeddingAccessError, EmbeddingUnavailableError, ConfigurationError: As `embed` raises them.
+        """
+        failure: Exception
+        try:
+            return await made(self._client)
+        except APIConnectionError as error:
+            failure = self._connection_failure(error)
+        except APIStatusError as error:
+            failure = self._status_failure(error)
+        if isinstance(failure, _RefusedError):
+            failure = ConfigurationError(f"{self.host} refused a request: {failure.problem}")
+        raise failure
+
+    async def _request(self, texts: list[str]) -> Vectors:
+        model, dimensions = self.settings.model, self.settings.dimensions
+        narrowed = openai.omit if self.narrowed is None else self.narrowed
+        failure: Exception
+        try:
+            # The client decodes base64 into lists of Python floats, unless it was asked for base64 in so many words.
+            response = await self._client.embeddings.with_raw_response.create(
+                model=model, input=texts, dimensions=narrowed, encoding_format="base64"
+            )
+        except APIConnectionError as error:
+            failure = self._connection_failure(error)
+        except APIStatusError as error:
+            failure = self._status_failure(error)
+        else:
+            try:
+                body = response.http_response.extensions[_BODY]
+                vectors, _ = read_answer(body, len(texts), dimensions)
+            except ValueError as error:
+                failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
+            else:
+                return vectors
+        # Raised here, with no exception being handled: what the client raised may quote the key.
+        raise failure
+
+    async def _judge_for_retry(self, response: httpx2.Response) -> None:
+        """Tell the client's retries, on each answer, what its status does not."""
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                await response.aread()
+        except TimeoutError as error:
+            # The client's own limit starts again with every byte.
+            raise httpx2.ReadTimeout("the answer does not end", request=response.request) from error
+        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and b'"insufficient_quota"' in response.content:
+            response.headers["x-should-retry"] = "false"
+        elif response.is_success and response.request.url.path.endswith("/embeddings"):
+            try:
+                # Kept, since megabytes of text take a while to parse.
+                body = response.extensions[_BODY] = response.json()
+                count_answer(body)
+            except ValueError as error:
+                count_broken_answer(response.content)
+                raise _NotJsonError("not JSON", request=response.request) from error
+
+    def _connection_failure(self, error: APIConnectionError) -> IngestError:
+        sent = f"{self.settings.max_retries + 1} requests"
+        reason = type(error.__cause__ or error).__name__
+        if isinstance(error.__cause__, _NotJsonError):
+            return EmbeddingResponseError(f"{self.host} answered {sent} with something that is not JSON")
+        if isinstance(error, APITimeoutError):
+            limit = f"{self.settings.timeout:g} s each"
+            return EmbeddingUnavailableError(f"{self.host} did not answer {sent} within {limit} ({reason})")
+        return EmbeddingUnavailableError(f"{self.host} broke or refused the connection of {sent} ({reason})")
+
+    def _status_failure(self, error: APIStatusError) -> Exception:
+        if access := self._access_failure(error):
+            return access
+        said, sent = self._clean(error.message), _sent(error)
+        if error.status_code in {408, 409, 429} or error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            wait = error.response.headers.get("retry-after")
+            asked = f"; it asks to wait {self._clean(wait)} s" if wait else ""
+            return EmbeddingUnavailableError(f"{self.host} refused {sent} requests, the last with: {said}{asked}")
+        if error.status_code in {400, 413, 422} and _ABOUT_INPUT.search(str(error.param or said)):
+            named = _NAMED_INPUT.search(f"{error.param} {said}")
+            return _RefusedError(said, int(named[1]) if named else None)
+        return ConfigurationError(
+            f"{self.host} refused a request for {self.settings.model!r}: {said}",
+            "Check INGEST_EMBEDDING_MODEL, INGEST_EMBEDDING_DIMENSIONS and OPENAI_BASE_URL.",
+        )
+
+    def _access_failure(self, error: APIStatusError) -> EmbeddingAccessError | None:
+        host = self.host
+        match error.status_code:
+            case 401:
+                # What the API says here quotes part of the key.
+                return EmbeddingAccessError(f"{host} refused the key (401)", "Check OPENAI_API_KEY.")
+            case 403:
+                said = self._clean(error.message)
+                return EmbeddingAccessError(f"{host} refused the key: {said}", "Check what OPENAI_API_KEY may do.")
+            case 404:
+                return EmbeddingAccessError(
+                    f"{host} does not know the embedding model {self.settings.model!r} (404)",
+                    "Check INGEST_EMBEDDING_MODEL and OPENAI_BASE_URL.",
+                )
+            case 429 if "insufficient_quota" in (error.code, error.type):
+                return EmbeddingAccessError(f"The quota at {host} is exhausted", "Check the plan and its billing.")
+            case _:
+                return None
+
+    def _clean(self, message: str) -> str:
+        return " ".join(message.replace(self._key, "***").split())[:500]
+
+
+def check_endpoint(url: str, setting: str) -> str:
+    """The url itself, if it may name an endpoint of the API.
+
+    Args:
+        url: Of the endpoint.
+        setting: What the error calls it.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        shown = "" if "@" in url else f" {url!r}"  # before it, a login
+        raise ConfigurationError(f"{setting}{shown} is not an HTTP address", "Write it like https://host/v1.")
+    return url
+
+
+def _usable_key(settings: EmbeddingSettings, base_url: str) -> str:
+    key = (settings.api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
+    if not key and base_url != _OPENAI:
+        return "no-key"
+    if not key:
+        raise EmbeddingAccessError(
+            f"There is no key for the embedding model {settings.model!r} at api.openai.com",
+            "Set OPENAI_API_KEY, or set OPENAI_BASE_URL to an endpoint that needs none.",
+        )
+    if not (key.isascii() and key.isprintable()):
+        # The client would fail on it at each request, and retry.
+        raise EmbeddingAccessError("The embedding key has characters that no key has", "Check OPENAI_API_KEY.")
+    return key
+
+
+def _sent(error: APIStatusError) -> int:
+    return 1 + int(error.request.headers["x-stainless-retry-count"])
+
+
+def _divided(part: list[int], named: int | None) -> list[list[int]]:
+    """The input that the API named and the rest; or two halves, if it named none."""
+    if named is not None and named < len(part):
+        return [part[:named] + part[named + 1 :], [part[named]]]
+    middle = len(part) // 2
+    return [part[middle:], part[:middle]]

@@ -1,0 +1,309 @@
+"""A corpus of documents as a whole: its settings, its workshop, and what has to be done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ingest_pipeline.chunking.content_defined import CHUNKER, Chunker
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
+from ingest_pipeline.embedding.pricing import Price, price_of
+from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
+from ingest_pipeline.lance.chunk_table import chunk_schema
+from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.retention import DEFAULT_RETENTION, Retention
+from ingest_pipeline.parsing.formats import PARSER
+from ingest_pipeline.partitioning import PartitionScheme
+from ingest_pipeline.planning.compare import Page, compare
+from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
+from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
+from ingest_pipeline.postgres import catalog, generations
+from ingest_pipeline.postgres.binding import table_mismatch
+from ingest_pipeline.postgres.catalog import GenerationState
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.failures import clear_failures, read_failures
+from ingest_pipeline.postgres.holds import Hold, read_holds, release, release_known
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.sources.filters import Selection
+from ingest_pipeline.sources.local import FollowLinks
+from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
+from ingest_pipeline.types import OnUnreadable, Recipe, SourceObject, corpus_name, split_embedding
+
+# More folders than this are found faster in one listing of everything.
+_FOLDERS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """What a corpus is made from and where its table lies."""
+
+    corpus: str
+    source: str
+    lancedb_uri: str
+    embedding_model: str
+    embedding_dimensions: int
+    chunk_size: int = 1000
+    chunk_overlap: int = 0
+    partition_by: str = "file"
+    """Partition scheme: file, folder, folder:LEVELS or bucket:BUCKETS."""
+    include: tuple[str, ...] = ()
+    """Patterns of the documents to take, as in a ``.gitignore``. None: all."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of the documents to leave out of these."""
+    max_bytes: int | None = None
+    """Largest object to take."""
+    settle_seconds: int = 5
+    """The sensor leaves files alone that were modified so little time ago; every run does, of those that are empty."""
+    prices: tuple[Price, ...] = ()
+    """Of embedding models."""
+    retention: Retention = DEFAULT_RETENTION
+    """How long versions are kept."""
+    limits: SpendingLimits = DEFAULT_LIMITS
+    """On chunks of a document, and on tokens of a run and a day."""
+    follow_links: FollowLinks = "inside"
+    """Which links of a local folder are followed."""
+    on_unreadable: OnUnreadable = "skip"
+    """Whether runs skip files that cannot be read, or fail when they have done the rest."""
+    encoding: str | None = None
+    """Of text that is neither UTF-8 nor marked, by Python's name for it. None: such text cannot be read."""
+
+    @property
+    def scheme(self) -> PartitionScheme:
+        """How documents are shared out among partitions.
+
+        Raises:
+            ConfigurationError: ``partition_by`` is malformed.
+        """
+        return PartitionScheme.parse(self.partition_by)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What decides the output besides the bytes."""
+        return Recipe(
+            PARSER,
+            CHUNKER,
+            self.chunk_size,
+            self.chunk_overlap,
+            self.embedding_model,
+            self.embedding_dimensions,
+            self.encoding,
+        )
+
+    def with_embedding(self, embedding: str | None) -> PipelineSettings:
+        """The same with the model and dimensions of a generation that exists."""
+        if embedding is None:
+            return self
+        model, dimensions = split_embedding(embedding)
+        return replace(self, embedding_model=model, embedding_dimensions=dimensions)
+
+    @property
+    def table_uri(self) -> str:
+        """Folder of the Lance dataset, where LanceDB looks for a table of the corpus' name."""
+        return table_uri(self.lancedb_uri, self.corpus)
+
+    def uri_of(self, generation: str) -> str:
+        """Folder of the Lance dataset of a generation of the corpus."""
+        return f"{self.lancedb_uri.rstrip('/')}/{generation}.lance"
+
+
+def table_uri(lancedb_uri: str, name: str) -> str:
+    """Folder of the Lance dataset of a LanceDB table.
+
+    Raises:
+        ConfigurationError: The name does not serve.
+    """
+    return f"{lancedb_uri.rstrip('/')}/{corpus_name(name)}.lance"
+
+
+def open_workshop(database: Database, settings: PipelineSettings, *, create: bool = True) -> Workshop:
+    """Open the corpus and what else preparing takes.
+
+    A corpus into which something was published keeps its embedding model, whatever the settings say: only a migration
+    moves it to another one.
+
+    Args:
+        database: Where the catalog is.
+        settings: Of the corpus.
+        create: Create the corpus if there is none, and let one into which nothing was published take the settings.
+            Else nothing is changed, and such a corpus can be planned against: it looks as if it had been created.
+
+    Raises:
+        ConfigurationError: A setting is wrong or contradicts what the corpus was made with.
+        UnavailableError: Something outside does not answer.
+    """
+    with database.transaction() as connection:
+        row = catalog.read_current(connection, settings.corpus)
+        is_bound = row is not None and generations.is_bound(connection, row.name)
+    if row is None:
+        return open_generation(database, settings, settings.corpus, "current", create=create)
+    wanted = settings.with_embedding(row.embedding) if is_bound else settings
+    return open_generation(database, wanted, row.name, "current", create=create)
+
+
+def open_generation(
+    database: Database, settings: PipelineSettings, name: str, state: GenerationState, *, create: bool = True
+) -> Workshop:
+    """Open one generation of the corpus, creating it if need be, with the embedding that the settings say.
+
+    Raises:
+        CorpusMismatchError: It exists with other settings.
+        ConfigurationError, UnavailableError: As `open_workshop`.
+    """
+    wanted = corpus_settings(settings, name, state)
+    return workshop_of(open_corpus(database, wanted) if create else find_unchanged(database, wanted), settings)
+
+
+def corpus_settings(settings: PipelineSettings, name: str, state: GenerationState) -> CorpusSettings:
+    """What one generation of the corpus is created with."""
+    return CorpusSettings(
+        name,
+        settings.uri_of(name),
+        chunk_schema(settings.embedding_dimensions),
+        ObjectSource(settings.source, settings.follow_links).url,
+        str(settings.scheme),
+        settings.recipe.embedding,
+        storage_options(settings.lancedb_uri),
+        corpus_name(settings.corpus),
+        state,
+    )
+
+
+def workshop_of(corpus: Corpus, settings: PipelineSettings) -> Workshop:
+    """A corpus that is open already, with what else preparing takes."""
+    return Workshop(
+        corpus,
+        ObjectSource(settings.source, settings.follow_links),
+        Chunker(settings.chunk_size, settings.chunk_overlap),
+        settings.recipe,
+        settings.scheme,
+        Selection(settings.include, settings.exclude, settings.max_bytes),
+        price_of(settings.embedding_model, settings.prices),
+        limits=settings.limits,
+        settle_seconds=settings.settle_seconds,
+    )
+
+
+def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
+    """The corpus as it is, to read from.
+
+    Raises:
+        CorpusMismatchError: Its table is not where the settings say, as after a copy of a state folder.
+        ConfigurationError: There is none of that name yet.
+    """
+    corpus = named_corpus(database, settings.corpus)
+    problem = table_mismatch(corpus.known_as, corpus.table.uri, settings.uri_of(corpus.name))
+    with database.transaction() as connection:
+        is_bound = generations.is_bound(connection, corpus.name)
+    if problem is not None and is_bound:
+        raise problem
+    return corpus
+
+
+def named_corpus(database: Database, name: str) -> Corpus:
+    """As `find_corpus`, by name alone."""
+    with database.transaction() as connection:
+        row = catalog.read_current(connection, name)
+    if row is None:
+        raise ConfigurationError(f"There is no corpus {name!r}", "Run `ingest-pipeline ingest` first.")
+    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.known_as)
+
+
+def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
+    """What differs between the source and head, and is not held back by a rollback.
+
+    Args:
+        workshop: Of the corpus.
+        partitions: Look at these only. None: at all.
+    """
+    return plan_and_held(workshop, partitions)[0]
+
+
+def plan_and_held(
+    workshop: Workshop, partitions: Sequence[str] | None = None
+) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
+    """What differs between the source and head: what is to be done, and what a rollback holds back."""
+    if partitions is None:
+        page = compare(workshop)
+        return [*page.puts, *page.removals], page.held
+    # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
+    with workshop.corpus.database.transaction() as connection:
+        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions=partitions)
+        holds = read_holds(connection, workshop.corpus.name)
+    plans = plan(_listed(workshop, partitions), standing, workshop.recipe.fingerprint, workshop.scheme.partition_of)
+    if any(document.source is None for document in plans):
+        next(workshop.objects(), None)  # fails if the source itself is gone, in which nothing can be found
+    return without_held(plans, holds, workshop.recipe.fingerprint)
+
+
+def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
+    """Let documents that were rolled back be ingested again; a person asked for them.
+
+    Args:
+        corpus: Whose documents.
+        names: Keys or partitions.
+
+    Returns:
+        Keys of those that were held.
+    """
+    with corpus.database.transaction() as connection:
+        return release(connection, corpus.name, names)
+
+
+def held_documents(corpus: Corpus) -> list[Hold]:
+    """Documents that are left as they were rolled back, by key."""
+    with corpus.database.transaction() as connection:
+        return list(read_holds(connection, corpus.name).values())
+
+
+def documents_of(workshop: Workshop, partitions: Sequence[str]) -> list[str]:
+    """Keys of the documents of some partitions that stand at head."""
+    with workshop.corpus.database.transaction() as connection:
+        found = catalog.standing_documents(connection, workshop.corpus.name, partitions=partitions)
+    return [document.key for document in found if not document.removed]
+
+
+def check_removals(workshop: Workshop, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
+    """What a person has to confirm before these documents are taken out; None if they may go.
+
+    Args:
+        workshop: Of the corpus.
+        removals: All that the source lacks of what is looked at.
+    """
+    with workshop.corpus.database.transaction() as connection:
+        standing = catalog.count_standing(connection, workshop.corpus.name)
+    if not is_suspicious(len(removals), standing):
+        return None
+    return withheld(workshop.corpus.known_as, workshop.source.url, len(removals), standing)
+
+
+def clear_settled_failures(workshop: Workshop, page: Page) -> None:
+    """Forget failures and holds of documents that need nothing any more: published since, or gone from the source.
+
+    Args:
+        workshop: Of the corpus.
+        page: Of the keys to look at.
+    """
+    corpus = workshop.corpus
+    with corpus.database.transaction() as connection:
+        failed = [failure.key for failure in read_failures(connection, corpus.name)]
+        clear_failures(connection, corpus.name, page.settled(failed))
+        # Of those that the page knew: a rollback since then made what it holds differ.
+        release_known(connection, corpus.name, [page.holds[key] for key in page.settled(page.holds)])
+
+
+def _listed(workshop: Workshop, partitions: Sequence[str]) -> list[SourceObject]:
+    """The documents of some partitions, with as few requests as the scheme allows."""
+    scheme = workshop.scheme
+    keys = [key for partition in partitions if (key := scheme.document_of(partition)) is not None]
+    found = {obj.key: obj for obj in workshop.listed(keys)}
+    several = {partition for partition in partitions if scheme.document_of(partition) is None}
+    folders = {scheme.folder_of(partition) for partition in several}
+    if "" in folders or len(folders) > _FOLDERS:
+        folders = {""}
+    for folder in folders:
+        for obj in workshop.objects(folder=folder):
+            if scheme.partition_of(obj.key) in several and workshop.selection.objection(obj) is None:
+                found[obj.key] = obj
+    return sorted(found.values(), key=lambda obj: obj.key)

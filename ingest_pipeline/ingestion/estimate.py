@@ -1,0 +1,267 @@
+"""What a plan would cost, before anything is bought.
+
+From the listing alone, by bytes: what a byte came to in characters, chunks and tokens is taken from what this corpus
+published and bought before, format by format; where it has done nothing yet, from the constants below. Or exactly, by
+reading and cutting the documents and looking their texts up, as an ingest would; then only the tokens are estimated,
+because no tokenizer is at hand for every model. Of Office and EPUB files the directory is read, since their bytes say
+nothing about their text; of PDFs neither does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from math import ceil
+from uuid import UUID
+
+from ingest_pipeline.embedding.local import LOCAL_MODEL
+from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
+from ingest_pipeline.ingestion.unpacked_size import unpacked_size
+from ingest_pipeline.parsing.formats import is_compressed, is_zipped
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog, ledger, reports
+from ingest_pipeline.postgres.reports import DocumentRatio
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.preparation.published_vectors import PublishedVectors
+from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent
+from ingest_pipeline.types import Chunk, SourceObject
+
+# Chunks end where paragraphs do, so they are not full. Measured on Python's documentation at 1,000 characters.
+FILL = 0.7
+_LOOKED_UP = 1024
+# Directories of Office and EPUB files that are read for an estimate by bytes: a request or two each.
+_DIRECTORIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableDocument:
+    """A document of which no text can be got."""
+
+    document: str
+    reason: str
+    """A word or two."""
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What bringing some documents to what the source holds would take."""
+
+    documents: int
+    """To be read; removals cost nothing."""
+    removals: int
+    chunks: int
+    characters: int
+    """Of the texts whose vectors would be bought."""
+    to_buy: int
+    """Embeddings. By bytes: all chunks, as if no text were known; so it is a bound for edits."""
+    tokens: int
+    cost: Decimal | None
+    """None: no price is configured for the model."""
+    cost_in_bulk: Decimal | None
+    """Of a bulk order. None: that price is not configured."""
+    currency: str | None
+    exact: bool
+    """Chunks, characters and embeddings were counted. Tokens are estimated in any case."""
+    uncertain: int
+    """Documents whose text may be more than is reckoned here, because they are compressed and were not read."""
+    too_large: list[str]
+    """Documents with more chunks than one may have; by bytes: that may have. Those of text are not in the sums."""
+    over_limit: str | None
+    """Which limit on tokens these would pass."""
+    measured: bool
+    """Tokens follow from what this corpus was billed before; else from a constant."""
+    unreadable: tuple[UnreadableDocument, ...] = ()
+    """What cannot be read of the documents, if they were."""
+
+
+def reasons_of(unreadable: Iterable[UnreadableDocument]) -> dict[str, int]:
+    """How many documents cannot be read for which reason."""
+    return dict(sorted(Counter(document.reason for document in unreadable).items()))
+
+
+def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
+    """By the bytes of the listing. Reads no document."""
+    with workshop.corpus.database.transaction() as connection:
+        ratios = reports.document_ratios(connection, workshop.corpus.name)
+    forecast = _Forecast(workshop, ratios)
+    counted = _Count()
+    most = workshop.limits.chunks_per_document
+    for plan in plans:
+        if plan.source is not None:
+            characters = forecast.characters(plan.source)
+            chunks = ceil(characters / forecast.chunk_characters)
+            is_refused = most is not None and chunks > most
+            if is_refused:
+                counted.too_large.append(plan.key)
+            if not is_refused or is_compressed(plan.key):  # what its directory says is a bound, and may be far off
+                counted.add(chunks, ceil(characters * forecast.overlap))
+    counted.uncertain = forecast.uncertain
+    return _priced(workshop, plans, counted, exact=False)
+
+
+def count(workshop: Workshop, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
+    """Exactly: reads and cuts each document, and looks up which texts have a vector. Buys nothing, publishes nothing.
+
+    Args:
+        workshop: Of the corpus.
+        plans: For its documents.
+        read_vectors: Read those that the catalog says are published, since their rows may be gone or damaged.
+
+    Raises:
+        UnavailableError: The source or one of the stores does not answer.
+    """
+    counted = _Count()
+    published = PublishedVectors(workshop.corpus, workshop.recipe.embedding_dimensions)
+    chunks = iter(_chunks(workshop, plans, counted))
+    while some := list(islice(chunks, _LOOKED_UP)):
+        _count_new(workshop, some, counted, published if read_vectors else None)
+    return _priced(workshop, plans, counted, exact=True)
+
+
+@dataclass(slots=True)
+class _Count:
+    chunks: int = 0
+    to_buy: int = 0
+    characters: int = 0
+    uncertain: int = 0
+    too_large: list[str] = field(default_factory=list[str])
+    seen: set[UUID] = field(default_factory=set[UUID])
+    unreadable: list[UnreadableError] = field(default_factory=list[UnreadableError])
+
+    def add(self, chunks: int, characters: int) -> None:
+        self.chunks += chunks
+        self.to_buy += chunks
+        self.characters += characters
+
+
+class _Forecast:
+    """How many characters and chunks bytes come to, from what stands at head where it says something."""
+
+    def __init__(self, workshop: Workshop, ratios: Iterable[DocumentRatio]) -> None:
+        self._by_format: dict[str, list[int]] = {}
+        characters = chunks = 0
+        for ratio in ratios:
+            held = self._by_format.setdefault(ratio.format, [0, 0])
+            held[0] += ratio.bytes
+            held[1] += ratio.characters
+            if ratio.recipe == workshop.recipe.fingerprint:
+                characters += ratio.characters
+                chunks += ratio.chunks
+        self._source = workshop.source
+        self._directories = 0
+        self.uncertain = 0
+        """Documents whose bytes do not bound their text, and whose unpacked size is not known."""
+        recipe = workshop.recipe
+        step = recipe.chunk_size - recipe.chunk_overlap
+        self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * step)
+        self.overlap = recipe.chunk_size / step
+        """Characters that are embedded for one of the text: a chunk repeats some of the one before it."""
+
+    def characters(self, document: SourceObject) -> int:
+        key, size = document.key, document.size
+        if is_zipped(key):
+            unpacked = self._unpacked(document)
+            if unpacked is not None:
+                return unpacked
+        if is_compressed(key):
+            self.uncertain += 1
+        _, dot, suffix = key.rpartition("/")[2].rpartition(".")
+        held = self._by_format.get(suffix.lower() if dot else "")
+        if held is not None and held[0]:
+            return ceil(size * held[1] / held[0])
+        return size  # for text it is right; of HTML it is more than it holds
+
+    def _unpacked(self, document: SourceObject) -> int | None:
+        self._directories += 1
+        if self._directories > _DIRECTORIES:
+            return None
+        return unpacked_size(self._source, document)
+
+
+def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
+    for plan in plans:
+        if plan.source is None:
+            continue
+        try:
+            reading = Reading(plan.source, workshop.recipe)
+            for stretch in reading.stretches(workshop.source, workshop.chunker, workshop.limits):
+                yield from stretch
+        except UnreadableError as error:
+            counted.unreadable.append(error)
+            if isinstance(error, DocumentTooLargeError):
+                counted.too_large.append(plan.key)
+        except (DocumentError, StaleError):
+            # What is wrong with it, its ingest will say; until there it is read, and paid for, all the same.
+            continue
+
+
+def _count_new(
+    workshop: Workshop, chunks: Sequence[Chunk], counted: _Count, published: PublishedVectors | None
+) -> None:
+    texts = {chunk.text_hash: len(chunk.text) for chunk in chunks}
+    new = texts.keys() - counted.seen
+    with workshop.corpus.database.transaction() as connection:
+        wanted = list(new)
+        recipe = workshop.recipe
+        found = ledger.staged_vectors(
+            connection,
+            workshop.corpus.name,
+            embedding=recipe.embedding,
+            dimensions=recipe.embedding_dimensions,
+            text_hashes=wanted,
+        ).keys()
+        places = catalog.published_texts(connection, workshop.corpus.name, wanted)
+    there = {place.text_hash for place in places} if published is None else published.read(places).keys()
+    to_buy = new - found - there
+    counted.seen |= new
+    counted.chunks += len(chunks)
+    counted.to_buy += len(to_buy)
+    counted.characters += sum(texts[text_hash] for text_hash in to_buy)
+
+
+def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
+    with workshop.corpus.database.transaction() as connection:
+        billed, characters = ledger.token_ratio(connection, workshop.corpus.name)
+    tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
+    removals = sum(plan.source is None for plan in plans)
+    price = workshop.price
+    in_bulk = None if price is None else price.in_bulk()
+    return Estimate(
+        len(plans) - removals,
+        removals,
+        counted.chunks,
+        counted.characters,
+        counted.to_buy,
+        tokens,
+        None if price is None else price.cost(tokens),
+        None if in_bulk is None else in_bulk.cost(tokens),
+        None if price is None else price.currency,
+        exact,
+        counted.uncertain,
+        counted.too_large,
+        _over_limit(workshop, tokens),
+        bool(billed),
+        tuple(UnreadableDocument(error.document, error.reason, str(error)) for error in counted.unreadable),
+    )
+
+
+def _over_limit(workshop: Workshop, tokens: int) -> str | None:
+    """The limit that so many tokens would pass, in words; None if none, or if the model costs nothing."""
+    limits = workshop.limits
+    if workshop.recipe.embedding_model == LOCAL_MODEL:
+        return None
+    if limits.tokens_per_run is not None and tokens > limits.tokens_per_run:
+        return f"more than the {limits.tokens_per_run} tokens that INGEST_MAX_TOKENS_PER_RUN allows a run"
+    with workshop.corpus.database.transaction() as connection:
+        today = read_spent(connection, workshop.corpus.known_as).today
+    if limits.tokens_per_day is not None and today + tokens > limits.tokens_per_day:
+        return (
+            f"with the {today} tokens of today more than the {limits.tokens_per_day} that INGEST_MAX_TOKENS_PER_DAY "
+            "allows a day"
+        )
+    return None

@@ -1,0 +1,383 @@
+"""Bringing documents to what the source holds now: plans in groups, each group a saga, prepared and then published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from uuid import UUID
+
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.pricing import Price
+from ingest_pipeline.errors import (
+    CorpusMismatchError,
+    DocumentError,
+    FencedError,
+    GenerationLeftError,
+    IngestError,
+    StaleError,
+    TableDamagedError,
+    TooRecentError,
+    UnavailableError,
+)
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
+from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
+from ingest_pipeline.postgres import catalog, failures, holds, ledger
+from ingest_pipeline.postgres.catalog import Superseded
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.ledger import Spent
+from ingest_pipeline.preparation.batches import PreparedDocument
+from ingest_pipeline.preparation.prepare import Preparation, Prepared, Workshop
+from ingest_pipeline.preparation.read import content_hash
+from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.saga.documents import removal_of, supersede
+from ingest_pipeline.saga.publish import publish
+from ingest_pipeline.spending_limits import NO_LIMITS
+from ingest_pipeline.types import SourceObject
+
+log = logging.getLogger(__name__)
+
+# A group shares requests, data files and one publication. Small groups publish sooner and hold less back when the whole
+# saga fails; large ones make fewer versions, and wait less often for the last answers. What a group costs besides its
+# bytes is a row for each document in one statement or two.
+_GROUP_DOCUMENTS = 8192
+_GROUP_BYTES = 64 << 20
+# A document that changes under every one of so many attempts is being written to faster than it can be read.
+_PLANNINGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One published saga and what it did."""
+
+    saga: UUID
+    base_version: int
+    version: int
+    documents: Sequence[PreparedDocument]
+    removed: Sequence[DocumentPlan]
+    spent: Spent
+    price: Price | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the plans."""
+
+    publications: list[Publication] = field(default_factory=list[Publication])
+    unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    held: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Left as a person rolled them back."""
+    too_recent: dict[str, tuple[DocumentPlan, IngestError]] = field(
+        default_factory=dict[str, tuple[DocumentPlan, IngestError]]
+    )
+    """Empty files that may still be written: left as they are, for a later run."""
+    failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
+        default_factory=dict[str, tuple[DocumentPlan, IngestError]]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _DocumentRows:
+    """The catalog side of an ingest saga."""
+
+    corpus: str
+    saga: UUID
+    prepared: Prepared
+    search_for_rows: bool
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
+        superseded = supersede(connection, self.saga, version)
+        keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
+        failures.clear_failures(connection, self.corpus, keys)
+        holds.release_superseded(connection, self.saga)
+        ledger.forget_fragments(connection, self.saga)
+        if not self.prepared.failed:
+            # What was bought for a document that failed is in no version yet; its next attempt will want it.
+            ledger.forget_batches(connection, self.saga)
+        return Change(self.prepared.staged, self._removal(keys, superseded))
+
+    def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
+        if self.search_for_rows:
+            return Removal(one_of("document", keys))
+        return removal_of(superseded)
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        places = {
+            key: sorted(fragments[name] for name in document.files) for key, document in self.prepared.documents.items()
+        }
+        catalog.place_documents(connection, self.saga, places)
+
+
+class Ingestion:
+    """Ingest into one corpus.
+
+    Args:
+        workshop: Where things come from and go to.
+        embedder: Shared by all that embeds in this process.
+        run_id: The Dagster run that pays for it, if there is one.
+        report: Called after each publication.
+        search_for_rows: Take a document's old rows out wherever they stand, instead of where the catalog has them.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        embedder: Embedder,
+        *,
+        run_id: str | None = None,
+        report: Callable[[Publication], None] = lambda _: None,
+        search_for_rows: bool = False,
+    ) -> None:
+        self._shop = workshop
+        self._embedder = embedder
+        self._run_id = run_id
+        self._report = report
+        self._search_for_rows = search_for_rows
+        self._summary = Summary()
+        limits = NO_LIMITS if embedder.settings.is_free else workshop.limits
+        self._guard = SpendingGuard(workshop.corpus, limits, run_id)
+
+    async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
+        """Publish what the plans say; documents that cannot be ingested are in the summary, the others go on.
+
+        Raises:
+            IngestError: Something that concerns all documents. What was published until then stays.
+        """
+        self._check_model(plans)
+        pending = await asyncio.to_thread(self._without_same_bytes, plans)
+        for planning in range(_PLANNINGS):
+            stale: list[DocumentPlan] = []
+            for group in _groups(pending):
+                stale += await self._publish_group(group, last=planning == _PLANNINGS - 1)
+            if not stale:
+                break
+            pending = await asyncio.to_thread(self._plan_again, stale)
+        return self._summary
+
+    def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
+        """Vectors of two models never stand in one table."""
+        settings, recipe = self._embedder.settings, self._shop.recipe
+        theirs = f"{settings.model}/{settings.dimensions}"
+        if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
+            raise CorpusMismatchError(
+                f"Corpus {self._shop.corpus.known_as!r} holds vectors of {recipe.embedding}, and the embedder makes "
+                f"{theirs}",
+                "Nothing was bought.",
+            )
+
+    def _without_same_bytes(self, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+        """Leave out documents that were touched but not changed, and note their new ETags."""
+        changed: list[DocumentPlan] = []
+        for document in plans:
+            if self._has_held_bytes(document):
+                self._summary.held.append(document)
+            elif self._has_same_bytes(document):
+                self._summary.unchanged.append(document)
+            else:
+                changed.append(document)
+        return changed
+
+    def _has_same_bytes(self, document: DocumentPlan) -> bool:
+        source, standing = document.source, document.standing
+        if source is None or standing is None or not document.maybe_same_bytes:
+            return False
+        if standing.recipe != self._shop.recipe.fingerprint or standing.removed:
+            return False
+        same = self._holds(source, standing.content_hash)
+        if same:
+            with self._shop.corpus.database.transaction() as connection:
+                catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
+        return same
+
+    def _has_held_bytes(self, document: DocumentPlan) -> bool:
+        """The file was touched, and holds the bytes that were rolled back: note its new ETag."""
+        source, hold = document.source, document.hold
+        if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
+            return False
+        if hold.recipe != self._shop.recipe.fingerprint:
+            return False
+        same = self._holds(source, hold.content_hash)
+        if same:
+            with self._shop.corpus.database.transaction() as connection:
+                holds.refresh_hold(connection, self._shop.corpus.name, source.key, source.etag)
+        return same
+
+    def _holds(self, source: SourceObject, hashed: str | None) -> bool:
+        """Whether the object's bytes have this content hash."""
+        try:
+            return content_hash(self._shop.source, source) == hashed
+        except (DocumentError, StaleError):
+            return False  # preparing it will say what is wrong
+
+    def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+        keys = sorted(document.key for document in stale)
+        with self._shop.corpus.database.transaction() as connection:
+            standing = catalog.standing_documents(connection, self._shop.corpus.name, keys=keys)
+            held_keys = holds.read_holds(connection, self._shop.corpus.name, keys)
+        differing = plan(
+            self._shop.listed(keys), standing, self._shop.recipe.fingerprint, self._shop.scheme.partition_of
+        )
+        # A rollback may be what made them stale.
+        plans, held = without_held(differing, held_keys, self._shop.recipe.fingerprint)
+        self._summary.held += held
+        planned = {document.key for document in differing}
+        self._summary.unchanged += [document for document in stale if document.key not in planned]
+        return self._without_vanished(plans, {document.key for document in stale if document.source is None})
+
+    def _without_vanished(self, plans: Sequence[DocumentPlan], meant_to_go: Collection[str]) -> list[DocumentPlan]:
+        """Leave out what went while it was read, if that is so much that a person has to confirm it.
+
+        Nobody has counted these removals yet, and a source that is taken away in mid run looks like many.
+        """
+        vanished = {document.key for document in plans if document.source is None} - set(meant_to_go)
+        if not vanished:
+            return list(plans)
+        with self._shop.corpus.database.transaction() as connection:
+            standing = catalog.count_standing(connection, self._shop.corpus.name)
+        is_empty = next(self._shop.objects(), None) is None  # it fails if the source itself is gone
+        if not (is_empty or is_suspicious(len(vanished), standing)):
+            return list(plans)
+        error = withheld(self._shop.corpus.known_as, self._shop.source.url, len(vanished), standing)
+        self._summary.failed |= {plan.key: (plan, error) for plan in plans if plan.key in vanished}
+        return [document for document in plans if document.key not in vanished]
+
+    async def _publish_group(self, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
+        """Run one saga; returns the documents to plan again."""
+        start = perf_counter()
+        saga = await asyncio.to_thread(self._begin)
+        try:
+            prepared = await Preparation(self._shop, self._embedder, saga, group, self._guard).run()
+            stale = self._sort_out(prepared, group, last=last)
+            if not prepared.documents and not prepared.removed:
+                await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
+                return stale
+            rows = _DocumentRows(self._shop.corpus.name, saga, prepared, self._search_for_rows)
+            # Read now, since nothing may fail between publishing and saying so.
+            spent = await asyncio.to_thread(self._read, saga)
+            version = await asyncio.to_thread(publish, self._shop.corpus, saga, rows)
+        except GenerationLeftError as error:
+            await asyncio.to_thread(self._end, saga, str(error))
+            raise
+        except TableDamagedError as error:
+            await asyncio.to_thread(self._end, saga, str(error))
+            return self._without_damaged(group, error, last=last)
+        except StaleError as error:
+            await asyncio.to_thread(self._end, saga, str(error))
+            log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)
+            if not last:
+                return list(group)
+            # Nothing is wrong with the documents, so no attempt at them is counted.
+            self._summary.failed |= {document.key: (document, error) for document in group}
+            return []
+        except BaseException as error:
+            await asyncio.to_thread(self._end, saga, f"{type(error).__name__}: {error}")
+            raise
+        self._acknowledge(prepared, spent, version, perf_counter() - start)
+        return stale
+
+    def _without_damaged(
+        self, group: Sequence[DocumentPlan], error: TableDamagedError, *, last: bool
+    ) -> list[DocumentPlan]:
+        """Leave out the documents whose old rows cannot be read and so not be taken out; returns the others.
+
+        Nothing is wrong with the documents, so no attempt at them is counted.
+        """
+        damaged = {
+            document.key
+            for document in group
+            if document.standing is not None and error.fragments.intersection(document.standing.fragments)
+        }
+        if not damaged:
+            raise error
+        left = {document.key: (document, error) for document in group if last or document.key in damaged}
+        self._summary.failed |= left
+        return [document for document in group if document.key not in left]
+
+    def _sort_out(self, prepared: Prepared, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
+        """Note the documents that failed; returns those which failed only because they changed meanwhile."""
+        plans = {document.key: document for document in group}
+        stale: list[DocumentPlan] = []
+        for key, error in prepared.failed.items():
+            if isinstance(error, StaleError) and not last:
+                stale.append(plans[key])
+            elif isinstance(error, TooRecentError):
+                self._summary.too_recent[key] = (plans[key], error)
+            else:
+                self._note_failure(plans[key], error)
+        return stale
+
+    def _note_failure(self, document: DocumentPlan, error: IngestError) -> None:
+        self._summary.failed[document.key] = (document, error)
+        with self._shop.corpus.database.transaction() as connection:
+            failures.record_failure(
+                connection,
+                self._shop.corpus.name,
+                key=document.key,
+                partition=document.partition,
+                etag=document.source.etag if document.source else "",
+                recipe=self._shop.recipe.fingerprint,
+                error=error,
+            )
+
+    def _begin(self) -> UUID:
+        head = self._shop.corpus.head()
+        self._shop.corpus.check_generation(head)
+        base = head.head_version
+        with self._shop.corpus.database.transaction() as connection:
+            return ledger.begin(
+                connection,
+                corpus=self._shop.corpus.name,
+                kind="ingest",
+                base_version=base,
+                run_id=self._run_id,
+                price=self._shop.price,
+            )
+
+    def _end(self, saga: UUID, error: str) -> None:
+        """Say that a saga failed; if even that fails, its silence will say so."""
+        try:
+            with self._shop.corpus.database.transaction() as connection:
+                if ledger.mark_ended(connection, saga, "failed", error):
+                    catalog.forget_documents(connection, saga)
+        except UnavailableError:
+            log.warning("saga %s could not be ended in the ledger; recovery will settle it", saga)
+
+    def _read(self, saga: UUID) -> ledger.Saga:
+        with self._shop.corpus.database.transaction() as connection:
+            row = ledger.read(connection, saga)
+        if row is None:
+            raise FencedError(f"Saga {saga} is gone from the ledger: its corpus was dropped")
+        return row
+
+    def _acknowledge(self, prepared: Prepared, spent: ledger.Saga, version: int, seconds: float) -> None:
+        publication = Publication(
+            prepared.saga,
+            version - 1,
+            version,
+            list(prepared.documents.values()),
+            prepared.removed,
+            Spent(spent.tokens, spent.requests, spent.retries, spent.api_seconds),
+            self._shop.price,
+            seconds,
+        )
+        self._summary.publications.append(publication)
+        self._report(publication)
+
+
+def _groups(plans: Sequence[DocumentPlan]) -> Iterator[list[DocumentPlan]]:
+    group: list[DocumentPlan] = []
+    size = 0
+    for document in plans:
+        weight = document.source.size if document.source else 0
+        if group and (len(group) == _GROUP_DOCUMENTS or size + weight > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(document)
+        size += weight
+    if group:
+        yield group

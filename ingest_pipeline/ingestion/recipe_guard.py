@@ -1,0 +1,151 @@
+"""When so many documents differ by recipe alone that it has to be confirmed before they are made and bought again.
+
+A recipe changes with a setting, with a release of this package, or because another machine ingests the same corpus with
+other settings. Then every document differs at once, though no file did. Documents that are new or changed, and those
+that are gone, are not the guard's business: they go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from math import ceil
+
+from ingest_pipeline.errors import DocumentError, RecipeWithheldError, StaleError
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.recipes import (
+    DocumentsByRecipe,
+    RecordedRecipe,
+    difference,
+    documents_by_recipe,
+    put_in_force,
+)
+from ingest_pipeline.postgres.recipes import read_recipes as read
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.preparation.read import content_hash
+from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN
+
+_HANDFUL = 10
+_ONE_IN = 10
+
+
+def is_suspicious(others: int, standing: int) -> bool:
+    """Whether it has to be confirmed: more than a tenth of all documents, and more than ten.
+
+    Args:
+        others: Documents at head that another recipe made.
+        standing: Documents at head.
+    """
+    return others > _HANDFUL and _ONE_IN * others > standing
+
+
+def differs_by_recipe_alone(plan: DocumentPlan, recipe: str) -> bool:
+    """Whether the document would be left alone under the recipe that made it, or under which a rollback holds it."""
+    source, standing, hold = plan.source, plan.standing, plan.hold
+    if source is None:
+        return False
+    if hold is not None and hold.etag == source.etag:
+        return hold.recipe != recipe
+    if standing is None or standing.removed:
+        return False
+    return standing.etag == source.etag and standing.recipe != recipe
+
+
+class RecipeGuard:
+    """Judges the recipe of the settings by what made the documents at head.
+
+    Args:
+        workshop: Of the corpus.
+        confirmed: Somebody confirmed that the documents are to be made again.
+    """
+
+    def __init__(self, workshop: Workshop, *, confirmed: bool = False) -> None:
+        self._shop = workshop
+        self._recipe = workshop.recipe.fingerprint
+        with workshop.corpus.database.transaction() as connection:
+            known = read(connection, workshop.corpus.name)
+            found = documents_by_recipe(connection, workshop.corpus.name, workshop.recipe)
+            self._per_token = _characters_per_token(*ledger.token_ratio(connection, workshop.corpus.name))
+        self._is_in_force = bool(known) and known[-1].fingerprint == self._recipe
+        self._standing = found.standing
+        self.error: RecipeWithheldError | None = None
+        """What has to be confirmed; None: nothing."""
+        if not confirmed and not self._is_in_force and _is_withheld(known, self._recipe, found):
+            self.error = self._withheld(known, found)
+
+    def accept(self) -> None:
+        """Put the recipe in force, unless it has to be confirmed first."""
+        if self.error is None and not self._is_in_force:
+            with self._shop.corpus.database.transaction() as connection:
+                put_in_force(connection, self._shop.corpus.name, self._shop.recipe)
+            self._is_in_force = True
+
+    def split(
+        self, plans: Sequence[DocumentPlan], *, are_named: bool = False, reads: bool = False
+    ) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
+        """Set apart the documents that differ by recipe alone, if that has to be confirmed.
+
+        Args:
+            plans: What differs.
+            are_named: Somebody named these documents. A few of them need no confirmation.
+            reads: Read files that were touched, to see whether their bytes are the same.
+
+        Returns:
+            What is to be done, and what is withheld.
+        """
+        if self.error is None:
+            return list(plans), []
+        alone = {
+            plan.key
+            for plan in plans
+            if differs_by_recipe_alone(plan, self._recipe) or (reads and self._was_only_touched(plan))
+        }
+        if are_named and not is_suspicious(len(alone), self._standing):
+            return list(plans), []
+        return [plan for plan in plans if plan.key not in alone], [plan for plan in plans if plan.key in alone]
+
+    def _was_only_touched(self, plan: DocumentPlan) -> bool:
+        """Whether the file has the bytes that stand at head, under another ETag, which is then noted."""
+        source, standing = plan.source, plan.standing
+        if source is None or standing is None or standing.removed or standing.recipe == self._recipe:
+            return False
+        if not plan.maybe_same_bytes:
+            return False
+        with suppress(DocumentError, StaleError):  # preparing it will say what is wrong
+            if content_hash(self._shop.source, source) == standing.content_hash:
+                with self._shop.corpus.database.transaction() as connection:
+                    catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
+                return True
+        return False
+
+    def _withheld(self, known: Sequence[RecordedRecipe], found: DocumentsByRecipe) -> RecipeWithheldError:
+        corpus, recipe = self._shop.corpus.known_as, self._shop.recipe
+        changes = f" ({difference(known[-1], recipe)})" if known else ""
+        earlier = next((one for one in known[:-1] if one.fingerprint == self._recipe), None)
+        what = f"The recipe of corpus {corpus!r} is another one than its documents were made by{changes}"
+        if earlier is not None:
+            what = (
+                f"The settings go back to an earlier recipe of corpus {corpus!r}{changes}, which was replaced on "
+                f"{known[-1].since:%Y-%m-%d %H:%M %Z}"
+            )
+        return RecipeWithheldError(
+            f"{what}; {found.others} of {found.standing} documents would be made again, for up to about "
+            f"{self._cost(found)}. Those that differ by recipe alone were left as they are"
+        )
+
+    def _cost(self, found: DocumentsByRecipe) -> str:
+        recipe, price = self._shop.recipe, self._shop.price
+        embedded = found.characters * recipe.chunk_size / (recipe.chunk_size - recipe.chunk_overlap)
+        tokens = ceil(embedded / self._per_token)
+        return f"{tokens} tokens" + ("" if price is None else f" ({price.cost(tokens):.4f} {price.currency})")
+
+
+def _is_withheld(known: Sequence[RecordedRecipe], recipe: str, found: DocumentsByRecipe) -> bool:
+    """Whether a recipe that is not in force has to be confirmed: it is an earlier one, or changes much."""
+    is_earlier = any(one.fingerprint == recipe for one in known)
+    return found.others > 0 and (is_earlier or is_suspicious(found.others, found.standing))
+
+
+def _characters_per_token(tokens: int, characters: int) -> float:
+    return characters / tokens if tokens and characters else CHARACTERS_PER_TOKEN

@@ -1,0 +1,68 @@
+"""The columns of a corpus' LanceDB table, and chunks as rows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ingest_pipeline.postgres.catalog import ChunkRow
+from ingest_pipeline.postgres.ledger import Vector
+
+# Lance treats the column as a key in its own merges: a second line against duplicates, behind the publication's.
+_KEY = {"lance-schema:unenforced-primary-key": "true"}
+
+
+def chunk_schema(dimensions: int) -> pa.Schema:
+    """Columns of the table of a corpus whose vectors are this wide."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("document", pa.string(), nullable=False),
+            pa.field("partition", pa.string(), nullable=False),
+            pa.field("ordinal", pa.int32(), nullable=False),
+            pa.field("start_offset", pa.int64(), nullable=False),
+            pa.field("end_offset", pa.int64(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("text_hash", pa.string(), nullable=False),
+            pa.field("saga", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A chunk with all that a row of the table says about it."""
+
+    chunk: ChunkRow
+    partition: str
+    text: str
+    vector: Vector
+    """Shape (dimensions,)."""
+
+
+def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
+    """Rows, one or more, as the table has them."""
+    chunks = [row.chunk for row in rows]
+    dimensions = len(rows[0].vector)
+    # In Arrow's memory: freeing so large a block teaches malloc to keep the next ones, one for each thread.
+    flat = pa.allocate_buffer(4 * dimensions * len(rows))
+    np.concatenate([row.vector for row in rows], out=np.frombuffer(flat, "<f4"))
+    columns = [
+        pa.array([str(chunk.id) for chunk in chunks]),
+        pa.array([chunk.document for chunk in chunks]),
+        pa.array([row.partition for row in rows]),
+        pa.array([chunk.ordinal for chunk in chunks], pa.int32()),
+        pa.array([chunk.start_offset for chunk in chunks], pa.int64()),
+        pa.array([chunk.end_offset for chunk in chunks], pa.int64()),
+        pa.array([row.text for row in rows]),
+        pa.array([str(chunk.text_hash) for chunk in chunks]),
+        pa.array([str(chunk.saga) for chunk in chunks]),
+        pa.FixedSizeListArray.from_arrays(
+            pa.Array.from_buffers(pa.float32(), dimensions * len(rows), [None, flat]), dimensions
+        ),
+    ]
+    return pa.Table.from_arrays(columns, schema=chunk_schema(dimensions))

@@ -1,0 +1,154 @@
+"""The folder of a LanceDB table: its manifests and files by name, and whether they can be opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+
+import lance
+from lance.file import LanceFileSession
+
+from ingest_pipeline.errors import TableDamagedError, TableUnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
+from ingest_pipeline.lance.errors import error_of
+from ingest_pipeline.lance.flush import folder_of
+
+# A manifest's name counts down, so that a listing begins with the latest.
+_LAST_VERSION = 2**64 - 1
+_MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
+
+
+class TableFiles:
+    """The folder at one uri.
+
+    Args:
+        uri: Folder of the dataset, ``.../<table>.lance``; a local path or an object-store url.
+        storage_options: What Lance needs to reach the store.
+    """
+
+    def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
+        self.uri = uri
+        self._storage_options = storage_options
+
+    def exists(self) -> bool:
+        """Whether a dataset lies at the uri."""
+        with translated(self.uri):
+            try:
+                lance.dataset(self.uri, storage_options=self._storage_options)
+            except (ValueError, FileNotFoundError) as error:
+                if "not found" in str(error):
+                    return False
+                raise
+        return True
+
+    def latest_version(self) -> int:
+        """The highest version that exists, published or not."""
+        with translated(self.uri):
+            return self._dataset.latest_version
+
+    def tagged_versions(self) -> list[int]:
+        """Versions that somebody gave a tag, which keeps them."""
+        with translated(self.uri):
+            return [tag["version"] for tag in self._dataset.tags.list().values()]
+
+    @cached_property
+    def _dataset(self) -> lance.LanceDataset:
+        with self._opening(None), translated(self.uri):
+            return lance.dataset(self.uri, storage_options=self._storage_options)
+
+    def has_version(self, version: int) -> bool:
+        """Whether a version still exists."""
+        return version in self.versions()
+
+    def versions(self) -> list[int]:
+        """Every version that still exists, ascending, by the names of their manifests."""
+        with translated(self.uri):
+            names = LanceFileSession(self.uri, storage_options=self._storage_options).list("_versions")
+        return sorted(_LAST_VERSION - int(found[1]) for name in names if (found := _MANIFEST.search(name)))
+
+    def remove_manifest(self, version: int) -> None:
+        """Take away a version whose manifest cannot be read. Its other files are left to the sweep."""
+        self.remove_file(f"_versions/{_LAST_VERSION - version:020d}.manifest")
+        self.__dict__.pop("_dataset", None)
+
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of each file in the table's folder."""
+        with translated(self.uri):
+            files = self._dataset.all_files().read_all()
+        return dict(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))
+
+    def written_at(self) -> dict[str, datetime]:
+        """When each file in the table's folder was written, by the store's clock."""
+        with translated(self.uri):
+            files = self._dataset.all_files().read_all()
+        return dict(zip(files["path"].to_pylist(), files["last_modified"].to_pylist(), strict=True))
+
+    def all_files(self) -> set[str]:
+        """Files that lie in the table's folder."""
+        return set(self.file_sizes())
+
+    def remove_file(self, name: str) -> None:
+        """Delete one file by its name relative to the table's folder. One that is gone is no fault."""
+        files = LanceFileSession(self.uri, storage_options=self._storage_options)
+        with translated(self.uri), boundary(Boundary.FILE_REMOVED):
+            if files.contains(name):
+                files.delete_file(name)
+
+    def remove_empty_versions(self, above: int) -> list[int]:
+        """Remove what a power cut left of commits above a version: manifests of no bytes, or of zeros.
+
+        Lance writes a manifest under another name first, so no living writer has one that looks so.
+        """
+        folder, removed = folder_of(self.uri), list[int]()
+        for version in self.versions() if folder is not None else ():
+            name = _manifest_name(version)
+            if folder is not None and version > above and not (folder / name).read_bytes().strip(b"\0"):
+                self.remove_file(name)
+                removed.append(version)
+        return removed
+
+    @contextmanager
+    def _opening(self, version: int | None) -> Generator[None]:
+        """Say that a manifest is damaged, if that is why the block failed; version None: that of the latest."""
+        try:
+            yield
+        except TableUnavailableError as error:
+            there = self.versions() if may_be_damage(str(error.__cause__)) else []
+            number = max(there, default=0) if version is None else version
+            files = LanceFileSession(self.uri, storage_options=self._storage_options)
+            if number in there and self._cannot_be_opened(number, files):
+                raise TableDamagedError(
+                    f"The manifest of version {number} of the LanceDB table at {self.uri} cannot be read",
+                    remedy="`ingest-pipeline recover` removes it if a power cut left it empty, above head. Else "
+                    "`ingest-pipeline recover --rebuild-catalog` goes on with the newest version that can be read.",
+                ) from error
+            raise
+
+    def _cannot_be_opened(self, version: int, files: LanceFileSession) -> bool:
+        with translated(self.uri):
+            fetch(files, _manifest_name(version))
+        try:
+            with translated(self.uri):
+                lance.dataset(self.uri, version, storage_options=self._storage_options)
+        except TableUnavailableError:
+            return True
+        return False
+
+
+def _manifest_name(version: int) -> str:
+    return f"_versions/{_LAST_VERSION - version:020d}.manifest"
+
+
+@contextmanager
+def translated(uri: str) -> Generator[None]:
+    """Raise this package's error in place of what Lance raises, which has no classes of its own for most faults."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, OSError | ValueError | RuntimeError) and not is_panic(error):
+            raise
+        raise error_of(uri, error) from error

@@ -1,0 +1,113 @@
+"""Deleting a corpus: first its rows say so, then the rows go, then its tables.
+
+    BEGIN; lock the rows of all generations
+    end the sagas at work: their writers are fenced
+    every generation is dropped
+    COMMIT                                from here on no reader finds the corpus, and nothing can be published into it
+    delete catalog and ledger, some rows a transaction
+    delete the tables that are ours
+
+A death before COMMIT leaves the corpus, one after it a drop that may be repeated to the end. The rows of the
+generations stay as a note that their tables' folders were used: a new corpus of the same name gets other folders, so a
+process that sleeps in the middle of a drop deletes nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.table_identity import this_database
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.postgres import catalog, generations, ledger
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.generations import Generation
+from ingest_pipeline.saga.generations import opened
+
+# Each deleted document takes its chunks along, and a statement has to end within its limit.
+_DELETED_AT_ONCE = 1000
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What a drop did."""
+
+    corpus: str
+    documents: int = 0
+    """That readers saw before."""
+    tables: list[str] = field(default_factory=list[str])
+    """Folders of the tables that were deleted, or were gone already."""
+    kept: list[str] = field(default_factory=list[str])
+    """Folders in which there is a table of something else. It was not touched."""
+
+
+def generations_of(database: Database, corpus: str) -> list[Generation]:
+    """All generations of a corpus, also of one that was dropped.
+
+    Raises:
+        ConfigurationError: There never was a corpus of that name.
+    """
+    with database.transaction() as connection:
+        found = generations.generations(connection, corpus)
+    if not found:
+        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists those there are.")
+    return found
+
+
+def drop_corpus(database: Database, corpus: str) -> Dropped:
+    """Delete a corpus with everything that both stores hold of it. May be repeated at any time.
+
+    Raises:
+        ConfigurationError: There never was a corpus of that name.
+        UnavailableError: One of the stores does not answer. If anything was deleted, the corpus is gone for readers,
+            and the same call deletes the rest.
+    """
+    found = generations_of(database, corpus)
+    dropped = Dropped(corpus, sum(generation.documents for generation in found if generation.state == "current"))
+    _fence(database, found)
+    for generation in found:
+        _forget_rows(database, generation.name)
+    for generation in found:
+        there = opened(database, corpus, generation)
+        if _is_ours(there):
+            # Of a catalog that was rebuilt, the table keeps the owner's mark of the database that was lost.
+            there.table.drop(owner=there.table.owner or "" if there.table.exists() else there.owner)
+            dropped.tables.append(generation.table_uri)
+        else:
+            dropped.kept.append(generation.table_uri)
+    return dropped
+
+
+def _is_ours(there: Corpus) -> bool:
+    """Whether the table is gone, or this very database wrote it last: no copy of the database, and nothing else."""
+    if not there.table.exists():
+        return True
+    mark = there.table.mark_of(there.table.latest_version())
+    with there.database.transaction() as connection:
+        here = this_database(connection).identity
+    return mark is not None and mark.database == here and (there.table.owner or "").endswith(f"/{there.name}")
+
+
+def _fence(database: Database, found: Sequence[Generation]) -> None:
+    """Let nothing be published any more."""
+    with database.transaction() as connection:
+        with boundary(Boundary.LOCK_TAKEN):
+            rows = generations.lock_generations(connection, [generation.name for generation in found])
+        for name, row in rows.items():
+            for saga in ledger.abandon_live(connection, name, "the corpus was dropped"):
+                catalog.forget_documents(connection, saga)
+            if row.state != "dropped":
+                with boundary(Boundary.GENERATION_MOVED):
+                    generations.set_state(connection, name, "dropped")
+
+
+def _forget_rows(database: Database, name: str) -> None:
+    deleted = _DELETED_AT_ONCE
+    while deleted == _DELETED_AT_ONCE:
+        with database.transaction() as connection:
+            deleted = generations.forget_some_documents(connection, name, _DELETED_AT_ONCE)
+    with database.transaction() as connection:
+        generations.forget_generation(connection, name)
+        ledger.forget_sagas(connection, name)

@@ -1,0 +1,144 @@
+"""Keeping indices up to date: a segment over the fragments that none covers, merged with segments of about its size.
+
+A segment is built from the rows, in one saga and one version. Like the groups of a compaction, segments grow by size: a
+row is indexed about as often as the logarithm of the table's size, and there are about as many segments.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import ConflictError
+from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
+from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
+from ingest_pipeline.postgres.database import Connection
+
+log = logging.getLogger(__name__)
+
+DOCUMENT_INDICES = (
+    IndexKind("text", "INVERTED", least=1, tail=2_000),
+    IndexKind("document", "BLOOMFILTER", least=20_000, tail=20_000),
+    IndexKind("vector", "IVF", least=20_000, tail=10_000),
+)
+"""Of a corpus of documents. Without one Lance finds no words at all; the others pay where a scan is no longer quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """One index after it was brought up to date."""
+
+    name: str
+    rows: int
+    """That the table has."""
+    unindexed: int
+    """Of them, those that are scanned."""
+    segments: int
+    built: int
+    """Rows that were indexed now, 0 if nothing was due."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is due to one index."""
+
+    fragments: Sequence[int]
+    replaced: frozenset[str]
+    rows: int
+
+
+def bring_up_to_date(corpus: Corpus, kinds: Sequence[IndexKind] | None = None) -> list[IndexReport]:
+    """Build what is due of each index. Readers find the same rows before and after; vectors, with the stated recall.
+
+    Args:
+        corpus: Which one.
+        kinds: Which indices. None: those of documents; a table of a user's own gets none.
+
+    Raises:
+        UnavailableError, ForeignWriteError: As in `publish_maintenance`; segments that were published stay.
+    """
+    if kinds is None:
+        kinds = DOCUMENT_INDICES if corpus.head().source is not None else ()
+    return [_bring_up_to_date(corpus, kind) for kind in kinds]
+
+
+def _bring_up_to_date(corpus: Corpus, kind: IndexKind) -> IndexReport:
+    head = corpus.head().head_version
+    work = due(kind, _row_counts(corpus, head), corpus.table.segments(head, kind))
+    built = work.rows if work is not None and _build(corpus, head, kind, work) else 0
+    head = corpus.head().head_version
+    rows, segments = _row_counts(corpus, head), corpus.table.segments(head, kind)
+    covered = {number for segment in segments for number in segment.fragments}
+    unindexed = sum(count for number, count in rows.items() if number not in covered)
+    return IndexReport(kind.name, sum(rows.values()), unindexed, len(segments), built)
+
+
+def due(kind: IndexKind, rows: Mapping[int, int], segments: Sequence[Segment]) -> _Work | None:
+    """What to build, and which segments it takes the place of.
+
+    Args:
+        kind: The index.
+        rows: How many each fragment has.
+        segments: What there is of the index.
+    """
+    covered = {number for segment in segments for number in segment.fragments}
+    numbers = [number for number in rows if number not in covered]
+    count = sum(rows[number] for number in numbers)
+    worn = [segment for segment in segments if 2 * len(segment.fragments & rows.keys()) <= len(segment.fragments)]
+    if count < (kind.tail if segments else kind.least) and not worn:
+        return None
+    replaced: set[str] = set()
+    for segment in sorted(segments, key=lambda one: (one not in worn, _live(rows, one))):
+        # Ascending, so the first that is too large ends it.
+        if segment not in worn and _live(rows, segment) > count:
+            break
+        replaced.add(segment.uuid)
+        numbers += segment.fragments & rows.keys()
+        count += _live(rows, segment)
+    return _Work(sorted(numbers), frozenset(replaced), count) if numbers else None
+
+
+def _live(rows: Mapping[int, int], segment: Segment) -> int:
+    return sum(rows.get(number, 0) for number in segment.fragments)
+
+
+def _row_counts(corpus: Corpus, version: int) -> dict[int, int]:
+    return {fragment.number: fragment.rows for fragment in corpus.table.fragments(version)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """A segment to publish; there is nothing to write to the catalog."""
+
+    corpus: Corpus
+    change: Indexing
+
+    def write(self, connection: Connection, base: int, version: int) -> Indexing:  # noqa: ARG002  of the protocol
+        if not self.corpus.table.fits(base, self.change):
+            raise ConflictError(
+                f"What index {self.change.built.kind.name!r} of corpus {self.corpus.name!r} covers changed meanwhile"
+            )
+        return self.change
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """No row has moved."""
+
+
+def _build(corpus: Corpus, head: int, kind: IndexKind, work: _Work) -> bool:
+    def prepare(saga: UUID) -> _Indexed:
+        built = corpus.table.build_segment(head, kind, work.fragments, saga)
+        return _Indexed(corpus, Indexing(built, work.replaced))
+
+    version = publish_maintenance(corpus, head, prepare)
+    if version is not None:
+        log.info(
+            "corpus %s: %s has a segment of %d rows in place of %d others",
+            corpus.name,
+            kind.name,
+            work.rows,
+            len(work.replaced),
+        )
+    return version is not None

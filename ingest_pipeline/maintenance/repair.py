@@ -1,0 +1,123 @@
+"""Making right what an audit found wrong: the documents it names are published again, and no others.
+
+Fragments that cannot be read go first, by their ids and in one publication, with all documents that had rows in them: a
+scan of the table works again, and both stores say that these documents are not there. Then the documents are ingested.
+Their vectors are found among what was recorded and in rows of the same text that can be read; the rest is bought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.errors import ConflictError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.ingestion.estimate import Estimate, count
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.lance.damage import DamagedFragment
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.maintenance.audit import AuditReport
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.saga.documents import supersede
+from ingest_pipeline.saga.heartbeat import give_up
+from ingest_pipeline.saga.publish import publish
+
+
+def foresee_repair(workshop: Workshop, report: AuditReport) -> Estimate:
+    """What a repair would take: reads and cuts the documents, and reads the vectors that are there. Buys nothing."""
+    return count(workshop, _plans(workshop, _named(report)), read_vectors=True)
+
+
+async def repair(workshop: Workshop, embedder: Embedder, report: AuditReport) -> Summary:
+    """Publish again each document that the report names; one that the source has no more is taken out of both stores.
+
+    What names no document is not repaired here: `recover` settles sagas in doubt, `sweep` removes what is left over,
+    and a head that does not open needs `recover --rebuild-catalog` or a backup.
+
+    Args:
+        workshop: Of the corpus that was audited.
+        embedder: For texts whose vectors were lost.
+        report: What was found.
+
+    Raises:
+        ConflictError: The damaged fragments changed since the audit; nothing was published.
+        IngestError: The source, one of the stores or the API failed. What was repaired until then stays.
+    """
+    if report.damaged:
+        take_out(workshop, report.damaged)
+    return await Ingestion(workshop, embedder, search_for_rows=True).run(_plans(workshop, _named(report)))
+
+
+def take_out(workshop: Workshop, damaged: Sequence[DamagedFragment]) -> int:
+    """Publish the table without some fragments and without the documents that had rows in them.
+
+    Returns:
+        The version.
+
+    Raises:
+        ConflictError: The fragments are not at head as they were; nothing was published.
+        UnavailableError: One of the stores failed.
+    """
+    corpus = workshop.corpus
+    head = corpus.head().head_version
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=head)
+        keys = list(catalog.documents_in(connection, corpus.name, head, {one.number for one in damaged}))
+        standing = catalog.standing_documents(connection, corpus.name, keys=keys)
+        plans = [DocumentPlan(document.key, document.partition, None, document) for document in standing]
+        catalog.insert_documents(
+            connection, corpus=corpus.name, saga=saga, recipe=workshop.recipe.fingerprint, documents=plans
+        )
+    try:
+        with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
+            ledger.mark_prepared(connection, saga)
+        return publish(corpus, saga, _TakenOut(corpus, saga, damaged, keys))
+    except BaseException as error:
+        give_up(corpus, saga, error)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenOut:
+    """Both sides of the publication."""
+
+    corpus: Corpus
+    saga: UUID
+    damaged: Sequence[DamagedFragment]
+    keys: Sequence[str]
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:
+        numbers = frozenset(fragment.number for fragment in self.damaged)
+        there = {number: state.signature for number, state in self.corpus.table.states(base, numbers).items()}
+        concerned = catalog.documents_in(connection, self.corpus.name, base, numbers)
+        if there != {one.number: one.signature for one in self.damaged} or not concerned.keys() <= set(self.keys):
+            raise ConflictError(
+                f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.known_as!r} changed since the audit",
+                "Nothing was published. Run `ingest-pipeline audit --repair` again.",
+            )
+        supersede(connection, self.saga, version)
+        # Wherever they are: a document may have other rows, in fragments that can be read.
+        return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """No row was added."""
+
+
+def _named(report: AuditReport) -> list[str]:
+    return sorted({violation.document for violation in report.violations if violation.document is not None})
+
+
+def _plans(workshop: Workshop, keys: list[str]) -> list[DocumentPlan]:
+    with workshop.corpus.database.transaction() as connection:
+        found = catalog.standing_documents(connection, workshop.corpus.name, keys=keys)
+    standing = {document.key: document for document in found}
+    listed = {obj.key: obj for obj in workshop.listed(keys)}
+    partition_of = workshop.scheme.partition_of
+    return [DocumentPlan(key, partition_of(key), listed.get(key), standing.get(key)) for key in keys]

@@ -1,0 +1,1 @@
+"""Jobs besides the ingest: rollback, another embedding model, batch jobs."""

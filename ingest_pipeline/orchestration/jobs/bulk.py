@@ -1,0 +1,145 @@
+"""Bulk orders in Dagster: a job that gives them, and a sensor that collects what has come."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import dagster as dg
+from pydantic import Field
+
+from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.errors import ConfigurationError, IngestError
+from ingest_pipeline.ingestion import bulk
+from ingest_pipeline.ingestion.context import PipelineSettings, plan_partitions
+from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.planning.backoff import without_final
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.reporting.interrupts import run_interruptibly
+from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import resource_key, resource_of
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+
+
+class BulkOrderConfig(dg.Config):
+    """What to order vectors for, for the Launchpad."""
+
+    partitions: list[str] = Field(default=[], description="Partitions. Empty: all that differ from the source.")
+    confirm_recipe: bool = Field(
+        default=False, description="Order vectors also of documents that differ by recipe alone, however many they are."
+    )
+
+
+def order_vectors(
+    workshop: Workshop,
+    settings: EmbeddingSettings,
+    partitions: list[str] | None = None,
+    *,
+    confirm_recipe: bool = False,
+) -> int:
+    """Order the missing vectors of what differs; returns how many orders that took.
+
+    Raises:
+        RecipeWithheldError: Many documents differ by recipe alone. The vectors of the others were ordered.
+    """
+    guard = RecipeGuard(workshop, confirmed=confirm_recipe)
+    if confirm_recipe:
+        guard.accept()
+    plans = plan_partitions(workshop, partitions)
+    tried = without_final(workshop, plans)[0] if partitions is None else plans
+    due, withheld = guard.split(tried, are_named=partitions is not None)
+
+    async def run() -> int:
+        async with Embedder(settings) as embedder:
+            return len(await bulk.order(workshop, embedder, due))
+
+    placed = run_interruptibly(run())
+    if withheld and guard.error is not None:
+        raise guard.error
+    return placed
+
+
+def collect_vectors(workshop: Workshop, settings: EmbeddingSettings) -> list[bulk.Collected]:
+    """Collect what has come."""
+
+    async def run() -> list[bulk.Collected]:
+        async with Embedder(settings) as embedder:
+            return await bulk.collect(workshop, embedder)
+
+    return run_interruptibly(run())
+
+
+@contextmanager
+def bulk_endpoint(embedder: OpenAIEmbedderResource) -> Generator[EmbeddingSettings]:
+    """An endpoint that takes bulk orders.
+
+    Raises:
+        ConfigurationError: The local model does not.
+    """
+    if embedder.is_local:
+        raise ConfigurationError("The local model costs nothing and takes no bulk orders", "Ingest as usual.")
+    with embedder.endpoint() as settings:
+        yield settings
+
+
+def bulk_job(settings: PipelineSettings) -> dg.JobDefinition:
+    """Orders the missing vectors of what differs at the API's Batch endpoint."""
+    name = settings.corpus
+    keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
+
+    @dg.op(name=f"{name}_bulk_order", required_resource_keys=keys)
+    def order(context: dg.OpExecutionContext, config: BulkOrderConfig) -> None:
+        lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
+        name_process(context.instance, context.run.run_id)
+        try:
+            with lancedb.workshop(settings) as workshop, bulk_endpoint(embedder) as endpoint:
+                orders = order_vectors(
+                    workshop, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
+                )
+                waiting = len(bulk.waiting_keys(workshop))
+        except IngestError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        context.add_output_metadata({"orders": orders, "documents_waiting": waiting})
+
+    @dg.job(
+        name=f"{name}_bulk_job",
+        executor_def=dg.in_process_executor,
+        description="Orders missing vectors in bulk, cheaper and within a day; the sensor collects them.",
+    )
+    def job() -> None:
+        order()
+
+    return job
+
+
+def bulk_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.SensorDefinition:
+    """Collects the vectors of bulk orders. The source sensor then requests the documents that waited for them."""
+    name = settings.corpus
+
+    @dg.sensor(
+        name=f"{name}_bulk_sensor",
+        description="Collects the vectors of bulk orders that have come; without open orders it does nothing.",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        job_name=f"{name}_bulk_job",
+        required_resource_keys={
+            resource_key(name, VersionedLanceDBResource),
+            resource_key(name, OpenAIEmbedderResource),
+        },
+    )
+    def collect_orders(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
+        try:
+            with lancedb.workshop(settings, create=False) as workshop:
+                waiting = bulk.waiting_keys(workshop)
+                if not waiting:
+                    return dg.SkipReason("Nothing is on order.")
+                with bulk_endpoint(resource_of(context.resources, name, OpenAIEmbedderResource)) as endpoint:
+                    ended = collect_vectors(workshop, endpoint)
+        except IngestError as error:
+            return dg.SkipReason(str(error))
+        for one in ended:
+            context.log.info(f"Order {one.saga}: {one.collected} of {one.texts} vectors. {one.error or ''}")
+        return dg.SkipReason(f"{len(ended)} orders ended; {len(waiting)} documents were waiting.")
+
+    return collect_orders

@@ -1,0 +1,143 @@
+"""The job that moves a corpus to another embedding model, step by step as a person asks for it."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from ingest_pipeline.assets.embeddings import run_metadata
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.errors import ConfigurationError, IngestError, MigrationIncompleteError, UnreadableError
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
+from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.reembed import Action, Migration, begin
+from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.reporting.interrupts import run_interruptibly
+from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
+from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import resource_key, resource_of
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.saga.generations import abort, drop, others
+
+_RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
+
+
+class MigrationConfig(dg.Config):
+    """Settings of one run, for the Launchpad."""
+
+    action: Action = Field(
+        default=Action.SWITCH,
+        description="SWITCH: fill a table with vectors of the model that the resource `embedder` names, beside the one "
+        "that readers see, then let readers see it. FILL: fill it only. ABORT: stop; it is kept for a week. DROP: "
+        "delete tables that were left.",
+    )
+
+
+def migration_job_name(corpus: str) -> str:
+    """The job that moves a corpus to another embedding model."""
+    return f"{corpus}_migration_job"
+
+
+def migration_job(settings: PipelineSettings) -> dg.JobDefinition:
+    """Moves a corpus to the embedding model of its resource `embedder`. Launching it is the consent to its cost."""
+    corpus = settings.corpus
+
+    @dg.op(name=f"{corpus}_migrate", required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES})
+    def migrate(context: dg.OpExecutionContext, config: MigrationConfig) -> None:
+        name_process(context.instance, context.run.run_id)
+        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
+        wanted = settings.with_embedding(f"{embedder.model}/{embedder.dimensions}")
+        try:
+            with lancedb.catalog.connect() as database:
+                if config.action in (Action.SWITCH, Action.FILL):
+                    _fill(context, database, wanted, embedder, then_switch=config.action is Action.SWITCH)
+                else:
+                    _leave(context, find_corpus(database, wanted), config.action)
+        except IngestError as error:
+            # Nothing is tried again unasked: what was bought is recorded, and the next run goes on from there.
+            raise dg.Failure(str(error), allow_retries=False) from error
+
+    @dg.job(
+        name=migration_job_name(corpus),
+        executor_def=dg.in_process_executor,
+        description="Moves the corpus to another embedding model: a second table is filled, then readers move to it.",
+    )
+    def run_migration() -> None:
+        migrate()
+
+    return run_migration
+
+
+def _fill(
+    context: dg.OpExecutionContext,
+    database: Database,
+    settings: PipelineSettings,
+    embedder: OpenAIEmbedderResource,
+    *,
+    then_switch: bool,
+) -> None:
+    old, new = begin(database, settings)
+    context.log.info(f"Generation {new.corpus.name} is filled with vectors of {new.recipe.embedding}; readers see none")
+
+    async def run() -> tuple[Migration, Summary]:
+        with embedder.endpoint() as endpoint:
+            async with Embedder(endpoint) as api:
+                migration = Migration(old, new, api, run_id=context.run.run_id)
+                summary = await migration.fill()
+                if then_switch:
+                    await migration.switch()
+                return migration, summary
+
+    try:
+        migration, summary = run_interruptibly(run())
+    finally:
+        _report_spending(context, old)
+    failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
+    for key, problem in failed.items():
+        context.log.warning(f"Document {key!r} is not in generation {new.corpus.name}: {problem}")
+    if then_switch:
+        context.log.info(f"Readers see generation {new.corpus.name} now; {old.corpus.name} is kept for a week")
+        _report_all(context, new, migration.taken_out)
+        return
+    refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
+    refused += sorted(summary.too_recent)
+    if refused:
+        raise MigrationIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
+
+
+def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
+    wanted = "filling" if action is Action.ABORT else "left"
+    concerned = [generation for generation in others(corpus) if generation.opened_as == wanted]
+    if not concerned:
+        raise ConfigurationError(f"Corpus {corpus.known_as!r} has no generation that is {wanted}")
+    for generation in concerned:
+        (abort if action is Action.ABORT else drop)(generation)
+        context.log.info(f"Generation {generation.name} is {'left' if action is Action.ABORT else 'dropped'}")
+
+
+def _report_spending(context: dg.OpExecutionContext, workshop: Workshop) -> None:
+    run_id = context.run.run_id
+    with workshop.corpus.database.transaction() as connection:
+        progress, costs = reports.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
+    key = dg.AssetKey([workshop.corpus.known_as, "embeddings"])
+    context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
+
+
+def _report_all(context: dg.OpExecutionContext, workshop: Workshop, taken_out: Sequence[str]) -> None:
+    """Materialize what readers see now. If the run dies before that is done, the recovery sensor does the rest."""
+    corpus = workshop.corpus
+    with corpus.database.transaction() as connection:
+        owed = ledger.unreported(connection, corpus.name)
+    for saga in owed:
+        with corpus.database.transaction() as connection:
+            changes = reports.standing_changes(connection, saga.id)
+        status = f"readers moved to {workshop.recipe.embedding}"
+        report_documents(context.instance, corpus, changes, status, context.log_event, recipe=workshop.recipe)
+        with corpus.database.transaction() as connection:
+            ledger.mark_reported(connection, saga.id)
+    drop_empty_partitions(context.instance, corpus, set(taken_out))

@@ -1,0 +1,93 @@
+"""The job that rolls documents back, for the Launchpad and for the command line."""
+
+import dagster as dg
+from pydantic import Field
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.reporting.materializations import report_documents
+from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.resources.keys import resource_key, resource_of
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.saga.rollback import RolledBack, rollback
+from ingest_pipeline.types import Recipe
+
+
+class RollbackConfig(dg.Config):
+    """What to bring back, for the Launchpad."""
+
+    version: int = Field(
+        description="The publication to go back to: `head` in a partition's metadata, or `ingest-pipeline history`."
+    )
+    partitions: list[str] = Field(default=[], description="Partitions to roll back. Empty: the whole corpus.")
+    confirm_removals: bool = Field(
+        default=False, description="Take documents out, even if these are all or most of the corpus."
+    )
+
+
+def rollback_job_name(corpus: str) -> str:
+    """The job that rolls a corpus back."""
+    return f"{corpus}_rollback_job"
+
+
+def rollback_step(corpus: str) -> str:
+    """Its one step, under which the run configuration stands."""
+    return f"{corpus}_rollback"
+
+
+def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
+    """Brings documents back to an earlier publication, and materializes them as they were."""
+    corpus_name = settings.corpus
+
+    @dg.op(
+        name=rollback_step(corpus_name), required_resource_keys={resource_key(corpus_name, VersionedLanceDBResource)}
+    )
+    def roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
+        lancedb = resource_of(context.resources, corpus_name, VersionedLanceDBResource)
+        name_process(context.instance, context.run.run_id)
+        try:
+            with lancedb.corpus(settings) as corpus:
+                recipe = settings.with_embedding(corpus.head().embedding).recipe
+                done = rollback(
+                    corpus,
+                    config.version,
+                    config.partitions,
+                    recipe=recipe.fingerprint,
+                    run_id=context.run.run_id,
+                    confirm_removals=config.confirm_removals,
+                    report=lambda rolled_back: _report(context, corpus, recipe, rolled_back),
+                )
+        except IngestError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        changes = [change for rolled_back in done for change in rolled_back.changes]
+        context.add_output_metadata(
+            {
+                "documents": sum(change.change != "remove" for change in changes),
+                "removed": sum(change.change == "remove" for change in changes),
+                "chunks": sum(change.chunk_count for change in changes),
+                "publications": len(done),
+                "rolled_back_to": config.version,
+            }
+        )
+
+    @dg.job(
+        name=rollback_job_name(corpus_name),
+        executor_def=dg.in_process_executor,
+        description="Brings documents, or the whole corpus, back to an earlier publication, in both stores.",
+    )
+    def job() -> None:
+        roll_back()
+
+    return job
+
+
+def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
+    """Materialize what was just published. Nothing is materialized before."""
+    with corpus.database.transaction() as connection:
+        changes = reports.standing_changes(connection, rolled_back.saga)
+    status = f"rolled back to version {rolled_back.target_version}"
+    report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
+    with corpus.database.transaction() as connection:
+        ledger.mark_reported(connection, rolled_back.saga)

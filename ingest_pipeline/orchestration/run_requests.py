@@ -1,0 +1,124 @@
+"""Which runs to request for documents that differ, and which partitions runs are at work on."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
+
+import dagster as dg
+
+from ingest_pipeline.planning.plan import DocumentPlan
+
+# So many files or fewer get a run each, which the UI links to its partition. More share one: a run costs seconds of
+# start-up whatever it does.
+_OWN_RUNS = 5
+_SHARED_DOCUMENTS = 2000
+_SHARED_BYTES = 512 << 20
+# More than these would only wait in Dagster's queue, where nobody sees what they are waiting for.
+MOST_RUNS = 8
+UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_DAGSTERS_OWN_JOB = "__ASSET_JOB"
+_PARTITION = "dagster/partition"
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list[dg.RunRequest]:
+    """Runs over the partitions of documents.
+
+    Args:
+        step: Name of the step that ingests.
+        due: What differs.
+        config: Further configuration of the step.
+    """
+    if len(due) > _OWN_RUNS:
+        return [shared_run(step, partitions, **config) for partitions in _shares(due)]
+    # A partition whose file is gone may be gone from Dagster too, so its run names it in the configuration.
+    there = {plan.partition for plan in due if plan.source is not None}
+    return [
+        dg.RunRequest(partition_key=partition, run_config=_run_config(step, **config))
+        if partition in there
+        else shared_run(step, [partition], **config)
+        for partition in dict.fromkeys(plan.partition for plan in due)
+    ]
+
+
+def runs_for(documents: int) -> int:
+    """How many runs are requested for so many documents of ordinary size that differ."""
+    return documents if documents <= _OWN_RUNS else ceil(documents / _SHARED_DOCUMENTS)
+
+
+def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRequest:
+    """One run over partitions that need not be neighbours, which Dagster's own ranges demand. None: all that differ."""
+    return dg.RunRequest(run_config=_run_config(step, partitions=list(partitions), **config))
+
+
+def partitions_under_way(
+    instance: dg.DagsterInstance, job: str, step: str, definition: dg.PartitionsDefinition[str]
+) -> tuple[int, set[str] | None]:
+    """How many runs of a step have not ended, and which partitions they work on; None if one works on all.
+
+    Backfills, and people who select assets, run the step in Dagster's own job.
+    """
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if _has_step(run, job, step)]
+    busy: set[str] = set()
+    for run in runs:
+        partitions = _partitions_of(run, step, instance, definition)
+        if not partitions:
+            return len(runs), None
+        busy.update(partitions)
+    return len(runs), busy
+
+
+def _has_step(run: dg.DagsterRun, job: str, step: str) -> bool:
+    if run.job_name != _DAGSTERS_OWN_JOB:
+        return run.job_name == job
+    return run.asset_selection is None or any(f"{key.path[0]}_ingest" == step for key in run.asset_selection)
+
+
+def _partitions_of(
+    run: dg.DagsterRun, step: str, instance: dg.DagsterInstance, definition: dg.PartitionsDefinition[str]
+) -> Sequence[str]:
+    if _PARTITION in run.tags:
+        return [run.tags[_PARTITION]]
+    if _FIRST in run.tags:
+        return _range(run.tags[_FIRST], run.tags[_LAST], instance, definition)
+    config: object = run.run_config
+    for name in ("ops", step, "config", "partitions"):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return [str(partition) for partition in config] if isinstance(config, Sequence) else []
+
+
+def _range(
+    first: str, last: str, instance: dg.DagsterInstance, definition: dg.PartitionsDefinition[str]
+) -> Sequence[str]:
+    keys = definition.get_partition_keys(dynamic_partitions_store=instance)
+    try:
+        return keys[keys.index(first) : keys.index(last) + 1]
+    except ValueError:  # one of its ends was dropped meanwhile
+        return []
+
+
+def _shares(due: Iterable[DocumentPlan]) -> Iterator[list[str]]:
+    """Partitions, whole, in shares of about the documents and bytes that one run should have."""
+    by_partition: dict[str, list[int]] = {}
+    for plan in due:
+        by_partition.setdefault(plan.partition, []).append(plan.source.size if plan.source else 0)
+    share: list[str] = []
+    documents = size = 0
+    for partition, sizes in by_partition.items():
+        if share and (documents + len(sizes) > _SHARED_DOCUMENTS or size + sum(sizes) > _SHARED_BYTES):
+            yield share
+            share, documents, size = [], 0, 0
+        share.append(partition)
+        documents += len(sizes)
+        size += sum(sizes)
+    if share:
+        yield share
+
+
+def _run_config(step: str, **config: object) -> dict[str, object]:
+    return {"ops": {step: {"config": config}}}

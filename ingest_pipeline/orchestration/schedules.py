@@ -1,0 +1,103 @@
+"""What happens by the clock: the audit and maintenance every hour, and every night what is stale."""
+
+import dagster as dg
+
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.maintenance.maintain import MaintenanceReport, maintain
+from ingest_pipeline.orchestration.run_requests import shared_run
+from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.resources.keys import resource_key, resource_of
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.saga.generations import drop_left, others
+
+
+def audit_schedule(
+    corpus: str, checks: list[dg.AssetChecksDefinition], *, running: bool = False
+) -> dg.ScheduleDefinition:
+    """Runs the asset checks of a corpus. Off until a person switches it on, since an audit reads every row."""
+    job = dg.define_asset_job(
+        f"{corpus}_audit_job",
+        selection=dg.AssetSelection.checks(*checks),
+        executor_def=dg.in_process_executor,
+        description="Compares LanceDB with Postgres at head, and names documents that keep failing.",
+    )
+    return dg.ScheduleDefinition(
+        name=f"{corpus}_audit_schedule", job=job, cron_schedule="0 * * * *", default_status=_status(running)
+    )
+
+
+def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.ScheduleDefinition:
+    """Keeps the table small and quick, beside whatever else is going on."""
+    corpus = settings.corpus
+
+    @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
+    def maintain_corpus(context: dg.OpExecutionContext) -> None:
+        name_process(context.instance, context.run.run_id)
+        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
+        try:
+            with lancedb.workshop(settings, create=False) as workshop:
+                if not workshop.corpus.exists():
+                    context.log.info(f"There is no corpus {corpus} yet")
+                    return
+                report = maintain(workshop.corpus, settings.retention, log=context.log.info)
+                for other in others(workshop.corpus):
+                    maintain(other, settings.retention, log=context.log.info)
+                dropped = drop_left(workshop.corpus)
+        except IngestError as error:
+            raise dg.Failure(str(error)) from error
+        context.add_output_metadata({**_metadata(report), "generations_dropped": len(dropped)})
+
+    @dg.job(
+        name=f"{corpus}_maintenance_job",
+        executor_def=dg.in_process_executor,
+        description="Rewrites small and worn fragments, brings indices up to date, lets old versions go, sweeps.",
+    )
+    def maintenance_job() -> None:
+        maintain_corpus()
+
+    return dg.ScheduleDefinition(
+        name=f"{corpus}_maintenance_schedule",
+        job=maintenance_job,
+        cron_schedule="30 * * * *",
+        default_status=_status(running),
+    )
+
+
+def stale_schedule(settings: PipelineSettings, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
+    """Ingests what is new, changed, gone or failed, in one run. Off, because the source sensor does it all day long.
+
+    It is for those who switch the sensor off, to ingest at night.
+    """
+    step = f"{settings.corpus}_ingest"
+    return dg.ScheduleDefinition(
+        name=f"{settings.corpus}_stale_schedule",
+        job_name=job,
+        cron_schedule="0 2 * * *",
+        default_status=_status(running),
+        run_config=shared_run(step, [], leave_waiting=True, release_holds=False).run_config,
+        description="Ingests all that differs from the source, in one run; documents in quarantine are left alone.",
+    )
+
+
+def _metadata(report: MaintenanceReport) -> dict[str, int]:
+    before, after = report.before, report.after
+    return {
+        "head": report.head_version,
+        "fragments_before": before.fragments,
+        "fragments_after": after.fragments,
+        "versions_before": before.versions,
+        "versions_after": after.versions,
+        "bytes_before": before.bytes,
+        "bytes_after": after.bytes,
+        "rows_rewritten": report.compaction.rows,
+        "rows_indexed": sum(index.built for index in report.indices),
+        "rows_unindexed": max((index.unindexed for index in report.indices), default=0),
+        "oldest_version": report.retention.oldest_version,
+        "swept_files": len(report.sweep.files),
+        "swept_rows": report.sweep.rows,
+    }
+
+
+def _status(running: bool) -> dg.DefaultScheduleStatus:  # noqa: FBT001  the one thing it is about
+    return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED

@@ -1,0 +1,284 @@
+"""From the bytes of a document to its text.
+
+Text of any kind is decoded as a stream, in the memory of one block. PDF, Office, HTML and EPUB documents are read
+whole, within limits, and parsed in a child process.
+"""
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Final
+
+from ingest_pipeline.errors import (
+    BinaryDocumentError,
+    CorruptDocumentError,
+    DocumentEncodingError,
+    DocumentTooLargeError,
+    EmptyDocumentError,
+    UnsupportedFormatError,
+)
+from ingest_pipeline.parsing.text_decoding import encoding_of, with_encoding
+from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
+
+__all__ = ["PARSER", "ParserLimits", "is_compressed", "is_markdown", "is_parsed", "is_zipped", "media_type", "parse"]
+
+PARSER: Final = "text-1/kreuzberg-4.10"
+"""Goes into the recipe: another value means that the same bytes may give another text, and everything is made again.
+
+It names what this package was tested with and not what is installed, so that a new release of kreuzberg alone does not
+make every corpus stale. A test compares the text of the samples and fails when this value has to change.
+"""
+
+DEFAULT_LIMITS: Final = ParserLimits()
+
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument"
+_PDF: Final = "application/pdf"
+_HTML: Final = "text/html"
+_ZIPPED: Final = {
+    ".docx": f"{_OFFICE}.wordprocessingml.document",
+    ".epub": "application/epub+zip",
+    ".pptx": f"{_OFFICE}.presentationml.presentation",
+    ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+}
+_PARSED: Final = _ZIPPED | {".htm": _HTML, ".html": _HTML, ".xhtml": _HTML, ".pdf": _PDF}
+_TEXT: Final = {
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".markdown": "text/markdown",
+    ".md": "text/markdown",
+    ".ndjson": "application/jsonl",
+    ".tsv": "text/tab-separated-values",
+    ".xml": "application/xml",
+}
+
+_HEAD: Final = 1024
+"""Bytes that decide about the format. A PDF header and the encoding of an HTML page must lie within them."""
+
+_BINARY: Final = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"PK\x05\x06": "an empty ZIP archive",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF87a": "a GIF image",
+    b"GIF89a": "a GIF image",
+    b"\x1f\x8b": "compressed by gzip",
+    b"BZh91AY&SY": "compressed by bzip2",
+    b"\xfd7zXZ\0": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x7fELF": "an ELF program",
+    b"MZ\x90\0": "a Windows program",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"Obj\x01": "an Avro file",
+    b"SQLite format 3\0": "an SQLite database",
+}
+_OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+_BYTE_ORDER_MARKS: Final = [  # the longer first: UTF-32 in little-endian order starts like UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+]
+_DECLARED_ENCODING: Final = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+
+_pool: Final = ParserPool()
+
+
+def media_type(document: str) -> str:
+    """The media type that the extension of a key names; ``text/plain`` for every unknown one."""
+    extension = _extension(document)
+    return _PARSED.get(extension) or _TEXT.get(extension, "text/plain")
+
+
+def is_markdown(document: str) -> bool:
+    """Whether the extracted text of a document is Markdown, as that of all parsed formats is."""
+    return _extension(document) in _PARSED or media_type(document) == "text/markdown"
+
+
+def is_parsed(document: str) -> bool:
+    """Whether the extension of a key names a format that is read whole and parsed, and not streamed as text."""
+    return _extension(document) in _PARSED
+
+
+def is_compressed(document: str) -> bool:
+    """Whether the extension names a format that may hold more text than it has bytes."""
+    return is_zipped(document) or _PARSED.get(_extension(document)) == _PDF
+
+
+def is_zipped(document: str) -> bool:
+    """Whether the extension names a format that is a ZIP archive, which may hold far more text than it has bytes."""
+    return _extension(document) in _ZIPPED
+
+
+def parse(
+    document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT_LIMITS, *, encoding: str | None = None
+) -> Iterator[str]:
+    """Extract the text of a document.
+
+    Text must be UTF-8, or begin with the byte order mark of UTF-16 or UTF-32, or be in the encoding that is given for
+    all other; the mark is removed, and newlines stay as they are. A document without bytes, or of nothing but white
+    space, gives no text and is no error. Nothing of a document is valid before the iterator ended: an error may come
+    after the first pieces.
+
+    Args:
+        document: Its key, whose extension names the format.
+        blocks: Its bytes, in order, divided anywhere.
+        limits: What parsing may cost; text formats are streamed and need none.
+        encoding: Of text that is not UTF-8 and says nothing of its encoding. None: there is no such text.
+
+    Yields:
+        Pieces whose concatenation is the extracted text, to which the offsets of chunks refer.
+
+    Raises:
+        EmptyDocumentError: The parser of its format finds no text in it, as in a scan.
+        BinaryDocumentError: It is not text, and no parser reads its format.
+        DocumentEncodingError: It is text in an encoding that is neither UTF-8 nor marked nor the one given.
+        CorruptDocumentError: It is truncated or damaged.
+        DocumentTooLargeError: Parsing exceeded a limit.
+        EncryptedDocumentError: It opens with a password only.
+        UnsupportedFormatError: It is of an older Office format, or of a kind that its parser refuses.
+        MissingExtraError: Its format needs kreuzberg, which is not installed.
+        ConfigurationError: The parser does not start.
+    """
+    head, rest = _split_head(blocks)
+    if len(head) < _HEAD and not head.strip():
+        return  # the head is the whole of it
+    kind = _format(document, head)
+    if kind is None:
+        yield from _streamed(document, head, rest, encoding)
+    else:
+        yield from _parsed(document, kind, rest, limits, encoding)
+
+
+def _extension(document: str) -> str:
+    return PurePosixPath(document).suffix.lower()
+
+
+def _split_head(blocks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, as many as decide about the format, and an iterator over all blocks."""
+    source = iter(blocks)
+    taken: list[bytes] = []
+    while sum(map(len, taken)) < _HEAD and (block := next(source, None)) is not None:
+        taken.append(block)
+    return b"".join(taken)[:_HEAD], chain(taken, source)
+
+
+def _format(document: str, head: bytes) -> str | None:
+    """The media type that the child parses the document as; None for text."""
+    named = _PARSED.get(_extension(document))
+    if head.startswith(_OLE):
+        raise UnsupportedFormatError(
+            document, "is encrypted or of an Office format before 2007", "Save it as DOCX, XLSX, PPTX or PDF."
+        )
+    if head.startswith(b"%PDF-"):
+        return _PDF
+    if named in _ZIPPED.values():
+        if not head.startswith(b"PK"):
+            raise CorruptDocumentError(document, f"is not the ZIP archive that a {_extension(document)} file is")
+        return named
+    if named == _PDF and b"%PDF-" in head:
+        return named
+    for magic, what in _BINARY.items():
+        if head.startswith(magic):
+            raise BinaryDocumentError(document, f"is {what}, and not text")
+    if named == _PDF:
+        raise CorruptDocumentError(document, "has no PDF header")
+    return named
+
+
+def _encoding(head: bytes) -> tuple[str, int]:
+    """The encoding that the byte order mark names, and the length of the mark."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return encoding, len(mark)
+    return "utf-8", 0
+
+
+def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str | None) -> Iterator[str]:
+    encoding, mark = _encoding(head)
+    if encoding == "utf-8" and b"\0" in head:
+        raise _holds_nul(document)
+    named = ((block, encoding) for block in blocks) if mark else with_encoding(blocks, fallback)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    offset = 0
+    for block, name in chain(named, [(b"", None)]):
+        final = name is None
+        if name is not None and name != encoding:
+            # All before it was ASCII, of which no decoder keeps a part.
+            encoding, decoder = name, codecs.getincrementaldecoder(name)()
+        waiting = len(decoder.getstate()[0])
+        try:
+            piece = decoder.decode(block, final)
+        except UnicodeDecodeError as error:
+            raise _wrong_encoding(document, encoding, offset - waiting + error.start) from None
+        offset += len(block)
+        if "\0" in piece:
+            raise _holds_nul(document)
+        yield piece[1:] if mark and piece else piece
+        mark = 0 if piece else mark
+
+
+def _holds_nul(document: str) -> BinaryDocumentError:
+    return BinaryDocumentError(document, "holds NUL: it is not text, or UTF-16 without a byte order mark")
+
+
+def _wrong_encoding(document: str, encoding: str, offset: int) -> DocumentEncodingError:
+    return DocumentEncodingError(
+        document,
+        f"is not {encoding.upper()} at byte {offset}",
+        "Convert it to UTF-8, or name its encoding in INGEST_ENCODING (of a component: encoding). What was published "
+        "is untouched.",
+    )
+
+
+def _parsed(
+    document: str, kind: str, blocks: Iterator[bytes], limits: ParserLimits, fallback: str | None
+) -> Iterator[str]:
+    data = bytearray()
+    for block in blocks:
+        data += block
+        if len(data) > limits.input_bytes:
+            raise DocumentTooLargeError(document, f"has more than {limits.input_bytes} bytes")
+    content = bytes(data)
+    if kind == _HTML:
+        content = _as_utf8(document, content, fallback)
+        if not content.strip():
+            return
+    text = _pool.extract(document, kind, content, limits)
+    if not text.strip():
+        raise EmptyDocumentError(document, "holds no text" + ("; scanned pages are not read" if kind == _PDF else ""))
+    yield text
+
+
+def _as_utf8(document: str, page: bytes, fallback: str | None) -> bytes:
+    """An HTML page in UTF-8: the parser would take every other encoding for damaged UTF-8 and say nothing."""
+    encoding, mark = _encoding(page)
+    declared = _DECLARED_ENCODING.search(page[:_HEAD])
+    if not mark and declared:
+        encoding = _declared(declared[1].decode("ascii", "replace"))
+    elif not mark:
+        encoding = encoding_of(page, fallback)
+    try:
+        text = page[mark:].decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(document, encoding, mark + error.start) from None
+    except (LookupError, UnicodeError):
+        raise DocumentEncodingError(document, f"declares {encoding!r}, which names no encoding of text") from None
+    if "\0" in text:
+        raise _holds_nul(document)
+    return text.encode()
+
+
+def _declared(encoding: str) -> str:
+    """What browsers take a declared encoding for (Encoding Standard, 4.2; HTML Standard, 13.2.3.2)."""
+    if encoding.lower() in {"iso-8859-1", "latin1", "us-ascii", "ascii"}:
+        return "cp1252"
+    # A declaration that could be read as ASCII is not in UTF-16.
+    return "utf-8" if encoding.lower().startswith("utf-16") else encoding

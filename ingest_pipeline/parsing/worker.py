@@ -1,0 +1,154 @@
+"""The child process that parses documents: what a hostile file breaks or exhausts here ends here.
+
+It runs as a script and imports next to nothing of the package, so that it starts in the time that its parser needs. It
+gives up files, the network and other processes before it loads its parser, see `confinement`; memory and CPU are
+limited by the parent. Requests come on standard input, one after another: a line of JSON with the media type, limits
+and the size of the document in bytes, then the document. Each is answered on standard output: a line of JSON with the
+outcome, one word, a detail for people and the size of the text in bytes, then the text in UTF-8. The parent closes the
+input to end the process.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+import zlib
+from importlib.util import find_spec
+from io import BytesIO
+from typing import BinaryIO, Final, TypedDict, cast
+from zipfile import BadZipFile, ZipFile
+
+from ingest_pipeline.parsing.confinement import confine
+
+GREATEST_FILE: Final = 64 << 20
+"""Bytes in a file that this process may write. Its parser unpacks a library of 8 MB and has nothing else to write."""
+OPEN_FILES: Final = 64
+GREATEST_DETAIL: Final = 1_000
+"""Characters of an error message: some quote the document."""
+
+# The parser renders what stands in a head as YAML, which then reads as a rule and a heading; without these tags the
+# title is the first paragraph and the rest, which no reader of the page sees, is gone.
+_HEAD: Final = re.compile(r"""</?(?:head|meta|link|base)\b(?:=\s*+(?:"[^"]*+"|'[^']*+')|[^>])*+>""", re.IGNORECASE)
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
+_DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
+
+
+def _give_up() -> list[str]:
+    """Keep Python, its libraries and the parser, to read, and a folder of our own to write."""
+    parser = find_spec("kreuzberg")
+    folders = [os.path.dirname(os.path.dirname(parser.origin))] if parser and parser.origin else []  # noqa: PTH120
+    folders += [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    readable = [folder for folder in (*folders, *_LIBRARIES, *_DEVICES) if folder]
+    return confine(readable, [os.environ["HOME"]], file_bytes=GREATEST_FILE, open_files=OPEN_FILES)
+
+
+KEPT: Final = _give_up()
+"""What this process could not give up."""
+
+import kreuzberg  # noqa: E402  not before it can do no harm
+
+_EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
+
+
+class Request(TypedDict):
+    """What precedes a document."""
+
+    media_type: str
+    size: int
+    unpacked_bytes: int
+    output_bytes: int
+
+
+class Answer(TypedDict):
+    """What precedes a text."""
+
+    outcome: str
+    """``ready`` once, at the start; then ``text``, ``corrupt``, ``too large``, ``encrypted`` or ``unsupported``."""
+    detail: str
+    size: int
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    # Whatever a library prints must not stand between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _answer(answers, "ready", ", ".join(KEPT))
+    while line := sys.stdin.buffer.readline():
+        request = cast("Request", json.loads(line))
+        data = sys.stdin.buffer.read(request["size"])
+        if len(data) < request["size"]:
+            return
+        outcome, detail = _extract(data, request["media_type"], request["unpacked_bytes"])
+        if outcome != "text":
+            _answer(answers, outcome, detail[:GREATEST_DETAIL])
+            continue
+        text = detail.encode()
+        if len(text) > request["output_bytes"]:
+            _answer(answers, "too large", f"holds more than {request['output_bytes']} bytes of text")
+        else:
+            _answer(answers, "text", text=text)
+
+
+def _answer(answers: BinaryIO, outcome: str, detail: str = "", text: bytes = b"") -> None:
+    head: Answer = {"outcome": outcome, "detail": detail, "size": len(text)}
+    answers.write(json.dumps(head).encode() + b"\n")
+    answers.write(text)
+    answers.flush()
+
+
+def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> tuple[str, str]:
+    """The outcome, and the text or what is wrong."""
+    if data.startswith(b"PK") and (refused := _examine_archive(data, unpacked_bytes)):
+        return refused
+    if media_type == "text/html":
+        data = _HEAD.sub("", data.decode()).encode()
+    config = kreuzberg.ExtractionConfig(
+        use_cache=False,
+        output_format="markdown",
+        concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
+        disable_ocr=True,  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # missing from its stubs
+    )
+    try:
+        text = kreuzberg.extract_bytes_sync(data, media_type, config).content
+    except MemoryError:
+        return "too large", "needs more memory than the parser may use"
+    except kreuzberg.KreuzbergError as error:
+        return _outcome(error), f"cannot be parsed: {error}"
+    # Postgres stores no NUL; an image that is written out as text has no meaning to search for.
+    return "text", _EMBEDDED_IMAGE.sub("", text).replace("\0", "")
+
+
+def _examine_archive(data: bytes, unpacked_bytes: int) -> tuple[str, str] | None:
+    """What is wrong with a ZIP archive, which the parser does not say: it leaves out the members it cannot read."""
+    try:
+        with ZipFile(BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > unpacked_bytes:
+                return "too large", f"unpacks to more than {unpacked_bytes} bytes"
+            damaged = archive.testzip()
+    except (BadZipFile, EOFError, zlib.error) as error:
+        return "corrupt", f"is a damaged ZIP archive: {error}"
+    except RuntimeError as error:
+        outcome = "encrypted" if "encrypted" in str(error) else "unsupported"
+        return outcome, f"is a ZIP archive of an unknown kind: {error}"
+    return ("corrupt", f"is damaged in its member {damaged}") if damaged else None
+
+
+def _outcome(error: kreuzberg.KreuzbergError) -> str:
+    message = str(error).lower()
+    if "security limit" in message or "compression ratio" in message or "out of memory" in message:
+        return "too large"
+    if "password" in message or "encrypt" in message:
+        return "encrypted"
+    if isinstance(error, kreuzberg.ValidationError | kreuzberg.MissingDependencyError):
+        return "unsupported"
+    return "corrupt"
+
+
+if __name__ == "__main__":
+    main()
+    # The parent does it too, if it lives.
+    shutil.rmtree(os.environ["HOME"], ignore_errors=True)

@@ -1,0 +1,68 @@
+"""What a corpus is bound to once something was published into it: its table, source, partition scheme and embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest_pipeline.errors import CorpusMismatchError
+from ingest_pipeline.postgres.catalog import CorpusRow
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Values that settings and catalog must agree on."""
+
+    table_uri: str
+    source: str | None
+    partition_by: str | None
+    embedding: str | None
+
+
+def binding_of(row: CorpusRow) -> Binding:
+    """What the catalog records."""
+    return Binding(row.table_uri, row.source, row.partition_by, row.embedding)
+
+
+def mismatch(row: CorpusRow, wanted: Binding) -> CorpusMismatchError | None:
+    """The first value in which the settings contradict the catalog, as an error; None if they agree."""
+    recorded = binding_of(row)
+    for what, there, here, remedy in (
+        ("table", recorded.table_uri, wanted.table_uri, _TABLE),
+        ("source", recorded.source, wanted.source, _SOURCE),
+        ("partition scheme", recorded.partition_by, wanted.partition_by, _SCHEME),
+        ("embedding", recorded.embedding, wanted.embedding, _EMBEDDING),
+    ):
+        if there != here:
+            return _contradiction(row.known_as, what, there, here, remedy)
+    return None
+
+
+def table_mismatch(known_as: str, recorded: str, wanted: str) -> CorpusMismatchError | None:
+    """As `mismatch`, of the table alone, which a reader has to know."""
+    return None if recorded == wanted else _contradiction(known_as, "table", recorded, wanted, _TABLE)
+
+
+def _contradiction(
+    known_as: str, what: str, recorded: str | None, wanted: str | None, remedy: str
+) -> CorpusMismatchError:
+    return CorpusMismatchError(
+        f"Corpus {known_as!r} has {what} {recorded!r}, and the settings say {wanted!r}. Nothing was changed", remedy
+    )
+
+
+_TABLE = (
+    "Set INGEST_LANCEDB_URI (of a component: lancedb_uri) back. If the table was moved to the new folder, run "
+    "`ingest-pipeline relocate --table`."
+)
+_SOURCE = (
+    "Set INGEST_SOURCE (of a component: source) back. If the same documents are at the new place, run "
+    "`ingest-pipeline relocate --source`."
+)
+_SCHEME = (
+    "Set INGEST_PARTITION_BY (of a component: partition_by) back, or delete the corpus with `ingest-pipeline drop` and "
+    "ingest it again, which buys all of its embeddings again."
+)
+_EMBEDDING = (
+    "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS back. If the new name means the same model, run "
+    "`ingest-pipeline relocate --embedding-model`; to move to another model, run `ingest-pipeline migrate`."
+)

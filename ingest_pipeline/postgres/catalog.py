@@ -1,0 +1,420 @@
+"""The catalog: corpora with their heads, documents and chunks. Every call works in its caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import SourceObject
+
+GenerationState = Literal["filling", "current", "left", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRow:
+    """A generation of a corpus and its head."""
+
+    name: str
+    """Of the generation, and of its LanceDB table."""
+    known_as: str
+    """Of the corpus."""
+    state: GenerationState
+    table_uri: str
+    source: str | None
+    partition_by: str | None
+    embedding: str | None
+    head_version: int
+    head_saga: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class StandingDocument:
+    """The last published word on a document: its rows at head, or that it was removed."""
+
+    key: str
+    partition: str
+    saga: UUID
+    removed: bool
+    etag: str | None
+    size: int | None
+    content_hash: str | None
+    recipe: str | None
+    chunk_count: int
+    fragments: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as readers at some version see it."""
+
+    key: str
+    partition: str
+    saga: UUID
+    etag: str
+    size: int
+    last_modified: datetime
+    recipe: str
+    character_count: int
+    chunk_count: int
+    bought: int
+    reused: int
+    fragments: list[int]
+    published_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk as the catalog has it."""
+
+    id: UUID
+    document: str
+    ordinal: int
+    start_offset: int
+    end_offset: int
+    text_hash: UUID
+    saga: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What stands at head of a partition."""
+
+    partition: str
+    documents: int
+    chunks: int
+    characters: int
+    bytes: int
+    published_version: int
+    """The last version that changed it."""
+    etag: str
+    """Of its only document; of several, one of theirs."""
+    recipe: str
+    digest: str
+    """SHA-256 over keys, ETags and recipes of its documents."""
+
+    @property
+    def data_version(self) -> str:
+        """Equal for equal documents: what Dagster compares."""
+        return f"{self.etag}/{self.recipe}" if self.documents == 1 else self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A document's rows that a publication takes out of head."""
+
+    key: str
+    fragments: list[int]
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextPlace:
+    """A text that was published, and where a row with it lies."""
+
+    text_hash: UUID
+    fragments: list[int]
+    version: int
+
+
+def read_corpus(connection: Connection, name: str) -> CorpusRow | None:
+    """The corpus, None if there is none of that name."""
+    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+        return cursor.execute(query("read_corpus"), {"name": name}).fetchone()
+
+
+def read_current(connection: Connection, known_as: str) -> CorpusRow | None:
+    """The generation of a corpus that readers see, None if there is no such corpus."""
+    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+        return cursor.execute(query("read_current"), {"known_as": known_as}).fetchone()
+
+
+def lock_corpus(connection: Connection, name: str) -> CorpusRow | None:
+    """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
+    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+        return cursor.execute(query("lock_corpus"), {"name": name}).fetchone()
+
+
+def insert_corpus(connection: Connection, corpus: CorpusRow) -> None:
+    """Add a corpus. Its name and its table are unique; psycopg's ``UniqueViolation`` says which is not."""
+    connection.execute(
+        query("insert_corpus"),
+        {
+            "name": corpus.name,
+            "known_as": corpus.known_as,
+            "state": corpus.state,
+            "table_uri": corpus.table_uri,
+            "source": corpus.source,
+            "partition_by": corpus.partition_by,
+            "embedding": corpus.embedding,
+            "head_version": corpus.head_version,
+            "head_saga": corpus.head_saga,
+        },
+    )
+
+
+def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:
+    """Name another version as the published one."""
+    connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})
+
+
+def standing_documents(
+    connection: Connection,
+    corpus: str,
+    *,
+    partitions: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+) -> list[StandingDocument]:
+    """The last published word on the documents of some partitions, or of some keys; tombstones included, by key.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose documents.
+        partitions: Of these only. None: of all.
+        keys: Of these only. None: of all.
+    """
+    values = {
+        "corpus": corpus,
+        "after": "",
+        "partitions": None if partitions is None else list(partitions),
+        "keys": None if keys is None else list(keys),
+    }
+    with connection.cursor(row_factory=class_row(StandingDocument)) as cursor:
+        return cursor.execute(query("standing_documents"), values).fetchall()
+
+
+@contextmanager
+def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -> Generator[Iterator[StandingDocument]]:
+    """The same of all documents behind a key, fetched as it is asked for.
+
+    It is the first query of its transaction, and whatever else that reads is as of this call too.
+    """
+    connection.execute(query("one_snapshot"))
+    with connection.cursor(name="standing", row_factory=class_row(StandingDocument)) as cursor:
+        cursor.itersize = 2000
+        cursor.execute(
+            query("standing_documents"), {"corpus": corpus, "after": after, "partitions": None, "keys": None}
+        )
+        yield iter(cursor)
+
+
+def keep_awake(connection: Connection) -> None:
+    """Let Postgres know that a transaction which waits for something else is not forgotten."""
+    connection.execute(query("keep_awake"))
+
+
+def count_standing(connection: Connection, corpus: str) -> int:
+    """How many documents stand at head."""
+    row = connection.execute(query("count_standing"), {"corpus": corpus}).fetchone()
+    return row["found"] if row else 0
+
+
+def count_recipe(connection: Connection, corpus: str, recipe: str) -> tuple[int, int]:
+    """How many documents at head were made by a recipe, and how many by others."""
+    row = connection.execute(query("count_recipe"), {"corpus": corpus, "recipe": recipe}).fetchone()
+    return (row["made"], row["others"]) if row else (0, 0)
+
+
+def first_partition(connection: Connection, corpus: str) -> str | None:
+    """The partition of the first document at head."""
+    row = connection.execute(query("first_partition"), {"corpus": corpus}).fetchone()
+    return row["partition"] if row else None
+
+
+def all_partitions(connection: Connection, corpus: str) -> list[str]:
+    """The partitions in which something stands, in no order."""
+    return [row["partition"] for row in connection.execute(query("all_partitions"), {"corpus": corpus})]
+
+
+def partition_states(connection: Connection, corpus: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
+    """What stands at head of the partitions, those left out of which nothing does."""
+    values = {"corpus": corpus, "partitions": list(partitions)}
+    with connection.cursor(row_factory=class_row(PartitionState)) as cursor:
+        return {state.partition: state for state in cursor.execute(query("partition_states"), values)}
+
+
+class PlannedDocument(Protocol):
+    """What the catalog is told of a document before it is read."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def source(self) -> SourceObject | None:
+        """The object; None for a tombstone."""
+
+    @property
+    def replaces(self) -> UUID | None:
+        """The saga whose row was current when the document was planned."""
+
+
+def insert_documents(
+    connection: Connection, *, corpus: str, saga: UUID, recipe: str, documents: Iterable[PlannedDocument]
+) -> None:
+    """Plan documents' rows, seen by nobody yet."""
+    types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
+    with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
+        copy.set_types(types)
+        for document in documents:
+            row = (corpus, saga, recipe, document.key, document.partition, document.replaces)
+            if source := document.source:
+                copy.write_row((*row, False, source.etag, source.size, source.last_modified))
+            else:
+                copy.write_row((corpus, saga, None, *row[3:], True, None, None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedDocument:
+    """What is known of a document once the whole of it was read."""
+
+    key: str
+    content_hash: str
+    character_count: int
+    chunk_count: int
+    bought: int
+    reused: int
+    tokens: int
+    requests: int
+    retries: int
+    seconds: float
+
+
+def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
+    """Fill in what reading documents to their end has shown."""
+    columns = {name: [getattr(document, name) for document in documents] for name in FinishedDocument.__slots__}
+    connection.execute(query("finish_documents"), {"saga": saga, **columns})
+
+
+def drop_document(connection: Connection, saga: UUID, key: str) -> None:
+    """Take a document that failed out of its saga, with its chunks."""
+    connection.execute(query("drop_document"), {"saga": saga, "key": key})
+
+
+def forget_documents(connection: Connection, saga: UUID) -> None:
+    """Drop what a saga planned and did not publish."""
+    connection.execute(query("forget_documents"), {"saga": saga})
+
+
+def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
+    """Write chunk rows; nobody sees them before their document's row is published."""
+    with connection.cursor() as cursor, cursor.copy(query("copy_chunks")) as copy:
+        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid"])
+        for chunk in chunks:
+            copy.write_row(
+                (
+                    chunk.saga,
+                    chunk.document,
+                    chunk.ordinal,
+                    chunk.id,
+                    chunk.start_offset,
+                    chunk.end_offset,
+                    chunk.text_hash,
+                )
+            )
+
+
+def conflicting_documents(connection: Connection, saga: UUID) -> list[str]:
+    """Documents of the saga that another one published after this one was planned."""
+    return [row["key"] for row in connection.execute(query("conflicting_documents"), {"saga": saga})]
+
+
+def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+    """Let readers at ``version`` see the saga's documents in place of what stood; returns what stood."""
+    values = {"saga": saga, "version": version}
+    with connection.cursor(row_factory=class_row(Superseded)) as cursor:
+        superseded = cursor.execute(query("supersede_documents"), values).fetchall()
+    connection.execute(query("publish_documents"), values)
+    return superseded
+
+
+def place_documents(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
+    """Note in which Lance fragments the documents' rows lie."""
+    together: dict[tuple[int, ...], list[str]] = {}
+    for key, numbers in fragments.items():
+        together.setdefault(tuple(numbers), []).append(key)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            query("place_documents"),
+            [{"saga": saga, "keys": keys, "fragments": list(numbers)} for numbers, keys in together.items()],
+        )
+
+
+def move_rows(connection: Connection, corpus: str, *, old: Sequence[int], new: int) -> None:
+    """Note that one fragment took the place of others, for the documents at head that had rows there."""
+    connection.execute(query("move_rows"), {"corpus": corpus, "old": list(old), "new": new})
+
+
+def forget_superseded(connection: Connection, corpus: str, oldest: int, limit: int) -> int:
+    """Drop documents that only readers before a version see, with their chunks; returns how many, at most ``limit``."""
+    return connection.execute(query("forget_superseded"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
+
+
+def forget_tombstones(connection: Connection, corpus: str, oldest: int, limit: int) -> int:
+    """Drop tombstones of documents that no reader of a version or a later one sees; returns how many, as above."""
+    return connection.execute(query("forget_tombstones"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
+
+
+def refresh_etag(connection: Connection, corpus: str, document: StandingDocument, source: SourceObject) -> None:
+    """Note that the object has another ETag and the same bytes: nothing to publish."""
+    connection.execute(
+        query("refresh_etag"),
+        {
+            "corpus": corpus,
+            "key": document.key,
+            "saga": document.saga,
+            "etag": source.etag,
+            "last_modified": source.last_modified,
+        },
+    )
+
+
+def published_texts(
+    connection: Connection, corpus: str, text_hashes: Sequence[UUID], *, without: Collection[int] = ()
+) -> list[TextPlace]:
+    """Those of the texts that were ever published, each once; at head if it stands there.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose documents.
+        text_hashes: Of the texts.
+        without: Ids of fragments that cannot be read. Documents with rows in them are passed over.
+    """
+    values = {"corpus": corpus, "text_hashes": list(text_hashes), "without": list(without)}
+    with connection.cursor(row_factory=class_row(TextPlace)) as cursor:
+        return cursor.execute(query("published_texts"), values).fetchall()
+
+
+def has_chunks(connection: Connection, corpus: str) -> bool:
+    """Whether any chunk was ever published."""
+    row = connection.execute(query("has_chunks"), {"corpus": corpus}).fetchone()
+    return row is not None and row["found"]
+
+
+def documents_at(
+    connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None
+) -> list[DocumentRow]:
+    """Documents that readers at a version see, by key."""
+    values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
+    with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
+        return cursor.execute(query("documents_at"), values).fetchall()
+
+
+def documents_in(connection: Connection, corpus: str, version: int, fragments: Collection[int]) -> dict[str, list[int]]:
+    """Documents that readers at a version see and that have rows in some fragments: by key, in which fragments."""
+    values = {"corpus": corpus, "version": version, "fragments": list(fragments)}
+    return {row["key"]: row["fragments"] for row in connection.execute(query("documents_in_fragments"), values)}
+
+
+def chunks_at(connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None) -> list[ChunkRow]:
+    """Chunks that readers at a version see, by document and ordinal."""
+    values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
+    with connection.cursor(row_factory=class_row(ChunkRow)) as cursor:
+        return cursor.execute(query("chunks_at"), values).fetchall()

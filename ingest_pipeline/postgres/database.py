@@ -1,0 +1,357 @@
+"""The one module that speaks to Postgres: connections, transactions, migrations, and what its errors mean to us."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, LiteralString, Self, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    FencedError,
+    SchemaNewerError,
+    UnavailableError,
+)
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.postgres.sql import Migration, migrations, query
+from ingest_pipeline.postgres.url import database_url, parts_of, place_of, without_password
+
+Connection = psycopg.Connection[Any]
+"""Rows come as dictionaries, unless a cursor is told otherwise."""
+T = TypeVar("T")
+
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "prepare_threshold": None,  # server-side statements do not survive a transaction-mode pooler
+}
+# One number of ours in the space that Postgres shares among applications; held only while the schema is migrated.
+_MIGRATION_LOCK = 7_264_110_513
+# Longer than the server's own limits, which `limit_waiting` sets: it gives up first, and says why.
+_ANSWER_SECONDS = 150.0
+# Of a connection that was not in use: it has nothing to wait for.
+_CHECK_SECONDS = 5.0
+_POOL_SECONDS = 10.0
+# COMMIT with one of these did not happen. Any other error leaves it open: even 57P01 may come after it was done, when
+# a server that shuts down stops waiting for its standby.
+_COMMIT_REFUSED = ("23", "40001", "40P01")
+
+
+class _BoundedConnection(psycopg.Connection[Any]):
+    """A connection that gives up a server which neither answers nor closes, as behind a proxy that hangs."""
+
+    _idle = False
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        longest = min(_CHECK_SECONDS, _ANSWER_SECONDS) if self._idle else _ANSWER_SECONDS
+        try:
+            return super().wait(gen, interval, longest if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None:
+                self.pgconn.finish()  # or its rollback would wait as long again
+            raise
+
+    def check(self) -> None:
+        """Ask the server, before the connection is lent out, whether it is there.
+
+        Raises:
+            psycopg.Error: It is not.
+        """
+        self._idle = True
+        try:
+            ConnectionPool.check_connection(self)
+        finally:
+            self._idle = False
+
+
+class CommitStateUnknownError(UnavailableError):
+    """The connection ended while COMMIT was under way: it may or may not have happened.
+
+    Taking the row lock again and reading the saga's state settles it.
+    """
+
+    remedy = "Run again: whether it happened is found out then."
+
+
+class DatabaseConflictError(UnavailableError):
+    """Postgres chose this transaction as the one to give way: a deadlock, or a serialization failure."""
+
+    remedy = "Nothing was changed. Run again."
+
+
+class Database:
+    """A pool of connections to one migrated database.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``, as `database_url` reads it.
+
+    Raises:
+        ConfigurationError: The url is malformed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = database_url(url)
+        self._pool: ConnectionPool[_BoundedConnection] | None = None
+
+    def open(self) -> Self:
+        """Connect and migrate.
+
+        Raises:
+            DatabaseUnavailableError: No server answers at the url.
+            SchemaNewerError: The database was migrated by a later release.
+            ConfigurationError: The role may not create the tables that are missing, or may not use those there are.
+        """
+        with translated(self.url):
+            first: Connection = _BoundedConnection.connect(self.url, **_CONNECT)
+            with first as connection:
+                connection.row_factory = dict_row
+                _migrate(connection, self.url)
+        self._pool = pool = ConnectionPool(
+            self.url,
+            connection_class=_BoundedConnection,
+            kwargs={"row_factory": dict_row, **_CONNECT},
+            min_size=0,
+            max_size=8,
+            timeout=_POOL_SECONDS,
+            check=lambda connection: _check(connection, pool),
+            open=True,
+        )
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+        return self
+
+    def close(self) -> None:
+        """Give the connections back. The object can be opened again."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            CommitStateUnknownError: The connection ended during COMMIT.
+            DatabaseUnavailableError: The connection could not be had, or ended before COMMIT was sent.
+            DatabaseConflictError: Postgres asks to try again.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailableError("The database was used before it was opened")
+        with translated(self.url), self._pool.connection() as connection:
+            connection.execute(query("limit_waiting"))
+            yield connection
+            with boundary(Boundary.COMMIT):
+                _commit(connection)
+
+    @property
+    def installation(self) -> UUID:
+        """The identity that this database gives to the tables it owns."""
+        with self.transaction() as connection:
+            row = connection.execute("SELECT id FROM ingest_pipeline.installation").fetchone()
+        assert row is not None  # noqa: S101  the first migration wrote it
+        return UUID(str(row["id"]))
+
+
+def search_path(url: str) -> str:
+    """The schemas in which a connection looks for tables, as the server has it.
+
+    Raises:
+        DatabaseUnavailableError: No server answers at the url, or a pooler refuses what the url asks for.
+    """
+    address = database_url(url)
+    with translated(address), _BoundedConnection.connect(address, **_CONNECT) as connection:
+        row = connection.execute("SELECT current_setting('search_path')").fetchone()
+    return "" if row is None else str(row[0])
+
+
+def make_schema(url: str, name: LiteralString) -> None:
+    """Make a schema if there is none of that name.
+
+    Raises:
+        DatabaseUnavailableError: No server answers at the url.
+        ConfigurationError: The user may not make it.
+    """
+    address = database_url(url)
+    with translated(address), _BoundedConnection.connect(address, **_CONNECT) as connection:
+        connection.row_factory = dict_row
+        if _exists(connection, f"to_regnamespace('{name}')"):
+            return  # making one that exists would demand a right on the whole database
+        try:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
+        except psycopg.errors.UniqueViolation:
+            return  # another process made it at the same time
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"The user of the database at {place_of(address)} may not create the schema {name}: "
+                f"{_first_line(error)}",
+                f"Grant that user CREATE on the database, or make the schema and grant that user all on it: "
+                f"CREATE SCHEMA {name}; GRANT ALL ON SCHEMA {name} TO ...",
+            ) from error
+
+
+def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnection]) -> None:
+    try:
+        connection.check()
+    except psycopg.Error:
+        # What broke this one has most likely broken all. The pool finds out one by one, and pauses longer each time.
+        pool.drain()
+        raise
+
+
+def storable(text: str) -> str:
+    """What Postgres takes of a text that may quote anything: no NUL, and no half of a character."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
+def is_under_way(connection: Connection) -> bool:
+    """Whether a transaction that was begun is neither ended nor bound to be rolled back."""
+    return connection.info.transaction_status is TransactionStatus.INTRANS
+
+
+def _commit(connection: Connection) -> None:
+    if not is_under_way(connection):
+        # To COMMIT, Postgres would answer that it rolled back, and the driver would not say so.
+        raise DatabaseUnavailableError("A transaction was ended, or one of its statements failed, before its COMMIT")
+    try:
+        connection.commit()
+    except psycopg.Error as error:
+        if (error.sqlstate or "").startswith(_COMMIT_REFUSED):
+            raise
+        raise CommitStateUnknownError(f"Postgres did not confirm COMMIT ({_first_line(error)})") from error
+
+
+# The last two are what a connection hears that idled in a transaction for too long, or reached a standby.
+_GONE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+
+
+# What a process writes while it prepares, which a drop of the corpus may have taken away from under it.
+_OF_SAGAS = {
+    ("ingest_pipeline", table)
+    for table in ("saga", "document", "chunk", "staged_fragment", "embedded_batch", "bulk_order", "failure", "hold")
+}
+
+
+@contextmanager
+def translated(url: str) -> Generator[None]:
+    """Raise this package's errors in place of the driver's."""
+    try:
+        yield
+    except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+        raise DatabaseConflictError(f"Postgres gave up this transaction ({_first_line(error)})") from error
+    except psycopg.errors.ForeignKeyViolation as error:
+        if (error.diag.schema_name, error.diag.table_name) not in _OF_SAGAS:
+            raise  # of a table of the user's own, which may be in our schema if the user is called like it
+        raise FencedError(
+            f"What this process worked on was deleted from the database ({_first_line(error)})"
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        role = parts_of(url).get("user", "of this process")
+        raise ConfigurationError(
+            f"The role {role} may not do this in the database at {place_of(url)}: {_first_line(error)}",
+            "Nothing was changed. Use a role that may; docs/permissions.md says which role may do what.",
+        ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise DatabaseUnavailableError("A lock in Postgres was held by somebody else for too long") from error
+    except psycopg.errors.InvalidPassword as error:
+        raise DatabaseUnavailableError(f"Postgres at {place_of(url)} refuses the password") from error
+    except psycopg.errors.DiskFull as error:
+        raise DatabaseUnavailableError(
+            f"Postgres at {place_of(url)} has no room left: {_first_line(error)}",
+            "Nothing was changed. Make room on its disk, then run again.",
+        ) from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailableError(
+            f"Postgres at {place_of(url)} gave no connection within {_POOL_SECONDS:g} s"
+        ) from error
+    except _GONE as error:
+        raise DatabaseUnavailableError(
+            f"Postgres at {place_of(url)} failed: {without_password(_first_line(error), url)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _migrate(connection: Connection, url: str) -> None:
+    """Apply the migrations that the database does not have yet, all in one transaction, by one process at a time."""
+    missing = _missing(connection)
+    if not missing:
+        return  # who only works with the tables needs no right to make some, and waits for nobody who does
+    connection.execute("SET LOCAL lock_timeout = '60s'")
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+    try:
+        # Making one that exists would demand a right on the whole database.
+        if not _exists(connection, "to_regnamespace('ingest_pipeline')"):
+            connection.execute("CREATE SCHEMA ingest_pipeline")
+        connection.execute(_MIGRATION_TABLE)
+        for migration in _missing(connection):
+            connection.execute(migration.sql)
+            connection.execute(
+                "INSERT INTO ingest_pipeline.migration (number, name) VALUES (%s, %s)",
+                (migration.number, migration.name),
+            )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"The database at {place_of(url)} lacks {len(missing)} of this program's migrations, and the role "
+            f"{parts_of(url).get('user', 'of this process')} has no right to make its tables: {_first_line(error)}",
+            "Nothing was changed. Grant this role CREATE on the database, or run `ingest-pipeline corpora` once as the "
+            "role that owns the schema ingest_pipeline; see docs/permissions.md.",
+        ) from error
+
+
+def _missing(connection: Connection) -> list[Migration]:
+    """Migrations that the database does not have.
+
+    Raises:
+        SchemaNewerError: It has some that this program does not know.
+    """
+    known, applied = migrations(), _applied(connection)
+    newest = known[-1].number
+    if applied and max(applied) > newest:
+        raise SchemaNewerError(f"The database is at schema {max(applied)}; this program knows {newest}")
+    return [migration for migration in known if migration.number not in applied]
+
+
+def _applied(connection: Connection) -> set[int]:
+    """Numbers of the migrations that the database has."""
+    if not _exists(connection, "to_regclass('ingest_pipeline.migration')"):
+        return set()
+    return {row["number"] for row in connection.execute("SELECT number FROM ingest_pipeline.migration")}
+
+
+def _exists(connection: Connection, expression: LiteralString) -> bool:
+    row = connection.execute(f"SELECT {expression} IS NOT NULL AS is_there").fetchone()
+    return row is not None and row["is_there"]
+
+
+_MIGRATION_TABLE: LiteralString = """
+CREATE TABLE IF NOT EXISTS ingest_pipeline.ingestion.reembed (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""

@@ -1,0 +1,385 @@
+"""A Postgres server for a user who has none: started by the first process that needs it, stopped by the last.
+
+``directory`` holds ``users.lock`` (a shared lock for each user), ``start.lock`` (one process at a time starts or
+stops), ``server.lock`` (held by the server's processes), ``port``, ``password``, ``server.log`` and ``data``. Only the
+last belongs to the server's account, which need not reach ``directory``: it inherits the open folder.
+"""
+
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import IO, ClassVar
+
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from ingest_pipeline.postgres.embedded import keeper
+from ingest_pipeline.postgres.embedded.binaries import REMEDY, ServerAccount, find_binaries, opened, server_environment
+from ingest_pipeline.postgres.url import write_url
+from ingest_pipeline.private_folder import make_private
+
+_NAME = "ingest_pipeline"
+"""Of the database and of its owner."""
+_READY_WITHIN = 60.0
+"""Seconds; a crashed server replays its log before it answers."""
+_STOPS_WITHIN = 60.0
+_TURN_WITHIN = 200.0
+_REMOVED_WITHIN = 10.0
+"""Seconds to wait for others that start or stop the server; each of them takes less."""
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to clients, any of which could take the server's port while it restarts."""
+_RETRY_FOR = 10.0
+"""Seconds; somebody else may take the port between its choice and its use."""
+_POLL = 0.02
+_ENCRYPTION = "password_encryption=scram-sha-256"
+# Nobody may connect as the superuser, who has no password.
+_ADMITTED = "host all all 127.0.0.1/32 scram-sha-256\n"
+
+
+class EmbeddedPostgres:
+    """A server on 127.0.0.1, shared by every process that names the same directory.
+
+    Args:
+        directory: Created if absent, for this account alone. Its name may hold anything but a line break.
+        prepare: Statements of one line each that the superuser runs when the data are made, and never again.
+    """
+
+    def __init__(self, directory: Path, *, prepare: Sequence[str] = ()) -> None:
+        self._directory = directory.absolute()
+        self._data = self._directory / "data"
+        self._log = self._directory / "server.log"
+        self._prepare = prepare
+        self._account = ServerAccount()
+        self._share = _Share(self._directory / "users.lock")
+
+    def start(self) -> str:
+        """Find the running server or start it, and count this process among its users until `release` or death.
+
+        Returns:
+            A ``postgresql://`` url with the password in it, of a role that owns the database and may do no more.
+
+        Raises:
+            MissingExtraError: There are no Postgres programs on this machine.
+            ConfigurationError: The directory, the account or the programs do not serve.
+            DatabaseUnavailableError: The server does not come up.
+        """
+        with self._one_at_a_time():
+            self._share.take()
+            try:
+                if not self._data.exists():
+                    self._initialize()
+                port = self._find_or_launch()
+                password = self._password()
+            except BaseException:
+                self._share.drop()
+                raise
+        parts = {"user": _NAME, "password": password, "host": "127.0.0.1", "port": str(port), "dbname": _NAME}
+        # A program of somebody else that took the port is not sent the password, and cannot pass for the server.
+        return write_url(parts | {"require_auth": "scram-sha-256"})
+
+    def release(self) -> None:
+        """Give the server up; the last user stops it. Does nothing if `start` was not called.
+
+        Raises:
+            DatabaseUnavailableError: The server does not stop.
+        """
+        if not self._share.taken:
+            return
+        with self._one_at_a_time():
+            try:
+                if self._share.is_last():
+                    self._stop(signal.SIGINT)
+            finally:
+                self._share.drop()
+
+    def restart(self, *, immediate: bool = False) -> None:
+        """Stop the server under its users, as a crash does if ``immediate``, and start it on the same port."""
+        with self._one_at_a_time():
+            self._stop(signal.SIGQUIT if immediate else signal.SIGINT)
+            self._find_or_launch()
+
+    def postmaster_pid(self) -> int | None:
+        """The server's process id, or None if it does not run."""
+        pid = int(self._pid_file()[0] or 0)
+        return pid if self._data.exists() and self._mark.encode() in _command_line(pid) else None
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self) -> Generator[None]:
+        try:
+            make_private(self._directory)
+            lock = _private_file(self._directory / "start.lock")
+        except OSError as error:
+            message = f"The folder {str(self._directory)!r} cannot hold a database: {error.strerror}"
+            remedy = f"Set INGEST_STATE to a folder that this user may write to. {REMEDY}"
+            raise ConfigurationError(message, remedy) from error
+        with lock:
+            deadline = time.monotonic() + _TURN_WITHIN
+            while not _locked(lock):
+                if time.monotonic() > deadline:
+                    raise self._failure("is being started or stopped by another process, which does not end")
+                time.sleep(_POLL)
+            yield
+
+    @property
+    def _mark(self) -> str:
+        """What tells our server's command line from a process that got its number after a reboot."""
+        folder = self._data.stat()
+        return f"cluster_name=ingest-{folder.st_dev:x}-{folder.st_ino:x}"
+
+    def _initialize(self) -> None:
+        binaries = self._binaries()
+        for half in self._directory.glob("data.*"):  # of a starter that was killed in here
+            _remove(half)
+        # Under another name until it is whole: a starter killed in here leaves nothing that passes for a database.
+        new = Path(tempfile.mkdtemp(prefix="data.", dir=self._directory))
+        self._account.own(new)
+        options = ["--no-locale", "--encoding=UTF8", "--data-checksums", "--no-instructions", "--auth=reject"]
+        problem = self._run([binaries / "initdb", "-U", "postgres", "--no-sync", *options], new)
+        # Without a server, since nobody may connect as the superuser. Statements end with their lines.
+        role = f"CREATE ROLE {_NAME} LOGIN PASSWORD '{self._password()}'"
+        sessions = {
+            "postgres": [role, f"CREATE DATABASE {_NAME} OWNER {_NAME}"],
+            _NAME: [f"ALTER SCHEMA public OWNER TO {_NAME}", *self._prepare],
+        }
+        for database, statements in sessions.items():
+            session: list[str | Path] = [binaries / "postgres", "--single", "-F", "-c", _ENCRYPTION, database]
+            problem = problem or self._run(session, new, "".join(f"{statement}\n" for statement in statements))
+        if not problem:
+            (new / "pg_hba.conf").write_text(_ADMITTED)
+            problem = self._run([binaries / "initdb", "--sync-only"], new)  # all of it, once
+        if problem:
+            shutil.rmtree(new, ignore_errors=True)
+            raise ConfigurationError(f"No database could be made in {str(self._directory)!r}: {problem}", REMEDY)
+        new.rename(self._data)
+
+    def _run(self, command: Sequence[str | Path], data: Path, text: str = "") -> str:
+        """Run a program on data; what went wrong as one line, empty if nothing did."""
+        done = self._account.run(command, data=data, text=text)
+        if done.returncode == 0 and "ERROR:" not in done.stderr:
+            return ""
+        return _last_lines(done.stderr).replace(self._password(), "***") or f"exit status {done.returncode}"
+
+    def _password(self) -> str:
+        """The password of the database's owner, chosen once."""
+        password = self._directory / "password"
+        if not password.exists():
+            new = self._directory / "password.new"
+            new.unlink(missing_ok=True)
+            with _private_file(new) as file:
+                file.write(secrets.token_hex(16).encode())
+            new.rename(password)
+        return password.read_text()
+
+    def _find_or_launch(self) -> int:
+        """The port of the server that runs already, once it is ready, or of one that was started now."""
+        deadline = time.monotonic() + _READY_WITHIN
+        with _private_file(self._directory / "server.lock") as lock:
+            # A server's processes hold the lock, whoever may look at them, and in whichever container they run.
+            while not _locked(lock):
+                if port := self._ready_port():
+                    return port
+                if time.monotonic() > deadline:
+                    raise self._failure("does not become ready")
+                time.sleep(_POLL)
+            return self._launch(lock)
+
+    def _ready_port(self) -> int | None:
+        lines = self._pid_file()
+        # Asked as well, since a server that was just killed is ready by its file until the kernel is done with it.
+        if self.postmaster_pid() and lines[7].strip() == "ready" and _answers(port := int(lines[3])):
+            return port
+        return None
+
+    def _launch(self, lock: IO[bytes]) -> int:
+        server = self._binaries() / "postgres"
+        self._remove_stale_pid_file()
+        deadline = time.monotonic() + _RETRY_FOR
+        while True:
+            port = self._choose_port()
+            options = ["-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", self._mark]
+            if self._comes_up([str(server), *options], lock, port):
+                return port
+            if time.monotonic() > deadline:
+                raise self._failure("does not start")
+            time.sleep(0.2)
+
+    def _comes_up(self, server: list[str], lock: IO[bytes], port: int) -> bool:
+        """Start a server under its keeper; False if it ended before it was ready."""
+        ended, keepers_end = os.pipe()
+        with os.fdopen(ended, "rb") as ending, _private_file(self._log) as log, opened(self._data) as data:
+            assert data is not None  # noqa: S101  a folder was given
+            with os.fdopen(keepers_end, "wb"):
+                arguments = [str(self._directory), keepers_end, *self._account.ids, *server]
+                command = [sys.executable, "-I", "-S", keeper.__file__, *map(str, arguments)]
+                inherited = [keepers_end, data, lock.fileno()]
+                environment = server_environment(data)
+                try:
+                    subprocess.run(  # noqa: S603  # spelled out here
+                        command,
+                        env=environment,
+                        cwd="/",
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        pass_fds=inherited,
+                        check=False,
+                    )
+                except OSError as error:
+                    raise self._failure(f"cannot be started by {sys.executable!r} ({error.strerror})") from error
+            deadline = time.monotonic() + _READY_WITHIN
+            while not select.select([ending], [], [], _POLL)[0]:
+                if self._ready_port() == port:
+                    return True
+                if time.monotonic() > deadline:
+                    raise self._failure("does not become ready")
+            return False
+
+    def _stop(self, how: signal.Signals) -> None:
+        if (pid := self.postmaster_pid()) is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+        deadline = time.monotonic() + _STOPS_WITHIN
+        with _private_file(self._directory / "server.lock") as lock:
+            while not _locked(lock):
+                if time.monotonic() > deadline:
+                    raise self._failure("does not stop")
+                time.sleep(_POLL)
+
+    def _binaries(self) -> Path:
+        marker = self._data / "PG_VERSION"
+        return find_binaries(self._account, marker.read_text().strip() if marker.exists() else None)
+
+    def _choose_port(self) -> int:
+        """The port of last time, for the sake of urls handed out then, unless somebody else has it now."""
+        note = self._directory / "port"
+        noted = [int(note.read_text())] if note.exists() else []
+        for port in (*noted, *random.sample(_PORTS, len(_PORTS))):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+                note.write_text(str(port))
+                return port
+        raise self._failure("finds no free port")
+
+    def _pid_file(self) -> list[str]:
+        """Lines of ``postmaster.pid``: 0 is the process id, 3 the port, 7 the state; empty where it has none."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            lines = []
+        return lines + [""] * (8 - len(lines))
+
+    def _remove_stale_pid_file(self) -> None:
+        """After a reboot, or in a copy of the folder, any process may have the number, and the server would refuse.
+
+        No server of ours runs here, since none holds the lock. One that was started by hand is left to Postgres.
+        """
+        holder = _command_line(int(self._pid_file()[0] or 0))
+        if holder and (b"postgres" not in holder or b"cluster_name=ingest-" in holder):
+            (self._data / "postmaster.pid").unlink()
+
+    def _failure(self, what: str) -> DatabaseUnavailableError:
+        log = self._log.read_text(errors="replace") if self._log.exists() else ""
+        remedy = f"Its log is {str(self._log)!r}. {REMEDY}"
+        return DatabaseUnavailableError(f"The embedded Postgres {what}: {_last_lines(log)}", remedy)
+
+
+class _Share:
+    """A place among the users: a shared lock that the kernel drops with the process, however it dies."""
+
+    taken_here: ClassVar["set[_Share]"] = set()
+    """By this process. Held here, for who keeps the url may not keep the object."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    @property
+    def taken(self) -> bool:
+        return self in self.taken_here
+
+    def take(self) -> None:
+        if not self.taken:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.taken_here.add(self)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def is_last(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def drop(self) -> None:
+        if self.taken:
+            self.taken_here.remove(self)
+            os.close(self._descriptor)
+
+    @classmethod
+    def drop_all(cls) -> None:
+        for share in list(cls.taken_here):
+            share.drop()
+
+
+# A forked child has its parent's lock: it would count as a user while it lives, and stop the server under its parent.
+os.register_at_fork(after_in_child=_Share.drop_all)
+
+
+def _answers(port: int) -> bool:
+    """Whether a server answers whether it speaks TLS, which it says before it asks who is there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        connection.sendall(struct.pack("!ii", 8, 80877103))
+        return connection.recv(1) in {b"S", b"N"}
+    return False
+
+
+def _private_file(path: Path) -> IO[bytes]:
+    """A file to append to, that no other account may read if it is made now."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Take a file's lock, for as long as it is open here or in a child that inherited it; False: somebody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _last_lines(output: str) -> str:
+    """What a program said last, as one line, without what pg_ctl says about it."""
+    lines = [line.strip() for line in output.splitlines()]
+    told = [
+        line for line in lines if line and not line.startswith(("pg_ctl:", "waiting for", "stopped waiting", "Examine"))
+    ]
+    return " / ".join(told[-4:])
+
+
+def _remove(folder: Path) -> None:
+    """Remove a half made database. The initdb of a killed starter may still write into it for a moment."""
+    deadline = time.monotonic() + _REMOVED_WITHIN
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            time.sleep(0.1)

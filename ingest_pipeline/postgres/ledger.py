@@ -1,0 +1,416 @@
+"""The ledger: sagas, and what they staged and bought. Every call works in its caller's transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.rows import class_row
+
+from ingest_pipeline.embedding.pricing import Price
+from ingest_pipeline.errors import FencedError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.postgres.database import Connection, storable
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.processes import is_gone, this_process
+
+SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk", "rebuild", "other"]
+SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
+# A writer gives a sign of life every five seconds; one that gave none for so long is taken for dead.
+SILENCE_SECONDS = 30.0
+Vectors = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Saga:
+    """One row of the ledger."""
+
+    id: UUID
+    corpus: str
+    kind: SagaKind
+    state: SagaState
+    base_version: int
+    published_version: int | None
+    run_id: str | None
+    writer: str
+    started_at: datetime
+    seen_at: datetime
+    ended_at: datetime | None
+    requests: int
+    retries: int
+    tokens: int
+    bought: int
+    api_seconds: float
+    price: Decimal | None
+    currency: str | None
+    price_as_of: date | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a saga."""
+
+    state: SagaState
+    was_prepared: bool
+    """Else it made no version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one answer of the embedding API took."""
+
+    tokens: int
+    """As the API bills them; 0 if it does not say."""
+    requests: int
+    """Sent for it, retries included."""
+    retries: int
+    """Those of them that were sent again after a fault that may pass."""
+    seconds: float
+    """Wall time from the first request to the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What tokens cost at one price list."""
+
+    tokens: int
+    currency: str | None
+    """None: no price was configured when they were bought."""
+    as_of: date | None
+    amount: Decimal | None
+
+
+def begin(
+    connection: Connection,
+    *,
+    corpus: str,
+    kind: SagaKind,
+    base_version: int,
+    run_id: str | None = None,
+    saga: UUID | None = None,
+    target_version: int | None = None,
+    price: Price | None = None,
+) -> UUID:
+    """Open a saga, in state ``preparing``; its id is made up unless given.
+
+    A rollback has a target version. The price is that of what the saga will buy.
+    """
+    saga = saga or uuid.uuid4()
+    with boundary(Boundary.SAGA_BEGUN):
+        connection.execute(
+            query("begin_saga"),
+            {
+                "id": saga,
+                "corpus": corpus,
+                "kind": kind,
+                "base_version": base_version,
+                "run_id": run_id,
+                "writer": this_process(),
+                "target_version": target_version,
+                "price": price and price.per_million_tokens,
+                "currency": price and price.currency,
+                "price_as_of": price and price.as_of,
+            },
+        )
+    return saga
+
+
+def read(connection: Connection, saga: UUID) -> Saga | None:
+    """The saga's row, None if there is none."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("read_saga"), {"id": saga}).fetchone()
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by which the ledger's times are to be judged: this machine's clock may be another."""
+    row = connection.execute(query("clock")).fetchone()
+    assert row is not None  # noqa: S101  a SELECT without FROM has one row
+    now: datetime = row["now"]
+    return now
+
+
+def touch(connection: Connection, saga: UUID) -> None:
+    """Say that the saga's writer lives.
+
+    Raises:
+        FencedError: Somebody took it for dead and settled the saga.
+    """
+    _expect_row(connection, "touch_saga", saga, {"id": saga})
+
+
+def record_batch(
+    connection: Connection,
+    saga: UUID,
+    *,
+    ordinal: int,
+    embedding: str,
+    text_hashes: Sequence[UUID],
+    vectors: Vectors,
+    characters: int,
+    spent: Spent,
+) -> None:
+    """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
+
+    Args:
+        connection: Of the caller's transaction.
+        saga: Whose request it was.
+        ordinal: Counts the saga's requests.
+        embedding: Model and dimensions, as in the recipe.
+        text_hashes: Of the inputs, n of them.
+        vectors: Shape (n, dimensions).
+        characters: Of the inputs together.
+        spent: What it took.
+    """
+    count = {"saga": saga, "bought": len(text_hashes), "characters": characters, **asdict(spent)}
+    connection.execute(query("count_batch"), count)
+    connection.execute(
+        query("insert_batch"),
+        {
+            "saga": saga,
+            "ordinal": ordinal,
+            "embedding": embedding,
+            "text_hashes": list(text_hashes),
+            "vectors": vectors.astype("<f4").tobytes(),
+        },
+    )
+
+
+def record_fragment(connection: Connection, saga: UUID, *, name: str, row_count: int) -> None:
+    """Say that a data file of the saga was written. The saga cannot be settled before the transaction ends.
+
+    Raises:
+        FencedError: Somebody took its writer for dead and settled the saga.
+    """
+    touch(connection, saga)
+    connection.execute(query("insert_fragment"), {"saga": saga, "name": name, "row_count": row_count})
+
+
+def mark_prepared(connection: Connection, saga: UUID) -> None:
+    """Nothing is left to do but to publish.
+
+    Raises:
+        FencedError: Somebody settled the saga.
+    """
+    _expect_row(connection, "prepare_saga", saga, {"id": saga})
+
+
+def mark_published(connection: Connection, saga: UUID, *, base_version: int, version: int) -> None:
+    """The saga's one good end, in the transaction that moves head.
+
+    Raises:
+        FencedError: Somebody settled the saga.
+    """
+    _expect_row(connection, "publish_saga", saga, {"id": saga, "base_version": base_version, "version": version})
+
+
+def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:
+    """End an unfinished saga without a publication; False if it had ended."""
+    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": storable(error)})
+    return found.fetchone() is not None
+
+
+def abandon_live(connection: Connection, corpus: str, error: str, keep: Sequence[UUID] = ()) -> list[UUID]:
+    """End all unfinished sagas but some: nothing of theirs may be published any more. Their writers are fenced."""
+    values = {"corpus": corpus, "error": error, "keep": list(keep)}
+    rows = connection.execute(query("abandon_live_sagas"), values).fetchall()
+    return [row["id"] for row in rows]
+
+
+def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) -> list[UUID]:
+    """End those of the sagas whose version was undone; returns them."""
+    found = connection.execute(query("compensate_sagas"), {"ids": list(sagas), "error": error})
+    return [row["id"] for row in found]
+
+
+def abandon_dead(
+    connection: Connection, corpus: str, *, limit: float, dead_runs: Sequence[str] = ()
+) -> tuple[list[UUID], list[UUID]]:
+    """End the unfinished sagas whose writer is gone: its process has ended, its run has, or it is silent.
+
+    Taking a living writer for dead is safe: it is fenced, and what it bought stays.
+
+    Args:
+        connection: Of the caller's transaction.
+        corpus: Whose sagas.
+        limit: Seconds without a sign of life.
+        dead_runs: Dagster runs known to have ended.
+
+    Returns:
+        Those that were ended, and those whose row a backend of theirs still holds; they were left as they are.
+    """
+    values = {
+        "corpus": corpus,
+        "limit": limit,
+        "dead_runs": list(dead_runs),
+        "gone": [saga.id for saga in unfinished(connection, corpus) if is_gone(saga.writer)],
+        "error": "its writer is gone",
+    }
+    rows = connection.execute(query("abandon_sagas"), values).fetchall()
+    return [row["id"] for row in rows if row["ended"]], [row["id"] for row in rows if not row["ended"]]
+
+
+def unfinished(connection: Connection, corpus: str) -> list[Saga]:
+    """Sagas in doubt, oldest first."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("unfinished_sagas"), {"corpus": corpus}).fetchall()
+
+
+def publications(connection: Connection, corpus: str, limit: int) -> list[Saga]:
+    """Published sagas, newest first."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("published_sagas"), {"corpus": corpus, "limit": limit}).fetchall()
+
+
+def unreported(connection: Connection, corpus: str) -> list[Saga]:
+    """Publications of Dagster runs that were not yet reported to Dagster, oldest first."""
+    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+        return cursor.execute(query("unreported_sagas"), {"corpus": corpus}).fetchall()
+
+
+def mark_reported(connection: Connection, saga: UUID) -> None:
+    """Dagster knows of the publication."""
+    connection.execute(query("mark_reported"), {"id": saga})
+
+
+def forget_fragments(connection: Connection, saga: UUID) -> None:
+    """Drop the records of a saga's data files: a version holds them now."""
+    connection.execute(query("forget_fragments"), {"saga": saga})
+
+
+def forget_batches(connection: Connection, saga: UUID) -> None:
+    """Drop the answers that a saga bought: every one of their vectors is in a version now."""
+    connection.execute(query("forget_batches"), {"saga": saga})
+
+
+def costs(connection: Connection, *, corpus: str | None = None, run_id: str | None = None) -> list[Cost]:
+    """What a corpus or a run spent, whatever became of its sagas; by currency and day of the price."""
+    with connection.cursor(row_factory=class_row(Cost)) as cursor:
+        return cursor.execute(query("costs"), {"corpus": corpus, "run_id": run_id}).fetchall()
+
+
+def token_ratio(connection: Connection, corpus: str) -> tuple[int, int]:
+    """Tokens that were billed for the corpus, and the characters of the texts that they were billed for."""
+    row = connection.execute(query("token_ratio"), {"corpus": corpus}).fetchone()
+    return (row["tokens"], row["characters"]) if row else (0, 0)
+
+
+def live_sagas(connection: Connection, corpus: str) -> set[UUID]:
+    """Ids of the unfinished sagas."""
+    return {row["id"] for row in connection.execute(query("live_sagas"), {"corpus": corpus})}
+
+
+def retire_versions(connection: Connection, corpus: str, *, days: int, publications: int, at_least: int | None) -> int:
+    """Note that versions before the oldest that is still needed go, and what they had brought.
+
+    Args:
+        connection: Of a transaction that has the corpus' lock.
+        corpus: Whose versions.
+        days: A version is needed so long after it ceased to be head.
+        publications: So many of the last ones are needed.
+        at_least: This one and all since are needed, whatever their age.
+
+    Returns:
+        The oldest version that is needed.
+    """
+    wanted = {"corpus": corpus, "days": days, "publications": publications, "at_least": at_least}
+    row = connection.execute(query("oldest_needed"), wanted).fetchone()
+    assert row is not None  # noqa: S101  head itself is needed
+    connection.execute(query("retire_versions"), {"corpus": corpus, "oldest": row["version"]})
+    return int(row["version"])
+
+
+def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outcome]:
+    """What became of those of the sagas that the ledger knows."""
+    rows = connection.execute(query("saga_outcomes"), {"ids": list(sagas)})
+    return {row["id"]: Outcome(row["state"], row["was_prepared"]) for row in rows}
+
+
+def record_others(
+    connection: Connection,
+    corpus: str,
+    sagas: Mapping[UUID, int],
+    state: Literal["compensated", "adopted"],
+    error: str,
+) -> None:
+    """Note sagas that only the table knows, with a version each. Those that the ledger knows stay as they are."""
+    values = {"corpus": corpus, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
+    connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": storable(error)})
+
+
+def adopt(connection: Connection, corpus: str, sagas: Collection[UUID], error: str) -> None:
+    """Note that a rebuild of the catalog took over what sagas had published; those that are published stay so."""
+    connection.execute(query("adopt_sagas"), {"corpus": corpus, "ids": list(sagas), "error": error})
+
+
+def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) -> set[UUID]:
+    """Those of the ids that are sagas of the corpus."""
+    found = connection.execute(query("known_sagas"), {"corpus": corpus, "ids": list(sagas)})
+    return {row["id"] for row in found}
+
+
+def ends(connection: Connection, corpus: str, sagas: Collection[UUID]) -> dict[UUID, datetime]:
+    """When those of the sagas ended that did; one that is live counts as ending now."""
+    found = connection.execute(query("saga_ends"), {"corpus": corpus, "ids": list(sagas)})
+    return {row["id"]: row["ended_at"] for row in found}
+
+
+def published_versions(connection: Connection, corpus: str, among: Collection[int]) -> set[int]:
+    """Those of some versions that ever were head."""
+    found = connection.execute(query("published_versions"), {"corpus": corpus, "among": list(among)})
+    return {row["published_version"] for row in found}
+
+
+def forget_ended(connection: Connection, corpus: str, *, dry_run: bool = False) -> int:
+    """Drop what sagas that published nothing left in the ledger and the catalog; returns how many rows.
+
+    Vectors they bought stay until their texts stand at head, or for a week: the next attempt will want them.
+    """
+    spent = connection.execute(query("spent_batches"), {"corpus": corpus}).fetchall()
+    # As arrays: a temporary table would demand a right that a writer need not have.
+    batches = {name + "s": [row[name] for row in spent] for name in ("saga", "ordinal")}
+    name = "count_ended" if dry_run else "forget_ended"
+    row = connection.execute(query(name), {"corpus": corpus, **batches}).fetchone()
+    return int(row["found"]) if row else 0
+
+
+def staged_vectors(
+    connection: Connection, corpus: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
+) -> dict[UUID, Vector]:
+    """Vectors that some saga of the corpus bought and did not publish yet, by text hash."""
+    values = {"corpus": corpus, "embedding": embedding, "width": 4 * dimensions, "text_hashes": list(text_hashes)}
+    rows = connection.execute(query("staged_vectors"), values)
+    return {row["text_hash"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
+
+
+def has_staged_vectors(connection: Connection, corpus: str, *, embedding: str, saga: UUID) -> bool:
+    """Whether another saga of the corpus left vectors that may be reused."""
+    values = {"corpus": corpus, "embedding": embedding, "saga": saga}
+    row = connection.execute(query("has_staged_vectors"), values).fetchone()
+    return row is not None and row["found"]
+
+
+def others_at_work(connection: Connection, corpus: str, saga: UUID) -> bool:
+    """Whether another saga of the corpus is unfinished, and so may buy vectors at any moment."""
+    row = connection.execute(query("others_at_work"), {"corpus": corpus, "saga": saga}).fetchone()
+    return row is not None and row["found"]
+
+
+def forget_sagas(connection: Connection, corpus: str) -> None:
+    """Delete the sagas, with what is recorded of them. Nothing of the corpus may be left in the catalog."""
+    connection.execute(query("forget_sagas"), {"corpus": corpus})
+
+
+def _expect_row(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:
+    if connection.execute(query(name), values).fetchone() is None:
+        row = read(connection, saga)
+        state = "unknown to the ledger" if row is None else row.state
+        raise FencedError(f"Saga {saga} is {state}: its writer was taken for dead")

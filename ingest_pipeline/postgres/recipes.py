@@ -1,0 +1,79 @@
+"""The recipes that a generation was made by: the one in force and the ones before it, in the row of the generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import Recipe
+
+_SETTINGS = {
+    "chunk_size": "INGEST_CHUNK_SIZE (chunk_size)",
+    "chunk_overlap": "INGEST_CHUNK_OVERLAP (chunk_overlap)",
+    "parser": "the parser of this release",
+    "chunker": "the chunker of this release",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRecipe:
+    """A recipe as the row has it: perhaps of a release whose recipes had other parts."""
+
+    fingerprint: str
+    parts: dict[str, object]
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentsByRecipe:
+    """What stands at head, by whether one recipe made it."""
+
+    standing: int
+    others: int
+    """Documents that another recipe made."""
+    characters: int
+    """Of the text of these."""
+
+
+def read_recipes(connection: Connection, generation: str) -> list[RecordedRecipe]:
+    """Oldest first; the last one is in force. None are known before the first run over the whole source."""
+    return _parsed(connection.execute(query("read_recipes"), {"name": generation}).fetchone())
+
+
+def put_in_force(connection: Connection, generation: str, recipe: Recipe) -> None:
+    """Let the recipe be the one in force; the one before it stays known as an earlier one."""
+    found = _parsed(connection.execute(query("lock_recipes"), {"name": generation}).fetchone())
+    if found and found[-1].fingerprint == recipe.fingerprint:
+        return
+    values = {"name": generation, "fingerprint": recipe.fingerprint, "parts": json.dumps(asdict(recipe))}
+    connection.execute(query("put_recipe_in_force"), values)
+
+
+def documents_by_recipe(connection: Connection, generation: str, recipe: Recipe) -> DocumentsByRecipe:
+    """How much of what stands at head another recipe made."""
+    values = {"corpus": generation, "recipe": recipe.fingerprint}
+    row = connection.execute(query("documents_by_recipe"), values).fetchone()
+    return DocumentsByRecipe(**row) if row else DocumentsByRecipe(0, 0, 0)
+
+
+def difference(old: RecordedRecipe, new: Recipe) -> str:
+    """Which settings differ, from what to what."""
+    parts = asdict(new)
+    names = [name for name in {**old.parts, **parts} if old.parts.get(name) != parts.get(name)]
+    return ", ".join(f"{_SETTINGS.get(name, name)} from {old.parts.get(name)} to {parts.get(name)}" for name in names)
+
+
+def _parsed(row: dict[str, list[dict[str, object]]] | None) -> list[RecordedRecipe]:
+    found: Sequence[dict[str, object]] = row["recipes"] if row else ()
+    return [
+        RecordedRecipe(str(one["fingerprint"]), _mapping(one["parts"]), datetime.fromisoformat(str(one["since"])))
+        for one in found
+    ]
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return {str(name): part for name, part in value.items()} if isinstance(value, dict) else {}

@@ -1,0 +1,108 @@
+"""What travels between the stages of a preparation: documents in progress, cut into stretches, and parcels of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.lance.changes import StagedFragment
+from ingest_pipeline.lance.chunk_table import TableRow
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres.catalog import FinishedDocument
+from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.preparation.seen_texts import TextCounts
+from ingest_pipeline.preparation.vectors import Order, Wanted
+from ingest_pipeline.types import Chunk
+
+
+@dataclass(slots=True)
+class PreparedDocument:
+    """A document whose rows are staged."""
+
+    plan: DocumentPlan
+    characters: int = 0
+    chunks: int = 0
+    bought: int = 0
+    reused: int = 0
+    tokens: int = 0
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    """From the first byte read to the last row staged."""
+    files: list[str] = field(default_factory=list[str])
+    _batches: set[int] = field(default_factory=set[int])
+
+    def count(self, wanted: Wanted | None) -> None:
+        """Count a chunk whose vector is there, and what was paid for it, if anything was."""
+        self.chunks += 1
+        if wanted is None:
+            self.reused += 1
+            return
+        self.bought += 1
+        self.tokens += wanted.tokens
+        if wanted.batch not in self._batches:
+            self._batches.add(wanted.batch)
+            self.requests += wanted.requests
+            self.retries += wanted.retries
+
+
+@dataclass(slots=True)
+class DocumentInProgress:
+    """A document on its way through the stages."""
+
+    plan: DocumentPlan
+    reading: Reading
+    result: PreparedDocument
+    texts: TextCounts = field(default_factory=TextCounts)
+    waiting: list[TableRow] = field(default_factory=list[TableRow])
+    files: list[StagedFragment] = field(default_factory=list[StagedFragment])
+    has_own_files: bool = False
+    failed: bool = False
+    began: float = field(default_factory=perf_counter)
+
+    def facts(self) -> FinishedDocument:
+        """What the catalog is told at the end."""
+        counts = self.result
+        counts.seconds = perf_counter() - self.began
+        return FinishedDocument(
+            self.plan.key,
+            self.reading.content_hash,
+            counts.characters,
+            counts.chunks,
+            counts.bought,
+            counts.reused,
+            counts.tokens,
+            counts.requests,
+            counts.retries,
+            counts.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some chunks of a document in progress, and the end of it if they are the last."""
+
+    document: DocumentInProgress
+    chunks: Sequence[Chunk]
+    orders: Sequence[Order] = ()
+    last: bool = False
+    error: IngestError | None = None
+
+
+Parcel = list[Stretch]
+
+
+def parcels(stretches: Iterator[Stretch], size: int) -> Iterator[Parcel]:
+    """Stretches in parcels of ``size`` chunks or a stretch more; the last may be smaller."""
+    parcel: Parcel = []
+    count = 0
+    for stretch in stretches:
+        parcel.append(stretch)
+        count += len(stretch.chunks)
+        if count >= size:
+            yield parcel
+            parcel, count = [], 0
+    if parcel:
+        yield parcel

@@ -1,0 +1,64 @@
+"""Vectors of texts that were published, read from the versions and fragments that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import numpy as np
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import TableDamagedError, VersionGoneError
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.catalog import TextPlace
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.ledger import Vector
+
+
+class PublishedVectors:
+    """Vectors of one corpus by text hash.
+
+    A text whose row cannot be read is looked for in other fragments: fragments that turned out to be damaged are passed
+    over from then on.
+    """
+
+    def __init__(self, corpus: Corpus, dimensions: int) -> None:
+        self._corpus = corpus
+        self._dimensions = dimensions
+        self._damaged: set[int] = set()
+
+    def places(self, connection: Connection, hashes: Sequence[UUID]) -> list[TextPlace]:
+        """Where rows of the texts are, by the catalog."""
+        return catalog.published_texts(connection, self._corpus.name, hashes, without=self._damaged)
+
+    def read(self, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
+        """The vectors of texts, by hash; one whose row is gone or cannot be read anywhere is left out.
+
+        Raises:
+            UnavailableError: One of the stores does not answer.
+        """
+        known = len(self._damaged)
+        found: dict[UUID, Vector] = {}
+        for version in {place.version for place in places}:
+            found |= self._at(version, [place for place in places if place.version == version])
+        if len(self._damaged) > known:
+            missing = [place.text_hash for place in places if place.text_hash not in found]
+            with self._corpus.database.transaction() as connection:
+                elsewhere = self.places(connection, missing)
+            found |= self.read(elsewhere)
+        return found
+
+    def _at(self, version: int, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
+        fragments = {number for place in places for number in place.fragments} - self._damaged
+        predicate = one_of("text_hash", [str(place.text_hash) for place in places])
+        try:
+            rows = self._corpus.table.rows(version, ["text_hash", "vector"], predicate, sorted(fragments))
+        except VersionGoneError:
+            return {}  # retention took it since it was looked up
+        except TableDamagedError as error:
+            self._damaged |= error.fragments
+            return self._at(version, places)
+        flat = rows["vector"].combine_chunks().values.to_numpy(zero_copy_only=False).reshape(-1, self._dimensions)
+        sound = np.isfinite(flat).all(axis=1)
+        return {UUID(name): flat[row] for row, name in enumerate(rows["text_hash"].to_pylist()) if sound[row]}

@@ -1,0 +1,50 @@
+"""What Dagster compares to tell whether a partition is stale: the version of the code that made it, and of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dagster import AssetKey
+
+# Dagster writes these tags itself for what a step returns; for what is logged there is no public way.
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+
+from ingest_pipeline.types import Recipe
+
+_MADE_FROM = {"embeddings": "chunks", "metadata": "embeddings"}
+
+
+def code_versions(recipe: Recipe) -> Mapping[str, str]:
+    """By asset: the part of the recipe that the asset depends on."""
+    encoding = f" {recipe.encoding}" if recipe.encoding else ""
+    return {
+        "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}",
+        "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}",
+        "metadata": "1",
+    }
+
+
+def version_tags(corpus: str, asset: str, data_version: str, recipe: Recipe) -> dict[str, str]:
+    """Tags for the materialization of a partition that was made by a recipe.
+
+    Dagster adds them to what a step returns, but not to what it logs. While a corpus is kept with another model than
+    the definitions name, they say so, and the partition shows as stale. The three assets move together, so each was
+    made from the very version of the one before it.
+    """
+    tags = {
+        DATA_VERSION_TAG: data_version,
+        CODE_VERSION_TAG: code_versions(recipe)[asset],
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+    }
+    if asset in _MADE_FROM:
+        source = AssetKey([corpus, _MADE_FROM[asset]])
+        tags[get_input_data_version_tag(source)] = data_version
+        tags[get_input_event_pointer_tag(source)] = NULL_EVENT_POINTER
+    return tags

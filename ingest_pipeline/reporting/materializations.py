@@ -1,0 +1,110 @@
+"""What Dagster is told of documents that were published without the ingest step there to tell it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from ingest_pipeline.assets.embeddings import cost_metadata
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.partitioning import PartitionScheme
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.catalog import PartitionState
+from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.reporting.data_versions import version_tags
+from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions
+from ingest_pipeline.reporting.partitions import drop_empty_partitions as drop_empty
+from ingest_pipeline.types import Recipe
+
+_ASSETS = ("chunks", "embeddings", "metadata")
+
+
+def report_documents(
+    instance: dg.DagsterInstance,
+    corpus: Corpus,
+    changes: Sequence[DocumentChange],
+    status: str,
+    log: Callable[[dg.AssetMaterialization], None],
+    *,
+    recipe: Recipe,
+) -> None:
+    """Materialize documents, with the data version of the bytes and recipe they were made from; drop what was removed.
+
+    Args:
+        instance: Whose partitions these are.
+        corpus: Whose documents.
+        changes: Documents that were published, and still stand.
+        status: What became of them, for a person.
+        log: Takes the events.
+        recipe: Of the corpus now.
+    """
+    scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
+    partitions = {change.partition for change in changes if not change.removed}
+    add_partitions(instance, corpus_partitions(corpus.known_as, scheme), partitions)
+    if scheme.kind == "file":
+        for change in changes:
+            if not change.removed:
+                for asset in _ASSETS:
+                    log(_materialization(corpus, asset, change, status, recipe))
+    else:
+        for state in _states(corpus, {change.partition for change in changes}).values():
+            for asset in _ASSETS:
+                log(_shared_materialization(corpus, asset, state, status, recipe))
+    drop_empty_partitions(instance, corpus, {change.partition for change in changes})
+
+
+def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitions: Collection[str]) -> list[str]:
+    """Let Dagster forget those of the partitions in which nothing stands; returns the others."""
+    scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
+    return drop_empty(instance, corpus, scheme, partitions)
+
+
+def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionState]:
+    with corpus.database.transaction() as connection:
+        return catalog.partition_states(connection, corpus.name, sorted(partitions))
+
+
+def _shared_materialization(
+    corpus: Corpus, asset: str, state: PartitionState, status: str, recipe: Recipe
+) -> dg.AssetMaterialization:
+    metadata: Mapping[str, dg.MetadataValue] = {
+        "status": dg.MetadataValue.text(status),
+        "documents": dg.MetadataValue.int(state.documents),
+        "chunks": dg.MetadataValue.int(state.chunks),
+        "head": dg.MetadataValue.int(state.published_version),
+    }
+    key = dg.AssetKey([corpus.known_as, asset])
+    tags = _tags(key, state.data_version, state.recipe, recipe)
+    return dg.AssetMaterialization(key, partition=state.partition, metadata=metadata, tags=tags)
+
+
+def _materialization(
+    corpus: Corpus, asset: str, change: DocumentChange, status: str, recipe: Recipe
+) -> dg.AssetMaterialization:
+    target = change.target_version
+    metadata: Mapping[str, dg.MetadataValue] = {
+        "status": dg.MetadataValue.text(status),
+        "run": dg.MetadataValue.text(change.run_id or ""),
+        "saga": dg.MetadataValue.text(str(change.saga)),
+        "chunks": dg.MetadataValue.int(change.chunk_count),
+        "bought": dg.MetadataValue.int(change.bought),
+        "reused": dg.MetadataValue.int(change.reused),
+        "tokens": dg.MetadataValue.int(change.tokens),
+        "requests": dg.MetadataValue.int(change.requests),
+        "retries": dg.MetadataValue.int(change.retries),
+        "seconds": dg.MetadataValue.float(round(change.seconds, 3)),
+        **cost_metadata("cost", change.cost, change.currency),
+        "head": dg.MetadataValue.int(change.published_version),
+        **({} if target is None else {"rolled_back_to": dg.MetadataValue.int(target)}),
+    }
+    key = dg.AssetKey([corpus.known_as, asset])
+    tags = _tags(key, f"{change.etag}/{change.recipe}", change.recipe, recipe)
+    return dg.AssetMaterialization(key, partition=change.partition, metadata=metadata, tags=tags)
+
+
+def _tags(key: dg.AssetKey, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
+    """What made the documents. Of another recipe than today's only the fingerprint is known."""
+    if made_by != recipe.fingerprint:
+        return {DATA_VERSION_TAG: data_version}
+    corpus, asset = key.path
+    return version_tags(corpus, asset, data_version, recipe)

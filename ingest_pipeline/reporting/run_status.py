@@ -1,0 +1,108 @@
+"""Dagster runs whose process is gone: ended in Dagster's eyes, so that nothing waits for them.
+
+Dagster's code server looks after the runs that it started, while it lives itself. A run that dies together with it, or
+in the process of the command line, has nobody else.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from time import time
+from uuid import UUID
+
+import dagster as dg
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.processes import is_elsewhere, is_gone, this_process
+
+_PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
+_OPEN = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+# From the start of a run to the first line of its step: seconds, half a minute on a busy machine.
+_NAMING_SECONDS = 120.0
+_ENDED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
+
+
+def own_process_tags() -> dict[str, str]:
+    """Tags for a run that lives and dies with this process."""
+    return {_PROCESS_TAG: this_process()}
+
+
+def name_process(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Tag a run that Dagster launched with the process that it turned out to be in."""
+    instance.add_run_tags(run_id, own_process_tags())
+
+
+def report_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs of ours as failed whose process ended without a word; returns them."""
+    dead: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
+        process = run.tags.get(_PROCESS_TAG)
+        if process is not None and is_gone(process):
+            instance.report_run_failed(run, "The process of this run ended without a word.")
+            dead.append(run.run_id)
+    return dead
+
+
+def report_nameless_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
+    """Mark runs of a corpus as failed that started and did not name their process: it died before the first line.
+
+    Under a heavy load a living one may be taken for dead: it goes on, and what it publishes is reported as late.
+    """
+    asset = dg.AssetKey([corpus, "metadata"])
+    nameless: list[str] = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run, started = record.dagster_run, record.start_time
+        ours = run.job_name in named_jobs(corpus) or asset in (run.asset_selection or ())
+        if ours and _PROCESS_TAG not in run.tags and started is not None and time() - started > _NAMING_SECONDS:
+            instance.report_run_failed(run, "The process of this run ended before it could say which it was.")
+            nameless.append(run.run_id)
+    return nameless
+
+
+def named_jobs(corpus: str) -> set[str]:
+    """The jobs of a corpus whose runs name their process first of all."""
+    return {f"{corpus}_{work}_job" for work in ("ingest", "rollback", "migration", "bulk", "maintenance")}
+
+
+def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
+    """The Dagster run of each saga that has not ended."""
+    with corpus.database.transaction() as connection:
+        unfinished = ledger.unfinished(connection, corpus.name)
+    return {saga.id: saga.run_id for saga in unfinished if saga.run_id is not None}
+
+
+def report_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], given_up: Iterable[UUID]) -> list[str]:
+    """Mark runs as failed whose sagas were given up and which lived on another machine; returns them.
+
+    Not every launcher notices that a machine is gone, and such a run would stay open, and hold its place, for hours.
+    One that lives after all is fenced: its saga is over.
+
+    Args:
+        instance: Dagster's.
+        runs: As `runs_in_doubt` said before the recovery.
+        given_up: Sagas that the recovery ended.
+    """
+    silent: list[str] = []
+    for run_id in sorted({runs[saga] for saga in given_up if saga in runs}):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.status in _OPEN and is_elsewhere(run.tags.get(_PROCESS_TAG, "")):
+            instance.report_run_failed(run, "The machine of this run gave no sign of life, and its work was given up.")
+            silent.append(run_id)
+    return silent
+
+
+def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
+    """Runs that Dagster knows to have ended, while a saga of theirs has not."""
+    with corpus.database.transaction() as connection:
+        runs = {saga.run_id for saga in ledger.unfinished(connection, corpus.name)}
+    return [run for run in runs if run is not None and has_ended(instance, run)]
+
+
+def has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether Dagster knows the run to have ended, well or not."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in _ENDED

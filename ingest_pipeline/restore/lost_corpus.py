@@ -1,0 +1,122 @@
+"""Opening a corpus whose catalog is to be rebuilt: as the catalog has it, or as its table says if that was lost."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from itertools import count
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError
+from ingest_pipeline.ingestion.context import PipelineSettings, corpus_settings, workshop_of
+from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.binding import Binding, mismatch
+from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.preparation.prepare import Workshop
+
+# Names of generations have gaps, for a table is dropped a week after its generation was left.
+_GAP = 8
+
+
+def open_for_rebuild(database: Database, settings: PipelineSettings) -> Workshop:
+    """The corpus with its table where the settings say, whoever published into it.
+
+    If the database knows no such corpus, it is recorded by what the newest version of the table says of it. Readers
+    see nothing of it before the rebuild ends, for the catalog has no document of it.
+
+    Raises:
+        CorpusMismatchError: The table was made with another source or partition scheme than the settings say.
+        NotOurTableError: What lies there is no table of a corpus of this name.
+        TableUnavailableError: There is no table, or the store does not answer.
+    """
+    with database.transaction() as connection:
+        row = catalog.read_current(connection, settings.corpus)
+    if row is None:
+        row = _record(database, settings)
+    uri = settings.uri_of(row.name)
+    _check(row, replace(_binding(settings, row), table_uri=row.table_uri))
+    corpus = Corpus(row.name, database, LanceTable(uri, storage_options(uri)), row.known_as)
+    return workshop_of(corpus, settings.with_embedding(row.embedding))
+
+
+def _binding(settings: PipelineSettings, row: CorpusRow) -> Binding:
+    return corpus_settings(settings.with_embedding(row.embedding), row.name, "current").binding
+
+
+def _check(row: CorpusRow, wanted: Binding) -> None:
+    problem = mismatch(row, wanted)
+    if problem is not None:
+        raise problem
+
+
+def _record(database: Database, settings: PipelineSettings) -> CorpusRow:
+    """Write the row of a corpus that only its table knows."""
+    table, version, mark, facts = _find(settings)
+    row = CorpusRow(
+        facts.name,
+        facts.known_as,
+        "current",
+        table.uri,
+        facts.source,
+        facts.partition_by,
+        facts.embedding,
+        version,
+        mark.saga,
+    )
+    _check(row, replace(_binding(settings, row), table_uri=table.uri))
+    installation = (table.owner or "").partition("/")[0]
+    with database.transaction() as connection:
+        try:
+            connection.execute(query("set_installation"), {"id": uuid.UUID(installation)})
+        except ValueError as error:
+            raise NotOurTableError(f"The LanceDB table at {table.uri} was made by something else") from error
+        catalog.insert_corpus(connection, row)
+    return row
+
+
+def _find(settings: PipelineSettings) -> tuple[LanceTable, int, VersionMark, CorpusFacts]:
+    """The table of the corpus' newest generation that has the embedding of the settings."""
+    found: list[tuple[LanceTable, int, VersionMark, CorpusFacts]] = []
+    missing = 0
+    for number in count(1):
+        name = settings.corpus if number == 1 else f"{settings.corpus}-{number}"
+        uri = settings.uri_of(name)
+        table = LanceTable(uri, storage_options(uri))
+        made = _newest_mark(table)
+        if made is None:
+            missing += 1
+            if missing == _GAP:
+                break
+            continue
+        missing = 0
+        version, mark = made
+        if mark.corpus is not None and (mark.corpus.name, mark.corpus.known_as) == (name, settings.corpus):
+            found.append((table, version, mark, mark.corpus))
+    matching = [one for one in found if one[3].embedding == settings.recipe.embedding]
+    if matching:
+        return matching[-1]
+    if found:
+        models = ", ".join(sorted({str(one[3].embedding) for one in found}))
+        raise CorpusMismatchError(
+            f"The tables of corpus {settings.corpus!r} in {settings.lancedb_uri} hold vectors of {models}, and the "
+            f"settings say {settings.recipe.embedding}",
+            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to the one to go on with. Nothing was changed.",
+        )
+    raise ConfigurationError(
+        f"There is no table of corpus {settings.corpus!r} in {settings.lancedb_uri}, and the database knows none",
+        "Check INGEST_LANCEDB_URI and INGEST_CORPUS. Nothing was changed.",
+    )
+
+
+def _newest_mark(table: LanceTable) -> tuple[int, VersionMark] | None:
+    """The newest version that a saga made; None if there is no table."""
+    for version in reversed(table.versions()):
+        mark = table.readable_mark(version)
+        if mark is not None:
+            return version, mark
+    return None

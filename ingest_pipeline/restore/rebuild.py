@@ -1,0 +1,364 @@
+"""Bringing the catalog to what the table holds, without buying an embedding.
+
+The table outlives its database: a restore from a backup sets the catalog back, a lost server takes it away, a retention
+that went on takes the version that an old catalog names. But every version holds whole publications, and a row says its
+document, partition, place, text and saga. So the newest version of the table of which nothing is missing is published
+again, by this database, and the catalog gets the rows that go with it.
+
+What the table does not say is read from the source: a document whose bytes still come to the same chunks is recorded
+with its ETag and hash, and the next ingest finds nothing to do. One whose bytes come to others is recorded without, so
+the next ingest brings what changed. What is gone from the source is taken out by the rules of every ingest.
+
+Until its one short transaction under the lock, nobody sees anything of it. Begun again after a death, it begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.table_identity import examine, mark_for, origins
+from ingest_pipeline.errors import (
+    ConflictError,
+    DocumentError,
+    OtherDatabaseError,
+    StaleError,
+    TableDamagedError,
+)
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.changes import Change, Removal
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.lance.table import REBUILD, LanceTable
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.maintenance.sweep import saga_of_file
+from ingest_pipeline.postgres import catalog, generations, ledger
+from ingest_pipeline.postgres.binding import binding_of
+from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.restore.rebuild_rows import (
+    CatalogChange,
+    Place,
+    SourceFacts,
+    TableDocument,
+    chunk_rows,
+    known_pairs,
+    note_facts,
+    places_of,
+    retire,
+    scan,
+    stage_documents,
+    standing_publications,
+    write_change,
+)
+from ingest_pipeline.saga.heartbeat import give_up, signs_of_life
+from ingest_pipeline.types import SourceObject
+
+log = logging.getLogger(__name__)
+
+_DOCUMENTS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild found, kept and left out."""
+
+    corpus: str
+    head_before: int
+    head_after: int
+    content_of: int
+    """The version of the table whose content is head now."""
+    left_out: list[int]
+    """Newer versions, of which something is missing, or which are no publication."""
+    kept: int
+    """Documents that the catalog had as the table has them."""
+    added: int
+    """Documents whose rows were read from the table."""
+    removed: list[str]
+    """That the catalog had, and the table has not."""
+    incomplete: list[str]
+    """Whose rows did not fit together. They were taken out of the table, and the next ingest brings them again."""
+    changed: list[str]
+    """Of those that were added: the source holds other bytes than the rows were made of, or none."""
+    unknown_sagas: int
+    """That published what the table holds, and that the ledger did not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The version to go on with."""
+
+    version: int
+    latest: int
+    left_out: list[int]
+    died: set[UUID]
+    """Sagas of this database whose versions were never published."""
+    marks: dict[int, VersionMark | None]
+    """Of the versions that the table has."""
+
+
+def rebuild_catalog(workshop: Workshop) -> RebuildReport | None:
+    """Bring the catalog to the newest version of the table of which nothing is missing.
+
+    Args:
+        workshop: Of the corpus, whose row the catalog has.
+
+    Returns:
+        What was done, or None if catalog and table agree already and belong together.
+
+    Raises:
+        OtherDatabaseError: No version of the table is whole. Nothing was changed.
+        ConflictError: Something published meanwhile. Nothing was changed.
+        UnavailableError: The source or one of the stores does not answer. Nothing was changed.
+    """
+    corpus = workshop.corpus
+    head = corpus.head()
+    content = _choose(corpus, replace(head, table_uri=corpus.table.uri))
+    if content is None:
+        return None
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="rebuild", base_version=head.head_version)
+        ledger.mark_prepared(connection, saga)
+    try:
+        with signs_of_life(corpus, saga):
+            return _Rebuild(workshop, head, content, saga).run()
+    except BaseException as error:
+        give_up(corpus, saga, error)
+        raise
+
+
+def _choose(corpus: Corpus, head: CorpusRow) -> _Content | None:
+    """The newest whole version that a publication made; None if that is head, and head is this database's."""
+    table = corpus.table
+    latest = _drop_unreadable(table)
+    marks = {version: table.readable_mark(version) for version in table.versions()}
+    above = {version: mark for version, mark in marks.items() if version > head.head_version}
+    with corpus.database.transaction() as connection:
+        made = origins(connection, above)
+        ends = ledger.outcomes(connection, [mark.saga for mark in above.values() if mark is not None])
+        finding = examine(connection, head, table)
+    files = table.all_files()
+    died = {
+        mark.saga
+        for version, mark in above.items()
+        if mark is not None and made[version] == "ours" and ends[mark.saga].state != "published"
+    }
+    left_out: list[int] = []
+    for version in sorted(marks, reverse=True):
+        mark = marks[version]
+        if mark is None or mark.saga in died or table.files_of(version) - files:
+            left_out.append(version)
+            continue
+        is_head = version == head.head_version and mark.saga == head.head_saga
+        if is_head and finding.is_ours and finding.written_at == head.table_uri:
+            return None
+        return _Content(version, latest, left_out, died, marks)
+    raise OtherDatabaseError(
+        f"No version of the table of corpus {head.known_as!r} at {head.table_uri} is whole",
+        "Nothing was changed. Put a backup of the table there, or delete the corpus with `ingest-pipeline drop`.",
+    )
+
+
+def _drop_unreadable(table: LanceTable) -> int:
+    """Remove manifests at the end of the table that cannot be read: nothing can be published on top of them."""
+    while True:
+        try:
+            return table.latest_version()
+        except TableDamagedError:
+            table.remove_manifest(max(table.versions()))
+
+
+class _Rebuild:
+    """One rebuild, by one saga."""
+
+    def __init__(self, workshop: Workshop, head: CorpusRow, content: _Content, saga: UUID) -> None:
+        self._shop = workshop
+        self._corpus = workshop.corpus
+        self._head = head
+        self._content = content
+        self._saga = saga
+
+    def run(self) -> RebuildReport:
+        found = scan(self._corpus.table, self._content.version)
+        incomplete = sorted(key for key, document in found.items() if not document.can_be_kept)
+        documents = {key: document for key, document in found.items() if document.can_be_kept}
+        unknown = self._adopt(documents.values())
+        change = self._compare(documents)
+        self._stage(change.added)
+        unchanged = self._read_source(change.added)
+        version = self._publish(change, incomplete)
+        changed = sorted(document.key for document in change.added if document.key not in unchanged)
+        return RebuildReport(
+            self._corpus.known_as,
+            self._head.head_version,
+            version,
+            self._content.version,
+            self._content.left_out,
+            len(change.kept) + len(change.revived),
+            len(change.added),
+            sorted(change.removed),
+            incomplete,
+            changed,
+            unknown,
+        )
+
+    def _adopt(self, documents: Iterable[TableDocument]) -> int:
+        """Note the sagas of rows, versions and files; returns how many the ledger did not know."""
+        sagas = {mark.saga: version for version, mark in self._content.marks.items() if mark is not None}
+        for document in documents:
+            sagas.setdefault(document.saga_id, self._content.version)
+        taken_over = sagas.keys() - self._content.died
+        for name in self._corpus.table.all_files():
+            if saga := saga_of_file(name):
+                sagas.setdefault(saga, self._content.version)
+        said = f"taken over from version {self._content.version} of the table by `recover --rebuild-catalog`"
+        with self._corpus.database.transaction() as connection:
+            known = ledger.known_sagas(connection, self._corpus.name, sagas)
+            ledger.record_others(connection, self._corpus.name, sagas, "adopted", said)
+            ledger.adopt(connection, self._corpus.name, taken_over, said)
+        return len(sagas.keys() - known)
+
+    def _compare(self, documents: Mapping[str, TableDocument]) -> CatalogChange:
+        with self._corpus.database.transaction() as connection:
+            standing = {one.key: one for one in catalog.standing_documents(connection, self._corpus.name)}
+        kept: list[TableDocument] = []
+        other: list[TableDocument] = []
+        for key, document in documents.items():
+            row = standing.get(key)
+            same = row is not None and not row.removed and row.saga == document.saga_id
+            (kept if same and row is not None and row.chunk_count == document.count else other).append(document)
+        added: list[TableDocument] = []
+        revived: list[TableDocument] = []
+        for some in _in_groups(other):
+            with self._corpus.database.transaction() as connection:
+                known = known_pairs(connection, some)
+            for document in some:
+                (revived if known.get(document.key) else added).append(document)
+        # A document without chunks has no row in the table: only the catalog knows of it.
+        gone = {
+            key: row.partition
+            for key, row in standing.items()
+            if key not in documents and not row.removed and row.chunk_count
+        }
+        return CatalogChange(kept, added, revived, gone)
+
+    def _stage(self, added: Sequence[TableDocument]) -> None:
+        """Write the rows of documents and chunks, seen by nobody yet."""
+        recipe = self._shop.recipe.fingerprint
+        for some in _in_groups(added):
+            with self._corpus.database.transaction() as connection:
+                stage_documents(connection, self._corpus.name, recipe, some)
+        wanted = {document.key: document for document in added}
+        if wanted:
+            for rows in chunk_rows(self._corpus.table, self._content.version, wanted):
+                with self._corpus.database.transaction() as connection:
+                    catalog.add_chunks(connection, rows)
+
+    def _read_source(self, added: Sequence[TableDocument]) -> set[str]:
+        """Record what the source says of documents whose bytes come to the rows of the table; returns their keys."""
+        unchanged: set[str] = set()
+        for some in _in_groups(added):
+            listed = {source.key: source for source in self._shop.listed([document.key for document in some])}
+            with self._corpus.database.transaction() as connection:
+                places = places_of(connection, some)
+            facts = [
+                fact
+                for document in some
+                if (source := listed.get(document.key)) is not None
+                and (fact := self._facts(document, source, places.get(document.key, []))) is not None
+            ]
+            with self._corpus.database.transaction() as connection:
+                note_facts(connection, facts)
+            unchanged.update(fact.key for fact in facts)
+        return unchanged
+
+    def _facts(self, document: TableDocument, source: SourceObject, held: Sequence[Place]) -> SourceFacts | None:
+        """What to record of a document, None if its bytes do not come to the chunks that the table holds."""
+        reading = Reading(source, self._shop.recipe)
+        try:
+            chunks = [
+                (chunk.ordinal, chunk.start, chunk.end, chunk.text_hash)
+                for stretch in reading.stretches(self._shop.source, self._shop.chunker, self._shop.limits)
+                for chunk in stretch
+            ]
+        except (DocumentError, StaleError):
+            return None
+        if chunks != list(held):
+            return None
+        return SourceFacts(
+            document.key,
+            document.saga_id,
+            source.etag,
+            source.size,
+            source.last_modified,
+            reading.content_hash,
+            reading.characters,
+        )
+
+    def _publish(self, change: CatalogChange, incomplete: Sequence[str]) -> int:
+        """Make the content the latest version, and let the catalog show it, in one transaction."""
+        corpus, head = self._corpus, self._head
+        with corpus.database.transaction() as connection:
+            with boundary(Boundary.LOCK_TAKEN):
+                now = catalog.lock_corpus(connection, corpus.name)
+            if now != head or corpus.table.latest_version() != self._content.latest:
+                raise ConflictError(
+                    f"The table of corpus {corpus.known_as!r} was written to while its catalog was rebuilt",
+                    f"Nothing was changed. Stop what writes it, then run `{REBUILD}` again.",
+                )
+            for ended in ledger.abandon_live(connection, corpus.name, "the catalog was rebuilt", keep=[self._saga]):
+                catalog.forget_documents(connection, ended)
+            if head.table_uri != corpus.table.uri:
+                with boundary(Boundary.RELOCATED):
+                    generations.rebind(connection, head.name, replace(binding_of(head), table_uri=corpus.table.uri))
+            mark = mark_for(connection, replace(head, table_uri=corpus.table.uri), self._saga)
+            version = self._make_version(mark, incomplete)
+            with boundary(Boundary.ROWS_WRITTEN):
+                write_change(connection, corpus.name, self._saga, version, change)
+                self._retire(connection)
+            ledger.mark_published(connection, self._saga, base_version=head.head_version, version=version)
+            with boundary(Boundary.HEAD_MOVED):
+                catalog.move_head(connection, corpus.name, version=version, saga=self._saga)
+        log.info(
+            "corpus %s: the catalog shows version %d of the table as %d", corpus.name, self._content.version, version
+        )
+        return version
+
+    def _make_version(self, mark: VersionMark, incomplete: Sequence[str]) -> int:
+        table = self._corpus.table
+        expected = self._content.latest + 1
+        version = table.restore(self._content.version, mark)
+        while version == expected and version <= self._head.head_version:
+            # Head never moves back, so a table that ends before it gets versions until it is passed.
+            expected += 1
+            version = table.restore(self._content.version, mark)
+        if version == expected and incomplete:
+            expected += 1
+            version = table.commit(version, Change((), Removal(one_of("document", list(incomplete)))), mark)
+        if version != expected:
+            raise ConflictError(
+                f"Version {expected} of the table of corpus {self._corpus.known_as!r} was taken by another writer",
+                f"Stop what writes it, then run `{REBUILD}` again.",
+            )
+        return version
+
+    def _retire(self, connection: Connection) -> None:
+        """Let there be no way back to publications whose versions the table does not have, or has of other sagas."""
+        marks = self._content.marks
+        gone = [
+            saga
+            for version, saga in standing_publications(connection, self._corpus.name).items()
+            if (mark := marks.get(version)) is None or mark.saga != saga
+        ]
+        retire(connection, gone)
+
+
+def _in_groups(documents: Sequence[TableDocument]) -> Iterator[list[TableDocument]]:
+    rest = iter(documents)
+    while some := list(islice(rest, _DOCUMENTS_AT_ONCE)):
+        yield some

@@ -1,0 +1,189 @@
+"""The rows of a table as documents, and the catalog's rows that a rebuild makes of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from uuid import UUID
+
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.postgres.catalog import ChunkRow
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sql import query
+
+_BATCH_ROWS = 4096
+_SCANNED = ["document", "partition", "ordinal", "saga"]
+_CHUNK = ["id", "document", "ordinal", "start_offset", "end_offset", "text_hash", "saga"]
+_NEVER = datetime(1970, 1, 1).astimezone()
+
+Place = tuple[int, int, int, UUID]
+"""Of a chunk: ordinal, start, end, hash of the text."""
+
+
+@dataclass(slots=True)
+class TableDocument:
+    """What the rows of a table say about a document."""
+
+    key: str
+    partition: str
+    saga: str
+    count: int = 0
+    fragments: list[int] = field(default_factory=list[int])
+    is_whole: bool = True
+    _sum: int = 0
+    _last: int = -1
+
+    def add(self, partition: str, saga: str, ordinal: int, fragment: int) -> None:
+        """Take in one row."""
+        self.count += 1
+        self._sum += ordinal
+        self._last = max(self._last, ordinal)
+        self.is_whole = self.is_whole and (saga, partition) == (self.saga, self.partition)
+        if not self.fragments or self.fragments[-1] != fragment:
+            self.fragments.append(fragment)
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether its rows are of one saga, and numbered from 0 without a gap."""
+        return self.is_whole and self._last == self.count - 1 and self._sum == self.count * (self.count - 1) // 2
+
+    @property
+    def saga_id(self) -> UUID:
+        """The saga that published it."""
+        return UUID(self.saga)
+
+
+def scan(table: LanceTable, version: int) -> dict[str, TableDocument]:
+    """All documents that a version holds, by key. Reads neither vectors nor texts."""
+    found: dict[str, TableDocument] = {}
+    for fragment in table.fragments(version):
+        for batch in table.batches(version, _SCANNED, fragments=[fragment.number], batch_size=_BATCH_ROWS):
+            for row in batch.to_pylist():
+                key, partition, saga = row["document"], row["partition"], row["saga"]
+                document = found.get(key) or found.setdefault(key, TableDocument(key, partition, saga))
+                document.add(partition, saga, row["ordinal"], fragment.number)
+    return found
+
+
+def chunk_rows(table: LanceTable, version: int, documents: Mapping[str, TableDocument]) -> Iterator[list[ChunkRow]]:
+    """The chunks of some documents as the catalog has them, a batch at a time."""
+    numbers = sorted({number for document in documents.values() for number in document.fragments})
+    for batch in table.batches(version, _CHUNK, fragments=numbers, batch_size=_BATCH_ROWS):
+        rows = [row for row in batch.to_pylist() if row["document"] in documents]
+        if rows:
+            yield [
+                ChunkRow(
+                    UUID(row["id"]),
+                    row["document"],
+                    row["ordinal"],
+                    row["start_offset"],
+                    row["end_offset"],
+                    UUID(row["text_hash"]),
+                    UUID(row["saga"]),
+                )
+                for row in rows
+            ]
+
+
+def known_pairs(connection: Connection, documents: Sequence[TableDocument]) -> dict[str, bool]:
+    """Those of the documents of which the catalog has a row by the same saga; whether it was ever published."""
+    rows = connection.execute(query("known_pairs"), _pairs(documents))
+    return {row["key"]: row["was_published"] for row in rows}
+
+
+def stage_documents(connection: Connection, corpus: str, recipe: str, documents: Sequence[TableDocument]) -> None:
+    """Write rows of documents that nobody sees yet, in place of what a rebuild that died left of them."""
+    connection.execute(query("forget_pairs"), _pairs(documents))
+    values = {
+        **_pairs(documents),
+        "corpus": corpus,
+        "recipe": recipe,
+        "partitions": [document.partition for document in documents],
+        "counts": [document.count for document in documents],
+        "never": _NEVER,
+    }
+    connection.execute(query("stage_rebuilt"), values)
+
+
+def places_of(connection: Connection, documents: Sequence[TableDocument]) -> dict[str, list[Place]]:
+    """Where the chunks of some documents begin and end, by key, in their order."""
+    rows = connection.execute(query("chunk_places"), _pairs(documents))
+    grouped = groupby(rows, key=lambda row: str(row["document"]))
+    return {
+        key: [(row["ordinal"], row["start_offset"], row["end_offset"], row["text_hash"]) for row in group]
+        for key, group in grouped
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What the source says of a document whose rows are what its bytes come to."""
+
+    key: str
+    saga: UUID
+    etag: str
+    size: int
+    last_modified: datetime
+    content_hash: str
+    character_count: int
+
+
+def note_facts(connection: Connection, facts: Sequence[SourceFacts]) -> None:
+    """Record what the source says, so that the next ingest finds nothing to do."""
+    columns = {name: [getattr(fact, name) for fact in facts] for name in SourceFacts.__slots__}
+    connection.execute(query("note_facts"), columns)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogChange:
+    """What the catalog becomes at the version that a rebuild publishes."""
+
+    kept: Sequence[TableDocument]
+    """That stand as they are; only where their rows lie is noted."""
+    added: Sequence[TableDocument]
+    """Whose staged rows become visible."""
+    revived: Sequence[TableDocument]
+    """Whose rows the catalog took for superseded."""
+    removed: Mapping[str, str]
+    """Partitions by key of documents that stand and that the table does not have."""
+
+
+def write_change(connection: Connection, corpus: str, saga: UUID, version: int, change: CatalogChange) -> None:
+    """Let readers at a version see what the table holds, and nothing else."""
+    new = [*change.added, *change.revived]
+    superseded = [document.key for document in new] + list(change.removed)
+    connection.execute(query("supersede_keys"), {"corpus": corpus, "keys": superseded, "version": version})
+    connection.execute(query("revive_pairs"), _pairs(change.revived))
+    connection.execute(query("publish_pairs"), {**_pairs(change.added), "version": version})
+    tombstones = {"keys": list(change.removed), "partitions": list(change.removed.values())}
+    connection.execute(query("insert_tombstones"), {**tombstones, "corpus": corpus, "saga": saga, "version": version})
+    _note_fragments(connection, [*change.kept, *new])
+
+
+def _note_fragments(connection: Connection, documents: Sequence[TableDocument]) -> None:
+    together: defaultdict[tuple[UUID, tuple[int, ...]], list[str]] = defaultdict(list)
+    for document in documents:
+        together[document.saga_id, tuple(document.fragments)].append(document.key)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            query("place_documents"),
+            [{"saga": saga, "keys": keys, "fragments": list(numbers)} for (saga, numbers), keys in together.items()],
+        )
+
+
+def standing_publications(connection: Connection, corpus: str) -> dict[int, UUID]:
+    """Sagas of the publications that were not retired, by version."""
+    rows = connection.execute(query("standing_publications"), {"corpus": corpus})
+    return {row["published_version"]: row["id"] for row in rows}
+
+
+def retire(connection: Connection, sagas: Collection[UUID]) -> None:
+    """Note that there is no way back to some publications: the table does not have their versions."""
+    connection.execute(query("retire_sagas"), {"ids": list(sagas)})
+
+
+def _pairs(documents: Sequence[TableDocument]) -> dict[str, list[object]]:
+    return {"keys": [one.key for one in documents], "sagas": [one.saga_id for one in documents]}

@@ -1,0 +1,40 @@
+"""Putting a saga's documents in the place of what stands, within its publication."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from ingest_pipeline.errors import ConflictError
+from ingest_pipeline.lance.changes import Removal
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.catalog import Superseded
+from ingest_pipeline.postgres.database import Connection
+
+_NAMED = 5
+
+
+def supersede(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+    """Let readers at a version see the saga's documents; returns what stood in their place.
+
+    Raises:
+        ConflictError: One of them was published by another saga after it was planned.
+    """
+    conflicts = catalog.conflicting_documents(connection, saga)
+    if conflicts:
+        named = ", ".join(map(repr, conflicts[:_NAMED]))
+        raise ConflictError(f"Another saga published {named} after this one planned it")
+    return catalog.publish_documents(connection, saga, version)
+
+
+def removal_of(superseded: Sequence[Superseded]) -> Removal | None:
+    """The table's rows of superseded documents, where the catalog has them; None if they have none."""
+    with_rows = [document for document in superseded if document.chunk_count]
+    if not with_rows:
+        return None
+    return Removal(
+        one_of("document", [document.key for document in with_rows]),
+        frozenset(number for document in with_rows for number in document.fragments),
+        sum(document.chunk_count for document in with_rows),
+    )

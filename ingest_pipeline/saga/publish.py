@@ -1,0 +1,160 @@
+"""Publishing: the short part of a saga, under one row lock. Vectors, catalog rows and head move together or not at all.
+
+    BEGIN; lock the corpus' row, which names head
+    if the latest version is not head: reconcile, begin again
+    write the catalog rows, the saga's end and the new head          every constraint is checked before Lance is touched
+    one Lance commit on head, carrying the saga's id and this database's
+    if the version made is not head + 1, or not ours: undo it, begin again
+    COMMIT
+
+What can go wrong after the Lance commit ends in `settle`, which takes the lock again and looks: if the ledger says that
+the saga is published, it is; else the table is restored to head. The outcome is never guessed.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Protocol
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.table_identity import mark_for
+from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.changes import TableChange
+from ingest_pipeline.lance.table import CommitRefusedError
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
+from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
+
+log = logging.getLogger(__name__)
+
+# Each attempt beyond the first means that somebody died or woke up late just then.
+_ATTEMPTS = 5
+# No attempt begins later than this after the first, however long those before had to wait.
+PATIENCE_SECONDS = 240.0
+
+
+class CatalogRows(Protocol):
+    """The SQL side of a publication. Both calls work in the publication's transaction."""
+
+    def write(self, connection: Connection, base: int, version: int) -> TableChange:
+        """Write what readers at ``version`` shall see; returns the change of the table that goes with it.
+
+        Raises:
+            ConflictError: What was prepared no longer fits what is there.
+        """
+        ...
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """Note the fragment ids that Lance gave to the staged files, by file name."""
+
+
+class _TryAgainError(Exception):
+    """This attempt changed nothing, or what it changed is undone by reconciling."""
+
+
+def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
+    """Publish a prepared saga: the one door through which versions come, whatever they change.
+
+    Returns:
+        The version, which is head now.
+
+    Raises:
+        ConflictError, FencedError: Nothing was published; plan again.
+        ForeignWriteError: Something else wrote to the table; a person has to decide.
+        OtherDatabaseError: Another database did, or this one is older than the table.
+        UnavailableError: Nothing was published, or, if the message says so, the saga is in doubt until it is settled.
+    """
+    attempts, end = 0, monotonic() + PATIENCE_SECONDS
+    while attempts < _ATTEMPTS and monotonic() < end:
+        attempts += 1
+        try:
+            version = _attempt(corpus, saga, rows)
+        except _TryAgainError as reason:
+            undone = reconcile(corpus, keep=saga)
+            log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.name, saga, reason, undone)
+            continue
+        with boundary(Boundary.ACKNOWLEDGED):
+            return version
+    raise UnavailableError(
+        f"Saga {saga} of corpus {corpus.name!r} met other writers at every one of {attempts} attempts and was not "
+        "published",
+        "Run again.",
+    )
+
+
+def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
+    touched = False
+    try:
+        with corpus.database.transaction() as connection:
+            head = _locked_head(connection, corpus)
+            base, version = head.head_version, head.head_version + 1
+            with boundary(Boundary.ROWS_WRITTEN):
+                change = rows.write(connection, base, version)
+            with boundary(Boundary.HEAD_MOVED):
+                ledger.mark_published(connection, saga, base_version=base, version=version)
+                catalog.move_head(connection, corpus.name, version=version, saga=saga)
+            touched = True
+            mark = mark_for(connection, head, saga)
+            made = corpus.table.commit(base, change, mark)
+            with boundary(Boundary.VERSION_CHECKED):
+                check_version(corpus, head, mark, made=made, expected=version)
+            rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in change.added]))
+    except CommitRefusedError as error:
+        raise _TryAgainError(str(error)) from error
+    except Exception as error:
+        if touched:
+            return _settle_after(corpus, saga, error)
+        if isinstance(error, DatabaseConflictError):
+            raise _TryAgainError(str(error)) from error
+        raise
+    return version
+
+
+def _locked_head(connection: Connection, corpus: Corpus) -> CorpusRow:
+    head = lock(connection, corpus)
+    corpus.check_generation(head)
+    latest = corpus.table.latest_version()
+    if latest != head.head_version:
+        raise _TryAgainError(f"the latest version was {latest}, and head {head.head_version}")
+    return head
+
+
+def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
+    """Decide what became of a saga whose transaction broke after Lance was touched."""
+    try:
+        version = settle(corpus, saga)
+    except UnavailableError as second:
+        raise UnavailableError(
+            f"Saga {saga} of corpus {corpus.name!r} is in doubt, because Postgres or the table stopped answering "
+            f"({error})",
+            "The next publication or `ingest-pipeline recover` settles it; readers see the last published version.",
+        ) from second
+    if version is not None:
+        log.warning("corpus %s: saga %s was published although the answer was lost (%s)", corpus.name, saga, error)
+        return version
+    if isinstance(error, UnavailableError):
+        raise UnavailableError(
+            f"Saga {saga} of corpus {corpus.name!r} was rolled back: {error}", "Nothing was published. Run again."
+        ) from error
+    raise error
+
+
+def settle(corpus: Corpus, saga: UUID) -> int | None:
+    """Find out under the lock whether a saga was published, and undo it if it was not.
+
+    Whoever gets the lock knows that the transaction which held it has ended, one way or the other.
+
+    Returns:
+        The version it was published as, or None.
+    """
+    with corpus.database.transaction() as connection:
+        lock(connection, corpus)
+        row = ledger.read(connection, saga)
+    if row is not None and row.state == "published":
+        return row.published_version
+    reconcile(corpus)
+    return None

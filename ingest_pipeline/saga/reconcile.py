@@ -1,0 +1,203 @@
+"""Making the latest version equal head again, by whoever holds the lock and finds them apart.
+
+A version above head belongs to a saga that died, lost its COMMIT or woke up late. It is undone by restoring head's
+content as a new version, to which head moves in the same transaction. Lance refuses whatever was planned in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.table_identity import mark_for, origins, other_write, without_head
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    ForeignWriteError,
+    OtherDatabaseError,
+    UnavailableError,
+)
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.table import CommitRefusedError
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
+
+# Each attempt beyond the first means that a zombie woke up just then, or that Postgres chose us to give way.
+_ATTEMPTS = 5
+
+
+def lock(connection: Connection, corpus: Corpus) -> CorpusRow:
+    """Take the corpus' row lock, which is also how head is read for writing."""
+    with boundary(Boundary.LOCK_TAKEN):
+        row = catalog.lock_corpus(connection, corpus.name)
+    if row is None:
+        raise ConfigurationError(f"Corpus {corpus.name!r} is gone from the database", "Ingest it again to create it.")
+    corpus.check_table(row)
+    return row
+
+
+def reconcile(corpus: Corpus, *, keep: UUID | None = None, over_foreign: bool = False) -> list[UUID]:
+    """Make latest equal head.
+
+    Args:
+        corpus: Which one.
+        keep: The caller's own saga: its version is undone like the others, but it may publish again.
+        over_foreign: Take back versions that something else or another database wrote, too: the user decided so.
+
+    Returns:
+        The other sagas whose versions were undone; they have ended.
+
+    Raises:
+        ForeignWriteError: Something else wrote a version above head.
+        OtherDatabaseError: Another database wrote one, or this one is older than the table.
+        CommitRefusedError: Zombies came between at every attempt.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _reconcile_once(corpus, keep, over_foreign=over_foreign)
+        except (CommitRefusedError, DatabaseConflictError):
+            continue
+    return _reconcile_once(corpus, keep, over_foreign=over_foreign)
+
+
+def _reconcile_once(corpus: Corpus, keep: UUID | None, *, over_foreign: bool) -> list[UUID]:
+    with corpus.database.transaction() as connection:
+        head = lock(connection, corpus)
+        above = versions_above(corpus, head)
+        if not above:
+            return []
+        if not over_foreign:
+            check_may_undo(connection, corpus, head, above)
+        restoring = begin_restore(connection, corpus, head)
+    try:
+        return _restore_head(corpus, restoring, keep, over_foreign=over_foreign)
+    except BaseException as error:
+        end_restore(corpus, restoring, error)
+        raise
+
+
+def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_foreign: bool) -> list[UUID]:
+    # A new transaction for every attempt: it fails where the lock was lost, before anything more is restored.
+    with corpus.database.transaction() as connection:
+        head = lock(connection, corpus)
+        above = versions_above(corpus, head)
+        if not above:
+            ledger.mark_ended(connection, restoring, "failed", "another writer restored head first")
+            return []
+        if over_foreign:
+            _record_others(connection, corpus, head, above)
+        else:
+            check_may_undo(connection, corpus, head, above)
+        restored = restore_as_head(
+            connection, corpus, head, content=head.head_version, latest=max(above), saga=restoring
+        )
+        undone = [mark.saga for mark in above.values() if mark is not None and mark.saga != keep]
+        with boundary(Boundary.SETTLED):
+            return ledger.mark_compensated(connection, undone, f"head {head.head_version} was restored as {restored}")
+
+
+def _record_others(
+    connection: Connection, corpus: Corpus, head: CorpusRow, above: Mapping[int, VersionMark | None]
+) -> None:
+    """Note the sagas whose versions the user wants to be taken back, so that the sweep may remove their files."""
+    sagas = {mark.saga: version for version, mark in above.items() if mark is not None}
+    said = f"taken back to head {head.head_version} by `recover --restore`"
+    ledger.record_others(connection, corpus.name, sagas, "compensated", said)
+
+
+def versions_above(corpus: Corpus, head: CorpusRow) -> dict[int, VersionMark | None]:
+    """Versions that are not published, ascending, with what they say about their makers; None: something else did.
+
+    Raises:
+        OtherDatabaseError: The table lost the version that head names.
+    """
+    latest = corpus.table.latest_version()
+    if latest < head.head_version:
+        raise without_head(head, latest)
+    return {version: corpus.table.mark_of(version) for version in range(head.head_version + 1, latest + 1)}
+
+
+def check_may_undo(
+    connection: Connection, corpus: Corpus, head: CorpusRow, marks: Mapping[int, VersionMark | None]
+) -> None:
+    """Refuse to undo versions above head that are not of sagas which died here.
+
+    Raises:
+        OtherDatabaseError: Another database published one, or this one did in a history that it lost.
+        ForeignWriteError: Something else wrote one.
+    """
+    found = origins(connection, marks)
+    for version, origin in found.items():
+        if origin == "other":
+            raise other_write(head, version, marks[version])
+    foreign = [version for version, origin in found.items() if origin == "foreign"]
+    if foreign:
+        raise foreign_write(corpus, foreign[-1], head)
+
+
+def begin_restore(connection: Connection, corpus: Corpus, head: CorpusRow) -> UUID:
+    """Begin a saga that restores a version. Its transaction ends before the restore begins.
+
+    Else the ledger would not know the saga of a restore that died, and nobody could tell it from another database's.
+    """
+    saga = ledger.begin(connection, corpus=corpus.name, kind="restore", base_version=head.head_version)
+    ledger.mark_prepared(connection, saga)
+    return saga
+
+
+def end_restore(corpus: Corpus, saga: UUID, error: BaseException) -> None:
+    """Say that a restore failed. What it may have made all the same is undone by the next."""
+    with suppress(UnavailableError), corpus.database.transaction() as connection:
+        ledger.mark_ended(connection, saga, "failed", f"{type(error).__name__}: {error}")
+
+
+def restore_as_head(
+    connection: Connection, corpus: Corpus, head: CorpusRow, *, content: int, latest: int, saga: UUID
+) -> int:
+    """Publish the content of a version again, on top of the latest one, by a saga that `begin_restore` began.
+
+    Raises:
+        CommitRefusedError: A zombie's version came between; nothing is published.
+        ForeignWriteError, OtherDatabaseError: A version that is not ours came between; it is the latest again.
+    """
+    mark = mark_for(connection, head, saga)
+    version = corpus.table.restore(content, mark)
+    check_version(corpus, head, mark, made=version, expected=latest + 1)
+    ledger.mark_published(connection, saga, base_version=head.head_version, version=version)
+    with boundary(Boundary.HEAD_MOVED):
+        catalog.move_head(connection, corpus.name, version=version, saga=saga)
+    return version
+
+
+def check_version(corpus: Corpus, head: CorpusRow, mark: VersionMark, *, made: int, expected: int) -> None:
+    """The second fence: Lance rebased our commit over somebody's, so it is not the change of head that was meant.
+
+    If something else came between, our version is taken back and nothing else: what lies below is not ours to undo.
+
+    Raises:
+        CommitRefusedError, ForeignWriteError, OtherDatabaseError: As in `restore_as_head`.
+    """
+    if made == expected:
+        return
+    between = {version: corpus.table.mark_of(version) for version in range(expected, made)}
+    try:
+        # By another connection: the transaction of a zombie was ended.
+        with corpus.database.transaction() as connection:
+            check_may_undo(connection, corpus, head, between)
+    except (ForeignWriteError, OtherDatabaseError):
+        corpus.table.restore(made - 1, mark)
+        raise
+    raise CommitRefusedError(f"Version {expected} of {corpus.table.uri} was taken by another writer")
+
+
+def foreign_write(corpus: Corpus, version: int, head: CorpusRow) -> ForeignWriteError:
+    """What to tell a person who has to decide about a version that is not ours."""
+    return ForeignWriteError(
+        f"Version {version} of the table of corpus {corpus.name!r} was written by something else, above head "
+        f"{head.head_version}",
+        "Nothing was published. Keep its content with `ingest-pipeline recover --adopt`, or take it back with "
+        "`ingest-pipeline recover --restore`.",
+    )

@@ -1,0 +1,220 @@
+"""Settling what writers left behind when they died: sagas in doubt, and versions above head."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+from uuid import UUID
+
+import pyarrow as pa
+
+from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.table_identity import check_holds_head, examine
+from ingest_pipeline.errors import ConflictError, ForeignWriteError
+from ingest_pipeline.lance.changes import OWNER_PROPERTY
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.saga.reconcile import (
+    begin_restore,
+    check_may_undo,
+    end_restore,
+    lock,
+    reconcile,
+    restore_as_head,
+    versions_above,
+)
+
+# What is still held after so many looks is left to the next recovery.
+_LOOKS = 20
+_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What was settled."""
+
+    corpus: str
+    head_before: int
+    head_after: int
+    compensated: list[UUID]
+    """Sagas whose Lance version was undone."""
+    abandoned: list[UUID]
+    """Sagas whose writer is gone and which had committed nothing."""
+
+
+def recover(
+    corpus: Corpus,
+    *,
+    silence: float = ledger.SILENCE_SECONDS,
+    dead_runs: Sequence[str] = (),
+    foreign: Literal["adopt", "restore"] | None = None,
+) -> RecoveryReport:
+    """Make latest equal head, and end the sagas whose writers are gone. Safe beside any number of writers.
+
+    Args:
+        corpus: Which one.
+        silence: Seconds without a sign of life after which a writer is taken for dead. Too short a time is wasteful,
+            not wrong: a living writer is fenced and plans again.
+        dead_runs: Dagster runs that are known to have ended; their sagas are settled at once.
+        foreign: What to do with a version above head that something else wrote: keep its content, which is refused if
+            it does not have the columns and hold exactly the rows of head, or take it back.
+
+    Raises:
+        ForeignWriteError: There is such a version and nothing was decided, or adopting it would break the catalog.
+        ConflictError: Something was published while the foreign version was looked at; nothing was adopted.
+        UnavailableError: One of the stores does not answer.
+    """
+    before = corpus.head().head_version
+    corpus.table.remove_empty_versions(before)
+    if foreign != "restore":
+        check_writable(corpus)
+    if foreign == "adopt":
+        _adopt(corpus)
+    compensated = reconcile(corpus, over_foreign=foreign == "restore")
+    abandoned = _abandon(corpus, silence, dead_runs)
+    return RecoveryReport(corpus.name, before, corpus.head().head_version, compensated, abandoned)
+
+
+def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[UUID]:
+    """End the sagas of dead writers. A backend needs a moment to see that its client is gone; a paused one, minutes."""
+    abandoned: list[UUID] = []
+    for _ in range(_LOOKS):
+        with corpus.database.transaction() as connection:
+            lock(connection, corpus)
+            ended, busy = ledger.abandon_dead(connection, corpus.name, limit=silence, dead_runs=dead_runs)
+            for saga in ended:
+                catalog.forget_documents(connection, saga)
+        abandoned += ended
+        if not busy:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    return abandoned
+
+
+def _adopt(corpus: Corpus) -> None:
+    """Publish the last version that something else wrote, if it holds exactly the rows of head: a compaction does.
+
+    Versions of ours that lie over it are not part of it: they were taken back, or reconciling takes them back.
+    """
+    # Versions never change, so reading all of two takes no lock.
+    head = corpus.head()
+    foreign = _last_foreign(corpus, head)
+    if foreign is None:
+        return
+    _check_same_columns(corpus, head, foreign)
+    _check_same_rows(corpus, head, foreign)
+    with corpus.database.transaction() as connection:
+        saga = begin_restore(connection, corpus, head)
+    try:
+        with corpus.database.transaction() as connection:
+            _check_unchanged(corpus, lock(connection, corpus), head, foreign)
+            restore_as_head(connection, corpus, head, content=foreign, latest=corpus.table.latest_version(), saga=saga)
+    except BaseException as error:
+        end_restore(corpus, saga, error)
+        raise
+
+
+def _check_unchanged(corpus: Corpus, now: CorpusRow, head: CorpusRow, foreign: int) -> None:
+    if now != head or _last_foreign(corpus, head) != foreign:
+        raise ConflictError(f"The table of corpus {corpus.name!r} was written to while a version was looked at")
+
+
+def take_over(corpus: Corpus) -> int | None:
+    """Let this database go on with a table that another one published into, or that was moved or copied.
+
+    Head is published again by this database. That fences the other: its next writer finds a version that it does not
+    know above its head, and is told so.
+
+    Returns:
+        The version, or None if the table is this database's already.
+
+    Raises:
+        OtherDatabaseError: The table holds more than this database knows, or less: it must be decided what to keep.
+        ForeignWriteError: Something else wrote a version above head.
+        UnavailableError: One of the stores does not answer.
+    """
+    head = corpus.head()
+    with corpus.database.transaction() as connection:
+        finding = examine(connection, head, corpus.table)
+        if finding.is_ours and finding.holds_head and finding.written_at == head.table_uri and finding.newer is None:
+            return None
+        check_holds_head(connection, head, corpus.table)
+        saga = begin_restore(connection, corpus, head)
+    try:
+        with corpus.database.transaction() as connection:
+            head = lock(connection, corpus)
+            check_holds_head(connection, head, corpus.table)
+            check_may_undo(connection, corpus, head, versions_above(corpus, head))
+            return restore_as_head(
+                connection, corpus, head, content=head.head_version, latest=corpus.table.latest_version(), saga=saga
+            )
+    except BaseException as error:
+        end_restore(corpus, saga, error)
+        raise
+
+
+def _last_foreign(corpus: Corpus, head: CorpusRow) -> int | None:
+    return max((version for version, mark in versions_above(corpus, head).items() if mark is None), default=None)
+
+
+def _check_same_columns(corpus: Corpus, head: CorpusRow, version: int) -> None:
+    """Lance refuses to append a data file that lacks a column of the table, even one that may be null.
+
+    Rows of documents have the columns of this package. Only a table whose rows a user manages can take more columns.
+    """
+    ours, theirs = (corpus.table.at(number).schema for number in (head.head_version, version))
+    differences = list(column_differences(ours, theirs, may_add=head.source is None))
+    if (theirs.metadata or {}).get(OWNER_PROPERTY) != (ours.metadata or {}).get(OWNER_PROPERTY):
+        differences.append("it lacks the mark of the corpus that owns the table")
+    if differences:
+        raise ForeignWriteError(
+            f"Version {version} of the table of corpus {corpus.name!r} has other columns than head "
+            f"{head.head_version}: {'; '.join(differences)}. No document could be published after it was adopted",
+            "Nothing was changed. Take it back with `ingest-pipeline recover --restore`, and keep columns of your own "
+            "in a table of your own, which names a chunk by its id.",
+        )
+
+
+def column_differences(ours: pa.Schema, theirs: pa.Schema, *, may_add: bool) -> Iterator[str]:
+    """What keeps rows with some columns from being appended to a table with others, each in a few words.
+
+    Args:
+        ours: Columns of the rows.
+        theirs: Columns of the table.
+        may_add: A column more is no difference.
+    """
+    for field in ours:
+        place = theirs.get_field_index(field.name)
+        if place < 0:
+            yield f"column {field.name!r} is missing"
+        elif theirs.field(place).type != field.type:
+            yield f"column {field.name!r} is {theirs.field(place).type} instead of {field.type}"
+        elif theirs.field(place).nullable != field.nullable:
+            yield f"column {field.name!r} {'may be' if theirs.field(place).nullable else 'may not be'} null"
+    if not may_add:
+        yield from (f"column {field.name!r} was added" for field in theirs if field.name not in ours.names)
+
+
+def _check_same_rows(corpus: Corpus, head: CorpusRow, version: int) -> None:
+    columns = corpus.table.columns(head.head_version)
+    before, after = (_row_counts(corpus, number, columns) for number in (head.head_version, version))
+    if before != after:
+        raise ForeignWriteError(
+            f"Version {version} of the table of corpus {corpus.name!r} does not hold the rows of head "
+            f"{head.head_version}: {(before - after).total()} are gone or changed, and {(after - before).total()} are "
+            "new or changed. Adopting it would leave the catalog wrong",
+            "Take it back with `ingest-pipeline recover --restore`, and bring the rows in through a transaction.",
+        )
+
+
+def _row_counts(corpus: Corpus, version: int, columns: list[str]) -> Counter[bytes]:
+    """How often each row occurs, by a digest of its values."""
+    return Counter(
+        blake2b(repr(row).encode(), digest_size=16).digest()
+        for batch in corpus.table.batches(version, columns)
+        for row in batch.to_pylist()
+    )

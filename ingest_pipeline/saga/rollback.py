@@ -1,0 +1,332 @@
+"""Rolling documents back to an earlier version: a publication whose rows come from that version, not from the source.
+
+The rows of each document that differs are read at the version, vectors included, and staged under the new saga; its
+catalog rows are copied in Postgres. A document that was not there then is taken out. What comes after is an ordinary
+publication. So history only grows, nothing is bought, and the cost is that of what differs.
+
+The source still holds what was rolled back. A hold keeps it from being ingested again at once: see `holds`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from uuid import UUID
+
+import pyarrow as pa
+
+from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.errors import (
+    AuditError,
+    RemovalsWithheldError,
+    RollbackRefusedError,
+    TableDamagedError,
+    UnavailableError,
+)
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.changes import Change, StagedFragment
+from ingest_pipeline.lance.chunk_table import chunk_schema
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollback
+from ingest_pipeline.postgres import catalog, history, holds, ledger
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.history import Difference
+from ingest_pipeline.saga.documents import removal_of, supersede
+from ingest_pipeline.saga.heartbeat import signs_of_life
+from ingest_pipeline.saga.publish import publish
+
+log = logging.getLogger(__name__)
+
+# Readers see the whole of a rollback at once, up to so many documents; its rows stream, so memory sets no limit.
+_PUBLICATION_DOCUMENTS = 10_000
+# What is read and staged together: whole documents, or a part of a large one.
+_PART_DOCUMENTS = 1024
+_ROWS_PER_FILE = 4096
+_ROWS_PER_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """One publication of a rollback."""
+
+    saga: UUID
+    target_version: int
+    base_version: int
+    version: int
+    changes: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class _CopiedRows:
+    """The catalog side of a rollback."""
+
+    saga: UUID
+    recipe: str
+    staged: Sequence[StagedFragment]
+    files: dict[str, set[str]]
+    """Names of the data files that hold a document's rows."""
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
+        superseded = supersede(connection, self.saga, version)
+        holds.hold_documents(connection, self.saga, self.recipe)
+        ledger.forget_fragments(connection, self.saga)
+        return Change(self.staged, removal_of(superseded))
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        places = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
+        catalog.place_documents(connection, self.saga, places)
+
+
+def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> list[Difference]:
+    """What a rollback would change, by key.
+
+    Args:
+        corpus: Which one.
+        version: A publication.
+        names: Keys or partitions of the documents to roll back. None given: all.
+
+    Raises:
+        RollbackRefusedError: The version is no publication or is not retained, or no document ever had such a name.
+    """
+    with corpus.database.transaction() as connection:
+        published = history.is_publication(connection, corpus.name, version)
+        unknown = sorted(set(names) - history.known_names(connection, corpus.name, names))
+        differences = history.differing_documents(connection, corpus.name, version, names or None)
+    if not published:
+        raise RollbackRefusedError(f"Version {version} of corpus {corpus.known_as!r} is no publication{_of(corpus)}")
+    _check_retained(corpus, version)
+    if unknown:
+        raise RollbackRefusedError(f"Corpus {corpus.known_as!r} never had a document {unknown[0]!r}")
+    return differences
+
+
+def rollback(
+    corpus: Corpus,
+    version: int,
+    names: Sequence[str] = (),
+    *,
+    recipe: str,
+    run_id: str | None = None,
+    report: Callable[[RolledBack], None] = lambda _: None,
+    confirm_removals: bool = False,
+) -> list[RolledBack]:
+    """Bring documents back to what they were at an earlier version.
+
+    Args:
+        corpus: Which one.
+        version: A publication.
+        names: Keys or partitions of the documents to roll back. None given: all.
+        recipe: Fingerprint of the recipe in force, with which the source's bytes are not to be ingested again.
+        run_id: The Dagster run that does it, if there is one.
+        report: Called after each publication.
+        confirm_removals: Take documents out, even if these are all or most of the corpus.
+
+    Returns:
+        The publications: none if nothing differs, one for each 10,000 documents that do.
+
+    Raises:
+        RollbackRefusedError: As in `plan_rollback`.
+        ConflictError, FencedError: Somebody else published one of the documents meanwhile, or took this writer for
+            dead. Nothing was published; a person has to decide again.
+        OtherDatabaseError: The table is written by another database, or this one is older than it.
+        RemovalsWithheldError: It would take out all documents or most of them, and that is not confirmed.
+        AuditError: The table does not hold the rows that the catalog promises at that version.
+        UnavailableError: One of the stores failed. What was published until then stays; run again for the rest.
+    """
+    check_writable(corpus)
+    differences = plan_rollback(corpus, version, names)
+    refusal = None if confirm_removals else check_rollback(corpus, version, differences)
+    if refusal is not None:
+        raise refusal
+    done: list[RolledBack] = []
+    for start in range(0, len(differences), _PUBLICATION_DOCUMENTS):
+        changes = differences[start : start + _PUBLICATION_DOCUMENTS]
+        rolled_back = _Rollback(corpus, version, changes, recipe).run(run_id)
+        done.append(rolled_back)
+        report(rolled_back)
+    return done
+
+
+def check_rollback(corpus: Corpus, version: int, differences: Sequence[Difference]) -> RemovalsWithheldError | None:
+    """What has to be confirmed before these documents are rolled back; None if nothing has."""
+    gone = sum(difference.change == "remove" for difference in differences)
+    with corpus.database.transaction() as connection:
+        standing = catalog.count_standing(connection, corpus.name)
+    if not is_suspicious(gone, standing):
+        return None
+    return withheld_rollback(corpus.known_as, version, gone, standing)
+
+
+def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
+    """Those of some publications that can be rolled back to."""
+    return {*versions}.intersection(corpus.table.versions())
+
+
+def _of(corpus: Corpus) -> str:
+    if corpus.name == corpus.known_as:
+        return ""
+    return (
+        f" of its generation {corpus.name}; there is no way back across a change of the embedding model but "
+        "`ingest-pipeline migrate`"
+    )
+
+
+def _check_retained(corpus: Corpus, version: int) -> None:
+    with corpus.database.transaction() as connection:
+        retained = history.is_retained(connection, corpus.name, version)
+    if not retained or not corpus.table.has_version(version):
+        there = corpus.table.versions()
+        with corpus.database.transaction() as connection:
+            oldest = min(ledger.published_versions(connection, corpus.name, there))
+        raise RollbackRefusedError(
+            f"Version {version} of corpus {corpus.known_as!r} is no longer retained; the oldest that is, is {oldest}"
+        )
+    then, now = (
+        corpus.table.at(number).schema.field("vector").type for number in (version, corpus.head().head_version)
+    )
+    if then != now:
+        raise RollbackRefusedError(
+            f"Vectors of corpus {corpus.known_as!r} were {then} at version {version} and are {now} now: two embeddings "
+            "cannot stand in one table"
+        )
+
+
+class _Rollback:
+    """One saga."""
+
+    def __init__(self, corpus: Corpus, version: int, changes: Sequence[Difference], recipe: str) -> None:
+        self._corpus = corpus
+        self._version = version
+        self._changes = changes
+        self._recipe = recipe
+        self._partitions = {change.key: change.partition for change in changes}
+        dimensions = corpus.table.schema.field("vector").type.list_size
+        self._schema = chunk_schema(dimensions)
+        self._staged: list[StagedFragment] = []
+        self._files: defaultdict[str, set[str]] = defaultdict(set)
+        self._numbers = count()
+        self._damaged: set[int] = set()
+        """Fragments of the version that cannot be read."""
+
+    def run(self, run_id: str | None) -> RolledBack:
+        base = self._corpus.head().head_version
+        with self._corpus.database.transaction() as connection:
+            self._saga = ledger.begin(
+                connection,
+                corpus=self._corpus.name,
+                kind="rollback",
+                base_version=base,
+                run_id=run_id,
+                target_version=self._version,
+            )
+        try:
+            with signs_of_life(self._corpus, self._saga):
+                self._prepare()
+            rows = _CopiedRows(self._saga, self._recipe, self._staged, self._files)
+            made = publish(self._corpus, self._saga, rows)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        return RolledBack(self._saga, self._version, made - 1, made, self._changes)
+
+    def _prepare(self) -> None:
+        # Again, since retention may have come between; from here on it spares what a live saga goes back to.
+        _check_retained(self._corpus, self._version)
+        with self._corpus.database.transaction() as connection:
+            history.insert_copies(connection, self._corpus.name, self._saga, self._changes)
+            ledger.touch(connection, self._saga)
+        for part in _parts([change for change in self._changes if change.chunk_count]):
+            self._copy(part)
+        with boundary(Boundary.PREPARED), self._corpus.database.transaction() as connection:
+            ledger.mark_prepared(connection, self._saga)
+
+    def _copy(self, part: Sequence[Difference]) -> None:
+        """Stage the rows of some documents, and record the data files with the chunk rows."""
+        expected = sum(change.chunk_count for change in part)
+        files = [self._stage(rows) for rows in self._rows(part, expected)]
+        with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
+            copied = history.copy_chunk_rows(connection, self._saga, [change.key for change in part])
+            if copied != expected:
+                raise self._rows_missing("Postgres", copied, expected, part)
+            for file in files:
+                ledger.record_fragment(connection, self._saga, name=file.name, row_count=file.row_count)
+        self._staged += files
+
+    def _rows(self, part: Sequence[Difference], expected: int) -> Iterator[pa.Table]:
+        """The documents' rows at the version, as much at a time as a data file takes."""
+        predicate = one_of("document", [change.key for change in part])
+        fragments: set[int] | None = {number for change in part for number in change.fragments}
+        found = self._count(predicate, fragments)
+        if found != expected:
+            # The rows are not where the catalog has them, because the fragments were rewritten since: look everywhere.
+            fragments = None
+            found = self._count(predicate, None)
+        if found is None:
+            fragments = {state.number for state in self._corpus.table.fragments(self._version)} - self._damaged
+            found = self._count(predicate, fragments)
+        if found != expected:
+            raise self._rows_missing("LanceDB", found or 0, expected, part)
+        waiting: list[pa.RecordBatch] = []
+        for batch in self._corpus.table.batches(
+            self._version, self._schema.names, predicate, fragments, batch_size=_ROWS_PER_BATCH
+        ):
+            waiting.append(batch)
+            if sum(len(other) for other in waiting) >= _ROWS_PER_FILE:
+                yield pa.Table.from_batches(waiting)
+                waiting = []
+        if any(len(batch) for batch in waiting):
+            yield pa.Table.from_batches(waiting)
+
+    def _count(self, predicate: str, fragments: set[int] | None) -> int | None:
+        """Rows in some fragments, or in all; None if these cannot all be read."""
+        try:
+            return self._corpus.table.count(self._version, predicate, fragments)
+        except TableDamagedError as error:
+            self._damaged |= error.fragments
+            return None
+
+    def _stage(self, rows: pa.Table) -> StagedFragment:
+        documents = rows["document"].to_pylist()
+        ours = {
+            "saga": pa.array([str(self._saga)] * len(rows)),
+            "partition": pa.array([self._partitions[key] for key in documents]),
+        }
+        columns = [ours.get(name, rows[name]) for name in self._schema.names]
+        name = f"{self._saga}-{next(self._numbers)}.lance"
+        for key in set(documents):
+            self._files[key].add(name)
+        return self._corpus.table.stage(name, pa.Table.from_arrays(columns, schema=self._schema))
+
+    def _rows_missing(self, store: str, found: int, expected: int, part: Sequence[Difference]) -> AuditError:
+        concerned = [change for change in part if self._damaged.intersection(change.fragments)] or part
+        damaged = f"; fragments {sorted(self._damaged)} cannot be read" if self._damaged else ""
+        return AuditError(
+            f"Version {self._version} of corpus {self._corpus.known_as!r} has {found} rows of {len(part)} documents in "
+            f"{store}, where the catalog promises {expected}; {concerned[0].key!r} lacks some{damaged}",
+            "Nothing was published. Roll back to another version, or leave these documents out.",
+        )
+
+    def _give_up(self, error: BaseException) -> None:
+        """End the saga; if even that fails, recovery will. What it staged is known by name and swept."""
+        try:
+            with self._corpus.database.transaction() as connection:
+                if ledger.mark_ended(connection, self._saga, "failed", f"{type(error).__name__}: {error}"):
+                    catalog.forget_documents(connection, self._saga)
+        except UnavailableError:
+            log.warning("saga %s could not be ended in the ledger; recovery will settle it", self._saga)
+
+
+def _parts(changes: Sequence[Difference]) -> Iterator[list[Difference]]:
+    part: list[Difference] = []
+    rows = 0
+    for change in changes:
+        if part and (len(part) == _PART_DOCUMENTS or rows + change.chunk_count > _ROWS_PER_FILE):
+            yield part
+            part, rows = [], 0
+        part.append(change)
+        rows += change.chunk_count
+    if part:
+        yield part

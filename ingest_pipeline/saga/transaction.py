@@ -1,0 +1,144 @@
+"""A versioned transaction on any table: the saga as a context manager, for rows that a user of the library manages.
+
+    with transaction(corpus) as change:
+        change.delete("sku = 'A-1'")
+        change.add(rows)
+        change.execute("INSERT INTO price_change (sku) VALUES (%s)", ("A-1",))
+
+Nothing is visible before the block ends. Then everything is, vectors and SQL rows, at one new version; or, if anything
+fails, nothing is, and the table is back at the version it was bound to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, LiteralString
+from uuid import UUID
+
+import pyarrow as pa
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import ConfigurationError, ConflictError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Connection, is_under_way
+from ingest_pipeline.saga.heartbeat import give_up, signs_of_life
+from ingest_pipeline.saga.publish import publish
+
+if TYPE_CHECKING:
+    import lance
+
+_UNTOUCHED = "Correct it and run the block again. Nothing was published."
+
+
+class Transaction:
+    """Changes to a table, bound to the version that was head when it began."""
+
+    def __init__(self, corpus: Corpus, saga: UUID, base_version: int) -> None:
+        self.base_version = base_version
+        """Head when the transaction began: what `dataset` shows and what is rolled back to."""
+        self.published_version: int | None = None
+        """The version that the transaction became, once its block ended well."""
+        self.saga = saga
+        self.staged: list[StagedFragment] = []
+        self._corpus = corpus
+        self._predicates: list[str] = []
+        self._statements: list[tuple[LiteralString, Sequence[object]]] = []
+
+    @property
+    def dataset(self) -> lance.LanceDataset:
+        """The table at the base version, to read from."""
+        return self._corpus.table.at(self.base_version)
+
+    def add(self, rows: pa.Table) -> None:
+        """Stage rows: written to storage now, in no version before the block ends.
+
+        Args:
+            rows: Columns as in the table, in any order.
+
+        Raises:
+            ConfigurationError: They have other columns, or values that these cannot take.
+        """
+        fitted = _fitted(rows, self._corpus.table.schema)
+        if fitted.num_rows:
+            name = f"{self.saga}-{len(self.staged)}.lance"
+            fragment = self._corpus.table.stage(name, fitted)
+            with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
+                ledger.record_fragment(connection, self.saga, name=name, row_count=fragment.row_count)
+            self.staged.append(fragment)
+
+    def delete(self, predicate: str) -> None:
+        """Take out the rows of the base version that satisfy a predicate; rows added here stay.
+
+        Args:
+            predicate: A filter over the table's columns, string literals in single quotes.
+
+        Raises:
+            ConfigurationError: It cannot be read.
+        """
+        problem = self._corpus.table.objection_to(self.base_version, predicate)
+        if problem is not None:
+            raise ConfigurationError(f"The rows to delete are not named by {predicate!r}: {problem}", _UNTOUCHED)
+        self._predicates.append(predicate)
+
+    def execute(self, statement: LiteralString, values: Sequence[object] = ()) -> None:
+        """Run a statement in the publication's own Postgres transaction: it holds if the rows do."""
+        self._statements.append((statement, values))
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
+        """Part of the publication: the SQL side, and which rows go."""
+        if base != self.base_version:
+            raise ConflictError(
+                f"Corpus {self._corpus.name!r} moved from version {self.base_version} to {base} during a transaction",
+                "Nothing was published. Run the block again, on the new version.",
+            )
+        for statement, values in self._statements:
+            connection.execute(statement, values)
+            if not is_under_way(connection):
+                raise ConfigurationError(f"The statement {statement!r} ended the publication's transaction", _UNTOUCHED)
+        ledger.forget_fragments(connection, self.saga)
+        predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
+        return Change(self.staged, Removal(predicate) if predicate else None)
+
+    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """Part of the publication: a user's own rows need no note of where they lie."""
+
+
+def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    if sorted(rows.column_names) != sorted(schema.names):
+        raise ConfigurationError(
+            f"The rows have the columns {', '.join(rows.column_names)}, and the table has {', '.join(schema.names)}",
+            _UNTOUCHED,
+        )
+    try:
+        return rows.select(schema.names).cast(schema)
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigurationError(f"The rows do not fit the table: {error}", _UNTOUCHED) from error
+
+
+@contextmanager
+def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Transaction]:
+    """Bind a transaction to head, publish it if the block ends, and roll it back if the block raises.
+
+    Raises:
+        ConflictError: Head moved meanwhile; nothing was published.
+        UnavailableError: Postgres or the table's storage failed; nothing was published, unless the message says that
+            the outcome is in doubt until the next publication settles it.
+        FencedError: Somebody took this writer for dead, as it had given no sign of life; nothing was published.
+        psycopg.Error: A statement given to `Transaction.execute` failed; nothing was published.
+    """
+    base = corpus.head().head_version
+    with corpus.database.transaction() as connection:
+        saga = ledger.begin(connection, corpus=corpus.name, kind="transaction", base_version=base, run_id=run_id)
+    change = Transaction(corpus, saga, base)
+    try:
+        with signs_of_life(corpus, saga):
+            yield change
+        with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
+            ledger.mark_prepared(connection, saga)
+        change.published_version = publish(corpus, saga, change)
+    except BaseException as error:
+        give_up(corpus, saga, error)
+        raise

@@ -1,0 +1,192 @@
+"""Reading at head: chunks by meaning, by words, or by both, in documents that the catalog chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
+from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.lance.search import matching, nearest
+from ingest_pipeline.postgres import catalog, history
+from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.search.filters import DocumentFilter
+from ingest_pipeline.search.rerank import fuse
+
+if TYPE_CHECKING:
+    import lance
+
+SearchMode = Literal["vector", "text", "hybrid"]
+SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
+_COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "saga"]
+_EVERYTHING = DocumentFilter()
+# Each of the two rankings is so many times as long as what is asked for: what stands low in one may stand high in both.
+_FUSED = 4
+# Chunks that score alike come in a fixed order, as far as they are among so many more.
+_SPARE = 16
+_SCORES = {"vector": "_distance", "text": "_score", "hybrid": "_relevance_score"}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that answers, and where to find it."""
+
+    document: str
+    start_offset: int
+    end_offset: int
+    score: float
+    """Higher is better. By vector: cosine similarity to the question, 1 is the same direction. By text: BM25. Hybrid:
+    reciprocal rank fusion."""
+    text: str
+    ordinal: int
+    id: str
+    partition: str
+    last_modified: datetime
+    saga: str
+    """The publication that brought the document."""
+    published_version: int
+    """The version that it became."""
+    version: int
+    """The head that was read."""
+
+
+async def search(
+    corpus: Corpus,
+    embedder: Embedder | None,
+    question: str,
+    limit: int,
+    *,
+    mode: SearchMode = "vector",
+    where: DocumentFilter = _EVERYTHING,
+    use_index: bool = True,
+) -> list[Hit]:
+    """The best chunks at head, best first. Both stores are read at one head, which is in the hits.
+
+    Args:
+        corpus: Which one.
+        embedder: For the question; not used by mode ``text``.
+        question: In words.
+        limit: Chunks, at most.
+        mode: By ``vector``, by the words of the ``text``, or ``hybrid``: both rankings fused.
+        where: Look into these documents only.
+        use_index: False: by vector, compare with every chunk.
+
+    Raises:
+        EmbeddingUnavailableError, EmbeddingAccessError: The question could not be embedded.
+        CorpusMismatchError: The embedder's model is not the corpus'.
+        TextIndexMissingError: A search by words of a large corpus whose index was never built.
+    """
+    vector = None if mode == "text" else await _embedded(corpus, embedder, question)
+    return find(corpus, question, vector, limit, mode=mode, where=where, use_index=use_index)
+
+
+def find(
+    corpus: Corpus,
+    question: str,
+    vector: npt.NDArray[np.float32] | None,
+    limit: int,
+    *,
+    mode: SearchMode,
+    where: DocumentFilter = _EVERYTHING,
+    use_index: bool = True,
+) -> list[Hit]:
+    """As `search`, for a question that is embedded already.
+
+    Args:
+        corpus: Which one.
+        question: In words.
+        vector: The same, shape (dimensions,); None for mode ``text``.
+        limit: Chunks, at most.
+        mode: How to search.
+        where: Look into these documents only.
+        use_index: False: by vector, compare with every chunk.
+    """
+    head = corpus.head().head_version
+    predicate: str | None = None
+    if where:
+        with corpus.database.transaction() as connection:
+            keys = history.matching_documents(connection, corpus.name, head, where.values())
+        if not keys:
+            return []
+        predicate = one_of("document", keys)
+    count = limit + _SPARE if mode != "hybrid" else _FUSED * limit + _SPARE
+
+    def by_vector(rows: lance.LanceDataset) -> pa.Table:
+        assert vector is not None  # noqa: S101  called if it is there
+        return nearest(rows, vector, count, _COLUMNS, predicate=predicate, use_index=use_index)
+
+    def by_text(rows: lance.LanceDataset) -> pa.Table:
+        return matching(rows, question, count, _COLUMNS, predicate=predicate)
+
+    rankings: list[pa.Table] = []
+    if vector is not None:
+        rankings.append(_in_order(corpus.table.read(head, by_vector), "_distance", "ascending"))
+    if mode != "vector":
+        rankings.append(_in_order(corpus.table.read(head, by_text), "_score", "descending"))
+    found = rankings[0] if mode != "hybrid" else _fused(question, *rankings)
+    return _hits(corpus, head, found.slice(0, limit).to_pylist(), mode)
+
+
+async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) -> npt.NDArray[np.float32]:
+    if embedder is None:
+        raise ConfigurationError("A search by vector needs an embedder", "Give one, or search by text.")
+    settings = embedder.settings
+    theirs, ours = corpus.head().embedding, f"{settings.model}/{settings.dimensions}"
+    if theirs != ours:
+        raise CorpusMismatchError(
+            f"Corpus {corpus.known_as!r} was embedded with {theirs}, and the question would be with {ours}",
+            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to the corpus' own, or search by text.",
+        )
+    answer = await embedder.embed([question])
+    vector: npt.NDArray[np.float32] = answer.vectors[0]
+    return vector
+
+
+def _in_order(rows: pa.Table, score: str, direction: str) -> pa.Table:
+    if score not in rows.column_names:
+        return rows
+    return rows.sort_by([(score, direction), ("document", "ascending"), ("ordinal", "ascending")])
+
+
+def _fused(question: str, by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
+    scores = ("_distance", "_score")
+    if not len(by_vector):
+        return by_vector
+    rows = [
+        table.drop_columns([name for name in scores if name in table.column_names]) for table in (by_vector, by_text)
+    ]
+    return _in_order(fuse(question, *rows), "_relevance_score", "descending")
+
+
+def _hits(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]], mode: SearchMode) -> list[Hit]:
+    keys = sorted({row["document"] for row in rows})
+    with corpus.database.transaction() as connection:
+        documents = {row.key: row for row in catalog.documents_at(connection, corpus.name, head, keys)}
+    return [_hit(row, documents[row["document"]], head, mode) for row in rows]
+
+
+def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode) -> Hit:
+    score = float(row[_SCORES[mode]])
+    return Hit(
+        document=row["document"],
+        start_offset=row["start_offset"],
+        end_offset=row["end_offset"],
+        score=1.0 - score if mode == "vector" else score,
+        text=row["text"],
+        ordinal=row["ordinal"],
+        id=row["id"],
+        partition=document.partition,
+        last_modified=document.last_modified,
+        saga=str(UUID(row["saga"])),
+        published_version=document.published_version,
+        version=head,
+    )

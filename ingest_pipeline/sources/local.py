@@ -1,0 +1,395 @@
+"""Documents in a folder of this machine.
+
+Written by hand because the object store library, asked for a local folder, leaves out names that end in ``#`` and
+digits, and ends the listing at the first control character or link that leads in a circle.
+"""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    DocumentChangedError,
+    InaccessibleDocumentError,
+    SourceUnavailableError,
+)
+from ingest_pipeline.sources.filters import pattern_of
+from ingest_pipeline.types import SourceObject
+
+ObjectionTo = Callable[[str], str | None]
+"""Why nobody wants what has a name, None if somebody does; the name of a folder ends in a slash."""
+LeaveOut = Callable[[str, str], None]
+"""Takes note of what is not listed, by name and reason."""
+FollowLinks = Literal["anywhere", "inside", "never"]
+"""Which links of a folder are followed: ``inside``, those that lead to what is in the folder too.
+
+It is the default: whoever may put a link into the folder could otherwise have any file embedded that we may read.
+"""
+
+_BLOCK = 1 << 20
+_UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|.~)$")
+"""Names under which editors, browsers and office programs write a file before it has its own."""
+
+
+_TICK_NS, _COARSE_NS = 20_000_000, 2_000_000_000
+"""Within so much time two changes of a file may bear one time: two ticks of the kernel; on FAT, two seconds."""
+_NS_OF_COARSE = 10_000_000
+"""Times that are whole multiples of this come from a file system that keeps no finer ones."""
+
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+# Some file systems keep times that no calendar has.
+_FIRST_SECOND, _LAST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp(), datetime.max.replace(tzinfo=UTC).timestamp()
+
+
+def nothing(_: str) -> None:
+    """No objection to any name."""
+
+
+def without_a_word(_: str, __: str) -> None:
+    """Take no note."""
+
+
+class LocalFolder:
+    """A folder and all below it.
+
+    Listed are regular files, hidden ones too, in order of their keys' code points; links are followed, but not back to
+    a folder above. Left out, with a reason for each, are names of unfinished files, links that lead nowhere, and what
+    is no file.
+
+    Args:
+        root: The folder.
+        links: Which links are followed.
+
+    Raises:
+        ConfigurationError: There is no such folder.
+    """
+
+    def __init__(self, root: Path, links: FollowLinks = "inside") -> None:
+        self._root = root
+        self._links = _Links(root, links)
+        if not root.is_dir():
+            if root.exists():
+                raise ConfigurationError(
+                    f"The source {str(root)!r} is not a folder", "Set INGEST_SOURCE to its folder."
+                )
+            raise ConfigurationError(
+                f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
+            )
+
+    def list(self, after: str, folder: str, objection_to: ObjectionTo, leave_out: LeaveOut) -> Iterator[SourceObject]:
+        """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
+
+        Args:
+            after: Only keys behind this one.
+            folder: Only what lies below this folder.
+            objection_to: Why a name is not wanted, if it is not. Folders of such names are not looked into, and what
+                cannot be looked at under such a name stops nothing.
+            leave_out: Takes note of what is not listed, by name and reason.
+
+        Raises:
+            SourceUnavailableError: A folder cannot be read. Leaving it out would look like a deletion.
+        """
+        try:
+            before = self._root.stat()
+            keys = _Range(after, f"{folder}/" if folder else "")
+            last = after
+            for obj in _Listing(keys, self._links, objection_to, leave_out).walk(self._root):
+                # Names that are not UTF-8 may look alike.
+                if obj.key > last and keys.holds(obj.key):
+                    last = obj.key
+                    yield obj
+            # A disk that was taken away meanwhile shows as one folder after another that is gone.
+            if not os.path.samestat(before, self._root.stat()):
+                raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
+        except OSError as error:
+            raise self._unreadable(error, "listed") from error
+
+    def stat(self, key: str) -> SourceObject | None:
+        """The document as it is now, None if there is none.
+
+        Raises:
+            SourceUnavailableError: It cannot be told. Taking it for none would look like a deletion.
+        """
+        try:
+            path = self._path(key)
+            found = None if self._links.refusal(path) else _regular(path)
+        except ValueError:
+            return None
+        except OSError as error:
+            raise self._unreadable(error, "looked at") from error
+        return _source_object(key, found) if found else None
+
+    def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
+        """Those of the documents that are there."""
+        return [found for key in keys if (found := self.stat(key)) is not None]
+
+    def read(self, obj: SourceObject) -> Iterator[bytes]:
+        """The bytes of the document as it was listed, in blocks of 1 MB.
+
+        Raises:
+            DocumentChangedError: It was replaced, removed or written to since; perhaps after some blocks.
+            InaccessibleDocumentError: It may not be read.
+        """
+        descriptor = self._open(obj)
+        try:
+            yield from self._blocks(descriptor, obj)
+        finally:
+            os.close(descriptor)
+
+    def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
+        """Some bytes of the document as it was listed.
+
+        Raises:
+            DocumentChangedError, DocumentError: As `read`.
+        """
+        descriptor = self._open(obj)
+        try:
+            found = os.fstat(descriptor)
+            body = os.pread(descriptor, end - start, start) if stat.S_ISREG(found.st_mode) else b""
+        except OSError as error:
+            raise InaccessibleDocumentError(obj.key, f"cannot be read: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        if len(body) < end - start:
+            raise _changed(obj.key, "cut")
+        return body
+
+    def _open(self, obj: SourceObject) -> int:
+        try:
+            # Without waiting: somebody may have put a pipe in the file's place.
+            descriptor = os.open(self._path(obj.key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise _changed(obj.key, "removed") from error
+        except OSError as error:
+            raise InaccessibleDocumentError(
+                obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
+            ) from error
+        # Now that it is open: a link on the way may have been changed since it was listed.
+        if self._links.refusal(self._path(obj.key), descriptor):
+            os.close(descriptor)
+            raise _changed(obj.key, "replaced by a link")
+        return descriptor
+
+    def _unreadable(self, error: OSError, wanted: str) -> SourceUnavailableError:
+        message = f"{error.filename!r} cannot be {wanted}: {error.strerror}; which documents are gone is not known"
+        place = os.path.relpath(os.fsdecode(error.filename or self._root), self._root)
+        if error.errno not in {errno.EACCES, errno.EPERM} or place == "." or place.startswith("../"):
+            return SourceUnavailableError(message)
+        pattern = pattern_of(place)
+        return SourceUnavailableError(
+            message,
+            f"Let this user read it, or leave it out: INGEST_EXCLUDE={pattern!r}, or {pattern!r} under `exclude`.",
+        )
+
+    def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
+        _let_its_time_pass(_check_unchanged(descriptor, obj))
+        try:
+            # One byte more than is left: a file that grew is seen to, and one that did not is read in one call.
+            left = obj.size
+            while block := os.read(descriptor, min(_BLOCK, left + 1)):
+                # Before each block is handed on, so that what was rewritten in place is never mixed in.
+                _check_unchanged(descriptor, obj)
+                yield block
+                left -= len(block)
+                if left <= 0:
+                    break
+        except OSError as error:
+            raise SourceUnavailableError(f"Document {obj.key!r} cannot be read: {error.strerror}") from error
+        _check_unchanged(descriptor, obj)
+
+    def _path(self, key: str) -> Path:
+        if any(part in {"", ".", ".."} for part in key.split("/")):
+            raise ValueError(key)
+        return self._root / key
+
+
+class _Listing:
+    """One walk through a folder and all below it."""
+
+    def __init__(self, keys: "_Range", links: "_Links", objection_to: ObjectionTo, leave_out: LeaveOut) -> None:
+        self._keys = keys
+        self._links = links
+        self._objection_to = objection_to
+        self._leave_out = leave_out
+
+    def walk(self, folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[SourceObject]:
+        own = folder.stat()
+        identity = (own.st_dev, own.st_ino)
+        if identity in above:
+            self._note(prefix, "link back to a folder above")
+            return
+        for name, entry in self._sorted_entries(folder, prefix):
+            shown = _readable(prefix + name)
+            if not name.endswith("/"):
+                yield from self._file(prefix + name, entry)
+            elif not self._keys.misses(shown) and not self._is_refused(shown):
+                try:
+                    yield from self.walk(entry, prefix + name, (*above, identity))
+                except FileNotFoundError:  # removed while listing
+                    continue
+
+    def _sorted_entries(self, folder: Path, prefix: str) -> list[tuple[str, Path]]:
+        """Names with a slash behind those of folders, which gives the order that object stores list in."""
+        found: list[tuple[str, Path]] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink() and (refusal := self._links.refusal(Path(entry.path))):
+                    self._note(_readable(prefix + entry.name), refusal)
+                    continue
+                try:
+                    slash = "/" if entry.is_dir() else ""
+                except OSError as error:
+                    if error.errno not in _NOT_THERE:
+                        if self._is_refused(_readable(prefix + entry.name)):
+                            continue
+                        raise
+                    slash = ""
+                found.append((entry.name + slash, Path(entry.path)))
+        return sorted(found, key=lambda entry: (readable := _readable(entry[0]), readable != entry[0]))
+
+    def _file(self, key: str, entry: Path) -> Iterator[SourceObject]:
+        shown = _readable(key)
+        try:
+            found = _regular(entry)
+        except OSError:
+            if not self._is_refused(shown):
+                raise
+            return
+        if found is None:
+            if entry.is_symlink():
+                self._note(shown, "link that leads nowhere")
+            elif os.path.lexists(entry):
+                self._note(shown, "neither a file nor a folder")
+        elif _UNFINISHED.search(entry.name):
+            self._note(shown, "name of a file that is still being written")
+        elif shown != key and os.path.lexists(entry.with_name(shown.rpartition("/")[2])):
+            self._note(shown, "name that is not UTF-8 and looks like another one")
+        else:
+            yield _source_object(key, found)
+
+    def _is_refused(self, shown: str) -> bool:
+        reason = self._objection_to(shown)
+        if reason is not None:
+            self._note(shown, reason)
+        return reason is not None
+
+    def _note(self, shown: str, reason: str) -> None:
+        if self._keys.holds(shown):
+            self._leave_out(shown, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Which links below a folder are followed."""
+
+    root: Path
+    follow: FollowLinks
+
+    def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
+        """Why what is at a path is not taken, if a link leads there.
+
+        Args:
+            path: Below the folder.
+            descriptor: Of the opened file, whose place is then looked at instead.
+        """
+        if self.follow == "anywhere":
+            return None
+        root = os.path.realpath(self.root)
+        real = os.path.realpath(path) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if not real.startswith(os.path.join(root, "")):  # noqa: PTH118  the root of all ends in a slash already
+            return "link out of the source"
+        # A file that was replaced since it was opened has a remark behind its name.
+        wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
+        if self.follow == "never" and real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)"):
+            return "link"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Keys behind one, below a folder; both may be empty."""
+
+    after: str
+    below: str
+
+    def holds(self, key: str) -> bool:
+        """Whether a key is in the range."""
+        return key > self.after and key.startswith(self.below)
+
+    def misses(self, folder: str) -> bool:
+        """Whether nothing in a folder, given with the slash at its end, is in the range."""
+        is_before = folder < self.after and not self.after.startswith(folder)
+        return is_before or not (folder.startswith(self.below) or self.below.startswith(folder))
+
+
+def _regular(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _source_object(key: str, found: os.stat_result) -> SourceObject:
+    modified = datetime.fromtimestamp(min(max(found.st_mtime, _FIRST_SECOND), _LAST_SECOND - 1), UTC)
+    readable = _readable(key)
+    return SourceObject(readable, _etag(found) if readable == key else "", found.st_size, modified)
+
+
+def _readable(name: str) -> str:
+    """The name itself, or what can be shown of one that is not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode(errors="backslashreplace")
+    return name
+
+
+def _etag(found: os.stat_result) -> str:
+    """The time of change is in it: every edit sets it to the clock, and no program can set it back."""
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_ctime_ns:x}-{found.st_size:x}"
+
+
+def _let_its_time_pass(found: os.stat_result) -> None:
+    """Wait until the file's time of change has passed, so that any edit from now on gets another one.
+
+    Git calls a file "racily clean" that was changed within the same step of the clock in which it was read, and reads
+    it again at every look. A file is read here only after that step, so no recorded ETag is in doubt. The wait is 20 ms
+    at most, on file systems of whole seconds 2 s, and those who read other files of the same moment wait along with it.
+    """
+    changed = found.st_ctime_ns
+    granule = _TICK_NS if changed % _NS_OF_COARSE else _COARSE_NS
+    # A file server's clock may be ahead, but the change was before this moment.
+    left = min(granule, changed + granule - time.time_ns())
+    if left > 0:
+        time.sleep(left / 1e9)
+
+
+def _check_unchanged(descriptor: int, obj: SourceObject) -> os.stat_result:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or not _is_as_listed(found, obj):
+        raise _changed(obj.key, "replaced")
+    return found
+
+
+def _is_as_listed(found: os.stat_result, obj: SourceObject) -> bool:
+    if found.st_nlink:
+        return _etag(found) == obj.etag
+    # Replaced by a rename, which changed nothing but the time of change. The file is whole, and the next look finds
+    # another one under its name.
+    inode, modified, _, size = obj.etag.split("-")
+    return (inode, modified, size) == (f"{found.st_ino:x}", f"{found.st_mtime_ns:x}", f"{found.st_size:x}")
+
+
+def _changed(key: str, how: str) -> DocumentChangedError:
+    return DocumentChangedError(f"Document {key!r} was {how} after it was listed; nothing of it was published")
