@@ -42,17 +42,17 @@ soak: setup ## the long tests, and a storm of MINUTES=20
 	STORM_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m soak --timeout 7200
 
 storm: setup ## a storm alone: writers, readers, Dagster and S3, all disturbed at random
-	$(BIN)/python -m tests.soak.storm --minutes $(MINUTES) --json .storm.json
+	$(BIN)/python -m tools.storm --minutes $(MINUTES) --json .storm.json
 
 figures: setup ## put the counts of the last tests into GUARANTEES.md
-	$(BIN)/python -m tests.support.figures
+	$(BIN)/python -m tools.figures
 
 # Needs a Chromium. Pictures of Dagster's pages as a browser test meets them.
 pictures: setup ## pictures of Dagster's pages (needs a Chromium)
 	PICTURES=docs/images $(BIN)/python -m pytest tests/acceptance/test_browser.py
 
 mutants: setup ## unplug each safeguard and demand that its test fails
-	$(BIN)/python tests/faults/mutants.py
+	$(BIN)/python -m tools.mutants
 
 lock: ## compile requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras \

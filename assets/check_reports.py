@@ -20,8 +20,8 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import documents_of, held_documents, plan_and_held
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.planning.backoff import without_unreadable
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.failures import read_failures
-from ingest_pipeline.preparation.prepare import Workshop
 
 # Of more documents than this a check takes longer, and holds more in memory, than a run should lend it.
 MOST_DOCUMENTS = 1000

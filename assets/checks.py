@@ -21,9 +21,9 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import PipelineSettings, held_documents, plan_partitions
 from ingest_pipeline.maintenance.audit import audit, nothing_to_audit
 from ingest_pipeline.planning.backoff import without_unreadable
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres.failures import MAX_ATTEMPTS, read_failures
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 

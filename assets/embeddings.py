@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 import dagster as dg
 
@@ -11,6 +10,7 @@ from ingest_pipeline.ingestion.report import DocumentView
 from ingest_pipeline.postgres.ledger import Cost
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.reporting.materializations import cost_metadata
 from ingest_pipeline.types import Recipe
 
 _COLUMNS = dg.TableSchema(
@@ -80,10 +80,3 @@ def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.Met
     for cost in costs:
         found |= cost_metadata("run_cost", cost.amount, cost.currency)
     return found
-
-
-def cost_metadata(name: str, amount: Decimal | None, currency: str | None) -> Mapping[str, dg.MetadataValue]:
-    """A cost as a number that can be plotted; nothing where no price is configured."""
-    if amount is None or currency is None:
-        return {}
-    return {f"{name}_{currency}": dg.MetadataValue.float(float(amount))}

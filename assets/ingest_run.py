@@ -24,10 +24,10 @@ from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import waiting_documents
 from ingest_pipeline.planning.compare import Limits, Page, passed
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs, record_run_failure
 from ingest_pipeline.postgres.failures import Failure, read_failures
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.types import OnUnreadable

@@ -16,11 +16,11 @@ from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.report import DocumentView, sample_document, view_publication
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger, reports
 from ingest_pipeline.postgres.catalog import PartitionState
 from ingest_pipeline.postgres.failures import Failure
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.reporting.data_versions import version_tags
 from ingest_pipeline.reporting.event_log import log_materializations, log_planned
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions

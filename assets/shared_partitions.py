@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from ingest_pipeline.assets.chunks import preview
-from ingest_pipeline.assets.embeddings import cost_metadata
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.report import ChunkSample
 from ingest_pipeline.postgres.catalog import PartitionState
 from ingest_pipeline.preparation.batches import PreparedDocument
+from ingest_pipeline.reporting.materializations import cost_metadata
 from ingest_pipeline.types import Recipe
 
 _LISTED = 20

@@ -11,8 +11,8 @@ from benchmarks.report import Report
 from benchmarks.stage import stage
 from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
 from ingest_pipeline.planning.compare import Limits, passed
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.types import SourceObject
 
 _TICK = Limits(plans=8000, seconds=20)
@@ -22,7 +22,7 @@ _FILL = """
 INSERT INTO ingest_pipeline.document
     (corpus, key, saga, partition, etag, size, last_modified, content_hash, recipe, chunk_count, published_version)
 SELECT 'documents', key, head_saga, key, 'etag', 2000, now(), 'hash', %(recipe)s, 3, 1
-FROM ingest_pipeline.corpus.corpus,
+FROM ingest_pipeline.corpus,
     (SELECT to_char(n / 1000, 'FM000000') || '/' || to_char(n, 'FM00000000') || '.txt' AS key
      FROM generate_series(0, %(count)s - 1) AS n) AS keys
 """

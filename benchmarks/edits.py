@@ -19,8 +19,8 @@ from benchmarks.texts import prose
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.spending_limits import NO_LIMITS
 
 _COUNT = 120

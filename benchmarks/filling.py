@@ -15,10 +15,9 @@ from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import ChunkRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.publish import publish
-from ingest_pipeline.types import SourceObject, text_hash
+from ingest_pipeline.types import ChunkRow, SourceObject, text_hash
 
 ROWS_PER_DOCUMENT = 100
 _DOCUMENTS_PER_FILE = 40  # about as many rows as the engine puts into a data file

@@ -22,11 +22,11 @@ from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, p
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.maintenance.retention import Retention
 from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.spending_limits import NO_LIMITS
+from ingest_pipeline.types import Retention
 
 _DIMENSIONS = 32
 _EDITS = 10

@@ -24,8 +24,8 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.preparation.prepare import Workshop
 
 _DIMENSIONS = 32
 _DOCUMENT_BYTES = 72_000  # about a hundred chunks

@@ -12,16 +12,15 @@ from urllib.parse import urlsplit
 
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.embedding.openai import check_endpoint
-from ingest_pipeline.embedding.pricing import Price, read_prices
+from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.maintenance.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres.url import database_url
 from ingest_pipeline.sources.filters import pattern_of
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
-from ingest_pipeline.types import OnUnreadable, corpus_name
+from ingest_pipeline.types import DEFAULT_RETENTION, OnUnreadable, Price, Retention, corpus_name
 
 _PREFIX = "INGEST_"
 # By `failpoints` and by the local embedding server's clients.

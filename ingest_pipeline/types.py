@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
 
 from ingest_pipeline.errors import ConfigurationError
 
 OnUnreadable = Literal["skip", "fail"]
 """What a run does about files that cannot be read."""
+_MILLION = 1_000_000
 _CORPUS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -112,3 +117,58 @@ def split_embedding(embedding: str) -> tuple[str, int]:
     """Model and dimensions, of what `Recipe.embedding` made of them."""
     model, _, dimensions = embedding.rpartition("/")
     return model, int(dimensions)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long versions are kept: what either says is kept."""
+
+    days: int = 7
+    """Since a version ceased to be head."""
+    publications: int = 20
+    """The last so many that brought or removed rows; what maintenance makes does not count."""
+
+
+DEFAULT_RETENTION = Retention()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk as the catalog has it."""
+
+    id: UUID
+    document: str
+    ordinal: int
+    start_offset: int
+    end_offset: int
+    text_hash: UUID
+    saga: UUID
+
+
+Vectors = npt.NDArray[np.float32]
+
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What somebody read on a price list."""
+
+    model: str
+    per_million_tokens: Decimal
+    currency: str
+    """Three letters, as in ISO 4217."""
+    as_of: date
+    """The day on which it was read."""
+    per_million_tokens_in_bulk: Decimal | None = None
+    """At the Batch endpoint. None: nobody read it, and it is not guessed from the other."""
+
+    def cost(self, tokens: int) -> Decimal:
+        """What so many tokens cost."""
+        return self.per_million_tokens * tokens / _MILLION
+
+    def in_bulk(self) -> Price | None:
+        """The price of what is bought by bulk orders, None if it is not configured."""
+        amount = self.per_million_tokens_in_bulk
+        return None if amount is None else replace(self, per_million_tokens=amount)

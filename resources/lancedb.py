@@ -12,8 +12,8 @@ from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_workshop, table_uri
 from ingest_pipeline.lance.storage import open_lancedb, storage_options
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.catalog import read_current
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.saga.transaction import Transaction, transaction
 

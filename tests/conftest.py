@@ -16,13 +16,14 @@ import pytest
 from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-from tests.support import figures, pooler
-from tests.support.databases import TEST_RIGHTS, empty_database
-from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.mutants import apply_from_environment
-from tests.support.s3 import S3Server
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.servers import pooler
+from tests.support.servers.databases import TEST_RIGHTS, empty_database
+from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.servers.s3 import S3Server
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.world import World
+from tools import figures
 
 apply_from_environment()
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest_pipeline.errors import UnknownDocumentError
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.failures import read_failures
-from ingest_pipeline.preparation.prepare import Workshop
 
 
 def check_keys(workshop: Workshop, keys: Sequence[str]) -> None:

@@ -26,13 +26,13 @@ from ingest_pipeline.orchestration.build import build_definitions, job_name, pip
 from ingest_pipeline.orchestration.jobs.migration import migration_job_name
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job_name, rollback_step
 from ingest_pipeline.planning.backoff import without_final
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.ledger import Cost
 from ingest_pipeline.postgres.reports import RunProgress
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.reporting.run_status import own_process_tags, report_dead_runs
 
 _POLL_SECONDS = 0.3

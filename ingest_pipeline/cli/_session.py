@@ -18,10 +18,10 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.ingestion.context import find_corpus, open_workshop
 from ingest_pipeline.orchestration.build import pipeline_settings
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.postgres.url import without_password
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.private_folder import make_private
 from ingest_pipeline.reporting.storage import prepare_storage, storage_url
 

@@ -44,9 +44,9 @@ from ingest_pipeline.maintenance.repair import foresee_repair, repair
 from ingest_pipeline.maintenance.sweep import SweepReport
 from ingest_pipeline.maintenance.sweep import sweep as sweep_corpus
 from ingest_pipeline.orchestration.build import build_resources
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import failures
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.processes import interrupted_with_us
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.saga.generations import drop_left, others

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pyarrow as pa
-from psycopg.errors import CheckViolation, UniqueViolation
 
 from ingest_pipeline.corpus.table_identity import check_ours, mark_for
 from ingest_pipeline.errors import (
@@ -22,7 +21,6 @@ from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationLeftError,
     NotOurTableError,
-    TableInUseError,
     UnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -235,22 +233,10 @@ def check_writable(corpus: Corpus) -> None:
 def _create(database: Database, settings: CorpusSettings) -> None:
     """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
     installation = database.installation
-    try:
-        with database.transaction() as connection:
-            if settings.state == "current":
-                settings = settings.named(generations.next_name(connection, settings.corpus))
-            _insert(connection, installation, settings)
-    except UniqueViolation as error:
-        if error.diag.constraint_name == "corpus_filling":
-            raise ConflictError(f"Another migration of corpus {settings.corpus!r} began at the same time") from error
-        if error.diag.constraint_name not in ("corpus_pkey", "corpus_current"):
-            raise TableInUseError(f"The LanceDB table at {settings.table_uri} belongs to another corpus") from error
-    except CheckViolation as error:
-        raise ConfigurationError(
-            f"The corpus name {settings.corpus!r} must be lower-case letters, digits and underscores, beginning with a "
-            "letter",
-            "Choose another name. Nothing was created.",
-        ) from error
+    with catalog.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
+        if settings.state == "current":
+            settings = settings.named(generations.next_name(connection, settings.corpus))
+        _insert(connection, installation, settings)
 
 
 def _insert(connection: Connection, installation: UUID, settings: CorpusSettings) -> None:

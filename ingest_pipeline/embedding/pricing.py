@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.types import Price
 
 _AMOUNT = r"\d+(?:\.\d+)?"
 _PRICE = re.compile(
     rf"(?P<model>\S+)\s+(?P<amount>{_AMOUNT})(?:/(?P<in_bulk>{_AMOUNT}))?\s+(?P<currency>[A-Z]{{3}})\s+"
     r"(?P<as_of>\d{4}-\d\d-\d\d)"
 )
-_MILLION = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What somebody read on a price list."""
-
-    model: str
-    per_million_tokens: Decimal
-    currency: str
-    """Three letters, as in ISO 4217."""
-    as_of: date
-    """The day on which it was read."""
-    per_million_tokens_in_bulk: Decimal | None = None
-    """At the Batch endpoint. None: nobody read it, and it is not guessed from the other."""
-
-    def cost(self, tokens: int) -> Decimal:
-        """What so many tokens cost."""
-        return self.per_million_tokens * tokens / _MILLION
-
-    def in_bulk(self) -> Price | None:
-        """The price of what is bought by bulk orders, None if it is not configured."""
-        amount = self.per_million_tokens_in_bulk
-        return None if amount is None else replace(self, per_million_tokens=amount)
 
 
 def read_prices(text: str) -> tuple[Price, ...]:

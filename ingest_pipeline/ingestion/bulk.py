@@ -24,11 +24,12 @@ from ingest_pipeline.embedding.openai import Client, Embedder
 from ingest_pipeline.embedding.usage import billed_tokens
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import bulk_orders, catalog, ledger, purchases
 from ingest_pipeline.postgres.bulk_orders import BulkOrder
 from ingest_pipeline.postgres.ledger import Spent
-from ingest_pipeline.preparation.prepare import Workshop, first_of
+from ingest_pipeline.preparation.prepare import first_of
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorSupply

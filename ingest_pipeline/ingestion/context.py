@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 from ingest_pipeline.chunking.content_defined import CHUNKER, Chunker
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
-from ingest_pipeline.embedding.pricing import Price, price_of
+from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.maintenance.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.planning.compare import Page, compare
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.postgres import catalog, generations
@@ -24,12 +24,20 @@ from ingest_pipeline.postgres.catalog import GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.failures import clear_failures, read_failures
 from ingest_pipeline.postgres.holds import Hold, read_holds, release, release_known
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
-from ingest_pipeline.types import OnUnreadable, Recipe, SourceObject, corpus_name, split_embedding
+from ingest_pipeline.types import (
+    DEFAULT_RETENTION,
+    OnUnreadable,
+    Price,
+    Recipe,
+    Retention,
+    SourceObject,
+    corpus_name,
+    split_embedding,
+)
 
 # More folders than this are found faster in one listing of everything.
 _FOLDERS = 50

@@ -21,10 +21,10 @@ from ingest_pipeline.embedding.local import LOCAL_MODEL
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
 from ingest_pipeline.ingestion.unpacked_size import unpacked_size
 from ingest_pipeline.parsing.formats import is_compressed, is_zipped
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger, reports
 from ingest_pipeline.postgres.reports import DocumentRatio
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent

@@ -10,7 +10,6 @@ from time import perf_counter
 from uuid import UUID
 
 from ingest_pipeline.embedding.openai import Embedder
-from ingest_pipeline.embedding.pricing import Price
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     DocumentError,
@@ -24,6 +23,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.postgres import catalog, failures, holds, ledger
@@ -31,13 +31,13 @@ from ingest_pipeline.postgres.catalog import Superseded
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import Spent
 from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.preparation.prepare import Preparation, Prepared, Workshop
+from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.read import content_hash
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import removal_of, supersede
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.spending_limits import NO_LIMITS
-from ingest_pipeline.types import SourceObject
+from ingest_pipeline.types import Price, SourceObject
 
 log = logging.getLogger(__name__)
 

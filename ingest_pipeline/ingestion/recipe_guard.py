@@ -12,6 +12,7 @@ from contextlib import suppress
 from math import ceil
 
 from ingest_pipeline.errors import DocumentError, RecipeWithheldError, StaleError
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.recipes import (
@@ -22,7 +23,6 @@ from ingest_pipeline.postgres.recipes import (
     put_in_force,
 )
 from ingest_pipeline.postgres.recipes import read_recipes as read
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.preparation.read import content_hash
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN
 

@@ -25,13 +25,13 @@ from ingest_pipeline.ingestion.context import (
 )
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.generations import Difference, Generation
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.postgres.recipes import put_in_force
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
 
 log = logging.getLogger(__name__)

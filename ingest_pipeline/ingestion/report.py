@@ -11,9 +11,9 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.postgres import catalog
-from ingest_pipeline.postgres.catalog import ChunkRow, DocumentRow
+from ingest_pipeline.postgres.catalog import DocumentRow
 from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.types import SourceObject
+from ingest_pipeline.types import ChunkRow, SourceObject
 
 _SAMPLED = 3
 _COLUMNS = ["document", "saga", "ordinal", "start_offset", "end_offset", "text"]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ingest_pipeline.postgres.catalog import ChunkRow
-from ingest_pipeline.postgres.ledger import Vector
+from ingest_pipeline.types import ChunkRow, Vector
 
 # Lance treats the column as a key in its own merges: a second line against duplicates, behind the publication's.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
 SAGA_PROPERTY = "ingest_pipeline.saga"
-_DATABASE = "ingest_pipeline.postgres.database"
+_DATABASE = "ingest_pipeline.database"
 _FLUSHED = "ingest_pipeline.flushed"
 _TABLE = "ingest_pipeline.table"
-_CORPUS = "ingest_pipeline.corpus.corpus"
+_CORPUS = "ingest_pipeline.corpus"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from ingest_pipeline.maintenance.audit_files import overdue
 from ingest_pipeline.maintenance.audit_rows import chunk_hashes, promised
 from ingest_pipeline.maintenance.sweep import Litter, look_for_litter
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import ChunkRow, CorpusRow, DocumentRow
+from ingest_pipeline.postgres.catalog import CorpusRow, DocumentRow
 from ingest_pipeline.postgres.ledger import Saga
 from ingest_pipeline.saga.reconcile import lock
-from ingest_pipeline.types import text_hash
+from ingest_pipeline.types import ChunkRow, text_hash
 
 # A saga without a sign of life for so long is in doubt with nobody to resolve it.
 DOUBT_SECONDS = 60.0

@@ -14,8 +14,9 @@ from ingest_pipeline.corpus.corpus import Corpus, check_writable
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.compaction import CompactionReport, compact
 from ingest_pipeline.maintenance.indexing import IndexReport, bring_up_to_date
-from ingest_pipeline.maintenance.retention import Retention, RetentionReport, retain
+from ingest_pipeline.maintenance.retention import RetentionReport, retain
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
+from ingest_pipeline.types import Retention
 
 _log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.saga.documents import supersede
 from ingest_pipeline.saga.heartbeat import give_up
 from ingest_pipeline.saga.publish import publish

@@ -17,23 +17,11 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.reconcile import lock
+from ingest_pipeline.types import Retention
 
 log = logging.getLogger(__name__)
 
 _DOCUMENTS_AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long versions are kept: what either says is kept."""
-
-    days: int = 7
-    """Since a version ceased to be head."""
-    publications: int = 20
-    """The last so many that brought or removed rows; what maintenance makes does not count."""
-
-
-DEFAULT_RETENTION = Retention()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from ingest_pipeline.embedding.openai import check_endpoint
 from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import PipelineSettings
-from ingest_pipeline.maintenance.retention import DEFAULT_RETENTION, Retention
 from ingest_pipeline.orchestration.build import DefinitionOptions, corpus_definitions
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme
@@ -43,7 +42,7 @@ from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.object_store import canonical_url
 from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
-from ingest_pipeline.types import OnUnreadable, corpus_name
+from ingest_pipeline.types import DEFAULT_RETENTION, OnUnreadable, Retention, corpus_name
 
 _VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
 _ENV = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")

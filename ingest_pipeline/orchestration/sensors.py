@@ -15,10 +15,10 @@ from ingest_pipeline.orchestration.run_requests import MOST_RUNS, partitions_und
 from ingest_pipeline.orchestration.source_cursor import SourcePass
 from ingest_pipeline.planning.backoff import waiting_documents
 from ingest_pipeline.planning.compare import Limits, Page, compare
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.run_backoff import waiting_backoff
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.reporting.partitions import corpus_partitions, recall_partitions
 from ingest_pipeline.reporting.replay import report_late
 from ingest_pipeline.reporting.run_status import (

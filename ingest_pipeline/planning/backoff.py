@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.postgres.ledger import clock
-from ingest_pipeline.preparation.prepare import Workshop
 
 _BACKOFF = timedelta(seconds=30)
 

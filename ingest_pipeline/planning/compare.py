@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan, pairs, without_held
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.holds import Hold, read_holds
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.types import SourceObject
 
 _NAMED = 1000

@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
+from psycopg.errors import CheckViolation, UniqueViolation
 from psycopg.rows import class_row
 
+from ingest_pipeline.errors import ConfigurationError, ConflictError, TableInUseError
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.types import SourceObject
+from ingest_pipeline.types import ChunkRow, SourceObject
 
 GenerationState = Literal["filling", "current", "left", "dropped"]
 
@@ -68,19 +70,6 @@ class DocumentRow:
     reused: int
     fragments: list[int]
     published_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRow:
-    """A chunk as the catalog has it."""
-
-    id: UUID
-    document: str
-    ordinal: int
-    start_offset: int
-    end_offset: int
-    text_hash: UUID
-    saga: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +131,31 @@ def lock_corpus(connection: Connection, name: str) -> CorpusRow | None:
         return cursor.execute(query("lock_corpus"), {"name": name}).fetchone()
 
 
+@contextmanager
+def created_once(corpus: str, table_uri: str) -> Generator[None]:
+    """Around the transaction that calls `insert_corpus`. It does nothing if another process created the corpus first.
+
+    Raises:
+        ConfigurationError: The name is malformed.
+        ConflictError: Another process began to fill a second generation at the same time.
+        TableInUseError: The table belongs to another corpus.
+    """
+    try:
+        yield
+    except UniqueViolation as error:
+        if error.diag.constraint_name == "corpus_filling":
+            raise ConflictError(f"Another migration of corpus {corpus!r} began at the same time") from error
+        if error.diag.constraint_name not in ("corpus_pkey", "corpus_current"):
+            raise TableInUseError(f"The LanceDB table at {table_uri} belongs to another corpus") from error
+    except CheckViolation as error:
+        raise ConfigurationError(
+            f"The corpus name {corpus!r} must be lower-case letters, digits and underscores, beginning with a letter",
+            "Choose another name. Nothing was created.",
+        ) from error
+
+
 def insert_corpus(connection: Connection, corpus: CorpusRow) -> None:
-    """Add a corpus. Its name and its table are unique; psycopg's ``UniqueViolation`` says which is not."""
+    """Add a corpus. Its name and its table are unique; `created_once` translates the error if they are not."""
     connection.execute(
         query("insert_corpus"),
         {

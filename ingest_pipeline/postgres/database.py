@@ -349,7 +349,7 @@ def _exists(connection: Connection, expression: LiteralString) -> bool:
 
 
 _MIGRATION_TABLE: LiteralString = """
-CREATE TABLE IF NOT EXISTS ingest_pipeline.ingestion.reembed (
+CREATE TABLE IF NOT EXISTS ingest_pipeline.migration (
     number integer PRIMARY KEY,
     name text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()

@@ -11,22 +11,19 @@ from typing import Literal
 from uuid import UUID
 
 import numpy as np
-import numpy.typing as npt
 from psycopg.rows import class_row
 
-from ingest_pipeline.embedding.pricing import Price
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.database import Connection, storable
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.processes import is_gone, this_process
+from ingest_pipeline.types import Price, Vector, Vectors
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
 # A writer gives a sign of life every five seconds; one that gave none for so long is taken for dead.
 SILENCE_SECONDS = 30.0
-Vectors = npt.NDArray[np.float32]
-Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

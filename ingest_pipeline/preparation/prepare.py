@@ -19,10 +19,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
 
-from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.openai import Embedder
-from ingest_pipeline.embedding.pricing import Price
 from ingest_pipeline.errors import (
     DocumentChangedError,
     DocumentError,
@@ -33,19 +30,14 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
-from ingest_pipeline.partitioning import FILE, PartitionScheme
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import ChunkRow
 from ingest_pipeline.preparation.batches import DocumentInProgress, Parcel, PreparedDocument, Stretch, parcels
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import Order, RefusedTextError, VectorSupply
-from ingest_pipeline.sources.filters import EVERYTHING, Selection
-from ingest_pipeline.sources.local import LeaveOut, without_a_word
-from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
-from ingest_pipeline.types import Chunk, Recipe, SourceObject, chunk_id
+from ingest_pipeline.types import Chunk, ChunkRow, chunk_id
 
 log = logging.getLogger(__name__)
 
@@ -56,41 +48,6 @@ _QUEUED_READ = 8
 _QUEUED_ORDERED = 40
 _ROWS_PER_FILE = 4096
 _HEARTBEAT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What preparing needs besides the saga."""
-
-    corpus: Corpus
-    source: ObjectSource
-    chunker: Chunker
-    recipe: Recipe
-    scheme: PartitionScheme = FILE
-    selection: Selection = EVERYTHING
-    price: Price | None = None
-    """Of the recipe's embedding model, if it is configured."""
-    limits: SpendingLimits = NO_LIMITS
-    """On chunks of a document and on tokens."""
-    settle_seconds: int = 0
-    """A file that is empty and was modified so little time ago is left as it is: it may still be written."""
-
-    def listed(self, keys: Sequence[str]) -> list[SourceObject]:
-        """Those of the documents that the source holds now and the settings do not leave out, by key."""
-        named = [key for key in keys if self.selection.objection_to_name(key) is None]
-        return [found for found in self.source.stat_all(named) if self.selection.objection(found) is None]
-
-    def objects(
-        self, after: str = "", folder: str = "", leave_out: LeaveOut = without_a_word
-    ) -> Iterator[SourceObject]:
-        """What the source holds; of a local one, without looking into folders that the settings leave out.
-
-        Args:
-            after: Only keys behind this one.
-            folder: Only what lies below this folder.
-            leave_out: Takes note of what is not listed, by name and reason.
-        """
-        return self.source.list(after, folder, self.selection.objection_to_name, leave_out)
 
 
 @dataclass(slots=True)

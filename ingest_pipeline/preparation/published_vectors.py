@@ -13,7 +13,7 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.catalog import TextPlace
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Vector
+from ingest_pipeline.types import Vector
 
 
 class PublishedVectors:

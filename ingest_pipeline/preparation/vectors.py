@@ -16,11 +16,11 @@ from ingest_pipeline.errors import EmbeddingResponseError, IngestError, Unavaila
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import catalog, ledger, purchases
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Spent, Vector
+from ingest_pipeline.postgres.ledger import Spent
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.seen_texts import TextSet
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.types import Chunk, Recipe
+from ingest_pipeline.types import Chunk, Recipe, Vector
 
 # Requests that are under way when another one fails are waited for, because their answers are billed in any case.
 _LAST_ANSWERS_SECONDS = 10.0

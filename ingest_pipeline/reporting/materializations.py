@@ -1,11 +1,11 @@
 """What Dagster is told of documents that were published without the ingest step there to tell it."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from ingest_pipeline.assets.embeddings import cost_metadata
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres import catalog
@@ -108,3 +108,10 @@ def _tags(key: dg.AssetKey, data_version: str, made_by: str | None, recipe: Reci
         return {DATA_VERSION_TAG: data_version}
     corpus, asset = key.path
     return version_tags(corpus, asset, data_version, recipe)
+
+
+def cost_metadata(name: str, amount: Decimal | None, currency: str | None) -> Mapping[str, dg.MetadataValue]:
+    """A cost as a number that can be plotted; nothing where no price is configured."""
+    if amount is None or currency is None:
+        return {}
+    return {f"{name}_{currency}": dg.MetadataValue.float(float(amount))}

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import dagster as dg
 
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.postgres.reports import DocumentChange
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
 from ingest_pipeline.reporting.run_status import has_ended
 

@@ -12,12 +12,12 @@ from ingest_pipeline.ingestion.context import PipelineSettings, corpus_settings,
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.binding import Binding, mismatch
 from ingest_pipeline.postgres.catalog import CorpusRow
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.preparation.prepare import Workshop
 
 # Names of generations have gaps, for a table is dropped a week after its generation was left.
 _GAP = 8

@@ -35,11 +35,11 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.table import REBUILD, LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres import catalog, generations, ledger
 from ingest_pipeline.postgres.binding import binding_of
 from ingest_pipeline.postgres.catalog import CorpusRow
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.restore.rebuild_rows import (
     CatalogChange,

@@ -10,9 +10,9 @@ from itertools import groupby
 from uuid import UUID
 
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres.catalog import ChunkRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import ChunkRow
 
 _BATCH_ROWS = 4096
 _SCANNED = ["document", "partition", "ordinal", "saga"]

@@ -31,9 +31,8 @@ from ingest_pipeline.postgres import catalog, generations, ledger
 from ingest_pipeline.postgres.binding import binding_of
 from ingest_pipeline.postgres.catalog import CorpusRow
 from ingest_pipeline.postgres.database import Connection, Database
-from ingest_pipeline.postgres.ledger import Vector
 from ingest_pipeline.saga.reconcile import begin_restore, end_restore, lock, restore_as_head, versions_above
-from ingest_pipeline.types import Recipe, split_embedding
+from ingest_pipeline.types import Recipe, Vector, split_embedding
 
 _NAMED = 3
 # Endpoints of one model differ in the last digits, and in how they round.

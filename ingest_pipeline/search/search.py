@@ -132,7 +132,7 @@ def find(
         rankings.append(_in_order(corpus.table.read(head, by_vector), "_distance", "ascending"))
     if mode != "vector":
         rankings.append(_in_order(corpus.table.read(head, by_text), "_score", "descending"))
-    found = rankings[0] if mode != "hybrid" else _fused(question, *rankings)
+    found = rankings[0] if mode != "hybrid" else _fused(*rankings)
     return _hits(corpus, head, found.slice(0, limit).to_pylist(), mode)
 
 
@@ -157,14 +157,14 @@ def _in_order(rows: pa.Table, score: str, direction: str) -> pa.Table:
     return rows.sort_by([(score, direction), ("document", "ascending"), ("ordinal", "ascending")])
 
 
-def _fused(question: str, by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
+def _fused(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
     scores = ("_distance", "_score")
     if not len(by_vector):
         return by_vector
     rows = [
         table.drop_columns([name for name in scores if name in table.column_names]) for table in (by_vector, by_text)
     ]
-    return _in_order(fuse(question, *rows), "_relevance_score", "descending")
+    return _in_order(fuse(*rows), "_relevance_score", "descending")
 
 
 def _hits(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]], mode: SearchMode) -> list[Hit]:

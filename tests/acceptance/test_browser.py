@@ -18,10 +18,10 @@ import pytest
 from playwright.sync_api import Page, Request, expect, sync_playwright
 
 from ingest_pipeline.partitioning import PartitionScheme
-from tests.support.cli import Cli
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.s3 import S3Server
-from tests.support.web_ui import WebUi, eventually
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.web_ui import WebUi, eventually
+from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.s3 import S3Server
 from tests.support.world import paragraphs
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

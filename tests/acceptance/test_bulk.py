@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from ingest_pipeline.cli.main import main
 from ingest_pipeline.embedding.openai import EmbeddingSettings
 from ingest_pipeline.postgres.database import Database
-from tests.support.batch_api import BatchServer
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import TEST_MODEL
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.batch_api import BatchServer
+from tests.support.servers.embedding_server import TEST_MODEL
 from tests.support.world import mark_served, paragraphs
 
 

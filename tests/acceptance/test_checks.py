@@ -18,8 +18,8 @@ from ingest_pipeline.maintenance.audit import AuditReport, Violation
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import RunBackoff
 from ingest_pipeline.types import SourceObject
-from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

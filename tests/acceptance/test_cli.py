@@ -15,8 +15,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ingest_pipeline.postgres.url import parts_of, write_url
-from tests.support.cli import Cli
-from tests.support.embedding_server import POISON, EmbeddingServer, Fault
+from tests.support.dagster.cli import Cli
+from tests.support.servers.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
 

@@ -9,8 +9,8 @@ import psycopg
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config import Settings
-from tests.support.cli import Cli
-from tests.support.embedding_server import NARROWING_MODEL, EmbeddingServer
+from tests.support.dagster.cli import Cli
+from tests.support.servers.embedding_server import NARROWING_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
 
 

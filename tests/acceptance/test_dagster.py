@@ -16,8 +16,8 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.reporting import run_status
 from ingest_pipeline.reporting.run_status import own_process_tags
-from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.embedding_server import POISON, EmbeddingServer, Fault
+from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.servers.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
 

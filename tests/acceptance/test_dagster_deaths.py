@@ -18,13 +18,13 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.maintenance.sweep import sweep
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.ports import free_port
-from tests.support.storm_dagster import Dagster
-from tests.support.storm_killer import commit_of_a_publication
-from tests.support.storm_processes import command_line, descendants, run_workers
-from tests.support.tcp_proxy import Direction, TcpProxy
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.ports import free_port
+from tests.support.servers.tcp_proxy import Direction, TcpProxy
+from tests.support.storm.dagster import Dagster
+from tests.support.storm.killer import commit_of_a_publication
+from tests.support.storm.processes import command_line, descendants, run_workers
 from tests.support.world import paragraphs
 
 pytestmark = pytest.mark.timeout(300)

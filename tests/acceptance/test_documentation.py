@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Cli
-from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.dagster.cli import Cli
+from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 
 _HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 

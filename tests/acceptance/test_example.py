@@ -15,10 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.cluster import free_port
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.s3 import S3Server
-from tests.support.web_ui import WebUi, eventually
+from tests.support.dagster.cluster import free_port
+from tests.support.dagster.web_ui import WebUi, eventually
+from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.s3 import S3Server
 
 _ROOT = Path(__file__).parents[2]
 _TOOLS = Path(sys.executable).parent

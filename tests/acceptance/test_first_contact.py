@@ -9,9 +9,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from tests.support.cli import Cli
-from tests.support.dagster_world import DagsterWorld
-from tests.support.embedding_server import EmbeddingServer, Fault
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.world import DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
 
@@ -25,7 +25,7 @@ def dagster(
 
 def corpora(database_url: str) -> int:
     with psycopg.connect(database_url) as connection:
-        row = connection.execute("SELECT count(*) FROM ingest_pipeline.corpus.corpus").fetchone()
+        row = connection.execute("SELECT count(*) FROM ingest_pipeline.corpus").fetchone()
     assert row is not None
     return int(row[0])
 

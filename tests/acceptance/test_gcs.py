@@ -8,9 +8,9 @@ import pytest
 
 from ingest_pipeline.errors import DocumentChangedError
 from ingest_pipeline.sources.object_store import ObjectSource
-from tests.support.dagster_world import DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.gcs import GcsServer
+from tests.support.dagster.world import DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.gcs import GcsServer
 from tests.support.world import paragraphs
 
 

@@ -15,10 +15,10 @@ from dagster._core.loader import LoadingContextForTest
 from ingest_pipeline.config import Settings
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.jobs.migration import migration_job_name
-from tests.support.cli import Cli
-from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.embedding_server import NARROWING_MODEL, EmbeddingServer
-from tests.support.migrating import EMBEDDING, WIDTH
+from tests.support.crash.migrating import EMBEDDING, WIDTH
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.servers.embedding_server import NARROWING_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
 
 MOVED = {"INGEST_EMBEDDING_MODEL": NARROWING_MODEL, "INGEST_EMBEDDING_DIMENSIONS": str(WIDTH)}

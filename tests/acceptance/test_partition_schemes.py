@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
-from tests.support.cli import Cli, environment_of
-from tests.support.dagster_world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.embedding_server import POISON, EmbeddingServer
+from tests.support.dagster.cli import Cli, environment_of
+from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.servers.embedding_server import POISON, EmbeddingServer
 from tests.support.world import paragraphs
 
 

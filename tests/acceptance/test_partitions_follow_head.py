@@ -10,8 +10,8 @@ import pytest
 
 from ingest_pipeline.assets import run_report
 from ingest_pipeline.reporting import partitions
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 REPORTING = (run_report, "view_publication")

@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.cli import Cli
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.web_ui import WebUi, eventually
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.web_ui import WebUi, eventually
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 _REQUESTS_OF_A_RUN = 16

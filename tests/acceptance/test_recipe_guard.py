@@ -8,9 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.support.cli import Cli, environment_of
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.dagster.cli import Cli, environment_of
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 SIZE = "INGEST_CHUNK_SIZE"

@@ -10,9 +10,9 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.postgres import ledger
-from tests.support.cli import Cli, environment_of
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer, Fault
+from tests.support.dagster.cli import Cli, environment_of
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
 

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from ingest_pipeline.assets.skipped import SkippedDocuments
-from tests.support.cli import Cli
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.s3 import S3Server
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.s3 import S3Server
 from tests.support.world import paragraphs
 
 HOSTILE = [

@@ -15,10 +15,10 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.postgres import reports
-from tests.support.cli import Cli, environment_of
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import POISON, EmbeddingServer
-from tests.support.s3 import S3Server
+from tests.support.dagster.cli import Cli, environment_of
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import POISON, EmbeddingServer
+from tests.support.servers.s3 import S3Server
 from tests.support.world import mark, paragraphs
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.support.cli import Cli
-from tests.support.dagster_world import EMBEDDINGS, DagsterWorld
-from tests.support.embedding_server import POISON, TEST_MODEL, EmbeddingServer
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.world import EMBEDDINGS, DagsterWorld
+from tests.support.servers.embedding_server import POISON, TEST_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
 
 PRICE = f"{TEST_MODEL} 20 USD 2026-11-01"

@@ -19,7 +19,7 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
-from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
 
 

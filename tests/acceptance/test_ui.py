@@ -12,9 +12,9 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config import Settings
-from tests.support.cli import Cli
-from tests.support.embedding_server import POISON, EmbeddingServer
-from tests.support.web_ui import WebUi, eventually
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.web_ui import WebUi, eventually
+from tests.support.servers.embedding_server import POISON, EmbeddingServer
 from tests.support.world import paragraphs
 
 pytestmark = pytest.mark.timeout(240)

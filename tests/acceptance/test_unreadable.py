@@ -8,9 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.support.cli import Cli
-from tests.support.dagster_world import METADATA, DagsterWorld
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.dagster.cli import Cli
+from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0"

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support.cli import Cli
-from tests.support.embedding_server import EmbeddingServer, Fault
-from tests.support.s3 import S3Server
+from tests.support.dagster.cli import Cli
+from tests.support.servers.embedding_server import EmbeddingServer, Fault
+from tests.support.servers.s3 import S3Server
 from tests.support.world import paragraphs
 
 _PLACES_IN_LANCE = re.compile(r"\.rs:\d|rustc|/runner/")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tests.support.databases import empty_database
+from tests.support.servers.databases import empty_database
 
 _names = itertools.count()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
-from tests.support import crash_jobs
-from tests.support.crash import Child, Place
-from tests.support.crash_places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, telling_places
-from tests.support.migrating import address_after, world_after
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.migrating import address_after, world_after
+from tests.support.crash.places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, telling_places
 from tests.support.world import Address, World, paragraphs, passages_of
 
 

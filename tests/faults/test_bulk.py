@@ -20,11 +20,11 @@ from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import estimate
 from ingest_pipeline.postgres import bulk_orders, ledger, reports
 from ingest_pipeline.spending_limits import SpendingLimits
-from tests.support import crash_jobs
-from tests.support.batch_api import BatchServer
-from tests.support.crash import Child, Place
-from tests.support.crash_places import COLLECTION, ORDER, places
-from tests.support.embedding_server import POISON, TEST_MODEL
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.places import COLLECTION, ORDER, places
+from tests.support.servers.batch_api import BatchServer
+from tests.support.servers.embedding_server import POISON, TEST_MODEL
 from tests.support.world import World, collect_all, mark_served, order_all, paragraphs
 
 TEXT = paragraphs("alpha", 20)

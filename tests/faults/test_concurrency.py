@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
-from tests.support import crash_jobs
-from tests.support.crash import Child
-from tests.support.embedding_server import Fault, vector_of
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child
+from tests.support.servers.embedding_server import Fault, vector_of
 from tests.support.world import World, paragraphs
 
 

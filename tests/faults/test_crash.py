@@ -9,9 +9,9 @@ import pytest
 
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.partitioning import FILE
-from tests.support import crash_jobs, figures
-from tests.support.crash import Child, Place
-from tests.support.crash_places import (
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.places import (
     COLLECTION,
     CREATION,
     DROP,
@@ -29,6 +29,7 @@ from tests.support.crash_places import (
     telling_places,
 )
 from tests.support.world import World, ended_saga, paragraphs, passages_of
+from tools import figures
 
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2)}
 SECOND = {"a.txt": paragraphs("gamma", 2)}

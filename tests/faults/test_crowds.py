@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from tests.support import crash_jobs
-from tests.support.crash import Child
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child
 from tests.support.world import World, paragraphs
 
 _PROCESSES = 3

@@ -17,7 +17,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.database import Connection, Database
-from tests.support.embedding_server import Fault
+from tests.support.servers.embedding_server import Fault
 from tests.support.world import World, paragraphs
 
 OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)

@@ -15,7 +15,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.sources import object_store as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import SourceObject
-from tests.support.endless_server import ENDLESS, endless_server
+from tests.support.servers.endless_server import ENDLESS, endless_server
 
 pytestmark = [pytest.mark.parametrize("kind", ENDLESS), pytest.mark.timeout(120)]
 

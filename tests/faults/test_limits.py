@@ -9,8 +9,8 @@ import pytest
 
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.database import Database
-from tests.support import crash_jobs
-from tests.support.crash import Child
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child
 from tests.support.world import World, paragraphs
 
 _KIB = 1024

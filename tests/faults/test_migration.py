@@ -16,10 +16,10 @@ from ingest_pipeline.postgres.catalog import read_current
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection
 from ingest_pipeline.saga.generations import abort, list_generations, others
 from ingest_pipeline.saga.recover import recover
-from tests.support import crash_jobs
-from tests.support.crash import Child, Place
-from tests.support.crash_places import DROP, MIGRATION, SWITCH, places, telling_places
-from tests.support.migrating import EMBEDDING, WIDTH, Sight, address_after, look, migrate, world_after
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.migrating import EMBEDDING, WIDTH, Sight, address_after, look, migrate, world_after
+from tests.support.crash.places import DROP, MIGRATION, SWITCH, places, telling_places
 from tests.support.world import World, paragraphs, passages_of
 
 PAUSED = Place(Boundary.PREPARED, "after")

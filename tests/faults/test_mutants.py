@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.mutants import is_caught
+from tools.mutants import is_caught
 
 
 @pytest.mark.parametrize("name", ["no row lock", "no version check", "no compensation", "unknown taken for failed"])

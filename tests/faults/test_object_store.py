@@ -22,10 +22,10 @@ from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.sources import object_store as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
-from tests.support import figures
-from tests.support.embedding_server import TEST_MODEL, EmbeddingServer
-from tests.support.s3 import S3Server
+from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.servers.s3 import S3Server
 from tests.support.world import World, ended_saga, mark, paragraphs
+from tools import figures
 
 OLD = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "c.txt": paragraphs("gamma", 1)}
 NEW = {"a.txt": paragraphs("omega", 2), "c.txt": OLD["c.txt"]}

@@ -19,8 +19,8 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.maintenance.retention import Retention
 from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.types import Retention
 from tests.support.world import World, paragraphs
 
 _SIZE = 48 << 20

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ingest_pipeline.failpoints import Boundary
-from tests.support import crash_jobs
-from tests.support.crash import Child, Place
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
 from tests.support.world import World, mark_served, paragraphs
 
 CHUNKS = 200

@@ -16,9 +16,9 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import database as database_module
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-from tests.support import figures
-from tests.support.tcp_proxy import Direction, TcpProxy
+from tests.support.servers.tcp_proxy import Direction, TcpProxy
 from tests.support.world import World, paragraphs
+from tools import figures
 
 OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)
 

@@ -21,11 +21,11 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
-from tests.support import crash_jobs
-from tests.support.crash import Outcome, Place
-from tests.support.crash_tables import SCHEMA, rows_of
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Outcome, Place
+from tests.support.crash.tables import SCHEMA, rows_of
+from tests.support.crash.zombie import Zombie, named
 from tests.support.world import Address, World, ended_saga, paragraphs
-from tests.support.zombie import Zombie, named
 
 WITH_LOCK = [
     Place(Boundary.LOCK_TAKEN, "after"),

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-from tests.support.tcp_proxy import Direction, TcpProxy
+from tests.support.servers.tcp_proxy import Direction, TcpProxy
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from ingest_pipeline.postgres import catalog
-from tests.support import crash_jobs
-from tests.support.crash import Child, Place
-from tests.support.crash_places import MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.places import MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
 from tests.support.world import World, paragraphs
 
 Texts = dict[str, str]

@@ -17,12 +17,12 @@ import pytest
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config import Settings
 from ingest_pipeline.maintenance.audit import audit
-from tests.support.cli import environment_of
-from tests.support.cluster import WORKERS, Celery, Cluster
-from tests.support.embedding_server import EmbeddingServer
-from tests.support.ports import free_port
-from tests.support.s3 import S3Server
-from tests.support.storm_dagster import Dagster
+from tests.support.dagster.cli import environment_of
+from tests.support.dagster.cluster import WORKERS, Celery, Cluster
+from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.ports import free_port
+from tests.support.servers.s3 import S3Server
+from tests.support.storm.dagster import Dagster
 from tests.support.world import paragraphs
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]

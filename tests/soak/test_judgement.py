@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.postgres.catalog import ChunkRow, DocumentRow
-from ingest_pipeline.types import text_hash
-from tests.support.embedding_server import vector_of
-from tests.support.storm_contents import Contents
-from tests.support.storm_disruptions import Disruptions
-from tests.support.storm_embeddings import Purchase, judge_purchases
-from tests.support.storm_figures import Figures
-from tests.support.storm_readers import Reader, Reading
+from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.types import ChunkRow, text_hash
+from tests.support.servers.embedding_server import vector_of
+from tests.support.storm.contents import Contents
+from tests.support.storm.disruptions import Disruptions
+from tests.support.storm.embeddings import Purchase, judge_purchases
+from tests.support.storm.figures import Figures
+from tests.support.storm.readers import Reader, Reading
 
 KEY = "a.txt"
 OLD, NEW = "old one. " * 20, "new one. " * 20

@@ -18,7 +18,7 @@ def blow(directory: Path, *arguments: str, timeout: float) -> dict[str, Any]:
     """Run a storm; its figures, once it is clear that no promise was broken."""
     figures = directory / "storm.json"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.soak.storm", "--json", str(figures), *arguments],
+        [sys.executable, "-m", "tools.storm", "--json", str(figures), *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -257,9 +257,9 @@ def sweep_takes_unknown_files() -> None:
     plug(sweep, "_is_litter", is_litter)
 
 
-_PUBLICATION = "tests/integration/test_publication.py::"
-_MAINTENANCE = "tests/integration/test_maintenance.py::"
-_SWEEP = "tests/integration/test_sweep.py::"
+_PUBLICATION = "tests/integration/saga/test_publish.py::"
+_MAINTENANCE = "tests/integration/maintenance/test_maintain.py::"
+_SWEEP = "tests/integration/maintenance/test_sweep.py::"
 _WIRE = "tests/faults/test_wire.py::"
 _ZOMBIE = "tests/faults/test_zombie.py::"
 
@@ -297,9 +297,11 @@ MUTANTS = {
         no_compensation, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
     ),
     "no restore": Mutant(
-        no_restore, "tests/integration/test_recovery.py::test_versions_of_several_dead_writers_are_undone_together"
+        no_restore, "tests/integration/saga/test_recover.py::test_versions_of_several_dead_writers_are_undone_together"
     ),
-    "no fence": Mutant(no_fence, "tests/integration/test_transaction.py::test_a_writer_taken_for_dead_cannot_publish"),
+    "no fence": Mutant(
+        no_fence, "tests/integration/saga/test_transaction.py::test_a_writer_taken_for_dead_cannot_publish"
+    ),
     "no conflict check": Mutant(
         no_conflict_check, "tests/faults/test_concurrency.py::test_a_document_published_meanwhile_is_not_overwritten"
     ),
@@ -327,19 +329,19 @@ MUTANTS = {
     ),
     "rollback forgets the catalog": Mutant(
         rollback_forgets_the_catalog,
-        "tests/integration/test_rollback.py::test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost",
+        "tests/integration/saga/test_rollback.py::test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost",
     ),
     "rollback forgets the hold": Mutant(
         rollback_forgets_the_hold,
-        "tests/integration/test_rollback.py::test_what_was_rolled_back_is_not_ingested_again",
+        "tests/integration/saga/test_rollback.py::test_what_was_rolled_back_is_not_ingested_again",
     ),
     "waits without end": Mutant(
         waits_without_end,
-        "tests/integration/test_database.py::test_no_transaction_may_wait_idle_or_work_without_end",
+        "tests/integration/postgres/test_database.py::test_no_transaction_may_wait_idle_or_work_without_end",
     ),
     "retention forgets live sagas": Mutant(
         retention_forgets_live_sagas,
-        "tests/integration/test_retention.py::test_what_a_live_saga_was_planned_on_stays_until_it_ends",
+        "tests/integration/maintenance/test_retention.py::test_what_a_live_saga_was_planned_on_stays_until_it_ends",
     ),
     "index covers what is covered": Mutant(
         index_covers_what_is_covered, f"{_MAINTENANCE}test_two_that_index_at_once_do_not_cover_a_row_twice"
@@ -366,7 +368,7 @@ MUTANTS.update(
     {
         "server with our environment": Mutant(
             server_with_our_environment,
-            "tests/integration/test_embedded_postgres.py::"
+            "tests/integration/postgres/test_embedded_postgres.py::"
             "test_the_server_has_none_of_our_secrets_and_its_role_no_right_to_look_for_them",
         ),
         "a reboot goes unseen": Mutant(
@@ -375,13 +377,13 @@ MUTANTS.update(
         ),
         "guard of the recipe off": Mutant(
             recipe_guard_off,
-            "tests/integration/test_recipe_guard.py::"
+            "tests/integration/ingestion/test_recipe_guard.py::"
             "test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_costs",
         ),
     }
 )
 
-_IDENTITY = "tests/integration/test_table_identity.py::"
+_IDENTITY = "tests/integration/corpus/test_table_identity.py::"
 
 MUTANTS.update(
     {
@@ -399,45 +401,47 @@ MUTANTS.update(
         ),
         "no comparison at the switch": Mutant(
             no_comparison_at_the_switch,
-            "tests/integration/test_migration.py::test_what_is_published_while_generations_are_compared_is_covered",
+            "tests/integration/ingestion/test_reembed.py::test_what_is_published_while_generations_are_compared_is_covered",
         ),
         "no time of change": Mutant(
-            no_time_of_change, "tests/integration/test_ingestion.py::test_an_edit_that_keeps_size_and_time_is_published"
+            no_time_of_change,
+            "tests/integration/ingestion/test_ingest.py::test_an_edit_that_keeps_size_and_time_is_published",
         ),
         "racily clean files are trusted": Mutant(
             racily_clean_files_are_trusted,
-            "tests/unit/test_source.py::test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen",
+            "tests/unit/sources/test_object_store.py::test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen",
         ),
         "fence of fixed length": Mutant(
             fence_of_fixed_length,
-            "tests/unit/test_markdown.py::test_a_text_of_backticks_does_not_leave_its_code_block[4]",
+            "tests/unit/assets/test_markdown.py::test_a_text_of_backticks_does_not_leave_its_code_block[4]",
         ),
         "outage taken for damage": Mutant(
             outage_taken_for_damage,
-            "tests/integration/test_damage.py::test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none",
+            "tests/integration/lance/test_damage.py::test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none",
         ),
         "any copy is taken for the table": Mutant(
             any_copy_is_the_table,
-            "tests/integration/test_relocation.py::test_a_copy_that_is_older_than_head_is_refused",
+            "tests/integration/restore/test_relocate.py::test_a_copy_that_is_older_than_head_is_refused",
         ),
         "writers keep their settings": Mutant(
             writers_keep_their_settings,
-            "tests/integration/test_corpus.py::"
+            "tests/integration/corpus/test_corpus.py::"
             "test_a_writer_that_began_before_other_settings_were_taken_publishes_nothing",
         ),
         "drop of any table": Mutant(
-            drop_of_any_table, "tests/integration/test_dropping.py::test_a_copy_of_the_database_deletes_no_table"
+            drop_of_any_table,
+            "tests/integration/maintenance/test_drop.py::test_a_copy_of_the_database_deletes_no_table",
         ),
         "Dagster's tables anywhere": Mutant(
             dagsters_tables_anywhere,
-            "tests/integration/test_dagster_storage.py::test_dagsters_tables_leave_those_of_an_application_alone",
+            "tests/integration/reporting/test_storage.py::test_dagsters_tables_leave_those_of_an_application_alone",
         ),
         "no flush": Mutant(
             no_flush, "tests/faults/test_power_cut.py::test_what_postgres_confirmed_outlasts_a_power_cut"
         ),
         "no model check": Mutant(
             no_model_check,
-            "tests/integration/test_migration.py::test_another_model_in_the_settings_changes_nothing_by_itself",
+            "tests/integration/ingestion/test_reembed.py::test_another_model_in_the_settings_changes_nothing_by_itself",
         ),
     }
 )

@@ -19,15 +19,15 @@ from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres import catalog, ledger, purchases
-from ingest_pipeline.postgres.catalog import ChunkRow
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.saga.recover import RecoveryReport, recover
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.sources.object_store import ObjectSource
-from tests.support import figures
-from tests.support.embedding_server import EmbeddingServer
+from ingest_pipeline.types import ChunkRow
+from tests.support.servers.embedding_server import EmbeddingServer
+from tools import figures
 
 Passages = dict[tuple[Boundary, str], int]
 """How often each side of each boundary was passed."""

@@ -12,7 +12,7 @@ from ingest_pipeline.ingestion import bulk
 from ingest_pipeline.ingestion.context import PipelineSettings, plan_partitions
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import without_final
-from ingest_pipeline.preparation.prepare import Workshop
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.run_status import name_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource

@@ -12,9 +12,9 @@ from ingest_pipeline.errors import ConfigurationError, IngestError, MigrationInc
 from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.ingestion.reembed import Action, Migration, begin
+from ingest_pipeline.planning.context import Workshop
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.preparation.prepare import Workshop
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
 from ingest_pipeline.reporting.run_status import name_process

@@ -1,0 +1,150 @@
+"""What was spent, by document, saga, run and corpus; and what a plan says it will cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from ingest_pipeline.cli.demo.sample_documents import write_python_topics
+from ingest_pipeline.embedding.pricing import read_prices
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.estimate import count, estimate
+from ingest_pipeline.postgres import ledger, reports
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.servers.embedding_server import POISON, TEST_MODEL, Fault
+from tests.support.world import World, paragraphs
+
+PRICE = read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01")
+
+
+def totals(world: World) -> dict[str, Any]:
+    with world.database.transaction() as connection:
+        return reports.totals(connection, world.corpus.name)
+
+
+def costs(world: World) -> list[ledger.Cost]:
+    with world.database.transaction() as connection:
+        return ledger.costs(connection, corpus=world.corpus.name)
+
+
+def shares(world: World) -> dict[str, Any]:
+    """What the documents' rows add up to."""
+    with world.database.transaction() as connection:
+        row = connection.execute(
+            "SELECT sum(tokens)::int AS tokens, sum(bought)::int AS bought, sum(requests)::int AS requests, "
+            "min(seconds) AS quickest FROM ingest_pipeline.document"
+        ).fetchone()
+    assert row is not None
+    return dict(row)
+
+
+def test_the_documents_shares_add_up_to_what_the_server_billed(world: World) -> None:
+    for number in range(7):
+        world.put(f"{number}.txt", paragraphs(f"topic{number}", 1 + 3 * number))
+    world.ingest()
+    spent, found = totals(world), shares(world)
+    assert spent["tokens"] == found["tokens"] == world.embeddings.tokens > 0
+    assert spent["bought"] == found["bought"] == world.embeddings.bought
+    assert spent["requests"] == world.embeddings.requests <= found["requests"]
+    assert found["quickest"] > 0
+
+
+def test_retries_are_told_from_requests(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.embeddings.fail_next(Fault.SERVER_ERROR, times=2)
+    world.ingest()
+    spent = totals(world)
+    # The first text goes alone, since the endpoint was never seen.
+    assert (spent["requests"], spent["retries"]) == (4, 2)
+
+
+def test_what_is_reused_is_billed_to_nobody(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.ingest()
+    before = totals(world)["tokens"]
+    world.put("copy.txt", paragraphs("alpha", 3))
+    world.ingest()
+    assert totals(world)["tokens"] == before
+    with world.database.transaction() as connection:
+        (copy,) = reports.history(connection, world.corpus.name, "copy.txt", 1)
+    assert (copy.tokens, copy.requests, copy.bought, copy.cost) == (0, 0, 0, None)
+    assert copy.reused > 0
+
+
+def test_what_a_failed_and_a_killed_saga_spent_counts(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 20))
+    assert world.corpus
+    place = Place(Boundary.BATCH_RECORDED, "after", 2)
+    assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
+    world.recover()
+    killed = totals(world)["tokens"]
+    at_crash = world.embeddings.tokens
+    assert 0 < killed <= at_crash
+    world.put("a.txt", f"{paragraphs('beta', 20)}\n\n{POISON} is refused by the API.")
+    assert list(world.ingest().failed) == ["a.txt"]
+    assert totals(world)["tokens"] == killed + world.embeddings.tokens - at_crash > killed
+
+
+def test_a_saga_keeps_the_price_that_was_configured_when_it_began(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.ingest()
+    free = world.embeddings.tokens
+    world.settings = replace(world.settings, prices=PRICE)
+    paying = World(world.database, world.settings, world.embeddings)
+    world.put("b.txt", paragraphs("beta", 3))
+    paying.ingest()
+    priced, unpriced = costs(world)
+    assert (priced.currency, priced.tokens) == ("EUR", world.embeddings.tokens - free)
+    assert priced.amount == Decimal("2.50") * priced.tokens / 1_000_000
+    assert (unpriced.currency, unpriced.amount, unpriced.tokens) == (None, None, free)
+
+
+def test_without_a_price_no_cost_is_shown(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    assert estimate(world.workshop, plan_partitions(world.workshop)).cost is None
+    world.ingest()
+    assert [cost.amount for cost in costs(world)] == [None]
+
+
+def test_an_exact_plan_foresees_what_is_bought(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 20))
+    world.ingest()
+    world.put("b.txt", paragraphs("alpha", 20) + "\n\n" + paragraphs("new", 4))
+    world.put("empty.txt", "")
+    plans = plan_partitions(world.workshop)
+    before = world.embeddings.bought, world.embeddings.requests, world.head
+    foreseen = count(world.workshop, plans)
+    assert (world.embeddings.bought, world.embeddings.requests, world.head) == before
+    assert foreseen.exact
+    assert foreseen.measured
+    world.ingest()
+    assert world.embeddings.bought - before[0] == foreseen.to_buy
+    assert foreseen.chunks == len(world.chunks("b.txt"))
+
+
+def test_an_estimate_by_bytes_is_near_what_pythons_topics_come_to(world: World) -> None:
+    """Before anything was bought: chunks within a tenth. That a seventh of their text is not new, bytes do not say."""
+    write_python_topics(Path(world.settings.source))
+    plans = plan_partitions(world.workshop)
+    rough, exact = estimate(world.workshop, plans), count(world.workshop, plans)
+    assert not rough.measured
+    assert rough.documents == exact.documents == len(plans)
+    assert abs(rough.chunks - exact.chunks) <= exact.chunks / 10
+    assert exact.to_buy <= rough.to_buy <= exact.to_buy * 1.25
+    assert exact.tokens <= rough.tokens <= exact.tokens * 1.2
+
+
+def test_an_estimate_learns_from_what_the_corpus_was_billed(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 12))
+    world.ingest()
+    world.put("b.txt", paragraphs("gamma", 12))
+    foreseen = estimate(world.workshop, plan_partitions(world.workshop))
+    before = world.embeddings.tokens
+    world.ingest()
+    bought = world.embeddings.tokens - before
+    assert foreseen.measured
+    assert abs(foreseen.tokens - bought) <= bought / 10

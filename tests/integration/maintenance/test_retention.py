@@ -1,0 +1,330 @@
+"""Retention takes what nobody may still want, in both stores, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import lance
+import pytest
+
+from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
+from ingest_pipeline.ingestion.context import plan_partitions
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.maintenance.retention import retain
+from ingest_pipeline.postgres import catalog, history, ledger, reports
+from ingest_pipeline.types import Retention
+from tests.integration.preparation.test_look_ups import blocks_read
+from tests.support.world import World, paragraphs
+
+ONLY_HEAD = Retention(days=0, publications=1)
+LAST_THREE = Retention(days=0, publications=3)
+
+
+_MANY_SAGAS = """
+WITH ended AS (
+    INSERT INTO ingest_pipeline.saga
+        (id, corpus, kind, state, base_version, published_version, writer, ended_at, retired)
+    SELECT gen_random_uuid(), %(corpus)s, 'ingest',
+        (CASE n %% 2 WHEN 0 THEN 'published' ELSE 'failed' END)::ingest_pipeline.saga_state, -n,
+        CASE n %% 2 WHEN 0 THEN 1 - n END, 'of long ago', now() - interval '1 year', n %% 2 = 0
+    FROM generate_series(1, 30000) n RETURNING id, state
+)
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+SELECT id, 1, 0, 1, 0 FROM ended WHERE state = 'published'
+"""
+"""Which ended a year ago, half of them published, below the versions of any test."""
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """One document that never changed, one in its sixth form."""
+    world.put("still.txt", paragraphs("still", 2))
+    for number in range(6):
+        world.put("a.txt", paragraphs(f"form{number}", 2))
+        world.ingest()
+    return world
+
+
+def age(world: World, days: int, below: int) -> None:
+    with world.database.transaction() as connection:
+        connection.execute(
+            "UPDATE ingest_pipeline.saga SET ended_at = ended_at - make_interval(days => %s) "
+            "WHERE corpus = %s AND published_version < %s",
+            (days, world.corpus.name, below),
+        )
+
+
+def retired(world: World) -> set[int]:
+    with world.database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT s.published_version AS version FROM ingest_pipeline.retired_publication r "
+            "JOIN ingest_pipeline.saga s ON s.id = r.saga WHERE s.corpus = %s",
+            (world.corpus.name,),
+        )
+        return {row["version"] for row in rows}
+
+
+def test_the_last_publications_stay_with_all_that_their_readers_see(world: World) -> None:
+    kept = range(world.head - 2, world.head + 1)
+    before = {version: (world.texts(version), world.chunks("a.txt", version)) for version in kept}
+    report = retain(world.corpus, LAST_THREE)
+    assert report.oldest_version == world.head - 2
+    assert world.corpus.table.versions() == list(kept)
+    assert {version: (world.texts(version), world.chunks("a.txt", version)) for version in kept} == before
+    world.check_nothing_left()
+    assert retain(world.corpus, LAST_THREE).versions == 0
+
+
+def test_what_goes_goes_from_both_stores(world: World) -> None:
+    head = world.head
+    report = retain(world.corpus, ONLY_HEAD)
+    assert world.corpus.table.versions() == [head]
+    assert report.documents == 5
+    assert retired(world) == set(range(1, head))
+    with world.database.transaction() as connection:
+        [document] = reports.history(connection, world.corpus.name, "a.txt", 100)
+    assert document.published_version == head
+    assert world.texts().keys() == {"a.txt", "still.txt"}
+    assert "form0" not in str(list(Path(world.settings.table_uri).rglob("*")))
+    world.check_nothing_left()
+
+
+def test_a_version_that_was_head_for_long_stays_although_it_was_published_long_ago(world: World) -> None:
+    head = world.head
+    age(world, days=30, below=head)
+    assert retain(world.corpus, Retention(days=7, publications=1)).oldest_version == head - 1
+
+
+def test_what_maintenance_makes_is_not_counted_as_a_publication(world: World) -> None:
+    oldest = world.head - 2
+    maintain(world.corpus, LAST_THREE)
+    maintain(world.corpus, LAST_THREE)
+    assert world.corpus.table.versions()[0] == oldest
+
+
+def begin(world: World, kind: ledger.SagaKind, base: int, target: int | None = None) -> UUID:
+    with world.database.transaction() as connection:
+        return ledger.begin(connection, corpus=world.corpus.name, kind=kind, base_version=base, target_version=target)
+
+
+def test_what_a_live_saga_was_planned_on_stays_until_it_ends(world: World) -> None:
+    base = world.head - 3
+    saga = begin(world, "ingest", base)
+    assert retain(world.corpus, ONLY_HEAD).oldest_version == base
+    assert base in world.corpus.table.versions()
+    with world.database.transaction() as connection:
+        ledger.mark_ended(connection, saga, "failed", "for the test")
+    assert retain(world.corpus, ONLY_HEAD).oldest_version == world.head
+
+
+def test_what_a_live_rollback_goes_back_to_stays(world: World) -> None:
+    target = world.head - 4
+    begin(world, "rollback", world.head, target)
+    assert retain(world.corpus, ONLY_HEAD).oldest_version == target
+
+
+def test_a_tagged_version_stays_with_its_catalog_rows(world: World) -> None:
+    tagged = world.head - 3
+    lance.dataset(world.settings.table_uri).tags.create("release", tagged)
+    before = world.texts(tagged), world.chunks("a.txt", tagged)
+    retain(world.corpus, ONLY_HEAD)
+    assert (world.texts(tagged), world.chunks("a.txt", tagged)) == before
+
+
+def test_a_reader_older_than_retention_is_told_so(world: World) -> None:
+    old = world.head - 3
+    retain(world.corpus, ONLY_HEAD)
+    with pytest.raises(VersionGoneError, match=f"Version {old} .*is gone.*INGEST_RETENTION_DAYS"):
+        world.texts(old)
+    with pytest.raises(RollbackRefusedError, match="no longer retained"):
+        world.roll_back(old)
+
+
+def test_a_version_whose_rows_are_going_cannot_be_rolled_back_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention died after it had decided: the version still opens, its catalog rows are no longer whole."""
+    old = world.head - 3
+    with monkeypatch.context() as patch:
+
+        def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(LanceTable, "remove_versions", die)
+        with pytest.raises(KeyboardInterrupt):
+            retain(world.corpus, ONLY_HEAD)
+    assert old in world.corpus.table.versions()
+    with pytest.raises(RollbackRefusedError, match="no longer retained"):
+        world.roll_back(old)
+    assert retain(world.corpus, ONLY_HEAD).versions > 0, "the next one goes on"
+    world.check_nothing_left()
+
+
+def test_history_still_says_what_a_publication_had_brought(world: World) -> None:
+    def publications() -> list[history.PublicationRow]:
+        with world.database.transaction() as connection:
+            return history.publication_history(connection, world.corpus.name, 100)
+
+    before = publications()
+    retain(world.corpus, ONLY_HEAD)
+    assert publications() == before
+
+
+def test_a_removed_documents_tombstone_outlives_its_rows(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    retain(world.corpus, ONLY_HEAD)
+    with world.database.transaction() as connection:
+        standing = {d.key: d.removed for d in catalog.standing_documents(connection, world.corpus.name)}
+    assert standing == {"a.txt": True, "still.txt": False}
+    assert world.ingest().publications == []
+
+
+def test_vectors_are_reused_from_old_versions_that_are_kept_and_bought_again_after(world: World) -> None:
+    first = paragraphs("form4", 2)
+    world.put("a.txt", first)
+    world.embeddings.reset_counters()
+    world.ingest()
+    assert world.embeddings.bought == 0, "version by version, form4 was superseded once"
+    retain(world.corpus, ONLY_HEAD)
+    world.put("a.txt", paragraphs("form3", 2))
+    world.ingest()
+    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    world.check_nothing_left()
+
+
+def test_vectors_of_a_document_that_was_compacted_before_it_was_superseded_are_found(world: World) -> None:
+    """Its fragments in the catalog are those of its last version, not of its first."""
+    for number in range(8):
+        world.put(f"{number}.txt", paragraphs(f"other{number}", 2))
+        world.ingest()
+    maintain(world.corpus, Retention())
+    world.put("3.txt", paragraphs("new", 2))
+    world.ingest()
+    world.embeddings.reset_counters()
+    world.put("3.txt", paragraphs("other3", 2))
+    world.ingest()
+    assert world.embeddings.bought == 0
+
+
+def test_a_reader_at_a_kept_version_sees_the_same_through_maintenance(world: World) -> None:
+    for number in range(8):
+        world.put(f"{number}.txt", paragraphs(f"other{number}", 2))
+        world.ingest()
+    pinned = world.head
+    dataset = world.corpus.table.at(pinned)
+    before = dataset.to_table().sort_by("id")
+    world.remove("0.txt")
+    world.ingest()
+    maintain(world.corpus, Retention(days=0, publications=2))
+    assert dataset.to_table().sort_by("id").equals(before)
+    assert world.corpus.table.at(pinned).to_table().sort_by("id").equals(before)
+
+
+def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_path: Path) -> None:
+    for number in range(60):
+        world.put(f"{number}.txt", paragraphs(f"large{number}", 10))
+    world.ingest()
+    used: list[int] = []
+    for number in range(30):
+        world.put(f"{number}.txt", paragraphs(f"edit{number}", 10))
+        world.ingest([f"{number}.txt"])
+        if number % 6 == 5:
+            used.append(maintain(world.corpus, ONLY_HEAD).after.bytes)
+    fresh = replace(world.settings, lancedb_uri=str(tmp_path / "fresh"), corpus="fresh")
+    other = World(world.database, fresh, world.embeddings)
+    other.ingest()
+    live = maintain(other.corpus, ONLY_HEAD).after.bytes
+    # What was just rewritten lies there twice, until the version before it goes.
+    assert max(used) <= 3 * live
+    world.put("0.txt", paragraphs("last", 10))
+    world.ingest(["0.txt"])
+    assert maintain(world.corpus, ONLY_HEAD).after.bytes <= 2 * live
+    world.check_nothing_left()
+
+
+def tombstones(world: World) -> list[str]:
+    with world.database.transaction() as connection:
+        rows = connection.execute("SELECT key FROM ingest_pipeline.document WHERE removed ORDER BY key")
+        return [row["key"] for row in rows]
+
+
+def test_the_row_of_a_document_that_was_removed_leaves_with_the_last_version_that_had_it(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    removed = world.head
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    retain(world.corpus, Retention(days=0, publications=2))
+    assert tombstones(world) == ["a.txt"], f"version {removed - 1} is gone, and {removed} is the oldest that is kept"
+    retain(world.corpus, ONLY_HEAD)
+    assert tombstones(world) == []
+    world.check_nothing_left()
+    world.put("a.txt", paragraphs("back again", 2))
+    world.ingest()
+    assert len(world.chunks("a.txt")) == 2
+
+
+def test_a_removal_is_not_forgotten_before_dagster_heard_of_it(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    with world.database.transaction() as connection:
+        connection.execute(
+            "UPDATE ingest_pipeline.saga SET run_id = 'died' WHERE published_version = %s", (world.head,)
+        )
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    retain(world.corpus, ONLY_HEAD)
+    assert tombstones(world) == ["a.txt"]
+
+
+def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(world: World) -> None:
+    world.remove("a.txt")
+    world.ingest()
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    world.put("a.txt", paragraphs("back again", 2))
+    plans = plan_partitions(world.workshop)
+    assert plans[0].replaces is not None
+    retain(world.corpus, ONLY_HEAD)
+
+    async def run() -> Summary:
+        async with Embedder(world.embedding_settings) as embedder:
+            return await Ingestion(world.workshop, embedder).run(plans)
+
+    assert len(asyncio.run(run()).publications) == 1
+    assert len(world.chunks("a.txt")) == 2
+    world.check_nothing_left()
+
+
+def test_what_retention_reads_does_not_grow_with_the_sagas_there_were(world: World) -> None:
+    """Nor what the sweep and the history read; some of it under the lock."""
+    head, name = world.head, world.corpus.name
+    queries: dict[str, dict[str, object]] = {
+        "oldest_needed": {"corpus": name, "days": 7, "publications": 20, "at_least": None},
+        "retire_versions": {"corpus": name, "oldest": head},
+        "forget_superseded": {"corpus": name, "oldest": head, "limit": 500},
+        "forget_tombstones": {"corpus": name, "oldest": head, "limit": 500},
+        "published_versions": {"corpus": name, "among": world.corpus.table.versions()},
+        "live_sagas": {"corpus": name},
+        "count_ended": {"corpus": name, "ordinals": []},
+        "forget_ended": {"corpus": name, "ordinals": [], "sagas": []},
+        "publication_history": {"corpus": name, "limit": 20},
+        "published_sagas": {"corpus": name, "limit": 20},
+        "spent_batches": {"corpus": name},
+        "is_retained": {"corpus": name, "version": head},
+    }
+
+    def blocks() -> dict[str, int]:
+        with world.database.transaction() as connection:
+            connection.execute("ANALYZE ingest_pipeline.saga")
+            connection.execute("ANALYZE ingest_pipeline.document")
+            return {name: blocks_read(connection, name, values) for name, values in queries.items()}
+
+    with world.database.transaction() as connection:
+        connection.execute(_MANY_SAGAS, {"corpus": name})
+    assert {name: count for name, count in blocks().items() if count >= 100} == {}

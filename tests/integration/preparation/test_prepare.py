@@ -1,0 +1,64 @@
+"""What preparing promises about requests, data files and documents that fail half way."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest_pipeline.preparation import prepare
+from tests.support.servers.embedding_server import POISON
+from tests.support.world import World, paragraphs
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data file is full after a few rows, and a parcel after one segment."""
+    monkeypatch.setattr(prepare, "_ROWS_PER_FILE", 8)
+    monkeypatch.setattr(prepare, "_PARCEL_CHUNKS", 1)
+
+
+def test_small_documents_share_requests(world: World) -> None:
+    for number in range(80):
+        world.put(f"{number}.txt", paragraphs(f"document{number}", 3))
+    world.ingest()
+    full = -(-world.embeddings.bought // world.embedding_settings.batch_inputs)
+    assert world.embeddings.requests <= full + 1
+    assert world.audit().violations == []
+
+
+def test_small_documents_share_a_data_file(world: World) -> None:
+    for number in range(20):
+        world.put(f"{number}.txt", paragraphs(f"document{number}", 2))
+    (publication,) = world.ingest().publications
+    assert len({name for document in publication.documents for name in document.files}) == 1
+
+
+def test_a_large_document_spans_data_files(world: World, small_files: None) -> None:
+    text = paragraphs("alpha", 200)
+    world.put("large.txt", text)
+    world.put("small.txt", paragraphs("beta", 2))
+    (publication,) = world.ingest().publications
+    files = {document.plan.key: document.files for document in publication.documents}
+    assert len(files["large.txt"]) > 1
+    assert not set(files["large.txt"]) & set(files["small.txt"])
+    assert len(world.chunks("large.txt")) == publication.documents[0].chunks > 128
+    assert world.audit().violations == []
+
+
+def test_a_document_that_fails_after_its_first_data_file_leaves_nothing(world: World, small_files: None) -> None:
+    world.put("bad.txt", paragraphs("alpha", 200) + f"\n\n{POISON}")
+    world.put("good.txt", paragraphs("beta", 2))
+    summary = world.ingest()
+    assert list(summary.failed) == ["bad.txt"]
+    assert world.text_at("bad.txt") == ""
+    assert world.chunks("bad.txt") == []
+    assert world.chunks("good.txt")
+    assert [violation for violation in world.audit().violations if "bad.txt" in str(violation)] == []
+
+
+def test_counts_add_up_over_parcels(world: World, small_files: None) -> None:
+    world.put("a.txt", paragraphs("same", 150) + "\n\n" + paragraphs("same", 150))
+    (publication,) = world.ingest().publications
+    (document,) = publication.documents
+    assert document.bought == world.embeddings.bought == len(world.embeddings.texts)
+    assert document.bought + document.reused == document.chunks == len(world.chunks("a.txt"))
+    assert document.reused > 0

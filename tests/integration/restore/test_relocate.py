@@ -1,0 +1,257 @@
+"""A corpus follows its tables, its source and the name of its model; what is not the same thing is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder
+from ingest_pipeline.errors import (
+    CorpusMismatchError,
+    GenerationLeftError,
+    IngestError,
+    TableUnavailableError,
+)
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.migrating import address_after, migrate
+from tests.support.crash.places import RELOCATION, telling_places
+from tests.support.servers.embedding_server import TEST_MODEL
+from tests.support.servers.s3 import S3Server
+from tests.support.world import World, paragraphs, passages_of
+
+
+@pytest.fixture
+def moved(world: World, tmp_path: Path) -> World:
+    """A corpus, and what its settings say once its tables are in another folder."""
+    world.put("a.txt", paragraphs("alpha", 3))
+    world.put("b.txt", paragraphs("beta", 2))
+    world.ingest()
+    return World(world.database, replace(world.settings, lancedb_uri=str(tmp_path / "new")), world.embeddings)
+
+
+def copy(world: World, moved: World) -> Path:
+    """Copy the tables; returns the corpus' own."""
+    shutil.copytree(world.settings.lancedb_uri, moved.settings.lancedb_uri, dirs_exist_ok=True)
+    return Path(moved.settings.lancedb_uri) / "docs.lance"
+
+
+def check_moved(moved: World, bought: int) -> None:
+    """Nothing was bought, and the corpus goes on where it is now."""
+    assert moved.texts().keys() == {"a.txt", "b.txt"}
+    moved.check()
+    moved.ingest()
+    assert moved.embeddings.bought == bought
+    moved.put("c.txt", paragraphs("gamma", 1))
+    moved.ingest()
+    assert moved.texts().keys() == {"a.txt", "b.txt", "c.txt"}
+    moved.check_nothing_left()
+
+
+def test_a_corpus_follows_its_table(world: World, moved: World) -> None:
+    bought = world.embeddings.bought
+    copy(world, moved)
+    with pytest.raises(CorpusMismatchError, match="relocate --table"):
+        _ = moved.workshop
+    assert move_tables(world.database, "docs", moved.settings.lancedb_uri) == [
+        f"{moved.settings.lancedb_uri}/docs.lance"
+    ]
+    check_moved(moved, bought)
+    with pytest.raises(CorpusMismatchError):
+        _ = World(world.database, world.settings, world.embeddings).workshop
+    with pytest.raises(CorpusMismatchError, match="older copy"):
+        move_tables(world.database, "docs", world.settings.lancedb_uri)
+
+
+def test_a_corpus_follows_its_table_into_a_bucket_and_into_another(
+    world: World, moved: World, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    bought, folder = world.embeddings.bought, copy(world, moved)
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for bucket in ("lake", "pond"):
+        for name, body in files.items():
+            s3.put(f"{bucket}/docs.lance/{name}", body)
+    move_tables(world.database, "docs", s3.url("lake"))
+    check_moved(World(world.database, replace(world.settings, lancedb_uri=s3.url("lake")), world.embeddings), bought)
+    # The other copy has what head was before the corpus moved on.
+    with pytest.raises(CorpusMismatchError, match="older copy"):
+        move_tables(world.database, "docs", s3.url("pond"))
+
+
+def nothing(table: Path) -> None:
+    shutil.rmtree(table)
+
+
+def a_lost_file(table: Path) -> None:
+    next((table / "data").iterdir()).unlink()
+
+
+def a_foreign_table(table: Path) -> None:
+    LanceTable(str(table)).drop(owner=LanceTable(str(table)).owner or "")
+    schema = LanceTable(str(table).replace("/new/", "/lancedb/")).schema.remove_metadata()
+    LanceTable(str(table)).create(schema, owner="somebody/docs", mark=VersionMark(uuid4(), None))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [(nothing, TableUnavailableError), (a_lost_file, CorpusMismatchError), (a_foreign_table, CorpusMismatchError)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_not_the_table_is_refused(
+    world: World, moved: World, damage: Callable[[Path], None], error: type[IngestError]
+) -> None:
+    damage(copy(world, moved))
+    before = world.corpus.head()
+    with pytest.raises(error) as refused:
+        move_tables(world.database, "docs", moved.settings.lancedb_uri)
+    assert "\n" not in str(refused.value)
+    assert world.corpus.head() == before
+    world.ingest()
+    world.check()
+
+
+def test_a_copy_that_is_older_than_head_is_refused(world: World, moved: World) -> None:
+    copy(world, moved)
+    world.put("a.txt", paragraphs("delta", 1))
+    world.ingest()
+    with pytest.raises(CorpusMismatchError, match="older copy"):
+        move_tables(world.database, "docs", moved.settings.lancedb_uri)
+    world.check_nothing_left()
+
+
+def test_both_tables_follow_while_a_migration_is_under_way(world: World, moved: World) -> None:
+    migrate(world.database, address_after(world), then_switch=False)
+    copy(world, moved)
+    assert len(move_tables(world.database, "docs", moved.settings.lancedb_uri)) == 2
+    bought = world.embeddings.bought
+    migrate(world.database, address_after(moved))
+    assert world.embeddings.bought == bought
+
+
+def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, moved: World) -> None:
+    world.put("a.txt", paragraphs("delta", 2))
+    writer = Child(crash_jobs.ingest, world.address, stop_at=Place(Boundary.PREPARED, "after"))
+    assert writer.wait_until_stopped()
+    copy(world, moved)
+    move_tables(world.database, "docs", moved.settings.lancedb_uri)
+    writer.resume()
+    assert writer.outcome().error in ("FencedError", "GenerationLeftError")
+    bought = world.embeddings.bought
+    moved.ingest()
+    assert world.embeddings.bought == bought, "what the fenced writer bought is used"
+    moved.check()
+
+
+@pytest.mark.parametrize("place", telling_places(RELOCATION), ids=str)
+def test_a_relocation_may_die_anywhere(world: World, moved: World, place: Place) -> None:
+    bought = world.embeddings.bought
+    copy(world, moved)
+    folder = moved.settings.lancedb_uri
+    assert Child(crash_jobs.relocate, world.database.url, "docs", folder, kill_at=place).outcome().killed
+    uri = world.corpus.head().table_uri
+    there = moved if uri.startswith(folder) else world
+    there.check()
+    move_tables(world.database, "docs", folder)
+    check_moved(moved, bought)
+
+
+def test_the_places_of_a_relocation_are_all_there_are(world: World, moved: World) -> None:
+    copy(world, moved)
+    passed = passages_of(lambda: move_tables(world.database, "docs", moved.settings.lancedb_uri))
+    assert {name for name, _ in passed} == set(RELOCATION)
+    assert all(count <= RELOCATION[name] for (name, _), count in passed.items()), sorted(passed.items())
+
+
+def test_a_corpus_follows_its_source_and_fences_who_works_from_the_old_one(world: World, tmp_path: Path) -> None:
+    world.put("a.txt", paragraphs("alpha", 2))
+    world.ingest()
+    bought, late = world.embeddings.bought, World(world.database, world.settings, world.embeddings)
+    assert late.corpus
+    shutil.copytree(world.settings.source, tmp_path / "mounted")
+    there = World(world.database, replace(world.settings, source=str(tmp_path / "mounted")), world.embeddings)
+    with pytest.raises(CorpusMismatchError, match="relocate --source"):
+        _ = there.workshop
+    move_source(world.corpus, str(tmp_path / "mounted"))
+    assert there.ingest().publications == []
+    assert world.embeddings.bought == bought
+    late.put("b.txt", paragraphs("beta", 1))
+    with pytest.raises(GenerationLeftError):
+        late.ingest()
+    there.check_nothing_left()
+
+
+def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 2))
+    world.put("empty.txt", "\0\0")
+    world.ingest()
+    first = world.head
+    world.put("a.txt", paragraphs("beta", 2))
+    world.ingest()
+    world.roll_back(first)
+    bought = world.embeddings.bought
+    name = f"azure/{TEST_MODEL}"
+    renamed = rename_model(world.corpus, world.workshop.recipe, name)
+    assert (renamed.documents, renamed.of_other_recipes) == (1, 0)
+    there = World(world.database, replace(world.settings, embedding_model=name), world.embeddings)
+    assert there.workshop.recipe.embedding == there.corpus.head().embedding == f"{name}/{world.embeddings.dimensions}"
+    summary = there.ingest()
+    assert (summary.publications, [plan.key for plan in summary.held]) == ([], [])
+    assert world.embeddings.bought == bought
+    assert [hold.key for hold in held_documents(there.corpus)] == ["a.txt"]
+    there.check()
+
+
+def test_what_was_bought_and_not_published_is_found_under_the_new_name(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 3))
+    assert world.corpus
+    assert Child(crash_jobs.ingest, world.address, kill_at=Place(Boundary.PREPARED, "before")).outcome().killed
+    bought = world.embeddings.bought
+    assert bought
+    rename_model(world.corpus, world.workshop.recipe, "deployment-1")
+    there = World(world.database, replace(world.settings, embedding_model="deployment-1"), world.embeddings)
+    there.recover()
+    there.ingest()
+    assert world.embeddings.bought == bought
+
+
+def test_settings_of_another_recipe_rename_nothing(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 2))
+    world.ingest()
+    with pytest.raises(CorpusMismatchError, match="INGEST_CHUNK_SIZE"):
+        rename_model(world.corpus, replace(world.workshop.recipe, chunk_size=777), "another")
+    with pytest.raises(CorpusMismatchError, match="INGEST_EMBEDDING_DIMENSIONS"):
+        check_width(world.corpus.head().embedding, 8)
+
+
+def test_another_model_is_told_by_its_vectors(world: World) -> None:
+    world.put("a.txt", paragraphs("alpha", 2))
+    world.ingest()
+
+    async def ask(shift: float) -> None:
+        async with Embedder(world.embedding_settings) as embedder:
+            embed = embedder.embed
+
+            async def shifted(texts: Sequence[str]) -> EmbeddedBatch:
+                answer = await embed(texts)
+                answer.vectors[:, 0] += shift
+                return answer
+
+            embedder.embed = shifted  # pyright: ignore[reportAttributeAccessIssue]  # type: ignore[method-assign]
+            await check_model(world.corpus, embedder)
+
+    asyncio.run(ask(0.0))
+    with pytest.raises(CorpusMismatchError, match="cosine similarity"):
+        asyncio.run(ask(5.0))

@@ -1,0 +1,161 @@
+"""Child processes that do one job on a corpus, and are killed or stopped at a boundary of the engine.
+
+They are forked from a server that has imported everything and has never called Lance, which is not fork-safe after
+its first use. So a child costs a tenth of a second instead of seven.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ingest_pipeline import failpoints
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.failpoints import Boundary
+from tools import figures
+
+# pytest imports the tests without putting their root on the path; the server needs it there.
+_ROOT = Path(__file__).parents[3]
+_WAIT_SECONDS = 60.0
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["__main__", "tests.support.crash.jobs"])
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One passage of one side of a boundary."""
+
+    boundary: Boundary
+    side: str
+    occurrence: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.boundary} {self.occurrence}".replace(" ", "_")
+
+    def failpoint(self, action: str) -> str:
+        """As INGEST_FAILPOINTS has it."""
+        return f"{self.boundary}:{self.side}={action}@{self.occurrence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a child ended."""
+
+    killed: bool = False
+    result: Any = None
+    error: str | None = None
+    """Class of what it raised."""
+    ours: bool = True
+    """It raised nothing, or an error of the package."""
+    message: str = ""
+
+
+class Child:
+    """A process that does one job.
+
+    Args:
+        job: A function of `tests.support.crash.jobs`.
+        arguments: Its arguments.
+        kill_at: Where the process is to die.
+        stop_at: Where it is to stop until `resume`.
+    """
+
+    def __init__(
+        self, job: Callable[..., Any], *arguments: object, kill_at: Place | None = None, stop_at: Place | None = None
+    ) -> None:
+        wanted = [place.failpoint("kill") for place in (kill_at,) if place]
+        wanted += [place.failpoint("stop") for place in (stop_at,) if place]
+        self._kill_at = kill_at
+        self._end, there = _context.Pipe(duplex=False)
+        self._process = _context.Process(target=_work, args=(there, ";".join(wanted), job, arguments), daemon=True)
+        with _root_on_path():
+            self._process.start()
+        there.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def outcome(self) -> Outcome:
+        """Wait for the end."""
+        outcome = Outcome(killed=True)
+        with suppress(EOFError):
+            assert self._end.poll(_WAIT_SECONDS), "the child does not end"
+            outcome = self._end.recv()
+        self._process.join(_WAIT_SECONDS)
+        assert self._process.exitcode == (-signal.SIGKILL if outcome.killed else 0)
+        self._end.close()
+        self._process.close()
+        figures.count("processes killed (SIGKILL)", outcome.killed)
+        if outcome.killed and self._kill_at is not None:
+            figures.killed_at(f"{self._kill_at.side} {self._kill_at.boundary}")
+        return outcome
+
+    def runs(self) -> bool:
+        """Whether it has neither ended nor said how it will."""
+        return not self._end.poll()
+
+    def wait_until_stopped(self) -> bool:
+        """True once it stands at its place; False if it ended without coming there."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while time.monotonic() < deadline:
+            if self._end.poll(0.005):
+                return False
+            if _state(self.pid) == "T":
+                return True
+        raise AssertionError("the child neither stops nor ends")
+
+    def tell_where(self) -> None:
+        """Let it print the stack of each of its threads to the standard error."""
+        os.kill(self.pid, signal.SIGUSR1)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _work(end: Connection, wanted: str, job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    faulthandler.register(signal.SIGUSR1)  # so that one which does not end can be asked where it is
+    os.environ["INGEST_FAILPOINTS"] = wanted
+    failpoints.install_from_environment()
+    try:
+        outcome = Outcome(result=job(*arguments))
+    except IngestError as error:
+        outcome = Outcome(error=type(error).__name__, message=str(error))
+    except Exception as error:  # noqa: BLE001  whatever it is, the test has to hear of it
+        outcome = Outcome(error=type(error).__name__, ours=False, message=repr(error))
+    end.send(outcome)
+    end.close()
+    # Threads of a pool whose connections were cut on purpose are not worth waiting for.
+    os._exit(0)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
+
+
+@contextmanager
+def _root_on_path() -> Generator[None]:
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(_ROOT)
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before

@@ -1,0 +1,159 @@
+"""What child processes are told to do. Each job opens its own connections and returns something small."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+
+# What the client of the embedding API would import at its first use is imported here, once for all children.
+import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+import ingest_pipeline.maintenance.drop
+import ingest_pipeline.maintenance.maintain
+import ingest_pipeline.maintenance.sweep
+import ingest_pipeline.saga.generations
+import ingest_pipeline.saga.recover
+import tests.support.crash.migrating
+from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.lance.indices import IndexKind
+from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.restore.lost_corpus import open_for_rebuild
+from ingest_pipeline.restore.rebuild import rebuild_catalog
+from ingest_pipeline.restore.relocate import move_tables
+from ingest_pipeline.saga.rollback import rollback
+from ingest_pipeline.saga.transaction import transaction
+from ingest_pipeline.types import Retention
+from tests.support.crash.tables import rows_of
+from tests.support.mutants import apply_from_environment
+from tests.support.world import Address, collect_all, order_all
+from tests.support.world import ingest as ingest_documents
+
+apply_from_environment()
+
+
+def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:
+    """Bring the corpus to what the source holds; returns the versions that were acknowledged."""
+    with _opened(address) as workshop:
+        summary = ingest_documents(workshop, address.embedding_settings, partitions)
+    return [publication.version for publication in summary.publications]
+
+
+def ingest_in_turn(address: Address, partitions: list[str]) -> list[int]:
+    """Ingest partition after partition, as a backfill does; returns the versions that were acknowledged."""
+    with _opened(address) as workshop:
+        summaries = [ingest_documents(workshop, address.embedding_settings, [partition]) for partition in partitions]
+    return [publication.version for summary in summaries for publication in summary.publications]
+
+
+def ingest_again_and_again(address: Address, times: int) -> int:
+    """Bring the corpus to what the source holds, so many times; a file that changes meanwhile is left for the next."""
+    with _opened(address) as workshop:
+        return sum(len(ingest_documents(workshop, address.embedding_settings).publications) for _ in range(times))
+
+
+def again_and_again(job: Callable[[Address], int], address: Address, times: int) -> int:
+    """Do a job of these so many times; returns the sum of what it returns."""
+    return sum(job(address) for _ in range(times))
+
+
+def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:
+    """As `ingest`, where no file may grow over a size: writing more fails as it does on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    return ingest(address)
+
+
+def order_vectors(address: Address) -> int:
+    """Order the missing vectors of all that differs; returns how many orders were given."""
+    with _opened(address) as workshop:
+        return len(order_all(workshop, address.embedding_settings))
+
+
+def collect_vectors(address: Address) -> int:
+    """Collect what was ordered and has come; returns how many vectors."""
+    with _opened(address) as workshop:
+        return sum(one.collected for one in collect_all(workshop, address.embedding_settings))
+
+
+def recover(address: Address, silence: float = 0) -> int:
+    """Settle what others left; returns head."""
+    with _opened(address) as workshop:
+        return ingest_pipeline.saga.recover.recover(workshop.corpus, silence=silence).head_after
+
+
+def roll_back(address: Address, version: int) -> list[int]:
+    """Bring the corpus back to a version; returns the versions that were acknowledged."""
+    with _opened(address) as workshop:
+        done = rollback(workshop.corpus, version, recipe=workshop.recipe.fingerprint, confirm_removals=True)
+    return [publication.version for publication in done]
+
+
+def rebuild(address: Address) -> int:
+    """Bring the catalog to what the table holds; returns head."""
+    with Database(address.database_url) as database:
+        workshop = open_for_rebuild(database, address.settings)
+        rebuild_catalog(workshop)
+        return workshop.corpus.head().head_version
+
+
+def sweep(address: Address) -> int:
+    """Sweep; returns how many files and versions went."""
+    with _opened(address) as workshop:
+        report = ingest_pipeline.maintenance.sweep.sweep(workshop.corpus)
+    return len(report.files) + len(report.versions)
+
+
+def maintain(address: Address, publications: int = 1_000_000) -> int:
+    """Rewrite what is worn, index all words, and let all but the last publications go; returns head."""
+    words = IndexKind("text", "INVERTED", least=1, tail=1)
+    with _opened(address) as workshop:
+        return ingest_pipeline.maintenance.maintain.maintain(
+            workshop.corpus, Retention(0, publications), [words]
+        ).head_version
+
+
+def migrate(address: Address) -> None:
+    """Move the corpus to the model of the address' settings."""
+    with Database(address.database_url) as database:
+        tests.support.crash.migrating.migrate(database, address)
+
+
+def drop_left(address: Address) -> list[str]:
+    """Drop the generations that were left; returns them."""
+    with _opened(address) as workshop:
+        return ingest_pipeline.saga.generations.drop_left(workshop.corpus, kept=timedelta())
+
+
+def drop_corpus(database_url: str, corpus: str) -> int:
+    """Delete a corpus; returns how many tables went."""
+    with Database(database_url) as database:
+        return len(ingest_pipeline.maintenance.drop.drop_corpus(database, corpus).tables)
+
+
+def relocate(database_url: str, corpus: str, folder: str) -> list[str]:
+    """Let a corpus follow its tables; returns where they are."""
+    with Database(database_url) as database:
+        return move_tables(database, corpus, folder)
+
+
+def create(database_url: str, settings: CorpusSettings) -> int:
+    """Open a corpus of a user's own table, creating it if need be; returns head."""
+    with Database(database_url) as database:
+        return open_corpus(database, settings).head().head_version
+
+
+def add_rows(database_url: str, settings: CorpusSettings, ids: list[str]) -> int | None:
+    """Add rows in one versioned transaction; returns the version."""
+    with Database(database_url) as database, transaction(open_corpus(database, settings)) as change:
+        change.add(rows_of(ids))
+    return change.published_version
+
+
+@contextmanager
+def _opened(address: Address) -> Generator[Workshop]:
+    with Database(address.database_url) as database:
+        yield open_workshop(database, address.settings)

@@ -1,0 +1,107 @@
+"""Dagster's web server and daemon, started as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from tests.support.dagster.cli import Cli
+from tests.support.servers.ports import free_port
+
+_PATIENCE_SECONDS = 240
+
+
+class WebUi:
+    """A running `ingest-pipeline ui`.
+
+    Args:
+        port: Of the web server, on 127.0.0.1.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    @classmethod
+    @contextmanager
+    def over(cls, cli: Cli) -> Generator[Self]:
+        """Web server and daemon of a corpus, once they answer; both have ended when the block has."""
+        port = free_port()
+        with (cli.directory / "ui.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ingest_pipeline.cli.main", "ui", "--port", str(port)],
+                env={**os.environ, **cli.environment},
+                cwd=cli.directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            server = cls(port)
+            try:
+                eventually(server._is_up)
+                yield server
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
+
+    def ask(self, query: str) -> Any:
+        """The data that a GraphQL query asks for."""
+        body = json.dumps({"query": query}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
+            return json.load(answer)["data"]
+
+    def partitions(self, corpus: str = "docs") -> dict[str, int]:
+        """How many partitions of a corpus there are, and how many are materialized and failed."""
+        found = self.ask(
+            f'{{ assetNodeOrError(assetKey: {{path: ["{corpus}", "metadata"]}}) {{ ... on AssetNode '
+            "{ partitionStats { numMaterialized numFailed numPartitions } } } }"
+        )
+        return found["assetNodeOrError"].get("partitionStats") or {}
+
+    def backfills(self) -> list[dict[str, Any]]:
+        """Of each backfill that there ever was, what became of it and over how many partitions it went."""
+        found = self.ask(
+            "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status numPartitions } } } }"
+        )
+        return found["partitionBackfillsOrError"]["results"]
+
+    def launch(self) -> str:
+        """Begin a run over the whole corpus; returns its id."""
+        place = 'repositoryLocationName: "ingest_pipeline.definitions", repositoryName: "__repository__"'
+        selector = f'{{{place}, pipelineName: "docs_ingest_job"}}'
+        run = f'executionParams: {{selector: {selector}, mode: "default", runConfigData: "{{}}"}}'
+        return self._launched(f"launchPipelineExecution({run})")
+
+    def execute_again(self, run: str) -> str:
+        """Execute a run again from its failure; returns the new run's id."""
+        again = f'reexecutionParams: {{parentRunId: "{run}", strategy: FROM_FAILURE}}'
+        return self._launched(f"launchPipelineReexecution({again})")
+
+    def _launched(self, mutation: str) -> str:
+        done = self.ask(f"mutation {{ launched: {mutation} {{ ... on LaunchRunSuccess {{ run {{ runId }} }} }} }}")
+        return done["launched"]["run"]["runId"]
+
+    def status(self, run: str) -> str:
+        """What became of a run."""
+        return self.ask(f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}')["runOrError"]["status"]
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.partitions())
+        except OSError:
+            return False
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    """Wait until something is true that takes Dagster a tick or two."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not what():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(1)

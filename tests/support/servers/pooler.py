@@ -1,0 +1,60 @@
+"""PgBouncer before the tests' Postgres, in transaction mode: no session outlives its transaction."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+
+from tests.support.servers.ports import free_port
+
+WANTED = bool(os.environ.get("POOLER"))
+"""Whether the tests shall connect through one. Needs the program ``pgbouncer``."""
+
+
+class Pooler:
+    """A child process that ends with `stop`.
+
+    Args:
+        postgres: The url of any database of the server that stands behind it.
+    """
+
+    def __init__(self, postgres: str) -> None:
+        server, port = urlsplit(postgres), free_port()
+        folder = Path(tempfile.mkdtemp(prefix="pooler-"))
+        folder.chmod(0o755)  # it refuses to run as root, so another user has to read this
+        settings = folder / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port} user={server.username} password={server.password}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+            "pool_mode = transaction\nmax_client_conn = 500\nserver_idle_timeout = 5\n"
+        )
+        settings.chmod(0o644)
+        command = ["pgbouncer", *(["-u", "nobody"] if os.geteuid() == 0 else []), str(settings)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._settings = settings
+        self.url = postgres.replace(f":{server.port}/", f":{port}/")
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(100):
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                time.sleep(0.1)
+            else:
+                return
+        self.stop()
+        raise RuntimeError("PgBouncer did not begin to listen")
+
+    def stop(self) -> None:
+        """End it, and wait until it has."""
+        self._process.kill()
+        self._process.wait()
+        self._settings.unlink()
+        self._settings.parent.rmdir()

@@ -1,0 +1,168 @@
+"""Readers: at head, every document is wholly one published content in both stores; at an old head, nothing changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.types import ChunkRow
+from tests.support.servers.embedding_server import vector_of
+from tests.support.storm.contents import Contents, fingerprint
+from tests.support.storm.figures import Figures
+from tests.support.storm.stage import Stage
+
+_COLUMNS = ["id", "document", "ordinal", "saga", "text", "vector"]
+_PINNED = 40
+_PAUSE = 0.3
+_PIN_EVERY = 4
+
+
+@dataclass(slots=True)
+class Reading:
+    """Everything at one version, from both stores."""
+
+    version: int
+    documents: dict[str, DocumentRow]
+    chunks: dict[str, list[ChunkRow]]
+    rows: dict[str, list[dict[str, Any]]]
+
+    @classmethod
+    def at(cls, corpus: Corpus, version: int) -> Reading:
+        with corpus.database.transaction() as connection:
+            documents = {row.key: row for row in catalog.documents_at(connection, corpus.name, version)}
+        with corpus.database.transaction() as connection:
+            listed = catalog.chunks_at(connection, corpus.name, version)
+        chunks: defaultdict[str, list[ChunkRow]] = defaultdict(list)
+        for chunk in listed:
+            chunks[chunk.document].append(chunk)
+        rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in corpus.table.rows(version, _COLUMNS).to_pylist():
+            rows[row["document"]].append(row)
+        for found in rows.values():
+            found.sort(key=lambda row: row["ordinal"])
+        return cls(version, documents, dict(chunks), dict(rows))
+
+    def text(self, key: str) -> str | None:
+        """A document as a reader sees it; None if there is none."""
+        if key not in self.rows and key not in self.documents:
+            return None
+        return "".join(row["text"] for row in self.rows.get(key, []))
+
+    def digest(self) -> str:
+        """Equal for readings that show the same.
+
+        Two things are noted in place: the new ETag of a file that was only touched, and where a compaction moved rows.
+        """
+        same = {
+            key: replace(row, etag="", last_modified=datetime.min, fragments=[])  # noqa: DTZ901  any constant serves
+            for key, row in self.documents.items()
+        }
+        shown = [
+            (key, same.get(key), self.chunks.get(key), [tuple(map(str, row.values())) for row in rows])
+            for key, rows in sorted(self.rows.items())
+        ]
+        return hashlib.sha256(repr((sorted(self.documents), shown)).encode()).hexdigest()
+
+    def faults(self, contents: Contents) -> list[str]:
+        """What no reader may ever see."""
+        keys = {*contents.known(), *self.documents, *self.chunks, *self.rows}
+        return [
+            f"version {self.version}: {key}: {what}" for key in sorted(keys) for what in self._faults(key, contents)
+        ]
+
+    def _faults(self, key: str, contents: Contents) -> list[str]:
+        document, chunks, rows = self.documents.get(key), self.chunks.get(key, []), self.rows.get(key, [])
+        found: list[str] = []
+        if [chunk.id for chunk in chunks] != [UUID(row["id"]) for row in rows]:
+            found.append(f"{len(chunks)} chunks in the catalog are not the {len(rows)} rows of the table")
+        sagas = {str(chunk.saga) for chunk in chunks} | {row["saga"] for row in rows}
+        stated = set[str]() if document is None or not document.chunk_count else {str(document.saga)}
+        if sagas != stated or len(rows) != (document.chunk_count if document else 0):
+            found.append(f"is {document and document.saga} in the catalog, and its chunks are of {sorted(sagas)}")
+        if not contents.sequences(key, fingerprint(self.text(key))):
+            found.append(f"shows a content that it never had: {(self.text(key) or 'absent')[:200]!r}")
+        if any(not np.array_equal(np.asarray(row["vector"], np.float32), _vector(row["text"])) for row in rows):
+            found.append("has a vector of another text")
+        return found
+
+
+@lru_cache(maxsize=20_000)
+def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return vector_of(text, 32)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads at head again and again, and now and then at a head that it read before."""
+
+    contents: Contents
+    figures: Figures
+    random: Random
+    _head: int = 0
+    _floor: dict[str, int] = field(default_factory=dict[str, int])
+    _pinned: dict[int, str] = field(default_factory=dict[int, str])
+
+    def once(self, corpus: Corpus) -> None:
+        head = corpus.head().head_version
+        if head < self._head:
+            self.figures.violation(f"head went back from {self._head} to {head}")
+        if head > self._head:
+            reading = Reading.at(corpus, head)
+            for fault in reading.faults(self.contents):
+                self.figures.violation(fault)
+            self.check_progress(reading)
+            self._pinned[head] = reading.digest()
+            self._head = head
+            self.figures.count("reads: of a new head")
+            self.figures.count("reads: documents checked", len(reading.documents))
+        if self.random.randrange(_PIN_EVERY) == 0:
+            self._read_again(corpus)
+
+    def check_progress(self, reading: Reading) -> None:
+        """No document goes back to what it was before."""
+        for key in self.contents.known():
+            later = [
+                number
+                for number in self.contents.sequences(key, fingerprint(reading.text(key)))
+                if number >= self._floor.get(key, 0)
+            ]
+            if later:
+                self._floor[key] = later[0]
+            elif reading.text(key) is None or not reading.faults(self.contents):
+                shown = (reading.text(key) or "absent")[:60]
+                self.figures.violation(
+                    f"version {reading.version}: {key} went back from state {self._floor[key]} to {shown!r}"
+                )
+
+    def _read_again(self, corpus: Corpus) -> None:
+        version = self.random.choice(list(self._pinned))
+        if Reading.at(corpus, version).digest() != self._pinned[version]:
+            self.figures.violation(f"a second reading of version {version} shows something else than the first")
+        self.figures.count("reads: again at an old head")
+        if len(self._pinned) > _PINNED:
+            del self._pinned[self.random.choice(list(self._pinned))]
+
+
+def read(stage: Stage, name: str) -> None:
+    """Be a reader until the storm is over."""
+    reader = Reader(stage.contents, stage.figures, stage.random(name))
+    while not stage.calm.is_set():
+        try:
+            with stage.corpus() as corpus:
+                while not stage.calm.wait(_PAUSE):
+                    reader.once(corpus)
+        except UnavailableError:
+            stage.figures.count("reads: refused by a store that was down")
+            stage.calm.wait(_PAUSE)

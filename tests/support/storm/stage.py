@@ -1,0 +1,158 @@
+"""Where a storm takes place: servers, proxies before Postgres, a corpus, and what is known about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_workshop
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from tests.support.servers.databases import TEST_RIGHTS
+from tests.support.servers.embedding_server import TEST_MODEL
+from tests.support.servers.s3 import S3Server
+from tests.support.servers.tcp_proxy import TcpProxy
+from tests.support.storm.contents import Contents
+from tests.support.storm.disruptions import Disruptions
+from tests.support.storm.driver import Files, FolderFiles, S3Files
+from tests.support.storm.embeddings import StormyEmbeddings
+from tests.support.storm.figures import Figures
+from tests.support.storm.processes import Reaper
+from tests.support.world import Address
+
+ROOT = Path(__file__).parents[3]
+CORPUS = "docs"
+_FAULT_RATE = 0.07
+
+
+@dataclass(slots=True)
+class Stage:
+    """Shared by all who take part."""
+
+    directory: Path
+    seed: int
+    figures: Figures
+    files: Files
+    settings: PipelineSettings
+    postgres: EmbeddedPostgres
+    database_url: str
+    """Straight to the server."""
+    proxies: dict[str, TcpProxy]
+    """Before Postgres: one for Dagster, one for all other writers."""
+    embeddings: StormyEmbeddings
+    s3: S3Server | None
+    contents: Contents
+    reaper: Reaper
+    disruptions: Disruptions = field(default_factory=Disruptions)
+    calm: threading.Event = field(default_factory=threading.Event)
+    """Set when the storm is over: everybody ends what they do and begins nothing new."""
+
+    def random(self, name: str) -> Random:
+        """A generator of choices for one who takes part, whatever the others draw."""
+        return Random(f"{self.seed} {name}")
+
+    def url_through(self, proxy: str) -> str:
+        """The database as clients behind a proxy address it."""
+        account, _, place = self.database_url.rpartition("@")
+        return f"{account}@127.0.0.1:{self.proxies[proxy].port}/{place.rpartition('/')[2]}"
+
+    def environment(self, proxy: str) -> dict[str, str]:
+        """Of a process that works on the corpus as a user would."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "INGEST_SOURCE": self.settings.source,
+            "INGEST_STATE": str(self.directory / "state"),
+            "INGEST_LANCEDB_URI": self.settings.lancedb_uri,
+            "INGEST_DATABASE_URL": self.url_through(proxy),
+            "INGEST_CORPUS": CORPUS,
+            "INGEST_EMBEDDING_MODEL": TEST_MODEL,
+            "INGEST_EMBEDDING_DIMENSIONS": str(self.embeddings.dimensions),
+            "OPENAI_BASE_URL": self.embeddings.base_url,
+        }
+
+    @property
+    def address(self) -> Address:
+        """For writers that use the library."""
+        return Address(self.url_through("writers"), self.settings, self.embeddings.base_url)
+
+    @contextmanager
+    def corpus(self) -> Generator[Corpus]:
+        """The corpus as a reader opens it."""
+        with Database(self.database_url) as database:
+            yield find_corpus(database, self.settings)
+
+    def weather(self, rate: float = _FAULT_RATE) -> None:
+        """Let a share of all requests fail from now on; none is the end of it, when the S3 server's are counted."""
+        self.embeddings.rate = rate
+        if self.s3 is None:
+            return
+        faults = self.s3.weather(rate, self.seed)
+        if rate == 0:
+            for kind, number in faults.items():
+                self.figures.count(f"S3 {'requests' if kind == 'requests' else f'faults: {kind}'}", number)
+
+
+@contextmanager
+def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
+    """Start the servers and make the corpus; stop the servers."""
+    _clean_environment()
+    directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-storm-"))
+    directory.chmod(0o755)
+    figures = Figures(seed)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        s3 = stack.enter_context(S3Server()) if on_s3 else None
+        reaper = Reaper()
+        if s3 is not None:
+            os.environ.update(s3.env)
+            reaper.spare(s3.pid)
+        postgres = EmbeddedPostgres(directory / "postgres", prepare=TEST_RIGHTS)
+        url = postgres.start()
+        stack.callback(postgres.release)
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        embeddings = stack.enter_context(StormyEmbeddings(0, Random(f"{seed} embeddings"), figures))
+        source, lancedb = _places(directory, s3)
+        files = S3Files(s3, "source") if s3 is not None else FolderFiles(Path(source), directory / "spool")
+        made = Stage(
+            directory,
+            seed,
+            figures,
+            files,
+            PipelineSettings(CORPUS, source, lancedb, TEST_MODEL, embeddings.dimensions, settle_seconds=0),
+            postgres,
+            url,
+            {name: stack.enter_context(TcpProxy("127.0.0.1", port)) for name in ("dagster", "writers")},
+            embeddings,
+            s3,
+            Contents(Chunker(1000, 0)),
+            reaper,
+        )
+        reaper.start()
+        stack.callback(reaper.stop)
+        with Database(url) as database:
+            open_workshop(database, made.settings)
+        yield made
+
+
+def _places(directory: Path, s3: S3Server | None) -> tuple[str, str]:
+    if s3 is not None:
+        return s3.url("source"), s3.url("lancedb")
+    (directory / "source").mkdir()
+    return str(directory / "source"), str(directory / "state" / "lancedb")
+
+
+def _clean_environment() -> None:
+    """No setting of the machine's user reaches a storm."""
+    for name in list(os.environ):
+        if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
+            del os.environ[name]

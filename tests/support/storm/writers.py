@@ -1,0 +1,271 @@
+"""Writers: the command line, the library, backfills of Dagster's; each in processes that may be killed at any time."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from random import Random
+from threading import Lock
+
+import psycopg
+
+from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.saga.publish import PATIENCE_SECONDS
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.storm import jobs as storm_jobs
+from tests.support.storm.contents import State, fingerprint
+from tests.support.storm.dagster import Dagster
+from tests.support.storm.processes import is_stopped, send
+from tests.support.storm.readers import Reading
+from tests.support.storm.stage import Stage
+
+# What a job may wait by the engine's own limits, if everything that can be slow is: publishing is begun again and again
+# for PATIENCE_SECONDS, then the last attempt and the settling after it each wait for the lock; before that, planning
+# and preparing wait for the source and the API. Time for which a job itself was stopped is not counted.
+_LOCK_SECONDS = 120.0  # as `limit_waiting` says
+_LIBRARY_SECONDS = PATIENCE_SECONDS + 2 * _LOCK_SECONDS + 120.0
+# Dagster's own storage comes on top of it, and the stops of a process that nobody here looks at.
+_CLI_SECONDS = _LIBRARY_SECONDS + 120.0
+ENDING_SECONDS = _CLI_SECONDS + 60.0
+"""Within which every writer has to end once the storm is over."""
+_SILENCE_SECONDS = 10.0
+_PATIENCE = 100
+_JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1, "maintain": 2}
+_starting = Lock()
+_RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
+
+
+class Victims:
+    """Processes that may be hurt, by kind."""
+
+    def __init__(self) -> None:
+        self._pids: defaultdict[str, set[int]] = defaultdict(set)
+        self._lock = Lock()
+
+    @contextmanager
+    def offer(self, kind: str, pid: int) -> Generator[None]:
+        with self._lock:
+            self._pids[kind].add(pid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pids[kind].discard(pid)
+
+    def of(self, kind: str) -> list[int]:
+        with self._lock:
+            return sorted(self._pids[kind])
+
+
+class Acknowledgements:
+    """What was said to be published, to be held against what readers see."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._versions: set[int] = set()
+
+    def expect(self) -> dict[str, State]:
+        """What a run that begins now and succeeds has to bring about."""
+        return self._stage.contents.current()
+
+    def succeeded(self, who: str, expected: dict[str, State]) -> None:
+        """A run over everything said that it succeeded: each file is seen as it was when the run began, or later."""
+        for _ in range(_PATIENCE):
+            try:
+                with self._stage.corpus() as corpus:
+                    reading = Reading.at(corpus, corpus.head().head_version)
+            except UnavailableError:
+                time.sleep(0.3)
+                continue
+            break
+        else:
+            self._stage.figures.violation("a reader was refused for half a minute")
+            return
+        self._stage.figures.count("acknowledged: runs over everything")
+        for key, state in expected.items():
+            seen = self._stage.contents.sequences(key, fingerprint(reading.text(key)))
+            if not state.bad and max(seen, default=-1) < state.sequence:
+                self._stage.figures.violation(
+                    f"{who} succeeded, and at head {reading.version} {key} is older than when it began: state {seen}, "
+                    f"not {state.sequence}"
+                )
+
+    def versions(self, versions: list[int]) -> None:
+        self._stage.figures.count("acknowledged: publications of library writers", len(versions))
+        self._versions.update(versions)
+
+    def check(self, connection: Connection, corpus: str) -> None:
+        """Every version that was acknowledged was head."""
+        if lost := self._versions - ledger.published_versions(connection, corpus, self._versions):
+            self._stage.figures.violation(f"versions {sorted(lost)} were acknowledged and never published")
+
+
+def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgements, pause: float) -> None:
+    """Be a person who runs `ingest-pipeline ingest`, until the storm is over."""
+    random = stage.random("command line")
+    while not stage.calm.wait(random.uniform(0, pause)):
+        keys = (
+            random.sample(stage.contents.known(), k=min(2, len(stage.contents.known())))
+            if random.random() < 0.3
+            else []
+        )
+        expected = acknowledged.expect()
+        failpoints = _some_place(random).failpoint("kill") if random.random() < 0.25 else ""
+        status = ingest_once(stage, victims, keys, failpoints)
+        if status == 0 and not keys:
+            acknowledged.succeeded("`ingest`", expected)
+
+
+def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str = "") -> int | None:
+    """Run `ingest-pipeline ingest`; its exit status, None if it had to be ended."""
+    with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json", *keys],
+            env=stage.environment("writers") | {"INGEST_FAILPOINTS": failpoints},
+            cwd=stage.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        stage.reaper.spare(process.pid)
+        with victims.offer("command line", process.pid):
+            try:
+                status = process.wait(_CLI_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                stage.figures.violation(f"`ingest` did not end within {_CLI_SECONDS:g} s")
+                return None
+        said.seek(0)
+        told = said.read()
+    stage.figures.count(f"command line: exit {status}")
+    if status != 0:
+        stage.disruptions.moment()  # requests under way were lost with it
+    if "Traceback" in told:
+        stage.figures.count("command line: ended in a traceback")
+        raised = [line for line in told.splitlines() if _RAISED.match(line)]
+        stage.figures.note(f"`ingest` exit {status} with a traceback: {raised[-1][:250] if raised else told[-250:]}")
+    elif status == 1:
+        told_first = next((line for line in told.splitlines() if line.startswith("Error:")), told[-250:])
+        stage.figures.note(f"`ingest` exit 1: {told_first[:250]}")
+    elif status > 1:
+        stage.figures.violation(f"`ingest` ended with {status}: {told[-300:]}")
+    return status
+
+
+def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, name: str, pause: float) -> None:
+    """Be programs that use the library, one after another, until the storm is over."""
+    random = stage.random(name)
+    while not stage.calm.wait(random.uniform(0, pause)):
+        job = random.choices(list(_JOBS), list(_JOBS.values()))[0]
+        expected = acknowledged.expect()
+        outcome = _outcome(stage, victims, _library_writer(stage, random, job), job, random)
+        if outcome is not None and job.startswith("ingest"):
+            versions, failed = outcome
+            acknowledged.versions(versions)
+            if job == "ingest" and not failed:
+                acknowledged.succeeded("a library writer", expected)
+
+
+def _library_writer(stage: Stage, random: Random, job: str) -> Child:
+    """A child that does the job, and now and then dies or stops at some boundary of the engine."""
+    fate = random.choices(["lives", "kill_at", "stop_at"], [5, 2, 2])[0]
+    fates = {} if fate == "lives" else {fate: _some_place(random)}
+    # Starting a child changes the environment for a moment, and two threads do it.
+    with _starting:
+        return _start(stage, random, job, fates)
+
+
+def _start(stage: Stage, random: Random, job: str, fates: dict[str, Place]) -> Child:
+    match job:
+        case "ingest of some":
+            known = stage.contents.known()
+            return Child(storm_jobs.ingest, stage.address, random.sample(known, k=min(3, len(known))), **fates)
+        case "recover":
+            return Child(crash_jobs.recover, stage.address, _SILENCE_SECONDS, **fates)
+        case "sweep":
+            return Child(crash_jobs.sweep, stage.address, **fates)
+        case "maintain":
+            return Child(crash_jobs.maintain, stage.address, **fates)
+        case _:
+            return Child(storm_jobs.ingest, stage.address, **fates)
+
+
+def _some_place(random: Random) -> Place:
+    boundary = random.choice(list(Boundary))
+    return Place(boundary, random.choice(["before", "after"]), random.choice([1, 1, 2, 5]))
+
+
+def _outcome(
+    stage: Stage, victims: Victims, child: Child, job: str, random: Random
+) -> tuple[list[int], list[str]] | None:
+    """What a child brought, None if it failed or was killed."""
+    with victims.offer("library writer", child.pid):
+        began, stopped = time.monotonic(), 0.0
+        while child.runs():
+            if time.monotonic() - began - stopped > _LIBRARY_SECONDS:
+                _give_up(stage, child, job)
+                break
+            if is_stopped(child.pid):
+                stopped -= time.monotonic()
+                _wake(stage, child.pid, random.choices([0.5, 3.0, random.uniform(12, 40)], [4, 3, 1])[0])
+                stopped += time.monotonic()
+            time.sleep(0.05)
+        stage.figures.longest(f"longest {job} of a library writer, seconds", time.monotonic() - began - stopped)
+        outcome = child.outcome()
+    how = "killed" if outcome.killed else outcome.error or "done"
+    if how != "done":
+        stage.disruptions.moment()  # requests under way were lost with it
+    stage.figures.count(f"library {job}: {how}")
+    if not outcome.ours:
+        stage.figures.violation(f"the {job} of a library writer ended in an error that is not ours: {outcome.message}")
+    return None if how != "done" else outcome.result
+
+
+def _give_up(stage: Stage, child: Child, job: str) -> None:
+    """Say what it was waiting for, and end it."""
+    stage.figures.violation(f"the {job} of a library writer did not end within {_LIBRARY_SECONDS:g} s")
+    child.tell_where()
+    with suppress(psycopg.Error), psycopg.connect(stage.database_url) as connection:
+        for row in connection.execute(
+            "SELECT pid, state, wait_event, pg_blocking_pids(pid), now() - xact_start, left(query, 80) "
+            "FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid()"
+        ):
+            stage.figures.note(f"at that moment: {row}")
+    time.sleep(1)
+    child.kill()
+
+
+def _wake(stage: Stage, pid: int, seconds: float) -> None:
+    """Let a writer that stopped, by itself or by others' will, go on after a while."""
+    stage.figures.count("stopped: library writer, for others to pass by")
+    number = stage.disruptions.begin()
+    stage.calm.wait(seconds)
+    send(pid, signal.SIGCONT)
+    stage.disruptions.end(number)
+
+
+def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
+    """Be a person who launches backfills from the UI, until the storm is over."""
+    random = stage.random("backfills")
+    while not stage.calm.wait(random.uniform(pause / 2, pause)):
+        stage.figures.count(f"backfills launched: {_launch(dagster, random)}")
+
+
+def _launch(dagster: Dagster, random: Random) -> str:
+    """Launch one over some of what was made; what Dagster says."""
+    try:
+        known = sorted(dagster.materialized())
+        return dagster.backfill(random.sample(known, k=min(random.randint(1, 4), len(known)))) if known else "none"
+    except OSError:
+        return "not answered"

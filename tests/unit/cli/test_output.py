@@ -1,0 +1,56 @@
+"""What the command line prints is what there is."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from ingest_pipeline.cli._output import echo, print_json, print_rows
+
+
+def test_brackets_are_shown_and_not_taken_for_styles(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("documents", [{"document": "[red]a.txt", "error": "list[int] [/x]"}])
+    assert "[red]a.txt" in (out := capsys.readouterr().out)
+    assert "list[int] [/x]" in out
+
+
+_ROOT = Path(__file__).parents[3] / "ingest_pipeline"
+# Clears the screen, sets a title, writes from right to left, and half a character.
+_COMMANDS = "\x1b[2J\x1b]0;title\x07\x9b1m\u202egnp.exe\udc80"
+
+
+def test_no_text_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"Error: Document {_COMMANDS} is bad", err=True)
+    print_rows(f"rows {_COMMANDS}", [{"document": f"a{_COMMANDS}.txt"}])
+    print_json([{"document": _COMMANDS}])
+    shown = capsys.readouterr()
+    assert not set(shown.out + shown.err) & set(_COMMANDS) - set("2J]0;title1mgnp.exe[")
+    assert "\\x1b[2J" in shown.err
+
+
+def test_json_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"document": _COMMANDS})
+    assert json.loads(capsys.readouterr().out) == {"document": _COMMANDS}
+
+
+def test_a_line_break_and_a_tab_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    echo("a\tb\nc")
+    assert capsys.readouterr().out == "a\tb\nc\n"
+
+
+def test_nothing_prints_past_it() -> None:
+    """Commands print by `echo`; the two servers that print a fixed line of their own need no output of results."""
+    paths = list(_ROOT.rglob("*.py"))
+    assert len(paths) > 100
+    found = {
+        path.relative_to(_ROOT).as_posix()
+        for path in paths
+        if any(
+            isinstance(node, ast.Call) and ast.unparse(node.func) in {"click.echo", "click.secho", "print"}
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    }
+    assert found <= {"cli/_output.py", "embedding/local.py"}

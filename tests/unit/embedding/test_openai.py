@@ -1,0 +1,453 @@
+"""The embedder against a real server that fails in the ways APIs and networks do."""
+
+import asyncio
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingest_pipeline.embedding.local import LOCAL_MODEL, LocalEmbeddingServer
+from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder, EmbeddingSettings, pack
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    EmbeddingAccessError,
+    EmbeddingResponseError,
+    EmbeddingUnavailableError,
+    IngestError,
+)
+from tests.support.servers.embedding_server import (
+    NARROWING_MODEL,
+    POISON,
+    TEST_MODEL,
+    EmbeddingServer,
+    Fault,
+    vector_of,
+)
+
+KEY = "sk-secret-0123456789"
+WIDTH = 32
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddingServer]:
+    with EmbeddingServer(dimensions=WIDTH) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where the server does not say how long to wait, the client starts at half a second.
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(server: EmbeddingServer, **changed: Any) -> EmbeddingSettings:
+    return replace(EmbeddingSettings(TEST_MODEL, WIDTH, server.base_url, KEY, max_retries=3), **changed)
+
+
+def embed(server: EmbeddingServer, texts: Sequence[str], **changed: Any) -> EmbeddedBatch:
+    async def once() -> EmbeddedBatch:
+        async with Embedder(settings(server, **changed)) as embedder:
+            return await embedder.embed(texts)
+
+    return asyncio.run(once())
+
+
+def expected(texts: Sequence[str], width: int = WIDTH) -> np.ndarray:
+    return np.stack([vector_of(text, width) for text in texts])
+
+
+# What a batch is
+
+
+def test_vectors_come_in_the_order_of_the_texts(server: EmbeddingServer) -> None:
+    batch = embed(server, ["one", "two", "three"])
+    assert np.array_equal(batch.vectors, expected(["one", "two", "three"]))
+    assert batch.vectors.dtype == np.float32
+    assert batch.vectors.flags.c_contiguous
+    assert (batch.tokens, batch.requests, batch.refused) == (4, 1, {})
+    assert batch.seconds > 0
+
+
+def test_no_texts_need_no_request(server: EmbeddingServer) -> None:
+    batch = embed(server, [])
+    assert batch.vectors.shape == (0, WIDTH)
+    assert batch.requests == server.requests == 0
+
+
+def test_the_same_text_twice_gets_two_rows(server: EmbeddingServer) -> None:
+    assert np.array_equal(embed(server, ["same", "same"]).vectors, expected(["same", "same"]))
+
+
+@pytest.mark.parametrize("fault", [Fault.SHUFFLED, Fault.FLOATS])
+def test_a_legal_answer_of_another_form_is_understood(server: EmbeddingServer, fault: Fault) -> None:
+    server.fail_next(fault)
+    texts = [f"text {number}" for number in range(9)]
+    batch = embed(server, texts)
+    assert np.array_equal(batch.vectors, expected(texts))
+    assert batch.requests == 1
+
+
+def test_base64_is_asked_for_and_dimensions_only_of_models_that_take_them(server: EmbeddingServer) -> None:
+    embed(server, ["x"])
+    narrow = embed(server, ["x"], model=NARROWING_MODEL, dimensions=8)
+    assert np.array_equal(narrow.vectors, expected(["x"], 8))
+    assert server.bodies == [
+        {"model": TEST_MODEL, "encoding_format": "base64"},
+        {"model": NARROWING_MODEL, "encoding_format": "base64", "dimensions": 8},
+    ]
+
+
+def test_the_local_server_is_embedded_with_at_its_width_and_narrower() -> None:
+    async def at_width(width: int, base_url: str) -> EmbeddedBatch:
+        async with Embedder(EmbeddingSettings(LOCAL_MODEL, width, base_url)) as embedder:
+            return await embedder.embed(["a cat", "a dog"])
+
+    with LocalEmbeddingServer() as local:
+        wide, narrow = (asyncio.run(at_width(width, local.base_url)) for width in (256, 64))
+    assert (wide.vectors.shape, narrow.vectors.shape) == ((2, 256), (2, 64))
+    assert np.allclose(np.linalg.norm(narrow.vectors, axis=1), 1, atol=1e-6)
+    assert wide.tokens == 4
+
+
+# Concurrency
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_no_more_requests_run_at_once_than_allowed(concurrency: int) -> None:
+    async def many(server: EmbeddingServer) -> list[EmbeddedBatch]:
+        async with Embedder(settings(server, concurrency=concurrency)) as embedder:
+            return await asyncio.gather(*[embedder.embed([f"text {number}"]) for number in range(12)])
+
+    with EmbeddingServer(dimensions=WIDTH, latency=0.03) as server:
+        batches = asyncio.run(many(server))
+        assert server.peak <= concurrency
+        assert (server.peak > 1) == (concurrency > 1)
+        assert server.bought == server.requests == 12
+    assert np.array_equal(
+        np.concatenate([batch.vectors for batch in batches]), expected([f"text {number}" for number in range(12)])
+    )
+
+
+async def embed_many(embedder: Embedder, count: int) -> None:
+    """Batches of one text each, all wanted at once."""
+    await asyncio.gather(*[embedder.embed([f"text {number}"]) for number in range(count)])
+
+
+def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears() -> None:
+    async def many(server: EmbeddingServer) -> None:
+        async with Embedder(settings(server, concurrency=16, max_retries=20)) as embedder:
+            await embed_many(embedder, 200)
+
+    with EmbeddingServer(dimensions=WIDTH, latency=0.02, bearable=4) as server:
+        asyncio.run(many(server))
+        assert server.bought == len(server.texts) == 200
+        # Sixteen at once are refused three times in four; one refusal now and then is how the limit is found.
+        assert server.refused < 100
+
+
+def test_after_a_time_of_complaints_the_api_is_kept_as_busy_as_before() -> None:
+    async def many(server: EmbeddingServer) -> None:
+        async with Embedder(settings(server, concurrency=8, max_retries=20)) as embedder:
+            server.fail_next(Fault.RATE_LIMITED, 20)
+            await embed_many(embedder, 200)
+            server.reset_counters()
+            await embed_many(embedder, 32)
+
+    with EmbeddingServer(dimensions=WIDTH, latency=0.02) as server:
+        asyncio.run(many(server))
+        assert server.peak == 8
+
+
+def test_a_cancelled_request_frees_its_slot(server: EmbeddingServer) -> None:
+    async def cancel_then_embed() -> EmbeddedBatch:
+        async with Embedder(settings(server, concurrency=1)) as embedder:
+            server.latency = 0.5
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await embedder.embed(["abandoned"])
+            server.latency = 0
+            return await embedder.embed(["next"])
+
+    assert np.array_equal(asyncio.run(cancel_then_embed()).vectors, expected(["next"]))
+
+
+# What passes is retried
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.RATE_LIMITED,
+        Fault.RATE_LIMITED_SILENTLY,
+        Fault.SERVER_ERROR,
+        Fault.OVERLOADED,
+        Fault.RESET,
+    ],
+)
+def test_what_passes_is_retried_and_every_request_counted(server: EmbeddingServer, fault: Fault) -> None:
+    server.fail_next(fault, times=2)
+    batch = embed(server, ["one", "two"])
+    assert np.array_equal(batch.vectors, expected(["one", "two"]))
+    assert batch.requests == server.requests == 3
+    assert server.bought == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET_IN_BODY, Fault.TRUNCATED_JSON, Fault.REPLY_LOST])
+def test_an_answer_lost_on_its_way_is_asked_for_again(server: EmbeddingServer, fault: Fault) -> None:
+    server.fail_next(fault)
+    batch = embed(server, ["one", "two"])
+    assert np.array_equal(batch.vectors, expected(["one", "two"]))
+    assert batch.requests == server.requests == 2
+    assert server.bought == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault.RATE_LIMITED, "refused 4 requests, the last with: Error code: 429 - Rate limit reached"),
+        (Fault.SERVER_ERROR, "refused 4 requests, the last with: Error code: 500"),
+        (Fault.OVERLOADED, "503"),
+        (Fault.RESET, "broke or refused the connection of 4 requests (ReadError)"),
+        (Fault.RESET_IN_BODY, "broke or refused the connection of 4 requests"),
+        (Fault.REPLY_LOST, "RemoteProtocolError"),
+    ],
+)
+def test_what_does_not_pass_is_unavailable(server: EmbeddingServer, fault: Fault, says: str) -> None:
+    server.fail_next(fault, times=4)
+    error = failure(server, EmbeddingUnavailableError)
+    assert says in str(error)
+    assert server.requests == 4
+
+
+def test_an_answer_that_is_never_json_is_nonsense(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.TRUNCATED_JSON, times=4)
+    assert "not JSON" in str(failure(server, EmbeddingResponseError))
+    assert server.requests == 4
+
+
+def test_a_wait_too_long_to_sit_out_is_reported(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.RATE_LIMITED_FOR_LONG)
+    assert "asks to wait 600 s" in str(failure(server, EmbeddingUnavailableError))
+    assert server.requests == 1
+
+
+def test_a_server_that_does_not_answer_in_time_is_unavailable(server: EmbeddingServer) -> None:
+    server.latency = 0.4
+    error = failure(server, EmbeddingUnavailableError, timeout=0.05, max_retries=1)
+    assert "did not answer 2 requests within 0.05 s each" in str(error)
+
+
+def test_an_answer_that_does_not_end_is_given_up(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.ENDLESS, times=2)
+    error = failure(server, EmbeddingUnavailableError, timeout=0.2, max_retries=1)
+    assert "did not answer 2 requests" in str(error)
+
+
+def test_nobody_listening_is_unavailable() -> None:
+    with EmbeddingServer(dimensions=WIDTH) as server:
+        pass
+    assert "(ConnectError)" in str(failure(server, EmbeddingUnavailableError))
+
+
+# What does not pass is reported at once
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault.UNAUTHORIZED, "refused the key (401)"),
+        (Fault.FORBIDDEN, "refused the key: Error code: 403"),
+        (Fault.QUOTA, "The quota at 127.0.0.1"),
+    ],
+)
+def test_a_refused_account_is_not_retried(server: EmbeddingServer, fault: Fault, says: str) -> None:
+    server.fail_next(fault, times=4)
+    assert says in str(failure(server, EmbeddingAccessError))
+    assert server.requests == 1
+
+
+def test_an_unknown_model_is_named(server: EmbeddingServer) -> None:
+    assert "'no-such-model'" in str(failure(server, EmbeddingAccessError, model="no-such-model"))
+
+
+def test_a_parameter_that_is_refused_is_not_blamed_on_a_text(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.BAD_PARAMETER)
+    assert "Unrecognized request argument" in str(failure(server, ConfigurationError))
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault.WRONG_COUNT, "1 vectors for 2 inputs"),
+        (Fault.EMPTY_DATA, "0 vectors for 2 inputs"),
+        (Fault.DUPLICATE_INDEX, "the index 0 twice"),
+        (Fault.WRONG_WIDTH, "a vector of 31 dimensions instead of 32"),
+        (Fault.NAN, "not finite"),
+        (Fault.ZERO_VECTOR, "length zero"),
+        (Fault.ERROR_AS_SUCCESS, "Provider returned error"),
+    ],
+)
+def test_a_nonsensical_answer_is_refused_for_what_is_wrong_with_it(
+    server: EmbeddingServer, fault: Fault, says: str
+) -> None:
+    server.fail_next(fault)
+    assert says in str(failure(server, EmbeddingResponseError))
+    assert server.requests == 1
+
+
+def failure(server: EmbeddingServer, kind: type[IngestError], **changed: Any) -> IngestError:
+    """The error, checked for what every error promises: one line, the host, no key anywhere in the traceback."""
+    with pytest.raises(kind) as caught:
+        embed(server, ["one", "two"], **changed)
+    assert type(caught.value) is kind
+    line = str(caught.value)
+    assert "\n" not in line
+    assert f"127.0.0.1:{server.server_address[1]}" in line
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    return caught.value
+
+
+# One text at fault
+
+
+def test_an_empty_text_is_refused_without_asking(server: EmbeddingServer) -> None:
+    batch = embed(server, ["one", "", "two"])
+    assert batch.refused == {1: "is empty"}
+    assert np.array_equal(batch.vectors[[0, 2]], expected(["one", "two"]))
+    assert np.isnan(batch.vectors[1]).all()
+    assert server.texts == {"one": 1, "two": 1}
+
+
+def test_a_text_that_the_api_names_is_set_apart_and_the_others_are_bought_once(server: EmbeddingServer) -> None:
+    texts = [*(f"text {number}" for number in range(20)), f"too {POISON} long", *(f"more {n}" for n in range(20))]
+    batch = embed(server, texts)
+    assert list(batch.refused) == [20]
+    assert "maximum context length is 8192 tokens" in batch.refused[20]
+    good = [position for position in range(41) if position != 20]
+    assert np.array_equal(batch.vectors[good], expected([texts[position] for position in good]))
+    assert server.texts == dict.fromkeys([texts[position] for position in good], 1)
+    assert batch.requests == server.requests == 3
+
+
+def test_a_batch_refused_without_a_name_is_divided(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.TOO_LONG, times=3)
+    texts = [f"text {number}" for number in range(4)]
+    batch = embed(server, texts)
+    assert list(batch.refused) == [0]
+    assert np.isnan(batch.vectors[0]).all()
+    assert np.array_equal(batch.vectors[1:], expected(texts[1:]))
+    assert server.texts == dict.fromkeys(texts[1:], 1)
+    assert batch.requests == server.requests == 5
+
+
+def test_a_batch_of_which_nothing_is_accepted_ends(server: EmbeddingServer) -> None:
+    batch = embed(server, [POISON + str(number) for number in range(5)])
+    assert sorted(batch.refused) == [0, 1, 2, 3, 4]
+    assert server.bought == batch.tokens == 0
+    assert batch.requests == server.requests <= 10
+
+
+def test_retries_before_a_refusal_are_counted(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.RATE_LIMITED)
+    batch = embed(server, [POISON])
+    assert batch.requests == server.requests == 2
+
+
+# Settings
+
+
+def test_without_a_key_the_error_says_what_to_set() -> None:
+    with pytest.raises(EmbeddingAccessError, match="OPENAI_API_KEY, or set OPENAI_BASE_URL"):
+        Embedder(EmbeddingSettings(TEST_MODEL, WIDTH))
+
+
+def test_an_endpoint_of_its_own_needs_no_key(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    assert embed(server, ["x"], base_url=None, api_key=None).requests == 1
+
+
+def test_the_environment_is_used_for_what_is_not_set(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    server.fail_next(Fault.FORBIDDEN)
+    error = failure(server, EmbeddingAccessError, api_key=None)
+    assert "Incorrect API key provided: ***" in str(error)
+
+
+@pytest.mark.parametrize("key", ["sk-\N{HORIZONTAL ELLIPSIS}", "sk-one\nsk-two"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once(server: EmbeddingServer, key: str) -> None:
+    with pytest.raises(EmbeddingAccessError) as caught:
+        Embedder(settings(server, api_key=key))
+    assert "sk-" not in str(caught.value)
+
+
+def test_an_endpoint_that_is_no_address_is_refused_at_once(server: EmbeddingServer) -> None:
+    with pytest.raises(ConfigurationError, match="'localhost:8080/v1' is not an HTTP address"):
+        Embedder(settings(server, base_url="localhost:8080/v1"))
+
+
+def test_settings_do_not_show_their_key(server: EmbeddingServer) -> None:
+    assert KEY not in repr(settings(server))
+
+
+# Packing
+
+
+def packing(**limits: Any) -> EmbeddingSettings:
+    return replace(EmbeddingSettings(TEST_MODEL, WIDTH), **limits)
+
+
+def test_batches_keep_the_order_and_stay_below_both_limits() -> None:
+    texts = [chr(ord("a") + number % 26) * (1 + number * 7 % 90) for number in range(500)]
+    batches = list(pack(texts, packing(batch_inputs=16, batch_tokens=600), str))
+    assert list(chain.from_iterable(batches)) == texts
+    assert max(map(len, batches)) == 16
+    assert max(sum(map(len, batch)) for batch in batches) <= 600
+
+
+def test_no_batch_is_smaller_than_the_limits_ask() -> None:
+    texts = ["x" * 10] * 7
+    assert [len(batch) for batch in pack(texts, packing(batch_tokens=30), str)] == [3, 3, 1]
+    assert [len(batch) for batch in pack(texts, packing(batch_inputs=7), str)] == [7]
+    assert list(pack([], packing(), str)) == []
+
+
+def test_tokens_are_bounded_by_bytes_not_characters() -> None:
+    assert [len(batch) for batch in pack(["\N{ROCKET}"] * 4, packing(batch_tokens=8), str)] == [2, 2]
+
+
+def test_a_text_over_the_limit_travels_alone() -> None:
+    assert [len(batch) for batch in pack(["a", "b" * 50, "c"], packing(batch_tokens=10), str)] == [1, 1, 1]
+    assert [len(batch) for batch in pack(["b" * 50, "c"], packing(batch_tokens=10), str)] == [1, 1]
+
+
+def test_packing_reads_no_further_than_its_batch() -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    assert next(pack(items(), packing(batch_inputs=5), str)) == [0, 1, 2, 3, 4]
+    assert len(read) == 6
+
+
+# The server that these and other tests rely on
+
+
+def test_faults_happen_in_the_order_asked_and_counters_start_again(server: EmbeddingServer) -> None:
+    server.fail_next(Fault.RATE_LIMITED)
+    server.fail_next(Fault.QUOTA)
+    failure(server, EmbeddingAccessError)
+    assert server.requests == 2
+    server.reset_counters()
+    embed(server, ["one", "one"])
+    assert (server.requests, server.bought, server.texts) == (1, 2, {"one": 2})

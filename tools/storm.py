@@ -1,0 +1,238 @@
+"""The storm: real Dagster, writers, readers and an auditor, all hurt at random; then calm, and judgement.
+
+    python -m tools.storm --minutes 20 --seed 7 --json storm.json
+
+Exit status 1 if a promise was broken. All random choices come from the seed; what they meet does not, so that a seed
+repeats the kind of weather and not the very storm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.maintenance.audit import audit
+from tests.support.servers.ports import free_port
+from tests.support.storm.dagster import Dagster
+from tests.support.storm.driver import Driver
+from tests.support.storm.figures import Figures
+from tests.support.storm.killer import Killer
+from tests.support.storm.processes import adopt_orphans, command_line, descendants, kill_below
+from tests.support.storm.readers import read
+from tests.support.storm.settling import judge, settle, tend
+from tests.support.storm.stage import Stage, stage
+from tests.support.storm.writers import (
+    ENDING_SECONDS,
+    Acknowledgements,
+    Victims,
+    backfill,
+    run_command_line,
+    run_library,
+)
+
+_AUDIT_EVERY = 15.0
+_WATCHERS_SECONDS = 20.0
+# What a death or a writer under way may leave open for a while, and settling has to end.
+_OPEN_DURING_STORM = {"nothing left over", "nothing in doubt", "latest is head"}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How hard a storm blows, and how long."""
+
+    minutes: float
+    documents: int
+    readers: int
+    library_writers: int
+    change_every: float
+    """Seconds between two changes of files, at most."""
+    write_every: float
+    """Seconds between two programs of one writer, at most."""
+    hurt_every: float
+    """Seconds between two blows, at most."""
+    backfill_every: float
+    ticks: int
+    """Of a sensor, within which everything has to settle."""
+    daemon: bool
+    """Dagster's daemon and web server run; else the command line's own runs are all there is of Dagster."""
+
+
+LONG = Load(20.0, 24, 2, 2, 2.5, 8.0, 6.0, 45.0, 10, daemon=True)
+SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 1.5, 0.0, 3, daemon=False)
+
+
+class Crew:
+    """Threads that take part; what one of them dies of is a violation."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._threads: list[threading.Thread] = []
+
+    def add(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._guard, args=(name, work), name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def join(self) -> None:
+        end = time.monotonic() + ENDING_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                self._stage.figures.violation(f"the {thread.name} does not end")
+
+    def _guard(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:  # noqa: BLE001  whatever it is, the storm has to tell
+            self._stage.figures.violation(f"the {name} died: {traceback.format_exc()[-1500:]}")
+
+
+def storm(seed: int, load: Load, *, on_s3: bool) -> Figures:
+    """Let it blow for so long, settle, and judge."""
+    adopt_orphans()
+    with stage(seed, on_s3=on_s3) as place:
+        try:
+            _blow_and_judge(place, load)
+        except Exception:  # noqa: BLE001  the figures until then are worth more than a bare traceback
+            place.figures.violation(f"the storm itself broke: {traceback.format_exc()[-2000:]}")
+        finally:
+            place.calm.set()
+    _end_everything(place.figures)
+    return place.figures
+
+
+def _blow_and_judge(place: Stage, load: Load) -> None:
+    driver = Driver(place.files, place.contents, load.documents, place.random("driver"), place.figures)
+    for _ in range(load.documents):
+        driver.once()
+    with ExitStack() as stack:
+        dagster = stack.enter_context(_dagster(place)) if load.daemon else None
+        acknowledged = Acknowledgements(place)
+        place.weather()
+        _blow(place, load, driver=driver, dagster=dagster, acknowledged=acknowledged)
+        place.weather(0)
+        if dagster is not None:
+            settle(place, dagster, load.ticks)
+        else:
+            tend(place, load.ticks)
+        judge(place, acknowledged, dagster)
+
+
+@contextmanager
+def _dagster(place: Stage) -> Generator[Dagster]:
+    dagster = Dagster(place.environment("dagster"), place.directory, free_port())
+    place.reaper.spare(dagster.pid)
+    try:
+        dagster.wait_until_up()
+        yield dagster
+        if not dagster.lives():
+            place.figures.violation("the web server or the daemon ended by itself")
+    finally:
+        if place.figures.violations:
+            _keep_logs(place)
+        if not dagster.stop():
+            place.figures.violation("`ui` did not end when told")
+
+
+def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, acknowledged: Acknowledgements) -> None:
+    victims = Victims()
+    crew = Crew(place)
+    for number in range(load.readers):
+        crew.add(f"reader {number}", partial(read, place, f"reader {number}"))
+    for number in range(load.library_writers):
+        name = f"library writer {number}"
+        crew.add(name, partial(run_library, place, victims, acknowledged, name, load.write_every))
+    crew.add("command line", partial(run_command_line, place, victims, acknowledged, load.write_every))
+    if dagster is not None:
+        crew.add("backfills", partial(backfill, place, dagster, load.backfill_every))
+    crew.add("driver", partial(_drive, place, driver, load.change_every))
+    crew.add("auditor", partial(_audit, place))
+    crew.add("killer", Killer(place, victims, dagster, load.hurt_every).run)
+    end = time.monotonic() + 60 * load.minutes
+    while time.monotonic() < end and (dagster is None or dagster.lives()):
+        time.sleep(0.5)
+        if dagster is not None:
+            place.reaper.spare(dagster.pid)
+    place.calm.set()
+    crew.join()
+    driver.mend()
+
+
+def _drive(place: Stage, driver: Driver, pause: float) -> None:
+    random = place.random("pauses")
+    while not place.calm.wait(random.uniform(0, pause)):
+        driver.once()
+
+
+def _audit(place: Stage) -> None:
+    while not place.calm.wait(_AUDIT_EVERY):
+        try:
+            with place.corpus() as corpus:
+                report = audit(corpus)
+        except UnavailableError:
+            place.figures.count("audits: refused by a store that was down")
+            continue
+        place.figures.count("audits: beside writers")
+        for violation in report.violations:
+            if violation.invariant not in _OPEN_DURING_STORM:
+                place.figures.violation(f"audit at head {report.head_version}: {violation}")
+
+
+def _keep_logs(place: Stage) -> None:
+    """The evidence that is not in the figures."""
+    kept = Path(f"storm-{place.seed}-ui.log").absolute()
+    kept.write_bytes((place.directory / "ui.log").read_bytes())
+    place.figures.note(f"the log of `ui` is in {kept.name}")
+
+
+def _end_everything(figures: Figures) -> None:
+    """Nothing that was started may be left, once what watches over its parent has had time to see it gone."""
+    end = time.monotonic() + _WATCHERS_SECONDS
+    while (left := _left_behind()) and time.monotonic() < end:
+        time.sleep(0.5)
+    for line in left.values():
+        figures.violation(f"a process was left behind: {line[:150]}")
+    kill_below(os.getpid())
+
+
+def _left_behind() -> dict[int, str]:
+    """Command lines of processes that should have ended; our own fork server ends with us."""
+    ours = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
+    lines = {pid: command_line(pid).replace(b"\0", b" ").decode(errors="replace") for pid in descendants(os.getpid())}
+    return {pid: line for pid, line in lines.items() if line and not any(name in line for name in ours)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Hurt everything at random, then see whether it settles.")
+    parser.add_argument("--minutes", type=float, default=LONG.minutes)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    parser.add_argument("--local", action="store_true", help="Source and table in folders, not on the S3 server.")
+    parser.add_argument("--short", action="store_true", help="Some 40 seconds in folders, without Dagster's daemon.")
+    arguments = parser.parse_args()
+    seed = secrets.randbelow(1 << 31) if arguments.seed is None else arguments.seed
+    console = Console()
+    load = SHORT if arguments.short else replace(LONG, minutes=arguments.minutes)
+    console.print(f"storm of {load.minutes:g} minutes, seed {seed}")
+    figures = storm(seed, load, on_s3=not (arguments.local or arguments.short))
+    figures.show(console)
+    if arguments.json is not None:
+        figures.write(arguments.json)
+    return 1 if figures.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
