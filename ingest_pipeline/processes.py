@@ -63,6 +63,12 @@ def is_gone(process: str) -> bool:
     return boot != _boot() or not fields or fields[_STATE] in _ENDED or fields[_START_TIME] != start
 
 
+def is_running(pid: int) -> bool:
+    """Whether this machine, or this container, has a process of this id that has not ended."""
+    fields = _fields(pid)
+    return bool(fields) and fields[_STATE] not in _ENDED
+
+
 def is_elsewhere(process: str) -> bool:
     """Whether a process that named itself so runs, or ran, on another machine, so that nobody here can look."""
     return process.partition(":")[0] != _machine()

@@ -23,8 +23,8 @@ from ingest_pipeline.reporting.partitions import corpus_partitions, recall_parti
 from ingest_pipeline.reporting.replay import report_late
 from ingest_pipeline.reporting.run_status import (
     ended_runs,
+    fail_unclaimed_runs,
     report_dead_runs,
-    report_nameless_runs,
     report_silent_runs,
     runs_in_doubt,
 )
@@ -162,7 +162,7 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
         try:
             with lancedb.workshop(settings, create=False) as workshop:
                 report_dead_runs(context.instance)
-                report_nameless_runs(context.instance, settings.corpus)
+                fail_unclaimed_runs(context.instance, settings.corpus)
                 if not workshop.corpus.exists():
                     return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
                 generations = (workshop.corpus, *others(workshop.corpus))

@@ -9,10 +9,11 @@ from time import time
 from uuid import UUID
 
 import dagster as dg
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.postgres import ledger
-from ingest_pipeline.processes import is_elsewhere, is_gone, this_process
+from ingest_pipeline.processes import is_elsewhere, is_gone, is_running, this_process
 
 _PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
 _OPEN = [
@@ -22,7 +23,7 @@ _OPEN = [
     dg.DagsterRunStatus.CANCELING,
 ]
 # From the start of a run to the first line of its step: seconds, half a minute on a busy machine.
-_NAMING_SECONDS = 120.0
+_CLAIM_SECONDS = 120.0
 _ENDED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
 
 
@@ -47,20 +48,51 @@ def report_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return dead
 
 
-def report_nameless_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
-    """Mark runs of a corpus as failed that started and did not name their process: it died before the first line.
+def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
+    """Mark runs of a corpus as failed whose worker exited before it registered its process; returns them.
 
-    Under a heavy load a living one may be taken for dead: it goes on, and what it publishes is reported as late.
+    Dagster's code server notices the exit of a worker while it lives itself. If both are killed, a started run would
+    stay open for ever, and one that was only launched until ``start_timeout_seconds`` of ``run_monitoring``.
+
+    Under a heavy load a living worker may be taken for dead. It goes on, or Dagster refuses to begin the run; what it
+    publishes is reported later.
     """
     asset = dg.AssetKey([corpus, "metadata"])
-    nameless: list[str] = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        run, started = record.dagster_run, record.start_time
+    is_default = isinstance(instance.run_launcher, DefaultRunLauncher)
+    # With another launcher, a launched run may wait in a queue.
+    states = [dg.DagsterRunStatus.STARTED, *([dg.DagsterRunStatus.STARTING] if is_default else [])]
+    failed: list[str] = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=states)):
+        run = record.dagster_run
         ours = run.job_name in named_jobs(corpus) or asset in (run.asset_selection or ())
-        if ours and _PROCESS_TAG not in run.tags and started is not None and time() - started > _NAMING_SECONDS:
-            instance.report_run_failed(run, "The process of this run ended before it could say which it was.")
-            nameless.append(run.run_id)
-    return nameless
+        if ours and _PROCESS_TAG not in run.tags and _is_unclaimed(instance, record):
+            instance.report_run_failed(
+                run,
+                f"The run's worker exited before it registered its process ({_CLAIM_SECONDS:.0f} s timeout). "
+                "Nothing was published. The source sensor requests its documents again.",
+            )
+            failed.append(run.run_id)
+    return failed
+
+
+def _is_unclaimed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    run = record.dagster_run
+    if run.status is dg.DagsterRunStatus.STARTED:
+        return record.start_time is not None and time() - record.start_time > _CLAIM_SECONDS
+    launched = instance.get_run_stats(run.run_id).launch_time
+    if launched is None or time() - launched <= _CLAIM_SECONDS:
+        return False
+    # The worker of Dagster's own launcher is a child of the code server, which runs this sensor too.
+    return not any(is_running(pid) for pid in _worker_pids(instance, run.run_id))
+
+
+def _worker_pids(instance: dg.DagsterInstance, run_id: str) -> list[int]:
+    """Process ids by which workers announced themselves, before they began to execute the run."""
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    pids = [event.engine_event_data.metadata.get("pid") for event in events]
+    texts = [pid.text or "" for pid in pids if isinstance(pid, dg.TextMetadataValue)]
+    return [int(text) for text in texts if text.isdecimal()]
 
 
 def named_jobs(corpus: str) -> set[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 from typing import cast
@@ -10,6 +12,7 @@ from typing import cast
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.events import EngineEventData
 from dagster._core.instance.config import PoolGranularity
 
 from ingest_pipeline.cli import _session
@@ -329,8 +332,35 @@ def test_a_run_that_died_before_it_named_its_process_is_ended(
         return found and found.status
 
     assert status() is dg.DagsterRunStatus.STARTED, "it may still be about to"
-    monkeypatch.setattr(run_status, "_NAMING_SECONDS", 0.0)
+    monkeypatch.setattr(run_status, "_CLAIM_SECONDS", 0.0)
     assert status() is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_launched_run_whose_worker_and_code_server_were_killed_is_ended(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    assert dagster.run().success
+    monkeypatch.setattr(run_status, "_CLAIM_SECONDS", 0.0)
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    runs = {
+        name: dagster.instance.create_run_for_job(job) for name in ("never began", "worker died", "worker is starting")
+    }
+    for run in runs.values():
+        launched = dg.DagsterEvent(event_type_value="PIPELINE_STARTING", job_name=job.name)
+        dagster.instance.report_dagster_event(launched, run_id=run.run_id)
+    for name, pid in (("worker died", dead.pid), ("worker is starting", os.getpid())):
+        dagster.instance.report_engine_event("Started process", runs[name], EngineEventData.in_process(pid))
+    dagster.tick("docs_recovery_sensor")
+    after = {name: dagster.instance.get_run_by_id(run.run_id) for name, run in runs.items()}
+    statuses = {name: run.status for name, run in after.items() if run is not None}
+    assert statuses == {
+        "never began": dg.DagsterRunStatus.FAILURE,
+        "worker died": dg.DagsterRunStatus.FAILURE,
+        "worker is starting": dg.DagsterRunStatus.STARTING,
+    }
 
 
 def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagster: DagsterWorld) -> None:

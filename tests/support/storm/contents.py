@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Contents:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._current: dict[str, State] = {}
+        self._changed: dict[str, float] = {}
         self._visible: defaultdict[str, dict[int, str]] = defaultdict(lambda: {0: _ABSENT})
         self._needed: Counter[str] = Counter()
 
@@ -63,11 +65,18 @@ class Contents:
         """The source has it."""
         with self._lock:
             self._current[state.key] = state
+            self._changed[state.key] = time.monotonic()
 
     def current(self) -> dict[str, State]:
         """What the source holds, by key; files that were removed included."""
         with self._lock:
             return dict(self._current)
+
+    def settled(self, seconds: float) -> dict[str, State]:
+        """As `current`, without files that were emptied less than so many seconds ago: a run leaves these alone."""
+        with self._lock:
+            recent = {key for key, changed in self._changed.items() if time.monotonic() - changed < seconds}
+            return {key: state for key, state in self._current.items() if state.text != "" or key not in recent}
 
     def known(self) -> list[str]:
         with self._lock:

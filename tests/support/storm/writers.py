@@ -40,6 +40,8 @@ _CLI_SECONDS = _LIBRARY_SECONDS + 120.0
 ENDING_SECONDS = _CLI_SECONDS + 60.0
 """Within which every writer has to end once the storm is over."""
 _SILENCE_SECONDS = 10.0
+# Times of an object store are whole seconds.
+_CLOCK_STEP_SECONDS = 1.0
 _PATIENCE = 100
 _JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1, "maintain": 2}
 _starting = Lock()
@@ -77,7 +79,7 @@ class Acknowledgements:
 
     def expect(self) -> dict[str, State]:
         """What a run that begins now and succeeds has to bring about."""
-        return self._stage.contents.current()
+        return self._stage.contents.settled(self._stage.settings.settle_seconds + _CLOCK_STEP_SECONDS)
 
     def succeeded(self, who: str, expected: dict[str, State]) -> None:
         """A run over everything said that it succeeded: each file is seen as it was when the run began, or later."""
