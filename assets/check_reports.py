@@ -20,7 +20,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import documents_of, held_documents, plan_and_held
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.planning.backoff import without_unreadable
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.failures import read_failures
 
 # Of more documents than this a check takes longer, and holds more in memory, than a run should lend it.
@@ -29,7 +29,7 @@ MOST_DOCUMENTS = 1000
 
 def log_checks(
     context: dg.AssetExecutionContext,
-    workshop: Workshop,
+    ingest_context: IngestContext,
     partitions: Sequence[str] | None,
     touched: Sequence[str],
 ) -> None:
@@ -37,17 +37,17 @@ def log_checks(
 
     Args:
         context: Of the step.
-        workshop: Of the corpus.
+        ingest_context: Of the corpus.
         partitions: That the run was asked for. None: the corpus.
         touched: Keys of the documents that it did something about: looked at if it was not asked for partitions.
     """
-    corpus = workshop.corpus.known_as
+    corpus = ingest_context.corpus.known_as
     try:
-        keys = touched if partitions is None else documents_of(workshop, partitions)
+        keys = touched if partitions is None else documents_of(ingest_context, partitions)
         if len(keys) > MOST_DOCUMENTS:
             context.log.info(f"More than {MOST_DOCUMENTS} documents are left to the audit of the whole corpus")
             return
-        results = _results(workshop, partitions, keys)
+        results = _results(ingest_context, partitions, keys)
     except IngestError as error:
         context.log.warning(f"What was published could not be checked: {error}")
         return
@@ -64,17 +64,17 @@ def log_checks(
 
 
 def _results(
-    workshop: Workshop, partitions: Sequence[str] | None, keys: Sequence[str]
+    ingest_context: IngestContext, partitions: Sequence[str] | None, keys: Sequence[str]
 ) -> Mapping[str, dg.AssetCheckResult]:
-    report = audit(workshop.corpus, keys)
-    with workshop.corpus.database.transaction() as connection:
-        failures = read_failures(connection, workshop.corpus.name)
+    report = audit(ingest_context.corpus, keys)
+    with ingest_context.corpus.database.transaction() as connection:
+        failures = read_failures(connection, ingest_context.corpus.name)
     results = {
-        **audit_results(report, workshop.recipe.embedding_dimensions),
+        **audit_results(report, ingest_context.recipe.embedding_dimensions),
         "quarantine": quarantine_result(failures),
-        "held": held_result(held_documents(workshop.corpus)),
+        "on_hold": held_result(held_documents(ingest_context.corpus)),
     }
     if partitions is not None:  # else it would list the source a second time
-        differing = without_unreadable(workshop, plan_and_held(workshop, partitions)[0])
+        differing = without_unreadable(ingest_context, plan_and_held(ingest_context, partitions)[0])
         results["freshness"] = freshness_result(differing, datetime.now(UTC))
     return results

@@ -16,14 +16,14 @@ from ingest_pipeline.postgres.holds import Hold
 
 CHECKED = {
     "audit": "metadata",
-    "same_chunks": "metadata",
-    "one_saga": "metadata",
-    "same_text": "chunks",
-    "none_twice": "embeddings",
-    "sound_vectors": "embeddings",
+    "chunks_match": "metadata",
+    "single_publication": "metadata",
+    "texts_match": "chunks",
+    "unique_chunk_ids": "embeddings",
+    "valid_vectors": "embeddings",
     "freshness": "metadata",
     "quarantine": "metadata",
-    "held": "metadata",
+    "on_hold": "metadata",
 }
 """Of each check, the asset that it is about."""
 _SHOWN = 50
@@ -42,7 +42,7 @@ def audit_results(report: AuditReport, dimensions: int) -> dict[str, dg.AssetChe
         for name in names
     }
     unsound = [violation for violation in report.violations if violation.invariant == "sound vectors"]
-    results["sound_vectors"] = _audit_result(unsound, counts | {"dimensions": dimensions})
+    results["valid_vectors"] = _audit_result(unsound, counts | {"dimensions": dimensions})
     files = {"files_to_sweep": report.files, "files_of_unknown_sagas": report.unknown_files}
     return results | {"audit": _audit_result(report.violations, counts | files)}
 
@@ -150,7 +150,7 @@ def held_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
 def _change(plan: DocumentPlan) -> str:
     if plan.source is None:
         return "removed"
-    return "new" if plan.standing is None or plan.standing.removed else "changed"
+    return "new" if plan.latest is None or plan.latest.removed else "changed"
 
 
 def _since(plan: DocumentPlan) -> str:

@@ -21,7 +21,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import PipelineSettings, held_documents, plan_partitions
 from ingest_pipeline.maintenance.audit import audit, nothing_to_audit
 from ingest_pipeline.planning.backoff import without_unreadable
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres.failures import MAX_ATTEMPTS, read_failures
 from ingest_pipeline.resources.keys import resource_key, resource_of
@@ -29,11 +29,11 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
 _DESCRIPTIONS = {
     "audit": "LanceDB and Postgres agree at head in all that an audit looks at.",
-    "same_chunks": "Each document has as many chunks as the catalog promises, with no orphan on either side.",
-    "one_saga": "Each document's rows are of the one publication that the catalog names.",
-    "same_text": "Texts and offsets are those that the catalog knows.",
-    "none_twice": "No vector stands twice.",
-    "sound_vectors": "Every vector has the declared width; none is null, none holds NaN or infinity.",
+    "chunks_match": "Each document has as many chunks as the catalog promises, with no orphan on either side.",
+    "single_publication": "Each document's rows are of the one publication that the catalog names.",
+    "texts_match": "Texts and offsets are those that the catalog knows.",
+    "unique_chunk_ids": "No vector stands twice.",
+    "valid_vectors": "Every vector has the declared width; none is null, none holds NaN or infinity.",
 }
 
 
@@ -43,12 +43,12 @@ def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
 
 
 @contextmanager
-def _workshop(context: dg.AssetCheckExecutionContext, settings: PipelineSettings) -> Generator[Workshop]:
+def _ingest_context(context: dg.AssetCheckExecutionContext, settings: PipelineSettings) -> Generator[IngestContext]:
     """The corpus of a check; what goes wrong with it fails the check's step in one line."""
     lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
     try:
-        with lancedb.workshop(settings, create=False) as workshop:
-            yield workshop
+        with lancedb.ingest_context(settings, create=False) as ingest_context:
+            yield ingest_context
     except IngestError as error:
         raise dg.Failure(str(error)) from error
 
@@ -67,8 +67,10 @@ def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         can_subset=True,
     )
     def check_stores(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        with _workshop(context, settings) as workshop:
-            report = audit(workshop.corpus) if workshop.corpus.exists() else nothing_to_audit(settings.corpus)
+        with _ingest_context(context, settings) as ingest_context:
+            report = (
+                audit(ingest_context.corpus) if ingest_context.corpus.exists() else nothing_to_audit(settings.corpus)
+            )
         selected = {key.name for key in context.selected_asset_check_keys}
         for name, result in audit_results(report, settings.embedding_dimensions).items():
             if name in selected:
@@ -85,10 +87,10 @@ def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with _workshop(context, settings) as workshop:
-            plans = without_unreadable(workshop, plan_partitions(workshop))
-            with workshop.corpus.database.transaction() as connection:
-                backoff = read_backoff(connection, workshop.corpus.name)
+        with _ingest_context(context, settings) as ingest_context:
+            plans = without_unreadable(ingest_context, plan_partitions(ingest_context))
+            with ingest_context.corpus.database.transaction() as connection:
+                backoff = read_backoff(connection, ingest_context.corpus.name)
         return freshness_result(plans, datetime.now(UTC), backoff)
 
     return check_freshness
@@ -102,8 +104,11 @@ def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with _workshop(context, settings) as workshop, workshop.corpus.database.transaction() as connection:
-            failures = read_failures(connection, workshop.corpus.name)
+        with (
+            _ingest_context(context, settings) as ingest_context,
+            ingest_context.corpus.database.transaction() as connection,
+        ):
+            failures = read_failures(connection, ingest_context.corpus.name)
         return quarantine_result(failures)
 
     return check_quarantine
@@ -112,12 +117,12 @@ def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
 def _held_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
-        name="held",
+        name="on_hold",
         description="No document is left as a person rolled it back, while the source holds other bytes.",
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_held(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with _workshop(context, settings) as workshop:
-            return held_result(held_documents(workshop.corpus))
+        with _ingest_context(context, settings) as ingest_context:
+            return held_result(held_documents(ingest_context.corpus))
 
     return check_held

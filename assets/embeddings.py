@@ -48,8 +48,8 @@ def embeddings_metadata(view: DocumentView, recipe: Recipe) -> Mapping[str, dg.M
     publication, spent = view.publication, view.spent
     cost = None if publication.price is None else publication.price.cost(spent.tokens)
     return {
-        "bought": dg.MetadataValue.int(spent.bought),
-        "reused": dg.MetadataValue.int(spent.reused),
+        "embedded": dg.MetadataValue.int(spent.embedded),
+        "cached": dg.MetadataValue.int(spent.cached),
         "tokens": dg.MetadataValue.int(spent.tokens),
         "requests": dg.MetadataValue.int(spent.requests),
         "retries": dg.MetadataValue.int(spent.retries),
@@ -71,8 +71,8 @@ def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.Met
         "run_tokens": dg.MetadataValue.int(run.tokens),
         "run_requests": dg.MetadataValue.int(run.requests),
         "run_retries": dg.MetadataValue.int(run.retries),
-        "run_bought": dg.MetadataValue.int(run.bought),
-        "run_reused": dg.MetadataValue.int(run.reused),
+        "run_embedded": dg.MetadataValue.int(run.embedded),
+        "run_cached": dg.MetadataValue.int(run.cached),
         "run_seconds": dg.MetadataValue.float(round(run.seconds, 3)),
         "run_api_seconds": dg.MetadataValue.float(round(run.api_seconds, 3)),
         "run_documents": dg.MetadataValue.int(run.published),

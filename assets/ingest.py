@@ -14,7 +14,7 @@ from ingest_pipeline.assets.tables import table
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.reporting.partitions import corpus_partitions
-from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -47,7 +47,7 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str,
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
         # Nobody else notices a run that dies together with the code server which started it.
-        name_process(context.instance, context.run.run_id)
+        tag_run_process(context.instance, context.run.run_id)
         # A run may be launched with other resources than the definitions name.
         wanted = replace(
             settings,
@@ -59,8 +59,8 @@ def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str,
             chunk_overlap=settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
         )
         try:
-            with lancedb.workshop(wanted) as workshop:
-                run = IngestRun(context, workshop, embedder, config, settings.on_unreadable)
+            with lancedb.ingest_context(wanted) as ingest_context:
+                run = IngestRun(context, ingest_context, embedder, config, settings.on_unreadable)
                 outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _RETRIES)
         except IngestError as error:
             _retry_or_fail(error)

@@ -24,7 +24,7 @@ from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import waiting_documents
 from ingest_pipeline.planning.compare import Limits, Page, passed
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs, record_run_failure
 from ingest_pipeline.postgres.failures import Failure, read_failures
@@ -65,7 +65,7 @@ class IngestConfig(dg.Config):
         description="Leave documents alone that differ by recipe alone, without failing, if that was not confirmed. "
         "The sensors, which say so themselves, set it.",
     )
-    leave_waiting: bool = Field(
+    skip_backed_off: bool = Field(
         default=False,
         description="Leave documents alone that failed and wait for another attempt or are in quarantine.",
     )
@@ -106,7 +106,7 @@ class IngestRun:
 
     Args:
         context: Dagster's.
-        workshop: Of the corpus.
+        ingest_context: Of the corpus.
         embedder: Who makes vectors.
         config: What the run was told.
         on_unreadable: What it does about files that cannot be read.
@@ -115,18 +115,18 @@ class IngestRun:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
-        workshop: Workshop,
+        ingest_context: IngestContext,
         embedder: OpenAIEmbedderResource,
         config: IngestConfig,
         on_unreadable: OnUnreadable,
     ) -> None:
         self._context = context
-        self._workshop = workshop
+        self._ingest_context = ingest_context
         self._embedder = embedder
         self._config = config
-        self._report = RunReport(context, workshop)
+        self._report = RunReport(context, ingest_context)
         self._outcome = Outcome()
-        self._recipe_guard = RecipeGuard(workshop, confirmed=config.confirm_recipe)
+        self._recipe_guard = RecipeGuard(ingest_context, confirmed=config.confirm_recipe)
         self._withheld = 0
         self._incomplete: set[str] = set()
         self._skips_unreadable = on_unreadable == "skip"
@@ -147,7 +147,7 @@ class IngestRun:
         Raises:
             IngestError: Something that concerns all documents. What was published until then stays.
         """
-        corpus, configuration = self._workshop.corpus, run_configuration(self._workshop, self._embedder)
+        corpus, configuration = self._ingest_context.corpus, run_configuration(self._ingest_context, self._embedder)
         try:
             outcome = self._run(partitions)
         except Exception as error:
@@ -179,25 +179,25 @@ class IngestRun:
         self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
         self._report.failed({problem.partition for problem in self._outcome.failed})
         self._report.skipped(SkippedDocuments.of(self._outcome.skipped), self._stale(self._read_in_vain))
-        log_checks(self._context, self._workshop, partitions, self._touched)
+        log_checks(self._context, self._ingest_context, partitions, self._touched)
         return self._outcome
 
     def _pages(self, partitions: Sequence[str] | None) -> Iterator[Page]:
         if partitions is not None:
             if self._config.release_holds:
-                release_holds(self._workshop.corpus, partitions)
-            plans, held = plan_and_held(self._workshop, partitions)
+                release_holds(self._ingest_context.corpus, partitions)
+            plans, held = plan_and_held(self._ingest_context, partitions)
             puts = [plan for plan in plans if plan.source is not None]
             yield Page("", puts=puts, removals=[plan for plan in plans if plan.source is None], held=held)
             return
-        for page in passed(self._workshop, Limits(plans=_PAGE)):
-            clear_settled_failures(self._workshop, page)
+        for page in passed(self._ingest_context, Limits(plans=_PAGE)):
+            clear_settled_failures(self._ingest_context, page)
             yield page
 
     def _take_note(self, page: Page) -> None:
         self._context.log.info(
-            f"{len(page.puts) + len(page.removals)} documents of corpus {self._workshop.corpus.known_as!r} differ from "
-            f"the source; {len(page.held)} are held, because a person rolled them back"
+            f"{len(page.puts) + len(page.removals)} documents of corpus {self._ingest_context.corpus.known_as!r} differ "
+            f"from the source; {len(page.held)} are on hold after a rollback"
         )
         self._incomplete.update(plan.partition for plan in page.held)
 
@@ -206,12 +206,12 @@ class IngestRun:
 
         Those that wait for another attempt too, if the configuration says so, or if Dagster itself repeats the run.
         """
-        leave_waiting = self._is_repeated or self._config.leave_waiting
-        waiting = waiting_documents(self._workshop)
+        skip_backed_off = self._is_repeated or self._config.skip_backed_off
+        waiting = waiting_documents(self._ingest_context)
         tried: list[DocumentPlan] = []
         for plan in puts:
             failure = waiting.failure_of(plan)
-            if failure is None or not (leave_waiting or (failure.is_final and not are_named)):
+            if failure is None or not (skip_backed_off or (failure.is_final and not are_named)):
                 tried.append(plan)
             else:
                 self._leave(plan, failure)
@@ -231,7 +231,7 @@ class IngestRun:
             self._skip_unreadable(plan, failure.reason, failure.error)
             return
         self._incomplete.add(plan.partition)
-        if self._is_repeated or (failure.unreadable and not self._config.leave_waiting):
+        if self._is_repeated or (failure.unreadable and not self._config.skip_backed_off):
             self._outcome.failed.append(Problem(plan.partition, plan.key, IngestError(failure.error, "")))
             return
         reason = "in quarantine" if failure.is_final else "waiting for another attempt"
@@ -240,7 +240,7 @@ class IngestRun:
 
     def _skip_unreadable(self, plan: DocumentPlan, reason: str, problem: str) -> None:
         """Leave out a file that cannot be read. A partition that is one document has no materialization then."""
-        if self._workshop.scheme.kind == "file":
+        if self._ingest_context.scheme.kind == "file":
             self._incomplete.add(plan.partition)
         self._unreadable[plan.partition] += 1
         self._outcome.skipped.append(SkippedDocument(plan.key, reason, problem))
@@ -249,14 +249,14 @@ class IngestRun:
         """Those of the documents that cannot be read, and of which readers see an earlier file."""
         if not keys:
             return []
-        with self._workshop.corpus.database.transaction() as connection:
-            found = read_failures(connection, self._workshop.corpus.name)
+        with self._ingest_context.corpus.database.transaction() as connection:
+            found = read_failures(connection, self._ingest_context.corpus.name)
         return [failure for failure in found if failure.unreadable and failure.key in keys]
 
     def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
         error = None
         if not (self._config.confirm_removals or self._config.withhold_removals):
-            error = check_removals(self._workshop, removals)
+            error = check_removals(self._ingest_context, removals)
         if error is None and not self._config.withhold_removals:
             return removals
         self._incomplete.update(plan.partition for plan in removals)
@@ -287,18 +287,18 @@ class IngestRun:
             self._outcome.skipped.append(SkippedDocument(plan.key, "too recent", str(error)))
 
     async def _publish(self, plans: Sequence[DocumentPlan]) -> Summary:
-        embedding, wanted = self._workshop.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"
+        embedding, wanted = self._ingest_context.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"
         if embedding != wanted:
             self._context.log.warning(
                 f"The settings say {wanted}, and the corpus holds vectors of {embedding}. It stays with them until "
-                "`ingest-pipeline migrate`, or the job that does the same, moves it"
+                "`ingest-pipeline reembed`, or the job that does the same, moves it"
             )
         with self._embedder.endpoint(embedding) as endpoint:
             if self._embedder.is_local:
                 self._context.log.info(f"The local model {endpoint.model} embeds, at no cost")
             async with Embedder(endpoint) as embedder:
                 ingestion = Ingestion(
-                    self._workshop, embedder, run_id=self._context.run.run_id, report=self._report.publication
+                    self._ingest_context, embedder, run_id=self._context.run.run_id, report=self._report.publication
                 )
                 return await ingestion.run(plans)
 
@@ -308,9 +308,9 @@ def is_repeated(error: Exception) -> bool:
     return isinstance(error, UnavailableError | StaleError) and not isinstance(error, EmbeddingUnavailableError)
 
 
-def run_configuration(workshop: Workshop, embedder: OpenAIEmbedderResource) -> str:
+def run_configuration(ingest_context: IngestContext, embedder: OpenAIEmbedderResource) -> str:
     """Fingerprint of the settings that decide whether a run can succeed."""
-    return f"{workshop.recipe.fingerprint}/{embedder.fingerprint}/{workshop.limits}"
+    return f"{ingest_context.recipe.fingerprint}/{embedder.fingerprint}/{ingest_context.limits}"
 
 
 def _no_document(partition: str) -> IngestError:

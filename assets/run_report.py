@@ -16,7 +16,7 @@ from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.report import DocumentView, sample_document, view_publication
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger, reports
 from ingest_pipeline.postgres.catalog import PartitionState
@@ -46,7 +46,7 @@ class RunReport:
     """
 
     context: dg.AssetExecutionContext
-    workshop: Workshop
+    ingest_context: IngestContext
     _told: set[str] = field(default_factory=set[str])
     _work: defaultdict[str, PartitionWork] = field(default_factory=_no_work)
     _owed: list[Publication] = field(default_factory=list[Publication])
@@ -59,10 +59,10 @@ class RunReport:
         """Take note of what was just published, and materialize what that completes."""
         for plan in publication.removed:
             self.context.log.info(f"Document {plan.key!r} is gone from the source and from both stores")
-        if self.workshop.scheme.kind != "file":
+        if self.ingest_context.scheme.kind != "file":
             self._note(publication)
             return
-        views = view_publication(self.workshop.corpus, publication)
+        views = view_publication(self.ingest_context.corpus, publication)
         published = {view.partition for view in views}
         # Whoever removed it before may have dropped the partition since this run began.
         self._add(published)
@@ -87,14 +87,14 @@ class RunReport:
         for name in asked:
             if name in states:
                 events += self._state_events(states[name], unreadable.get(name, 0))
-            elif name in (self.workshop.scheme.partitions or ()):
+            elif name in (self.ingest_context.scheme.partitions or ()):
                 events += self._plain_events(name, "empty", _ALL_UNREADABLE if name in unreadable else _EMPTY)
         self._add(states)
         self._log(events)
         self._drop_empty({*self._work, *states} - incomplete)
         self._mark_reported(self._owed)
         empty = [name for name in asked if name not in {*states, *self._told, *unreadable}]
-        return [] if self.workshop.scheme.partitions is not None else empty
+        return [] if self.ingest_context.scheme.partitions is not None else empty
 
     def failed(self, partitions: Iterable[str]) -> None:
         """Let Dagster show partitions as failed whose names stand in the run's configuration alone."""
@@ -117,7 +117,7 @@ class RunReport:
         """Say what the run has spent so far, also if it fails: that is paid for like the rest."""
         run_id = self.context.run.run_id
         try:
-            with self.workshop.corpus.database.transaction() as connection:
+            with self.ingest_context.corpus.database.transaction() as connection:
                 progress, costs = (
                     reports.run_progress(connection, run_id),
                     ledger.costs(connection, run_id=run_id),
@@ -138,24 +138,24 @@ class RunReport:
             self._work[plan.partition].remove(publication)
 
     def _states(self, partitions: Sequence[str]) -> dict[str, PartitionState]:
-        with self.workshop.corpus.database.transaction() as connection:
-            return catalog.partition_states(connection, self.workshop.corpus.name, partitions)
+        with self.ingest_context.corpus.database.transaction() as connection:
+            return catalog.partition_states(connection, self.ingest_context.corpus.name, partitions)
 
     def _add(self, partitions: Iterable[str]) -> None:
-        definition = corpus_partitions(self.workshop.corpus.known_as, self.workshop.scheme)
+        definition = corpus_partitions(self.ingest_context.corpus.known_as, self.ingest_context.scheme)
         add_partitions(self.context.instance, definition, partitions)
 
     def _drop_empty(self, partitions: Collection[str]) -> None:
-        drop_empty_partitions(self.context.instance, self.workshop.corpus, self.workshop.scheme, partitions)
+        drop_empty_partitions(self.context.instance, self.ingest_context.corpus, self.ingest_context.scheme, partitions)
         self._told.update(partitions)
 
     def _mark_reported(self, publications: Iterable[Publication]) -> None:
-        with self.workshop.corpus.database.transaction() as connection:
+        with self.ingest_context.corpus.database.transaction() as connection:
             for publication in publications:
                 ledger.mark_reported(connection, publication.saga)
 
     def _document_events(self, view: DocumentView) -> list[dg.AssetMaterialization]:
-        recipe = self.workshop.recipe
+        recipe = self.ingest_context.recipe
         version = f"{view.source.etag}/{recipe.fingerprint}"
         return [
             self._event("chunks", view.partition, version, chunks_metadata(view)),
@@ -169,20 +169,20 @@ class RunReport:
             status = f"{_UNCHANGED}; {unreadable} documents cannot be read" if unreadable else _UNCHANGED
             return self._plain_events(state.partition, state.data_version, status)
         key = min((document.plan.key for document in work.documents), default=None)
-        samples = [] if key is None else sample_document(self.workshop.corpus, state.published_version, key)
-        metadata = shared_metadata(state, work, self.workshop.recipe, samples, unreadable)
+        samples = [] if key is None else sample_document(self.ingest_context.corpus, state.published_version, key)
+        metadata = shared_metadata(state, work, self.ingest_context.recipe, samples, unreadable)
         return [self._event(asset, state.partition, state.data_version, metadata[asset]) for asset in ASSETS]
 
     def _plain_events(self, partition: str, version: str, status: str) -> list[dg.AssetMaterialization]:
         return [self._event(asset, partition, version, {"status": dg.MetadataValue.text(status)}) for asset in ASSETS]
 
     def _key(self, asset: str) -> dg.AssetKey:
-        return dg.AssetKey([self.workshop.corpus.known_as, asset])
+        return dg.AssetKey([self.ingest_context.corpus.known_as, asset])
 
     def _event(
         self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
-        tags = version_tags(self.workshop.corpus.known_as, asset, version, self.workshop.recipe)
+        tags = version_tags(self.ingest_context.corpus.known_as, asset, version, self.ingest_context.recipe)
         return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
 
     def _log(self, events: Sequence[dg.AssetMaterialization]) -> None:

@@ -77,8 +77,8 @@ def _spending(work: PartitionWork) -> Mapping[str, dg.MetadataValue]:
     tokens = sum(document.tokens for document in documents)
     price = work.last.price if work.last else None
     return {
-        "bought": dg.MetadataValue.int(sum(document.bought for document in documents)),
-        "reused": dg.MetadataValue.int(sum(document.reused for document in documents)),
+        "embedded": dg.MetadataValue.int(sum(document.embedded for document in documents)),
+        "cached": dg.MetadataValue.int(sum(document.cached for document in documents)),
         "tokens": dg.MetadataValue.int(tokens),
         "requests": dg.MetadataValue.int(sum(document.requests for document in documents)),
         "retries": dg.MetadataValue.int(sum(document.retries for document in documents)),

@@ -9,9 +9,9 @@ from time import perf_counter
 
 from benchmarks.report import Report
 from benchmarks.stage import stage
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context
 from ingest_pipeline.planning.compare import Limits, passed
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import SourceObject
 
@@ -36,28 +36,28 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
         source.mkdir()
         settings = PipelineSettings("documents", str(source), str(surroundings.folder / "lancedb"), "model", 32)
         with Database(surroundings.database()) as database:
-            workshop = open_workshop(database, settings)
+            context = open_context(database, settings)
             step(f"comparison: {count:,} rows")
             with database.transaction() as connection:
-                connection.execute(_FILL, {"recipe": workshop.recipe.fingerprint, "count": count})
+                connection.execute(_FILL, {"recipe": context.recipe.fingerprint, "count": count})
             with database.transaction() as connection:
                 connection.execute("ANALYZE ingest_pipeline.document")
             for changed in (0, count // _CHANGED_IN):
-                _measure(report, workshop, count, changed)
+                _measure(report, context, count, changed)
 
 
-def _measure(report: Report, workshop: Workshop, count: int, changed: int) -> None:
+def _measure(report: Report, context: IngestContext, count: int, changed: int) -> None:
     def listing(after: str = "", _: str = "") -> Iterator[SourceObject]:
         first = int(after.partition("/")[2].removesuffix(".txt")) + 1 if after else 0
         for number in range(first, count):
             etag = "other" if changed and number % _CHANGED_IN == 0 else "etag"
             yield SourceObject(f"{number // 1000:06}/{number:08}.txt", etag, 2000, _NOW)
 
-    workshop.source.list = listing  # type: ignore[method-assign]  # a million objects, without storing them anywhere
+    context.source.list = listing  # type: ignore[method-assign]  # a million objects, without storing them anywhere
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = perf_counter()
     pages = differing = 0
-    for page in passed(workshop, _TICK):
+    for page in passed(context, _TICK):
         pages += 1
         differing += len(page.puts)
     seconds = perf_counter() - start

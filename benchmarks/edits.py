@@ -17,9 +17,9 @@ from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import prose
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.spending_limits import NO_LIMITS
 
@@ -29,7 +29,7 @@ _LARGE_COUNT = 8
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    bought: int
+    embedded: int
     seconds: float
     cpu: float
     """CPU seconds of this process, all threads. A busy machine changes them little."""
@@ -65,32 +65,32 @@ def _measure(report: Report, step: Callable[[str], None], size: str, texts: list
         for number, text in enumerate(texts):
             (source / f"{number}.txt").write_text(text)
         lancedb = str(surroundings.folder / "lancedb")
-        workshop = open_workshop(
+        context = open_context(
             database, PipelineSettings("documents", str(source), lancedb, MODEL, DIMENSIONS, limits=NO_LIMITS)
         )
         step(f"edits: {size}, first ingest")
-        found = asyncio.run(_edit(workshop, server, source, texts, kinds=list(islice(cycle(EDITS), count)), step=step))
+        found = asyncio.run(_edit(context, server, source, texts, kinds=list(islice(cycle(EDITS), count)), step=step))
     for kind, edits in found.items():
-        bought = [edit.bought for edit in edits]
+        embedded = [edit.embedded for edit in edits]
         report.add(
             document=size,
             edit=kind,
             edits=len(edits),
-            bought_p50=median(bought),
-            bought_p95=_p95(bought),
-            bought_most=max(bought),
+            bought_p50=median(embedded),
+            bought_p95=_p95(embedded),
+            bought_most=max(embedded),
             seconds_p50=round(median(edit.seconds for edit in edits), 2),
             cpu_s_p50=round(median(edit.cpu for edit in edits), 2),
         )
 
 
-def _p95(bought: list[int]) -> float:
+def _p95(embedded: list[int]) -> float:
     # A large document is edited once in each way, and one number has no quantiles.
-    return round(quantiles(bought, n=20, method="inclusive")[-1], 1) if len(bought) > 1 else bought[0]
+    return round(quantiles(embedded, n=20, method="inclusive")[-1], 1) if len(embedded) > 1 else embedded[0]
 
 
 async def _edit(
-    workshop: Workshop,
+    context: IngestContext,
     server: Endpoint,
     source: Path,
     texts: list[str],
@@ -102,16 +102,16 @@ async def _edit(
     chance = random.Random(1)  # noqa: S311  repeatable, not secret
     found: dict[str, list[_Edit]] = {kind: [] for kind in EDITS}
     async with Embedder(EmbeddingSettings(MODEL, DIMENSIONS, base_url=server.base_url, api_key="none")) as embedder:
-        await Ingestion(workshop, embedder).run(plan_partitions(workshop))
+        await Ingestion(context, embedder).run(plan_partitions(context))
         for number, kind in enumerate(kinds):
             step(f"edits: {number + 1} of {len(kinds)}")
             chosen = chance.randrange(len(texts))
             texts[chosen] = edited(texts[chosen], kind, chance)
             (source / f"{chosen}.txt").write_text(texts[chosen])
-            before, start, cpu = server.bought(), perf_counter(), process_time()
-            summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop, [f"{chosen}.txt"]))
+            before, start, cpu = server.embedded(), perf_counter(), process_time()
+            summary = await Ingestion(context, embedder).run(plan_partitions(context, [f"{chosen}.txt"]))
             assert len(summary.publications) == 1
-            found[kind].append(_Edit(server.bought() - before, perf_counter() - start, process_time() - cpu))
+            found[kind].append(_Edit(server.embedded() - before, perf_counter() - start, process_time() - cpu))
     all_but_the_last = [edit for kind, edits in found.items() if kind != "move twelve paragraphs" for edit in edits]
     done = {kind: edits for kind, edits in found.items() if edits}
     return done | {"all but the last": all_but_the_last, "all": [edit for edits in found.values() for edit in edits]}

@@ -60,7 +60,7 @@ class Endpoint:
 
     base_url: str
 
-    def bought(self) -> int:
+    def embedded(self) -> int:
         """Texts embedded since the server started, as the server counts them."""
         return self._stats()["inputs"]
 

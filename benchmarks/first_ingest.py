@@ -52,7 +52,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
 @dataclass(frozen=True, slots=True)
 class _Measured:
     cost: Cost
-    bought: int
+    embedded: int
     """Texts embedded, as the endpoint counted them."""
     needed: int
     """Different texts that had not been there."""
@@ -96,10 +96,10 @@ class _Comparison:
         return Job(str(self.source), database, str(folder), self.server.base_url)
 
     def _measure(self, name: str, job: Job) -> _Measured:
-        before, texts = self.server.bought(), _texts(job)
+        before, texts = self.server.embedded(), _texts(job)
         cost = self.stage.run(f"benchmarks.{name}", job)
-        bought = self.server.bought() - before
-        return _Measured(cost, bought, _texts(job) - texts if name == "ours" else bought)
+        embedded = self.server.embedded() - before
+        return _Measured(cost, embedded, _texts(job) - texts if name == "ours" else embedded)
 
     def _write_alone(self, step: Callable[[str], None], job: Job) -> None:
         """What Lance takes to write the same rows, which are in memory already."""
@@ -138,7 +138,7 @@ class _Comparison:
             cpu_s=round(median(one.cost.cpu for one in measured), 2),
             postgres_cpu_s=round(median(one.cost.postgres_cpu for one in measured), 2),
             peak_mb=round(median(one.cost.peak for one in measured) / 1e6),
-            bought=round(median(one.bought for one in measured)),
+            embedded=round(median(one.embedded for one in measured)),
             needed=round(median(one.needed for one in measured)),
             cpu_us_a_chunk=round(median(1e6 * one.cost.cpu / one.needed if one.needed else 0 for one in measured)),
         )

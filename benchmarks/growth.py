@@ -18,12 +18,12 @@ from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import edit, write_document
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.spending_limits import NO_LIMITS
 from ingest_pipeline.types import Retention
@@ -59,19 +59,19 @@ def _measure_size(report: Report, surroundings: Stage, server: Endpoint, rows: i
     settings = _settings(surroundings.folder / f"size-{rows}")
     keys = [document_key(number * (rows // 100 // _EDITS)) for number in range(_EDITS)]
     with Database(surroundings.database()) as database:
-        workshop = open_workshop(database, settings)
-        fill(workshop.corpus, rows, _DIMENSIONS)
-        maintained = _seconds(lambda: maintain(workshop.corpus, _RETENTION))
+        context = open_context(database, settings)
+        fill(context.corpus, rows, _DIMENSIONS)
+        maintained = _seconds(lambda: maintain(context.corpus, _RETENTION))
         for number in range(rows // 100):
             (Path(settings.source) / document_key(number)).touch()
         for key in keys:
             write_document(Path(settings.source) / key, 10 * _DOCUMENT_BYTES)
-        published = asyncio.run(_publish(workshop, server, keys))
-        planned = _seconds(lambda: plan_partitions(workshop))
-        swept = _seconds(lambda: sweep(workshop.corpus))
-        audited = _seconds(lambda: audit(workshop.corpus))
-        again = _seconds(lambda: maintain(workshop.corpus, _RETENTION))
-        merged = merge_times(settings, workshop, keys[:5])
+        published = asyncio.run(_publish(context, server, keys))
+        planned = _seconds(lambda: plan_partitions(context))
+        swept = _seconds(lambda: sweep(context.corpus))
+        audited = _seconds(lambda: audit(context.corpus))
+        again = _seconds(lambda: maintain(context.corpus, _RETENTION))
+        merged = merge_times(settings, context, keys[:5])
     report.add(
         rows=rows,
         publish_p50_ms=round(1000 * median(published), 1),
@@ -91,8 +91,8 @@ def _histories(report: Report, step: Callable[[str], None], checkpoints: Sequenc
             for number in range(_DOCUMENTS):
                 write_document(Path(settings.source) / document_key(number), _DOCUMENT_BYTES)
             with Database(surroundings.database()) as database:
-                workshop = open_workshop(database, settings)
-                _History(report, step, settings, workshop, server, maintained=maintained).run(checkpoints)
+                context = open_context(database, settings)
+                _History(report, step, settings, context, server, maintained=maintained).run(checkpoints)
 
 
 class _History:
@@ -103,7 +103,7 @@ class _History:
         report: Report,
         step: Callable[[str], None],
         settings: PipelineSettings,
-        workshop: Workshop,
+        context: IngestContext,
         server: Endpoint,
         *,
         maintained: bool,
@@ -111,13 +111,13 @@ class _History:
         self._report = report
         self._step = step
         self._settings = settings
-        self._workshop = workshop
+        self._context = context
         self._server = server
         self._maintained = maintained
         self._edits = 0
 
     def run(self, checkpoints: Sequence[int]) -> None:
-        asyncio.run(_ingest_all(self._workshop, self._server))
+        asyncio.run(_ingest_all(self._context, self._server))
         for count in checkpoints:
             self._edit_until(count - _EDITS)
             times = self._edit_some(min(_EDITS, count - self._edits))
@@ -133,15 +133,15 @@ class _History:
         keys = [document_key((self._edits + place) * 7 % _DOCUMENTS) for place in range(count)]
         for key in keys:
             edit(Path(self._settings.source) / key)
-        times = asyncio.run(_publish(self._workshop, self._server, keys))
+        times = asyncio.run(_publish(self._context, self._server, keys))
         self._edits += count
         if self._maintained:
-            maintain(self._workshop.corpus, _RETENTION)
+            maintain(self._context.corpus, _RETENTION)
         return times
 
     def _note(self, count: int, times: Sequence[float]) -> None:
-        corpus = self._workshop.corpus
-        planned = _seconds(lambda: plan_partitions(self._workshop))
+        corpus = self._context.corpus
+        planned = _seconds(lambda: plan_partitions(self._context))
         swept = _seconds(lambda: sweep(corpus))
         used = sum(corpus.table.file_sizes().values())
         self._report.add(
@@ -158,7 +158,7 @@ class _History:
 
     def _live_bytes(self) -> int:
         """Of the rows at head in a table that holds nothing else, without indices."""
-        corpus = self._workshop.corpus
+        corpus = self._context.corpus
         folder = Path(self._settings.lancedb_uri) / "live"
         lance.write_dataset(corpus.table.at(corpus.head().head_version).to_table(), str(folder))
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -170,21 +170,21 @@ def _settings(folder: Path) -> PipelineSettings:
     source = folder / "source"
     source.mkdir(parents=True)
     return PipelineSettings(
-        "documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS, settle_seconds=0, limits=NO_LIMITS
+        "documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS, min_age_seconds=0, limits=NO_LIMITS
     )
 
 
-async def _ingest_all(workshop: Workshop, server: Endpoint) -> None:
+async def _ingest_all(context: IngestContext, server: Endpoint) -> None:
     async with Embedder(_embedding(server)) as embedder:
-        await Ingestion(workshop, embedder).run(plan_partitions(workshop))
+        await Ingestion(context, embedder).run(plan_partitions(context))
 
 
-async def _publish(workshop: Workshop, server: Endpoint, keys: Sequence[str]) -> list[float]:
+async def _publish(context: IngestContext, server: Endpoint, keys: Sequence[str]) -> list[float]:
     """Ingest documents one by one; returns how long each publication held the lock, seconds."""
     with lock_times() as times:
         async with Embedder(_embedding(server)) as embedder:
             for key in keys:
-                summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop, [key]))
+                summary = await Ingestion(context, embedder).run(plan_partitions(context, [key]))
                 assert len(summary.publications) == 1
     return times
 

@@ -21,7 +21,7 @@ from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_documents
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config import Settings
-from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_definitions, pipeline_settings
 from ingest_pipeline.orchestration.run_requests import UNDER_WAY
 from ingest_pipeline.planning.compare import compare
@@ -70,7 +70,7 @@ class _Corpus:
                 "INGEST_EMBEDDING_MODEL": MODEL,
                 "INGEST_EMBEDDING_DIMENSIONS": str(_DIMENSIONS),
                 "INGEST_PARTITION_BY": scheme,
-                "INGEST_SETTLE_SECONDS": "0",
+                "INGEST_MIN_AGE_SECONDS": "0",
             }
         )
         (self._folder / "state").mkdir(parents=True)
@@ -80,7 +80,7 @@ class _Corpus:
             "INGEST_EMBEDDING_MODEL": MODEL,
             "INGEST_EMBEDDING_DIMENSIONS": str(_DIMENSIONS),
             "INGEST_PARTITION_BY": scheme,
-            "INGEST_SETTLE_SECONDS": "0",
+            "INGEST_MIN_AGE_SECONDS": "0",
             "OPENAI_BASE_URL": server.base_url,
         }
 
@@ -124,13 +124,13 @@ class _Corpus:
         )
 
     def _is_current(self, database: Database) -> bool:
-        page = compare(open_workshop(database, pipeline_settings(self._settings)))
+        page = compare(open_context(database, pipeline_settings(self._settings)))
         busy = self._instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
-        return not page.puts and page.standing == self._count and not busy
+        return not page.puts and page.latest == self._count and not busy
 
     def measure(self, case: str) -> dict[str, str | int | float]:
         """Wait until the corpus equals its source and no run is under way; what it took."""
-        bought, runs, publications = self._server.bought(), self._runs(), self._publications()
+        embedded, runs, publications = self._server.embedded(), self._runs(), self._publications()
         start = perf_counter()
         with Database(self._settings.database_url or "") as database:
             while not self._is_current(database):
@@ -146,7 +146,7 @@ class _Corpus:
             "partitions_a_minute": round(partitions / seconds * 60),
             "runs": self._runs() - runs,
             "publications": self._publications() - publications,
-            "bought": self._server.bought() - bought,
+            "embedded": self._server.embedded() - embedded,
         }
 
     def _runs(self) -> int:

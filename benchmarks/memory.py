@@ -30,10 +30,10 @@ def _measure(report: Report, step: Callable[[str], None], megabytes: int) -> Non
         lancedb = str(surroundings.folder / "lancedb")
         job = Job(str(source), surroundings.database(), lancedb, server.base_url)
         cost = surroundings.run("benchmarks.ours", job)
-        bought = server.bought()
+        embedded = server.embedded()
     report.add(
         file_mb=megabytes,
-        chunks=bought,
+        chunks=embedded,
         peak_mb=round(cost.peak / 1e6),
         seconds=round(cost.seconds, 1),
         cpu_s=round(cost.cpu, 1),

@@ -7,18 +7,18 @@ import asyncio
 from benchmarks.endpoint import DIMENSIONS, MODEL
 from benchmarks.stage import Job, serve
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.spending_limits import NO_LIMITS
 
 
 async def _ingest(database: Database, job: Job) -> None:
-    workshop = open_workshop(
+    context = open_context(
         database, PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS, limits=NO_LIMITS)
     )
     async with Embedder(EmbeddingSettings(MODEL, DIMENSIONS, base_url=job.endpoint, api_key="none")) as embedder:
-        summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop))
+        summary = await Ingestion(context, embedder).run(plan_partitions(context))
     assert not summary.failed, summary.failed
 
 

@@ -21,10 +21,10 @@ from benchmarks.texts import write_document
 from ingest_pipeline import failpoints
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 
 _DIMENSIONS = 32
@@ -49,11 +49,11 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
     source.mkdir(parents=True)
     settings = PipelineSettings("documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS)
     with Database(surroundings.database()) as database:
-        workshop = open_workshop(database, settings)
-        fill(workshop.corpus, rows, _DIMENSIONS)
+        context = open_context(database, settings)
+        fill(context.corpus, rows, _DIMENSIONS)
         keys = [document_key(number * (rows // 100 // _PUBLICATIONS)) for number in range(_PUBLICATIONS)]
-        locked = asyncio.run(_replace(workshop, server, source, keys))
-        merged = merge_times(settings, workshop, keys[:_MERGES])
+        locked = asyncio.run(_replace(context, server, source, keys))
+        merged = merge_times(settings, context, keys[:_MERGES])
     report.add(
         rows=rows,
         publish_p50_ms=round(1000 * median(locked), 1),
@@ -64,14 +64,14 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
     )
 
 
-async def _replace(workshop: Workshop, server: Endpoint, source: Path, keys: Sequence[str]) -> list[float]:
+async def _replace(context: IngestContext, server: Endpoint, source: Path, keys: Sequence[str]) -> list[float]:
     """Replace documents one by one through the engine; returns how long each held the lock, seconds."""
     settings = EmbeddingSettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
     with lock_times() as times:
         async with Embedder(settings) as embedder:
             for key in keys:
                 write_document(source / key, _DOCUMENT_BYTES)
-                summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop, [key]))
+                summary = await Ingestion(context, embedder).run(plan_partitions(context, [key]))
                 assert summary.publications[0].documents[0].chunks > _SMALLEST_CHUNKS
     assert len(times) == len(keys)
     return times
@@ -96,13 +96,13 @@ def lock_times() -> Generator[list[float]]:
         failpoints.install(None)
 
 
-def merge_times(settings: PipelineSettings, workshop: Workshop, keys: Sequence[str]) -> list[float]:
+def merge_times(settings: PipelineSettings, context: IngestContext, keys: Sequence[str]) -> list[float]:
     """Replace the same documents' rows in the same table with LanceDB's own merge; seconds of each."""
-    head = workshop.corpus.head().head_version
+    head = context.corpus.head().head_version
     table = lancedb.connect(settings.lancedb_uri).open_table("documents")
     times: list[float] = []
     for key in keys:
-        rows = workshop.corpus.table.rows(head, table.schema.names, one_of("document", [key]))
+        rows = context.corpus.table.rows(head, table.schema.names, one_of("document", [key]))
         vectors = pa.array(np.random.default_rng(0).standard_normal(rows.num_rows * _DIMENSIONS, dtype=np.float32))
         place = rows.schema.get_field_index("vector")
         changed = rows.set_column(

@@ -10,7 +10,7 @@ from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Job, stage
 from benchmarks.texts import write_document, write_documents
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
 
@@ -26,7 +26,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             job = Job(str(source), database.url, str(surroundings.folder / "lancedb"), server.base_url)
             surroundings.run("benchmarks.ours", job)
             settings = PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS)
-            corpus = open_workshop(database, settings).corpus
+            corpus = open_context(database, settings).corpus
             times: list[float] = []
             for number in range(2 if quick else 5):
                 step(f"recovery: {count} documents, death {number + 1}")

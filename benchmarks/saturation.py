@@ -16,7 +16,7 @@ from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import write_documents
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.spending_limits import NO_LIMITS
@@ -36,14 +36,14 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             table = str(surroundings.folder / database.rpartition("/")[2])
             with endpoint(latency) as server:
                 seconds = asyncio.run(_ingest(database, source, table, server.base_url, limit))
-                requests, bought = server.requests(), server.bought()
+                requests, embedded = server.requests(), server.embedded()
                 alone = median(_ask(server.base_url) for _ in range(20))
             report.add(
                 latency_ms=round(1000 * latency),
                 at_once=limit,
                 seconds=round(seconds, 2),
                 requests=requests,
-                texts_a_second=round(bought / seconds),
+                texts_a_second=round(embedded / seconds),
                 # By a client that does nothing but ask, with as many requests under way from first to last.
                 of_what_could_be_had=f"{requests * alone / (seconds * limit):.2f}",
             )
@@ -64,12 +64,12 @@ async def _ingest(url: str, source: Path, table: str, base_url: str, limit: int)
     """Seconds that it took."""
     endpoint_settings = EmbeddingSettings(MODEL, DIMENSIONS, base_url=base_url, api_key="none", concurrency=limit)
     with Database(url) as database:
-        workshop = open_workshop(
+        context = open_context(
             database, PipelineSettings("documents", str(source), table, MODEL, DIMENSIONS, limits=NO_LIMITS)
         )
         async with Embedder(endpoint_settings) as embedder:
             start = perf_counter()
-            summary = await Ingestion(workshop, embedder).run(plan_partitions(workshop))
+            summary = await Ingestion(context, embedder).run(plan_partitions(context))
             seconds = perf_counter() - start
     assert not summary.failed, summary.failed
     return seconds

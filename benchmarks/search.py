@@ -17,7 +17,7 @@ from benchmarks.report import Report
 from benchmarks.stage import stage
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TextIndexMissingError
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.maintenance.indexing import bring_up_to_date
 from ingest_pipeline.postgres.database import Database
@@ -67,7 +67,7 @@ def _measure(report: Report, step: Callable[[str], None], rows: int) -> None:
             "documents", str(source), str(surroundings.folder / "lancedb"), "made-up", _DIMENSIONS
         )
         step(f"search: filling {rows:,} rows")
-        corpus = open_workshop(database, settings).corpus
+        corpus = open_context(database, settings).corpus
         fill(corpus, rows, _DIMENSIONS, _table_rows)
         questions = _questions()
         exact = {number: _ids(_ask(corpus, one, "vector", use_index=False)) for number, one in enumerate(questions)}

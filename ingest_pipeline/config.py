@@ -53,7 +53,7 @@ class Settings:
     exclude: tuple[str, ...]
     max_bytes: int | None
     """Largest object to take. None: any."""
-    settle_seconds: int
+    min_age_seconds: int
     """The source sensor leaves files alone that were modified so little time ago."""
     retention: Retention = DEFAULT_RETENTION
     """How long versions are kept."""
@@ -120,7 +120,7 @@ class Settings:
                 *own_folders(source, lancedb_uri, state, get("DAGSTER_HOME")),
             ),
             max_bytes=_number(environment, "INGEST_MAX_BYTES", 0) or None,
-            settle_seconds=_number(environment, "INGEST_SETTLE_SECONDS", 5),
+            min_age_seconds=_number(environment, "INGEST_MIN_AGE_SECONDS", 5),
             retention=Retention(
                 _number(environment, "INGEST_RETENTION_DAYS", DEFAULT_RETENTION.days),
                 _number(environment, "INGEST_RETENTION_PUBLICATIONS", DEFAULT_RETENTION.publications),

@@ -36,8 +36,8 @@ IngestError
 │   ├── DocumentChangedError      the source object is not the one that was planned
 │   ├── ConflictError             another saga published the same document first
 │   ├── FencedError               this saga was given up by somebody else
-│   └── GenerationLeftError       readers moved to another generation of the corpus
-├── MigrationIncompleteError      the new generation cannot take all documents of the current one
+│   └── GenerationRetiredError       readers moved to another generation of the corpus
+├── ReembeddingIncompleteError      the new generation cannot take all documents of the current one
 ├── TableDamagedError             a file of the table is missing or broken: audit, then repair
 ├── VersionGoneError              retention took the version: read head
 ├── TextIndexMissingError         let maintenance index the words first
@@ -293,14 +293,14 @@ class FencedError(StaleError):
     """This saga was given up by somebody else, who took its writer for dead; it can no longer publish."""
 
 
-class GenerationLeftError(StaleError):
+class GenerationRetiredError(StaleError):
     """The corpus moved to another generation, or the migration was aborted, while this saga worked."""
 
 
-class MigrationIncompleteError(IngestError):
+class ReembeddingIncompleteError(IngestError):
     """Documents that readers see now cannot be ingested with the new model, so readers were not moved."""
 
-    remedy = "Readers stay where they are. Fix or remove these documents, then run `ingest-pipeline migrate` again."
+    remedy = "Readers stay where they are. Fix or remove these documents, then run `ingest-pipeline reembed` again."
 
 
 class TableDamagedError(IngestError):

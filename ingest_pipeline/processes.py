@@ -34,7 +34,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def interrupted_with_us(arguments: Sequence[str]) -> list[str]:
+def with_parent_death_signal(arguments: Sequence[str]) -> list[str]:
     """A command line whose program is interrupted once this process is dead, however it died; on Linux only."""
     if sys.platform != "linux":
         return list(arguments)
@@ -52,7 +52,7 @@ def _name(pid: int) -> str:
     return f"{_machine()}:{_boot()}:{pid}:{fields[_START_TIME] if fields else 0}"
 
 
-def is_gone(process: str) -> bool:
+def is_dead(process: str) -> bool:
     """Whether a process that named itself so has ended for certain. One of another machine may or may not have."""
     machine, _, rest = process.partition(":")
     boot, _, rest = rest.partition(":")
@@ -69,7 +69,7 @@ def is_running(pid: int) -> bool:
     return bool(fields) and fields[_STATE] not in _ENDED
 
 
-def is_elsewhere(process: str) -> bool:
+def is_remote(process: str) -> bool:
     """Whether a process that named itself so runs, or ran, on another machine, so that nobody here can look."""
     return process.partition(":")[0] != _machine()
 

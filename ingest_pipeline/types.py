@@ -161,14 +161,14 @@ class Price:
     """Three letters, as in ISO 4217."""
     as_of: date
     """The day on which it was read."""
-    per_million_tokens_in_bulk: Decimal | None = None
+    per_million_tokens_in_batch: Decimal | None = None
     """At the Batch endpoint. None: nobody read it, and it is not guessed from the other."""
 
     def cost(self, tokens: int) -> Decimal:
         """What so many tokens cost."""
         return self.per_million_tokens * tokens / _MILLION
 
-    def in_bulk(self) -> Price | None:
+    def in_batch(self) -> Price | None:
         """The price of what is bought by bulk orders, None if it is not configured."""
-        amount = self.per_million_tokens_in_bulk
+        amount = self.per_million_tokens_in_batch
         return None if amount is None else replace(self, per_million_tokens=amount)

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
-from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_workshop, table_uri
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_context, table_uri
 from ingest_pipeline.lance.storage import open_lancedb, storage_options
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.catalog import read_current
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.saga.transaction import Transaction, transaction
@@ -78,7 +78,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager
-    def workshop(self, settings: PipelineSettings, *, create: bool = True) -> Generator[Workshop]:
+    def ingest_context(self, settings: PipelineSettings, *, create: bool = True) -> Generator[IngestContext]:
         """A corpus of documents with what preparing it takes, for the time of the block.
 
         Args:
@@ -86,7 +86,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
             create: Create the corpus if there is none. Else it is left as it is, and can be planned against.
         """
         with self.catalog.connect() as database:
-            yield open_workshop(database, settings, create=create)
+            yield open_context(database, settings, create=create)
 
     @contextmanager
     def corpus(self, settings: PipelineSettings) -> Generator[Corpus]:

@@ -115,7 +115,7 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
     source = tmp_path / "source"
     source.mkdir()
     lancedb = str(tmp_path / "lancedb")
-    settings = PipelineSettings(corpus_name, str(source), lancedb, TEST_MODEL, embeddings.dimensions, settle_seconds=0)
+    settings = PipelineSettings(corpus_name, str(source), lancedb, TEST_MODEL, embeddings.dimensions, min_age_seconds=0)
     return World(database, settings, embeddings)
 
 

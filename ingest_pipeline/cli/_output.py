@@ -60,15 +60,15 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
 
 def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
     """What a plan would take, in a sentence."""
-    return f"{foreseen_line(estimate)} One run by `ingest`, {sensor_runs} by the sensor."
+    return f"{reembedding_line(estimate)} One run by `ingest`, {sensor_runs} by the sensor."
 
 
-def foreseen_line(estimate: Estimate) -> str:
+def reembedding_line(estimate: Estimate) -> str:
     """What has to be read and bought."""
     bound = "" if estimate.exact else "at most about "
     cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
-    if estimate.cost_in_bulk is not None:
-        cost += f", {estimate.cost_in_bulk:.4f} by `bulk`"
+    if estimate.cost_in_batch is not None:
+        cost += f", {estimate.cost_in_batch:.4f} by `bulk`"
     notes = ""
     if estimate.over_limit:
         notes += f" This is {estimate.over_limit}."
@@ -83,7 +83,7 @@ def foreseen_line(estimate: Estimate) -> str:
     basis = "as this corpus was billed before" if estimate.measured else "at 4 characters to a token"
     return (
         f"{estimate.documents} documents to read, {estimate.removals} to take out; {estimate.chunks} chunks, "
-        f"{bound}{estimate.to_buy} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}.{notes}"
+        f"{bound}{estimate.to_embed} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}.{notes}"
     )
 
 

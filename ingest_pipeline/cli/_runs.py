@@ -20,20 +20,20 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._documents import check_keys, nothing_found
 from ingest_pipeline.config import Settings
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
-from ingest_pipeline.ingestion.context import open_workshop, plan_partitions, release_holds
-from ingest_pipeline.ingestion.reembed import Action, note_on_model
+from ingest_pipeline.ingestion.context import open_context, plan_partitions, release_holds
+from ingest_pipeline.ingestion.reembed import Action, model_mismatch
 from ingest_pipeline.orchestration.build import build_definitions, job_name, pipeline_settings
-from ingest_pipeline.orchestration.jobs.migration import migration_job_name
+from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job_name, rollback_step
 from ingest_pipeline.planning.backoff import without_final
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.ledger import Cost
 from ingest_pipeline.postgres.reports import RunProgress
-from ingest_pipeline.reporting.run_status import own_process_tags, report_dead_runs
+from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 
 _POLL_SECONDS = 0.3
 _TOLD = {"Failure", *vars(errors)}
@@ -89,13 +89,13 @@ def ingest(
         IngestError: The run could not begin.
     """
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
-        workshop = open_workshop(database, pipeline_settings(running), create=False)
-        check_keys(workshop, keys)
-        release_holds(workshop.corpus, keys)
-        forgive_runs(workshop.corpus)
-        partitions = list(dict.fromkeys(map(workshop.scheme.partition_of, keys)))
-        plans = plan_partitions(workshop, partitions or None)
-        tried = plans if partitions else without_final(workshop, plans)[0]
+        context = open_context(database, pipeline_settings(running), create=False)
+        check_keys(context, keys)
+        release_holds(context.corpus, keys)
+        forgive_runs(context.corpus)
+        partitions = list(dict.fromkeys(map(context.scheme.partition_of, keys)))
+        plans = plan_partitions(context, partitions or None)
+        tried = plans if partitions else without_final(context, plans)[0]
         console.print(
             f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {escape(settings.source)}"
         )
@@ -113,7 +113,7 @@ def ingest(
             costs = ledger.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "ingest", progress)
-        note = note_on_model(workshop, pipeline_settings(running)) or _note_on_nothing(workshop, plans)
+        note = model_mismatch(context, pipeline_settings(running)) or _note_on_nothing(context, plans)
         return Run(
             run_id,
             progress,
@@ -125,7 +125,7 @@ def ingest(
         )
 
 
-def migrate(settings: Settings, action: Action, documents: int, console: Console) -> Run:
+def reembed(settings: Settings, action: Action, documents: int, console: Console) -> Run:
     """Move a corpus to the model of the settings, or do another step of that, in one Dagster run.
 
     Args:
@@ -145,7 +145,7 @@ def migrate(settings: Settings, action: Action, documents: int, console: Console
         with database.transaction() as connection:
             costs = ledger.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
-        _check_interrupt(result, "migrate", progress)
+        _check_interrupt(result, "reembed", progress)
         return Run(run_id, progress, costs, _problems(result), misconfigured=_is_misconfigured(result))
 
 
@@ -178,7 +178,7 @@ def _execute(
 ) -> dg.ExecuteInProcessResult:
     """Run a job in this process."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    report_dead_runs(instance)
+    fail_dead_runs(instance)
     job = build_definitions(settings).resolve_job_def(job_name)
     configuration = {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     return job.execute_in_process(
@@ -222,15 +222,15 @@ def _check_interrupt(result: dg.ExecuteInProcessResult, command: str, progress: 
         return
     raise errors.InterruptedRunError(
         f"`{command}` was interrupted. {progress.published} documents were published and stay as they are; "
-        f"{progress.bought} embeddings that were bought are recorded, and will not be bought again",
+        f"{progress.embedded} embeddings that were bought are recorded, and will not be bought again",
         f"Run `ingest-pipeline {command}` again to go on.",
     )
 
 
-def _note_on_nothing(workshop: Workshop, plans: Sequence[DocumentPlan]) -> str | None:
+def _note_on_nothing(context: IngestContext, plans: Sequence[DocumentPlan]) -> str | None:
     if plans:
         return None
-    return nothing_found(workshop)
+    return nothing_found(context)
 
 
 def _root(error: SerializableErrorInfo) -> str:
@@ -258,7 +258,7 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
     )
     ended = threading.Event()
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        task = progress.add_task("ingesting", total=total, bought=0)
+        task = progress.add_task("ingesting", total=total, embedded=0)
 
         def show() -> None:
             try:
@@ -266,7 +266,7 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
                     now = reports.run_progress(connection, run_id)
             except UnavailableError:
                 return  # the run itself will say so
-            progress.update(task, completed=max(now.published, now.prepared), bought=now.bought)
+            progress.update(task, completed=max(now.published, now.prepared), embedded=now.embedded)
 
         def poll() -> None:
             while not ended.wait(_POLL_SECONDS):

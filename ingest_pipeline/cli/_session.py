@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest_pipeline.config import Settings
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
-from ingest_pipeline.ingestion.context import find_corpus, open_workshop
+from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.orchestration.build import pipeline_settings
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.postgres.url import without_password
@@ -78,10 +78,10 @@ def corpus(settings: Settings) -> Generator[Corpus]:
 
 
 @contextmanager
-def workshop(settings: Settings, *, create: bool = False) -> Generator[Workshop]:
+def context(settings: Settings, *, create: bool = False) -> Generator[IngestContext]:
     """The corpus with its source. Unless told to create it, it is left as it is, also if there is none."""
     with postgres(settings) as running, Database(_url(running)) as database:
-        yield open_workshop(database, pipeline_settings(running), create=create)
+        yield open_context(database, pipeline_settings(running), create=create)
 
 
 def dagster_environment(settings: Settings) -> dict[str, str]:

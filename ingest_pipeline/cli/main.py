@@ -20,16 +20,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ingest_pipeline.cli import _runs, _session, bulk, corpora, migrate, plan, recover, status, versions
+from ingest_pipeline.cli import _runs, _session, batch, corpora, plan, recover, reembed, status, versions
 from ingest_pipeline.cli._group import BAD_USAGE, FAILED, KEY, VIOLATIONS, as_json, command, main
 from ingest_pipeline.cli._output import (
     cost_line,
     echo,
-    foreseen_line,
     plain,
     print_hits,
     print_json,
     print_rows,
+    reembedding_line,
 )
 from ingest_pipeline.cli.demo.run import run_demo
 from ingest_pipeline.config import Settings
@@ -44,12 +44,12 @@ from ingest_pipeline.maintenance.repair import foresee_repair, repair
 from ingest_pipeline.maintenance.sweep import SweepReport
 from ingest_pipeline.maintenance.sweep import sweep as sweep_corpus
 from ingest_pipeline.orchestration.build import build_resources
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import failures
-from ingest_pipeline.processes import interrupted_with_us
+from ingest_pipeline.processes import with_parent_death_signal
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
-from ingest_pipeline.saga.generations import drop_left, others
+from ingest_pipeline.saga.generations import drop_retired, others
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
 from ingest_pipeline.search.search import search as search_corpus
@@ -91,11 +91,11 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool,
                 "problems": done.problems,
             }
         )
-    elif done.progress.published or done.progress.bought or not done.problems:
+    elif done.progress.published or done.progress.embedded or not done.problems:
         progress = done.progress
         echo(
             f"{progress.published - progress.removed} documents published, {progress.removed} removed, "
-            f"{progress.chunks} chunks; {progress.bought} embeddings bought, {progress.reused} reused, "
+            f"{progress.chunks} chunks; {progress.embedded} embeddings bought, {progress.cached} reused, "
             f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
         )
     if done.skipped:
@@ -140,17 +140,17 @@ async def _search(
             return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)
 
 
-async def _repair(settings: Settings, workshop: Workshop, report: AuditReport, *, buy: bool) -> None:
-    foreseen = await asyncio.to_thread(foresee_repair, workshop, report)
-    echo(f"Repair: {foreseen_line(foreseen)}", err=True)
-    if foreseen.to_buy and not (buy or settings.uses_local_model or _confirmed()):
+async def _repair(settings: Settings, context: IngestContext, report: AuditReport, *, buy: bool) -> None:
+    foreseen = await asyncio.to_thread(foresee_repair, context, report)
+    echo(f"Repair: {reembedding_line(foreseen)}", err=True)
+    if foreseen.to_embed and not (buy or settings.uses_local_model or _confirmed()):
         raise ConfigurationError(
-            f"The repair would buy {foreseen.to_buy} embeddings, because their vectors are nowhere to be read",
+            f"The repair would buy {foreseen.to_embed} embeddings, because their vectors are nowhere to be read",
             "Nothing was changed. Run `ingest-pipeline audit --repair --buy` to buy them.",
         )
-    with _embedder_resource(settings).endpoint(workshop.recipe.embedding) as endpoint:
+    with _embedder_resource(settings).endpoint(context.recipe.embedding) as endpoint:
         async with Embedder(endpoint) as embedder:
-            summary = await repair(workshop, embedder, report)
+            summary = await repair(context, embedder, report)
     for _, error in (*summary.failed.values(), *summary.too_recent.values()):
         echo(f"Error: {error}", err=True)
 
@@ -179,9 +179,9 @@ def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
     with _session.corpus(settings) as corpus:
         report = audit_corpus(corpus)
     if wants_repair and report.violations:
-        with _session.workshop(settings) as workshop:
-            asyncio.run(_repair(settings, workshop, report, buy=buy))
-            report = audit_corpus(workshop.corpus)
+        with _session.context(settings) as context:
+            asyncio.run(_repair(settings, context, report, buy=buy))
+            report = audit_corpus(context.corpus)
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
@@ -257,7 +257,7 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
                 [*report.unknown, *beside.unknown],
             )
         if not dry_run:
-            drop_left(corpus)
+            drop_retired(corpus)
     if as_json:
         print_json(dataclasses.asdict(report))
         return
@@ -295,7 +295,7 @@ def _run_until_told(arguments: Sequence[str], environment: Mapping[str, str]) ->
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     # In a session of its own, so that an interrupt from the terminal reaches it once, through us.
-    command_line = interrupted_with_us(arguments)
+    command_line = with_parent_death_signal(arguments)
     with subprocess.Popen(command_line, env=environment, start_new_session=True) as process:  # noqa: S603  our words
         try:
             while process.poll() is None and not told.wait(0.2):
@@ -318,10 +318,10 @@ def demo(directory: Path) -> None:
 
 # Imported for what they add to the group.
 _COMMANDS = (
-    bulk,
+    batch,
     plan,
     corpora,
-    migrate,
+    reembed,
     recover,
     status,
     versions,

@@ -7,12 +7,12 @@ import click
 from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._documents import nothing_found
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import echo, estimate_line, foreseen_line, plain, print_json, print_rows
+from ingest_pipeline.cli._output import echo, estimate_line, plain, print_json, print_rows, reembedding_line
 from ingest_pipeline.config import Settings
 from ingest_pipeline.ingestion.context import check_removals
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.ingestion.reembed import foresee, note_on_model
+from ingest_pipeline.ingestion.reembed import estimate_reembedding, model_mismatch
 from ingest_pipeline.orchestration.build import pipeline_settings
 from ingest_pipeline.orchestration.run_requests import runs_for
 from ingest_pipeline.planning.backoff import without_final
@@ -26,16 +26,16 @@ from ingest_pipeline.planning.plan import DocumentPlan
 def plan(*, exact: bool, as_json: bool) -> None:
     """Show which documents differ from the corpus and what ingesting them would cost. Buys nothing."""
     settings = Settings.from_environment()
-    with _session.workshop(settings) as workshop:
-        page = compare(workshop)
-        withheld = check_removals(workshop, page.removals)
-        guard = RecipeGuard(workshop)
-        puts, left = without_final(workshop, page.puts)
+    with _session.context(settings) as context:
+        page = compare(context)
+        withheld = check_removals(context, page.removals)
+        guard = RecipeGuard(context)
+        puts, left = without_final(context, page.puts)
         plans = [*puts, *page.removals]
-        foreseen = count(workshop, plans) if exact else estimate(workshop, plans)
+        foreseen = count(context, plans) if exact else estimate(context, plans)
         wanted = pipeline_settings(settings)
-        note, moving = note_on_model(workshop, wanted), foresee(workshop, wanted)
-        nothing = None if page.puts or page.removals or page.held else nothing_found(workshop)
+        note, moving = model_mismatch(context, wanted), estimate_reembedding(context, wanted)
+        nothing = None if page.puts or page.removals or page.held else nothing_found(context)
     left_alone = {failure.key: "unreadable" if failure.unreadable else "in quarantine" for failure in left}
     unreadable = [UnreadableDocument(found.key, found.reason, found.error) for found in left if found.unreadable]
     unreadable += foreseen.unreadable
@@ -55,7 +55,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
     ]
     sensor_runs = runs_for(len(plans))
     if as_json:
-        estimates = {"estimate": plain(foreseen), "migration": moving and plain(moving)}
+        estimates = {"estimate": plain(foreseen), "reembedding": moving and plain(moving)}
         found = {"unreadable": reasons_of(unreadable), "unreadable_documents": list(map(plain, unreadable))}
         print_json({"documents": rows, **found, **estimates, "sensor_runs": sensor_runs})
         return
@@ -69,7 +69,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
         counted = ", ".join(f"{count} {reason}" for reason, count in reasons_of(unreadable).items())
         print_rows(f"{len(unreadable)} documents cannot be read: {counted}", list(map(plain, unreadable)))
     if note is not None and moving is not None:
-        echo(f"{note} Moving takes: {foreseen_line(moving)}")
+        echo(f"{note} Moving takes: {reembedding_line(moving)}")
     if page.left_out:
         left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
         print_rows(f"{page.left_out.total()} objects are left out", left_out)
@@ -81,4 +81,4 @@ def plan(*, exact: bool, as_json: bool) -> None:
 def _change(plan: DocumentPlan) -> str:
     if plan.source is None:
         return "remove"
-    return "replace" if plan.standing is not None and not plan.standing.removed else "add"
+    return "replace" if plan.latest is not None and not plan.latest.removed else "add"

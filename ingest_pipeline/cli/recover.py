@@ -70,8 +70,8 @@ def _take_over(settings: Settings, *, as_json: bool) -> None:
 
 def _rebuild(settings: Settings, *, as_json: bool) -> None:
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
-        workshop = open_for_rebuild(database, pipeline_settings(running))
-        report = rebuild_catalog(workshop)
+        context = open_for_rebuild(database, pipeline_settings(running))
+        report = rebuild_catalog(context)
     if as_json:
         print_json(None if report is None else plain(report))
         return

@@ -12,10 +12,10 @@ from ingest_pipeline.config import Settings
 from ingest_pipeline.ingestion.context import held_documents
 from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff
-from ingest_pipeline.postgres import bulk_orders, ledger, reports
+from ingest_pipeline.postgres import batch_jobs, ledger, reports
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.failures import Failure, count_reasons, read_failures
-from ingest_pipeline.postgres.generations import Generation, filling_progress
+from ingest_pipeline.postgres.generations import Generation, reembedding_progress
 from ingest_pipeline.postgres.generations import generations as list_generations
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.postgres.recipes import read_recipes
@@ -42,8 +42,8 @@ def status(*, as_json: bool) -> None:
             spent = read_spent(connection, corpus.known_as)
             recipes = read_recipes(connection, corpus.name)
             backoff = read_backoff(connection, corpus.name)
-            orders = bulk_orders.open_orders(connection, corpus.name)
-            filling = next((found for found in generations if found.state == "filling"), None)
+            orders = batch_jobs.open_orders(connection, corpus.name)
+            filling = next((found for found in generations if found.state == "building"), None)
             migration = _migration(connection, corpus.name, filling) if filling else None
             filling_costs = ledger.costs(connection, corpus=filling.name) if filling else []
         holds = held_documents(corpus)
@@ -75,7 +75,7 @@ def status(*, as_json: bool) -> None:
         lists = {
             "run_backoff": backoff and {**plain(backoff), "note": backoff.note},
             "costs": [plain(cost) for cost in costs],
-            "migration": migration and migration | {"costs": [plain(cost) for cost in filling_costs]},
+            "reembedding": migration and migration | {"costs": [plain(cost) for cost in filling_costs]},
             "generations": [plain(generation) for generation in generations],
             "in_doubt": [plain(saga) for saga in unfinished],
             "failures": [plain(failure) for failure in failures],
@@ -136,8 +136,8 @@ def _migration(connection: Connection, current: str, filling: Generation) -> dic
         "to": filling.embedding,
         "table": filling.name,
         "since": filling.state_since.isoformat(timespec="seconds"),
-        **filling_progress(connection, current, filling.name),
-        **{name: totals[name] for name in ("chunks", "bought", "tokens", "requests")},
+        **reembedding_progress(connection, current, filling.name),
+        **{name: totals[name] for name in ("chunks", "embedded", "tokens", "requests")},
         "failed_documents": len(read_failures(connection, filling.name)),
     }
 

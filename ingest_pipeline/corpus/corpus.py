@@ -19,7 +19,7 @@ from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,
     CorpusMismatchError,
-    GenerationLeftError,
+    GenerationRetiredError,
     NotOurTableError,
     UnavailableError,
 )
@@ -29,7 +29,7 @@ from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import catalog, failures, generations, ledger
 from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch
-from ingest_pipeline.postgres.catalog import CorpusRow, GenerationState
+from ingest_pipeline.postgres.catalog import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
 
 # Each attempt beyond the first means that another process created or changed the corpus just then.
@@ -98,7 +98,7 @@ class Corpus:
         with self.database.transaction() as connection:
             return catalog.read_corpus(connection, self.name) is not None
 
-    def head(self) -> CorpusRow:
+    def head(self) -> GenerationRow:
         """The version that readers may see."""
         with self.database.transaction() as connection:
             row = catalog.read_corpus(connection, self.name)
@@ -106,32 +106,32 @@ class Corpus:
             raise ConfigurationError(f"Corpus {self.name!r} is gone from the database", "Ingest it again to create it.")
         return row
 
-    def check_generation(self, row: CorpusRow) -> None:
+    def check_generation(self, row: GenerationRow) -> None:
         """Refuse a writer whose generation readers have left, or that was given up or changed, since it was opened.
 
         Raises:
-            GenerationLeftError: It was. What the writer published would be seen by nobody, or be of other settings.
+            GenerationRetiredError: It was. What the writer published would be seen by nobody, or be of other settings.
         """
         if row.state not in (self.opened_as, "current"):
-            raise GenerationLeftError(
+            raise GenerationRetiredError(
                 f"Generation {self.name!r} of corpus {self.known_as!r} was left while a saga worked on it; nothing was "
                 "published"
             )
         self.check_table(row)
         if self.opened_with not in (None, binding_of(row)):
-            raise GenerationLeftError(
+            raise GenerationRetiredError(
                 f"Corpus {self.known_as!r} was given another source, partition scheme or embedding while a saga worked "
                 "on it; nothing was published"
             )
 
-    def check_table(self, row: CorpusRow) -> None:
+    def check_table(self, row: GenerationRow) -> None:
         """Refuse to work on a table that the corpus was moved away from.
 
         Raises:
-            GenerationLeftError: The corpus has another table now.
+            GenerationRetiredError: The corpus has another table now.
         """
         if row.table_uri != self.table.uri:
-            raise GenerationLeftError(
+            raise GenerationRetiredError(
                 f"The table of corpus {self.known_as!r} was moved from {self.table.uri} to {row.table_uri} while a "
                 "process worked on it; nothing was changed"
             )
@@ -200,7 +200,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
     return corpus
 
 
-def _read(database: Database, settings: CorpusSettings) -> tuple[CorpusRow | None, bool]:
+def _read(database: Database, settings: CorpusSettings) -> tuple[GenerationRow | None, bool]:
     """The generation that the settings mean, and whether anything binds it."""
     with database.transaction() as connection:
         if settings.state == "current":
@@ -242,7 +242,7 @@ def _create(database: Database, settings: CorpusSettings) -> None:
 def _insert(connection: Connection, installation: UUID, settings: CorpusSettings) -> None:
     """Row and table of a generation."""
     saga = uuid.uuid4()
-    row = CorpusRow(
+    row = GenerationRow(
         settings.name,
         settings.corpus,
         settings.state,
@@ -271,7 +271,7 @@ def _record_creations_that_died(connection: Connection, table: LanceTable, name:
     ledger.record_others(connection, name, sagas, "compensated", "the creation of the corpus died")
 
 
-def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
+def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
     """Give a corpus into which nothing was published other settings.
 
     Args:
@@ -296,7 +296,7 @@ def _take_settings(corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> 
             ledger.mark_ended(connection, saga, "failed", "the empty table needed no change")
 
 
-def _take_settings_with(saga: UUID, corpus: Corpus, row: CorpusRow, settings: CorpusSettings) -> bool:
+def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
     given_up: LanceTable | None = None
     owner, installation = corpus.owner, corpus.database.installation
     with corpus.database.transaction() as connection:
@@ -321,13 +321,13 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: CorpusRow, settings: Co
     return True
 
 
-def _has_latest(table: LanceTable, row: CorpusRow) -> bool:
+def _has_latest(table: LanceTable, row: GenerationRow) -> bool:
     """Whether the table is there, and no dead process left a version above head."""
     return table.exists() and table.latest_version() == row.head_version
 
 
 def _change_in_place(
-    connection: Connection, corpus: Corpus, row: CorpusRow, settings: CorpusSettings, saga: UUID
+    connection: Connection, corpus: Corpus, row: GenerationRow, settings: CorpusSettings, saga: UUID
 ) -> None:
     generations.rebind(connection, row.name, settings.binding)
     if _wrong_columns(corpus, settings) is None:
@@ -340,7 +340,7 @@ def _change_in_place(
     ledger.mark_published(connection, saga, base_version=row.head_version, version=version)
 
 
-def _move(connection: Connection, installation: UUID, row: CorpusRow, settings: CorpusSettings) -> None:
+def _move(connection: Connection, installation: UUID, row: GenerationRow, settings: CorpusSettings) -> None:
     """Make the table elsewhere, as another generation, and give the first one up."""
     with boundary(Boundary.GENERATION_MOVED):
         generations.set_state(connection, row.name, "dropped")

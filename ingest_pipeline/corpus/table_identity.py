@@ -24,7 +24,7 @@ from ingest_pipeline.errors import ConflictError, NotOurTableError, OtherDatabas
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, DatabaseIdentity, VersionMark
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 
@@ -71,7 +71,7 @@ def this_database(connection: Connection) -> ThisDatabase:
     return ThisDatabase(DatabaseIdentity(**parts), row["flushed"], row["written"])
 
 
-def mark_for(connection: Connection, row: CorpusRow, saga: UUID) -> VersionMark:
+def mark_for(connection: Connection, row: GenerationRow, saga: UUID) -> VersionMark:
     """What a version that a saga is about to make says about itself."""
     here = this_database(connection)
     facts = CorpusFacts(row.name, row.known_as, row.source, row.partition_by, row.embedding)
@@ -106,7 +106,7 @@ def _has_less_log(here: ThisDatabase, mark: VersionMark) -> bool:
     return here.written is not None and mark.flushed is not None and here.written < mark.flushed
 
 
-def examine(connection: Connection, row: CorpusRow, table: LanceTable) -> TableFinding:
+def examine(connection: Connection, row: GenerationRow, table: LanceTable) -> TableFinding:
     """Compare a table with a row of the catalog. Changes nothing.
 
     Args:
@@ -131,7 +131,7 @@ def examine(connection: Connection, row: CorpusRow, table: LanceTable) -> TableF
     )
 
 
-def check_ours(connection: Connection, row: CorpusRow, table: LanceTable) -> None:
+def check_ours(connection: Connection, row: GenerationRow, table: LanceTable) -> None:
     """Refuse to write a table that another database writes, or that this one knows from an older time only.
 
     Takes no lock: what is refused stays wrong, however many others publish.
@@ -158,7 +158,7 @@ def check_ours(connection: Connection, row: CorpusRow, table: LanceTable) -> Non
         )
 
 
-def check_holds_head(connection: Connection, row: CorpusRow, table: LanceTable) -> TableFinding:
+def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTable) -> TableFinding:
     """Refuse a table that lacks head, or holds more than this database knows; whoever published head.
 
     Raises:
@@ -179,7 +179,7 @@ def check_holds_head(connection: Connection, row: CorpusRow, table: LanceTable) 
     return finding
 
 
-def other_write(row: CorpusRow, version: int, mark: VersionMark | None) -> OtherDatabaseError:
+def other_write(row: GenerationRow, version: int, mark: VersionMark | None) -> OtherDatabaseError:
     """What to tell the user about a version above head that is not ours to undo."""
     maker = "" if mark is None else f" saga {mark.saga} of the database {mark.database}"
     return OtherDatabaseError(
@@ -191,7 +191,7 @@ def other_write(row: CorpusRow, version: int, mark: VersionMark | None) -> Other
     )
 
 
-def without_head(row: CorpusRow, latest: int) -> OtherDatabaseError:
+def without_head(row: GenerationRow, latest: int) -> OtherDatabaseError:
     """What to tell the user of a table that ends before head."""
     return OtherDatabaseError(
         f"Corpus {row.known_as!r} has head {row.head_version}, and its table at {row.table_uri} ends at version "
@@ -201,7 +201,7 @@ def without_head(row: CorpusRow, latest: int) -> OtherDatabaseError:
     )
 
 
-def _mismatch(row: CorpusRow, finding: TableFinding) -> OtherDatabaseError | NotOurTableError:
+def _mismatch(row: GenerationRow, finding: TableFinding) -> OtherDatabaseError | NotOurTableError:
     if finding.latest < row.head_version:
         return without_head(row, finding.latest)
     if finding.written_by is None:
@@ -226,7 +226,7 @@ def _mark_at(table: LanceTable, version: int) -> VersionMark | None:
         return None
 
 
-def _first_of_others(connection: Connection, row: CorpusRow, table: LanceTable, latest: int) -> int | None:
+def _first_of_others(connection: Connection, row: GenerationRow, table: LanceTable, latest: int) -> int | None:
     """A version above head that is not ours to undo."""
     for version in range(row.head_version + 1, latest + 1):
         try:

@@ -40,7 +40,7 @@ class Turn:
         self.refused, self.wait = True, wait
 
 
-class Pace:
+class AdaptiveConcurrency:
     """A limit on what is under way at once, which adapts.
 
     Args:

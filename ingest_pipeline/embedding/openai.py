@@ -21,7 +21,7 @@ import numpy as np
 import openai
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
-from ingest_pipeline.embedding._concurrency import Pace
+from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 from ingest_pipeline.embedding._response import Vectors, read_answer
 from ingest_pipeline.embedding.local import LOCAL_MODEL
 from ingest_pipeline.embedding.usage import UsageMeter, count_answer, count_broken_answer, count_request, metered
@@ -128,7 +128,7 @@ def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T],
 class _PacedClient(DefaultAsyncHttpxClient):
     """Sends every attempt, retries too, when its turn has come. A client's backoff takes up no turn."""
 
-    def __init__(self, pace: Pace, seconds: float, **options: Any) -> None:  # noqa: ANN401  what the client's own takes
+    def __init__(self, pace: AdaptiveConcurrency, seconds: float, **options: Any) -> None:  # noqa: ANN401  what the client's own takes
         super().__init__(**options)
         self._pace = pace
         self._seconds = seconds
@@ -183,7 +183,7 @@ class Embedder:
         connecting = min(settings.timeout, _CONNECT_SECONDS)
         timeout = openai.Timeout(settings.timeout, connect=connecting)
         paced = _PacedClient(
-            Pace(settings.concurrency),
+            AdaptiveConcurrency(settings.concurrency),
             connecting + 2 * settings.timeout,
             event_hooks={"response": [self._judge_for_retry]},
         )

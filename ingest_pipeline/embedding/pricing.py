@@ -11,7 +11,7 @@ from ingest_pipeline.types import Price
 
 _AMOUNT = r"\d+(?:\.\d+)?"
 _PRICE = re.compile(
-    rf"(?P<model>\S+)\s+(?P<amount>{_AMOUNT})(?:/(?P<in_bulk>{_AMOUNT}))?\s+(?P<currency>[A-Z]{{3}})\s+"
+    rf"(?P<model>\S+)\s+(?P<amount>{_AMOUNT})(?:/(?P<in_batch>{_AMOUNT}))?\s+(?P<currency>[A-Z]{{3}})\s+"
     r"(?P<as_of>\d{4}-\d\d-\d\d)"
 )
 
@@ -51,11 +51,11 @@ def _read(entry: str) -> Price:
             "Write it like `text-embedding-3-small 0.02 USD 2026-11-01`, the price of bulk orders as in `0.02/0.01`; "
             "divide several by semicolons.",
         ) from error
-    in_bulk = found["in_bulk"]
+    in_batch = found["in_batch"]
     return Price(
         found["model"],
         Decimal(found["amount"]),
         found["currency"],
         as_of,
-        None if in_bulk is None else Decimal(in_bulk),
+        None if in_batch is None else Decimal(in_batch),
     )

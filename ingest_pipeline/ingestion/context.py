@@ -15,7 +15,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.planning.compare import Page, compare
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.postgres import catalog, generations
@@ -62,7 +62,7 @@ class PipelineSettings:
     """Patterns of the documents to leave out of these."""
     max_bytes: int | None = None
     """Largest object to take."""
-    settle_seconds: int = 5
+    min_age_seconds: int = 5
     """The sensor leaves files alone that were modified so little time ago; every run does, of those that are empty."""
     prices: tuple[Price, ...] = ()
     """Of embedding models."""
@@ -125,7 +125,7 @@ def table_uri(lancedb_uri: str, name: str) -> str:
     return f"{lancedb_uri.rstrip('/')}/{corpus_name(name)}.lance"
 
 
-def open_workshop(database: Database, settings: PipelineSettings, *, create: bool = True) -> Workshop:
+def open_context(database: Database, settings: PipelineSettings, *, create: bool = True) -> IngestContext:
     """Open the corpus and what else preparing takes.
 
     A corpus into which something was published keeps its embedding model, whatever the settings say: only a migration
@@ -152,15 +152,15 @@ def open_workshop(database: Database, settings: PipelineSettings, *, create: boo
 
 def open_generation(
     database: Database, settings: PipelineSettings, name: str, state: GenerationState, *, create: bool = True
-) -> Workshop:
+) -> IngestContext:
     """Open one generation of the corpus, creating it if need be, with the embedding that the settings say.
 
     Raises:
         CorpusMismatchError: It exists with other settings.
-        ConfigurationError, UnavailableError: As `open_workshop`.
+        ConfigurationError, UnavailableError: As `open_context`.
     """
     wanted = corpus_settings(settings, name, state)
-    return workshop_of(open_corpus(database, wanted) if create else find_unchanged(database, wanted), settings)
+    return context_of(open_corpus(database, wanted) if create else find_unchanged(database, wanted), settings)
 
 
 def corpus_settings(settings: PipelineSettings, name: str, state: GenerationState) -> CorpusSettings:
@@ -178,9 +178,9 @@ def corpus_settings(settings: PipelineSettings, name: str, state: GenerationStat
     )
 
 
-def workshop_of(corpus: Corpus, settings: PipelineSettings) -> Workshop:
+def context_of(corpus: Corpus, settings: PipelineSettings) -> IngestContext:
     """A corpus that is open already, with what else preparing takes."""
-    return Workshop(
+    return IngestContext(
         corpus,
         ObjectSource(settings.source, settings.follow_links),
         Chunker(settings.chunk_size, settings.chunk_overlap),
@@ -189,7 +189,7 @@ def workshop_of(corpus: Corpus, settings: PipelineSettings) -> Workshop:
         Selection(settings.include, settings.exclude, settings.max_bytes),
         price_of(settings.embedding_model, settings.prices),
         limits=settings.limits,
-        settle_seconds=settings.settle_seconds,
+        min_age_seconds=settings.min_age_seconds,
     )
 
 
@@ -218,31 +218,31 @@ def named_corpus(database: Database, name: str) -> Corpus:
     return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.known_as)
 
 
-def plan_partitions(workshop: Workshop, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
+def plan_partitions(context: IngestContext, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
     """What differs between the source and head, and is not held back by a rollback.
 
     Args:
-        workshop: Of the corpus.
+        context: Of the corpus.
         partitions: Look at these only. None: at all.
     """
-    return plan_and_held(workshop, partitions)[0]
+    return plan_and_held(context, partitions)[0]
 
 
 def plan_and_held(
-    workshop: Workshop, partitions: Sequence[str] | None = None
+    context: IngestContext, partitions: Sequence[str] | None = None
 ) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
     """What differs between the source and head: what is to be done, and what a rollback holds back."""
     if partitions is None:
-        page = compare(workshop)
+        page = compare(context)
         return [*page.puts, *page.removals], page.held
     # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
-    with workshop.corpus.database.transaction() as connection:
-        standing = catalog.standing_documents(connection, workshop.corpus.name, partitions=partitions)
-        holds = read_holds(connection, workshop.corpus.name)
-    plans = plan(_listed(workshop, partitions), standing, workshop.recipe.fingerprint, workshop.scheme.partition_of)
+    with context.corpus.database.transaction() as connection:
+        latest = catalog.latest_documents(connection, context.corpus.name, partitions=partitions)
+        holds = read_holds(connection, context.corpus.name)
+    plans = plan(_listed(context, partitions), latest, context.recipe.fingerprint, context.scheme.partition_of)
     if any(document.source is None for document in plans):
-        next(workshop.objects(), None)  # fails if the source itself is gone, in which nothing can be found
-    return without_held(plans, holds, workshop.recipe.fingerprint)
+        next(context.objects(), None)  # fails if the source itself is gone, in which nothing can be found
+    return without_held(plans, holds, context.recipe.fingerprint)
 
 
 def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
@@ -265,35 +265,35 @@ def held_documents(corpus: Corpus) -> list[Hold]:
         return list(read_holds(connection, corpus.name).values())
 
 
-def documents_of(workshop: Workshop, partitions: Sequence[str]) -> list[str]:
+def documents_of(context: IngestContext, partitions: Sequence[str]) -> list[str]:
     """Keys of the documents of some partitions that stand at head."""
-    with workshop.corpus.database.transaction() as connection:
-        found = catalog.standing_documents(connection, workshop.corpus.name, partitions=partitions)
+    with context.corpus.database.transaction() as connection:
+        found = catalog.latest_documents(connection, context.corpus.name, partitions=partitions)
     return [document.key for document in found if not document.removed]
 
 
-def check_removals(workshop: Workshop, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
+def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
     """What a person has to confirm before these documents are taken out; None if they may go.
 
     Args:
-        workshop: Of the corpus.
+        context: Of the corpus.
         removals: All that the source lacks of what is looked at.
     """
-    with workshop.corpus.database.transaction() as connection:
-        standing = catalog.count_standing(connection, workshop.corpus.name)
-    if not is_suspicious(len(removals), standing):
+    with context.corpus.database.transaction() as connection:
+        latest = catalog.count_documents(connection, context.corpus.name)
+    if not is_suspicious(len(removals), latest):
         return None
-    return withheld(workshop.corpus.known_as, workshop.source.url, len(removals), standing)
+    return withheld(context.corpus.known_as, context.source.url, len(removals), latest)
 
 
-def clear_settled_failures(workshop: Workshop, page: Page) -> None:
+def clear_settled_failures(context: IngestContext, page: Page) -> None:
     """Forget failures and holds of documents that need nothing any more: published since, or gone from the source.
 
     Args:
-        workshop: Of the corpus.
+        context: Of the corpus.
         page: Of the keys to look at.
     """
-    corpus = workshop.corpus
+    corpus = context.corpus
     with corpus.database.transaction() as connection:
         failed = [failure.key for failure in read_failures(connection, corpus.name)]
         clear_failures(connection, corpus.name, page.settled(failed))
@@ -301,17 +301,17 @@ def clear_settled_failures(workshop: Workshop, page: Page) -> None:
         release_known(connection, corpus.name, [page.holds[key] for key in page.settled(page.holds)])
 
 
-def _listed(workshop: Workshop, partitions: Sequence[str]) -> list[SourceObject]:
+def _listed(context: IngestContext, partitions: Sequence[str]) -> list[SourceObject]:
     """The documents of some partitions, with as few requests as the scheme allows."""
-    scheme = workshop.scheme
+    scheme = context.scheme
     keys = [key for partition in partitions if (key := scheme.document_of(partition)) is not None]
-    found = {obj.key: obj for obj in workshop.listed(keys)}
+    found = {obj.key: obj for obj in context.listed(keys)}
     several = {partition for partition in partitions if scheme.document_of(partition) is None}
     folders = {scheme.folder_of(partition) for partition in several}
     if "" in folders or len(folders) > _FOLDERS:
         folders = {""}
     for folder in folders:
-        for obj in workshop.objects(folder=folder):
-            if scheme.partition_of(obj.key) in several and workshop.selection.objection(obj) is None:
+        for obj in context.objects(folder=folder):
+            if scheme.partition_of(obj.key) in several and context.selection.exclusion_reason(obj) is None:
                 found[obj.key] = obj
     return sorted(found.values(), key=lambda obj: obj.key)

@@ -21,7 +21,7 @@ from ingest_pipeline.embedding.local import LOCAL_MODEL
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
 from ingest_pipeline.ingestion.unpacked_size import unpacked_size
 from ingest_pipeline.parsing.formats import is_compressed, is_zipped
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger, reports
 from ingest_pipeline.postgres.reports import DocumentRatio
@@ -57,12 +57,12 @@ class Estimate:
     chunks: int
     characters: int
     """Of the texts whose vectors would be bought."""
-    to_buy: int
+    to_embed: int
     """Embeddings. By bytes: all chunks, as if no text were known; so it is a bound for edits."""
     tokens: int
     cost: Decimal | None
     """None: no price is configured for the model."""
-    cost_in_bulk: Decimal | None
+    cost_in_batch: Decimal | None
     """Of a bulk order. None: that price is not configured."""
     currency: str | None
     exact: bool
@@ -84,13 +84,13 @@ def reasons_of(unreadable: Iterable[UnreadableDocument]) -> dict[str, int]:
     return dict(sorted(Counter(document.reason for document in unreadable).items()))
 
 
-def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
+def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
     """By the bytes of the listing. Reads no document."""
-    with workshop.corpus.database.transaction() as connection:
-        ratios = reports.document_ratios(connection, workshop.corpus.name)
-    forecast = _Forecast(workshop, ratios)
+    with context.corpus.database.transaction() as connection:
+        ratios = reports.document_ratios(connection, context.corpus.name)
+    forecast = _Forecast(context, ratios)
     counted = _Count()
-    most = workshop.limits.chunks_per_document
+    most = context.limits.chunks_per_document
     for plan in plans:
         if plan.source is not None:
             characters = forecast.characters(plan.source)
@@ -101,14 +101,14 @@ def estimate(workshop: Workshop, plans: Sequence[DocumentPlan]) -> Estimate:
             if not is_refused or is_compressed(plan.key):  # what its directory says is a bound, and may be far off
                 counted.add(chunks, ceil(characters * forecast.overlap))
     counted.uncertain = forecast.uncertain
-    return _priced(workshop, plans, counted, exact=False)
+    return _priced(context, plans, counted, exact=False)
 
 
-def count(workshop: Workshop, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
+def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
     """Exactly: reads and cuts each document, and looks up which texts have a vector. Buys nothing, publishes nothing.
 
     Args:
-        workshop: Of the corpus.
+        context: Of the corpus.
         plans: For its documents.
         read_vectors: Read those that the catalog says are published, since their rows may be gone or damaged.
 
@@ -116,17 +116,17 @@ def count(workshop: Workshop, plans: Sequence[DocumentPlan], *, read_vectors: bo
         UnavailableError: The source or one of the stores does not answer.
     """
     counted = _Count()
-    published = PublishedVectors(workshop.corpus, workshop.recipe.embedding_dimensions)
-    chunks = iter(_chunks(workshop, plans, counted))
+    published = PublishedVectors(context.corpus, context.recipe.embedding_dimensions)
+    chunks = iter(_chunks(context, plans, counted))
     while some := list(islice(chunks, _LOOKED_UP)):
-        _count_new(workshop, some, counted, published if read_vectors else None)
-    return _priced(workshop, plans, counted, exact=True)
+        _count_new(context, some, counted, published if read_vectors else None)
+    return _priced(context, plans, counted, exact=True)
 
 
 @dataclass(slots=True)
 class _Count:
     chunks: int = 0
-    to_buy: int = 0
+    to_embed: int = 0
     characters: int = 0
     uncertain: int = 0
     too_large: list[str] = field(default_factory=list[str])
@@ -135,28 +135,28 @@ class _Count:
 
     def add(self, chunks: int, characters: int) -> None:
         self.chunks += chunks
-        self.to_buy += chunks
+        self.to_embed += chunks
         self.characters += characters
 
 
 class _Forecast:
     """How many characters and chunks bytes come to, from what stands at head where it says something."""
 
-    def __init__(self, workshop: Workshop, ratios: Iterable[DocumentRatio]) -> None:
+    def __init__(self, context: IngestContext, ratios: Iterable[DocumentRatio]) -> None:
         self._by_format: dict[str, list[int]] = {}
         characters = chunks = 0
         for ratio in ratios:
             held = self._by_format.setdefault(ratio.format, [0, 0])
             held[0] += ratio.bytes
             held[1] += ratio.characters
-            if ratio.recipe == workshop.recipe.fingerprint:
+            if ratio.recipe == context.recipe.fingerprint:
                 characters += ratio.characters
                 chunks += ratio.chunks
-        self._source = workshop.source
+        self._source = context.source
         self._directories = 0
         self.uncertain = 0
         """Documents whose bytes do not bound their text, and whose unpacked size is not known."""
-        recipe = workshop.recipe
+        recipe = context.recipe
         step = recipe.chunk_size - recipe.chunk_overlap
         self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * step)
         self.overlap = recipe.chunk_size / step
@@ -183,13 +183,13 @@ class _Forecast:
         return unpacked_size(self._source, document)
 
 
-def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
+def _chunks(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
     for plan in plans:
         if plan.source is None:
             continue
         try:
-            reading = Reading(plan.source, workshop.recipe)
-            for stretch in reading.stretches(workshop.source, workshop.chunker, workshop.limits):
+            reading = Reading(plan.source, context.recipe)
+            for stretch in reading.stretches(context.source, context.chunker, context.limits):
                 yield from stretch
         except UnreadableError as error:
             counted.unreadable.append(error)
@@ -201,64 +201,64 @@ def _chunks(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count) 
 
 
 def _count_new(
-    workshop: Workshop, chunks: Sequence[Chunk], counted: _Count, published: PublishedVectors | None
+    context: IngestContext, chunks: Sequence[Chunk], counted: _Count, published: PublishedVectors | None
 ) -> None:
     texts = {chunk.text_hash: len(chunk.text) for chunk in chunks}
     new = texts.keys() - counted.seen
-    with workshop.corpus.database.transaction() as connection:
+    with context.corpus.database.transaction() as connection:
         wanted = list(new)
-        recipe = workshop.recipe
+        recipe = context.recipe
         found = ledger.staged_vectors(
             connection,
-            workshop.corpus.name,
+            context.corpus.name,
             embedding=recipe.embedding,
             dimensions=recipe.embedding_dimensions,
             text_hashes=wanted,
         ).keys()
-        places = catalog.published_texts(connection, workshop.corpus.name, wanted)
+        places = catalog.published_texts(connection, context.corpus.name, wanted)
     there = {place.text_hash for place in places} if published is None else published.read(places).keys()
-    to_buy = new - found - there
+    to_embed = new - found - there
     counted.seen |= new
     counted.chunks += len(chunks)
-    counted.to_buy += len(to_buy)
-    counted.characters += sum(texts[text_hash] for text_hash in to_buy)
+    counted.to_embed += len(to_embed)
+    counted.characters += sum(texts[text_hash] for text_hash in to_embed)
 
 
-def _priced(workshop: Workshop, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
-    with workshop.corpus.database.transaction() as connection:
-        billed, characters = ledger.token_ratio(connection, workshop.corpus.name)
+def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
+    with context.corpus.database.transaction() as connection:
+        billed, characters = ledger.token_ratio(connection, context.corpus.name)
     tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
     removals = sum(plan.source is None for plan in plans)
-    price = workshop.price
-    in_bulk = None if price is None else price.in_bulk()
+    price = context.price
+    in_batch = None if price is None else price.in_batch()
     return Estimate(
         len(plans) - removals,
         removals,
         counted.chunks,
         counted.characters,
-        counted.to_buy,
+        counted.to_embed,
         tokens,
         None if price is None else price.cost(tokens),
-        None if in_bulk is None else in_bulk.cost(tokens),
+        None if in_batch is None else in_batch.cost(tokens),
         None if price is None else price.currency,
         exact,
         counted.uncertain,
         counted.too_large,
-        _over_limit(workshop, tokens),
+        _over_limit(context, tokens),
         bool(billed),
         tuple(UnreadableDocument(error.document, error.reason, str(error)) for error in counted.unreadable),
     )
 
 
-def _over_limit(workshop: Workshop, tokens: int) -> str | None:
+def _over_limit(context: IngestContext, tokens: int) -> str | None:
     """The limit that so many tokens would pass, in words; None if none, or if the model costs nothing."""
-    limits = workshop.limits
-    if workshop.recipe.embedding_model == LOCAL_MODEL:
+    limits = context.limits
+    if context.recipe.embedding_model == LOCAL_MODEL:
         return None
     if limits.tokens_per_run is not None and tokens > limits.tokens_per_run:
         return f"more than the {limits.tokens_per_run} tokens that INGEST_MAX_TOKENS_PER_RUN allows a run"
-    with workshop.corpus.database.transaction() as connection:
-        today = read_spent(connection, workshop.corpus.known_as).today
+    with context.corpus.database.transaction() as connection:
+        today = read_spent(connection, context.corpus.known_as).today
     if limits.tokens_per_day is not None and today + tokens > limits.tokens_per_day:
         return (
             f"with the {today} tokens of today more than the {limits.tokens_per_day} that INGEST_MAX_TOKENS_PER_DAY "

@@ -14,7 +14,7 @@ from ingest_pipeline.errors import (
     CorpusMismatchError,
     DocumentError,
     FencedError,
-    GenerationLeftError,
+    GenerationRetiredError,
     IngestError,
     StaleError,
     TableDamagedError,
@@ -23,13 +23,13 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.postgres import catalog, failures, holds, ledger
 from ingest_pipeline.postgres.catalog import Superseded
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Spent
+from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.read import content_hash
@@ -59,7 +59,7 @@ class Publication:
     version: int
     documents: Sequence[PreparedDocument]
     removed: Sequence[DocumentPlan]
-    spent: Spent
+    spent: Usage
     price: Price | None
     seconds: float
 
@@ -117,7 +117,7 @@ class Ingestion:
     """Ingest into one corpus.
 
     Args:
-        workshop: Where things come from and go to.
+        context: Where things come from and go to.
         embedder: Shared by all that embeds in this process.
         run_id: The Dagster run that pays for it, if there is one.
         report: Called after each publication.
@@ -126,21 +126,21 @@ class Ingestion:
 
     def __init__(
         self,
-        workshop: Workshop,
+        context: IngestContext,
         embedder: Embedder,
         *,
         run_id: str | None = None,
         report: Callable[[Publication], None] = lambda _: None,
         search_for_rows: bool = False,
     ) -> None:
-        self._shop = workshop
+        self._context = context
         self._embedder = embedder
         self._run_id = run_id
         self._report = report
         self._search_for_rows = search_for_rows
         self._summary = Summary()
-        limits = NO_LIMITS if embedder.settings.is_free else workshop.limits
-        self._guard = SpendingGuard(workshop.corpus, limits, run_id)
+        limits = NO_LIMITS if embedder.settings.is_free else context.limits
+        self._guard = SpendingGuard(context.corpus, limits, run_id)
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
         """Publish what the plans say; documents that cannot be ingested are in the summary, the others go on.
@@ -161,11 +161,11 @@ class Ingestion:
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
         """Vectors of two models never stand in one table."""
-        settings, recipe = self._embedder.settings, self._shop.recipe
+        settings, recipe = self._embedder.settings, self._context.recipe
         theirs = f"{settings.model}/{settings.dimensions}"
         if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
             raise CorpusMismatchError(
-                f"Corpus {self._shop.corpus.known_as!r} holds vectors of {recipe.embedding}, and the embedder makes "
+                f"Corpus {self._context.corpus.known_as!r} holds vectors of {recipe.embedding}, and the embedder makes "
                 f"{theirs}",
                 "Nothing was bought.",
             )
@@ -183,15 +183,15 @@ class Ingestion:
         return changed
 
     def _has_same_bytes(self, document: DocumentPlan) -> bool:
-        source, standing = document.source, document.standing
-        if source is None or standing is None or not document.maybe_same_bytes:
+        source, latest = document.source, document.latest
+        if source is None or latest is None or not document.maybe_same_bytes:
             return False
-        if standing.recipe != self._shop.recipe.fingerprint or standing.removed:
+        if latest.recipe != self._context.recipe.fingerprint or latest.removed:
             return False
-        same = self._holds(source, standing.content_hash)
+        same = self._holds(source, latest.content_hash)
         if same:
-            with self._shop.corpus.database.transaction() as connection:
-                catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
+            with self._context.corpus.database.transaction() as connection:
+                catalog.refresh_etag(connection, self._context.corpus.name, latest, source)
         return same
 
     def _has_held_bytes(self, document: DocumentPlan) -> bool:
@@ -199,31 +199,31 @@ class Ingestion:
         source, hold = document.source, document.hold
         if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
             return False
-        if hold.recipe != self._shop.recipe.fingerprint:
+        if hold.recipe != self._context.recipe.fingerprint:
             return False
         same = self._holds(source, hold.content_hash)
         if same:
-            with self._shop.corpus.database.transaction() as connection:
-                holds.refresh_hold(connection, self._shop.corpus.name, source.key, source.etag)
+            with self._context.corpus.database.transaction() as connection:
+                holds.refresh_hold(connection, self._context.corpus.name, source.key, source.etag)
         return same
 
     def _holds(self, source: SourceObject, hashed: str | None) -> bool:
         """Whether the object's bytes have this content hash."""
         try:
-            return content_hash(self._shop.source, source) == hashed
+            return content_hash(self._context.source, source) == hashed
         except (DocumentError, StaleError):
             return False  # preparing it will say what is wrong
 
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         keys = sorted(document.key for document in stale)
-        with self._shop.corpus.database.transaction() as connection:
-            standing = catalog.standing_documents(connection, self._shop.corpus.name, keys=keys)
-            held_keys = holds.read_holds(connection, self._shop.corpus.name, keys)
+        with self._context.corpus.database.transaction() as connection:
+            latest = catalog.latest_documents(connection, self._context.corpus.name, keys=keys)
+            held_keys = holds.read_holds(connection, self._context.corpus.name, keys)
         differing = plan(
-            self._shop.listed(keys), standing, self._shop.recipe.fingerprint, self._shop.scheme.partition_of
+            self._context.listed(keys), latest, self._context.recipe.fingerprint, self._context.scheme.partition_of
         )
         # A rollback may be what made them stale.
-        plans, held = without_held(differing, held_keys, self._shop.recipe.fingerprint)
+        plans, held = without_held(differing, held_keys, self._context.recipe.fingerprint)
         self._summary.held += held
         planned = {document.key for document in differing}
         self._summary.unchanged += [document for document in stale if document.key not in planned]
@@ -237,12 +237,12 @@ class Ingestion:
         vanished = {document.key for document in plans if document.source is None} - set(meant_to_go)
         if not vanished:
             return list(plans)
-        with self._shop.corpus.database.transaction() as connection:
-            standing = catalog.count_standing(connection, self._shop.corpus.name)
-        is_empty = next(self._shop.objects(), None) is None  # it fails if the source itself is gone
-        if not (is_empty or is_suspicious(len(vanished), standing)):
+        with self._context.corpus.database.transaction() as connection:
+            latest = catalog.count_documents(connection, self._context.corpus.name)
+        is_empty = next(self._context.objects(), None) is None  # it fails if the source itself is gone
+        if not (is_empty or is_suspicious(len(vanished), latest)):
             return list(plans)
-        error = withheld(self._shop.corpus.known_as, self._shop.source.url, len(vanished), standing)
+        error = withheld(self._context.corpus.known_as, self._context.source.url, len(vanished), latest)
         self._summary.failed |= {plan.key: (plan, error) for plan in plans if plan.key in vanished}
         return [document for document in plans if document.key not in vanished]
 
@@ -251,16 +251,16 @@ class Ingestion:
         start = perf_counter()
         saga = await asyncio.to_thread(self._begin)
         try:
-            prepared = await Preparation(self._shop, self._embedder, saga, group, self._guard).run()
+            prepared = await Preparation(self._context, self._embedder, saga, group, self._guard).run()
             stale = self._sort_out(prepared, group, last=last)
             if not prepared.documents and not prepared.removed:
                 await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
                 return stale
-            rows = _DocumentRows(self._shop.corpus.name, saga, prepared, self._search_for_rows)
+            rows = _DocumentRows(self._context.corpus.name, saga, prepared, self._search_for_rows)
             # Read now, since nothing may fail between publishing and saying so.
             spent = await asyncio.to_thread(self._read, saga)
-            version = await asyncio.to_thread(publish, self._shop.corpus, saga, rows)
-        except GenerationLeftError as error:
+            version = await asyncio.to_thread(publish, self._context.corpus, saga, rows)
+        except GenerationRetiredError as error:
             await asyncio.to_thread(self._end, saga, str(error))
             raise
         except TableDamagedError as error:
@@ -268,7 +268,7 @@ class Ingestion:
             return self._without_damaged(group, error, last=last)
         except StaleError as error:
             await asyncio.to_thread(self._end, saga, str(error))
-            log.info("corpus %s: planning again: %s", self._shop.corpus.name, error)
+            log.info("corpus %s: planning again: %s", self._context.corpus.name, error)
             if not last:
                 return list(group)
             # Nothing is wrong with the documents, so no attempt at them is counted.
@@ -290,7 +290,7 @@ class Ingestion:
         damaged = {
             document.key
             for document in group
-            if document.standing is not None and error.fragments.intersection(document.standing.fragments)
+            if document.latest is not None and error.fragments.intersection(document.latest.fragments)
         }
         if not damaged:
             raise error
@@ -313,42 +313,42 @@ class Ingestion:
 
     def _note_failure(self, document: DocumentPlan, error: IngestError) -> None:
         self._summary.failed[document.key] = (document, error)
-        with self._shop.corpus.database.transaction() as connection:
+        with self._context.corpus.database.transaction() as connection:
             failures.record_failure(
                 connection,
-                self._shop.corpus.name,
+                self._context.corpus.name,
                 key=document.key,
                 partition=document.partition,
                 etag=document.source.etag if document.source else "",
-                recipe=self._shop.recipe.fingerprint,
+                recipe=self._context.recipe.fingerprint,
                 error=error,
             )
 
     def _begin(self) -> UUID:
-        head = self._shop.corpus.head()
-        self._shop.corpus.check_generation(head)
+        head = self._context.corpus.head()
+        self._context.corpus.check_generation(head)
         base = head.head_version
-        with self._shop.corpus.database.transaction() as connection:
+        with self._context.corpus.database.transaction() as connection:
             return ledger.begin(
                 connection,
-                corpus=self._shop.corpus.name,
+                corpus=self._context.corpus.name,
                 kind="ingest",
                 base_version=base,
                 run_id=self._run_id,
-                price=self._shop.price,
+                price=self._context.price,
             )
 
     def _end(self, saga: UUID, error: str) -> None:
         """Say that a saga failed; if even that fails, its silence will say so."""
         try:
-            with self._shop.corpus.database.transaction() as connection:
+            with self._context.corpus.database.transaction() as connection:
                 if ledger.mark_ended(connection, saga, "failed", error):
                     catalog.forget_documents(connection, saga)
         except UnavailableError:
             log.warning("saga %s could not be ended in the ledger; recovery will settle it", saga)
 
     def _read(self, saga: UUID) -> ledger.Saga:
-        with self._shop.corpus.database.transaction() as connection:
+        with self._context.corpus.database.transaction() as connection:
             row = ledger.read(connection, saga)
         if row is None:
             raise FencedError(f"Saga {saga} is gone from the ledger: its corpus was dropped")
@@ -361,8 +361,8 @@ class Ingestion:
             version,
             list(prepared.documents.values()),
             prepared.removed,
-            Spent(spent.tokens, spent.requests, spent.retries, spent.api_seconds),
-            self._shop.price,
+            Usage(spent.tokens, spent.requests, spent.retries, spent.api_seconds),
+            self._context.price,
             seconds,
         )
         self._summary.publications.append(publication)

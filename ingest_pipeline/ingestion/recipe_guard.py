@@ -12,7 +12,7 @@ from contextlib import suppress
 from math import ceil
 
 from ingest_pipeline.errors import DocumentError, RecipeWithheldError, StaleError
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.recipes import (
@@ -30,45 +30,45 @@ _HANDFUL = 10
 _ONE_IN = 10
 
 
-def is_suspicious(others: int, standing: int) -> bool:
+def is_suspicious(others: int, latest: int) -> bool:
     """Whether it has to be confirmed: more than a tenth of all documents, and more than ten.
 
     Args:
         others: Documents at head that another recipe made.
-        standing: Documents at head.
+        latest: Documents at head.
     """
-    return others > _HANDFUL and _ONE_IN * others > standing
+    return others > _HANDFUL and _ONE_IN * others > latest
 
 
 def differs_by_recipe_alone(plan: DocumentPlan, recipe: str) -> bool:
     """Whether the document would be left alone under the recipe that made it, or under which a rollback holds it."""
-    source, standing, hold = plan.source, plan.standing, plan.hold
+    source, latest, hold = plan.source, plan.latest, plan.hold
     if source is None:
         return False
     if hold is not None and hold.etag == source.etag:
         return hold.recipe != recipe
-    if standing is None or standing.removed:
+    if latest is None or latest.removed:
         return False
-    return standing.etag == source.etag and standing.recipe != recipe
+    return latest.etag == source.etag and latest.recipe != recipe
 
 
 class RecipeGuard:
     """Judges the recipe of the settings by what made the documents at head.
 
     Args:
-        workshop: Of the corpus.
+        context: Of the corpus.
         confirmed: Somebody confirmed that the documents are to be made again.
     """
 
-    def __init__(self, workshop: Workshop, *, confirmed: bool = False) -> None:
-        self._shop = workshop
-        self._recipe = workshop.recipe.fingerprint
-        with workshop.corpus.database.transaction() as connection:
-            known = read(connection, workshop.corpus.name)
-            found = documents_by_recipe(connection, workshop.corpus.name, workshop.recipe)
-            self._per_token = _characters_per_token(*ledger.token_ratio(connection, workshop.corpus.name))
+    def __init__(self, context: IngestContext, *, confirmed: bool = False) -> None:
+        self._context = context
+        self._recipe = context.recipe.fingerprint
+        with context.corpus.database.transaction() as connection:
+            known = read(connection, context.corpus.name)
+            found = documents_by_recipe(connection, context.corpus.name, context.recipe)
+            self._per_token = _characters_per_token(*ledger.token_ratio(connection, context.corpus.name))
         self._is_in_force = bool(known) and known[-1].fingerprint == self._recipe
-        self._standing = found.standing
+        self._standing = found.latest
         self.error: RecipeWithheldError | None = None
         """What has to be confirmed; None: nothing."""
         if not confirmed and not self._is_in_force and _is_withheld(known, self._recipe, found):
@@ -77,8 +77,8 @@ class RecipeGuard:
     def accept(self) -> None:
         """Put the recipe in force, unless it has to be confirmed first."""
         if self.error is None and not self._is_in_force:
-            with self._shop.corpus.database.transaction() as connection:
-                put_in_force(connection, self._shop.corpus.name, self._shop.recipe)
+            with self._context.corpus.database.transaction() as connection:
+                put_in_force(connection, self._context.corpus.name, self._context.recipe)
             self._is_in_force = True
 
     def split(
@@ -107,20 +107,20 @@ class RecipeGuard:
 
     def _was_only_touched(self, plan: DocumentPlan) -> bool:
         """Whether the file has the bytes that stand at head, under another ETag, which is then noted."""
-        source, standing = plan.source, plan.standing
-        if source is None or standing is None or standing.removed or standing.recipe == self._recipe:
+        source, latest = plan.source, plan.latest
+        if source is None or latest is None or latest.removed or latest.recipe == self._recipe:
             return False
         if not plan.maybe_same_bytes:
             return False
         with suppress(DocumentError, StaleError):  # preparing it will say what is wrong
-            if content_hash(self._shop.source, source) == standing.content_hash:
-                with self._shop.corpus.database.transaction() as connection:
-                    catalog.refresh_etag(connection, self._shop.corpus.name, standing, source)
+            if content_hash(self._context.source, source) == latest.content_hash:
+                with self._context.corpus.database.transaction() as connection:
+                    catalog.refresh_etag(connection, self._context.corpus.name, latest, source)
                 return True
         return False
 
     def _withheld(self, known: Sequence[RecordedRecipe], found: DocumentsByRecipe) -> RecipeWithheldError:
-        corpus, recipe = self._shop.corpus.known_as, self._shop.recipe
+        corpus, recipe = self._context.corpus.known_as, self._context.recipe
         changes = f" ({difference(known[-1], recipe)})" if known else ""
         earlier = next((one for one in known[:-1] if one.fingerprint == self._recipe), None)
         what = f"The recipe of corpus {corpus!r} is another one than its documents were made by{changes}"
@@ -130,12 +130,12 @@ class RecipeGuard:
                 f"{known[-1].since:%Y-%m-%d %H:%M %Z}"
             )
         return RecipeWithheldError(
-            f"{what}; {found.others} of {found.standing} documents would be made again, for up to about "
+            f"{what}; {found.others} of {found.latest} documents would be made again, for up to about "
             f"{self._cost(found)}. Those that differ by recipe alone were left as they are"
         )
 
     def _cost(self, found: DocumentsByRecipe) -> str:
-        recipe, price = self._shop.recipe, self._shop.price
+        recipe, price = self._context.recipe, self._context.price
         embedded = found.characters * recipe.chunk_size / (recipe.chunk_size - recipe.chunk_overlap)
         tokens = ceil(embedded / self._per_token)
         return f"{tokens} tokens" + ("" if price is None else f" ({price.cost(tokens):.4f} {price.currency})")
@@ -144,7 +144,7 @@ class RecipeGuard:
 def _is_withheld(known: Sequence[RecordedRecipe], recipe: str, found: DocumentsByRecipe) -> bool:
     """Whether a recipe that is not in force has to be confirmed: it is an earlier one, or changes much."""
     is_earlier = any(one.fingerprint == recipe for one in known)
-    return found.others > 0 and (is_earlier or is_suspicious(found.others, found.standing))
+    return found.others > 0 and (is_earlier or is_suspicious(found.others, found.latest))
 
 
 def _characters_per_token(tokens: int, characters: int) -> float:

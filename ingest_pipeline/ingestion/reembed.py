@@ -15,17 +15,17 @@ from enum import Enum
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.embedding.pricing import price_of
-from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, MigrationIncompleteError
+from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
 from ingest_pipeline.ingestion.context import (
     PipelineSettings,
     check_removals,
+    open_context,
     open_generation,
-    open_workshop,
     plan_partitions,
 )
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Database
@@ -54,19 +54,19 @@ class Action(Enum):
     """Delete the generations that were left, now."""
 
 
-def note_on_model(current: Workshop, settings: PipelineSettings) -> str | None:
+def model_mismatch(current: IngestContext, settings: PipelineSettings) -> str | None:
     """What to tell a person whose settings name another model than the corpus has."""
     if settings.recipe.embedding == current.recipe.embedding:
         return None
     return (
         f"The settings say {settings.recipe.embedding}, and corpus {current.corpus.known_as} holds vectors of "
         f"{current.recipe.embedding}. It stays with them: `ingest-pipeline plan` shows what moving it takes, and "
-        "`ingest-pipeline migrate` does it. If the new name means the same model, run `ingest-pipeline relocate "
+        "`ingest-pipeline reembed` does it. If the new name means the same model, run `ingest-pipeline relocate "
         "--embedding-model`."
     )
 
 
-def foresee(current: Workshop, settings: PipelineSettings) -> Estimate | None:
+def estimate_reembedding(current: IngestContext, settings: PipelineSettings) -> Estimate | None:
     """What moving a corpus to the model of the settings would take, by bytes; less what is filled already.
 
     Args:
@@ -86,7 +86,7 @@ def foresee(current: Workshop, settings: PipelineSettings) -> Estimate | None:
     listed = [
         DocumentPlan(source.key, "", source, None)
         for source in current.objects()
-        if current.selection.objection(source) is None
+        if current.selection.exclusion_reason(source) is None
     ]
     imagined = replace(
         current,
@@ -97,7 +97,7 @@ def foresee(current: Workshop, settings: PipelineSettings) -> Estimate | None:
     return estimate(imagined, listed)
 
 
-def begin(database: Database, settings: PipelineSettings) -> tuple[Workshop, Workshop]:
+def begin(database: Database, settings: PipelineSettings) -> tuple[IngestContext, IngestContext]:
     """The current generation, and the one to fill: it is created, or taken up where it was left.
 
     Raises:
@@ -108,31 +108,31 @@ def begin(database: Database, settings: PipelineSettings) -> tuple[Workshop, Wor
     found = list_generations(database, settings.corpus)
     if not any(generation.state == "current" for generation in found):
         raise ConfigurationError(f"There is no corpus {settings.corpus!r}", "Run `ingest-pipeline ingest` first.")
-    old = open_workshop(database, settings, create=False)
+    old = open_context(database, settings, create=False)
     wanted = settings.recipe.embedding
     if old.recipe.embedding == wanted:
         raise ConfigurationError(
             f"Corpus {settings.corpus!r} holds vectors of {wanted} already",
             "Set INGEST_EMBEDDING_MODEL to the model to move to, then run again.",
         )
-    filling = next((generation for generation in found if generation.state == "filling"), None)
+    filling = next((generation for generation in found if generation.state == "building"), None)
     if filling is not None and filling.embedding != wanted:
         raise CorpusMismatchError(
             f"Corpus {settings.corpus!r} is being moved to {filling.embedding}, and the settings say {wanted}",
-            "Set the model back and finish, or run `ingest-pipeline migrate --abort` first.",
+            "Set the model back and finish, or run `ingest-pipeline reembed --abort` first.",
         )
     target = _target(found, wanted)
     # Generations are never forgotten, so their number names the next one.
     name = target.name if target else f"{settings.corpus}-{len(found) + 1}"
-    new = open_generation(database, settings, name, "filling")
-    if target is not None and target.state == "left":
+    new = open_generation(database, settings, name, "building")
+    if target is not None and target.state == "retired":
         resume(new.corpus, old.corpus.name)
     with database.transaction() as connection:
         put_in_force(connection, new.corpus.name, new.recipe)
     return old, new
 
 
-class Migration:
+class Reembedding:
     """One run that fills a generation and moves readers to it.
 
     Args:
@@ -144,8 +144,8 @@ class Migration:
 
     def __init__(
         self,
-        old: Workshop,
-        new: Workshop,
+        old: IngestContext,
+        new: IngestContext,
         embedder: Embedder,
         *,
         run_id: str | None = None,
@@ -170,9 +170,9 @@ class Migration:
         """Move readers, once the new generation holds all that they see or what the source holds instead.
 
         Raises:
-            MigrationIncompleteError: The new generation cannot take some documents, or some were rolled back.
+            ReembeddingIncompleteError: The new generation cannot take some documents, or some were rolled back.
             ConflictError: Documents are published faster than they can be compared.
-            GenerationLeftError: The migration was aborted, or is done already.
+            GenerationRetiredError: The migration was aborted, or is done already.
         """
         for _ in range(_ROUNDS):
             found = await asyncio.to_thread(differences, self._old.corpus, self._new.corpus)
@@ -214,11 +214,11 @@ class Migration:
             holds = read_holds(connection, corpus.name, [difference.key for difference in found])
         kept = [key for key, hold in holds.items() if hold.etag == there.get(key)]
         if kept:
-            raise MigrationIncompleteError(
+            raise ReembeddingIncompleteError(
                 f"{len(kept)} documents of corpus {corpus.known_as!r} were rolled back, and the source holds what they "
                 f"were rolled back from: {', '.join(kept[:_NAMED])}",
                 "Readers stay where they are. Put the right files there, or let in what is there with `ingest-pipeline "
-                "retry KEY` and `ingest`; then run `ingest-pipeline migrate` again.",
+                "retry KEY` and `ingest`; then run `ingest-pipeline reembed` again.",
             )
 
     async def _take_out(self, keys: Sequence[str]) -> None:
@@ -242,7 +242,7 @@ class Migration:
         failed = sorted(seen_now & problems.keys())
         if failed:
             _, first = problems[failed[0]]
-            raise MigrationIncompleteError(
+            raise ReembeddingIncompleteError(
                 f"{len(failed)} documents of corpus {self._old.corpus.known_as!r} could not be ingested with "
                 f"{self._new.recipe.embedding}: {', '.join(failed[:_NAMED])}. The first: {first.message}"
             )
@@ -251,16 +251,16 @@ class Migration:
 def _target(found: Sequence[Generation], embedding: str) -> Generation | None:
     """The generation to fill: the one that is being filled, or the last of this model that was left."""
     usable = [generation for generation in found if generation.embedding == embedding]
-    filling = [generation for generation in usable if generation.state == "filling"]
-    return next(reversed(filling or [generation for generation in usable if generation.state == "left"]), None)
+    filling = [generation for generation in usable if generation.state == "building"]
+    return next(reversed(filling or [generation for generation in usable if generation.state == "retired"]), None)
 
 
-def _removals(workshop: Workshop, keys: Sequence[str]) -> list[DocumentPlan]:
-    with workshop.corpus.database.transaction() as connection:
-        standing = catalog.standing_documents(connection, workshop.corpus.name)
+def _removals(context: IngestContext, keys: Sequence[str]) -> list[DocumentPlan]:
+    with context.corpus.database.transaction() as connection:
+        latest = catalog.latest_documents(connection, context.corpus.name)
     wanted = set(keys)
     return [
         DocumentPlan(document.key, document.partition, None, document)
-        for document in standing
+        for document in latest
         if document.key in wanted and not document.removed
     ]

@@ -154,8 +154,8 @@ def _finite(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
 def differing(catalog: Fingerprints, table: Fingerprints) -> Iterable[int]:
     """Numbers of the documents whose rows differ."""
     room = max(len(catalog.counts), len(table.counts))
-    pairs = ((catalog.counts, table.counts), (catalog.sums, table.sums))
+    merge_join = ((catalog.counts, table.counts), (catalog.sums, table.sums))
     wrong = np.zeros(room, np.bool_)
-    for one, other in pairs:
+    for one, other in merge_join:
         wrong |= np.pad(one, (0, room - len(one))) != np.pad(other, (0, room - len(other)))
     return np.flatnonzero(wrong).tolist()

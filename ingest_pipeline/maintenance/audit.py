@@ -20,7 +20,7 @@ from ingest_pipeline.maintenance.audit_files import overdue
 from ingest_pipeline.maintenance.audit_rows import chunk_hashes, promised
 from ingest_pipeline.maintenance.sweep import Litter, look_for_litter
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import CorpusRow, DocumentRow
+from ingest_pipeline.postgres.catalog import DocumentRow, GenerationRow
 from ingest_pipeline.postgres.ledger import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import ChunkRow, text_hash
@@ -196,7 +196,7 @@ def _compare_some(
     return _Found(len(documents), len(rows), list(_row_violations(documents, chunks, rows)))
 
 
-def _latest_violations(corpus: Corpus, head: CorpusRow, unfinished: Sequence[Saga]) -> Iterator[Violation]:
+def _latest_violations(corpus: Corpus, head: GenerationRow, unfinished: Sequence[Saga]) -> Iterator[Violation]:
     try:
         latest = corpus.table.latest_version()
     except TableDamagedError as error:
@@ -206,7 +206,7 @@ def _latest_violations(corpus: Corpus, head: CorpusRow, unfinished: Sequence[Sag
         yield Violation("latest is head", None, f"latest is {latest}, head is {head.head_version}", [str(latest)])
 
 
-def _head_violations(corpus: Corpus, head: CorpusRow) -> Iterator[Violation]:
+def _head_violations(corpus: Corpus, head: GenerationRow) -> Iterator[Violation]:
     version = head.head_version
     try:
         corpus.table.at(version)

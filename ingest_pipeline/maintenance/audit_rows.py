@@ -41,8 +41,8 @@ def promised(connection: Connection, corpus: str, version: int) -> Promised:
     keys: dict[str, int] = {}
     places: dict[int, int] = {}
     counts: list[int] = []
-    with connection.cursor(name="promised_documents") as cursor:
-        cursor.execute(query("promised_documents"), {"corpus": corpus, "version": version})
+    with connection.cursor(name="expected_documents") as cursor:
+        cursor.execute(query("expected_documents"), {"corpus": corpus, "version": version})
         for row in cursor:
             places.setdefault(row["place"], len(keys))
             keys[row["key"]] = len(keys)
@@ -66,7 +66,7 @@ def _blocks(connection: Connection, corpus: str, version: int) -> Iterator[_Rows
     values = {"corpus": corpus, "version": version}
     waiting = bytearray()
     to_skip = _HEADER
-    with connection.cursor() as cursor, cursor.copy(query("promised_chunks"), values) as copy:
+    with connection.cursor() as cursor, cursor.copy(query("expected_chunks"), values) as copy:
         for part in copy:
             waiting += part
             if to_skip and len(waiting) >= to_skip:

@@ -21,7 +21,7 @@ from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.database import Connection
@@ -30,19 +30,19 @@ from ingest_pipeline.saga.heartbeat import give_up
 from ingest_pipeline.saga.publish import publish
 
 
-def foresee_repair(workshop: Workshop, report: AuditReport) -> Estimate:
+def foresee_repair(context: IngestContext, report: AuditReport) -> Estimate:
     """What a repair would take: reads and cuts the documents, and reads the vectors that are there. Buys nothing."""
-    return count(workshop, _plans(workshop, _named(report)), read_vectors=True)
+    return count(context, _plans(context, _named(report)), read_vectors=True)
 
 
-async def repair(workshop: Workshop, embedder: Embedder, report: AuditReport) -> Summary:
+async def repair(context: IngestContext, embedder: Embedder, report: AuditReport) -> Summary:
     """Publish again each document that the report names; one that the source has no more is taken out of both stores.
 
     What names no document is not repaired here: `recover` settles sagas in doubt, `sweep` removes what is left over,
     and a head that does not open needs `recover --rebuild-catalog` or a backup.
 
     Args:
-        workshop: Of the corpus that was audited.
+        context: Of the corpus that was audited.
         embedder: For texts whose vectors were lost.
         report: What was found.
 
@@ -51,11 +51,11 @@ async def repair(workshop: Workshop, embedder: Embedder, report: AuditReport) ->
         IngestError: The source, one of the stores or the API failed. What was repaired until then stays.
     """
     if report.damaged:
-        take_out(workshop, report.damaged)
-    return await Ingestion(workshop, embedder, search_for_rows=True).run(_plans(workshop, _named(report)))
+        take_out(context, report.damaged)
+    return await Ingestion(context, embedder, search_for_rows=True).run(_plans(context, _named(report)))
 
 
-def take_out(workshop: Workshop, damaged: Sequence[DamagedFragment]) -> int:
+def take_out(context: IngestContext, damaged: Sequence[DamagedFragment]) -> int:
     """Publish the table without some fragments and without the documents that had rows in them.
 
     Returns:
@@ -65,15 +65,15 @@ def take_out(workshop: Workshop, damaged: Sequence[DamagedFragment]) -> int:
         ConflictError: The fragments are not at head as they were; nothing was published.
         UnavailableError: One of the stores failed.
     """
-    corpus = workshop.corpus
+    corpus = context.corpus
     head = corpus.head().head_version
     with corpus.database.transaction() as connection:
         saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=head)
         keys = list(catalog.documents_in(connection, corpus.name, head, {one.number for one in damaged}))
-        standing = catalog.standing_documents(connection, corpus.name, keys=keys)
-        plans = [DocumentPlan(document.key, document.partition, None, document) for document in standing]
+        latest = catalog.latest_documents(connection, corpus.name, keys=keys)
+        plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
         catalog.insert_documents(
-            connection, corpus=corpus.name, saga=saga, recipe=workshop.recipe.fingerprint, documents=plans
+            connection, corpus=corpus.name, saga=saga, recipe=context.recipe.fingerprint, documents=plans
         )
     try:
         with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
@@ -114,10 +114,10 @@ def _named(report: AuditReport) -> list[str]:
     return sorted({violation.document for violation in report.violations if violation.document is not None})
 
 
-def _plans(workshop: Workshop, keys: list[str]) -> list[DocumentPlan]:
-    with workshop.corpus.database.transaction() as connection:
-        found = catalog.standing_documents(connection, workshop.corpus.name, keys=keys)
-    standing = {document.key: document for document in found}
-    listed = {obj.key: obj for obj in workshop.listed(keys)}
-    partition_of = workshop.scheme.partition_of
-    return [DocumentPlan(key, partition_of(key), listed.get(key), standing.get(key)) for key in keys]
+def _plans(context: IngestContext, keys: list[str]) -> list[DocumentPlan]:
+    with context.corpus.database.transaction() as connection:
+        found = catalog.latest_documents(connection, context.corpus.name, keys=keys)
+    latest = {document.key: document for document in found}
+    listed = {obj.key: obj for obj in context.listed(keys)}
+    partition_of = context.scheme.partition_of
+    return [DocumentPlan(key, partition_of(key), listed.get(key), latest.get(key)) for key in keys]

@@ -76,7 +76,7 @@ class Litter:
     """Of sagas that the ledger does not know."""
 
 
-def litter(corpus: Corpus) -> list[str]:
+def orphans(corpus: Corpus) -> list[str]:
     """Files in the table's folder that belong to nothing."""
     return look_for_litter(corpus).files
 

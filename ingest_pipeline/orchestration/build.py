@@ -9,8 +9,8 @@ from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
 from ingest_pipeline.config import Settings
 from ingest_pipeline.ingestion.context import PipelineSettings
-from ingest_pipeline.orchestration.jobs.bulk import bulk_job, bulk_sensor
-from ingest_pipeline.orchestration.jobs.migration import migration_job
+from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
+from ingest_pipeline.orchestration.jobs.reembed import reembed_job
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job
 from ingest_pipeline.orchestration.schedules import audit_schedule, maintenance_schedule, stale_schedule
 from ingest_pipeline.orchestration.sensors import recovery_sensor, source_sensor
@@ -34,7 +34,7 @@ class DefinitionOptions:
     """The code location's default. None: leave it to the others in the location."""
     source_sensor: bool = True
     recovery_sensor: bool = True
-    bulk_sensor: bool = True
+    batch_sensor: bool = True
     audit_schedule: bool = False
     maintenance_schedule: bool = True
     stale_schedule: bool = False
@@ -54,7 +54,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         settings.include,
         settings.exclude,
         settings.max_bytes,
-        settings.settle_seconds,
+        settings.min_age_seconds,
         settings.prices,
         settings.retention,
         settings.limits,
@@ -95,12 +95,12 @@ def corpus_definitions(
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), migration_job(pipeline), bulk_job(pipeline)],
+        jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), reembed_job(pipeline), batch_job(pipeline)],
         schedules=[audit, maintenance, stale_schedule(pipeline, job.name, running=options.stale_schedule)],
         sensors=[
             source_sensor(pipeline, job.name, options.pool, running=options.source_sensor),
             recovery_sensor(pipeline, job.name, running=options.recovery_sensor),
-            bulk_sensor(pipeline, running=options.bulk_sensor),
+            batch_sensor(pipeline, running=options.batch_sensor),
         ],
         resources=resources.by_key(pipeline.corpus),
         executor=options.executor,

@@ -165,7 +165,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = ()
     exclude: Annotated[Sequence[str], _about("Patterns of the documents to leave out of these.", ["drafts/"])] = ()
     max_bytes: Annotated[int | None, _about("Largest object to take. Default: any.")] = None
-    settle_seconds: Annotated[
+    min_age_seconds: Annotated[
         int, _about("The source sensor leaves files alone that were modified so little time ago.")
     ] = 5
     follow_links: Annotated[
@@ -230,7 +230,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     recovery_sensor: Annotated[
         bool, _about("Whether the sensor that settles what dead writers left begins switched on.")
     ] = True
-    bulk_sensor: Annotated[
+    batch_sensor: Annotated[
         bool, _about("Whether the sensor that collects vectors ordered in bulk begins switched on.")
     ] = True
     audit_schedule: Annotated[bool, _about("Whether the hourly audit of the whole corpus begins switched on.")] = False
@@ -320,7 +320,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
         return value
 
     @field_validator(
-        "settle_seconds",
+        "min_age_seconds",
         "max_chunks",
         "max_tokens_per_run",
         "max_tokens_per_day",
@@ -376,7 +376,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             tuple(self.include),
             (*self.exclude, *own_folders(source, lancedb_uri, root / self.state, os.environ.get("DAGSTER_HOME"))),
             self.max_bytes,
-            self.settle_seconds,
+            self.min_age_seconds,
             read_prices(self.embedding_prices),
             Retention(self.retention_days, self.retention_publications),
             SpendingLimits.of(self.max_chunks, self.max_tokens_per_run, self.max_tokens_per_day),
@@ -409,7 +409,7 @@ class IngestPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
             executor=dg.in_process_executor if self.executor == "in_process" else None,
             source_sensor=self.source_sensor,
             recovery_sensor=self.recovery_sensor,
-            bulk_sensor=self.bulk_sensor,
+            batch_sensor=self.batch_sensor,
             audit_schedule=self.audit_schedule,
             maintenance_schedule=self.maintenance_schedule,
             stale_schedule=self.stale_schedule,

@@ -6,10 +6,10 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.maintenance.maintain import MaintenanceReport, maintain
 from ingest_pipeline.orchestration.run_requests import shared_run
-from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.saga.generations import drop_left, others
+from ingest_pipeline.saga.generations import drop_retired, others
 
 
 def audit_schedule(
@@ -33,17 +33,17 @@ def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) ->
 
     @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
     def maintain_corpus(context: dg.OpExecutionContext) -> None:
-        name_process(context.instance, context.run.run_id)
+        tag_run_process(context.instance, context.run.run_id)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings, create=False) as workshop:
-                if not workshop.corpus.exists():
+            with lancedb.ingest_context(settings, create=False) as ingest_context:
+                if not ingest_context.corpus.exists():
                     context.log.info(f"There is no corpus {corpus} yet")
                     return
-                report = maintain(workshop.corpus, settings.retention, log=context.log.info)
-                for other in others(workshop.corpus):
+                report = maintain(ingest_context.corpus, settings.retention, log=context.log.info)
+                for other in others(ingest_context.corpus):
                     maintain(other, settings.retention, log=context.log.info)
-                dropped = drop_left(workshop.corpus)
+                dropped = drop_retired(ingest_context.corpus)
         except IngestError as error:
             raise dg.Failure(str(error)) from error
         context.add_output_metadata({**_metadata(report), "generations_dropped": len(dropped)})
@@ -75,7 +75,7 @@ def stale_schedule(settings: PipelineSettings, job: str, *, running: bool = Fals
         job_name=job,
         cron_schedule="0 2 * * *",
         default_status=_status(running),
-        run_config=shared_run(step, [], leave_waiting=True, release_holds=False).run_config,
+        run_config=shared_run(step, [], skip_backed_off=True, release_holds=False).run_config,
         description="Ingests all that differs from the source, in one run; documents in quarantine are left alone.",
     )
 

@@ -8,24 +8,24 @@ import dagster as dg
 
 from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.bulk import waiting_keys
+from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.context import PipelineSettings, clear_settled_failures
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.orchestration.run_requests import MOST_RUNS, partitions_under_way, run_requests, shared_run
 from ingest_pipeline.orchestration.source_cursor import SourcePass
 from ingest_pipeline.planning.backoff import waiting_documents
 from ingest_pipeline.planning.compare import Limits, Page, compare
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.run_backoff import waiting_backoff
 from ingest_pipeline.reporting.partitions import corpus_partitions, recall_partitions
-from ingest_pipeline.reporting.replay import report_late
+from ingest_pipeline.reporting.replay import replay_reports
 from ingest_pipeline.reporting.run_status import (
     ended_runs,
+    fail_dead_runs,
+    fail_silent_runs,
     fail_unclaimed_runs,
-    report_dead_runs,
-    report_silent_runs,
     runs_in_doubt,
 )
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -71,11 +71,11 @@ def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: b
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
         try:
-            with lancedb.workshop(settings, create=False) as workshop:
-                backoff = waiting_backoff(workshop.corpus, run_configuration(workshop, embedder))
+            with lancedb.ingest_context(settings, create=False) as ingest_context:
+                backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
                 if backoff is not None:
                     return dg.SkipReason(backoff.note)
-                return _tick(context, workshop, settings, busy)
+                return _tick(context, ingest_context, settings, busy)
         except IngestError as error:
             return dg.SkipReason(str(error))
 
@@ -90,16 +90,16 @@ def _limit(instance: dg.DagsterInstance, pool: str) -> None:
 
 
 def _tick(
-    context: dg.SensorEvaluationContext, workshop: Workshop, settings: PipelineSettings, busy: set[str]
+    context: dg.SensorEvaluationContext, ingest_context: IngestContext, settings: PipelineSettings, busy: set[str]
 ) -> dg.SensorResult | dg.SkipReason:
     """Look at one page, and request what of it is due."""
     now = SourcePass.parse(context.cursor)
-    page = compare(workshop, now.after, Limits(_PAGE_DOCUMENTS, _PAGE_SECONDS, settings.settle_seconds))
-    clear_settled_failures(workshop, page)
+    page = compare(ingest_context, now.after, Limits(_PAGE_DOCUMENTS, _PAGE_SECONDS, settings.min_age_seconds))
+    clear_settled_failures(ingest_context, page)
     removals = now.advance(page)
-    waiting = waiting_documents(workshop)
-    ordered = waiting_keys(workshop)
-    guard = RecipeGuard(workshop)
+    waiting = waiting_documents(ingest_context)
+    ordered = waiting_keys(ingest_context)
+    guard = RecipeGuard(ingest_context)
     guard.accept()
     allowed, withheld_by_recipe = guard.split(page.puts)
     puts = [plan for plan in allowed if waiting.failure_of(plan) is None and plan.key not in ordered]
@@ -107,7 +107,7 @@ def _tick(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )
     context.update_cursor((now.next if now.ended else now).dump())
-    said = _said(page, now, workshop, left=len(allowed) - len(puts))
+    said = _said(page, now, ingest_context, left=len(allowed) - len(puts))
     if withheld_by_recipe:
         said += f" {guard.error}"
     if not due:
@@ -120,7 +120,7 @@ def _requests(settings: PipelineSettings, due: list[DocumentPlan], *, whole: boo
     step = f"{settings.corpus}_ingest"
     definition = corpus_partitions(settings.corpus, settings.scheme)
     runs = run_requests(
-        step, due, leave_waiting=True, release_holds=False, withhold_removals=not whole, withhold_recipe=True
+        step, due, skip_backed_off=True, release_holds=False, withhold_removals=not whole, withhold_recipe=True
     )[:MOST_RUNS]
     added: list[dg.AddDynamicPartitionsRequest] = []
     if isinstance(definition, dg.DynamicPartitionsDefinition):
@@ -128,7 +128,7 @@ def _requests(settings: PipelineSettings, due: list[DocumentPlan], *, whole: boo
     return dg.SensorResult(run_requests=runs, dynamic_partitions_requests=added)
 
 
-def _said(page: Page, now: SourcePass, workshop: Workshop, *, left: int) -> str:
+def _said(page: Page, now: SourcePass, ingest_context: IngestContext, *, left: int) -> str:
     """What the tick found, as one line."""
     said = [f"{len(page.puts) + len(page.removals)} documents differ among {page.listed}"]
     if page.last is not None:
@@ -142,7 +142,7 @@ def _said(page: Page, now: SourcePass, workshop: Workshop, *, left: int) -> str:
     said += [f"{count} are left out: {reason}" for reason, count in page.left_out.items()]
     line = ", ".join(said) + "."
     if now.ended and now.is_suspicious:
-        line += f" {withheld(workshop.corpus.known_as, workshop.source.url, now.gone, now.standing)}"
+        line += f" {withheld(ingest_context.corpus.known_as, ingest_context.source.url, now.gone, now.latest)}"
     return line
 
 
@@ -160,21 +160,21 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
     def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings, create=False) as workshop:
-                report_dead_runs(context.instance)
+            with lancedb.ingest_context(settings, create=False) as ingest_context:
+                fail_dead_runs(context.instance)
                 fail_unclaimed_runs(context.instance, settings.corpus)
-                if not workshop.corpus.exists():
+                if not ingest_context.corpus.exists():
                     return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
-                generations = (workshop.corpus, *others(workshop.corpus))
+                generations = (ingest_context.corpus, *others(ingest_context.corpus))
                 in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
                 report, *beside = [
                     recover(generation, dead_runs=ended_runs(context.instance, generation))
                     for generation in generations
                 ]
                 settled = [saga for each in (report, *beside) for saga in (*each.compensated, *each.abandoned)]
-                report_silent_runs(context.instance, in_doubt, settled)
-                recalled = recall_partitions(context.instance, workshop.corpus, settings.scheme)
-                late = report_late(context.instance, workshop)
+                fail_silent_runs(context.instance, in_doubt, settled)
+                recalled = recall_partitions(context.instance, ingest_context.corpus, settings.scheme)
+                late = replay_reports(context.instance, ingest_context)
         except IngestError as error:
             return dg.SkipReason(str(error))
         if recalled:

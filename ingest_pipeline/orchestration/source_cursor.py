@@ -22,7 +22,7 @@ class SourcePass:
 
     after: str = ""
     """The next page begins behind this key."""
-    standing: int = 0
+    latest: int = 0
     """Documents at head, so far."""
     gone: int = 0
     """Of these, the source holds so many no more."""
@@ -44,7 +44,7 @@ class SourcePass:
 
     def advance(self, page: Page) -> Sequence[DocumentPlan]:
         """Take a page into account; returns the removals that may be requested now."""
-        self.standing += page.standing
+        self.latest += page.latest
         self.gone += len(page.removals)
         if not page.after and page.last is None:
             self.removable = self._verdict
@@ -61,7 +61,7 @@ class SourcePass:
     @property
     def is_suspicious(self) -> bool:
         """Whether a person has to confirm what is gone, as far as it was counted."""
-        return is_suspicious(self.gone, self.standing)
+        return is_suspicious(self.gone, self.latest)
 
     @property
     def next(self) -> SourcePass:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.postgres.ledger import clock
@@ -32,32 +32,32 @@ class Waiting:
         return failure
 
 
-def waiting_documents(workshop: Workshop) -> Waiting:
+def waiting_documents(context: IngestContext) -> Waiting:
     """What waits at this moment: 30 seconds after the first failure, 60 after the second, for good after the third.
 
     For good after the first, if no other attempt at the same bytes would end otherwise.
     """
-    with workshop.corpus.database.transaction() as connection:
-        failures = read_failures(connection, workshop.corpus.name)
+    with context.corpus.database.transaction() as connection:
+        failures = read_failures(connection, context.corpus.name)
         now = clock(connection)
-    recipe = workshop.recipe.fingerprint
+    recipe = context.recipe.fingerprint
     return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
 
 
-def without_final(workshop: Workshop, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:
+def without_final(context: IngestContext, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:
     """Set apart what a run over everything leaves alone: bytes and recipe of which the last attempt was made.
 
     Returns:
         What is to be tried, and the failures of the rest.
     """
-    waiting = waiting_documents(workshop)
+    waiting = waiting_documents(context)
     found = {plan.key: failure for plan in plans if (failure := waiting.failure_of(plan)) and failure.is_final}
     return [plan for plan in plans if plan.key not in found], list(found.values())
 
 
-def without_unreadable(workshop: Workshop, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
+def without_unreadable(context: IngestContext, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
     """Leave out documents that cannot be read and of which readers see nothing: these differ until they change."""
-    waiting = waiting_documents(workshop)
+    waiting = waiting_documents(context)
     left = {
         plan.key
         for plan in plans

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
-from ingest_pipeline.planning.context import Workshop
-from ingest_pipeline.planning.plan import DocumentPlan, pairs, without_held
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.plan import DocumentPlan, merge_join, without_held
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.holds import Hold, read_holds
@@ -31,7 +31,7 @@ class Limits:
     plans: int | None = None
     """Documents that differ."""
     seconds: float | None = None
-    settle_seconds: int = 0
+    min_age_seconds: int = 0
     """Objects that were modified so little time ago are left for later: they may still be written."""
 
 
@@ -49,7 +49,7 @@ class Page:
     puts: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     removals: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     listed: int = 0
-    standing: int = 0
+    latest: int = 0
     """Documents at head."""
     left_out: Counter[str] = field(default_factory=Counter[str])
     """How many objects the settings leave out, by reason."""
@@ -71,7 +71,7 @@ class Page:
         differing = {document.key for document in (*self.puts, *self.removals, *self.held)}.union(self.unsettled)
         return [key for key in keys if self.covers(key) and key not in differing]
 
-    def leave_out(self, objects: Iterable[tuple[str, str]]) -> None:
+    def on_excluded(self, objects: Iterable[tuple[str, str]]) -> None:
         """Note objects, by key and reason, that the settings leave out."""
         for key, reason in objects:
             self.left_out[reason] += 1
@@ -79,7 +79,7 @@ class Page:
                 self.left_out_keys[key] = reason
 
 
-def compare(workshop: Workshop, after: str = "", limits: Limits = NO_LIMITS) -> Page:
+def compare(context: IngestContext, after: str = "", limits: Limits = NO_LIMITS) -> Page:
     """The page behind a key.
 
     Raises:
@@ -91,37 +91,37 @@ def compare(workshop: Workshop, after: str = "", limits: Limits = NO_LIMITS) -> 
     left_out: list[tuple[str, str]] = []
     # The catalog as it is before the source is listed: else what another writer publishes meanwhile would look gone.
     with (
-        workshop.corpus.database.transaction() as connection,
-        catalog.streamed_standing(connection, workshop.corpus.name, after=after) as standing,
+        context.corpus.database.transaction() as connection,
+        catalog.streamed_standing(connection, context.corpus.name, after=after) as latest,
     ):
-        page.holds = read_holds(connection, workshop.corpus.name)
+        page.holds = read_holds(connection, context.corpus.name)
         listed = _kept_awake(
-            connection, workshop.objects(after, leave_out=lambda key, reason: left_out.append((key, reason)))
+            connection, context.objects(after, on_excluded=lambda key, reason: left_out.append((key, reason)))
         )
-        for pair in pairs(_taken(workshop, page, listed, left_out, ends), standing):
+        for pair in merge_join(_taken(context, page, listed, left_out, ends), latest):
             if page.last is not None and pair.key > page.last:
                 break
-            page.standing += pair.standing is not None and not pair.standing.removed
+            page.latest += pair.latest is not None and not pair.latest.removed
             page.listed += pair.source is not None
-            found = pair.plan(workshop.recipe.fingerprint, workshop.scheme.partition_of)
+            found = pair.plan(context.recipe.fingerprint, context.scheme.partition_of)
             if found is not None:
-                due, held = without_held([found], page.holds, workshop.recipe.fingerprint)
+                due, held = without_held([found], page.holds, context.recipe.fingerprint)
                 page.held += held
-                _note(page, due, limits.settle_seconds, now)
+                _note(page, due, limits.min_age_seconds, now)
             full = limits.plans is not None and len(page.puts) + len(page.removals) >= limits.plans
-            if (full or (ends is not None and monotonic() > ends)) and workshop.source.can_follow(pair.key):
+            if (full or (ends is not None and monotonic() > ends)) and context.source.can_follow(pair.key):
                 page.last = pair.key
                 break
-    page.leave_out((key, reason) for key, reason in left_out if page.covers(key))
+    page.on_excluded((key, reason) for key, reason in left_out if page.covers(key))
     return page
 
 
-def passed(workshop: Workshop, limits: Limits) -> Generator[Page]:
+def passed(context: IngestContext, limits: Limits) -> Generator[Page]:
     """All pages of one pass."""
-    page = compare(workshop, limits=limits)
+    page = compare(context, limits=limits)
     yield page
     while page.last is not None:
-        page = compare(workshop, page.last, limits)
+        page = compare(context, page.last, limits)
         yield page
 
 
@@ -130,13 +130,13 @@ def _kept_awake(connection: Connection, listed: Iterable[SourceObject]) -> Itera
     asked = monotonic()
     for obj in listed:
         if monotonic() - asked > _SILENT_SECONDS:
-            catalog.keep_awake(connection)
+            catalog.keepalive(connection)
             asked = monotonic()
         yield obj
 
 
 def _taken(
-    workshop: Workshop,
+    context: IngestContext,
     page: Page,
     listed: Iterable[SourceObject],
     left_out: list[tuple[str, str]],
@@ -144,24 +144,24 @@ def _taken(
 ) -> Iterator[SourceObject]:
     """What the settings take. A page may end among what they leave out, of which there may be millions."""
     for obj in listed:
-        reason = workshop.selection.objection(obj)
+        reason = context.selection.exclusion_reason(obj)
         if reason is None:
             yield obj
             # Not before: the joining reads one document ahead, and the page may end before it.
-            page.leave_out(left_out)
+            page.on_excluded(left_out)
             left_out.clear()
         else:
             left_out.append((obj.key, reason))
-            if ends is not None and monotonic() > ends and workshop.source.can_follow(obj.key):
+            if ends is not None and monotonic() > ends and context.source.can_follow(obj.key):
                 page.last = obj.key
                 return
 
 
-def _note(page: Page, due: Iterable[DocumentPlan], settle_seconds: int, now: datetime) -> None:
+def _note(page: Page, due: Iterable[DocumentPlan], min_age_seconds: int, now: datetime) -> None:
     for document in due:
         if document.source is None:
             page.removals.append(document)
-        elif document.source.is_too_recent(settle_seconds, now):
+        elif document.source.is_too_recent(min_age_seconds, now):
             page.unsettled.append(document.key)
         else:
             page.puts.append(document)

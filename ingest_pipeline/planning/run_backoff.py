@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import SpendingLimitError, UnavailableError
 from ingest_pipeline.postgres import ledger
-from ingest_pipeline.postgres.database import Connection, storable
+from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 
 _FIRST_WAIT = timedelta(minutes=1)
@@ -64,7 +64,7 @@ def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> 
                 "passing": isinstance(error, UnavailableError),
                 "over_limit": isinstance(error, SpendingLimitError),
                 "over_limit_until": error.until if isinstance(error, SpendingLimitError) else None,
-                "error": storable(" ".join(str(error).split()) or type(error).__name__),
+                "error": sanitize_text(" ".join(str(error).split()) or type(error).__name__),
             },
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingest_pipeline.errors import CorpusMismatchError
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,12 @@ class Binding:
     embedding: str | None
 
 
-def binding_of(row: CorpusRow) -> Binding:
+def binding_of(row: GenerationRow) -> Binding:
     """What the catalog records."""
     return Binding(row.table_uri, row.source, row.partition_by, row.embedding)
 
 
-def mismatch(row: CorpusRow, wanted: Binding) -> CorpusMismatchError | None:
+def mismatch(row: GenerationRow, wanted: Binding) -> CorpusMismatchError | None:
     """The first value in which the settings contradict the catalog, as an error; None if they agree."""
     recorded = binding_of(row)
     for what, there, here, remedy in (
@@ -64,5 +64,5 @@ _SCHEME = (
 )
 _EMBEDDING = (
     "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS back. If the new name means the same model, run "
-    "`ingest-pipeline relocate --embedding-model`; to move to another model, run `ingest-pipeline migrate`."
+    "`ingest-pipeline relocate --embedding-model`; to move to another model, run `ingest-pipeline reembed`."
 )

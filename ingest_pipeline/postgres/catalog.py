@@ -17,11 +17,11 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import ChunkRow, SourceObject
 
-GenerationState = Literal["filling", "current", "left", "dropped"]
+GenerationState = Literal["building", "current", "retired", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
-class CorpusRow:
+class GenerationRow:
     """A generation of a corpus and its head."""
 
     name: str
@@ -38,7 +38,7 @@ class CorpusRow:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingDocument:
+class LatestDocument:
     """The last published word on a document: its rows at head, or that it was removed."""
 
     key: str
@@ -66,8 +66,8 @@ class DocumentRow:
     recipe: str
     character_count: int
     chunk_count: int
-    bought: int
-    reused: int
+    embedded: int
+    cached: int
     fragments: list[int]
     published_version: int
 
@@ -113,21 +113,21 @@ class TextPlace:
     version: int
 
 
-def read_corpus(connection: Connection, name: str) -> CorpusRow | None:
+def read_corpus(connection: Connection, name: str) -> GenerationRow | None:
     """The corpus, None if there is none of that name."""
-    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
         return cursor.execute(query("read_corpus"), {"name": name}).fetchone()
 
 
-def read_current(connection: Connection, known_as: str) -> CorpusRow | None:
+def read_current(connection: Connection, known_as: str) -> GenerationRow | None:
     """The generation of a corpus that readers see, None if there is no such corpus."""
-    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
         return cursor.execute(query("read_current"), {"known_as": known_as}).fetchone()
 
 
-def lock_corpus(connection: Connection, name: str) -> CorpusRow | None:
+def lock_corpus(connection: Connection, name: str) -> GenerationRow | None:
     """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
-    with connection.cursor(row_factory=class_row(CorpusRow)) as cursor:
+    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
         return cursor.execute(query("lock_corpus"), {"name": name}).fetchone()
 
 
@@ -143,9 +143,9 @@ def created_once(corpus: str, table_uri: str) -> Generator[None]:
     try:
         yield
     except UniqueViolation as error:
-        if error.diag.constraint_name == "corpus_filling":
+        if error.diag.constraint_name == "generation_building":
             raise ConflictError(f"Another migration of corpus {corpus!r} began at the same time") from error
-        if error.diag.constraint_name not in ("corpus_pkey", "corpus_current"):
+        if error.diag.constraint_name not in ("generation_pkey", "generation_current"):
             raise TableInUseError(f"The LanceDB table at {table_uri} belongs to another corpus") from error
     except CheckViolation as error:
         raise ConfigurationError(
@@ -154,7 +154,7 @@ def created_once(corpus: str, table_uri: str) -> Generator[None]:
         ) from error
 
 
-def insert_corpus(connection: Connection, corpus: CorpusRow) -> None:
+def insert_corpus(connection: Connection, corpus: GenerationRow) -> None:
     """Add a corpus. Its name and its table are unique; `created_once` translates the error if they are not."""
     connection.execute(
         query("insert_corpus"),
@@ -177,13 +177,13 @@ def move_head(connection: Connection, name: str, *, version: int, saga: UUID) ->
     connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})
 
 
-def standing_documents(
+def latest_documents(
     connection: Connection,
     corpus: str,
     *,
     partitions: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
-) -> list[StandingDocument]:
+) -> list[LatestDocument]:
     """The last published word on the documents of some partitions, or of some keys; tombstones included, by key.
 
     Args:
@@ -198,33 +198,31 @@ def standing_documents(
         "partitions": None if partitions is None else list(partitions),
         "keys": None if keys is None else list(keys),
     }
-    with connection.cursor(row_factory=class_row(StandingDocument)) as cursor:
-        return cursor.execute(query("standing_documents"), values).fetchall()
+    with connection.cursor(row_factory=class_row(LatestDocument)) as cursor:
+        return cursor.execute(query("latest_documents"), values).fetchall()
 
 
 @contextmanager
-def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -> Generator[Iterator[StandingDocument]]:
+def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -> Generator[Iterator[LatestDocument]]:
     """The same of all documents behind a key, fetched as it is asked for.
 
     It is the first query of its transaction, and whatever else that reads is as of this call too.
     """
     connection.execute(query("one_snapshot"))
-    with connection.cursor(name="standing", row_factory=class_row(StandingDocument)) as cursor:
+    with connection.cursor(name="standing", row_factory=class_row(LatestDocument)) as cursor:
         cursor.itersize = 2000
-        cursor.execute(
-            query("standing_documents"), {"corpus": corpus, "after": after, "partitions": None, "keys": None}
-        )
+        cursor.execute(query("latest_documents"), {"corpus": corpus, "after": after, "partitions": None, "keys": None})
         yield iter(cursor)
 
 
-def keep_awake(connection: Connection) -> None:
+def keepalive(connection: Connection) -> None:
     """Let Postgres know that a transaction which waits for something else is not forgotten."""
-    connection.execute(query("keep_awake"))
+    connection.execute(query("keepalive"))
 
 
-def count_standing(connection: Connection, corpus: str) -> int:
+def count_documents(connection: Connection, corpus: str) -> int:
     """How many documents stand at head."""
-    row = connection.execute(query("count_standing"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("count_documents"), {"corpus": corpus}).fetchone()
     return row["found"] if row else 0
 
 
@@ -291,8 +289,8 @@ class FinishedDocument:
     content_hash: str
     character_count: int
     chunk_count: int
-    bought: int
-    reused: int
+    embedded: int
+    cached: int
     tokens: int
     requests: int
     retries: int
@@ -374,7 +372,7 @@ def forget_tombstones(connection: Connection, corpus: str, oldest: int, limit: i
     return connection.execute(query("forget_tombstones"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
 
 
-def refresh_etag(connection: Connection, corpus: str, document: StandingDocument, source: SourceObject) -> None:
+def refresh_etag(connection: Connection, corpus: str, document: LatestDocument, source: SourceObject) -> None:
     """Note that the object has another ETag and the same bytes: nothing to publish."""
     connection.execute(
         query("refresh_etag"),

@@ -215,7 +215,7 @@ def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnecti
         raise
 
 
-def storable(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """What Postgres takes of a text that may quote anything: no NUL, and no half of a character."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
@@ -249,7 +249,7 @@ _GONE = (
 # What a process writes while it prepares, which a drop of the corpus may have taken away from under it.
 _OF_SAGAS = {
     ("ingest_pipeline", table)
-    for table in ("saga", "document", "chunk", "staged_fragment", "embedded_batch", "bulk_order", "failure", "hold")
+    for table in ("saga", "document", "chunk", "staged_fragment", "embedded_batch", "batch_job", "failure", "hold")
 }
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from ingest_pipeline.errors import DocumentError, IngestError, UnreadableError
-from ingest_pipeline.postgres.database import Connection, storable
+from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 
 # A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
@@ -73,7 +73,7 @@ def record_failure(
         "reason": error.reason if isinstance(error, DocumentError) else "changing",
         "unreadable": isinstance(error, UnreadableError),
         "final": isinstance(error, UnreadableError) and not error.may_pass,
-        "error": storable(str(error)),
+        "error": sanitize_text(str(error)),
     }
     connection.execute(query("record_failure"), values)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from ingest_pipeline.postgres.binding import Binding
-from ingest_pipeline.postgres.catalog import CorpusRow, GenerationState
+from ingest_pipeline.postgres.catalog import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import Recipe
@@ -65,9 +65,9 @@ def summaries(connection: Connection) -> list[GenerationSummary]:
     return [GenerationSummary(**row) for row in connection.execute(query("generation_summaries"))]
 
 
-def living(connection: Connection, known_as: str) -> list[CorpusRow]:
+def living(connection: Connection, known_as: str) -> list[GenerationRow]:
     """Generations of a corpus that were not dropped."""
-    return [CorpusRow(**row) for row in connection.execute(query("living_generations"), {"known_as": known_as})]
+    return [GenerationRow(**row) for row in connection.execute(query("living_generations"), {"known_as": known_as})]
 
 
 def next_name(connection: Connection, known_as: str) -> str:
@@ -100,11 +100,11 @@ def move_ended_sagas(connection: Connection, old: str, new: str) -> None:
     connection.execute(query("move_ended_sagas"), {"old": old, "new": new})
 
 
-def lock_generations(connection: Connection, names: Sequence[str]) -> dict[str, CorpusRow]:
+def lock_generations(connection: Connection, names: Sequence[str]) -> dict[str, GenerationRow]:
     """Some generations by name, locked until the transaction ends: no publication is half way in any of them."""
     connection.execute(query("limit_waiting"))
     rows = connection.execute(query("lock_generations"), {"names": list(names)})
-    return {row["name"]: CorpusRow(**row) for row in rows}
+    return {row["name"]: GenerationRow(**row) for row in rows}
 
 
 def set_state(connection: Connection, name: str, state: GenerationState) -> None:
@@ -118,9 +118,9 @@ def differences(connection: Connection, old: str, new: str) -> list[Difference]:
     return [Difference(**row) for row in rows]
 
 
-def filling_progress(connection: Connection, old: str, new: str) -> dict[str, int]:
+def reembedding_progress(connection: Connection, old: str, new: str) -> dict[str, int]:
     """Of the ``documents_to_hold`` that readers see in the old generation, how many ``documents`` the new one holds."""
-    return connection.execute(query("filling_progress"), {"old": old, "new": new}).fetchone() or {}
+    return connection.execute(query("reembedding_progress"), {"old": old, "new": new}).fetchone() or {}
 
 
 def forget_generation(connection: Connection, name: str) -> None:
@@ -145,6 +145,6 @@ def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -
     connection.execute(query("rename_recipe"), values)
 
 
-def owe_reports(connection: Connection, name: str) -> None:
+def mark_unreported(connection: Connection, name: str) -> None:
     """Let everything that a generation published be reported to Dagster again."""
-    connection.execute(query("owe_reports"), {"corpus": name})
+    connection.execute(query("mark_unreported"), {"corpus": name})

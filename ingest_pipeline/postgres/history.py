@@ -28,8 +28,8 @@ class PublicationRow:
     documents: int
     removed: int
     chunks: int
-    bought: int
-    reused: int
+    embedded: int
+    cached: int
     tokens: int
     cost: Decimal | None
     """Of the tokens. None: no price was configured then."""

@@ -15,12 +15,12 @@ from psycopg.rows import class_row
 
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres.database import Connection, storable
+from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.processes import is_gone, this_process
+from ingest_pipeline.processes import is_dead, this_process
 from ingest_pipeline.types import Price, Vector, Vectors
 
-SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "bulk", "rebuild", "other"]
+SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "batch", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
 # A writer gives a sign of life every five seconds; one that gave none for so long is taken for dead.
 SILENCE_SECONDS = 30.0
@@ -44,7 +44,7 @@ class Saga:
     requests: int
     retries: int
     tokens: int
-    bought: int
+    embedded: int
     api_seconds: float
     price: Decimal | None
     currency: str | None
@@ -62,7 +62,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Usage:
     """What one answer of the embedding API took."""
 
     tokens: int
@@ -153,7 +153,7 @@ def record_batch(
     text_hashes: Sequence[UUID],
     vectors: Vectors,
     characters: int,
-    spent: Spent,
+    spent: Usage,
 ) -> None:
     """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
 
@@ -167,7 +167,7 @@ def record_batch(
         characters: Of the inputs together.
         spent: What it took.
     """
-    count = {"saga": saga, "bought": len(text_hashes), "characters": characters, **asdict(spent)}
+    count = {"saga": saga, "embedded": len(text_hashes), "characters": characters, **asdict(spent)}
     connection.execute(query("count_batch"), count)
     connection.execute(
         query("insert_batch"),
@@ -211,7 +211,7 @@ def mark_published(connection: Connection, saga: UUID, *, base_version: int, ver
 
 def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:
     """End an unfinished saga without a publication; False if it had ended."""
-    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": storable(error)})
+    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": sanitize_text(error)})
     return found.fetchone() is not None
 
 
@@ -248,7 +248,7 @@ def abandon_dead(
         "corpus": corpus,
         "limit": limit,
         "dead_runs": list(dead_runs),
-        "gone": [saga.id for saga in unfinished(connection, corpus) if is_gone(saga.writer)],
+        "gone": [saga.id for saga in unfinished(connection, corpus) if is_dead(saga.writer)],
         "error": "its writer is gone",
     }
     rows = connection.execute(query("abandon_sagas"), values).fetchall()
@@ -340,7 +340,7 @@ def record_others(
 ) -> None:
     """Note sagas that only the table knows, with a version each. Those that the ledger knows stay as they are."""
     values = {"corpus": corpus, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
-    connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": storable(error)})
+    connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": sanitize_text(error)})
 
 
 def adopt(connection: Connection, corpus: str, sagas: Collection[UUID], error: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from uuid import UUID
 
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Spent
+from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.postgres.sql import query
 
 
@@ -35,7 +35,7 @@ def forget_served(connection: Connection, endpoint: str, embedding: str) -> None
     connection.execute(query("forget_served"), {"endpoint": endpoint, "embedding": embedding})
 
 
-def record_unusable(connection: Connection, saga: UUID, *, characters: int, spent: Spent) -> None:
+def record_unusable(connection: Connection, saga: UUID, *, characters: int, spent: Usage) -> None:
     """Count what the API was sent and billed for texts of which no vector could be used; also if the saga was settled.
 
     Args:

@@ -32,7 +32,7 @@ class RecordedRecipe:
 class DocumentsByRecipe:
     """What stands at head, by whether one recipe made it."""
 
-    standing: int
+    latest: int
     others: int
     """Documents that another recipe made."""
     characters: int

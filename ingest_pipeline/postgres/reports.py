@@ -28,8 +28,8 @@ class DocumentChange:
     etag: str | None
     recipe: str | None
     chunk_count: int
-    bought: int
-    reused: int
+    embedded: int
+    cached: int
     tokens: int
     cost: Decimal | None
     """Of the tokens. None: no price was configured then."""
@@ -55,8 +55,8 @@ class RunProgress:
     published: int
     removed: int
     chunks: int
-    reused: int
-    bought: int
+    cached: int
+    embedded: int
     tokens: int
     requests: int
     retries: int
@@ -88,10 +88,10 @@ def history(connection: Connection, corpus: str, key: str | None, limit: int) ->
         return cursor.execute(query("document_history"), {"corpus": corpus, "key": key, "limit": limit}).fetchall()
 
 
-def standing_changes(connection: Connection, saga: UUID) -> list[DocumentChange]:
+def latest_changes(connection: Connection, saga: UUID) -> list[DocumentChange]:
     """What a saga published and nothing superseded since."""
     with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
-        return cursor.execute(query("standing_changes"), {"saga": saga}).fetchall()
+        return cursor.execute(query("latest_changes"), {"saga": saga}).fetchall()
 
 
 def run_progress(connection: Connection, run_id: str) -> RunProgress:

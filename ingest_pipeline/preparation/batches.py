@@ -12,7 +12,7 @@ from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.catalog import FinishedDocument
 from ingest_pipeline.preparation.read import Reading
-from ingest_pipeline.preparation.seen_texts import TextCounts
+from ingest_pipeline.preparation.seen_texts import OccurrenceCounter
 from ingest_pipeline.preparation.vectors import Order, Wanted
 from ingest_pipeline.types import Chunk
 
@@ -24,8 +24,8 @@ class PreparedDocument:
     plan: DocumentPlan
     characters: int = 0
     chunks: int = 0
-    bought: int = 0
-    reused: int = 0
+    embedded: int = 0
+    cached: int = 0
     tokens: int = 0
     requests: int = 0
     retries: int = 0
@@ -38,9 +38,9 @@ class PreparedDocument:
         """Count a chunk whose vector is there, and what was paid for it, if anything was."""
         self.chunks += 1
         if wanted is None:
-            self.reused += 1
+            self.cached += 1
             return
-        self.bought += 1
+        self.embedded += 1
         self.tokens += wanted.tokens
         if wanted.batch not in self._batches:
             self._batches.add(wanted.batch)
@@ -55,7 +55,7 @@ class DocumentInProgress:
     plan: DocumentPlan
     reading: Reading
     result: PreparedDocument
-    texts: TextCounts = field(default_factory=TextCounts)
+    texts: OccurrenceCounter = field(default_factory=OccurrenceCounter)
     waiting: list[TableRow] = field(default_factory=list[TableRow])
     files: list[StagedFragment] = field(default_factory=list[StagedFragment])
     has_own_files: bool = False
@@ -71,8 +71,8 @@ class DocumentInProgress:
             self.reading.content_hash,
             counts.characters,
             counts.chunks,
-            counts.bought,
-            counts.reused,
+            counts.embedded,
+            counts.cached,
             counts.tokens,
             counts.requests,
             counts.retries,

@@ -30,13 +30,13 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.preparation.batches import DocumentInProgress, Parcel, PreparedDocument, Stretch, parcels
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.preparation.vectors import Order, RefusedTextError, VectorSupply
+from ingest_pipeline.preparation.vectors import Order, RefusedTextError, VectorResolver
 from ingest_pipeline.types import Chunk, ChunkRow, chunk_id
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Preparation:
     """One saga's preparation.
 
     Args:
-        workshop: Where things come from and go to.
+        context: Where things come from and go to.
         embedder: Shared by all preparations of the process, and with it the limit on requests.
         saga: In state ``preparing``.
         plans: What the saga is to publish.
@@ -74,16 +74,16 @@ class Preparation:
 
     def __init__(
         self,
-        workshop: Workshop,
+        context: IngestContext,
         embedder: Embedder,
         saga: UUID,
         plans: Sequence[DocumentPlan],
         guard: SpendingGuard | None = None,
     ) -> None:
-        self._shop = workshop
+        self._context = context
         self._saga = saga
         self._plans = plans
-        self._supply = VectorSupply(workshop.corpus, embedder, workshop.recipe, saga, guard)
+        self._supply = VectorResolver(context.corpus, embedder, context.recipe, saga, guard)
         self._prepared = Prepared(saga)
         self._read: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_READ)
         self._ordered: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
@@ -122,25 +122,25 @@ class Preparation:
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             await asyncio.to_thread(self._touch)
-            await asyncio.to_thread(self._supply.look_around)
+            await asyncio.to_thread(self._supply.refresh_lookup_scope)
 
     def _touch(self) -> None:
-        with self._shop.corpus.database.transaction() as connection:
+        with self._context.corpus.database.transaction() as connection:
             ledger.touch(connection, self._saga)
 
     def _plan_rows(self) -> None:
-        with self._shop.corpus.database.transaction() as connection:
+        with self._context.corpus.database.transaction() as connection:
             catalog.insert_documents(
                 connection,
-                corpus=self._shop.corpus.name,
+                corpus=self._context.corpus.name,
                 saga=self._saga,
-                recipe=self._shop.recipe.fingerprint,
+                recipe=self._context.recipe.fingerprint,
                 documents=self._plans,
             )
         self._prepared.removed = [plan for plan in self._plans if plan.source is None]
 
     def _mark_prepared(self) -> None:
-        with boundary(Boundary.PREPARED), self._shop.corpus.database.transaction() as connection:
+        with boundary(Boundary.PREPARED), self._context.corpus.database.transaction() as connection:
             ledger.mark_prepared(connection, self._saga)
 
     # Stage 1: bytes to chunks.
@@ -160,9 +160,11 @@ class Preparation:
     def _stretches(self, waiting: Iterator[DocumentPlan]) -> Iterator[Stretch]:
         for plan in waiting:
             assert plan.source is not None  # noqa: S101  the caller chose these
-            document = DocumentInProgress(plan, Reading(plan.source, self._shop.recipe), PreparedDocument(plan))
+            document = DocumentInProgress(plan, Reading(plan.source, self._context.recipe), PreparedDocument(plan))
             try:
-                for chunks in document.reading.stretches(self._shop.source, self._shop.chunker, self._shop.limits):
+                for chunks in document.reading.stretches(
+                    self._context.source, self._context.chunker, self._context.limits
+                ):
                     yield Stretch(document, chunks)
             except (DocumentError, DocumentChangedError) as error:
                 yield Stretch(document, (), last=True, error=error)
@@ -174,7 +176,7 @@ class Preparation:
 
         Writing a file anew often begins with emptying it: the old rows stay until it is sure to be meant so.
         """
-        source, seconds = document.reading.source, self._shop.settle_seconds
+        source, seconds = document.reading.source, self._context.min_age_seconds
         if document.reading.chunks or not source.is_too_recent(seconds, datetime.now(UTC)):
             return None
         return TooRecentError(f"Document {source.key!r} is empty and was modified less than {seconds} seconds ago")
@@ -301,7 +303,7 @@ class Preparation:
     ) -> StagedFragment | None:
         """Write rows into one data file, and record it with their chunk rows and the documents that they finish."""
         fragment = self._stage(rows) if rows else None
-        with boundary(Boundary.FRAGMENT_RECORDED), self._shop.corpus.database.transaction() as connection:
+        with boundary(Boundary.FRAGMENT_RECORDED), self._context.corpus.database.transaction() as connection:
             if fragment is not None:
                 ledger.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
             catalog.add_chunks(connection, (row.chunk for row in rows))
@@ -311,14 +313,14 @@ class Preparation:
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
         name = f"{self._saga}-{self._file_count}.lance"
         self._file_count += 1
-        return self._shop.corpus.table.stage(name, chunk_table(rows))
+        return self._context.corpus.table.stage(name, chunk_table(rows))
 
     def _drop(self, document: DocumentInProgress, error: IngestError) -> None:
         """Leave a document out. Files that hold a part of it stay unpublished, and go with the next sweep."""
         document.failed = True
         document.waiting = []
         self._prepared.failed[document.plan.key] = error
-        with self._shop.corpus.database.transaction() as connection:
+        with self._context.corpus.database.transaction() as connection:
             catalog.drop_document(connection, self._saga, document.plan.key)
 
 

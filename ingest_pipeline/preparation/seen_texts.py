@@ -14,7 +14,7 @@ from uuid import UUID
 _BUCKETS = 1 << 14
 
 
-class TextSet:
+class CompactHashSet:
     """Texts, by their hashes."""
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class TextSet:
         return key in self.buckets.get(key % _BUCKETS, ())
 
 
-class TextCounts:
+class OccurrenceCounter:
     """How often each text came."""
 
     def __init__(self) -> None:
-        self._texts = TextSet()
+        self._texts = CompactHashSet()
         self._again: Counter[UUID] = Counter()
 
     def count(self, text_hash: UUID) -> int:

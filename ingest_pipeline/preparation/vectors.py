@@ -16,9 +16,9 @@ from ingest_pipeline.errors import EmbeddingResponseError, IngestError, Unavaila
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import catalog, ledger, purchases
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Spent
+from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
-from ingest_pipeline.preparation.seen_texts import TextSet
+from ingest_pipeline.preparation.seen_texts import CompactHashSet
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.types import Chunk, Recipe, Vector
 
@@ -57,7 +57,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bought:
+class _CompletedBatch:
     ordinal: int
     batch: Sequence[Wanted]
     answer: EmbeddedBatch
@@ -91,12 +91,12 @@ class _Unusable:
     """What a request took that failed."""
 
     characters: int
-    spent: Spent
+    spent: Usage
     is_nonsense: bool
     """The endpoint answered, and not with vectors of the model and width that it was asked for."""
 
 
-class VectorSupply:
+class VectorResolver:
     """Vectors for one saga, by text hash.
 
     A text is looked up among what this and other sagas bought and did not publish yet, then among what stands at head.
@@ -125,14 +125,14 @@ class VectorSupply:
         self._recipe = recipe
         self._saga = saga
         self._ordered: WeakValueDictionary[UUID, asyncio.Future[Vector]] = WeakValueDictionary()
-        self._bought_before = TextSet()
+        self._bought_before = CompactHashSet()
         self._others_buy = False
         self._something_published = False
         self._published = PublishedVectors(corpus, recipe.embedding_dimensions)
         self._pending: list[Wanted] = []
         self._pending_bytes = 0
         self._batches = 0
-        self._unrecorded: list[_Bought] = []
+        self._unrecorded: list[_CompletedBatch] = []
         self._unusable: list[_Unusable] = []
         self._requests: dict[asyncio.Task[None], UsageMeter] = {}
         self._is_served = embedder.settings.is_free
@@ -143,9 +143,9 @@ class VectorSupply:
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Find out where to look; requests will run as tasks of the group."""
         self._tasks = tasks
-        await asyncio.to_thread(self.look_around)
+        await asyncio.to_thread(self.refresh_lookup_scope)
 
-    def look_around(self) -> None:
+    def refresh_lookup_scope(self) -> None:
         """Find out again where to look: others may have bought or published since."""
         with self._corpus.database.transaction() as connection:
             self._is_served = self._is_served or purchases.is_served(
@@ -259,14 +259,14 @@ class VectorSupply:
             with boundary(Boundary.BATCH_SENT):
                 answer = await self._embedder.embed([wanted.text for wanted in batch], meter)
         except IngestError as error:
-            spent = Spent(meter.tokens, meter.requests, meter.retries, meter.seconds)
+            spent = Usage(meter.tokens, meter.requests, meter.retries, meter.seconds)
             self._unusable.append(
                 _Unusable(sum(len(wanted.text) for wanted in batch), spent, isinstance(error, EmbeddingResponseError))
             )
             with suppress(UnavailableError):  # why the request failed is worth more than that it could not be recorded
                 await self._record_all()
             raise
-        self._unrecorded.append(_Bought(ordinal, batch, answer))
+        self._unrecorded.append(_CompletedBatch(ordinal, batch, answer))
         await self._record_all()
 
     async def _record_all(self) -> None:
@@ -279,7 +279,7 @@ class VectorSupply:
             for answer in answers:
                 answer.deliver()
 
-    def _record(self, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
+    def _record(self, answers: Sequence[_CompletedBatch], unusable: Sequence[_Unusable]) -> None:
         with ExitStack() as effects:
             for _ in answers:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
@@ -289,30 +289,34 @@ class VectorSupply:
                 purchases.record_unusable(connection, self._saga, characters=characters, spent=failed.spent)
             self._note_served(connection, answers, unusable)
             self._others_buy = self._others_buy or ledger.others_at_work(connection, self._corpus.name, self._saga)
-            for bought in answers:
-                answer = bought.answer
-                kept = [place for place in range(len(bought.batch)) if place not in answer.refused]
+            for embedded in answers:
+                answer = embedded.answer
+                kept = [place for place in range(len(embedded.batch)) if place not in answer.refused]
                 ledger.record_batch(
                     connection,
                     self._saga,
-                    ordinal=bought.ordinal,
+                    ordinal=embedded.ordinal,
                     embedding=self._recipe.embedding,
-                    text_hashes=[bought.batch[place].text_hash for place in kept],
+                    text_hashes=[embedded.batch[place].text_hash for place in kept],
                     vectors=answer.vectors[kept],
-                    characters=sum(len(bought.batch[place].text) for place in kept),
-                    spent=Spent(answer.tokens, answer.requests, answer.retries, answer.seconds),
+                    characters=sum(len(embedded.batch[place].text) for place in kept),
+                    spent=Usage(answer.tokens, answer.requests, answer.retries, answer.seconds),
                 )
             self._settle(connection, answers, unusable)
 
-    def _settle(self, connection: Connection, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
-        bought = sum(len(wanted.text) for answer in answers for wanted in answer.batch)
-        self._guard.settle(connection, bought + sum(failed.characters for failed in unusable))
+    def _settle(
+        self, connection: Connection, answers: Sequence[_CompletedBatch], unusable: Sequence[_Unusable]
+    ) -> None:
+        embedded = sum(len(wanted.text) for answer in answers for wanted in answer.batch)
+        self._guard.settle(connection, embedded + sum(failed.characters for failed in unusable))
 
-    def _note_served(self, connection: Connection, answers: Sequence[_Bought], unusable: Sequence[_Unusable]) -> None:
+    def _note_served(
+        self, connection: Connection, answers: Sequence[_CompletedBatch], unusable: Sequence[_Unusable]
+    ) -> None:
         if self._embedder.settings.is_free:
             return
         if any(failed.is_nonsense for failed in unusable):
             purchases.forget_served(connection, self._embedder.endpoint, self._recipe.embedding)
-        elif not self._is_served and any(len(bought.batch) > len(bought.answer.refused) for bought in answers):
+        elif not self._is_served and any(len(embedded.batch) > len(embedded.answer.refused) for embedded in answers):
             purchases.mark_served(connection, self._embedder.endpoint, self._recipe.embedding)
             self._is_served = True

@@ -69,19 +69,19 @@ def drop_empty_partitions(
     stands: what is empty is asked again under the row lock, and deleted before anybody can publish.
     """
     with corpus.database.transaction() as connection:
-        standing = set(catalog.partition_states(connection, corpus.name, sorted(partitions)))
+        latest = set(catalog.partition_states(connection, corpus.name, sorted(partitions)))
     name = _dynamic_name(corpus_partitions(corpus.known_as, scheme))
     if name is None:
-        return sorted(standing)
-    empty = iter(sorted(set(partitions) - standing))
+        return sorted(latest)
+    empty = iter(sorted(set(partitions) - latest))
     while some := list(islice(empty, _DROPPED_AT_ONCE)):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
             returned = catalog.partition_states(connection, corpus.name, some)
             for partition in (partition for partition in some if partition not in returned):
                 instance.delete_dynamic_partition(name, partition)
-        standing.update(returned)
-    return sorted(standing)
+        latest.update(returned)
+    return sorted(latest)
 
 
 def forget_partitions(instance: DagsterInstance, corpus: str) -> int:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import dagster as dg
 
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
@@ -23,7 +23,7 @@ _LOOKS = 3
 
 
 @dataclass(slots=True)
-class LateReport:
+class ReplayReport:
     """What was told late, and what has to be looked at first."""
 
     reported: int = 0
@@ -32,18 +32,18 @@ class LateReport:
     """Partitions that several documents share, by the key of the run that shall look at them."""
 
 
-def report_late(instance: dg.DagsterInstance, workshop: Workshop) -> LateReport:
+def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) -> ReplayReport:
     """Report what ended runs published and left unreported."""
-    corpus = workshop.corpus
+    corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
         owed = ledger.unreported(connection, corpus.name)
-    report = LateReport()
+    report = ReplayReport()
     for saga in owed:
         if saga.run_id is None or not has_ended(instance, saga.run_id):
             continue
         with corpus.database.transaction() as connection:
-            changes = reports.standing_changes(connection, saga.id)
-        unclear = _tell(instance, workshop, changes)
+            changes = reports.latest_changes(connection, saga.id)
+        unclear = _tell(instance, ingest_context, changes)
         key = _next_look(instance, saga.id) if unclear else None
         if key is not None:
             report.unclear[key] = unclear
@@ -54,13 +54,13 @@ def report_late(instance: dg.DagsterInstance, workshop: Workshop) -> LateReport:
     return report
 
 
-def _tell(instance: dg.DagsterInstance, workshop: Workshop, changes: Sequence[DocumentChange]) -> list[str]:
+def _tell(instance: dg.DagsterInstance, ingest_context: IngestContext, changes: Sequence[DocumentChange]) -> list[str]:
     """Report what the changes prove; returns the partitions of which they prove nothing."""
-    corpus = workshop.corpus
+    corpus = ingest_context.corpus
     rolled_back = any(change.target_version is not None for change in changes)
-    if workshop.scheme.kind == "file" or rolled_back:
+    if ingest_context.scheme.kind == "file" or rolled_back:
         log = instance.report_runless_asset_event
-        report_documents(instance, corpus, changes, _status(changes), log, recipe=workshop.recipe)
+        report_documents(instance, corpus, changes, _status(changes), log, recipe=ingest_context.recipe)
         return []
     return drop_empty_partitions(instance, corpus, {change.partition for change in changes})
 

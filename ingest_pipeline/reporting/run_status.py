@@ -13,7 +13,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.postgres import ledger
-from ingest_pipeline.processes import is_elsewhere, is_gone, is_running, this_process
+from ingest_pipeline.processes import is_dead, is_remote, is_running, this_process
 
 _PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
 _OPEN = [
@@ -32,17 +32,17 @@ def own_process_tags() -> dict[str, str]:
     return {_PROCESS_TAG: this_process()}
 
 
-def name_process(instance: dg.DagsterInstance, run_id: str) -> None:
+def tag_run_process(instance: dg.DagsterInstance, run_id: str) -> None:
     """Tag a run that Dagster launched with the process that it turned out to be in."""
     instance.add_run_tags(run_id, own_process_tags())
 
 
-def report_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs of ours as failed whose process ended without a word; returns them."""
     dead: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
         process = run.tags.get(_PROCESS_TAG)
-        if process is not None and is_gone(process):
+        if process is not None and is_dead(process):
             instance.report_run_failed(run, "The process of this run ended without a word.")
             dead.append(run.run_id)
     return dead
@@ -97,7 +97,7 @@ def _worker_pids(instance: dg.DagsterInstance, run_id: str) -> list[int]:
 
 def named_jobs(corpus: str) -> set[str]:
     """The jobs of a corpus whose runs name their process first of all."""
-    return {f"{corpus}_{work}_job" for work in ("ingest", "rollback", "migration", "bulk", "maintenance")}
+    return {f"{corpus}_{work}_job" for work in ("ingest", "rollback", "reembed", "batch", "maintenance")}
 
 
 def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
@@ -107,7 +107,7 @@ def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
     return {saga.id: saga.run_id for saga in unfinished if saga.run_id is not None}
 
 
-def report_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], given_up: Iterable[UUID]) -> list[str]:
+def fail_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], given_up: Iterable[UUID]) -> list[str]:
     """Mark runs as failed whose sagas were given up and which lived on another machine; returns them.
 
     Not every launcher notices that a machine is gone, and such a run would stay open, and hold its place, for hours.
@@ -121,7 +121,7 @@ def report_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], g
     silent: list[str] = []
     for run_id in sorted({runs[saga] for saga in given_up if saga in runs}):
         run = instance.get_run_by_id(run_id)
-        if run is not None and run.status in _OPEN and is_elsewhere(run.tags.get(_PROCESS_TAG, "")):
+        if run is not None and run.status in _OPEN and is_remote(run.tags.get(_PROCESS_TAG, "")):
             instance.report_run_failed(run, "The machine of this run gave no sign of life, and its work was given up.")
             silent.append(run_id)
     return silent

@@ -8,14 +8,14 @@ from itertools import count
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError
-from ingest_pipeline.ingestion.context import PipelineSettings, corpus_settings, workshop_of
+from ingest_pipeline.ingestion.context import PipelineSettings, context_of, corpus_settings
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.binding import Binding, mismatch
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
 
@@ -23,7 +23,7 @@ from ingest_pipeline.postgres.sql import query
 _GAP = 8
 
 
-def open_for_rebuild(database: Database, settings: PipelineSettings) -> Workshop:
+def open_for_rebuild(database: Database, settings: PipelineSettings) -> IngestContext:
     """The corpus with its table where the settings say, whoever published into it.
 
     If the database knows no such corpus, it is recorded by what the newest version of the table says of it. Readers
@@ -41,23 +41,23 @@ def open_for_rebuild(database: Database, settings: PipelineSettings) -> Workshop
     uri = settings.uri_of(row.name)
     _check(row, replace(_binding(settings, row), table_uri=row.table_uri))
     corpus = Corpus(row.name, database, LanceTable(uri, storage_options(uri)), row.known_as)
-    return workshop_of(corpus, settings.with_embedding(row.embedding))
+    return context_of(corpus, settings.with_embedding(row.embedding))
 
 
-def _binding(settings: PipelineSettings, row: CorpusRow) -> Binding:
+def _binding(settings: PipelineSettings, row: GenerationRow) -> Binding:
     return corpus_settings(settings.with_embedding(row.embedding), row.name, "current").binding
 
 
-def _check(row: CorpusRow, wanted: Binding) -> None:
+def _check(row: GenerationRow, wanted: Binding) -> None:
     problem = mismatch(row, wanted)
     if problem is not None:
         raise problem
 
 
-def _record(database: Database, settings: PipelineSettings) -> CorpusRow:
+def _record(database: Database, settings: PipelineSettings) -> GenerationRow:
     """Write the row of a corpus that only its table knows."""
     table, version, mark, facts = _find(settings)
-    row = CorpusRow(
+    row = GenerationRow(
         facts.name,
         facts.known_as,
         "current",

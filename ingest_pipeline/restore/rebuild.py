@@ -35,10 +35,10 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.table import REBUILD, LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import catalog, generations, ledger
 from ingest_pipeline.postgres.binding import binding_of
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.restore.rebuild_rows import (
@@ -50,10 +50,10 @@ from ingest_pipeline.restore.rebuild_rows import (
     known_pairs,
     note_facts,
     places_of,
+    published_sagas_of,
     retire,
     scan,
     stage_documents,
-    standing_publications,
     write_change,
 )
 from ingest_pipeline.saga.heartbeat import give_up, signs_of_life
@@ -102,11 +102,11 @@ class _Content:
     """Of the versions that the table has."""
 
 
-def rebuild_catalog(workshop: Workshop) -> RebuildReport | None:
+def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
     """Bring the catalog to the newest version of the table of which nothing is missing.
 
     Args:
-        workshop: Of the corpus, whose row the catalog has.
+        context: Of the corpus, whose row the catalog has.
 
     Returns:
         What was done, or None if catalog and table agree already and belong together.
@@ -116,7 +116,7 @@ def rebuild_catalog(workshop: Workshop) -> RebuildReport | None:
         ConflictError: Something published meanwhile. Nothing was changed.
         UnavailableError: The source or one of the stores does not answer. Nothing was changed.
     """
-    corpus = workshop.corpus
+    corpus = context.corpus
     head = corpus.head()
     content = _choose(corpus, replace(head, table_uri=corpus.table.uri))
     if content is None:
@@ -126,13 +126,13 @@ def rebuild_catalog(workshop: Workshop) -> RebuildReport | None:
         ledger.mark_prepared(connection, saga)
     try:
         with signs_of_life(corpus, saga):
-            return _Rebuild(workshop, head, content, saga).run()
+            return _Rebuild(context, head, content, saga).run()
     except BaseException as error:
         give_up(corpus, saga, error)
         raise
 
 
-def _choose(corpus: Corpus, head: CorpusRow) -> _Content | None:
+def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
     """The newest whole version that a publication made; None if that is head, and head is this database's."""
     table = corpus.table
     latest = _drop_unreadable(table)
@@ -176,9 +176,9 @@ def _drop_unreadable(table: LanceTable) -> int:
 class _Rebuild:
     """One rebuild, by one saga."""
 
-    def __init__(self, workshop: Workshop, head: CorpusRow, content: _Content, saga: UUID) -> None:
-        self._shop = workshop
-        self._corpus = workshop.corpus
+    def __init__(self, context: IngestContext, head: GenerationRow, content: _Content, saga: UUID) -> None:
+        self._context = context
+        self._corpus = context.corpus
         self._head = head
         self._content = content
         self._saga = saga
@@ -225,11 +225,11 @@ class _Rebuild:
 
     def _compare(self, documents: Mapping[str, TableDocument]) -> CatalogChange:
         with self._corpus.database.transaction() as connection:
-            standing = {one.key: one for one in catalog.standing_documents(connection, self._corpus.name)}
+            latest = {one.key: one for one in catalog.latest_documents(connection, self._corpus.name)}
         kept: list[TableDocument] = []
         other: list[TableDocument] = []
         for key, document in documents.items():
-            row = standing.get(key)
+            row = latest.get(key)
             same = row is not None and not row.removed and row.saga == document.saga_id
             (kept if same and row is not None and row.chunk_count == document.count else other).append(document)
         added: list[TableDocument] = []
@@ -242,14 +242,14 @@ class _Rebuild:
         # A document without chunks has no row in the table: only the catalog knows of it.
         gone = {
             key: row.partition
-            for key, row in standing.items()
+            for key, row in latest.items()
             if key not in documents and not row.removed and row.chunk_count
         }
         return CatalogChange(kept, added, revived, gone)
 
     def _stage(self, added: Sequence[TableDocument]) -> None:
         """Write the rows of documents and chunks, seen by nobody yet."""
-        recipe = self._shop.recipe.fingerprint
+        recipe = self._context.recipe.fingerprint
         for some in _in_groups(added):
             with self._corpus.database.transaction() as connection:
                 stage_documents(connection, self._corpus.name, recipe, some)
@@ -263,7 +263,7 @@ class _Rebuild:
         """Record what the source says of documents whose bytes come to the rows of the table; returns their keys."""
         unchanged: set[str] = set()
         for some in _in_groups(added):
-            listed = {source.key: source for source in self._shop.listed([document.key for document in some])}
+            listed = {source.key: source for source in self._context.listed([document.key for document in some])}
             with self._corpus.database.transaction() as connection:
                 places = places_of(connection, some)
             facts = [
@@ -279,11 +279,11 @@ class _Rebuild:
 
     def _facts(self, document: TableDocument, source: SourceObject, held: Sequence[Place]) -> SourceFacts | None:
         """What to record of a document, None if its bytes do not come to the chunks that the table holds."""
-        reading = Reading(source, self._shop.recipe)
+        reading = Reading(source, self._context.recipe)
         try:
             chunks = [
                 (chunk.ordinal, chunk.start, chunk.end, chunk.text_hash)
-                for stretch in reading.stretches(self._shop.source, self._shop.chunker, self._shop.limits)
+                for stretch in reading.stretches(self._context.source, self._context.chunker, self._context.limits)
                 for chunk in stretch
             ]
         except (DocumentError, StaleError):
@@ -352,7 +352,7 @@ class _Rebuild:
         marks = self._content.marks
         gone = [
             saga
-            for version, saga in standing_publications(connection, self._corpus.name).items()
+            for version, saga in published_sagas_of(connection, self._corpus.name).items()
             if (mark := marks.get(version)) is None or mark.saga != saga
         ]
         retire(connection, gone)

@@ -174,9 +174,9 @@ def _note_fragments(connection: Connection, documents: Sequence[TableDocument]) 
         )
 
 
-def standing_publications(connection: Connection, corpus: str) -> dict[int, UUID]:
+def published_sagas_of(connection: Connection, corpus: str) -> dict[int, UUID]:
     """Sagas of the publications that were not retired, by version."""
-    rows = connection.execute(query("standing_publications"), {"corpus": corpus})
+    rows = connection.execute(query("published_sagas_of"), {"corpus": corpus})
     return {row["published_version"]: row["id"] for row in rows}
 
 

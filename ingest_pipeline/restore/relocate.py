@@ -29,7 +29,7 @@ from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import catalog, generations, ledger
 from ingest_pipeline.postgres.binding import binding_of
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.saga.reconcile import begin_restore, end_restore, lock, restore_as_head, versions_above
 from ingest_pipeline.types import Recipe, Vector, split_embedding
@@ -90,7 +90,7 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
 
 
 def _move_all(
-    database: Database, known_as: str, copies: Sequence[tuple[CorpusRow, Corpus]], sagas: Mapping[str, UUID]
+    database: Database, known_as: str, copies: Sequence[tuple[GenerationRow, Corpus]], sagas: Mapping[str, UUID]
 ) -> None:
     with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
@@ -105,20 +105,20 @@ def _move_all(
                 _move_table(connection, there, row, sagas[row.name])
 
 
-def _copy_in(database: Database, folder: str, row: CorpusRow) -> Corpus | None:
+def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | None:
     """A generation with its table in a folder. One that readers left may stay where it is until it is dropped."""
     uri = f"{folder.rstrip('/')}/{row.name}.lance"
     table = LanceTable(uri, storage_options(uri))
     if table.exists():
         return Corpus(row.name, database, table, row.known_as, row.state)
-    if row.state == "left":
+    if row.state == "retired":
         return None
     raise TableUnavailableError(
         f"There is no LanceDB table at {uri}. Nothing was changed", f"Copy or move {row.table_uri} there first."
     )
 
 
-def _move_table(connection: Connection, there: Corpus, row: CorpusRow, saga: UUID) -> None:
+def _move_table(connection: Connection, there: Corpus, row: GenerationRow, saga: UUID) -> None:
     for ended in ledger.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}", keep=[saga]):
         catalog.forget_documents(connection, ended)
     with boundary(Boundary.RELOCATED):
@@ -128,7 +128,7 @@ def _move_table(connection: Connection, there: Corpus, row: CorpusRow, saga: UUI
     restore_as_head(connection, there, moved, content=row.head_version, latest=latest, saga=saga)
 
 
-def _check_copy(there: Corpus, row: CorpusRow) -> None:
+def _check_copy(there: Corpus, row: GenerationRow) -> None:
     """Demand that a table holds head, made by the saga that head names, and that no file of it is missing."""
     uri = there.table.uri
     if not (there.table.owner or "").endswith(f"/{there.name}"):
@@ -226,7 +226,7 @@ async def check_model(corpus: Corpus, embedder: Embedder) -> None:
         raise CorpusMismatchError(
             f"Of a text that corpus {corpus.known_as!r} holds, {embedder.settings.model!r} makes another vector "
             f"(cosine similarity {likeness:.3f}), so it is another model",
-            "`ingest-pipeline migrate` moves a corpus to another model. Nothing was changed.",
+            "`ingest-pipeline reembed` moves a corpus to another model. Nothing was changed.",
         )
 
 
@@ -250,7 +250,7 @@ def check_width(embedding: str | None, dimensions: int) -> str:
     if width != dimensions:
         raise CorpusMismatchError(
             f"The corpus holds vectors of {width} dimensions, and the settings say {dimensions}",
-            "Set INGEST_EMBEDDING_DIMENSIONS back. To get another width, run `ingest-pipeline migrate`. Nothing was "
+            "Set INGEST_EMBEDDING_DIMENSIONS back. To get another width, run `ingest-pipeline reembed`. Nothing was "
             "changed.",
         )
     return model

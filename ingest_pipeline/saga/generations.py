@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
-from ingest_pipeline.errors import ConfigurationError, GenerationLeftError, NotOurTableError, UnavailableError
+from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError, NotOurTableError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
@@ -66,7 +66,7 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
         Whether readers were moved. Not, if there are other differences than those: something was published meanwhile.
 
     Raises:
-        GenerationLeftError: The migration was aborted, or is done already.
+        GenerationRetiredError: The migration was aborted, or is done already.
         UnavailableError: Postgres does not answer. Readers see one of the two.
     """
     try:
@@ -83,15 +83,17 @@ def _switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool
     with old.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
             rows = generations.lock_generations(connection, [old.name, new.name])
-        if (rows[old.name].state, rows[new.name].state) != ("current", "filling"):
-            raise GenerationLeftError(f"Corpus {old.known_as!r} is no longer being moved from {old.name} to {new.name}")
+        if (rows[old.name].state, rows[new.name].state) != ("current", "building"):
+            raise GenerationRetiredError(
+                f"Corpus {old.known_as!r} is no longer being moved from {old.name} to {new.name}"
+            )
         if set(generations.differences(connection, old.name, new.name)) - set(looked_at):
             return False
         _end_sagas(connection, old, f"readers moved to generation {new.name}")
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, old.name, "left")
+            generations.set_state(connection, old.name, "retired")
             generations.set_state(connection, new.name, "current")
-            generations.owe_reports(connection, new.name)
+            generations.mark_unreported(connection, new.name)
     return True
 
 
@@ -102,23 +104,23 @@ def resume(corpus: Corpus, current: str) -> None:
         corpus: The generation.
         current: Name of the current one, whose lock orders migrations.
     """
-    _move(corpus, "left", "filling", also_lock=[current])
+    _move(corpus, "retired", "building", also_lock=[current])
 
 
 def abort(corpus: Corpus) -> None:
     """Stop filling a generation: its writers are fenced, and nothing more is bought. It is kept for a while.
 
     Raises:
-        GenerationLeftError: It is not being filled: it was aborted before, or readers see it.
+        GenerationRetiredError: It is not being filled: it was aborted before, or readers see it.
     """
-    _move(corpus, "filling", "left")
+    _move(corpus, "building", "retired")
 
 
 def drop(corpus: Corpus) -> None:
     """Delete a generation that was left: its rows at once, then its table. What it cost stays in the ledger.
 
     Raises:
-        GenerationLeftError: It is current, or being filled.
+        GenerationRetiredError: It is current, or being filled.
         OtherDatabaseError: The table is written by another database, or this one is older than it.
         TableUnavailableError: The storage failed. The next sweep deletes what is left of the table.
     """
@@ -126,8 +128,8 @@ def drop(corpus: Corpus) -> None:
         check_writable(corpus)
     with corpus.database.transaction() as connection:
         row = lock(connection, corpus)
-        if row.state not in ("left", "dropped"):
-            raise GenerationLeftError(f"Generation {corpus.name!r} is {row.state}, and cannot be dropped")
+        if row.state not in ("retired", "dropped"):
+            raise GenerationRetiredError(f"Generation {corpus.name!r} is {row.state}, and cannot be dropped")
         _end_sagas(connection, corpus, "the generation was dropped")
         generations.forget_generation(connection, corpus.name)
         with boundary(Boundary.GENERATION_MOVED):
@@ -135,7 +137,7 @@ def drop(corpus: Corpus) -> None:
     corpus.table.drop(owner=corpus.owner)
 
 
-def drop_left(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
+def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
     """Drop the generations that were left longer ago than they are kept, and finish drops that died; returns them.
 
     Raises:
@@ -147,7 +149,7 @@ def drop_left(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
         rows = generations.generations(connection, corpus.known_as)
     for found in rows:
         age = now - found.state_since
-        if found.state == "left" and age >= kept:
+        if found.state == "retired" and age >= kept:
             drop(opened(corpus.database, corpus.known_as, found))
             dropped.append(found.name)
         elif found.state == "dropped" and age < 2 * KEPT:
@@ -165,7 +167,7 @@ def _move(corpus: Corpus, before: GenerationState, after: GenerationState, *, al
         if row is None:
             raise ConfigurationError(f"Generation {corpus.name!r} is gone from the database")
         if row.state != before:
-            raise GenerationLeftError(f"Generation {corpus.name!r} is {row.state}, not {before}")
+            raise GenerationRetiredError(f"Generation {corpus.name!r} is {row.state}, not {before}")
         _end_sagas(connection, corpus, f"the generation was {before} and is {after} now")
         with boundary(Boundary.GENERATION_MOVED):
             generations.set_state(connection, corpus.name, after)

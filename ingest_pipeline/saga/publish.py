@@ -25,7 +25,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import TableChange
 from ingest_pipeline.lance.table import CommitRefusedError
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
 
@@ -114,7 +114,7 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
     return version
 
 
-def _locked_head(connection: Connection, corpus: Corpus) -> CorpusRow:
+def _locked_head(connection: Connection, corpus: Corpus) -> GenerationRow:
     head = lock(connection, corpus)
     corpus.check_generation(head)
     latest = corpus.table.latest_version()

@@ -22,14 +22,14 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.table import CommitRefusedError
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
 
 # Each attempt beyond the first means that a zombie woke up just then, or that Postgres chose us to give way.
 _ATTEMPTS = 5
 
 
-def lock(connection: Connection, corpus: Corpus) -> CorpusRow:
+def lock(connection: Connection, corpus: Corpus) -> GenerationRow:
     """Take the corpus' row lock, which is also how head is read for writing."""
     with boundary(Boundary.LOCK_TAKEN):
         row = catalog.lock_corpus(connection, corpus.name)
@@ -100,7 +100,7 @@ def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_fo
 
 
 def _record_others(
-    connection: Connection, corpus: Corpus, head: CorpusRow, above: Mapping[int, VersionMark | None]
+    connection: Connection, corpus: Corpus, head: GenerationRow, above: Mapping[int, VersionMark | None]
 ) -> None:
     """Note the sagas whose versions the user wants to be taken back, so that the sweep may remove their files."""
     sagas = {mark.saga: version for version, mark in above.items() if mark is not None}
@@ -108,7 +108,7 @@ def _record_others(
     ledger.record_others(connection, corpus.name, sagas, "compensated", said)
 
 
-def versions_above(corpus: Corpus, head: CorpusRow) -> dict[int, VersionMark | None]:
+def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark | None]:
     """Versions that are not published, ascending, with what they say about their makers; None: something else did.
 
     Raises:
@@ -121,7 +121,7 @@ def versions_above(corpus: Corpus, head: CorpusRow) -> dict[int, VersionMark | N
 
 
 def check_may_undo(
-    connection: Connection, corpus: Corpus, head: CorpusRow, marks: Mapping[int, VersionMark | None]
+    connection: Connection, corpus: Corpus, head: GenerationRow, marks: Mapping[int, VersionMark | None]
 ) -> None:
     """Refuse to undo versions above head that are not of sagas which died here.
 
@@ -138,7 +138,7 @@ def check_may_undo(
         raise foreign_write(corpus, foreign[-1], head)
 
 
-def begin_restore(connection: Connection, corpus: Corpus, head: CorpusRow) -> UUID:
+def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -> UUID:
     """Begin a saga that restores a version. Its transaction ends before the restore begins.
 
     Else the ledger would not know the saga of a restore that died, and nobody could tell it from another database's.
@@ -155,7 +155,7 @@ def end_restore(corpus: Corpus, saga: UUID, error: BaseException) -> None:
 
 
 def restore_as_head(
-    connection: Connection, corpus: Corpus, head: CorpusRow, *, content: int, latest: int, saga: UUID
+    connection: Connection, corpus: Corpus, head: GenerationRow, *, content: int, latest: int, saga: UUID
 ) -> int:
     """Publish the content of a version again, on top of the latest one, by a saga that `begin_restore` began.
 
@@ -172,7 +172,7 @@ def restore_as_head(
     return version
 
 
-def check_version(corpus: Corpus, head: CorpusRow, mark: VersionMark, *, made: int, expected: int) -> None:
+def check_version(corpus: Corpus, head: GenerationRow, mark: VersionMark, *, made: int, expected: int) -> None:
     """The second fence: Lance rebased our commit over somebody's, so it is not the change of head that was meant.
 
     If something else came between, our version is taken back and nothing else: what lies below is not ours to undo.
@@ -193,7 +193,7 @@ def check_version(corpus: Corpus, head: CorpusRow, mark: VersionMark, *, made: i
     raise CommitRefusedError(f"Version {expected} of {corpus.table.uri} was taken by another writer")
 
 
-def foreign_write(corpus: Corpus, version: int, head: CorpusRow) -> ForeignWriteError:
+def foreign_write(corpus: Corpus, version: int, head: GenerationRow) -> ForeignWriteError:
     """What to tell a person who has to decide about a version that is not ours."""
     return ForeignWriteError(
         f"Version {version} of the table of corpus {corpus.name!r} was written by something else, above head "

@@ -17,7 +17,7 @@ from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import CorpusRow
+from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.saga.reconcile import (
     begin_restore,
     check_may_undo,
@@ -118,7 +118,7 @@ def _adopt(corpus: Corpus) -> None:
         raise
 
 
-def _check_unchanged(corpus: Corpus, now: CorpusRow, head: CorpusRow, foreign: int) -> None:
+def _check_unchanged(corpus: Corpus, now: GenerationRow, head: GenerationRow, foreign: int) -> None:
     if now != head or _last_foreign(corpus, head) != foreign:
         raise ConflictError(f"The table of corpus {corpus.name!r} was written to while a version was looked at")
 
@@ -157,11 +157,11 @@ def take_over(corpus: Corpus) -> int | None:
         raise
 
 
-def _last_foreign(corpus: Corpus, head: CorpusRow) -> int | None:
+def _last_foreign(corpus: Corpus, head: GenerationRow) -> int | None:
     return max((version for version, mark in versions_above(corpus, head).items() if mark is None), default=None)
 
 
-def _check_same_columns(corpus: Corpus, head: CorpusRow, version: int) -> None:
+def _check_same_columns(corpus: Corpus, head: GenerationRow, version: int) -> None:
     """Lance refuses to append a data file that lacks a column of the table, even one that may be null.
 
     Rows of documents have the columns of this package. Only a table whose rows a user manages can take more columns.
@@ -199,7 +199,7 @@ def column_differences(ours: pa.Schema, theirs: pa.Schema, *, may_add: bool) -> 
         yield from (f"column {field.name!r} was added" for field in theirs if field.name not in ours.names)
 
 
-def _check_same_rows(corpus: Corpus, head: CorpusRow, version: int) -> None:
+def _check_same_rows(corpus: Corpus, head: GenerationRow, version: int) -> None:
     columns = corpus.table.columns(head.head_version)
     before, after = (_row_counts(corpus, number, columns) for number in (head.head_version, version))
     if before != after:

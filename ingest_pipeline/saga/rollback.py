@@ -154,10 +154,10 @@ def check_rollback(corpus: Corpus, version: int, differences: Sequence[Differenc
     """What has to be confirmed before these documents are rolled back; None if nothing has."""
     gone = sum(difference.change == "remove" for difference in differences)
     with corpus.database.transaction() as connection:
-        standing = catalog.count_standing(connection, corpus.name)
-    if not is_suspicious(gone, standing):
+        latest = catalog.count_documents(connection, corpus.name)
+    if not is_suspicious(gone, latest):
         return None
-    return withheld_rollback(corpus.known_as, version, gone, standing)
+    return withheld_rollback(corpus.known_as, version, gone, latest)
 
 
 def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
@@ -170,7 +170,7 @@ def _of(corpus: Corpus) -> str:
         return ""
     return (
         f" of its generation {corpus.name}; there is no way back across a change of the embedding model but "
-        "`ingest-pipeline migrate`"
+        "`ingest-pipeline reembed`"
     )
 
 

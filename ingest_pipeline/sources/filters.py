@@ -37,15 +37,15 @@ class Selection:
         self._exclude = _Exclusion(_compiled(exclude))
         self._max_bytes = max_bytes
 
-    def objection(self, obj: SourceObject) -> str | None:
+    def exclusion_reason(self, obj: SourceObject) -> str | None:
         """Why the object is left out, None if it is taken."""
-        if reason := self.objection_to_name(obj.key):
+        if reason := self.name_exclusion_reason(obj.key):
             return reason
         if self._max_bytes is not None and obj.size > self._max_bytes:
             return f"larger than {self._max_bytes} bytes"
         return None
 
-    def objection_to_name(self, key: str) -> str | None:
+    def name_exclusion_reason(self, key: str) -> str | None:
         """Why an object of this name is left out, whatever it holds. A name that ends in a slash is a folder's.
 
         A folder is left out only if all that may ever be in it is, so nobody has to look into it.

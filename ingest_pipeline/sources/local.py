@@ -24,9 +24,9 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.sources.filters import pattern_of
 from ingest_pipeline.types import SourceObject
 
-ObjectionTo = Callable[[str], str | None]
+ExclusionReasonOf = Callable[[str], str | None]
 """Why nobody wants what has a name, None if somebody does; the name of a folder ends in a slash."""
-LeaveOut = Callable[[str, str], None]
+OnExcluded = Callable[[str, str], None]
 """Takes note of what is not listed, by name and reason."""
 FollowLinks = Literal["anywhere", "inside", "never"]
 """Which links of a folder are followed: ``inside``, those that lead to what is in the folder too.
@@ -50,10 +50,10 @@ _FIRST_SECOND, _LAST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp(), date
 
 
 def nothing(_: str) -> None:
-    """No objection to any name."""
+    """No exclusion_reason to any name."""
 
 
-def without_a_word(_: str, __: str) -> None:
+def ignore_excluded(_: str, __: str) -> None:
     """Take no note."""
 
 
@@ -84,7 +84,9 @@ class LocalFolder:
                 f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
             )
 
-    def list(self, after: str, folder: str, objection_to: ObjectionTo, leave_out: LeaveOut) -> Iterator[SourceObject]:
+    def list(
+        self, after: str, folder: str, objection_to: ExclusionReasonOf, on_excluded: OnExcluded
+    ) -> Iterator[SourceObject]:
         """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
 
         Args:
@@ -92,7 +94,7 @@ class LocalFolder:
             folder: Only what lies below this folder.
             objection_to: Why a name is not wanted, if it is not. Folders of such names are not looked into, and what
                 cannot be looked at under such a name stops nothing.
-            leave_out: Takes note of what is not listed, by name and reason.
+            on_excluded: Takes note of what is not listed, by name and reason.
 
         Raises:
             SourceUnavailableError: A folder cannot be read. Leaving it out would look like a deletion.
@@ -101,7 +103,7 @@ class LocalFolder:
             before = self._root.stat()
             keys = _Range(after, f"{folder}/" if folder else "")
             last = after
-            for obj in _Listing(keys, self._links, objection_to, leave_out).walk(self._root):
+            for obj in _Listing(keys, self._links, objection_to, on_excluded).walk(self._root):
                 # Names that are not UTF-8 may look alike.
                 if obj.key > last and keys.holds(obj.key):
                     last = obj.key
@@ -214,11 +216,13 @@ class LocalFolder:
 class _Listing:
     """One walk through a folder and all below it."""
 
-    def __init__(self, keys: "_Range", links: "_Links", objection_to: ObjectionTo, leave_out: LeaveOut) -> None:
+    def __init__(
+        self, keys: "_Range", links: "_Links", objection_to: ExclusionReasonOf, on_excluded: OnExcluded
+    ) -> None:
         self._keys = keys
         self._links = links
         self._objection_to = objection_to
-        self._leave_out = leave_out
+        self._leave_out = on_excluded
 
     def walk(self, folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[SourceObject]:
         own = folder.stat()

@@ -19,7 +19,14 @@ from ingest_pipeline.errors import (
     InaccessibleDocumentError,
     SourceUnavailableError,
 )
-from ingest_pipeline.sources.local import FollowLinks, LeaveOut, LocalFolder, ObjectionTo, nothing, without_a_word
+from ingest_pipeline.sources.local import (
+    ExclusionReasonOf,
+    FollowLinks,
+    LocalFolder,
+    OnExcluded,
+    ignore_excluded,
+    nothing,
+)
 from ingest_pipeline.sources.s3_names import list_s3_files, s3_endpoint
 from ingest_pipeline.types import SourceObject
 
@@ -78,8 +85,8 @@ class ObjectSource:
         self,
         after: str = "",
         folder: str = "",
-        objection_to: ObjectionTo = nothing,
-        leave_out: LeaveOut = without_a_word,
+        objection_to: ExclusionReasonOf = nothing,
+        on_excluded: OnExcluded = ignore_excluded,
     ) -> Iterator[SourceObject]:
         """Every document of the source, in order of the keys' UTF-8 bytes, each once.
 
@@ -93,13 +100,13 @@ class ObjectSource:
             folder: Only what lies below this folder.
             objection_to: Why nobody wants what has a name, None if somebody does. A local folder, whose name ends in a
                 slash, is then not looked into.
-            leave_out: Takes note of what a local folder holds and is not listed, by name and reason.
+            on_excluded: Takes note of what a local folder holds and is not listed, by name and reason.
 
         Raises:
             SourceUnavailableError: The source does not answer, refuses, or is gone; perhaps after some documents.
         """
         if isinstance(self._store, LocalFolder):
-            return self._store.list(after, folder.strip("/"), objection_to, leave_out)
+            return self._store.list(after, folder.strip("/"), objection_to, on_excluded)
         return self._store.list(after, folder.strip("/"))
 
     @staticmethod

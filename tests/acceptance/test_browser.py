@@ -141,7 +141,7 @@ def test_a_person_watches_a_bucket_and_backfills_it(
     # Dagster fails a backfill whose partitions go before it begins: chapter-5 may still be on its way out.
     eventually(lambda: web.partitions() == {"numMaterialized": 5, "numFailed": 1, "numPartitions": 6})
 
-    bought = embeddings.bought
+    embedded = embeddings.embedded
     person.open_partitions()  # a page that knows chapter-5 still would ask for it
     person.sees(materialized=5, failed=1, missing=0)
     person.launches_a_backfill_of_all()
@@ -150,7 +150,7 @@ def test_a_person_watches_a_bucket_and_backfills_it(
     person.sees(materialized=5, failed=1, missing=0)
     person.picture("partitions")
     assert web.partitions() == {"numMaterialized": 5, "numFailed": 1, "numPartitions": 6}
-    assert embeddings.bought == bought, "a backfill over unchanged documents buys nothing"
+    assert embeddings.embedded == embedded, "a backfill over unchanged documents buys nothing"
     audit = cli.json("audit")
     assert (audit["documents"], audit["violations"]) == (5, [])
 

@@ -23,7 +23,7 @@ from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-_STORES = {"audit", "same_chunks", "one_saga", "same_text", "none_twice", "sound_vectors"}
+_STORES = {"audit", "chunks_match", "single_publication", "texts_match", "unique_chunk_ids", "valid_vectors"}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_broken_invariant_fails_its_own_check_and_the_audit(invariant: str) ->
         table = results[name].metadata["found"]
         assert isinstance(table, dg.TableMetadataValue)
         assert [record.data["ids"] for record in table.records] == [chunk]
-    assert results["sound_vectors"].metadata["dimensions"].value == 32
+    assert results["valid_vectors"].metadata["dimensions"].value == 32
 
 
 @pytest.mark.parametrize("invariant", ["nothing in doubt", "nothing left over"])
@@ -112,23 +112,23 @@ def test_checks_of_a_run_look_at_the_partitions_of_that_run(dagster: DagsterWorl
     os.utime(dagster.put("c/two.txt", paragraphs("other", 1)), (old, old))
 
     found = materialize(dagster, {"dagster/partition": "a/"})
-    assert set(found) == _STORES | {"freshness", "quarantine", "held"}
+    assert set(found) == _STORES | {"freshness", "quarantine", "on_hold"}
     assert [name for name, evaluation in found.items() if not evaluation.passed] == []
     assert found["audit"].metadata["documents"].value == 2
 
     found = materialize(dagster, {"dagster/partition": "b/"})
-    assert {name for name, evaluation in found.items() if not evaluation.passed} == {"audit", "same_chunks"}
-    assert {row["document"] for row in rows(found["same_chunks"])} == {"b/two.txt"}
-    assert found["same_chunks"].asset_key == METADATA
-    assert (found["same_text"].asset_key, found["none_twice"].asset_key) == (CHUNKS, EMBEDDINGS)
+    assert {name for name, evaluation in found.items() if not evaluation.passed} == {"audit", "chunks_match"}
+    assert {row["document"] for row in rows(found["chunks_match"])} == {"b/two.txt"}
+    assert found["chunks_match"].asset_key == METADATA
+    assert (found["texts_match"].asset_key, found["unique_chunk_ids"].asset_key) == (CHUNKS, EMBEDDINGS)
 
     ends = {"dagster/asset_partition_range_start": "a/", "dagster/asset_partition_range_end": "b/"}
     found = materialize(dagster, ends)
     assert found["audit"].metadata["documents"].value == 4
-    assert not found["same_chunks"].passed
+    assert not found["chunks_match"].passed
 
-    assert dagster.check() == dict.fromkeys(_STORES | {"freshness", "quarantine", "held"}, True) | {
+    assert dagster.check() == dict.fromkeys(_STORES | {"freshness", "quarantine", "on_hold"}, True) | {
         "audit": False,
-        "same_chunks": False,
+        "chunks_match": False,
         "freshness": False,
     }

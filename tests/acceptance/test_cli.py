@@ -31,7 +31,7 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     assert {row["document"] for row in cli.json("plan")["documents"]} == {"a.txt", "folder/b.md"}
     done = cli.json("ingest")
     assert (done["published"], done["problems"]) == (2, [])
-    assert done["bought"] == embeddings.bought > 0
+    assert done["embedded"] == embeddings.embedded > 0
 
     status = cli.json("status")
     assert (status["documents"], status["sagas_in_doubt"]) == (2, 0)
@@ -127,13 +127,13 @@ def test_a_killed_run_is_settled_and_pays_nothing_again(cli: Cli, embeddings: Em
     cli.put("a.txt", paragraphs("omega", 4))
     died = cli.spawn("ingest", INGEST_FAILPOINTS="lance commit:after=kill")
     assert died.returncode == -signal.SIGKILL
-    bought = embeddings.bought
+    embedded = embeddings.embedded
     status = cli.json("status")
     assert status["latest_version"] == status["head_version"] + 1
 
     assert len(cli.json("recover")["compensated"]) == 1
     done = cli.json("ingest")
-    assert (done["published"], done["bought"], embeddings.bought) == (1, 0, bought)
+    assert (done["published"], done["embedded"], embeddings.embedded) == (1, 0, embedded)
     cli.json("sweep")
     assert cli.json("audit")["violations"] == []
 
@@ -156,14 +156,14 @@ def test_a_repair_publishes_what_is_wrong_and_nothing_else(
     cli.json("ingest")
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE document = 'a.txt' AND ordinal = 1")
-    bought, head = embeddings.bought, cli.json("status")["head_version"]
+    embedded, head = embeddings.embedded, cli.json("status")["head_version"]
     refused = cli.run("audit", "--repair")
-    assert (refused.exit_code, embeddings.bought, cli.json("status")["head_version"]) == (2, bought, head)
+    assert (refused.exit_code, embeddings.embedded, cli.json("status")["head_version"]) == (2, embedded, head)
     assert "1 documents to read" in refused.stderr
     assert "audit --repair --buy" in refused.stderr
     assert cli.json("audit", "--repair", "--buy")["violations"] == []
     assert [len(cli.json("history", key)) for key in ("a.txt", "b.txt")] == [2, 1]
-    assert embeddings.bought <= bought + 1
+    assert embeddings.embedded <= embedded + 1
 
 
 def test_a_failure_is_forgotten_with_its_file(cli: Cli) -> None:
@@ -190,7 +190,7 @@ def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: Embedd
     cli.put("a.txt", paragraphs("spoilt", 2))
     cli.put("c.txt", paragraphs("gamma", 1))
     bad = cli.json("ingest")["version"]
-    bought = embeddings.bought
+    embedded = embeddings.embedded
 
     shown = cli.json("rollback", "--to", str(good), "--dry-run")
     assert {row["document"]: row["change"] for row in shown} == {"a.txt": "replace", "c.txt": "remove"}
@@ -210,7 +210,7 @@ def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: Embedd
     assert "1 documents will be tried again" in cli.run("retry", "c.txt").stdout
     assert cli.json("ingest")["published"] == 1
     assert cli.json("ingest", "a.txt")["published"] == 1, "a person asked for it by name"
-    assert (cli.json("status")["held_documents"], embeddings.bought) == (0, bought)
+    assert (cli.json("status")["held_documents"], embeddings.embedded) == (0, embedded)
     assert cli.json("audit")["violations"] == []
 
 
@@ -406,7 +406,7 @@ def test_a_document_in_quarantine_is_left_alone_by_a_plain_ingest_and_tried_by_n
 
 def test_an_empty_file_that_may_still_be_written_is_named_and_fails_nothing(cli: Cli) -> None:
     cli.put("a.txt", "")
-    done = cli.run("ingest", INGEST_SETTLE_SECONDS="3600")
+    done = cli.run("ingest", INGEST_MIN_AGE_SECONDS="3600")
     assert done.exit_code == 0
     assert "1 documents were skipped: 1 too recent." in done.stderr
     assert cli.json("status")["documents"] == 0

@@ -37,20 +37,20 @@ def test_the_names_of_everything() -> None:
         "documents_stale_schedule",
     }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_checks_defs_by_key} == {
-        "documents/chunks:same_text",
-        "documents/embeddings:none_twice",
-        "documents/embeddings:sound_vectors",
+        "documents/chunks:texts_match",
+        "documents/embeddings:unique_chunk_ids",
+        "documents/embeddings:valid_vectors",
         "documents/metadata:audit",
         "documents/metadata:freshness",
         "documents/metadata:held",
-        "documents/metadata:one_saga",
+        "documents/metadata:single_publication",
         "documents/metadata:quarantine",
-        "documents/metadata:same_chunks",
+        "documents/metadata:chunks_match",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "documents_source_sensor",
         "documents_recovery_sensor",
-        "documents_bulk_sensor",
+        "documents_batch_sensor",
     }
     assert set(repository.get_top_level_resources()) == {
         "documents_catalog",

@@ -94,13 +94,13 @@ def test_prices_and_retention_reach_the_engine_as_the_environment_says_them(
 def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nsettle_seconds: 0\n"
     settings = engine_settings(_MINIMAL + more, monkeypatch, tmp_path)
-    narrowed = (settings.partition_by, settings.include, settings.exclude, settings.max_bytes, settings.settle_seconds)
+    narrowed = (settings.partition_by, settings.include, settings.exclude, settings.max_bytes, settings.min_age_seconds)
     assert narrowed == ("folder:1", ("*.md",), ("drafts/",), 9, 0)
 
 
 @pytest.mark.parametrize(
     "switch",
-    ["source_sensor", "recovery_sensor", "bulk_sensor", "audit_schedule", "maintenance_schedule", "stale_schedule"],
+    ["source_sensor", "recovery_sensor", "batch_sensor", "audit_schedule", "maintenance_schedule", "stale_schedule"],
 )
 @pytest.mark.parametrize("value", [True, False])
 def test_each_switch_switches_its_own(
@@ -157,8 +157,8 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}partition_by: shoe size\n", "partition_by", "none of file, folder"),
         (f"{_MINIMAL}include: '*.md'\n", "include", "not allowed as a Sequence"),
         (f"{_MINIMAL}max_bytes: 0\n", "max_bytes", "at least 1"),
-        (f"{_MINIMAL}settle_seconds: 0.5\n", "settle_seconds", "valid integer"),
-        (f"{_MINIMAL}settle_seconds: -1\n", "settle_seconds", "at least 0"),
+        (f"{_MINIMAL}min_age_seconds: 0.5\n", "min_age_seconds", "valid integer"),
+        (f"{_MINIMAL}min_age_seconds: -1\n", "min_age_seconds", "at least 0"),
         (f"{_MINIMAL}on_unreadable: ignore\n", "on_unreadable", "skip"),
         (f"{_MINIMAL}encoding: utf-16\n", "encoding", "extends ASCII"),
         (f"{_MINIMAL}embedding_prices: cheap\n", "embedding_prices", "cheap"),

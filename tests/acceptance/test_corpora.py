@@ -24,7 +24,7 @@ def test_a_corpus_is_listed_relocated_and_deleted(
     cli.json("ingest", INGEST_CORPUS="other")
     shutil.copytree(tmp_path / "source", tmp_path / "mounted")
     shutil.copytree(tmp_path / "state" / "lancedb", tmp_path / "lake")
-    bought = embeddings.bought
+    embedded = embeddings.embedded
 
     moved = {
         "INGEST_SOURCE": str(tmp_path / "mounted"),
@@ -41,9 +41,9 @@ def test_a_corpus_is_listed_relocated_and_deleted(
         *("--embedding-model", moved["INGEST_EMBEDDING_MODEL"]),
     )
     assert told["documents"] == 1
-    bought = embeddings.bought
+    embedded = embeddings.embedded
     assert cli.json("ingest", **moved)["published"] == 0
-    assert embeddings.bought == bought
+    assert embeddings.embedded == embedded
     assert cli.json("audit", **moved)["violations"] == []
 
     docs, other = cli.json("corpora")

@@ -45,12 +45,12 @@ def test_a_partition_shows_what_a_person_wants_to_see(dagster: DagsterWorld) -> 
     dagster.put("a.txt", paragraphs("alpha", 3))
     assert dagster.run().success
     chunks, embeddings, metadata = (dagster.latest(asset, "a.txt") for asset in (CHUNKS, EMBEDDINGS, METADATA))
-    assert chunks["chunks"] == embeddings["bought"] == dagster.embeddings.bought
+    assert chunks["chunks"] == embeddings["embedded"] == dagster.embeddings.embedded
     assert "alpha 0." in str(chunks["preview"])
     sizes = cast("dg.TableMetadataValue", chunks["sizes"]).records
     assert sum(cast("int", row.data["chunks"]) for row in sizes) == chunks["chunks"]
     assert embeddings["lance_version_after"] == metadata["head"] == 2
-    assert embeddings["reused"] == 0
+    assert embeddings["cached"] == 0
 
 
 def test_one_partition_is_one_document(dagster: DagsterWorld) -> None:
@@ -157,9 +157,9 @@ def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: Dagster
         dagster.run()
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE ordinal = 1")
-    assert dagster.failed_checks() >= {"audit", "same_chunks", "quarantine"}
-    with _session.workshop(dagster.settings) as workshop:
-        asyncio.run(dagster.repair(workshop))
+    assert dagster.failed_checks() >= {"audit", "chunks_match", "quarantine"}
+    with _session.context(dagster.settings) as context:
+        asyncio.run(dagster.repair(context))
     (Path(dagster.settings.source) / "bad.txt").write_text("Text at last.")
     assert dagster.run().success
     assert dagster.failed_checks() == set()
@@ -203,7 +203,7 @@ def test_the_rollback_job_materializes_what_it_brought_back(dagster: DagsterWorl
     assert dagster.roll_back(version=2).success
     for asset in (CHUNKS, EMBEDDINGS, METADATA):
         shown = dagster.latest(asset, "a.txt")
-        assert (shown["status"], shown["rolled_back_to"], shown["bought"]) == ("rolled back to version 2", 2, 0)
+        assert (shown["status"], shown["rolled_back_to"], shown["embedded"]) == ("rolled back to version 2", 2, 0)
     assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt"}
     assert dagster.data_versions("a.txt") == [versions[-1], *versions], "as it was then"
     assert dagster.audit().violations == []
@@ -218,7 +218,7 @@ def test_the_sensor_leaves_alone_what_was_rolled_back_until_it_changes(dagster: 
         assert "3 are held by a rollback" in str(tick.skip_message)
     assert dagster.run().success
     assert dagster.audit().head_version == 4
-    assert dagster.failed_checks() == {"held"}
+    assert dagster.failed_checks() == {"on_hold"}
     dagster.put("c.txt", paragraphs("later", 1))
     result = dagster.tick("docs_source_sensor")
     assert isinstance(result, dg.SensorResult)
@@ -248,7 +248,7 @@ def test_materializing_a_partition_that_is_held_ingests_it(dagster: DagsterWorld
     assert dagster.roll_back(version=2, partitions=["a.txt"]).success
     assert dagster.run(partition="a.txt").success
     assert "spoilt 0." in str(dagster.latest(CHUNKS, "a.txt")["preview"])
-    assert dagster.check()["held"]
+    assert dagster.check()["on_hold"]
 
 
 def test_a_rollback_that_died_before_it_could_say_so_is_reported_by_the_recovery_sensor(
@@ -285,15 +285,15 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
         connection.execute(
             "UPDATE ingest_pipeline.saga SET ended_at = now() - interval '2 days' WHERE id = %s", (saga,)
         )
-        litter = Path(corpus.table.uri) / "data" / f"{saga}-0.lance"
-    litter.write_bytes(b"abandoned")
+        orphans = Path(corpus.table.uri) / "data" / f"{saga}-0.lance"
+    orphans.write_bytes(b"abandoned")
     assert [violation.invariant for violation in dagster.audit().violations] == ["nothing left over"]
     job = dagster.definitions.resolve_job_def("docs_maintenance_job")
     result = job.execute_in_process(instance=dagster.instance)
     assert result.success
     [shown] = [event.step_output_data.metadata for event in result.all_events if event.is_successful_output]
     assert (shown["fragments_after"].value, shown["swept_files"].value, shown["rows_unindexed"].value) == (1, 1, 2)
-    assert not litter.exists()
+    assert not orphans.exists()
     assert dagster.audit().violations == []
 
 

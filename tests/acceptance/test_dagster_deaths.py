@@ -52,7 +52,7 @@ def world(
     """A person's own view of the same corpus and instance, from this process."""
     with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
         world.put("a.txt", paragraphs("alpha", 2))
-        with _session.workshop(world.settings, create=True):
+        with _session.context(world.settings, create=True):
             pass  # so that the first COMMIT of a saga that comes by is that of the document
         yield world
 
@@ -63,7 +63,7 @@ def running_ui(world: DagsterWorld, directory: Path, proxy: TcpProxy) -> Generat
     assert world.settings.database_url is not None
     environment = {**os.environ, "INGEST_DATABASE_URL": proxy.instead_of(world.settings.database_url)}
     # Its source sensor leaves the file alone: a run of its own might be at work or about to begin when one is killed.
-    environment["INGEST_SETTLE_SECONDS"] = "86400"
+    environment["INGEST_MIN_AGE_SECONDS"] = "86400"
     environment.pop("DAGSTER_POSTGRES_URL", None)
     dagster = Dagster(environment, directory, free_port())
     below: list[int] = []
@@ -107,7 +107,7 @@ def check_settled(world: DagsterWorld, run_id: str, in_flight: int = 0) -> None:
     assert world.materialized(METADATA) == {"a.txt"}
     report = world.audit()
     assert (report.documents, report.violations) == (1, [])
-    assert world.embeddings.bought <= report.chunks + in_flight
+    assert world.embeddings.embedded <= report.chunks + in_flight
 
 
 def states(world: DagsterWorld) -> set[str]:
@@ -159,7 +159,7 @@ def test_a_process_of_dagster_killed_with_a_run_under_way_stops_nothing_for_ever
         # Whether the run goes on or dies with it is Dagster's affair; that it ends is ours.
         eventually(lambda: world.tick("docs_recovery_sensor") is not None and open_runs(world) == [])
     world.embeddings.latency = 0.0
-    check_settled(world, run_id, in_flight=world.embeddings.bought)
+    check_settled(world, run_id, in_flight=world.embeddings.embedded)
 
 
 def processes_of(dagster: Dagster, victim: str) -> list[int]:

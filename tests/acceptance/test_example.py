@@ -107,7 +107,7 @@ def test_dagster_validates_and_materializes_the_corpus_on_s3(
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("SELECT corpus, key FROM ingest_pipeline.current_document").fetchall()
     assert rows == [("library", "a.md")]
-    assert embeddings.bought == 1
+    assert embeddings.embedded == 1
     assert database_url not in launched.stdout + launched.stderr
 
 
@@ -132,7 +132,7 @@ def test_dg_dev_brings_both_corpora_to_what_their_sources_hold(complete: Project
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
-    assert embeddings.bought == 1
+    assert embeddings.embedded == 1
 
 
 def made(web: WebUi, corpus: str) -> int:

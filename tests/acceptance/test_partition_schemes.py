@@ -66,7 +66,7 @@ def test_a_folder_is_a_partition_and_says_what_is_in_it(dagster: DagsterWorld) -
         assert dagster.materialized(asset) == {"a/", "b/", "top.txt"}
     chunks, embeddings, metadata = (dagster.latest(asset, "a/") for asset in (CHUNKS, EMBEDDINGS, METADATA))
     assert chunks["documents"] == metadata["documents"] == metadata["published"] == 2
-    assert chunks["chunks"] == embeddings["bought"]
+    assert chunks["chunks"] == embeddings["embedded"]
     assert "a/1.txt 0." in str(chunks["preview"])
     assert "a/deep/2.txt" in str(metadata["changed"])
 
@@ -75,11 +75,11 @@ def test_only_what_differs_in_a_folder_is_read_and_paid(dagster: DagsterWorld) -
     for number in range(6):
         dagster.put(f"a/{number}.txt", paragraphs(f"topic {number}", 1))
     dagster.run()
-    before, version = dagster.embeddings.bought, data_version(dagster, "a/")
+    before, version = dagster.embeddings.embedded, data_version(dagster, "a/")
     dagster.put("a/3.txt", paragraphs("other", 1))
     (run,) = dagster.follow()
     assert run.success
-    assert dagster.embeddings.bought == before + 1
+    assert dagster.embeddings.embedded == before + 1
     assert dagster.latest(METADATA, "a/")["published"] == 1
     assert dagster.latest(METADATA, "a/")["documents"] == 6
     assert data_version(dagster, "a/") != version
@@ -130,13 +130,13 @@ def test_a_folder_whose_run_died_before_it_could_say_so_is_looked_at_again(
     with monkeypatch.context() as patch:
         patch.setattr("ingest_pipeline.assets.run_report.RunReport._log", die)
         assert not dagster.run().success
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
     with monkeypatch.context() as patch:
         patch.setattr("ingest_pipeline.assets.run_report.RunReport._log", die)
         assert [run.success for run in dagster.follow("docs_recovery_sensor")] == [False]
     assert [run.success for run in dagster.follow("docs_recovery_sensor")] == [True]
     assert dagster.materialized(METADATA) == {"a/", "b/"}
-    assert dagster.embeddings.bought == bought
+    assert dagster.embeddings.embedded == embedded
     assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
 
@@ -149,9 +149,9 @@ def test_buckets_are_there_from_the_start_and_may_be_empty(dagster: DagsterWorld
     empty = next(name for name in ("0", "1", "2", "3") if name != bucket)
     assert dagster.run(partition=empty).success
     assert dagster.latest(METADATA, empty)["status"] == "no document belongs to this partition"
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
     assert dagster.run(partition=bucket).success
-    assert dagster.embeddings.bought == bought
+    assert dagster.embeddings.embedded == embedded
     assert str(dagster.latest(METADATA, bucket)["status"]).startswith("unchanged")
 
 
@@ -166,10 +166,10 @@ def test_a_range_of_buckets_with_one_bad_document_counts_exactly(dagster: Dagste
     assert len(bad) == 1
     assert status(dagster, METADATA)[0] == {"0", "1", "2", "3"} - bad
     dagster.put("bad.txt", "Mended.")
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
     assert dagster.run(tags=tags).success
     assert status(dagster, METADATA) == ({"0", "1", "2", "3"}, set())
-    assert dagster.embeddings.bought == bought + 1
+    assert dagster.embeddings.embedded == embedded + 1
 
 
 @pytest.mark.parametrize("scheme", ["file"])

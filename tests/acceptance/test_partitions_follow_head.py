@@ -108,8 +108,8 @@ def test_an_instance_that_knows_nothing_is_told_what_stands_and_a_materializatio
 ) -> None:
     for partition in known(dagster):
         dagster.instance.delete_dynamic_partition("docs_documents", partition)
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
     dagster.tick("docs_recovery_sensor")
     assert known(dagster) == {"a.txt", "b.txt"}
     assert dagster.run(partition="a.txt").success
-    assert dagster.embeddings.bought == bought
+    assert dagster.embeddings.embedded == embedded

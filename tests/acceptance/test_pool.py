@@ -88,7 +88,7 @@ def test_runs_at_once_on_one_corpus_all_end_well(cli: Cli, embeddings: Embedding
     assert 2 <= together[0] <= 3, "so many runs were at work at once, at most"
     assert published == [(f"long-{number}.txt", 1) for number in range(5)]
     assert embeddings.peak <= 3 * _REQUESTS_OF_A_RUN
-    assert embeddings.bought == cli.json("status")["chunks"]
+    assert embeddings.embedded == cli.json("status")["chunks"]
     assert cli.json("audit")["violations"] == []
 
 

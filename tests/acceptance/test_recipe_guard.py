@@ -44,7 +44,7 @@ def test_a_changed_setting_waits_for_a_confirmation_and_what_changed_goes_on(
     for number in range(12):
         dagster.put(f"{number:02}.txt", paragraphs(f"topic{number}", 1))
     assert dagster.run().success
-    bought = embeddings.bought
+    embedded = embeddings.embedded
     set_chunk_size(dagster, monkeypatch, 400)
     said = reason(dagster.tick("docs_source_sensor"))
     assert "INGEST_CHUNK_SIZE (chunk_size) from 1000 to 400" in said
@@ -54,22 +54,22 @@ def test_a_changed_setting_waits_for_a_confirmation_and_what_changed_goes_on(
     assert run.success
     refused = dagster.run()
     assert not refused.success
-    assert embeddings.bought == bought + 1
+    assert embeddings.embedded == embedded + 1
     assert dagster.materialized(METADATA) >= {"new.txt"}
     cli = Cli(tmp_path, environment_of(tmp_path, database_url, embeddings) | {SIZE: "400"})
     assert "12 of 13 documents" in cli.run("plan").stderr
     assert cli.run("ingest").exit_code == 1
-    assert embeddings.bought == bought + 1
+    assert embeddings.embedded == embedded + 1
     done = cli.run("ingest", "--confirm-recipe")
     assert done.exit_code == 0, done.stderr
-    assert embeddings.bought > bought + 1
+    assert embeddings.embedded > embedded + 1
     assert dagster.follow() == []
     # A machine with the settings of before: it neither buys nor publishes, and says what differs.
-    bought = embeddings.bought
+    embedded = embeddings.embedded
     set_chunk_size(dagster, monkeypatch, 1000)
     said = reason(dagster.tick("docs_source_sensor"))
     assert "go back to an earlier recipe" in said
     assert "from 400 to 1000" in said
-    assert embeddings.bought == bought
+    assert embeddings.embedded == embedded
     assert dagster.run(confirm_recipe=True).success
     assert dagster.follow() == []

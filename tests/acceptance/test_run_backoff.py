@@ -85,7 +85,7 @@ def test_a_wrong_width_costs_one_text_a_run_and_the_runs_come_to_an_end(dagster:
         let_pass(dagster, 60)
         with dagster.connection() as connection:
             connection.execute("UPDATE ingest_pipeline.run_failure SET attempts = attempts + 1 WHERE attempts = 2")
-    assert runs == dagster.embeddings.bought == 4
+    assert runs == dagster.embeddings.embedded == 4
     status = cli.json("status")
     assert status["tokens"] == status["unusable_tokens"] == dagster.embeddings.tokens
     assert "dimensions instead of" in status["run_backoff"]["note"]
@@ -108,8 +108,8 @@ def test_a_run_that_publishes_begins_anew_and_ingest_is_not_held_back(dagster: D
 
 def test_runs_that_die_come_to_an_end_too(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
-    with _session.workshop(dagster.settings, create=True) as workshop:
-        corpus = workshop.corpus
+    with _session.context(dagster.settings, create=True) as context:
+        corpus = context.corpus
         for deaths in range(1, 9):
             with corpus.database.transaction() as connection:
                 saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=1)

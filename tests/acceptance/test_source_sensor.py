@@ -187,7 +187,7 @@ def test_what_a_backfill_is_at_work_on_is_not_requested(dagster: DagsterWorld) -
 
 
 def test_a_file_that_may_still_be_written_waits(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INGEST_SETTLE_SECONDS", "60")
+    monkeypatch.setenv("INGEST_MIN_AGE_SECONDS", "60")
     dagster.settings = type(dagster.settings).from_environment()
     path = dagster.put("a.txt", "Half of")
     assert "1 may still be written to" in reason(dagster.tick("docs_source_sensor"))
@@ -265,15 +265,15 @@ def test_on_s3_a_file_goes_back_and_comes_back(
                 runs = dagster.follow()
                 assert runs
                 assert all(run.success for run in runs)
-            bought = embeddings.bought
-            assert bought == 5
+            embedded = embeddings.embedded
+            assert embedded == 5
             s3.delete("docs/a.txt")
             assert [run.success for run in dagster.follow()] == [True]
             assert dagster.audit().documents == 1
             s3.put("docs/a.txt", first)
             assert [run.success for run in dagster.follow()] == [True]
             assert (dagster.audit().documents, dagster.audit().violations) == (2, [])
-            assert embeddings.bought == bought
+            assert embeddings.embedded == embedded
             assert dagster.follow() == []
 
 

@@ -47,7 +47,7 @@ def test_the_command_line_shows_the_cost_before_and_after(
     assert (rough["sensor_runs"], rough["estimate"]["documents"]) == (1, 6)
     assert embeddings.requests == 0
     done = cli.json("ingest")
-    assert exact["estimate"]["to_buy"] == done["bought"] == embeddings.bought <= rough["estimate"]["to_buy"]
+    assert exact["estimate"]["to_embed"] == done["embedded"] == embeddings.embedded <= rough["estimate"]["to_embed"]
     assert done["tokens"] == embeddings.tokens
     (cost,) = cli.json("status")["costs"]
     assert float(cost["amount"]) == pytest.approx(embeddings.tokens * 20 / 1e6)

@@ -84,11 +84,11 @@ def both(
 
 def test_each_corpus_uses_its_own_source_database_and_endpoint(both: Both) -> None:
     for side, idle in ((both.one, both.other), (both.other, both.one)):
-        bought = idle.embeddings.bought
+        embedded = idle.embeddings.embedded
         assert both.run(side).success
         assert side.documents() == [f"{side.name}/{side.name}.txt"]
-        assert side.embeddings.bought > 0
-        assert idle.embeddings.bought == bought
+        assert side.embeddings.embedded > 0
+        assert idle.embeddings.embedded == embedded
 
 
 def test_what_both_offer_stands_side_by_side(both: Both) -> None:
@@ -116,7 +116,7 @@ def test_a_run_may_be_launched_with_another_resource(both: Both, tmp_path: Path)
     resources = {"docs_embedder": {"config": embedder}, "docs_lancedb": {"config": {"uri": str(elsewhere)}}}
     assert both.run(both.one, resources=resources).success
     assert (elsewhere / "docs.lance").is_dir()
-    assert server.requests == server.bought > 1
+    assert server.requests == server.embedded > 1
 
 
 def test_the_local_model_of_one_corpus_is_not_asked_of_the_endpoint_of_the_other(

@@ -60,17 +60,17 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(c
 
 def test_a_run_executed_again_from_its_failure_does_what_was_missing(cli: Cli, embeddings: EmbeddingServer) -> None:
     # The source sensor leaves young files alone: what is done is what the runs do.
-    cli.environment["INGEST_SETTLE_SECONDS"] = "86400"
+    cli.environment["INGEST_MIN_AGE_SECONDS"] = "86400"
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", POISON)
     with WebUi.over(cli) as web:
         run = web.launch()
         eventually(lambda: web.status(run) == "FAILURE")
         assert web.partitions() == {"numMaterialized": 1, "numFailed": 1, "numPartitions": 2}
-        bought = embeddings.bought
+        embedded = embeddings.embedded
         cli.put("b.txt", paragraphs("beta", 2))
         again = web.execute_again(run)
         eventually(lambda: web.status(again) == "SUCCESS")
         assert web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2}
-    assert embeddings.bought - bought == cli.json("history", "b.txt")[0]["chunks"]
+    assert embeddings.embedded - embedded == cli.json("history", "b.txt")[0]["chunks"]
     assert len(cli.json("history", "a.txt")) == 1

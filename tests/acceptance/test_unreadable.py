@@ -72,7 +72,7 @@ def test_an_encoding_can_be_named_and_makes_another_recipe(cli: Cli, source: Pat
     cli.json("ingest")
     done = cli.json("ingest", INGEST_ENCODING="windows-1252")
     assert (done["published"], done["skipped"]) == (2, {"binary": 1})
-    assert done["bought"] == 1, "the text that was there is cut as before"
+    assert done["embedded"] == 1, "the text that was there is cut as before"
     assert cli.json("search", "lait", "--mode", "text")[0]["text"] == "Caf\u00e9 au lait."
     refused = cli.run("ingest", INGEST_ENCODING="utf-16")
     assert refused.exit_code == 2

@@ -89,7 +89,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(cli: Cli, 
 
 def test_wrong_names_are_refused_with_what_may_have_been_meant(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.json("ingest")
-    bought = embeddings.bought
+    embedded = embeddings.embedded
     source = cli.environment["INGEST_SOURCE"]
     for arguments, said in [
         (("ingest", "nope.txt"), "There is no document 'nope.txt'"),
@@ -104,7 +104,7 @@ def test_wrong_names_are_refused_with_what_may_have_been_meant(cli: Cli, embeddi
         (("search", "x", "--where", "colour=1"), "Columns are key"),
     ]:
         assert said in fails(cli, 2, *arguments)
-    assert embeddings.bought == bought
+    assert embeddings.embedded == embedded
     assert cli.json("audit")["violations"] == []
 
 

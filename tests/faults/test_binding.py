@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, world_after
@@ -42,17 +42,17 @@ def test_the_taking_of_another_width_may_die_anywhere(world: World, place: Place
 @pytest.mark.parametrize("place", telling_places(MOVED_WHILE_EMPTY), ids=str)
 def test_the_taking_of_another_folder_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
-    assert Child(crash_jobs.drop_left, address_elsewhere(world), kill_at=place).outcome().killed
-    there = replace(world, settings=elsewhere(world.settings), _workshop=None)
+    assert Child(crash_jobs.drop_retired, address_elsewhere(world), kill_at=place).outcome().killed
+    there = replace(world, settings=elsewhere(world.settings), _context=None)
     check(there)
-    crash_jobs.drop_left(there.address)
+    crash_jobs.drop_retired(there.address)
     assert [path.name for path in Path(world.settings.lancedb_uri).iterdir()] == []
 
 
 def test_the_places_of_the_taking_of_settings_are_all_there_are(world: World) -> None:
     assert world.corpus
-    widened = passages_of(lambda: open_workshop(world.database, address_after(world).settings))
-    moved = passages_of(lambda: open_workshop(world.database, elsewhere(address_after(world).settings)))
+    widened = passages_of(lambda: open_context(world.database, address_after(world).settings))
+    moved = passages_of(lambda: open_context(world.database, elsewhere(address_after(world).settings)))
     for passed, listed in ((widened, WIDENED_WHILE_EMPTY), (moved, MOVED_WHILE_EMPTY)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items()), passed

@@ -42,7 +42,11 @@ EFFECTS: dict[str, dict[str, str]] = {
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
-    "ingestion/bulk.py": {"place": "ORDER_PLACED", "create": "ORDER_SUBMITTED", "record_batch": "ORDER_COLLECTED"},
+    "ingestion/batch_jobs.py": {
+        "place": "ORDER_PLACED",
+        "create": "ORDER_SUBMITTED",
+        "record_batch": "ORDER_COLLECTED",
+    },
     "preparation/prepare.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
     "corpus/corpus.py": {"lock_corpus": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},

@@ -96,7 +96,7 @@ def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new:
     assert seen(world) in states
     world.check()
     was_published = seen(world) == states[1]
-    at_crash = world.embeddings.bought
+    at_crash = world.embeddings.embedded
     in_flight = 0 if was_published else at_crash - world.recorded_vectors
     recovery(world)
     assert seen(world) in states
@@ -106,10 +106,10 @@ def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new:
     world.ingest()
     assert seen(world) == states[1]
     needed = sum(len(world.chunks(key)) for key in new if old.get(key) != new[key])
-    bought = sum(count for text, count in world.embeddings.texts.items() if "other" not in text)
+    embedded = sum(count for text, count in world.embeddings.texts.items() if "other" not in text)
     figures.count("embeddings needed after a death", needed)
-    figures.count("embeddings bought after a death", bought)
-    assert bought == needed + in_flight
+    figures.count("embeddings bought after a death", embedded)
+    assert embedded == needed + in_flight
     check_again_is_the_same(world)
 
 
@@ -184,7 +184,7 @@ def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
     """Version 2 has the first documents, head the second; recovering must not count for a rollback, nor undo one."""
     put_second(world)
     world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     assert Child(crash_jobs.roll_back, world.address, 2, kill_at=place).outcome().killed
     states = [stored(FIRST), stored(SECOND)]
     found = seen(world)
@@ -199,7 +199,7 @@ def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
     assert seen(world) == states[0]
     world.check()
     check_again_is_the_same(world)
-    assert sum(count for text, count in world.embeddings.texts.items() if "other" not in text) == bought
+    assert sum(count for text, count in world.embeddings.texts.items() if "other" not in text) == embedded
 
 
 @pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(ROLLBACK)), ids=name_of)

@@ -77,7 +77,7 @@ def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
     check_settled(world, OLD)
     world.ingest()
     check_settled(world, NEW)
-    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
@@ -109,7 +109,7 @@ def test_a_data_file_whose_writer_heard_of_a_failure_is_swept(
     check_settled(world, OLD)
     world.ingest()
     check_settled(world, NEW)
-    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
 @pytest.mark.parametrize("recording", ["record_batch", "record_fragment", "mark_prepared", "mark_published"])
@@ -126,7 +126,7 @@ def test_a_record_whose_answer_is_lost_ends_the_run_and_buys_nothing_twice(
     world.ingest()
     check_settled(world, NEW)
     in_flight = len(world.chunks("a.txt")) if recording == "record_batch" else 0
-    assert world.embeddings.bought == len(world.chunks("a.txt")) + in_flight
+    assert world.embeddings.embedded == len(world.chunks("a.txt")) + in_flight
 
 
 def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not_confirmed(
@@ -137,7 +137,7 @@ def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not
         world.ingest()
     world.ingest()
     check_settled(world, NEW)
-    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
 def test_a_publication_that_was_committed_is_acknowledged_though_its_commit_was_not_confirmed(

@@ -113,9 +113,9 @@ def test_a_full_disk_under_the_table_changes_nothing_and_is_named(world: World, 
         assert shows(world, OLD)
         with pytest.raises(IngestError):
             world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     check_goes_on(world)
-    assert world.embeddings.bought == bought == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == embedded == len(world.chunks("a.txt"))
 
 
 def test_a_full_disk_under_postgres_changes_nothing_and_is_named(

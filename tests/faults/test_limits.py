@@ -27,9 +27,9 @@ def test_a_data_file_that_does_not_fit_ends_the_run_and_its_vectors_are_kept(wor
     assert (world.head, world.texts()) == before
     world.check()
 
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     world.check_nothing_left()
 
 

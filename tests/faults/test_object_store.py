@@ -149,7 +149,7 @@ def check_settled(world: S3World) -> None:
     world.check_nothing_left()
     world.ingest()
     assert world.seen() == stored(NEW)
-    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == len(world.chunks("a.txt"))
     world.check_nothing_left()
 
 

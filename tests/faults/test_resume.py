@@ -31,14 +31,14 @@ def test_a_run_killed_after_some_batches_of_a_document_leaves_only_the_rest_to_b
     size = world.embedding_settings.batch_inputs
     world.put("large.txt", paragraphs("alpha", CHUNKS))
     die_after(world, batches)
-    kept, sent = world.recorded_vectors, world.embeddings.bought
+    kept, sent = world.recorded_vectors, world.embeddings.embedded
     assert kept >= batches * size
     assert sent - kept <= IN_FLIGHT * size
     world.embeddings.reset_counters()
     world.ingest()
     needed = len(world.chunks("large.txt"))
     assert needed >= CHUNKS
-    assert world.embeddings.bought == needed - kept
+    assert world.embeddings.embedded == needed - kept
     assert world.audit().violations == []
 
 
@@ -48,12 +48,12 @@ def test_a_document_whose_run_dies_again_and_again_is_bought_once_and_what_was_i
     world.put("large.txt", paragraphs("alpha", 4 * CHUNKS))
     lost = 0
     for _ in range(4):
-        before = world.recorded_vectors, world.embeddings.bought
+        before = world.recorded_vectors, world.embeddings.embedded
         die_after(world, 2)
-        lost += (world.embeddings.bought - before[1]) - (world.recorded_vectors - before[0])
+        lost += (world.embeddings.embedded - before[1]) - (world.recorded_vectors - before[0])
     assert world.recorded_vectors >= 4 * 2 * size
     world.ingest()
-    assert world.embeddings.bought == len(world.chunks("large.txt")) + lost
+    assert world.embeddings.embedded == len(world.chunks("large.txt")) + lost
     world.recover()
     world.check_nothing_left()
 
@@ -67,5 +67,5 @@ def test_a_killed_edit_of_a_large_document_leaves_nothing_of_what_stands_to_buy(
     kept = world.recorded_vectors
     world.embeddings.reset_counters()
     world.ingest()
-    assert world.embeddings.bought <= 42 - kept
+    assert world.embeddings.embedded <= 42 - kept
     assert world.audit().violations == []

@@ -97,8 +97,8 @@ def test_a_text_bought_twice_needs_a_reason(  # noqa: PLR0917  pytest's paramete
     moment = time.monotonic() if disrupted else 0.0
     disruptions.moment()
     (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([NEW], markdown=False))
-    bought = [Purchase(moment, moment, [text], lost), Purchase(moment + later, moment + later, [text], lost=False)]
-    judge_purchases(bought, contents, disruptions, figures)
+    embedded = [Purchase(moment, moment, [text], lost), Purchase(moment + later, moment + later, [text], lost=False)]
+    judge_purchases(embedded, contents, disruptions, figures)
     assert bool(figures.violations) == broken
 
 

@@ -78,7 +78,7 @@ def no_compensation() -> None:
 
 
 def no_restore() -> None:
-    def keep(connection: Connection, corpus: Corpus, _: catalog.CorpusRow, *, latest: int, **__: object) -> int:
+    def keep(connection: Connection, corpus: Corpus, _: catalog.GenerationRow, *, latest: int, **__: object) -> int:
         catalog.move_head(connection, corpus.name, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0))
         return latest
 
@@ -397,7 +397,7 @@ MUTANTS.update(
         ),
         "no generation check": Mutant(
             no_generation_check,
-            "tests/faults/test_migration.py::test_a_writer_that_was_at_work_on_the_old_generation_is_told_so",
+            "tests/faults/test_reembed.py::test_a_writer_that_was_at_work_on_the_old_generation_is_told_so",
         ),
         "no comparison at the switch": Mutant(
             no_comparison_at_the_switch,

@@ -13,13 +13,13 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion import bulk
-from ingest_pipeline.ingestion.context import PipelineSettings, open_workshop, plan_partitions
+from ingest_pipeline.ingestion import batch_jobs
+from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import catalog, ledger, purchases
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import RecoveryReport, recover
@@ -57,13 +57,13 @@ class Address:
         )
 
 
-def ingest(workshop: Workshop, embedding: EmbeddingSettings, partitions: list[str] | None = None) -> Summary:
+def ingest(context: IngestContext, embedding: EmbeddingSettings, partitions: list[str] | None = None) -> Summary:
     """Bring the corpus, or some partitions, to what the source holds now."""
-    plans = plan_partitions(workshop, partitions)
+    plans = plan_partitions(context, partitions)
 
     async def run() -> Summary:
         async with Embedder(embedding) as embedder:
-            return await Ingestion(workshop, embedder).run(plans)
+            return await Ingestion(context, embedder).run(plans)
 
     return asyncio.run(run())
 
@@ -95,23 +95,23 @@ def ended_saga(world: World) -> UUID:
     return saga
 
 
-def order_all(workshop: Workshop, embedding: EmbeddingSettings) -> list[UUID]:
+def order_all(context: IngestContext, embedding: EmbeddingSettings) -> list[UUID]:
     """Order the vectors that are missing for what differs now."""
-    plans = plan_partitions(workshop)
+    plans = plan_partitions(context)
 
     async def run() -> list[UUID]:
         async with Embedder(embedding) as embedder:
-            return await bulk.order(workshop, embedder, plans)
+            return await batch_jobs.submit(context, embedder, plans)
 
     return asyncio.run(run())
 
 
-def collect_all(workshop: Workshop, embedding: EmbeddingSettings) -> list[bulk.Collected]:
+def collect_all(context: IngestContext, embedding: EmbeddingSettings) -> list[batch_jobs.Collected]:
     """Collect what was ordered and has come."""
 
-    async def run() -> list[bulk.Collected]:
+    async def run() -> list[batch_jobs.Collected]:
         async with Embedder(embedding) as embedder:
-            return await bulk.collect(workshop, embedder)
+            return await batch_jobs.collect(context, embedder)
 
     return asyncio.run(run())
 
@@ -122,17 +122,17 @@ class World:
     settings: PipelineSettings
     embeddings: EmbeddingServer
 
-    _workshop: Workshop | None = None
+    _context: IngestContext | None = None
 
     @property
-    def workshop(self) -> Workshop:
-        if self._workshop is None:
-            self._workshop = open_workshop(self.database, self.settings)
-        return self._workshop
+    def context(self) -> IngestContext:
+        if self._context is None:
+            self._context = open_context(self.database, self.settings)
+        return self._context
 
     @property
     def corpus(self) -> Corpus:
-        return self.workshop.corpus
+        return self.context.corpus
 
     @property
     def head(self) -> int:
@@ -157,7 +157,7 @@ class World:
 
     def ingest(self, partitions: list[str] | None = None) -> Summary:
         """Bring the corpus, or some partitions, to what the source holds now."""
-        summary = ingest(self.workshop, self.embedding_settings, partitions)
+        summary = ingest(self.context, self.embedding_settings, partitions)
         figures.count("publications acknowledged", len(summary.publications))
         return summary
 

@@ -15,35 +15,35 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline import processes
-from ingest_pipeline.processes import is_elsewhere, is_gone, this_process
+from ingest_pipeline.processes import is_dead, is_remote, this_process
 
 _PROGRAM = "from ingest_pipeline.processes import this_process; print(this_process(), flush=True); input()"
 
 
 def test_this_process_is_here() -> None:
-    assert not is_gone(this_process())
+    assert not is_dead(this_process())
 
 
 def test_a_killed_process_is_gone_before_its_parent_collects_it() -> None:
     child = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     name = child.stdout.readline().strip()
-    assert not is_gone(name)
+    assert not is_dead(name)
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert is_gone(name)
+    assert is_dead(name)
     child.communicate()
-    assert is_gone(name)
+    assert is_dead(name)
 
 
 def test_another_process_under_the_same_number_is_not_it() -> None:
-    assert is_gone(f"{this_process()}0")
+    assert is_dead(f"{this_process()}0")
 
 
 def test_a_process_of_another_machine_cannot_be_judged() -> None:
     for name in ("elsewhere:1:1", "elsewhere/1:1:1:1", "nonsense", ""):
-        assert not is_gone(name)
-        assert is_elsewhere(name)
+        assert not is_dead(name)
+        assert is_remote(name)
 
 
 def with_files(monkeypatch: pytest.MonkeyPatch, machine: str, boot: str, namespace: str = "pid:[4026531836]") -> str:
@@ -75,10 +75,10 @@ def _forget_names() -> Generator[None]:
 @pytest.mark.usefixtures("_forget_names")
 def test_what_ran_before_the_machine_was_booted_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     before = with_files(monkeypatch, "machine", "first boot")
-    assert not is_gone(before)
+    assert not is_dead(before)
     with_files(monkeypatch, "machine", "second boot")
-    assert is_gone(before)
-    assert not is_elsewhere(before)
+    assert is_dead(before)
+    assert not is_remote(before)
 
 
 @pytest.mark.usefixtures("_forget_names")
@@ -86,8 +86,8 @@ def test_a_clone_with_the_same_host_name_is_another_machine(monkeypatch: pytest.
     original = with_files(monkeypatch, "machine", "its boot")
     clone = with_files(monkeypatch, "another machine", "another boot")
     assert original.split("/")[0] == clone.split("/")[0]
-    assert is_elsewhere(original)
-    assert not is_gone(original)
+    assert is_remote(original)
+    assert not is_dead(original)
 
 
 @pytest.mark.usefixtures("_forget_names")
@@ -98,10 +98,10 @@ def test_without_an_identity_that_outlives_the_boot_nothing_of_another_boot_is_j
     """Another machine's container may have the same host name, machine-id and number of its namespace."""
     machine = "" if "31836" in namespace else "that of an image"
     before = with_files(monkeypatch, machine, "first boot", namespace)
-    assert not is_gone(before)
+    assert not is_dead(before)
     with_files(monkeypatch, machine, "second boot", namespace)
-    assert not is_gone(before)
-    assert is_elsewhere(before)
+    assert not is_dead(before)
+    assert is_remote(before)
 
 
 def test_a_process_of_another_container_with_this_host_name_cannot_be_judged() -> None:
@@ -114,10 +114,10 @@ def test_a_process_of_another_container_with_this_host_name_cannot_be_judged() -
         pytest.skip("namespaces may not be made here")
     assert name.startswith(socket.gethostname())
     assert name.split(":")[2] == "1"
-    assert not is_gone(name)
-    assert is_elsewhere(name)
+    assert not is_dead(name)
+    assert is_remote(name)
     child.communicate("")
-    assert not is_gone(name)
+    assert not is_dead(name)
 
 
 def test_a_container_is_itself_after_a_restart_in_place(monkeypatch: pytest.MonkeyPatch) -> None:

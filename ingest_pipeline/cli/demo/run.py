@@ -113,7 +113,7 @@ class _Demo:
         self._title("2. A paragraph is inserted at the top of one file")
         self._edit("topics/try.txt", "A paragraph that was not here before, about cleaning up after a failure.")
         done = self._ingest()
-        return not done.problems and done.progress.published == 1 and done.progress.bought < done.progress.chunks
+        return not done.problems and done.progress.published == 1 and done.progress.embedded < done.progress.chunks
 
     def _die_in_the_middle(self) -> bool:
         """Die between the two stores."""
@@ -141,7 +141,7 @@ class _Demo:
         with _session.corpus(self._settings) as corpus:
             swept = sweep(corpus)
         self._say(f"Swept {len(swept.files)} abandoned files, {len(swept.versions)} undone versions.")
-        return len(report.compensated) == 1 and not done.problems and done.progress.bought == 0
+        return len(report.compensated) == 1 and not done.problems and done.progress.embedded == 0
 
     def _search(self) -> bool:
         """Search."""
@@ -174,7 +174,7 @@ class _Demo:
         self._say(
             f"{done.progress.published} documents published in {done.progress.publications} publication(s), "
             f"{done.progress.chunks} chunks; the server was asked for {after.inputs - before.inputs} embeddings in "
-            f"{after.requests - before.requests} requests, {done.progress.reused} were reused."
+            f"{after.requests - before.requests} requests, {done.progress.cached} were reused."
         )
         for problem in done.problems:
             self._console.print(f"[red]{escape(problem)}[/red]")

@@ -8,7 +8,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.reporting.materializations import report_documents
-from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.saga.rollback import RolledBack, rollback
@@ -46,7 +46,7 @@ def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
     )
     def roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
         lancedb = resource_of(context.resources, corpus_name, VersionedLanceDBResource)
-        name_process(context.instance, context.run.run_id)
+        tag_run_process(context.instance, context.run.run_id)
         try:
             with lancedb.corpus(settings) as corpus:
                 recipe = settings.with_embedding(corpus.head().embedding).recipe
@@ -86,7 +86,7 @@ def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
 def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
     """Materialize what was just published. Nothing is materialized before."""
     with corpus.database.transaction() as connection:
-        changes = reports.standing_changes(connection, rolled_back.saga)
+        changes = reports.latest_changes(connection, rolled_back.saga)
     status = f"rolled back to version {rolled_back.target_version}"
     report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
     with corpus.database.transaction() as connection:

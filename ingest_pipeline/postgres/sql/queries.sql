@@ -13,7 +13,7 @@ SET LOCAL statement_timeout = '140s'
 -- All that the transaction reads is as of its first query.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 
--- keep_awake --
+-- keepalive --
 SELECT 1
 
 -- read_corpus --
@@ -32,7 +32,7 @@ SELECT name, state::text, state_since, embedding, head_version, table_uri,
     AS documents
 FROM ingest_pipeline.corpus k WHERE known_as = %(known_as)s ORDER BY created_at, name
 
--- filling_progress --
+-- reembedding_progress --
 -- In whatever version the new generation holds them: what has changed since, it takes up before readers move.
 SELECT count(n.key) AS documents, count(*) AS documents_to_hold
 FROM ingest_pipeline.document o
@@ -97,7 +97,7 @@ WITH documents AS (
     UPDATE ingest_pipeline.embedded_batch b SET embedding = %(new_embedding)s FROM ingest_pipeline.saga s
     WHERE s.id = b.saga AND s.corpus = %(corpus)s AND b.embedding = %(old_embedding)s
 )
-UPDATE ingest_pipeline.bulk_order SET embedding = %(new_embedding)s
+UPDATE ingest_pipeline.batch_job SET embedding = %(new_embedding)s
 WHERE corpus = %(corpus)s AND embedding = %(old_embedding)s
 
 -- count_generations --
@@ -109,9 +109,9 @@ SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga
     WHERE corpus = k.name AND state = 'published' AND kind NOT IN ('create', 'restore', 'maintenance')
 ) OR EXISTS (
-    SELECT 1 FROM ingest_pipeline.corpus g WHERE g.known_as = k.known_as AND g.state IN ('filling', 'left')
+    SELECT 1 FROM ingest_pipeline.corpus g WHERE g.known_as = k.known_as AND g.state IN ('building', 'retired')
 ) OR EXISTS (
-    SELECT 1 FROM ingest_pipeline.bulk_order WHERE corpus = k.name AND state IN ('submitting', 'submitted')
+    SELECT 1 FROM ingest_pipeline.batch_job WHERE corpus = k.name AND state IN ('submitting', 'submitted')
 ) AS found
 FROM ingest_pipeline.corpus k WHERE k.name = %(name)s
 
@@ -123,7 +123,7 @@ WHERE name = %(name)s
 -- move_ended_sagas --
 -- None of them published anything, and each keeps what it bought and what that cost.
 WITH orders AS (
-    UPDATE ingest_pipeline.bulk_order SET corpus = %(new)s WHERE corpus = %(old)s
+    UPDATE ingest_pipeline.batch_job SET corpus = %(new)s WHERE corpus = %(old)s
 ), planned AS (
     DELETE FROM ingest_pipeline.document WHERE corpus = %(old)s
 ), fragments AS (
@@ -136,7 +136,7 @@ UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at
 WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') AND id <> ALL(%(keep)s::uuid[])
 RETURNING id
 
--- owe_reports --
+-- mark_unreported --
 UPDATE ingest_pipeline.saga SET reported_at = NULL WHERE corpus = %(corpus)s AND state = 'published' AND kind = 'ingest'
 
 -- forget_generation --
@@ -202,7 +202,7 @@ WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
 WITH counted AS (
     UPDATE ingest_pipeline.saga SET seen_at = now(),
         requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
-        bought = bought + %(bought)s, bought_characters = bought_characters + %(characters)s,
+        embedded = embedded + %(embedded)s, embedded_characters = embedded_characters + %(characters)s,
         api_seconds = api_seconds + %(seconds)s
     WHERE id = %(saga)s RETURNING corpus
 )
@@ -215,7 +215,7 @@ ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
 WITH counted AS (
     UPDATE ingest_pipeline.saga SET
         requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
-        unusable_tokens = unusable_tokens + %(tokens)s, bought_characters = bought_characters + %(characters)s,
+        unusable_tokens = unusable_tokens + %(tokens)s, embedded_characters = embedded_characters + %(characters)s,
         api_seconds = api_seconds + %(seconds)s
     WHERE id = %(saga)s RETURNING corpus
 )
@@ -285,24 +285,24 @@ SELECT dead.id, ended.id IS NOT NULL AS ended FROM dead LEFT JOIN ended ON ended
 
 -- read_saga --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
+    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga WHERE id = %(id)s
 
 -- unfinished_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
+    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') ORDER BY started_at
 
 -- published_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
+    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga
 WHERE corpus = %(corpus)s AND state = 'published' AND published_version IS NOT NULL
 ORDER BY published_version DESC LIMIT %(limit)s
 
 -- unreported_sagas --
 SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, bought, api_seconds, price, currency, price_as_of, error
+    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga
 WHERE corpus = %(corpus)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL
   AND run_id IS NOT NULL
@@ -337,9 +337,9 @@ WITH gone AS (
     WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
     RETURNING id
 )
-INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
 SELECT gone.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
-    coalesce(sum(d.chunk_count), 0), coalesce(sum(d.reused), 0)
+    coalesce(sum(d.chunk_count), 0), coalesce(sum(d.cached), 0)
 FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.published_version IS NOT NULL
 GROUP BY gone.id
 
@@ -448,29 +448,29 @@ SELECT EXISTS (
 ) AS found
 
 -- insert_order --
-INSERT INTO ingest_pipeline.bulk_order (saga, corpus, embedding, keys, text_hashes, texts_a_request, characters, writer)
+INSERT INTO ingest_pipeline.batch_job (saga, corpus, embedding, keys, text_hashes, texts_a_request, characters, writer)
 VALUES (%(saga)s, %(corpus)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)
 
 -- renew_order --
-UPDATE ingest_pipeline.bulk_order SET ordered_at = now() WHERE saga = %(saga)s AND state = 'submitting' RETURNING saga
+UPDATE ingest_pipeline.batch_job SET ordered_at = now() WHERE saga = %(saga)s AND state = 'submitting' RETURNING saga
 
 -- submit_order --
-UPDATE ingest_pipeline.bulk_order SET state = 'submitted', api_batch = %(api_batch)s, ended_at = NULL, error = NULL
+UPDATE ingest_pipeline.batch_job SET state = 'submitted', api_batch = %(api_batch)s, ended_at = NULL, error = NULL
 WHERE saga = %(saga)s AND api_batch IS NULL
 
 -- end_order --
-UPDATE ingest_pipeline.bulk_order SET state = %(state)s, collected = %(collected)s, error = %(error)s, ended_at = now()
+UPDATE ingest_pipeline.batch_job SET state = %(state)s, collected = %(collected)s, error = %(error)s, ended_at = now()
 WHERE saga = %(saga)s AND state IN ('submitting', 'submitted') RETURNING saga
 
 -- open_orders --
 SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, ordered_at,
     now() - ordered_at AS age, ended_at, collected, error
-FROM ingest_pipeline.bulk_order WHERE corpus = %(corpus)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
+FROM ingest_pipeline.batch_job WHERE corpus = %(corpus)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
 
 -- recent_orders --
 SELECT o.saga, cardinality(o.keys) AS documents, cardinality(o.text_hashes) AS texts, o.state, o.api_batch, o.ordered_at,
     o.ended_at, o.collected, s.tokens, round(s.tokens * s.price / 1000000, 4) AS cost, s.currency, o.error
-FROM ingest_pipeline.bulk_order o JOIN ingest_pipeline.saga s ON s.id = o.saga
+FROM ingest_pipeline.batch_job o JOIN ingest_pipeline.saga s ON s.id = o.saga
 WHERE o.corpus = %(corpus)s ORDER BY o.ordered_at DESC LIMIT %(limit)s
 
 -- published_texts --
@@ -552,7 +552,7 @@ WHERE corpus = %(corpus)s AND state = 'abandoned' AND kind = 'ingest'
   AND ended_at > coalesce(
       (SELECT forgiven_at FROM ingest_pipeline.run_failure WHERE corpus = %(corpus)s), '-infinity')
 
--- standing_documents --
+-- latest_documents --
 -- The row of every document that was ever published and not forgotten: at head, or its tombstone.
 SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments
 FROM ingest_pipeline.document
@@ -562,7 +562,7 @@ WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_versi
   AND key > %(after)s
 ORDER BY key
 
--- count_standing --
+-- count_documents --
 -- Of a generation, whose name is not that of the corpus once it was migrated; so not from the view.
 SELECT count(*) AS found FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
@@ -594,11 +594,11 @@ FROM STDIN (FORMAT BINARY)
 -- finish_documents --
 UPDATE ingest_pipeline.document d
 SET content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
-    bought = f.bought, reused = f.reused, tokens = f.tokens, requests = f.requests, retries = f.retries, seconds = f.seconds
+    embedded = f.embedded, cached = f.cached, tokens = f.tokens, requests = f.requests, retries = f.retries, seconds = f.seconds
 FROM unnest(%(key)s::text[], %(content_hash)s::text[], %(character_count)s::bigint[], %(chunk_count)s::integer[],
-    %(bought)s::integer[], %(reused)s::integer[], %(tokens)s::bigint[], %(requests)s::integer[], %(retries)s::integer[],
+    %(embedded)s::integer[], %(cached)s::integer[], %(tokens)s::bigint[], %(requests)s::integer[], %(retries)s::integer[],
     %(seconds)s::double precision[])
-    AS f (key, content_hash, character_count, chunk_count, bought, reused, tokens, requests, retries, seconds)
+    AS f (key, content_hash, character_count, chunk_count, embedded, cached, tokens, requests, retries, seconds)
 WHERE d.saga = %(saga)s AND d.key = f.key
 
 -- drop_document --
@@ -641,7 +641,7 @@ UPDATE ingest_pipeline.document SET etag = %(etag)s, last_modified = %(last_modi
 WHERE corpus = %(corpus)s AND key = %(key)s AND saga = %(saga)s AND superseded_version IS NULL
 
 -- documents_at --
-SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, bought, reused,
+SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, embedded, cached,
     fragments, published_version
 FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
@@ -663,13 +663,13 @@ WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(versi
   AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
 ORDER BY c.document, c.ordinal
 
--- promised_documents --
+-- expected_documents --
 SELECT key, hashtextextended(key, 0) AS place, chunk_count
 FROM ingest_pipeline.document
 WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s)
 
--- promised_chunks --
+-- expected_chunks --
 COPY (
     SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
     FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
@@ -677,8 +677,8 @@ COPY (
       AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
 ) TO STDOUT (FORMAT BINARY)
 
--- standing_changes --
-SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.tokens,
+-- latest_changes --
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.embedded, d.cached, d.tokens,
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
@@ -686,7 +686,7 @@ WHERE d.saga = %(saga)s AND d.published_version IS NOT NULL AND d.superseded_ver
 ORDER BY d.key
 
 -- document_history --
-SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.bought, d.reused, d.tokens,
+SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.embedded, d.cached, d.tokens,
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
@@ -710,7 +710,7 @@ ORDER BY key
 
 -- publication_history --
 SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version, brought.documents,
-    brought.removed, brought.chunks, s.bought, brought.reused,
+    brought.removed, brought.chunks, s.embedded, brought.cached,
     s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency, s.id AS saga, s.run_id
 FROM (
     -- That it has a version, its state says too; but only this lets the index pass over those that have none.
@@ -722,7 +722,7 @@ CROSS JOIN LATERAL (
     SELECT coalesce(min(r.documents), count(d.key) FILTER (WHERE NOT d.removed)) AS documents,
         coalesce(min(r.removed), count(d.key) FILTER (WHERE d.removed)) AS removed,
         coalesce(min(r.chunks), sum(d.chunk_count), 0)::bigint AS chunks,
-        coalesce(min(r.reused), sum(d.reused), 0)::bigint AS reused
+        coalesce(min(r.cached), sum(d.cached), 0)::bigint AS cached
     FROM (SELECT 1) AS one
     LEFT JOIN ingest_pipeline.retired_publication r ON r.saga = s.id
     LEFT JOIN ingest_pipeline.document d ON r.saga IS NULL AND d.saga = s.id AND d.published_version IS NOT NULL
@@ -770,7 +770,7 @@ ORDER BY key
 -- insert_copies --
 INSERT INTO ingest_pipeline.document
     (corpus, key, saga, partition, replaces, removed, etag, size, last_modified, content_hash, recipe, character_count,
-     chunk_count, reused, copy_of)
+     chunk_count, cached, copy_of)
 SELECT %(corpus)s, wanted.key, %(saga)s, wanted.partition, wanted.replaces, old.saga IS NULL, old.etag, old.size,
     old.last_modified, old.content_hash, old.recipe, coalesce(old.character_count, 0), coalesce(old.chunk_count, 0),
     coalesce(old.chunk_count, 0), old.saga
@@ -833,7 +833,7 @@ WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_versi
 -- Whatever became of the sagas: what failed and what was killed was paid for like the rest.
 SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
     coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(unusable_tokens), 0)::bigint AS unusable_tokens,
-    coalesce(sum(bought), 0)::bigint AS bought,
+    coalesce(sum(embedded), 0)::bigint AS embedded,
     coalesce(sum(api_seconds), 0) AS api_seconds, count(*) FILTER (WHERE state = 'published') AS publications,
     count(*) FILTER (WHERE state = 'compensated') AS compensated
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
@@ -842,11 +842,11 @@ FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
 SELECT count(*) AS documents, count(d.content_hash) AS prepared, count(d.published_version) AS published,
     count(*) FILTER (WHERE d.removed AND d.published_version IS NOT NULL) AS removed,
     coalesce(sum(d.chunk_count) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS chunks,
-    coalesce(sum(d.reused) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS reused
+    coalesce(sum(d.cached) FILTER (WHERE d.published_version IS NOT NULL), 0)::bigint AS cached
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga WHERE s.run_id = %(run_id)s
 
 -- run_spending --
-SELECT coalesce(sum(bought), 0)::bigint AS bought, coalesce(sum(tokens), 0)::bigint AS tokens,
+SELECT coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(tokens), 0)::bigint AS tokens,
     coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
     coalesce(sum(api_seconds), 0) AS api_seconds,
     coalesce(extract(epoch FROM max(coalesce(ended_at, seen_at)) - min(started_at)), 0)::double precision AS seconds,
@@ -861,7 +861,7 @@ WHERE tokens > 0 AND (%(corpus)s::text IS NULL OR corpus = %(corpus)s) AND (%(ru
 GROUP BY currency, price_as_of ORDER BY currency, price_as_of
 
 -- token_ratio --
-SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(bought_characters), 0)::bigint AS characters
+SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(embedded_characters), 0)::bigint AS characters
 FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND tokens > 0
 
 -- document_ratios --
@@ -894,7 +894,7 @@ WHERE d.saga = wanted.saga AND d.key = wanted.key AND d.published_version IS NUL
 -- stage_rebuilt --
 -- Without an ETag: that is how a document is recorded whose bytes are unknown, so that the next ingest reads it.
 INSERT INTO ingest_pipeline.document
-    (corpus, key, saga, partition, recipe, chunk_count, reused, etag, content_hash, size, last_modified)
+    (corpus, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified)
 SELECT %(corpus)s, key, saga, partition, %(recipe)s, chunk_count, chunk_count, '', '', 0, %(never)s
 FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(counts)s::integer[])
     AS found (key, saga, partition, chunk_count)
@@ -930,7 +930,7 @@ INSERT INTO ingest_pipeline.document (corpus, key, saga, partition, removed, pub
 SELECT %(corpus)s, key, %(saga)s, partition, true, %(version)s
 FROM unnest(%(keys)s::text[], %(partitions)s::text[]) AS gone (key, partition)
 
--- standing_publications --
+-- published_sagas_of --
 SELECT id, published_version FROM ingest_pipeline.saga
 WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired
 
@@ -938,5 +938,5 @@ WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired
 WITH gone AS (
     UPDATE ingest_pipeline.saga SET retired = true WHERE id = ANY(%(ids)s) RETURNING id
 )
-INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
 SELECT id, 0, 0, 0, 0 FROM gone

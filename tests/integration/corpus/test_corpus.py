@@ -18,7 +18,7 @@ from ingest_pipeline.errors import (
     AuditError,
     ConfigurationError,
     CorpusMismatchError,
-    GenerationLeftError,
+    GenerationRetiredError,
     NotOurTableError,
     SchemaNewerError,
     TableInUseError,
@@ -173,7 +173,7 @@ def test_a_writer_that_began_before_other_settings_were_taken_publishes_nothing(
 ) -> None:
     late = open_corpus(database, settings)
     open_corpus(database, replace(settings, embedding="other-model/4"))
-    with pytest.raises(GenerationLeftError), transaction(late) as change:
+    with pytest.raises(GenerationRetiredError), transaction(late) as change:
         change.add(rows_of(["a"]))
     assert late.head().head_version == 1
 

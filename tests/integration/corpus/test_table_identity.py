@@ -73,12 +73,12 @@ def writes(world: World) -> list[Callable[[], object]]:
 
 def check_refused(world: World, error: type[Exception] = OtherDatabaseError) -> None:
     """Every writer is told, before it buys, writes or removes anything."""
-    before, bought = files_of(world), world.embeddings.bought
+    before, embedded = files_of(world), world.embeddings.embedded
     for write in writes(world):
         with pytest.raises(error):
             write()
     assert files_of(world) == before
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
 
 
 def test_every_version_says_which_database_made_it_and_where(world: World) -> None:

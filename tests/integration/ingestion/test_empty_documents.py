@@ -48,7 +48,7 @@ def test_a_file_that_became_empty_loses_its_rows_and_stays_a_document(world: Wor
     assert set(world.texts()) == {"b.txt"}
     row = document(world, name)
     assert (row.chunk_count, row.fragments, row.size) == (0, [], len(text.encode()))
-    assert plan_partitions(world.workshop) == []
+    assert plan_partitions(world.context) == []
     world.check_nothing_left()
 
 
@@ -83,7 +83,7 @@ def test_a_touched_empty_file_is_not_published_again_and_text_in_it_is(emptied: 
     assert ([plan.key for plan in summary.unchanged], summary.publications) == (["a.txt"], [])
     emptied.put("a.txt", paragraphs("alpha", 3))
     emptied.ingest()
-    assert emptied.embeddings.bought == 0, "its vectors are in an earlier version"
+    assert emptied.embeddings.embedded == 0, "its vectors are in an earlier version"
     assert document(emptied, "a.txt").chunk_count > 0
     emptied.check_nothing_left()
 
@@ -116,13 +116,13 @@ def test_progress_counts_an_empty_document_as_prepared(emptied: World) -> None:
 
 def test_a_plan_foresees_no_chunk_of_an_empty_file(world: World) -> None:
     world.put("a.txt", "\n\n")
-    foreseen = count(world.workshop, plan_partitions(world.workshop))
+    foreseen = count(world.context, plan_partitions(world.context))
     assert (foreseen.documents, foreseen.chunks, foreseen.tokens) == (1, 0, 0)
 
 
 def test_an_empty_file_that_may_still_be_written_keeps_its_rows(world: World) -> None:
     """Whoever writes a file anew often empties it first."""
-    patient = World(world.database, replace(world.settings, settle_seconds=3600), world.embeddings)
+    patient = World(world.database, replace(world.settings, min_age_seconds=3600), world.embeddings)
     patient.put("a.txt", paragraphs("alpha", 3))
     patient.put("c.txt", paragraphs("gamma", 1))
     patient.ingest()

@@ -29,7 +29,7 @@ def test_documents_become_rows_that_agree(world: World) -> None:
     report = world.audit()
     assert report.violations == []
     assert report.documents == 2
-    assert report.chunks == world.embeddings.bought
+    assert report.chunks == world.embeddings.embedded
 
 
 def test_ingesting_again_does_nothing(world: World) -> None:
@@ -47,7 +47,7 @@ def test_an_edit_pays_for_the_changed_chunks_only(world: World) -> None:
     world.embeddings.reset_counters()
     world.put("a.txt", paragraphs("alpha", 20) + "\n\nA new paragraph at the end.")
     world.ingest()
-    assert 1 <= world.embeddings.bought <= 3
+    assert 1 <= world.embeddings.embedded <= 3
     assert world.audit().violations == []
 
 
@@ -127,7 +127,7 @@ def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
 ) -> None:
     world.put("a.txt", paragraphs("alpha", 1))
     world.ingest()
-    source = world.workshop.source
+    source = world.context.source
     listing = source.list
 
     def listing_overtaken(*_: str) -> Iterator[SourceObject]:
@@ -144,15 +144,15 @@ def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
 def test_a_document_that_comes_back_is_not_bought_again(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.remove("a.txt")
     world.ingest()
     world.put("a.txt", paragraphs("other", 2))
     world.ingest()
-    between = world.embeddings.bought
+    between = world.embeddings.embedded
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
-    assert bought < between == world.embeddings.bought
+    assert embedded < between == world.embeddings.embedded
     assert world.audit().violations == []
 
 
@@ -161,10 +161,10 @@ def test_what_was_bought_for_a_document_that_failed_is_not_bought_again(world: W
     world.put("a.txt", f"{good}\n\n{POISON} is refused by the API.")
     world.put("b.txt", paragraphs("beta", 2))
     assert list(world.ingest().failed) == ["a.txt"]
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.put("a.txt", good)
     world.ingest()
-    assert world.embeddings.bought <= bought + 1
+    assert world.embeddings.embedded <= embedded + 1
     world.sweep()
     assert world.audit().violations == []
 
@@ -220,7 +220,7 @@ def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) ->
     world.put("a.txt", "alpha")
     world.put("/".join([*parts[:8], "b.txt"]), "beta")
     world.put("/".join([*parts, "c.txt"]), "gamma")
-    page = compare(world.workshop)
+    page = compare(world.context)
     assert page.left_out == {f"name of more than {filters.LONGEST_KEY} bytes": 1}
     assert world.ingest().failed == {}
     assert sorted(world.texts().values()) == ["alpha", "beta"]

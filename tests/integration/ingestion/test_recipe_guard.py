@@ -27,7 +27,7 @@ def fill(world: World, count: int) -> None:
     for number in range(count):
         world.put(f"{number:02}.txt", f"Text of file {number}.")
     world.ingest()
-    RecipeGuard(world.workshop).accept()
+    RecipeGuard(world.context).accept()
 
 
 def recipes(world: World) -> list[object]:
@@ -39,8 +39,8 @@ def recipes(world: World) -> list[object]:
     ("others", "standing", "suspicious"),
     [(0, 0, False), (10, 10, False), (11, 11, True), (11, 110, False), (12, 110, True), (11, 100_000, False)],
 )
-def test_a_few_and_a_tenth_are_let_go(others: int, standing: int, suspicious: bool) -> None:
-    assert is_suspicious(others, standing) == suspicious
+def test_a_few_and_a_tenth_are_let_go(others: int, latest: int, suspicious: bool) -> None:
+    assert is_suspicious(others, latest) == suspicious
 
 
 def test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_costs(world: World) -> None:
@@ -49,13 +49,13 @@ def test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_cos
     world.put("00.txt", "Another text of file 0.")
     world.put("new.txt", "A new file.")
     world.remove("01.txt")
-    guard = RecipeGuard(other.workshop)
+    guard = RecipeGuard(other.context)
     said = str(guard.error)
     assert "INGEST_CHUNK_SIZE (chunk_size) from 1000 to 500" in said
     assert "12 of 12 documents" in said
     assert "EUR" in said
     assert "--confirm-recipe" in said
-    due, withheld = guard.split(plan_partitions(other.workshop))
+    due, withheld = guard.split(plan_partitions(other.context))
     assert sorted(plan.key for plan in due) == ["00.txt", "01.txt", "new.txt"]
     assert [plan.key for plan in withheld] == [f"{number:02}.txt" for number in range(2, 12)]
     guard.accept()
@@ -65,35 +65,35 @@ def test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_cos
 def test_what_was_confirmed_goes_on_after_a_run_that_died(world: World) -> None:
     fill(world, 12)
     other = with_chunk_size(world, 500)
-    RecipeGuard(other.workshop, confirmed=True).accept()
+    RecipeGuard(other.context, confirmed=True).accept()
     other.ingest(["00.txt"])
-    assert RecipeGuard(other.workshop).error is None
+    assert RecipeGuard(other.context).error is None
     assert recipes(world) == [1000, 500]
 
 
 def test_a_turn_back_is_refused_and_named_however_few_the_documents(world: World) -> None:
     fill(world, 3)
     other = with_chunk_size(world, 500)
-    guard = RecipeGuard(other.workshop)
+    guard = RecipeGuard(other.context)
     assert guard.error is None, "three documents need no confirmation"
     guard.accept()
     other.ingest()
-    back = RecipeGuard(world.workshop)
+    back = RecipeGuard(world.context)
     assert "go back to an earlier recipe" in str(back.error)
     assert "INGEST_CHUNK_SIZE (chunk_size) from 500 to 1000" in str(back.error)
-    assert back.split(plan_partitions(world.workshop))[0] == []
+    assert back.split(plan_partitions(world.context))[0] == []
     back.accept()
     assert recipes(world) == [1000, 500]
-    RecipeGuard(world.workshop, confirmed=True).accept()
+    RecipeGuard(world.context, confirmed=True).accept()
     assert recipes(world) == [500, 1000]
     world.ingest()
-    assert "go back" in str(RecipeGuard(other.workshop).error), "now it is the other machine that is refused"
+    assert "go back" in str(RecipeGuard(other.context).error), "now it is the other machine that is refused"
 
 
 def test_a_few_named_documents_need_no_confirmation_and_many_do(world: World) -> None:
     fill(world, 30)
     other = with_chunk_size(world, 500)
-    guard, plans = RecipeGuard(other.workshop), plan_partitions(other.workshop)
+    guard, plans = RecipeGuard(other.context), plan_partitions(other.context)
     assert guard.split(plans[:3], are_named=True) == (plans[:3], [])
     assert guard.split(plans, are_named=True) == ([], plans)
     assert guard.split(plans[:3]) == ([], plans[:3])
@@ -103,10 +103,10 @@ def test_a_file_that_was_touched_differs_by_recipe_alone_once_it_was_read(world:
     fill(world, 12)
     other = with_chunk_size(world, 500)
     os.utime(Path(world.settings.source) / "03.txt", (1_000_000_000, 1_000_000_000))
-    guard = RecipeGuard(other.workshop)
-    assert [plan.key for plan in guard.split(plan_partitions(other.workshop))[0]] == ["03.txt"]
-    assert guard.split(plan_partitions(other.workshop), reads=True)[0] == []
-    assert guard.split(plan_partitions(other.workshop))[0] == [], "its new ETag was noted"
+    guard = RecipeGuard(other.context)
+    assert [plan.key for plan in guard.split(plan_partitions(other.context))[0]] == ["03.txt"]
+    assert guard.split(plan_partitions(other.context), reads=True)[0] == []
+    assert guard.split(plan_partitions(other.context))[0] == [], "its new ETag was noted"
 
 
 def test_what_a_rollback_holds_is_not_let_go_by_a_recipe_that_is_withheld(world: World) -> None:
@@ -115,9 +115,9 @@ def test_what_a_rollback_holds_is_not_let_go_by_a_recipe_that_is_withheld(world:
     world.put("00.txt", "Bad text.")
     world.ingest()
     world.roll_back(before, "00.txt")
-    assert plan_partitions(world.workshop) == []
+    assert plan_partitions(world.context) == []
     other = with_chunk_size(world, 500)
-    due, withheld = RecipeGuard(other.workshop).split(plan_partitions(other.workshop))
+    due, withheld = RecipeGuard(other.context).split(plan_partitions(other.context))
     assert (due, len(withheld)) == ([], 12)
     assert isinstance(withheld[0].hold, Hold)
     assert world.text_at("00.txt") == "Text of file 0."
@@ -128,5 +128,5 @@ def test_a_corpus_whose_recipe_is_not_known_is_guarded_by_what_made_its_document
         world.put(f"{number:02}.txt", paragraphs(f"topic{number}", 1))
     world.ingest()
     assert recipes(world) == []
-    assert RecipeGuard(world.workshop).error is None
-    assert "12 of 12 documents" in str(RecipeGuard(with_chunk_size(world, 500).workshop).error)
+    assert RecipeGuard(world.context).error is None
+    assert "12 of 12 documents" in str(RecipeGuard(with_chunk_size(world, 500).context).error)

@@ -13,16 +13,16 @@ from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import (
     ConfigurationError,
     CorpusMismatchError,
-    GenerationLeftError,
-    MigrationIncompleteError,
+    GenerationRetiredError,
+    ReembeddingIncompleteError,
     RemovalsWithheldError,
 )
 from ingest_pipeline.ingestion import reembed
 from ingest_pipeline.ingestion.context import plan_partitions, release_holds
-from ingest_pipeline.ingestion.reembed import begin, foresee
+from ingest_pipeline.ingestion.reembed import begin, estimate_reembedding
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.saga.generations import abort, drop, drop_left, list_generations, others
+from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, others
 from ingest_pipeline.saga.recover import recover
 from tests.support.crash.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after
 from tests.support.servers.embedding_server import NARROWING_MODEL
@@ -60,8 +60,8 @@ def shared(world: World, request: pytest.FixtureRequest) -> World:
 def partitions(world: World, generation: str) -> dict[str, str]:
     """Of the documents at a generation's head."""
     with world.database.transaction() as connection:
-        standing = catalog.standing_documents(connection, generation)
-    return {document.key: document.partition for document in standing if not document.removed}
+        latest = catalog.latest_documents(connection, generation)
+    return {document.key: document.partition for document in latest if not document.removed}
 
 
 def test_readers_move_to_the_new_model_and_see_the_same_documents(filled: World) -> None:
@@ -73,17 +73,17 @@ def test_readers_move_to_the_new_model_and_see_the_same_documents(filled: World)
     assert (after.table_name, after.width, after.embedding) == ("docs-2", WIDTH, EMBEDDING)
     assert after.documents == after.rows == before.documents
     assert new.texts() == texts
-    assert states(filled) == {"docs": "left", "docs-2": "current"}
+    assert states(filled) == {"docs": "retired", "docs-2": "current"}
     new.check()
     new.ingest()
-    assert filled.embeddings.bought == sum(count for _, count in before.documents)
+    assert filled.embeddings.embedded == sum(count for _, count in before.documents)
     new.check_nothing_left()
 
 
 def test_another_model_in_the_settings_changes_nothing_by_itself(filled: World) -> None:
     """Documents are kept up to date with the model that the corpus has."""
     other = world_after(filled)
-    assert other.workshop.recipe.embedding == filled.workshop.recipe.embedding
+    assert other.context.recipe.embedding == filled.context.recipe.embedding
     filled.put("0.txt", paragraphs("edited", 2))
     filled.ingest()
     other.put("1.txt", "with vectors of the other model")
@@ -101,10 +101,10 @@ def test_what_is_filled_is_seen_by_nobody_and_edits_meanwhile_are_covered(filled
     filled.put("new.txt", paragraphs("new", 1))
     filled.ingest()
     seen = sight(filled)
-    bought = filled.embeddings.bought
+    embedded = filled.embeddings.embedded
     migrate(filled.database, address_after(filled))
     assert sight(filled).documents == seen.documents == sight(filled).rows
-    assert filled.embeddings.bought - bought == sum(n for key, n in seen.documents if key in ("0.txt", "new.txt"))
+    assert filled.embeddings.embedded - embedded == sum(n for key, n in seen.documents if key in ("0.txt", "new.txt"))
     world_after(filled).check_nothing_left()
 
 
@@ -150,7 +150,7 @@ def test_readers_stay_if_the_new_generation_cannot_take_a_document(filled: World
     filled.put("1.txt", "\0")
     assert list(filled.ingest().failed) == ["1.txt"]
     seen = sight(filled)
-    with pytest.raises(MigrationIncompleteError, match=r"1\.txt"):
+    with pytest.raises(ReembeddingIncompleteError, match=r"1\.txt"):
         migrate(filled.database, address_after(filled))
     assert sight(filled) == seen
     filled.put("1.txt", "Text again.")
@@ -162,16 +162,16 @@ def test_readers_stay_if_the_new_generation_cannot_take_a_document(filled: World
 def test_an_aborted_migration_costs_readers_nothing_and_repeating_it_pays_nothing_again(filled: World) -> None:
     seen, head = sight(filled), filled.head
     migrate(filled.database, address_after(filled), then_switch=False)
-    bought = filled.embeddings.bought
+    embedded = filled.embeddings.embedded
     (beside,) = others(filled.corpus)
     abort(beside)
     assert (sight(filled), filled.head) == (seen, head)
-    assert states(filled) == {"docs": "current", "docs-2": "left"}
-    with pytest.raises(GenerationLeftError):
+    assert states(filled) == {"docs": "current", "docs-2": "retired"}
+    with pytest.raises(GenerationRetiredError):
         abort(beside)
     migrate(filled.database, address_after(filled))
     assert sight(filled).table_name == "docs-2"
-    assert filled.embeddings.bought == bought
+    assert filled.embeddings.embedded == embedded
 
 
 def test_one_can_go_back_until_the_old_generation_is_dropped(filled: World) -> None:
@@ -179,20 +179,20 @@ def test_one_can_go_back_until_the_old_generation_is_dropped(filled: World) -> N
     new = world_after(filled)
     edited = new.put("0.txt", paragraphs("edited", 2))
     new.ingest()
-    bought = filled.embeddings.bought
+    embedded = filled.embeddings.embedded
     migrate(filled.database, filled.address)
     assert (sight(filled).table_name, sight(filled).width) == ("docs", 32)
-    assert filled.embeddings.bought - bought == dict(sight(filled).documents)["0.txt"]
+    assert filled.embeddings.embedded - embedded == dict(sight(filled).documents)["0.txt"]
     back = world_after(filled, filled.settings)
     assert "".join(back.text_at("0.txt").split()) == "".join(edited.read_text().split())
-    assert states(filled) == {"docs": "current", "docs-2": "left"}
+    assert states(filled) == {"docs": "current", "docs-2": "retired"}
 
 
 def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: World) -> None:
     migrate(filled.database, address_after(filled))
     new = world_after(filled)
-    assert drop_left(new.corpus) == []
-    assert drop_left(new.corpus, kept=timedelta()) == ["docs"]
+    assert drop_retired(new.corpus) == []
+    assert drop_retired(new.corpus, kept=timedelta()) == ["docs"]
     assert not [path for path in Path(filled.settings.table_uri).rglob("*") if path.is_file()]
     assert states(filled) == {"docs": "dropped", "docs-2": "current"}
     with filled.database.transaction() as connection:
@@ -202,7 +202,7 @@ def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: W
         ).fetchone()
     assert kept is not None
     assert kept["documents"] == 0
-    assert kept["bought"] > 0
+    assert kept["embedded"] > 0
     new.ingest()
     new.check_nothing_left()
     migrate(filled.database, filled.address)
@@ -211,7 +211,7 @@ def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: W
 
 def test_what_readers_see_cannot_be_dropped_or_aborted(filled: World) -> None:
     for forbidden in (abort, drop):
-        with pytest.raises(GenerationLeftError):
+        with pytest.raises(GenerationRetiredError):
             forbidden(filled.corpus)
     assert sight(filled).rows
 
@@ -232,8 +232,8 @@ def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
 def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> None:
     settings = moved(filled.settings)
     priced = replace(settings, prices=read_prices(f"{NARROWING_MODEL} 10 USD 2026-11-01"))
-    assert foresee(filled.workshop, filled.settings) is None
-    foreseen = foresee(filled.workshop, priced)
+    assert estimate_reembedding(filled.context, filled.settings) is None
+    foreseen = estimate_reembedding(filled.context, priced)
     assert foreseen is not None
     assert foreseen.documents == 3
     assert foreseen.cost is not None
@@ -241,7 +241,7 @@ def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> No
     migrate(filled.database, address_after(filled), then_switch=False)
     assert abs(foreseen.tokens - filled.embeddings.tokens) <= filled.embeddings.tokens / 5
     filled.put("1.txt", paragraphs("edited", 1))
-    rest = foresee(filled.workshop, priced)
+    rest = estimate_reembedding(filled.context, priced)
     assert rest is not None
     assert rest.documents == 1
 
@@ -260,21 +260,21 @@ def test_documents_that_share_partitions_move_together_and_edits_meanwhile_are_c
     before = sight(shared)
     migrate(shared.database, address_after(shared), then_switch=False)
     assert sight(shared) == before
-    assert shared.embeddings.bought == sum(count for _, count in before.documents)
+    assert shared.embeddings.embedded == sum(count for _, count in before.documents)
     shared.put("a/1.txt", paragraphs("edited", 3))
     shared.remove("b/1.txt")
     shared.put("b/new.txt", paragraphs("new", 1))
     shared.ingest()
-    seen, bought = sight(shared), shared.embeddings.bought
+    seen, embedded = sight(shared), shared.embeddings.embedded
     assert seen.table_name == "docs"
     migrate(shared.database, address_after(shared))
     assert sight(shared).table_name == "docs-2"
     assert sight(shared).documents == sight(shared).rows == seen.documents
     edited = sum(count for key, count in seen.documents if key in ("a/1.txt", "b/new.txt"))
-    assert shared.embeddings.bought == bought + edited, "the others of their partitions were there already"
+    assert shared.embeddings.embedded == embedded + edited, "the others of their partitions were there already"
     assert partitions(shared, "docs-2") == partitions(shared, "docs")
     new = world_after(shared)
-    assert plan_partitions(new.workshop) == []
+    assert plan_partitions(new.context) == []
     new.check_nothing_left()
 
 
@@ -282,14 +282,14 @@ def test_one_document_of_a_shared_partition_keeps_readers_where_they_are_until_i
     shared.put("a/2.txt", "\0")
     assert list(shared.ingest().failed) == ["a/2.txt"]
     seen = sight(shared)
-    with pytest.raises(MigrationIncompleteError, match=r"1 documents .*a/2\.txt"):
+    with pytest.raises(ReembeddingIncompleteError, match=r"1 documents .*a/2\.txt"):
         migrate(shared.database, address_after(shared))
     assert sight(shared) == seen
     assert partitions(shared, "docs-2").keys() == partitions(shared, "docs").keys() - {"a/2.txt"}
-    bought = shared.embeddings.bought
+    embedded = shared.embeddings.embedded
     shared.put("a/2.txt", "Mended.")
     migrate(shared.database, address_after(shared))
-    assert (sight(shared).table_name, shared.embeddings.bought) == ("docs-2", bought + 1)
+    assert (sight(shared).table_name, shared.embeddings.embedded) == ("docs-2", embedded + 1)
     world_after(shared).check_nothing_left()
 
 
@@ -302,7 +302,7 @@ def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None
             migrate(shared.database, there)
         assert "Set INGEST_PARTITION_BY (of a component: partition_by) back" in str(refused.value)
         assert repr(scheme) in str(refused.value)
-    assert (sight(shared), states(shared), shared.embeddings.bought) == (before, {"docs": "current"}, 0)
+    assert (sight(shared), states(shared), shared.embeddings.embedded) == (before, {"docs": "current"}, 0)
     migrate(shared.database, address_after(shared))
     with pytest.raises(CorpusMismatchError, match="Corpus 'docs' has partition scheme"):
         world_after(shared, replace(moved(shared.settings), partition_by="file")).ingest()
@@ -318,7 +318,7 @@ def test_a_rollback_is_not_undone_by_a_migration(filled: World, change: str) -> 
         filled.remove("0.txt")
     filled.ingest()
     filled.roll_back(good)
-    with pytest.raises(MigrationIncompleteError, match=r"rolled back.*0\.txt.*retry"):
+    with pytest.raises(ReembeddingIncompleteError, match=r"rolled back.*0\.txt.*retry"):
         migrate(filled.database, address_after(filled))
     assert (filled.texts(), sight(filled).table_name) == (before, "docs")
     release_holds(filled.corpus, ["0.txt"])

@@ -48,7 +48,7 @@ def test_the_documents_shares_add_up_to_what_the_server_billed(world: World) -> 
     world.ingest()
     spent, found = totals(world), shares(world)
     assert spent["tokens"] == found["tokens"] == world.embeddings.tokens > 0
-    assert spent["bought"] == found["bought"] == world.embeddings.bought
+    assert spent["embedded"] == found["embedded"] == world.embeddings.embedded
     assert spent["requests"] == world.embeddings.requests <= found["requests"]
     assert found["quickest"] > 0
 
@@ -71,8 +71,8 @@ def test_what_is_reused_is_billed_to_nobody(world: World) -> None:
     assert totals(world)["tokens"] == before
     with world.database.transaction() as connection:
         (copy,) = reports.history(connection, world.corpus.name, "copy.txt", 1)
-    assert (copy.tokens, copy.requests, copy.bought, copy.cost) == (0, 0, 0, None)
-    assert copy.reused > 0
+    assert (copy.tokens, copy.requests, copy.embedded, copy.cost) == (0, 0, 0, None)
+    assert copy.cached > 0
 
 
 def test_what_a_failed_and_a_killed_saga_spent_counts(world: World) -> None:
@@ -105,7 +105,7 @@ def test_a_saga_keeps_the_price_that_was_configured_when_it_began(world: World) 
 
 def test_without_a_price_no_cost_is_shown(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
-    assert estimate(world.workshop, plan_partitions(world.workshop)).cost is None
+    assert estimate(world.context, plan_partitions(world.context)).cost is None
     world.ingest()
     assert [cost.amount for cost in costs(world)] == [None]
 
@@ -115,26 +115,26 @@ def test_an_exact_plan_foresees_what_is_bought(world: World) -> None:
     world.ingest()
     world.put("b.txt", paragraphs("alpha", 20) + "\n\n" + paragraphs("new", 4))
     world.put("empty.txt", "")
-    plans = plan_partitions(world.workshop)
-    before = world.embeddings.bought, world.embeddings.requests, world.head
-    foreseen = count(world.workshop, plans)
-    assert (world.embeddings.bought, world.embeddings.requests, world.head) == before
+    plans = plan_partitions(world.context)
+    before = world.embeddings.embedded, world.embeddings.requests, world.head
+    foreseen = count(world.context, plans)
+    assert (world.embeddings.embedded, world.embeddings.requests, world.head) == before
     assert foreseen.exact
     assert foreseen.measured
     world.ingest()
-    assert world.embeddings.bought - before[0] == foreseen.to_buy
+    assert world.embeddings.embedded - before[0] == foreseen.to_embed
     assert foreseen.chunks == len(world.chunks("b.txt"))
 
 
 def test_an_estimate_by_bytes_is_near_what_pythons_topics_come_to(world: World) -> None:
     """Before anything was bought: chunks within a tenth. That a seventh of their text is not new, bytes do not say."""
     write_python_topics(Path(world.settings.source))
-    plans = plan_partitions(world.workshop)
-    rough, exact = estimate(world.workshop, plans), count(world.workshop, plans)
+    plans = plan_partitions(world.context)
+    rough, exact = estimate(world.context, plans), count(world.context, plans)
     assert not rough.measured
     assert rough.documents == exact.documents == len(plans)
     assert abs(rough.chunks - exact.chunks) <= exact.chunks / 10
-    assert exact.to_buy <= rough.to_buy <= exact.to_buy * 1.25
+    assert exact.to_embed <= rough.to_embed <= exact.to_embed * 1.25
     assert exact.tokens <= rough.tokens <= exact.tokens * 1.2
 
 
@@ -142,9 +142,9 @@ def test_an_estimate_learns_from_what_the_corpus_was_billed(world: World) -> Non
     world.put("a.txt", paragraphs("alpha", 12))
     world.ingest()
     world.put("b.txt", paragraphs("gamma", 12))
-    foreseen = estimate(world.workshop, plan_partitions(world.workshop))
+    foreseen = estimate(world.context, plan_partitions(world.context))
     before = world.embeddings.tokens
     world.ingest()
-    bought = world.embeddings.tokens - before
+    embedded = world.embeddings.tokens - before
     assert foreseen.measured
-    assert abs(foreseen.tokens - bought) <= bought / 10
+    assert abs(foreseen.tokens - embedded) <= embedded / 10

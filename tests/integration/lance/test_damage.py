@@ -58,7 +58,7 @@ def world(world: World) -> World:
 
 def fragments_of(world: World, key: str) -> list[int]:
     with world.database.transaction() as connection:
-        [document] = catalog.standing_documents(connection, world.corpus.name, keys=[key])
+        [document] = catalog.latest_documents(connection, world.corpus.name, keys=[key])
     return document.fragments
 
 
@@ -84,7 +84,7 @@ def hurt(world: World) -> World:
 def repaired(world: World) -> Summary:
     async def run() -> Summary:
         async with Embedder(world.embedding_settings) as embedder:
-            return await repair(world.workshop, embedder, world.audit())
+            return await repair(world.context, embedder, world.audit())
 
     return asyncio.run(run())
 
@@ -94,7 +94,7 @@ def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(wo
     HURT[how](data_file_of(world, "b.txt"))
     world = afresh(world)
     sagas = {key: world.chunks(key)[0].saga for key in ("a.txt", "c.txt", "d.txt")}
-    [number], bought = fragments_of(world, "b.txt"), world.embeddings.bought
+    [number], embedded = fragments_of(world, "b.txt"), world.embeddings.embedded
     report = world.audit()
     assert {(violation.invariant, violation.document) for violation in report.violations} == {
         ("files can be read", "b.txt"),
@@ -102,10 +102,10 @@ def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(wo
     }
     assert all(f"fragment {number} cannot be read: data/" in violation.what for violation in report.violations)
     assert ([one.number for one in report.damaged], report.documents) == ([number], 4)
-    assert foresee_repair(world.workshop, report).to_buy == 2
+    assert foresee_repair(world.context, report).to_embed == 2
     repaired(world)
     assert world.audit().violations == []
-    assert world.embeddings.bought == bought + 2, "one text of three is in d.txt, too"
+    assert world.embeddings.embedded == embedded + 2, "one text of three is in d.txt, too"
     assert {key: world.chunks(key)[0].saga for key in sagas} == sagas
     assert len(world.chunks("b.txt")) == 3
     world.check_nothing_left()
@@ -125,10 +125,10 @@ def test_what_was_recorded_is_not_bought_by_a_repair(hurt: World) -> None:
             hurt.ingest()
     finally:
         failpoints.install(None)
-    bought = hurt.embeddings.bought
-    assert foresee_repair(hurt.workshop, hurt.audit()).to_buy == 0
+    embedded = hurt.embeddings.embedded
+    assert foresee_repair(hurt.context, hurt.audit()).to_embed == 0
     repaired(hurt)
-    assert (hurt.embeddings.bought, hurt.audit().violations) == (bought, [])
+    assert (hurt.embeddings.embedded, hurt.audit().violations) == (embedded, [])
 
 
 def test_a_repair_takes_out_a_document_that_the_source_has_no_more(hurt: World) -> None:
@@ -226,7 +226,7 @@ def test_a_repair_of_fragments_that_changed_since_publishes_nothing(hurt: World)
 
     async def run() -> Summary:
         async with Embedder(hurt.embedding_settings) as embedder:
-            return await repair(hurt.workshop, embedder, report)
+            return await repair(hurt.context, embedder, report)
 
     before = hurt.head
     with pytest.raises(ConflictError, match="changed since the audit"):
@@ -245,10 +245,10 @@ def test_a_deletion_file_that_is_damaged_is_told_apart(world: World, how: str) -
     HURT[how](deletions)
     world = afresh(world)
     assert {violation.ids[0] for violation in world.audit().violations} == {f"_deletions/{deletions.name}"}
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     repaired(world)
     assert (world.audit().violations, len(world.chunks("b.txt"))) == ([], 2)
-    assert world.embeddings.bought == bought + 2
+    assert world.embeddings.embedded == embedded + 2
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])

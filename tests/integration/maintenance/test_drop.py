@@ -10,11 +10,11 @@ import pytest
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.drop import drop_corpus
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.saga.generations import drop_left
+from ingest_pipeline.saga.generations import drop_retired
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, migrate
@@ -94,7 +94,7 @@ def test_a_table_of_another_database_is_left_alone(world: World, postgres: str, 
         assert theirs.texts().keys() == {"a.txt"}
         theirs.check()
         elsewhere = replace(world.settings, lancedb_uri=f"{world.settings.lancedb_uri}-2")
-        drop_left(open_workshop(world.database, elsewhere).corpus)
+        drop_retired(open_context(world.database, elsewhere).corpus)
         assert theirs.texts().keys() == {"a.txt"}
 
 
@@ -128,7 +128,7 @@ def test_a_living_writer_of_a_dropped_corpus_is_fenced(world: World, place: Plac
     drop_corpus(world.database, "docs")
     writer.resume()
     outcome = writer.outcome()
-    assert outcome.error in ("FencedError", "GenerationLeftError"), outcome
+    assert outcome.error in ("FencedError", "GenerationRetiredError"), outcome
     drop_corpus(world.database, "docs")
     assert rows(world.database) == {}
 

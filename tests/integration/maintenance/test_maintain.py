@@ -34,8 +34,8 @@ def world(world: World) -> World:
 
 def places(world: World) -> dict[str, list[int]]:
     with world.database.transaction() as connection:
-        standing = catalog.standing_documents(connection, world.corpus.name)
-    return {document.key: document.fragments for document in standing if not document.removed}
+        latest = catalog.latest_documents(connection, world.corpus.name)
+    return {document.key: document.fragments for document in latest if not document.removed}
 
 
 def really(world: World) -> dict[str, list[int]]:
@@ -84,10 +84,10 @@ def test_a_text_that_was_moved_before_it_left_head_is_not_bought_again(world: Wo
     text = Path(world.settings.source, "3.txt").read_text()
     world.remove("3.txt")
     world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.put("3.txt", text)
     world.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     assert world.text_at("3.txt")
 
 

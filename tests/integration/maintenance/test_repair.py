@@ -27,7 +27,7 @@ def world(world: World) -> World:
 def repaired(world: World) -> Summary:
     async def run() -> Summary:
         async with Embedder(world.embedding_settings) as embedder:
-            return await repair(world.workshop, embedder, world.audit())
+            return await repair(world.context, embedder, world.audit())
 
     summary = asyncio.run(run())
     assert world.audit().violations == []
@@ -52,9 +52,9 @@ def test_nothing_wrong_is_nothing_done(world: World) -> None:
 def test_lost_vectors_are_bought_again_and_only_they(world: World) -> None:
     with transaction(world.corpus) as change:
         change.delete("document = 'a.txt' AND ordinal = 1")
-    bought, other = world.embeddings.bought, saga_of(world, "b.txt")
+    embedded, other = world.embeddings.embedded, saga_of(world, "b.txt")
     repaired(world)
-    assert world.embeddings.bought == bought + 1
+    assert world.embeddings.embedded == embedded + 1
     assert saga_of(world, "b.txt") == other
 
 
@@ -65,9 +65,9 @@ def test_rows_that_came_behind_our_back_are_taken_out(world: World) -> None:
     with transaction(world.corpus) as change:
         change.add(twice)
         change.add(stranger)
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     repaired(world)
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     assert rows_of(world, "ghost.txt").num_rows == 0
     assert rows_of(world, "a.txt").num_rows == twice.num_rows
 
@@ -84,18 +84,18 @@ def test_a_vector_that_is_not_finite_is_not_reused(world: World) -> None:
     with world.database.transaction() as connection:
         # As if it had been so from the start: the catalog knows where the rows are.
         connection.execute("UPDATE ingest_pipeline.document SET fragments = %s WHERE key = 'a.txt'", (here,))
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     repaired(world)
-    assert world.embeddings.bought == bought + rows.num_rows
+    assert world.embeddings.embedded == embedded + rows.num_rows
 
 
 def test_lost_catalog_rows_come_back_without_a_purchase(world: World) -> None:
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     with world.database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.document WHERE key = 'a.txt'")
     repaired(world)
     assert len(world.chunks("a.txt")) > 0
-    assert world.embeddings.bought <= bought + rows_of(world, "a.txt").num_rows
+    assert world.embeddings.embedded <= embedded + rows_of(world, "a.txt").num_rows
 
 
 def test_a_document_that_the_source_has_no_more_is_taken_out(world: World) -> None:

@@ -179,8 +179,8 @@ def test_a_removed_documents_tombstone_outlives_its_rows(world: World) -> None:
     world.ingest()
     retain(world.corpus, ONLY_HEAD)
     with world.database.transaction() as connection:
-        standing = {d.key: d.removed for d in catalog.standing_documents(connection, world.corpus.name)}
-    assert standing == {"a.txt": True, "still.txt": False}
+        latest = {d.key: d.removed for d in catalog.latest_documents(connection, world.corpus.name)}
+    assert latest == {"a.txt": True, "still.txt": False}
     assert world.ingest().publications == []
 
 
@@ -189,11 +189,11 @@ def test_vectors_are_reused_from_old_versions_that_are_kept_and_bought_again_aft
     world.put("a.txt", first)
     world.embeddings.reset_counters()
     world.ingest()
-    assert world.embeddings.bought == 0, "version by version, form4 was superseded once"
+    assert world.embeddings.embedded == 0, "version by version, form4 was superseded once"
     retain(world.corpus, ONLY_HEAD)
     world.put("a.txt", paragraphs("form3", 2))
     world.ingest()
-    assert world.embeddings.bought == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == len(world.chunks("a.txt"))
     world.check_nothing_left()
 
 
@@ -208,7 +208,7 @@ def test_vectors_of_a_document_that_was_compacted_before_it_was_superseded_are_f
     world.embeddings.reset_counters()
     world.put("3.txt", paragraphs("other3", 2))
     world.ingest()
-    assert world.embeddings.bought == 0
+    assert world.embeddings.embedded == 0
 
 
 def test_a_reader_at_a_kept_version_sees_the_same_through_maintenance(world: World) -> None:
@@ -288,13 +288,13 @@ def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(worl
     world.put("b.txt", paragraphs("beta", 1))
     world.ingest()
     world.put("a.txt", paragraphs("back again", 2))
-    plans = plan_partitions(world.workshop)
+    plans = plan_partitions(world.context)
     assert plans[0].replaces is not None
     retain(world.corpus, ONLY_HEAD)
 
     async def run() -> Summary:
         async with Embedder(world.embedding_settings) as embedder:
-            return await Ingestion(world.workshop, embedder).run(plans)
+            return await Ingestion(world.context, embedder).run(plans)
 
     assert len(asyncio.run(run()).publications) == 1
     assert len(world.chunks("a.txt")) == 2

@@ -15,7 +15,7 @@ from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.maintenance.sweep import litter, sweep
+from ingest_pipeline.maintenance.sweep import orphans, sweep
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.publish import publish
@@ -107,7 +107,7 @@ def test_a_saga_that_publishes_while_the_sweep_looks_keeps_its_file(
         return ledger.live_sagas(connection, corpus)
 
     monkeypatch.setattr(ledger, "live_sagas", publish_first)
-    assert litter(world.corpus) == []
+    assert orphans(world.corpus) == []
     assert name in world.corpus.table.all_files()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.errors import SourceUnavailableError
-from ingest_pipeline.ingestion.context import check_removals, open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import check_removals, open_context, plan_partitions
 from ingest_pipeline.planning import compare as comparison
 from ingest_pipeline.planning.compare import Limits, Page, compare, passed
 from ingest_pipeline.postgres import database
@@ -36,10 +36,10 @@ def test_pages_together_say_what_one_listing_says(world: World, size: int) -> No
     world.ingest([f"{name}.txt" for name in _NAMES[::2]])
     for name in _NAMES[::4]:
         world.remove(f"{name}.txt")
-    whole = compare(world.workshop)
-    pages = list(passed(world.workshop, Limits(plans=size)))
+    whole = compare(world.context)
+    pages = list(passed(world.context, Limits(plans=size)))
     assert keys_of(pages) == keys_of([whole])
-    assert sum(page.standing for page in pages) == whole.standing == 5
+    assert sum(page.latest for page in pages) == whole.latest == 5
     assert sum(page.listed for page in pages) == whole.listed == 6
     assert len(whole.removals) == 3
     assert len(pages) > 1 or size > len(_NAMES)
@@ -48,19 +48,19 @@ def test_pages_together_say_what_one_listing_says(world: World, size: int) -> No
 def test_a_page_that_runs_out_of_time_is_right_about_its_own_range(world: World) -> None:
     for name in "abc":
         world.put(f"{name}.txt", name)
-    page = compare(world.workshop, limits=Limits(seconds=0))
+    page = compare(world.context, limits=Limits(seconds=0))
     assert (keys_of([page]), page.last) == (["a.txt"], "a.txt")
-    assert keys_of([compare(world.workshop, "a.txt")]) == ["b.txt", "c.txt"]
+    assert keys_of([compare(world.context, "a.txt")]) == ["b.txt", "c.txt"]
 
 
 def test_a_failing_listing_concludes_nothing(world: World) -> None:
     world.put("a.txt", "alpha")
     world.ingest()
-    workshop = world.workshop
+    context = world.context
     Path(world.settings.source).rename(f"{world.settings.source}-away")
     for partitions in (None, ["a.txt"]):
         with pytest.raises(SourceUnavailableError):
-            plan_partitions(workshop, partitions)
+            plan_partitions(context, partitions)
 
 
 def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world: World) -> None:
@@ -69,9 +69,9 @@ def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world:
     world.put("large.txt", "x" * 500)
     world.ingest()
     narrow = dataclasses.replace(world.settings, exclude=("*.md",), max_bytes=400)
-    workshop = open_workshop(world.database, narrow)
-    page = compare(workshop)
-    pages = list(passed(workshop, Limits(plans=1)))
+    context = open_context(world.database, narrow)
+    page = compare(context)
+    pages = list(passed(context, Limits(plans=1)))
     assert [list(page.left_out_keys) for page in pages] == [["a.md"], ["large.txt"], []]
     assert page.left_out_keys == {"a.md": "excluded", "large.txt": "larger than 400 bytes"}
     assert [document.key for document in page.removals] == ["a.md", "large.txt"]
@@ -82,11 +82,11 @@ def test_a_file_that_may_still_be_written_waits_and_is_not_taken_for_gone(world:
     path = world.put("a.txt", "alpha")
     world.ingest()
     path.write_text("alpha and more")
-    page = compare(world.workshop, limits=Limits(settle_seconds=60))
+    page = compare(world.context, limits=Limits(min_age_seconds=60))
     assert (page.puts, page.removals, page.unsettled) == ([], [], ["a.txt"])
     past = time.time() - 90
     os.utime(path, (past, past))
-    assert keys_of([compare(world.workshop, limits=Limits(settle_seconds=60))]) == ["a.txt"]
+    assert keys_of([compare(world.context, limits=Limits(min_age_seconds=60))]) == ["a.txt"]
 
 
 def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
@@ -95,9 +95,9 @@ def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
     world.ingest()
     for number in range(15):
         world.remove(f"{number:02}.txt")
-    assert check_removals(world.workshop, compare(world.workshop).removals) is None
+    assert check_removals(world.context, compare(world.context).removals) is None
     world.remove("15.txt")
-    found = check_removals(world.workshop, compare(world.workshop).removals)
+    found = check_removals(world.context, compare(world.context).removals)
     assert found is not None
     assert "16 of 30" in str(found)
 
@@ -110,14 +110,14 @@ def test_within_a_partition_only_documents_that_differ_are_read(world: World, sc
         world.put(f"f/{number % 2}/{number}.txt", f"text {number}")
     world.put("top.txt", "top")
     world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.put("f/1/1.txt", "another text 1")
-    partition = world.workshop.scheme.partition_of("f/1/1.txt")
-    (plan,) = plan_partitions(world.workshop, [partition])
+    partition = world.context.scheme.partition_of("f/1/1.txt")
+    (plan,) = plan_partitions(world.context, [partition])
     assert (plan.key, plan.partition) == ("f/1/1.txt", partition)
-    assert plan_partitions(world.workshop, ["top.txt" if scheme != "bucket:4" else "9"]) == []
+    assert plan_partitions(world.context, ["top.txt" if scheme != "bucket:4" else "9"]) == []
     world.ingest([partition])
-    assert world.embeddings.bought == bought + 1
+    assert world.embeddings.embedded == embedded + 1
     assert world.audit().violations == []
 
 
@@ -134,7 +134,7 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
     monkeypatch.setattr(comparison, "_SILENT_SECONDS", 0.0)
     for name in "abcdefgh":
         world.put(f"{name}.txt", name)
-    workshop, listing = world.workshop, ObjectSource.list
+    context, listing = world.context, ObjectSource.list
 
     def slowly(source: ObjectSource, *args: Any) -> Iterator[SourceObject]:
         for obj in listing(source, *args):
@@ -142,7 +142,7 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
             yield obj
 
     monkeypatch.setattr(ObjectSource, "list", slowly)
-    assert len(compare(workshop).puts) == 8
+    assert len(compare(context).puts) == 8
 
 
 def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
@@ -153,8 +153,8 @@ def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
         world.put(name, "left out")
     world.remove("b.txt")
     world.settings = dataclasses.replace(world.settings, exclude=("*.log",))
-    workshop = open_workshop(world.database, world.settings)
-    pages = list(passed(workshop, Limits(seconds=0)))
+    context = open_context(world.database, world.settings)
+    pages = list(passed(context, Limits(seconds=0)))
     assert [page.last for page in pages] == ["a.log", "b.txt", "b.txt.log", "c.log", "d.txt", None]
-    assert keys_of(pages) == keys_of([compare(workshop)]) == ["b.txt", "d.txt"]
+    assert keys_of(pages) == keys_of([compare(context)]) == ["b.txt", "d.txt"]
     assert sum((page.left_out for page in pages), Counter()) == {"excluded": 3}

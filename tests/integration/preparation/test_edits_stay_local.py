@@ -19,19 +19,19 @@ def test_a_hundred_random_edits_of_real_documents_buy_one_or_two_chunks_each(wor
     for number, text in enumerate(texts):
         world.put(f"{number}.txt", text)
     world.ingest()
-    bought: dict[str, list[int]] = {kind: [] for kind in EDITS}
+    embedded: dict[str, list[int]] = {kind: [] for kind in EDITS}
     for kind in [*islice(cycle(OF_ONE_PLACE), 100), *MOVES * 12]:
         chosen = chance.randrange(len(texts))
         texts[chosen] = edited(texts[chosen], kind, chance)
         world.put(f"{chosen}.txt", texts[chosen])
-        before = world.embeddings.bought
+        before = world.embeddings.embedded
         world.ingest([f"{chosen}.txt"])
-        bought[kind].append(world.embeddings.bought - before)
-    of_sections, of_paragraphs = (bought.pop(kind) for kind in MOVES)
+        embedded[kind].append(world.embeddings.embedded - before)
+    of_sections, of_paragraphs = (embedded.pop(kind) for kind in MOVES)
     assert statistics.median(of_sections) <= 3
     assert statistics.median(of_paragraphs) <= 5
     assert max(of_sections + of_paragraphs) <= 9
-    of_one_place = sorted(count for counts in bought.values() for count in counts)
+    of_one_place = sorted(count for counts in embedded.values() for count in counts)
     assert statistics.median(of_one_place) <= 2
     assert of_one_place[94] <= 3
     assert max(world.embeddings.texts.values()) == 1

@@ -19,7 +19,7 @@ from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.preparation import prepare
-from ingest_pipeline.preparation.vectors import VectorSupply
+from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.types import Chunk, text_hash
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
@@ -36,11 +36,11 @@ def bought_twice(world: World) -> list[str]:
 def test_a_renamed_document_costs_nothing(world: World) -> None:
     world.put("a.txt", TEXT)
     world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.put("b.txt", TEXT)
     world.remove("a.txt")
     world.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     assert world.audit().documents == 1
 
 
@@ -48,11 +48,11 @@ def test_copies_cost_nothing_at_once_or_later(world: World) -> None:
     world.put("a.txt", TEXT)
     world.put("folder/copy.txt", TEXT)
     world.ingest()
-    bought = world.embeddings.bought
-    assert bought == len(world.chunks("a.txt"))
+    embedded = world.embeddings.embedded
+    assert embedded == len(world.chunks("a.txt"))
     world.put("later.txt", TEXT)
     world.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     assert world.audit().violations == []
 
 
@@ -62,7 +62,7 @@ def test_another_document_pays_for_the_paragraphs_it_does_not_share(world: World
     world.embeddings.reset_counters()
     world.put("b.txt", TEXT + "\n\n" + paragraphs("beta", 2))
     world.ingest()
-    assert 2 <= world.embeddings.bought <= 3
+    assert 2 <= world.embeddings.embedded <= 3
 
 
 def test_other_chunk_sizes_pay_for_texts_that_nobody_had(world: World) -> None:
@@ -70,9 +70,9 @@ def test_other_chunk_sizes_pay_for_texts_that_nobody_had(world: World) -> None:
     world.put("short.txt", "A short document is one chunk of any size.")
     world.ingest()
     World(world.database, replace(world.settings, chunk_size=700), world.embeddings).ingest()
-    between = world.embeddings.bought
+    between = world.embeddings.embedded
     world.ingest()
-    assert world.embeddings.bought == between
+    assert world.embeddings.embedded == between
     assert bought_twice(world) == []
     assert world.audit().violations == []
 
@@ -82,23 +82,23 @@ def test_a_file_that_is_reverted_costs_nothing_even_if_its_text_left_head(world:
     world.ingest()
     world.put("a.txt", paragraphs("other", 3))
     world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.put("a.txt", TEXT)
     world.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
 
 
 def test_what_a_crashed_run_bought_serves_other_documents_too(world: World) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
     assert Child(crash_jobs.ingest, world.address, kill_at=Place(Boundary.PREPARED, "before")).outcome().killed
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     world.remove("a.txt")
     world.put("b.txt", TEXT)
     world.recover()
     world.sweep()
     world.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     world.check_nothing_left()
 
 
@@ -114,7 +114,7 @@ def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None
             text_hashes=[hashed],
             vectors=np.ones((1, 32), np.float32),
             characters=1,
-            spent=ledger.Spent(tokens=1, requests=1, retries=0, seconds=0.0),
+            spent=ledger.Usage(tokens=1, requests=1, retries=0, seconds=0.0),
         )
 
         def found(embedding: str, dimensions: int) -> set[UUID]:
@@ -197,10 +197,10 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
     async def prepare() -> None:
         async with Embedder(world.embedding_settings) as embedder, asyncio.TaskGroup() as tasks:
             with at_work(world) as first:
-                me = VectorSupply(world.corpus, embedder, world.workshop.recipe, first)
+                me = VectorResolver(world.corpus, embedder, world.context.recipe, first)
                 await me.start(tasks)
                 with at_work(world) as second:
-                    you = VectorSupply(world.corpus, embedder, world.workshop.recipe, second)
+                    you = VectorResolver(world.corpus, embedder, world.context.recipe, second)
                     await you.start(tasks)
                     await take(me, mine)
                     await take(you, mine)
@@ -208,7 +208,7 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
                     await take(me, yours)
                     await asyncio.gather(take(me, ours), take(you, ours))
 
-    async def take(supply: VectorSupply, chunk: Chunk) -> None:
+    async def take(supply: VectorResolver, chunk: Chunk) -> None:
         (order,) = await supply.order([chunk])
         await supply.flush()
         await order.vector
@@ -229,11 +229,11 @@ def at_work(world: World) -> Generator[UUID]:
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> Event:
     """An event that is set whenever a preparation has looked around."""
-    event, look_around = Event(), VectorSupply.look_around
+    event, refresh_lookup_scope = Event(), VectorResolver.refresh_lookup_scope
 
-    def noted(supply: VectorSupply) -> None:
-        look_around(supply)
+    def noted(supply: VectorResolver) -> None:
+        refresh_lookup_scope(supply)
         event.set()
 
-    monkeypatch.setattr(VectorSupply, "look_around", noted)
+    monkeypatch.setattr(VectorResolver, "refresh_lookup_scope", noted)
     return event

@@ -20,7 +20,7 @@ def test_small_documents_share_requests(world: World) -> None:
     for number in range(80):
         world.put(f"{number}.txt", paragraphs(f"document{number}", 3))
     world.ingest()
-    full = -(-world.embeddings.bought // world.embedding_settings.batch_inputs)
+    full = -(-world.embeddings.embedded // world.embedding_settings.batch_inputs)
     assert world.embeddings.requests <= full + 1
     assert world.audit().violations == []
 
@@ -59,6 +59,6 @@ def test_counts_add_up_over_parcels(world: World, small_files: None) -> None:
     world.put("a.txt", paragraphs("same", 150) + "\n\n" + paragraphs("same", 150))
     (publication,) = world.ingest().publications
     (document,) = publication.documents
-    assert document.bought == world.embeddings.bought == len(world.embeddings.texts)
-    assert document.bought + document.reused == document.chunks == len(world.chunks("a.txt"))
-    assert document.reused > 0
+    assert document.embedded == world.embeddings.embedded == len(world.embeddings.texts)
+    assert document.embedded + document.cached == document.chunks == len(world.chunks("a.txt"))
+    assert document.cached > 0

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.cli._output import foreseen_line
+from ingest_pipeline.cli._output import reembedding_line
 from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
-from ingest_pipeline.ingestion.context import open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.estimate import count, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.run_backoff import record_run_failure, waiting_backoff
@@ -69,7 +69,7 @@ def test_a_document_of_too_many_chunks_fails_before_anything_of_it_is_bought(wor
         assert isinstance(error, DocumentTooLargeError)
         assert "holds more than 200 chunks" in str(error)
         assert "INGEST_MAX_CHUNKS" in str(error)
-    assert world.embeddings.bought == len(world.chunks("small.txt"))
+    assert world.embeddings.embedded == len(world.chunks("small.txt"))
     assert not any("alpha" in text or "Paragraph" in text for text in world.embeddings.texts)
 
 
@@ -100,12 +100,12 @@ def test_a_day_ends_at_its_limit_whoever_buys(world: World) -> None:
     settings = replace(world.embedding_settings, concurrency=1, batch_inputs=texts_a_batch)
 
     def write(number: int) -> SpendingLimitError | Summary:
-        workshop = open_workshop(world.database, world.settings)
-        plans = plan_partitions(workshop, [f"{number}.txt"])
+        context = open_context(world.database, world.settings)
+        plans = plan_partitions(context, [f"{number}.txt"])
 
         async def run() -> Summary:
             async with Embedder(settings) as embedder:
-                return await Ingestion(workshop, embedder).run(plans)
+                return await Ingestion(context, embedder).run(plans)
 
         try:
             return asyncio.run(run())
@@ -126,11 +126,11 @@ def test_a_model_that_costs_nothing_has_no_limit_on_tokens(world: World) -> None
     world = limited(world, SpendingLimits(None, 1, 1))
     world.put("a.txt", paragraphs("alpha", 9))
     settings = replace(world.embedding_settings, is_free=True)
-    plans = plan_partitions(world.workshop)
+    plans = plan_partitions(world.context)
 
     async def run() -> Summary:
         async with Embedder(settings) as embedder:
-            return await Ingestion(open_workshop(world.database, world.settings), embedder).run(plans)
+            return await Ingestion(open_context(world.database, world.settings), embedder).run(plans)
 
     assert len(asyncio.run(run()).publications) == 1
 
@@ -153,26 +153,26 @@ def test_a_plan_says_which_limits_it_would_meet(world: World) -> None:
     world.put("large.txt", paragraphs("alpha", 80))
     for number in range(5):
         world.put(f"{number}.txt", paragraphs(f"topic{number}", 8))
-    plans = plan_partitions(world.workshop)
-    for foreseen in (estimate(world.workshop, plans), count(world.workshop, plans)):
+    plans = plan_partitions(world.context)
+    for foreseen in (estimate(world.context, plans), count(world.context, plans)):
         assert foreseen.too_large == ["large.txt"]
-        line = foreseen_line(foreseen)
+        line = reembedding_line(foreseen)
         assert "more than the 1000 tokens that INGEST_MAX_TOKENS_PER_RUN allows a run" in line
         assert "INGEST_MAX_CHUNKS" in line
     assert world.embeddings.requests == 0
-    assert estimate(limited(world, NO_LIMITS).workshop, plans).over_limit is None
+    assert estimate(limited(world, NO_LIMITS).context, plans).over_limit is None
 
 
 def test_an_estimate_by_bytes_bounds_what_a_small_archive_holds(world: World) -> None:
     packed = put_docx(world, "packed.docx", 2000)
-    plans = plan_partitions(world.workshop)
-    rough, exact = estimate(world.workshop, plans), count(world.workshop, plans)
+    plans = plan_partitions(world.context)
+    rough, exact = estimate(world.context, plans), count(world.context, plans)
     assert exact.chunks > 10 * packed.stat().st_size / 1000
     assert exact.chunks <= rough.chunks <= 3 * exact.chunks
     assert exact.tokens <= rough.tokens
     assert rough.uncertain == 0
     (Path(world.settings.source) / "page.pdf").write_bytes(b"%PDF-1.7 and no more")
     (Path(world.settings.source) / "broken.docx").write_bytes(b"PK\x03\x04 and no more")
-    rough = estimate(world.workshop, plan_partitions(world.workshop))
+    rough = estimate(world.context, plan_partitions(world.context))
     assert rough.uncertain == 2
-    assert "2 compressed documents may hold more text than this" in foreseen_line(rough)
+    assert "2 compressed documents may hold more text than this" in reembedding_line(rough)

@@ -35,10 +35,10 @@ def test_of_a_wrong_width_one_text_is_bought(world: World) -> None:
         wrong.put(f"{number}.txt", paragraphs(f"topic{number}", 10))
     with pytest.raises(EmbeddingResponseError, match="32 dimensions instead of 33"):
         wrong.ingest()
-    assert wrong.embeddings.bought == 1
+    assert wrong.embeddings.embedded == 1
     spent = totals(wrong)
     assert spent["tokens"] == spent["unusable_tokens"] == wrong.embeddings.tokens > 0
-    assert (spent["requests"], spent["bought"]) == (1, 0)
+    assert (spent["requests"], spent["embedded"]) == (1, 0)
 
 
 def test_an_endpoint_that_was_seen_is_not_asked_for_one_text_again(world: World) -> None:
@@ -58,10 +58,10 @@ def test_an_endpoint_that_went_wrong_gets_one_text_before_the_next_batch(world: 
     world.embeddings.fail_next(Fault.WRONG_WIDTH, times=99)
     with pytest.raises(EmbeddingResponseError):
         world.ingest()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     with pytest.raises(EmbeddingResponseError):
         world.ingest()
-    assert world.embeddings.bought == bought + 1
+    assert world.embeddings.embedded == embedded + 1
     assert totals(world)["tokens"] == world.embeddings.tokens
 
 
@@ -106,11 +106,11 @@ def test_a_text_that_is_refused_proves_nothing_about_the_endpoint(world: World) 
     assert list(world.ingest().failed) == ["a.txt"]
     endpoint = world.embeddings.base_url
     with world.database.transaction() as connection:
-        assert not is_served(connection, endpoint + "/", world.workshop.recipe.embedding)
+        assert not is_served(connection, endpoint + "/", world.context.recipe.embedding)
     world.put("a.txt", "It is taken.")
     world.ingest()
     with world.database.transaction() as connection:
-        assert is_served(connection, endpoint + "/", world.workshop.recipe.embedding)
+        assert is_served(connection, endpoint + "/", world.context.recipe.embedding)
 
 
 def test_what_unusable_answers_were_billed_does_not_change_what_a_token_is_worth(world: World) -> None:
@@ -121,7 +121,7 @@ def test_what_unusable_answers_were_billed_does_not_change_what_a_token_is_worth
     world.ingest()
     with world.database.transaction() as connection:
         row = connection.execute(
-            "SELECT sum(tokens)::float / sum(bought_characters) AS ratio FROM ingest_pipeline.saga"
+            "SELECT sum(tokens)::float / sum(embedded_characters) AS ratio FROM ingest_pipeline.saga"
         ).fetchone()
     assert row is not None
     assert 0.2 < row["ratio"] < 0.3

@@ -77,15 +77,15 @@ def rebuild(world: World) -> RebuildReport | None:
     return rebuild_catalog(open_for_rebuild(world.database, world.settings))
 
 
-def check_rebuilt(world: World, texts: dict[str, str], *, bought: int) -> None:
+def check_rebuilt(world: World, texts: dict[str, str], *, embedded: int) -> None:
     """Both stores hold the texts and nothing else; the next ingest finds nothing to do, and nothing was bought."""
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     assert world.texts() == texts
     world.check_nothing_left()
     assert world.audit().unknown_files == 0
     head = world.head
     assert world.ingest().publications == []
-    assert (world.head, world.embeddings.bought) == (head, bought)
+    assert (world.head, world.embeddings.embedded) == (head, embedded)
 
 
 def publish_more(world: World) -> None:
@@ -104,7 +104,7 @@ def test_a_database_restored_to_an_hour_ago_takes_up_what_the_table_holds(
 ) -> None:
     old = backup()
     publish_more(world)
-    texts, bought = world.texts(), world.embeddings.bought
+    texts, embedded = world.texts(), world.embeddings.embedded
     restored = opened(world, old)
     with pytest.raises(OtherDatabaseError, match="--rebuild-catalog"):
         restored.ingest()
@@ -112,7 +112,7 @@ def test_a_database_restored_to_an_hour_ago_takes_up_what_the_table_holds(
     assert report is not None
     assert (report.kept, report.added, report.removed) == (1, 3, ["3.txt"])
     assert (report.incomplete, report.changed, report.left_out) == ([], [], [])
-    check_rebuilt(restored, texts, bought=bought)
+    check_rebuilt(restored, texts, embedded=embedded)
     world.put("0.txt", "The database that was replaced must not go on.")
     replaced = World(world.database, world.settings, world.embeddings)
     with pytest.raises(OtherDatabaseError):
@@ -123,16 +123,16 @@ def test_a_lost_database_comes_back_from_the_table_alone(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World]
 ) -> None:
     publish_more(world)
-    texts, bought = world.texts(), world.embeddings.bought
+    texts, embedded = world.texts(), world.embeddings.embedded
     empty = opened(world, empty_database(postgres, entrance))
     report = rebuild(empty)
     assert report is not None
     assert (report.kept, report.added, report.changed) == (0, 4, [])
-    check_rebuilt(empty, texts, bought=bought)
+    check_rebuilt(empty, texts, embedded=embedded)
     assert empty.database.installation == world.database.installation
     empty.put("0.txt", paragraphs("topic0", 3) + "\n\nAnother sentence.")
     empty.ingest()
-    assert empty.embeddings.bought == bought + 1, "an edit pays for what it changed, as before"
+    assert empty.embeddings.embedded == embedded + 1, "an edit pays for what it changed, as before"
     empty.check_nothing_left()
 
 
@@ -144,12 +144,12 @@ def test_a_backup_older_than_retention_is_brought_up_to_the_table(
     publish_more(world)
     maintain(world.corpus, Retention(0, 1))
     assert head not in world.corpus.table.versions()
-    texts, bought = world.texts(), world.embeddings.bought
+    texts, embedded = world.texts(), world.embeddings.embedded
     restored = opened(world, old)
     with pytest.raises(OtherDatabaseError, match="older than the table's retention"):
         restored.ingest()
     assert rebuild(restored) is not None
-    check_rebuilt(restored, texts, bought=bought)
+    check_rebuilt(restored, texts, embedded=embedded)
 
 
 def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_version(
@@ -167,16 +167,16 @@ def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_
     table = world.corpus.table
     [*_, missing] = sorted(name for name in table.files_of(world.head) - table.files_of(whole) if "data/" in name)
     (Path(copied.table_uri) / missing).unlink()
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     elsewhere = World(opened(world, old).database, copied, world.embeddings)
     report = rebuild(elsewhere)
     assert report is not None
     assert (report.content_of, report.left_out) == (whole, [whole + 1])
-    assert elsewhere.embeddings.bought == bought
+    assert elsewhere.embeddings.embedded == embedded
     assert elsewhere.texts() == texts
     assert elsewhere.audit().violations == []
     elsewhere.ingest()
-    assert elsewhere.embeddings.bought == bought + 2, "what the missing file held is bought again"
+    assert elsewhere.embeddings.embedded == embedded + 2, "what the missing file held is bought again"
     assert elsewhere.texts() == world.texts()
     assert elsewhere.audit().violations == []
     assert world.audit().violations == []
@@ -200,7 +200,7 @@ def test_a_table_from_an_older_backup_takes_the_catalog_back_to_it(world: World,
     texts = world.texts()
     shutil.copytree(world.settings.table_uri, tmp_path / "backup")
     publish_more(world)
-    head, bought = world.head, world.embeddings.bought
+    head, embedded = world.head, world.embeddings.embedded
     shutil.rmtree(world.settings.table_uri)
     shutil.copytree(tmp_path / "backup", world.settings.table_uri)
     again = World(world.database, world.settings, world.embeddings)
@@ -209,7 +209,7 @@ def test_a_table_from_an_older_backup_takes_the_catalog_back_to_it(world: World,
     assert report.head_after > head
     assert again.texts() == texts
     again.check_nothing_left()
-    assert again.embeddings.bought == bought
+    assert again.embeddings.embedded == embedded
     with pytest.raises(RollbackRefusedError):
         again.roll_back(head)
     again.ingest()
@@ -227,14 +227,14 @@ def test_what_the_source_holds_meanwhile_is_left_to_the_next_ingest(
 ) -> None:
     world.put("0.txt", paragraphs("topic0", 3) + "\n\n" + paragraphs("more", 1))
     world.remove("1.txt")
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     empty = opened(world, empty_database(postgres, entrance))
     report = rebuild(empty)
     assert report is not None
     assert (report.added, report.changed) == (4, ["0.txt", "1.txt"])
     empty.ingest()
     assert sorted(empty.texts()) == ["0.txt", "2.txt", "3.txt"]
-    assert empty.embeddings.bought == bought + 1
+    assert empty.embeddings.embedded == embedded + 1
     empty.check_nothing_left()
 
 
@@ -302,7 +302,7 @@ def test_a_source_that_does_not_answer_leaves_everything_as_it_was(
     shutil.move(world.settings.source + "-away", world.settings.source)
     texts = world.texts()
     rebuild(restored)
-    check_rebuilt(restored, texts, bought=world.embeddings.bought)
+    check_rebuilt(restored, texts, embedded=world.embeddings.embedded)
 
 
 def test_a_writer_that_is_still_at_work_elsewhere_is_noticed(
@@ -324,7 +324,7 @@ def test_a_writer_that_is_still_at_work_elsewhere_is_noticed(
         rebuild(restored)
     texts = world.texts()
     rebuild(restored)
-    check_rebuilt(restored, texts, bought=world.embeddings.bought)
+    check_rebuilt(restored, texts, embedded=world.embeddings.embedded)
 
 
 def test_the_places_of_a_rebuild_are_all_there_are(
@@ -343,12 +343,12 @@ def die_and_rebuild(
 ) -> None:
     old = backup()
     publish_more(world)
-    texts, bought = world.texts(), world.embeddings.bought
+    texts, embedded = world.texts(), world.embeddings.embedded
     restored = opened(world, old)
     assert Child(crash_jobs.rebuild, restored.address, kill_at=place).outcome().killed
     rebuild(restored)
     restored.recover()
-    check_rebuilt(restored, texts, bought=bought)
+    check_rebuilt(restored, texts, embedded=embedded)
 
 
 @pytest.mark.parametrize("place", telling_places(REBUILD)[1::4], ids=str)
@@ -393,9 +393,9 @@ def test_a_dump_that_is_restored_elsewhere_and_a_clone_for_staging(
         on_the_same_table.ingest()
     with pytest.raises(CorpusMismatchError, match="relocate"):
         staging.ingest()
-    texts, bought = world.texts(), world.embeddings.bought
+    texts, embedded = world.texts(), world.embeddings.embedded
     rebuild(staging)
-    check_rebuilt(staging, texts, bought=bought)
+    check_rebuilt(staging, texts, embedded=embedded)
     world.put("new.txt", paragraphs("new", 1))
     world.ingest()
     world.check_nothing_left()
@@ -427,7 +427,7 @@ def test_a_copied_state_folder_is_its_own_database_and_touches_nothing_of_the_or
                 act()
         copy.settings = replace(world.settings, lancedb_uri=str(tmp_path / "copy" / "lancedb"))
         rebuild(copy)
-        check_rebuilt(copy, copy.texts(), bought=world.embeddings.bought)
+        check_rebuilt(copy, copy.texts(), embedded=world.embeddings.embedded)
         assert sorted(path for path in Path(original.settings.lancedb_uri).rglob("*")) == before
     finally:
         copy.database.close()

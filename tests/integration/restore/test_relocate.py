@@ -14,7 +14,7 @@ import pytest
 from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
-    GenerationLeftError,
+    GenerationRetiredError,
     IngestError,
     TableUnavailableError,
 )
@@ -47,12 +47,12 @@ def copy(world: World, moved: World) -> Path:
     return Path(moved.settings.lancedb_uri) / "docs.lance"
 
 
-def check_moved(moved: World, bought: int) -> None:
+def check_moved(moved: World, embedded: int) -> None:
     """Nothing was bought, and the corpus goes on where it is now."""
     assert moved.texts().keys() == {"a.txt", "b.txt"}
     moved.check()
     moved.ingest()
-    assert moved.embeddings.bought == bought
+    assert moved.embeddings.embedded == embedded
     moved.put("c.txt", paragraphs("gamma", 1))
     moved.ingest()
     assert moved.texts().keys() == {"a.txt", "b.txt", "c.txt"}
@@ -60,16 +60,16 @@ def check_moved(moved: World, bought: int) -> None:
 
 
 def test_a_corpus_follows_its_table(world: World, moved: World) -> None:
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     copy(world, moved)
     with pytest.raises(CorpusMismatchError, match="relocate --table"):
-        _ = moved.workshop
+        _ = moved.context
     assert move_tables(world.database, "docs", moved.settings.lancedb_uri) == [
         f"{moved.settings.lancedb_uri}/docs.lance"
     ]
-    check_moved(moved, bought)
+    check_moved(moved, embedded)
     with pytest.raises(CorpusMismatchError):
-        _ = World(world.database, world.settings, world.embeddings).workshop
+        _ = World(world.database, world.settings, world.embeddings).context
     with pytest.raises(CorpusMismatchError, match="older copy"):
         move_tables(world.database, "docs", world.settings.lancedb_uri)
 
@@ -79,13 +79,13 @@ def test_a_corpus_follows_its_table_into_a_bucket_and_into_another(
 ) -> None:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
-    bought, folder = world.embeddings.bought, copy(world, moved)
+    embedded, folder = world.embeddings.embedded, copy(world, moved)
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for bucket in ("lake", "pond"):
         for name, body in files.items():
             s3.put(f"{bucket}/docs.lance/{name}", body)
     move_tables(world.database, "docs", s3.url("lake"))
-    check_moved(World(world.database, replace(world.settings, lancedb_uri=s3.url("lake")), world.embeddings), bought)
+    check_moved(World(world.database, replace(world.settings, lancedb_uri=s3.url("lake")), world.embeddings), embedded)
     # The other copy has what head was before the corpus moved on.
     with pytest.raises(CorpusMismatchError, match="older copy"):
         move_tables(world.database, "docs", s3.url("pond"))
@@ -136,9 +136,9 @@ def test_both_tables_follow_while_a_migration_is_under_way(world: World, moved: 
     migrate(world.database, address_after(world), then_switch=False)
     copy(world, moved)
     assert len(move_tables(world.database, "docs", moved.settings.lancedb_uri)) == 2
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     migrate(world.database, address_after(moved))
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
 
 
 def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, moved: World) -> None:
@@ -148,16 +148,16 @@ def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, mo
     copy(world, moved)
     move_tables(world.database, "docs", moved.settings.lancedb_uri)
     writer.resume()
-    assert writer.outcome().error in ("FencedError", "GenerationLeftError")
-    bought = world.embeddings.bought
+    assert writer.outcome().error in ("FencedError", "GenerationRetiredError")
+    embedded = world.embeddings.embedded
     moved.ingest()
-    assert world.embeddings.bought == bought, "what the fenced writer bought is used"
+    assert world.embeddings.embedded == embedded, "what the fenced writer bought is used"
     moved.check()
 
 
 @pytest.mark.parametrize("place", telling_places(RELOCATION), ids=str)
 def test_a_relocation_may_die_anywhere(world: World, moved: World, place: Place) -> None:
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     copy(world, moved)
     folder = moved.settings.lancedb_uri
     assert Child(crash_jobs.relocate, world.database.url, "docs", folder, kill_at=place).outcome().killed
@@ -165,7 +165,7 @@ def test_a_relocation_may_die_anywhere(world: World, moved: World, place: Place)
     there = moved if uri.startswith(folder) else world
     there.check()
     move_tables(world.database, "docs", folder)
-    check_moved(moved, bought)
+    check_moved(moved, embedded)
 
 
 def test_the_places_of_a_relocation_are_all_there_are(world: World, moved: World) -> None:
@@ -178,17 +178,17 @@ def test_the_places_of_a_relocation_are_all_there_are(world: World, moved: World
 def test_a_corpus_follows_its_source_and_fences_who_works_from_the_old_one(world: World, tmp_path: Path) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
-    bought, late = world.embeddings.bought, World(world.database, world.settings, world.embeddings)
+    embedded, late = world.embeddings.embedded, World(world.database, world.settings, world.embeddings)
     assert late.corpus
     shutil.copytree(world.settings.source, tmp_path / "mounted")
     there = World(world.database, replace(world.settings, source=str(tmp_path / "mounted")), world.embeddings)
     with pytest.raises(CorpusMismatchError, match="relocate --source"):
-        _ = there.workshop
+        _ = there.context
     move_source(world.corpus, str(tmp_path / "mounted"))
     assert there.ingest().publications == []
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     late.put("b.txt", paragraphs("beta", 1))
-    with pytest.raises(GenerationLeftError):
+    with pytest.raises(GenerationRetiredError):
         late.ingest()
     there.check_nothing_left()
 
@@ -201,15 +201,15 @@ def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
     world.put("a.txt", paragraphs("beta", 2))
     world.ingest()
     world.roll_back(first)
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     name = f"azure/{TEST_MODEL}"
-    renamed = rename_model(world.corpus, world.workshop.recipe, name)
+    renamed = rename_model(world.corpus, world.context.recipe, name)
     assert (renamed.documents, renamed.of_other_recipes) == (1, 0)
     there = World(world.database, replace(world.settings, embedding_model=name), world.embeddings)
-    assert there.workshop.recipe.embedding == there.corpus.head().embedding == f"{name}/{world.embeddings.dimensions}"
+    assert there.context.recipe.embedding == there.corpus.head().embedding == f"{name}/{world.embeddings.dimensions}"
     summary = there.ingest()
     assert (summary.publications, [plan.key for plan in summary.held]) == ([], [])
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
     assert [hold.key for hold in held_documents(there.corpus)] == ["a.txt"]
     there.check()
 
@@ -218,20 +218,20 @@ def test_what_was_bought_and_not_published_is_found_under_the_new_name(world: Wo
     world.put("a.txt", paragraphs("alpha", 3))
     assert world.corpus
     assert Child(crash_jobs.ingest, world.address, kill_at=Place(Boundary.PREPARED, "before")).outcome().killed
-    bought = world.embeddings.bought
-    assert bought
-    rename_model(world.corpus, world.workshop.recipe, "deployment-1")
+    embedded = world.embeddings.embedded
+    assert embedded
+    rename_model(world.corpus, world.context.recipe, "deployment-1")
     there = World(world.database, replace(world.settings, embedding_model="deployment-1"), world.embeddings)
     there.recover()
     there.ingest()
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
 
 
 def test_settings_of_another_recipe_rename_nothing(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
     with pytest.raises(CorpusMismatchError, match="INGEST_CHUNK_SIZE"):
-        rename_model(world.corpus, replace(world.workshop.recipe, chunk_size=777), "another")
+        rename_model(world.corpus, replace(world.context.recipe, chunk_size=777), "another")
     with pytest.raises(CorpusMismatchError, match="INGEST_EMBEDDING_DIMENSIONS"):
         check_width(world.corpus.head().embedding, 8)
 

@@ -51,7 +51,7 @@ def held(world: World) -> list[str]:
 
 
 def test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost(edited: World) -> None:
-    bought = edited.embeddings.bought
+    embedded = edited.embeddings.embedded
     (done,) = edited.roll_back(2)
     assert edited.head == done.version == 4
     assert rows_at(edited, 4) == rows_at(edited, 2) != rows_at(edited, 3)
@@ -60,7 +60,7 @@ def test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost(edited: World) 
         assert [replace(chunk, saga=done.saga) for chunk in then if key != "same.txt"] == [
             chunk for chunk in now if key != "same.txt"
         ]
-    assert edited.embeddings.bought == bought
+    assert edited.embeddings.embedded == embedded
     edited.check_nothing_left()
 
 
@@ -123,7 +123,7 @@ def test_everything_may_go(edited: World) -> None:
 
 def test_what_was_rolled_back_is_not_ingested_again(edited: World) -> None:
     edited.roll_back(2)
-    plans, left_alone = plan_and_held(edited.workshop)
+    plans, left_alone = plan_and_held(edited.context)
     assert plans == []
     assert {plan.key for plan in left_alone} == {"a.txt", "b.txt", "c.txt"}
     head = edited.head
@@ -144,7 +144,7 @@ def test_a_hold_ends_when_the_bytes_change(edited: World, key: str) -> None:
 def test_a_hold_ends_when_the_recipe_changes(edited: World) -> None:
     edited.roll_back(2)
     other = World(edited.database, replace(edited.settings, chunk_size=500), edited.embeddings)
-    assert {plan.key for plan in plan_partitions(other.workshop)} >= {"a.txt", "b.txt", "c.txt"}
+    assert {plan.key for plan in plan_partitions(other.context)} >= {"a.txt", "b.txt", "c.txt"}
 
 
 def test_an_older_recipe_is_held_too(edited: World) -> None:
@@ -152,7 +152,7 @@ def test_an_older_recipe_is_held_too(edited: World) -> None:
     recut = World(edited.database, replace(edited.settings, chunk_size=500), edited.embeddings)
     recut.ingest()
     recut.roll_back(3)
-    assert plan_partitions(recut.workshop) == []
+    assert plan_partitions(recut.context) == []
     assert rows_at(recut, recut.head) == rows_at(recut, 3)
 
 
@@ -170,14 +170,14 @@ def test_a_file_that_is_touched_stays_held(edited: World) -> None:
     head = edited.head
     (document,) = edited.ingest().held
     assert (document.key, edited.head) == ("a.txt", head)
-    assert plan_partitions(edited.workshop) == []
+    assert plan_partitions(edited.context) == []
 
 
 def test_a_file_changed_back_to_what_stands_ends_the_hold(edited: World) -> None:
     edited.roll_back(2, "a.txt")
     edited.put("a.txt", FIRST["a.txt"])
     assert edited.ingest().publications == []
-    clear_settled_failures(edited.workshop, compare(edited.workshop))
+    clear_settled_failures(edited.context, compare(edited.context))
     assert held(edited) == []
 
 
@@ -186,7 +186,7 @@ def test_rolling_back_further_holds_what_the_source_has(edited: World) -> None:
     edited.ingest()
     edited.roll_back(3, "a.txt")
     edited.roll_back(2, "a.txt")
-    assert plan_partitions(edited.workshop) == []
+    assert plan_partitions(edited.context) == []
     edited.roll_back(4, "a.txt")
     assert held(edited) == []
 
@@ -296,9 +296,9 @@ def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edite
 
 
 def test_a_rollback_while_a_sensor_compares_is_held_all_the_same(edited: World) -> None:
-    page = compare(edited.workshop)
+    page = compare(edited.context)
     edited.roll_back(2, "a.txt")
-    clear_settled_failures(edited.workshop, page)
+    clear_settled_failures(edited.context, page)
     assert held(edited) == ["a.txt"]
     assert edited.ingest().publications == []
 

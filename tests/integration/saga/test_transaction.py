@@ -21,7 +21,7 @@ from ingest_pipeline.errors import (
     UnavailableError,
 )
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.maintenance.sweep import litter, sweep
+from ingest_pipeline.maintenance.sweep import orphans, sweep
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga import heartbeat
@@ -64,7 +64,7 @@ def check_untouched(corpus: Corpus, head: int) -> None:
     assert corpus.table.rows(corpus.head().head_version, ["id"]) == corpus.table.rows(head, ["id"])
     assert noted(corpus) == []
     sweep(corpus)
-    assert litter(corpus) == []
+    assert orphans(corpus) == []
     with corpus.database.transaction() as connection:
         assert ledger.unfinished(connection, corpus.name) == []
 

@@ -18,9 +18,9 @@ import ingest_pipeline.saga.generations
 import ingest_pipeline.saga.recover
 import tests.support.crash.migrating
 from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
-from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.indices import IndexKind
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import rebuild_catalog
@@ -38,22 +38,22 @@ apply_from_environment()
 
 def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:
     """Bring the corpus to what the source holds; returns the versions that were acknowledged."""
-    with _opened(address) as workshop:
-        summary = ingest_documents(workshop, address.embedding_settings, partitions)
+    with _opened(address) as context:
+        summary = ingest_documents(context, address.embedding_settings, partitions)
     return [publication.version for publication in summary.publications]
 
 
 def ingest_in_turn(address: Address, partitions: list[str]) -> list[int]:
     """Ingest partition after partition, as a backfill does; returns the versions that were acknowledged."""
-    with _opened(address) as workshop:
-        summaries = [ingest_documents(workshop, address.embedding_settings, [partition]) for partition in partitions]
+    with _opened(address) as context:
+        summaries = [ingest_documents(context, address.embedding_settings, [partition]) for partition in partitions]
     return [publication.version for summary in summaries for publication in summary.publications]
 
 
 def ingest_again_and_again(address: Address, times: int) -> int:
     """Bring the corpus to what the source holds, so many times; a file that changes meanwhile is left for the next."""
-    with _opened(address) as workshop:
-        return sum(len(ingest_documents(workshop, address.embedding_settings).publications) for _ in range(times))
+    with _opened(address) as context:
+        return sum(len(ingest_documents(context, address.embedding_settings).publications) for _ in range(times))
 
 
 def again_and_again(job: Callable[[Address], int], address: Address, times: int) -> int:
@@ -69,50 +69,50 @@ def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:
 
 def order_vectors(address: Address) -> int:
     """Order the missing vectors of all that differs; returns how many orders were given."""
-    with _opened(address) as workshop:
-        return len(order_all(workshop, address.embedding_settings))
+    with _opened(address) as context:
+        return len(order_all(context, address.embedding_settings))
 
 
 def collect_vectors(address: Address) -> int:
     """Collect what was ordered and has come; returns how many vectors."""
-    with _opened(address) as workshop:
-        return sum(one.collected for one in collect_all(workshop, address.embedding_settings))
+    with _opened(address) as context:
+        return sum(one.collected for one in collect_all(context, address.embedding_settings))
 
 
 def recover(address: Address, silence: float = 0) -> int:
     """Settle what others left; returns head."""
-    with _opened(address) as workshop:
-        return ingest_pipeline.saga.recover.recover(workshop.corpus, silence=silence).head_after
+    with _opened(address) as context:
+        return ingest_pipeline.saga.recover.recover(context.corpus, silence=silence).head_after
 
 
 def roll_back(address: Address, version: int) -> list[int]:
     """Bring the corpus back to a version; returns the versions that were acknowledged."""
-    with _opened(address) as workshop:
-        done = rollback(workshop.corpus, version, recipe=workshop.recipe.fingerprint, confirm_removals=True)
+    with _opened(address) as context:
+        done = rollback(context.corpus, version, recipe=context.recipe.fingerprint, confirm_removals=True)
     return [publication.version for publication in done]
 
 
 def rebuild(address: Address) -> int:
     """Bring the catalog to what the table holds; returns head."""
     with Database(address.database_url) as database:
-        workshop = open_for_rebuild(database, address.settings)
-        rebuild_catalog(workshop)
-        return workshop.corpus.head().head_version
+        context = open_for_rebuild(database, address.settings)
+        rebuild_catalog(context)
+        return context.corpus.head().head_version
 
 
 def sweep(address: Address) -> int:
     """Sweep; returns how many files and versions went."""
-    with _opened(address) as workshop:
-        report = ingest_pipeline.maintenance.sweep.sweep(workshop.corpus)
+    with _opened(address) as context:
+        report = ingest_pipeline.maintenance.sweep.sweep(context.corpus)
     return len(report.files) + len(report.versions)
 
 
 def maintain(address: Address, publications: int = 1_000_000) -> int:
     """Rewrite what is worn, index all words, and let all but the last publications go; returns head."""
     words = IndexKind("text", "INVERTED", least=1, tail=1)
-    with _opened(address) as workshop:
+    with _opened(address) as context:
         return ingest_pipeline.maintenance.maintain.maintain(
-            workshop.corpus, Retention(0, publications), [words]
+            context.corpus, Retention(0, publications), [words]
         ).head_version
 
 
@@ -122,10 +122,10 @@ def migrate(address: Address) -> None:
         tests.support.crash.migrating.migrate(database, address)
 
 
-def drop_left(address: Address) -> list[str]:
+def drop_retired(address: Address) -> list[str]:
     """Drop the generations that were left; returns them."""
-    with _opened(address) as workshop:
-        return ingest_pipeline.saga.generations.drop_left(workshop.corpus, kept=timedelta())
+    with _opened(address) as context:
+        return ingest_pipeline.saga.generations.drop_retired(context.corpus, kept=timedelta())
 
 
 def drop_corpus(database_url: str, corpus: str) -> int:
@@ -154,6 +154,6 @@ def add_rows(database_url: str, settings: CorpusSettings, ids: list[str]) -> int
 
 
 @contextmanager
-def _opened(address: Address) -> Generator[Workshop]:
+def _opened(address: Address) -> Generator[IngestContext]:
     with Database(address.database_url) as database:
-        yield open_workshop(database, address.settings)
+        yield open_context(database, address.settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.ingestion.context import PipelineSettings
-from ingest_pipeline.ingestion.reembed import Migration, begin
+from ingest_pipeline.ingestion.reembed import Reembedding, begin
 from ingest_pipeline.lance.storage import open_lancedb
 from ingest_pipeline.postgres.database import Database
 from tests.support.servers.embedding_server import NARROWING_MODEL
@@ -38,7 +38,7 @@ def migrate(database: Database, address: Address, *, then_switch: bool = True) -
 
     async def run() -> dict[str, str]:
         async with Embedder(address.embedding_settings) as embedder:
-            migration = Migration(old, new, embedder)
+            migration = Reembedding(old, new, embedder)
             summary = await migration.fill()
             if then_switch:
                 await migration.switch()

@@ -23,7 +23,7 @@ def environment_of(directory: Path, database_url: str, embeddings: EmbeddingServ
         "INGEST_STATE": str(directory / "state"),
         "INGEST_DATABASE_URL": database_url,
         "INGEST_CORPUS": "docs",
-        "INGEST_SETTLE_SECONDS": "0",
+        "INGEST_MIN_AGE_SECONDS": "0",
         "INGEST_EMBEDDING_MODEL": TEST_MODEL,
         "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
         "OPENAI_BASE_URL": embeddings.base_url,

@@ -19,7 +19,7 @@ from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.repair import repair
 from ingest_pipeline.orchestration.build import build_definitions, job_name
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from tests.support.dagster.cli import environment_of
 from tests.support.servers.embedding_server import EmbeddingServer
 
@@ -154,12 +154,12 @@ class DagsterWorld:
         """To Postgres, for damage."""
         return psycopg.connect(self.settings.database_url or "")
 
-    async def repair(self, workshop: Workshop) -> Summary:
+    async def repair(self, context: IngestContext) -> Summary:
         endpoint = EmbeddingSettings(
             self.settings.embedding_model, self.settings.embedding_dimensions, base_url=self.embeddings.base_url
         )
         async with Embedder(endpoint) as embedder:
-            return await repair(workshop, embedder, audit(workshop.corpus))
+            return await repair(context, embedder, audit(context.corpus))
 
     def audit(self) -> AuditReport:
         with _session.corpus(self.settings) as corpus:

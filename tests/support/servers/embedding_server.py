@@ -127,7 +127,7 @@ class EmbeddingServer(LocalEmbeddingServer):
             return self._requests
 
     @property
-    def bought(self) -> int:
+    def embedded(self) -> int:
         """Inputs embedded, whether or not the answer arrived."""
         return self.texts.total()
 

@@ -96,8 +96,8 @@ def judge_purchases(
     figures.count("embeddings: bought", sum(map(len, by_text.values())))
     figures.count("embeddings: distinct texts bought", len(by_text))
     figures.count("embeddings: needed", needed.total())
-    for text, bought in by_text.items():
-        again = sorted(bought, key=lambda purchase: purchase.began)[max(needed[text], 1) - 1 :]
+    for text, embedded in by_text.items():
+        again = sorted(embedded, key=lambda purchase: purchase.began)[max(needed[text], 1) - 1 :]
         for before, after in pairwise(again):
             reason = _reason(before, after, disruptions)
             figures.count(f"embeddings: bought again, {reason or 'without a reason'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest_pipeline.ingestion.context import open_workshop
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.postgres.database import Database
 from tests.support.world import Address
 from tests.support.world import ingest as ingest_documents
@@ -11,6 +11,6 @@ from tests.support.world import ingest as ingest_documents
 def ingest(address: Address, partitions: list[str] | None = None) -> tuple[list[int], list[str]]:
     """Bring the corpus to what the source holds; the versions that were acknowledged, and the keys that failed."""
     with Database(address.database_url) as database:
-        workshop = open_workshop(database, address.settings)
-        summary = ingest_documents(workshop, address.embedding_settings, partitions)
+        context = open_context(database, address.settings)
+        summary = ingest_documents(context, address.embedding_settings, partitions)
     return [publication.version for publication in summary.publications], list(summary.failed)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import open_workshop, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import failures, ledger
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
@@ -29,10 +29,10 @@ def settle(stage: Stage, dagster: Dagster, ticks: int) -> None:
     began = time.monotonic()
     still = ["everything"]
     with Database(stage.database_url) as database:
-        workshop = open_workshop(database, stage.settings)
+        context = open_context(database, stage.settings)
         while still and time.monotonic() < began + ticks * TICK_SECONDS:
             time.sleep(1)
-            still = open_matters(workshop, stage, dagster)
+            still = open_matters(context, stage, dagster)
     stage.figures.count("settled after seconds", round(time.monotonic() - began))
     for matter in still:
         stage.figures.violation(f"not settled after {ticks} ticks: {matter}")
@@ -43,23 +43,23 @@ def tend(stage: Stage, ticks: int) -> None:
     began, ticks_left = time.monotonic(), ticks
     still = ["everything"]
     with Database(stage.database_url) as database:
-        workshop = open_workshop(database, stage.settings)
+        context = open_context(database, stage.settings)
         while still and ticks_left > 0:
             ticks_left -= 1
-            recover(workshop.corpus)
+            recover(context.corpus)
             ingest_once(stage, Victims(), [])
-            still = open_matters(workshop, stage, None)
+            still = open_matters(context, stage, None)
     stage.figures.count("settled after seconds", round(time.monotonic() - began))
     for matter in still:
         stage.figures.violation(f"not settled after {ticks} ticks: {matter}")
 
 
-def open_matters(workshop: Workshop, stage: Stage, dagster: Dagster | None) -> list[str]:
+def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) -> list[str]:
     """What a person would still wait for."""
-    corpus = workshop.corpus
+    corpus = context.corpus
     bad = {key for key, state in stage.contents.current().items() if state.bad}
     try:
-        found = [f"{plan.key} differs from its source" for plan in plan_partitions(workshop) if plan.key not in bad]
+        found = [f"{plan.key} differs from its source" for plan in plan_partitions(context) if plan.key not in bad]
         with corpus.database.transaction() as connection:
             found += [f"saga {saga.id} is {saga.state}" for saga in ledger.unfinished(connection, corpus.name)]
         latest, head = corpus.table.latest_version(), corpus.head().head_version

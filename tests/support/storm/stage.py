@@ -14,7 +14,7 @@ from random import Random
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_workshop
+from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_context
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.servers.databases import TEST_RIGHTS
@@ -128,7 +128,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
             seed,
             figures,
             files,
-            PipelineSettings(CORPUS, source, lancedb, TEST_MODEL, embeddings.dimensions, settle_seconds=0),
+            PipelineSettings(CORPUS, source, lancedb, TEST_MODEL, embeddings.dimensions, min_age_seconds=0),
             postgres,
             url,
             {name: stack.enter_context(TcpProxy("127.0.0.1", port)) for name in ("dagster", "writers")},
@@ -140,7 +140,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
         reaper.start()
         stack.callback(reaper.stop)
         with Database(url) as database:
-            open_workshop(database, made.settings)
+            open_context(database, made.settings)
         yield made
 
 

@@ -79,7 +79,7 @@ class Acknowledgements:
 
     def expect(self) -> dict[str, State]:
         """What a run that begins now and succeeds has to bring about."""
-        return self._stage.contents.settled(self._stage.settings.settle_seconds + _CLOCK_STEP_SECONDS)
+        return self._stage.contents.settled(self._stage.settings.min_age_seconds + _CLOCK_STEP_SECONDS)
 
     def succeeded(self, who: str, expected: dict[str, State]) -> None:
         """A run over everything said that it succeeded: each file is seen as it was when the run began, or later."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ingest_pipeline.embedding._concurrency import Pace
+from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 
 
 class Clock:
@@ -16,29 +16,31 @@ class Clock:
         return self.now
 
 
-async def answered(pace: Pace, clock: Clock, seconds: float = 1.0, times: int = 1) -> None:
+async def answered(pace: AdaptiveConcurrency, clock: Clock, seconds: float = 1.0, times: int = 1) -> None:
     for _ in range(times):
         async with pace.turn():
             clock.now += seconds
 
 
-async def refused(pace: Pace, clock: Clock, wait: float = 0.0) -> None:
+async def refused(pace: AdaptiveConcurrency, clock: Clock, wait: float = 0.0) -> None:
     async with pace.turn() as turn:
         clock.now += 1
         turn.refuse(wait)
 
 
-def run(work: Callable[[Pace, Clock], Awaitable[None]], greatest: int = 16) -> None:
+def run(work: Callable[[AdaptiveConcurrency, Clock], Awaitable[None]], greatest: int = 16) -> None:
     clock = Clock()
-    asyncio.run(_awaited(work, Pace(greatest, clock), clock))
+    asyncio.run(_awaited(work, AdaptiveConcurrency(greatest, clock), clock))
 
 
-async def _awaited(work: Callable[[Pace, Clock], Awaitable[None]], pace: Pace, clock: Clock) -> None:
+async def _awaited(
+    work: Callable[[AdaptiveConcurrency, Clock], Awaitable[None]], pace: AdaptiveConcurrency, clock: Clock
+) -> None:
     await work(pace, clock)
 
 
 def test_nothing_is_held_back_while_nobody_complains() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         async def hold() -> None:
             async with pace.turn():
                 inside.append(1)
@@ -58,7 +60,7 @@ def test_nothing_is_held_back_while_nobody_complains() -> None:
 
 
 def test_a_complaint_halves_the_limit_and_one_request_is_always_let_out() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         limits: list[int] = []
         for _ in range(6):
             await refused(pace, clock)
@@ -69,7 +71,7 @@ def test_a_complaint_halves_the_limit_and_one_request_is_always_let_out() -> Non
 
 
 def test_complaints_about_requests_that_were_under_way_together_count_once() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         async def refuse() -> None:
             async with pace.turn() as turn:
                 await all_out.wait()
@@ -87,7 +89,7 @@ def test_complaints_about_requests_that_were_under_way_together_count_once() -> 
 
 
 def test_answers_restore_the_limit_by_one_a_round_and_not_beyond_the_greatest() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         await refused(pace, clock)
         await answered(pace, clock, times=8)
         assert pace.limit == 8
@@ -100,7 +102,7 @@ def test_answers_restore_the_limit_by_one_a_round_and_not_beyond_the_greatest() 
 
 
 def test_the_limit_does_not_grow_while_answers_queue_up() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         await answered(pace, clock, seconds=1)
         await refused(pace, clock)
         await answered(pace, clock, seconds=30, times=20)
@@ -112,7 +114,7 @@ def test_the_limit_does_not_grow_while_answers_queue_up() -> None:
 
 
 def test_an_api_that_is_slow_from_now_on_is_not_held_to_what_it_was() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         await answered(pace, clock, seconds=1)
         await refused(pace, clock)
         await answered(pace, clock, seconds=10, times=500)
@@ -124,7 +126,7 @@ def test_an_api_that_is_slow_from_now_on_is_not_held_to_what_it_was() -> None:
 def test_nobody_has_a_turn_before_the_silence_is_over_that_the_api_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         async def sleep(seconds: float) -> None:
             slept.append(seconds)
             clock.now += seconds
@@ -139,7 +141,7 @@ def test_nobody_has_a_turn_before_the_silence_is_over_that_the_api_asked_for(mon
 
 
 def test_an_attempt_that_breaks_gives_its_turn_back() -> None:
-    async def work(pace: Pace, clock: Clock) -> None:
+    async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         for _ in range(3):
             with pytest.raises(KeyError):
                 async with pace.turn():

@@ -128,7 +128,7 @@ def test_no_more_requests_run_at_once_than_allowed(concurrency: int) -> None:
         batches = asyncio.run(many(server))
         assert server.peak <= concurrency
         assert (server.peak > 1) == (concurrency > 1)
-        assert server.bought == server.requests == 12
+        assert server.embedded == server.requests == 12
     assert np.array_equal(
         np.concatenate([batch.vectors for batch in batches]), expected([f"text {number}" for number in range(12)])
     )
@@ -146,7 +146,7 @@ def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears
 
     with EmbeddingServer(dimensions=WIDTH, latency=0.02, bearable=4) as server:
         asyncio.run(many(server))
-        assert server.bought == len(server.texts) == 200
+        assert server.embedded == len(server.texts) == 200
         # Sixteen at once are refused three times in four; one refusal now and then is how the limit is found.
         assert server.refused < 100
 
@@ -195,7 +195,7 @@ def test_what_passes_is_retried_and_every_request_counted(server: EmbeddingServe
     batch = embed(server, ["one", "two"])
     assert np.array_equal(batch.vectors, expected(["one", "two"]))
     assert batch.requests == server.requests == 3
-    assert server.bought == 2
+    assert server.embedded == 2
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET_IN_BODY, Fault.TRUNCATED_JSON, Fault.REPLY_LOST])
@@ -204,7 +204,7 @@ def test_an_answer_lost_on_its_way_is_asked_for_again(server: EmbeddingServer, f
     batch = embed(server, ["one", "two"])
     assert np.array_equal(batch.vectors, expected(["one", "two"]))
     assert batch.requests == server.requests == 2
-    assert server.bought == 4
+    assert server.embedded == 4
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_batch_refused_without_a_name_is_divided(server: EmbeddingServer) -> N
 def test_a_batch_of_which_nothing_is_accepted_ends(server: EmbeddingServer) -> None:
     batch = embed(server, [POISON + str(number) for number in range(5)])
     assert sorted(batch.refused) == [0, 1, 2, 3, 4]
-    assert server.bought == batch.tokens == 0
+    assert server.embedded == batch.tokens == 0
     assert batch.requests == server.requests <= 10
 
 
@@ -450,4 +450,4 @@ def test_faults_happen_in_the_order_asked_and_counters_start_again(server: Embed
     assert server.requests == 2
     server.reset_counters()
     embed(server, ["one", "one"])
-    assert (server.requests, server.bought, server.texts) == (1, 2, {"one": 2})
+    assert (server.requests, server.embedded, server.texts) == (1, 2, {"one": 2})

@@ -26,15 +26,15 @@ def test_a_cost_has_no_rounding_error() -> None:
 
 def test_bulk_orders_have_a_price_of_their_own() -> None:
     (small,) = read_prices("text-embedding-3-small 0.02/0.01 USD 2026-11-01")
-    in_bulk = small.in_bulk()
-    assert in_bulk is not None
-    assert (small.cost(1_000_000), in_bulk.cost(1_000_000)) == (Decimal("0.02"), Decimal("0.01"))
-    assert (in_bulk.model, in_bulk.currency, in_bulk.as_of) == (small.model, small.currency, small.as_of)
+    in_batch = small.in_batch()
+    assert in_batch is not None
+    assert (small.cost(1_000_000), in_batch.cost(1_000_000)) == (Decimal("0.02"), Decimal("0.01"))
+    assert (in_batch.model, in_batch.currency, in_batch.as_of) == (small.model, small.currency, small.as_of)
 
 
 def test_the_price_of_bulk_orders_is_not_guessed_from_the_other() -> None:
     (small,) = read_prices(SMALL)
-    assert small.in_bulk() is None
+    assert small.in_batch() is None
 
 
 def test_a_model_without_a_price_has_none() -> None:

@@ -9,17 +9,17 @@ import pytest
 from ingest_pipeline.orchestration.source_cursor import SourcePass
 from ingest_pipeline.planning.compare import Page
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import StandingDocument
+from ingest_pipeline.postgres.catalog import LatestDocument
 
 
 def gone(count: int, prefix: str = "k") -> list[DocumentPlan]:
     keys = [f"{prefix}{number:04}" for number in range(count)]
-    stands = [StandingDocument(key, key, uuid4(), False, "1", 1, "hash", "r", 1, [0]) for key in keys]
+    stands = [LatestDocument(key, key, uuid4(), False, "1", 1, "hash", "r", 1, [0]) for key in keys]
     return [DocumentPlan(key, key, None, document) for key, document in zip(keys, stands, strict=True)]
 
 
-def page(after: str, last: str | None, standing: int, removals: int) -> Page:
-    return Page(after, last, removals=gone(removals, after or "a"), standing=standing)
+def page(after: str, last: str | None, latest: int, removals: int) -> Page:
+    return Page(after, last, removals=gone(removals, after or "a"), latest=latest)
 
 
 def test_a_corpus_of_one_page_is_judged_at_once() -> None:

@@ -8,8 +8,8 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_pipeline.planning.plan import pairs, plan
-from ingest_pipeline.postgres.catalog import StandingDocument
+from ingest_pipeline.planning.plan import merge_join, plan
+from ingest_pipeline.postgres.catalog import LatestDocument
 from ingest_pipeline.types import SourceObject
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,11 +19,11 @@ def listed(key: str, etag: str = "1", size: int = 10) -> SourceObject:
     return SourceObject(key, etag, size, _NOW)
 
 
-def standing(key: str, etag: str = "1", *, removed: bool = False, recipe: str = "r") -> StandingDocument:
-    return StandingDocument(key, key, uuid4(), removed, etag, 10, "hash", recipe, 1, [0])
+def latest(key: str, etag: str = "1", *, removed: bool = False, recipe: str = "r") -> LatestDocument:
+    return LatestDocument(key, key, uuid4(), removed, etag, 10, "hash", recipe, 1, [0])
 
 
-def changes(*objects: SourceObject, stands: list[StandingDocument], recipe: str = "r") -> dict[str, str]:
+def changes(*objects: SourceObject, stands: list[LatestDocument], recipe: str = "r") -> dict[str, str]:
     plans = plan(objects, stands, recipe, str)
     return {document.key: "remove" if document.source is None else "put" for document in plans}
 
@@ -33,25 +33,25 @@ def test_what_is_new_is_put() -> None:
 
 
 def test_what_stands_with_the_same_etag_and_recipe_is_left_out() -> None:
-    assert changes(listed("a"), stands=[standing("a")]) == {}
+    assert changes(listed("a"), stands=[latest("a")]) == {}
 
 
 def test_another_etag_or_recipe_is_put() -> None:
-    assert changes(listed("a", "2"), stands=[standing("a")]) == {"a": "put"}
-    assert changes(listed("a"), stands=[standing("a")], recipe="other") == {"a": "put"}
+    assert changes(listed("a", "2"), stands=[latest("a")]) == {"a": "put"}
+    assert changes(listed("a"), stands=[latest("a")], recipe="other") == {"a": "put"}
 
 
 def test_what_is_gone_is_removed_once() -> None:
-    assert changes(stands=[standing("a")]) == {"a": "remove"}
-    assert changes(stands=[standing("a", removed=True)]) == {}
+    assert changes(stands=[latest("a")]) == {"a": "remove"}
+    assert changes(stands=[latest("a", removed=True)]) == {}
 
 
 def test_what_comes_back_after_a_removal_is_put() -> None:
-    assert changes(listed("a"), stands=[standing("a", removed=True)]) == {"a": "put"}
+    assert changes(listed("a"), stands=[latest("a", removed=True)]) == {"a": "put"}
 
 
 def test_a_plan_knows_what_it_replaces() -> None:
-    stands = standing("a")
+    stands = latest("a")
     (document,) = plan([listed("a", "2")], [stands], "r", str)
     assert document.replaces == stands.saga
     assert document.maybe_same_bytes
@@ -64,10 +64,10 @@ _KEYS = st.sets(st.text(alphabet="a\u00e9\U0001f600/-.~", min_size=1, max_size=4
 
 @given(_KEYS, _KEYS)
 def test_both_sides_are_joined_by_key_in_one_walk(there: set[str], known: set[str]) -> None:
-    joined = list(pairs(map(listed, sorted(there)), map(standing, sorted(known))))
+    joined = list(merge_join(map(listed, sorted(there)), map(latest, sorted(known))))
     assert [pair.key for pair in joined] == sorted(there | known)
     assert {pair.key for pair in joined if pair.source} == there
-    assert {pair.key for pair in joined if pair.standing} == known
+    assert {pair.key for pair in joined if pair.latest} == known
 
 
 @given(_KEYS)

@@ -22,8 +22,8 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
         (51, 100, True),
     ],
 )
-def test_all_or_most_of_more_than_a_handful_need_confirmation(gone: int, standing: int, *, suspicious: bool) -> None:
-    assert is_suspicious(gone, standing) is suspicious
+def test_all_or_most_of_more_than_a_handful_need_confirmation(gone: int, latest: int, *, suspicious: bool) -> None:
+    assert is_suspicious(gone, latest) is suspicious
 
 
 def test_the_message_says_how_many_and_how_to_confirm() -> None:

@@ -5,14 +5,14 @@ import sys
 from collections import Counter
 from uuid import UUID
 
-from ingest_pipeline.preparation.seen_texts import TextCounts, TextSet
+from ingest_pipeline.preparation.seen_texts import CompactHashSet, OccurrenceCounter
 from ingest_pipeline.types import text_hash
 
 
 def test_a_text_is_counted_from_nought_whatever_comes_between() -> None:
     chance = random.Random(1)
     hashes = [text_hash(str(chance.randrange(3000))) for _ in range(10_000)]
-    counts, expected = TextCounts(), Counter[UUID]()
+    counts, expected = OccurrenceCounter(), Counter[UUID]()
     for hashed in hashes:
         assert counts.count(hashed) == expected[hashed]
         expected[hashed] += 1
@@ -20,7 +20,7 @@ def test_a_text_is_counted_from_nought_whatever_comes_between() -> None:
 
 def test_a_set_holds_what_was_added_and_nothing_else() -> None:
     added = [text_hash(f"text {number}") for number in range(5000)]
-    texts = TextSet()
+    texts = CompactHashSet()
     assert not any(texts.add(hashed) for hashed in added)
     assert all(hashed in texts for hashed in added)
     assert all(texts.add(hashed) for hashed in added)
@@ -28,7 +28,7 @@ def test_a_set_holds_what_was_added_and_nothing_else() -> None:
 
 
 def test_a_text_takes_sixteen_bytes_at_most() -> None:
-    chance, texts, count = random.Random(2), TextSet(), 300_000
+    chance, texts, count = random.Random(2), CompactHashSet(), 300_000
     for _ in range(count):
         texts.add(UUID(int=chance.getrandbits(128)))
     assert sum(sys.getsizeof(bucket) for bucket in texts.buckets.values()) < 16 * count

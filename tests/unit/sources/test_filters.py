@@ -18,7 +18,7 @@ _KEYS = ["a.md", "a.txt", "docs/b.md", "docs/deep/er/c.txt", "docs/drafts/d.md",
 
 def taken(selection: Selection, size: int = 10) -> list[str]:
     objects = (SourceObject(key, "1", size, datetime(2026, 1, 1, tzinfo=UTC)) for key in _KEYS)
-    return [obj.key for obj in objects if selection.objection(obj) is None]
+    return [obj.key for obj in objects if selection.exclusion_reason(obj) is None]
 
 
 def test_everything_is_taken_unless_told_otherwise() -> None:
@@ -45,7 +45,11 @@ def test_large_objects_are_left_out() -> None:
 def test_a_reason_is_given() -> None:
     obj = SourceObject("a.md", "1", 10, datetime(2026, 1, 1, tzinfo=UTC))
     reasons = [Selection(["*.txt"]), Selection([], ["*.md"]), Selection(max_bytes=5)]
-    assert [selection.objection(obj) for selection in reasons] == ["not included", "excluded", "larger than 5 bytes"]
+    assert [selection.exclusion_reason(obj) for selection in reasons] == [
+        "not included",
+        "excluded",
+        "larger than 5 bytes",
+    ]
 
 
 def test_a_pattern_that_cannot_be_read_is_named() -> None:
@@ -70,7 +74,7 @@ def test_a_pattern_that_cannot_be_read_is_named() -> None:
 )
 def test_exclusion_is_that_of_git(tmp_path: Path, exclude: list[str], excluded: list[str]) -> None:
     keys = ["a.txt", "b.md", "drafts/d.md", "drafts/x/e.md"]
-    assert [key for key in keys if Selection(exclude=exclude).objection_to_name(key)] == excluded
+    assert [key for key in keys if Selection(exclude=exclude).name_exclusion_reason(key)] == excluded
     if shutil.which("git"):
         subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
         (tmp_path / ".gitignore").write_text("\n".join(exclude))
@@ -97,12 +101,12 @@ def test_a_folder_is_left_out_if_nothing_in_it_can_be_taken(
     include: list[str], exclude: list[str], left_out: list[str]
 ) -> None:
     selection = Selection(include, exclude)
-    assert [folder for folder in ("drafts/", "drafts/x/") if selection.objection_to_name(folder)] == left_out
+    assert [folder for folder in ("drafts/", "drafts/x/") if selection.name_exclusion_reason(folder)] == left_out
 
 
 def test_a_path_becomes_a_pattern_of_itself_alone() -> None:
     for path in ("lost+found", "[a]*?", "#x", "!y", "a b ", "back\\slash", "a/b"):
         selection = Selection(exclude=[pattern_of(path)])
-        assert selection.objection_to_name(path) == "excluded"
-        assert selection.objection_to_name(f"{path}/below") == "excluded"
-        assert selection.objection_to_name(f"x{path}") is None
+        assert selection.name_exclusion_reason(path) == "excluded"
+        assert selection.name_exclusion_reason(f"{path}/below") == "excluded"
+        assert selection.name_exclusion_reason(f"x{path}") is None

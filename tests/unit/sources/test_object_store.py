@@ -32,7 +32,7 @@ try:
     for key in sys.argv[3:]:
         print(source.stat(key))
     for obj in source.list(
-        objection_to=selection.objection_to_name, leave_out=lambda key, reason: print("left out:", key, reason)
+        objection_to=selection.name_exclusion_reason, on_excluded=lambda key, reason: print("left out:", key, reason)
     ):
         b"".join(source.read(obj))
 except IngestError as error:
@@ -122,7 +122,7 @@ def test_a_name_that_is_no_text_is_listed_and_its_reading_says_why_not(tmp_path:
 def left_out(root: Path) -> dict[str, str]:
     """Reasons by name."""
     found: dict[str, str] = {}
-    list(ObjectSource(str(root)).list(leave_out=found.__setitem__))
+    list(ObjectSource(str(root)).list(on_excluded=found.__setitem__))
     return found
 
 
@@ -156,7 +156,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (source / "folder").symlink_to(elsewhere / "folder")
     (source / "linked").symlink_to(elsewhere / "folder" / "doc")
     (elsewhere / "folder" / "up").symlink_to(source)
-    listed = list(ObjectSource(str(source), "anywhere").list(leave_out=(noted := dict[str, str]()).__setitem__))
+    listed = list(ObjectSource(str(source), "anywhere").list(on_excluded=(noted := dict[str, str]()).__setitem__))
     assert [(obj.key, obj.size) for obj in listed] == [("folder/doc", 4), ("linked", 4)]
     assert noted == {"folder/up/": "link back to a folder above"}
 
@@ -192,7 +192,7 @@ def test_links_are_followed_as_far_as_they_may(
     linked: Path, follow: FollowLinks, listed: list[str], refused: dict[str, str]
 ) -> None:
     source, noted = ObjectSource(str(linked), follow), dict[str, str]()
-    found = list(source.list(leave_out=noted.__setitem__))
+    found = list(source.list(on_excluded=noted.__setitem__))
     assert ([obj.key for obj in found], noted) == (listed, refused)
     every = list(ObjectSource(str(linked), "anywhere").list())
     assert list(source.stat_all([obj.key for obj in every])) == found
@@ -274,7 +274,7 @@ def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "scandir", noted)
     selection = Selection(exclude=["drafts/"])
-    assert [obj.key for obj in ObjectSource(str(tmp_path)).list(objection_to=selection.objection_to_name)] == [
+    assert [obj.key for obj in ObjectSource(str(tmp_path)).list(objection_to=selection.name_exclusion_reason)] == [
         "a/b/doc"
     ]
     assert looked == [tmp_path.name, "a", "b"]

@@ -31,7 +31,7 @@ BEGIN
 END $$;
 
 -- filling: beside the current one, seen by no reader. left: by a switch or an abort; kept for a while, then dropped.
-CREATE TYPE ingest_pipeline.generation_state AS ENUM ('filling', 'current', 'left', 'dropped');
+CREATE TYPE ingest_pipeline.generation_state AS ENUM ('building', 'current', 'retired', 'dropped');
 
 CREATE TABLE ingest_pipeline.corpus (
     name text PRIMARY KEY,
@@ -49,7 +49,7 @@ CREATE TABLE ingest_pipeline.corpus (
     CHECK (name = known_as OR name ~ ('^' || known_as || '-[0-9]+$'))
 );
 CREATE UNIQUE INDEX corpus_current ON ingest_pipeline.corpus (known_as) WHERE state = 'current';
-CREATE UNIQUE INDEX corpus_filling ON ingest_pipeline.corpus (known_as) WHERE state = 'filling';
+CREATE UNIQUE INDEX corpus_filling ON ingest_pipeline.corpus (known_as) WHERE state = 'building';
 COMMENT ON TABLE ingest_pipeline.corpus IS
     'A generation of a corpus: one LanceDB table and its head. The row is also the lock of a publication.';
 COMMENT ON COLUMN ingest_pipeline.corpus.name IS 'Of the LanceDB table, and the key of all rows of the generation.';
@@ -63,7 +63,7 @@ CREATE TYPE ingest_pipeline.saga_state AS ENUM
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
-    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'bulk', 'rebuild', 'other')),
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'batch', 'rebuild', 'other')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
     published_version bigint,
@@ -78,8 +78,8 @@ CREATE TABLE ingest_pipeline.saga (
     retries integer NOT NULL DEFAULT 0,
     tokens bigint NOT NULL DEFAULT 0,
     unusable_tokens bigint NOT NULL DEFAULT 0,
-    bought integer NOT NULL DEFAULT 0,
-    bought_characters bigint NOT NULL DEFAULT 0,
+    embedded integer NOT NULL DEFAULT 0,
+    embedded_characters bigint NOT NULL DEFAULT 0,
     api_seconds double precision NOT NULL DEFAULT 0,
     price numeric,
     currency text,
@@ -142,7 +142,7 @@ CREATE TABLE ingest_pipeline.retired_publication (
     documents integer NOT NULL,
     removed integer NOT NULL,
     chunks bigint NOT NULL,
-    reused bigint NOT NULL,
+    cached bigint NOT NULL,
     retired_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -186,7 +186,7 @@ CREATE TABLE ingest_pipeline.served_embedding (
 );
 
 -- Texts handed to the API's Batch endpoint. The row is there before the API knows of it, so that no crash orders twice.
-CREATE TABLE ingest_pipeline.bulk_order (
+CREATE TABLE ingest_pipeline.batch_job (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) ON DELETE CASCADE,
     embedding text NOT NULL,
@@ -204,8 +204,8 @@ CREATE TABLE ingest_pipeline.bulk_order (
     UNIQUE (corpus, api_batch),
     CHECK ((state = 'submitting') <= (api_batch IS NULL))
 );
-CREATE INDEX bulk_order_open ON ingest_pipeline.bulk_order (corpus) WHERE state IN ('submitting', 'submitted');
-COMMENT ON COLUMN ingest_pipeline.bulk_order.keys IS 'Documents that wait for the vectors.';
+CREATE INDEX bulk_order_open ON ingest_pipeline.batch_job (corpus) WHERE state IN ('submitting', 'submitted');
+COMMENT ON COLUMN ingest_pipeline.batch_job.keys IS 'Documents that wait for the vectors.';
 
 -- What a saga made of a document. Readers at version v see the row whose half-open interval
 -- [published_version, superseded_version) holds v; a row without published_version is seen by nobody.
@@ -223,8 +223,8 @@ CREATE TABLE ingest_pipeline.document (
     recipe text,
     character_count bigint NOT NULL DEFAULT 0,
     chunk_count integer NOT NULL DEFAULT 0,
-    bought integer NOT NULL DEFAULT 0,
-    reused integer NOT NULL DEFAULT 0,
+    embedded integer NOT NULL DEFAULT 0,
+    cached integer NOT NULL DEFAULT 0,
     tokens bigint NOT NULL DEFAULT 0,
     requests integer NOT NULL DEFAULT 0,
     retries integer NOT NULL DEFAULT 0,
@@ -302,7 +302,7 @@ CREATE TABLE ingest_pipeline.run_failure (
 );
 COMMENT ON COLUMN ingest_pipeline.run_failure.configuration IS 'Fingerprint of recipe, endpoint, key and limits: other ones are tried at once.';
 COMMENT ON COLUMN ingest_pipeline.run_failure.passing IS 'The failure may pass by itself, as that of an endpoint which does not answer.';
-COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS 'The run would have bought more tokens than the settings allow: no other one is begun by itself before over_limit_until. Null there: never.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS 'The run would have embedded more tokens than the settings allow: no other one is begun by itself before over_limit_until. Null there: never.';
 COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS 'What failed or died before does not count any more.';
 
 -- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
@@ -328,7 +328,7 @@ COMMENT ON VIEW ingest_pipeline.head IS 'For each corpus the LanceDB table and t
 
 CREATE VIEW ingest_pipeline.current_document AS
     SELECT k.known_as AS corpus, d.key, d.saga, d.partition, d.etag, d.size, d.last_modified, d.content_hash, d.recipe,
-        d.character_count, d.chunk_count, d.bought, d.reused, d.tokens, d.requests, d.retries, d.seconds,
+        d.character_count, d.chunk_count, d.embedded, d.cached, d.tokens, d.requests, d.retries, d.seconds,
         d.published_version
     FROM ingest_pipeline.document d JOIN ingest_pipeline.corpus k ON k.name = d.corpus AND k.state = 'current'
     WHERE d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed;

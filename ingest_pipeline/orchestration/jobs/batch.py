@@ -8,13 +8,13 @@ from pydantic import Field
 
 from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
 from ingest_pipeline.errors import ConfigurationError, IngestError
-from ingest_pipeline.ingestion import bulk
+from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import PipelineSettings, plan_partitions
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import without_final
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.reporting.interrupts import run_interruptibly
-from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -30,7 +30,7 @@ class BulkOrderConfig(dg.Config):
 
 
 def order_vectors(
-    workshop: Workshop,
+    ingest_context: IngestContext,
     settings: EmbeddingSettings,
     partitions: list[str] | None = None,
     *,
@@ -41,16 +41,16 @@ def order_vectors(
     Raises:
         RecipeWithheldError: Many documents differ by recipe alone. The vectors of the others were ordered.
     """
-    guard = RecipeGuard(workshop, confirmed=confirm_recipe)
+    guard = RecipeGuard(ingest_context, confirmed=confirm_recipe)
     if confirm_recipe:
         guard.accept()
-    plans = plan_partitions(workshop, partitions)
-    tried = without_final(workshop, plans)[0] if partitions is None else plans
+    plans = plan_partitions(ingest_context, partitions)
+    tried = without_final(ingest_context, plans)[0] if partitions is None else plans
     due, withheld = guard.split(tried, are_named=partitions is not None)
 
     async def run() -> int:
         async with Embedder(settings) as embedder:
-            return len(await bulk.order(workshop, embedder, due))
+            return len(await batch_jobs.submit(ingest_context, embedder, due))
 
     placed = run_interruptibly(run())
     if withheld and guard.error is not None:
@@ -58,12 +58,12 @@ def order_vectors(
     return placed
 
 
-def collect_vectors(workshop: Workshop, settings: EmbeddingSettings) -> list[bulk.Collected]:
+def collect_vectors(ingest_context: IngestContext, settings: EmbeddingSettings) -> list[batch_jobs.Collected]:
     """Collect what has come."""
 
-    async def run() -> list[bulk.Collected]:
+    async def run() -> list[batch_jobs.Collected]:
         async with Embedder(settings) as embedder:
-            return await bulk.collect(workshop, embedder)
+            return await batch_jobs.collect(ingest_context, embedder)
 
     return run_interruptibly(run())
 
@@ -81,7 +81,7 @@ def bulk_endpoint(embedder: OpenAIEmbedderResource) -> Generator[EmbeddingSettin
         yield settings
 
 
-def bulk_job(settings: PipelineSettings) -> dg.JobDefinition:
+def batch_job(settings: PipelineSettings) -> dg.JobDefinition:
     """Orders the missing vectors of what differs at the API's Batch endpoint."""
     name = settings.corpus
     keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
@@ -90,19 +90,19 @@ def bulk_job(settings: PipelineSettings) -> dg.JobDefinition:
     def order(context: dg.OpExecutionContext, config: BulkOrderConfig) -> None:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
-        name_process(context.instance, context.run.run_id)
+        tag_run_process(context.instance, context.run.run_id)
         try:
-            with lancedb.workshop(settings) as workshop, bulk_endpoint(embedder) as endpoint:
+            with lancedb.ingest_context(settings) as ingest_context, bulk_endpoint(embedder) as endpoint:
                 orders = order_vectors(
-                    workshop, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
+                    ingest_context, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
                 )
-                waiting = len(bulk.waiting_keys(workshop))
+                waiting = len(batch_jobs.waiting_keys(ingest_context))
         except IngestError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         context.add_output_metadata({"orders": orders, "documents_waiting": waiting})
 
     @dg.job(
-        name=f"{name}_bulk_job",
+        name=f"{name}_batch_job",
         executor_def=dg.in_process_executor,
         description="Orders missing vectors in bulk, cheaper and within a day; the sensor collects them.",
     )
@@ -112,16 +112,16 @@ def bulk_job(settings: PipelineSettings) -> dg.JobDefinition:
     return job
 
 
-def bulk_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.SensorDefinition:
+def batch_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.SensorDefinition:
     """Collects the vectors of bulk orders. The source sensor then requests the documents that waited for them."""
     name = settings.corpus
 
     @dg.sensor(
-        name=f"{name}_bulk_sensor",
+        name=f"{name}_batch_sensor",
         description="Collects the vectors of bulk orders that have come; without open orders it does nothing.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        job_name=f"{name}_bulk_job",
+        job_name=f"{name}_batch_job",
         required_resource_keys={
             resource_key(name, VersionedLanceDBResource),
             resource_key(name, OpenAIEmbedderResource),
@@ -130,12 +130,12 @@ def bulk_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.Senso
     def collect_orders(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         try:
-            with lancedb.workshop(settings, create=False) as workshop:
-                waiting = bulk.waiting_keys(workshop)
+            with lancedb.ingest_context(settings, create=False) as ingest_context:
+                waiting = batch_jobs.waiting_keys(ingest_context)
                 if not waiting:
                     return dg.SkipReason("Nothing is on order.")
                 with bulk_endpoint(resource_of(context.resources, name, OpenAIEmbedderResource)) as endpoint:
-                    ended = collect_vectors(workshop, endpoint)
+                    ended = collect_vectors(ingest_context, endpoint)
         except IngestError as error:
             return dg.SkipReason(str(error))
         for one in ended:

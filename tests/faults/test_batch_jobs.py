@@ -15,10 +15,11 @@ import pytest
 from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
-from ingest_pipeline.ingestion import bulk
+from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import estimate
-from ingest_pipeline.postgres import bulk_orders, ledger, reports
+from ingest_pipeline.postgres import batch_jobs as batch_job_rows
+from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.spending_limits import SpendingLimits
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
@@ -38,7 +39,7 @@ def embeddings() -> Generator[BatchServer]:
 
 @pytest.fixture(autouse=True)
 def _listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "_LISTED_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_LISTED_AFTER", timedelta(0))
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +53,11 @@ def api(world: World) -> BatchServer:
 
 
 def order(world: World) -> int:
-    return len(order_all(world.workshop, world.embedding_settings))
+    return len(order_all(world.context, world.embedding_settings))
 
 
-def collect(world: World) -> list[bulk.Collected]:
-    return collect_all(world.workshop, world.embedding_settings)
+def collect(world: World) -> list[batch_jobs.Collected]:
+    return collect_all(world.context, world.embedding_settings)
 
 
 def check_nothing_was_bought_twice(world: World) -> None:
@@ -69,15 +70,15 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
     world.put("b.txt", TEXT + "\n\n" + paragraphs("beta", 3))
     assert order(world) == 1
     assert collect(world) == []
-    assert bulk.waiting_keys(world.workshop) == {"a.txt", "b.txt"}
+    assert batch_jobs.waiting_keys(world.context) == {"a.txt", "b.txt"}
     api(world).finish()
     (done,) = collect(world)
     assert (done.collected, done.error) == (done.texts, None)
-    assert bulk.waiting_keys(world.workshop) == set()
+    assert batch_jobs.waiting_keys(world.context) == set()
     (publication,) = world.ingest().publications
     assert world.embeddings.requests == 0
     assert len(publication.documents) == 2
-    assert world.embeddings.bought == done.texts == len(world.embeddings.texts)
+    assert world.embeddings.embedded == done.texts == len(world.embeddings.texts)
     check_nothing_was_bought_twice(world)
     world.check_nothing_left()
 
@@ -85,24 +86,24 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
 def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_other(world: World) -> None:
     world.settings = replace(world.settings, prices=read_prices(f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01"))
     world.put("a.txt", TEXT)
-    foreseen = estimate(world.workshop, plan_partitions(world.workshop))
-    assert foreseen.cost_in_bulk == Decimal("1.20") * foreseen.tokens / 1_000_000
+    foreseen = estimate(world.context, plan_partitions(world.context))
+    assert foreseen.cost_in_batch == Decimal("1.20") * foreseen.tokens / 1_000_000
     assert foreseen.cost == Decimal("2.50") * foreseen.tokens / 1_000_000
     order(world)
     api(world).finish()
     collect(world)
-    in_bulk = world.embeddings.tokens
+    in_batch = world.embeddings.tokens
     world.put("b.txt", paragraphs("beta", 3))
     world.ingest()
     with world.database.transaction() as connection:
         (cost,) = ledger.costs(connection, corpus=world.corpus.name)
-        (shown,) = bulk_orders.recent(connection, world.corpus.name, 9)
-    at_once = world.embeddings.tokens - in_bulk
-    assert cost.tokens == in_bulk + at_once
-    assert min(in_bulk, at_once) > 0
-    assert cost.amount == (Decimal("1.20") * in_bulk + Decimal("2.50") * at_once) / 1_000_000
-    assert (shown["tokens"], shown["currency"]) == (in_bulk, "EUR")
-    assert shown["cost"] == round(Decimal("1.20") * in_bulk / 1_000_000, 4)
+        (shown,) = batch_job_rows.recent(connection, world.corpus.name, 9)
+    at_once = world.embeddings.tokens - in_batch
+    assert cost.tokens == in_batch + at_once
+    assert min(in_batch, at_once) > 0
+    assert cost.amount == (Decimal("1.20") * in_batch + Decimal("2.50") * at_once) / 1_000_000
+    assert (shown["tokens"], shown["currency"]) == (in_batch, "EUR")
+    assert shown["cost"] == round(Decimal("1.20") * in_batch / 1_000_000, 4)
 
 
 def test_without_a_price_of_their_own_bulk_orders_have_no_cost(world: World) -> None:
@@ -148,7 +149,7 @@ def test_an_order_of_which_nothing_came_has_failed_and_holds_nobody_up(world: Wo
     api(world).finish("failed", without=tuple(map(str, range(9))))
     (done,) = collect(world)
     assert done.collected == 0
-    assert bulk.waiting_keys(world.workshop) == set()
+    assert batch_jobs.waiting_keys(world.context) == set()
     world.ingest()
     assert len(world.chunks("a.txt")) == done.texts
 
@@ -176,7 +177,7 @@ def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordere
     for name in ("other_0", "other_1", "other_2"):
         api(world).batches[name] = {**api(world).batches["batch_0"], "id": name, "metadata": None}
     assert collect(world) == []  # its writer lives, and may be about to say so
-    monkeypatch.setattr(bulk, "_GIVEN_UP_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_GIVEN_UP_AFTER", timedelta(0))
     (done,) = collect(world)
     assert done.collected == done.texts
     world.ingest()
@@ -215,11 +216,11 @@ def test_collecting_an_order_may_die_anywhere(world: World, place: Place) -> Non
 
 def test_two_who_order_the_same_at_once_order_it_once(world: World) -> None:
     world.put("a.txt", TEXT)
-    plans = plan_partitions(world.workshop)
+    plans = plan_partitions(world.context)
 
     async def both() -> int:
         async with Embedder(world.embedding_settings) as embedder:
-            orders = await asyncio.gather(*(bulk.order(world.workshop, embedder, plans) for _ in range(2)))
+            orders = await asyncio.gather(*(batch_jobs.submit(world.context, embedder, plans) for _ in range(2)))
         return sum(map(len, orders))
 
     assert asyncio.run(both()) == 1
@@ -228,16 +229,16 @@ def test_two_who_order_the_same_at_once_order_it_once(world: World) -> None:
 
 def give_up(world: World) -> None:
     """What a sensor does about an order of which the API knows nothing, from the thread of the API itself."""
-    assert bulk.waiting_keys(world.workshop)
+    assert batch_jobs.waiting_keys(world.context)
     with ThreadPoolExecutor() as pool:
         pool.submit(collect, world).result()
-    assert not bulk.waiting_keys(world.workshop)
+    assert not batch_jobs.waiting_keys(world.context)
 
 
 def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "_GIVEN_UP_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_GIVEN_UP_AFTER", timedelta(0))
     world.put("a.txt", TEXT)
     upload = BatchServer.upload
 
@@ -248,7 +249,7 @@ def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
     monkeypatch.setattr(BatchServer, "upload", slowly)
     assert order(world) == 0
     assert api(world).batches == {}
-    assert bulk.waiting_keys(world.workshop) == set()
+    assert batch_jobs.waiting_keys(world.context) == set()
     world.ingest()
     check_nothing_was_bought_twice(world)
 
@@ -256,7 +257,7 @@ def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
 def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "_GIVEN_UP_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_GIVEN_UP_AFTER", timedelta(0))
     world.put("a.txt", TEXT)
     create = BatchServer.create
 
@@ -266,7 +267,7 @@ def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same
 
     monkeypatch.setattr(BatchServer, "create", slowly)
     assert order(world) == 1
-    assert bulk.waiting_keys(world.workshop) == {"a.txt"}
+    assert batch_jobs.waiting_keys(world.context) == {"a.txt"}
     api(world).finish()
     (done,) = collect(world)
     assert done.collected == done.texts
@@ -282,7 +283,7 @@ def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_i
     wrong.put("a.txt", TEXT)
     with pytest.raises(EmbeddingResponseError):
         order(wrong)
-    assert (api(world).batches, world.embeddings.bought) == ({}, 1)
+    assert (api(world).batches, world.embeddings.embedded) == ({}, 1)
     assert order(world) == 1
     assert world.embeddings.requests == 2
     api(world).finish()
@@ -313,4 +314,4 @@ def test_an_order_that_would_pass_a_limit_is_not_given(world: World) -> None:
     world.settings = replace(world.settings, limits=SpendingLimits(None, None, 100))
     with pytest.raises(SpendingLimitError, match="INGEST_MAX_TOKENS_PER_DAY"):
         order(world)
-    assert (api(world).batches, world.embeddings.bought) == ({}, 0)
+    assert (api(world).batches, world.embeddings.embedded) == ({}, 0)

@@ -8,16 +8,16 @@ from pydantic import Field
 from ingest_pipeline.assets.embeddings import run_metadata
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.openai import Embedder
-from ingest_pipeline.errors import ConfigurationError, IngestError, MigrationIncompleteError, UnreadableError
+from ingest_pipeline.errors import ConfigurationError, IngestError, ReembeddingIncompleteError, UnreadableError
 from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
-from ingest_pipeline.ingestion.reembed import Action, Migration, begin
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
-from ingest_pipeline.reporting.run_status import name_process
+from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -26,7 +26,7 @@ from ingest_pipeline.saga.generations import abort, drop, others
 _RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
-class MigrationConfig(dg.Config):
+class ReembedConfig(dg.Config):
     """Settings of one run, for the Launchpad."""
 
     action: Action = Field(
@@ -39,16 +39,16 @@ class MigrationConfig(dg.Config):
 
 def migration_job_name(corpus: str) -> str:
     """The job that moves a corpus to another embedding model."""
-    return f"{corpus}_migration_job"
+    return f"{corpus}_reembed_job"
 
 
-def migration_job(settings: PipelineSettings) -> dg.JobDefinition:
+def reembed_job(settings: PipelineSettings) -> dg.JobDefinition:
     """Moves a corpus to the embedding model of its resource `embedder`. Launching it is the consent to its cost."""
     corpus = settings.corpus
 
     @dg.op(name=f"{corpus}_migrate", required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES})
-    def migrate(context: dg.OpExecutionContext, config: MigrationConfig) -> None:
-        name_process(context.instance, context.run.run_id)
+    def migrate(context: dg.OpExecutionContext, config: ReembedConfig) -> None:
+        tag_run_process(context.instance, context.run.run_id)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
         wanted = settings.with_embedding(f"{embedder.model}/{embedder.dimensions}")
@@ -84,10 +84,10 @@ def _fill(
     old, new = begin(database, settings)
     context.log.info(f"Generation {new.corpus.name} is filled with vectors of {new.recipe.embedding}; readers see none")
 
-    async def run() -> tuple[Migration, Summary]:
+    async def run() -> tuple[Reembedding, Summary]:
         with embedder.endpoint() as endpoint:
             async with Embedder(endpoint) as api:
-                migration = Migration(old, new, api, run_id=context.run.run_id)
+                migration = Reembedding(old, new, api, run_id=context.run.run_id)
                 summary = await migration.fill()
                 if then_switch:
                     await migration.switch()
@@ -107,37 +107,37 @@ def _fill(
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
     refused += sorted(summary.too_recent)
     if refused:
-        raise MigrationIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
+        raise ReembeddingIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
 
 
 def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
-    wanted = "filling" if action is Action.ABORT else "left"
+    wanted = "building" if action is Action.ABORT else "retired"
     concerned = [generation for generation in others(corpus) if generation.opened_as == wanted]
     if not concerned:
         raise ConfigurationError(f"Corpus {corpus.known_as!r} has no generation that is {wanted}")
     for generation in concerned:
         (abort if action is Action.ABORT else drop)(generation)
-        context.log.info(f"Generation {generation.name} is {'left' if action is Action.ABORT else 'dropped'}")
+        context.log.info(f"Generation {generation.name} is {'retired' if action is Action.ABORT else 'dropped'}")
 
 
-def _report_spending(context: dg.OpExecutionContext, workshop: Workshop) -> None:
+def _report_spending(context: dg.OpExecutionContext, ingest_context: IngestContext) -> None:
     run_id = context.run.run_id
-    with workshop.corpus.database.transaction() as connection:
+    with ingest_context.corpus.database.transaction() as connection:
         progress, costs = reports.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
-    key = dg.AssetKey([workshop.corpus.known_as, "embeddings"])
+    key = dg.AssetKey([ingest_context.corpus.known_as, "embeddings"])
     context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
 
 
-def _report_all(context: dg.OpExecutionContext, workshop: Workshop, taken_out: Sequence[str]) -> None:
+def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, taken_out: Sequence[str]) -> None:
     """Materialize what readers see now. If the run dies before that is done, the recovery sensor does the rest."""
-    corpus = workshop.corpus
+    corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
         owed = ledger.unreported(connection, corpus.name)
     for saga in owed:
         with corpus.database.transaction() as connection:
-            changes = reports.standing_changes(connection, saga.id)
-        status = f"readers moved to {workshop.recipe.embedding}"
-        report_documents(context.instance, corpus, changes, status, context.log_event, recipe=workshop.recipe)
+            changes = reports.latest_changes(connection, saga.id)
+        status = f"readers moved to {ingest_context.recipe.embedding}"
+        report_documents(context.instance, corpus, changes, status, context.log_event, recipe=ingest_context.recipe)
         with corpus.database.transaction() as connection:
             ledger.mark_reported(connection, saga.id)
     drop_empty_partitions(context.instance, corpus, set(taken_out))

@@ -24,16 +24,16 @@ from ingest_pipeline.embedding.openai import Client, Embedder
 from ingest_pipeline.embedding.usage import billed_tokens
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.planning.context import Workshop
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import bulk_orders, catalog, ledger, purchases
-from ingest_pipeline.postgres.bulk_orders import BulkOrder
-from ingest_pipeline.postgres.ledger import Spent
+from ingest_pipeline.postgres import batch_jobs, catalog, ledger, purchases
+from ingest_pipeline.postgres.batch_jobs import BulkOrder
+from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.prepare import first_of
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.preparation.vectors import VectorSupply
-from ingest_pipeline.processes import is_gone
+from ingest_pipeline.preparation.vectors import VectorResolver
+from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Chunk
 
@@ -79,7 +79,7 @@ class _Output:
     unusable_requests: int = 0
 
 
-async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
+async def submit(context: IngestContext, embedder: Embedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
     """Order the vectors that documents need, and that neither stand anywhere nor are on order.
 
     Returns:
@@ -90,50 +90,50 @@ async def order(workshop: Workshop, embedder: Embedder, plans: Sequence[Document
         UnavailableError: Something does not answer. What was ordered until then stays ordered.
     """
     placed: list[UUID] = []
-    shipments = _shipments(workshop, plans)
-    is_served = await asyncio.to_thread(_is_served, workshop, embedder)
+    shipments = _shipments(context, plans)
+    is_served = await asyncio.to_thread(_is_served, context, embedder)
     while (shipment := await asyncio.to_thread(next, shipments, None)) is not None:
-        await asyncio.to_thread(_check_limits, workshop, shipment)
+        await asyncio.to_thread(_check_limits, context, shipment)
         if not is_served:
-            await _probe(workshop, embedder, shipment)
+            await _probe(context, embedder, shipment)
             is_served = True
-        saga = await _submit(workshop, embedder, shipment)
+        saga = await _submit(context, embedder, shipment)
         if saga is not None:
             placed.append(saga)
     return placed
 
 
-async def collect(workshop: Workshop, embedder: Embedder) -> list[Collected]:
+async def collect(context: IngestContext, embedder: Embedder) -> list[Collected]:
     """Record the vectors that have come, and settle orders whose writer died before it knew that the API has them.
 
     Raises:
         UnavailableError: Something does not answer; what is open stays open.
     """
     collected: list[Collected] = []
-    for found in await asyncio.to_thread(_open, workshop):
-        ended = await _collect_one(workshop, embedder, found)
+    for found in await asyncio.to_thread(_open, context):
+        ended = await _collect_one(context, embedder, found)
         if ended is not None:
             collected.append(ended)
     return collected
 
 
-def waiting_keys(workshop: Workshop) -> set[str]:
+def waiting_keys(context: IngestContext) -> set[str]:
     """Documents whose vectors are on order: buying them now would be buying them twice."""
-    return {key for found in _open(workshop) for key in found.keys}
+    return {key for found in _open(context) for key in found.keys}
 
 
-def _open(workshop: Workshop) -> list[BulkOrder]:
-    with workshop.corpus.database.transaction() as connection:
-        return bulk_orders.open_orders(connection, workshop.corpus.name)
+def _open(context: IngestContext) -> list[BulkOrder]:
+    with context.corpus.database.transaction() as connection:
+        return batch_jobs.open_orders(connection, context.corpus.name)
 
 
-def _shipments(workshop: Workshop, plans: Iterable[DocumentPlan]) -> Iterator[_Shipment]:
-    ordered = {text_hash for found in _open(workshop) for text_hash in found.text_hashes}
+def _shipments(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_Shipment]:
+    ordered = {text_hash for found in _open(context) for text_hash in found.text_hashes}
     shipment = _Shipment()
     for plan in plans:
-        for chunks in _stretches(workshop, plan):
+        for chunks in _stretches(context, plan):
             texts = {chunk.text_hash: chunk.text for chunk in chunks}
-            missing = _missing(workshop, texts.keys() - ordered)
+            missing = _missing(context, texts.keys() - ordered)
             if missing or texts.keys() & ordered:
                 shipment.keys.add(plan.key)
             shipment.texts.update((text_hash, texts[text_hash]) for text_hash in missing)
@@ -145,18 +145,16 @@ def _shipments(workshop: Workshop, plans: Iterable[DocumentPlan]) -> Iterator[_S
         yield shipment
 
 
-def _stretches(workshop: Workshop, plan: DocumentPlan) -> Iterator[list[Chunk]]:
+def _stretches(context: IngestContext, plan: DocumentPlan) -> Iterator[list[Chunk]]:
     if plan.source is not None:
         # What is wrong with the document, its ingest will say.
         with suppress(DocumentError, StaleError):
-            yield from Reading(plan.source, workshop.recipe).stretches(
-                workshop.source, workshop.chunker, workshop.limits
-            )
+            yield from Reading(plan.source, context.recipe).stretches(context.source, context.chunker, context.limits)
 
 
-def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
-    name, recipe, wanted = workshop.corpus.name, workshop.recipe, list(text_hashes)
-    with workshop.corpus.database.transaction() as connection:
+def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
+    name, recipe, wanted = context.corpus.name, context.recipe, list(text_hashes)
+    with context.corpus.database.transaction() as connection:
         staged = ledger.staged_vectors(
             connection,
             name,
@@ -168,30 +166,30 @@ def _missing(workshop: Workshop, text_hashes: set[UUID]) -> set[UUID]:
     return text_hashes - staged.keys() - published
 
 
-def _is_served(workshop: Workshop, embedder: Embedder) -> bool:
-    with workshop.corpus.database.transaction() as connection:
-        return purchases.is_served(connection, embedder.endpoint, workshop.recipe.embedding)
+def _is_served(context: IngestContext, embedder: Embedder) -> bool:
+    with context.corpus.database.transaction() as connection:
+        return purchases.is_served(connection, embedder.endpoint, context.recipe.embedding)
 
 
-def _check_limits(workshop: Workshop, shipment: _Shipment) -> None:
+def _check_limits(context: IngestContext, shipment: _Shipment) -> None:
     """Refuse a shipment that would pass a limit, of a run or of the day, together with all that is on order."""
-    on_order = sum(found.characters for found in _open(workshop))
-    guard = SpendingGuard(workshop.corpus, workshop.limits)
+    on_order = sum(found.characters for found in _open(context))
+    guard = SpendingGuard(context.corpus, context.limits)
     guard.reserve(on_order + sum(map(len, shipment.texts.values())))
 
 
-async def _probe(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> None:
+async def _probe(context: IngestContext, embedder: Embedder, shipment: _Shipment) -> None:
     """Buy one text by an ordinary request, so that a wrong model or width is not paid for by the order.
 
     Raises:
         EmbeddingResponseError: The endpoint does not serve the model in this width. Nothing was ordered.
     """
     text_hash, text = next(iter(shipment.texts.items()))
-    corpus = workshop.corpus
+    corpus = context.corpus
     base = corpus.head().head_version
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base, price=workshop.price)
-    supply = VectorSupply(corpus, embedder, workshop.recipe, saga)
+        saga = ledger.begin(connection, corpus=corpus.name, kind="batch", base_version=base, price=context.price)
+    supply = VectorResolver(corpus, embedder, context.recipe, saga)
     error = "bought one text to see what the endpoint serves"
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -208,12 +206,12 @@ async def _probe(workshop: Workshop, embedder: Embedder, shipment: _Shipment) ->
     del shipment.texts[text_hash]
 
 
-async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -> UUID | None:
+async def _submit(context: IngestContext, embedder: Embedder, shipment: _Shipment) -> UUID | None:
     """Order the shipment's texts, those left out that another process ordered meanwhile; None if none is left."""
     # A character has four bytes and a token one, at most: so no request is over the API's limit.
-    by_tokens = embedder.settings.batch_tokens // (_BYTES_A_CHARACTER * workshop.chunker.size)
+    by_tokens = embedder.settings.batch_tokens // (_BYTES_A_CHARACTER * context.chunker.size)
     texts_a_request = max(1, min(embedder.settings.batch_inputs, by_tokens))
-    saga = await asyncio.to_thread(_write_down, workshop, shipment, texts_a_request)
+    saga = await asyncio.to_thread(_write_down, context, shipment, texts_a_request)
     if saga is None:
         return None
     lines = _lines(embedder, list(shipment.texts.values()), texts_a_request)
@@ -221,7 +219,7 @@ async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -
         uploaded = await embedder.call(
             lambda client: client.files.create(file=(f"{saga}.jsonl", lines), purpose="batch")
         )
-        if not await asyncio.to_thread(_is_still_ours, workshop, saga):
+        if not await asyncio.to_thread(_is_still_ours, context, saga):
             return None
         # Never sent again by the client: an answer may be lost, and the API would take a second one for another order.
         batch = await embedder.call(
@@ -232,28 +230,28 @@ async def _submit(workshop: Workshop, embedder: Embedder, shipment: _Shipment) -
                 metadata={ORDER_KEY: str(saga)},
             )
         )
-    await asyncio.to_thread(_mark_submitted, workshop, saga, batch.id)
+    await asyncio.to_thread(_mark_submitted, context, saga, batch.id)
     return saga
 
 
-def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -> UUID | None:
+def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: int) -> UUID | None:
     """The order's rows. Its saga ends at once: it publishes nothing, and is what the vectors will be kept under."""
-    corpus = workshop.corpus
+    corpus = context.corpus
     with boundary(Boundary.ORDER_PLACED), corpus.database.transaction() as connection:
         # Under the lock, so that of two who read the same documents at once one sees what the other ordered.
         base = lock(connection, corpus).head_version
-        for found in bulk_orders.open_orders(connection, corpus.name):
+        for found in batch_jobs.open_orders(connection, corpus.name):
             for text_hash in found.text_hashes:
                 shipment.texts.pop(text_hash, None)
         if not shipment.texts:
             return None
-        price = None if workshop.price is None else workshop.price.in_bulk()
-        saga = ledger.begin(connection, corpus=corpus.name, kind="bulk", base_version=base, price=price)
-        bulk_orders.place(
+        price = None if context.price is None else context.price.in_batch()
+        saga = ledger.begin(connection, corpus=corpus.name, kind="batch", base_version=base, price=price)
+        batch_jobs.place(
             connection,
             saga,
             corpus=corpus.name,
-            embedding=workshop.recipe.embedding,
+            embedding=context.recipe.embedding,
             keys=sorted(shipment.keys),
             text_hashes=list(shipment.texts),
             texts_a_request=texts_a_request,
@@ -263,15 +261,15 @@ def _write_down(workshop: Workshop, shipment: _Shipment, texts_a_request: int) -
     return saga
 
 
-def _is_still_ours(workshop: Workshop, saga: UUID) -> bool:
+def _is_still_ours(context: IngestContext, saga: UUID) -> bool:
     """Say that the order's writer lives: sending the texts may have taken longer than others wait for it."""
-    with workshop.corpus.database.transaction() as connection:
-        return bulk_orders.renew(connection, saga)
+    with context.corpus.database.transaction() as connection:
+        return batch_jobs.renew(connection, saga)
 
 
-def _mark_submitted(workshop: Workshop, saga: UUID, api_batch: str) -> None:
-    with workshop.corpus.database.transaction() as connection:
-        bulk_orders.mark_submitted(connection, saga, api_batch)
+def _mark_submitted(context: IngestContext, saga: UUID, api_batch: str) -> None:
+    with context.corpus.database.transaction() as connection:
+        batch_jobs.mark_submitted(connection, saga, api_batch)
 
 
 def _lines(embedder: Embedder, texts: Sequence[str], texts_a_request: int) -> bytes:
@@ -289,8 +287,8 @@ def _lines(embedder: Embedder, texts: Sequence[str], texts_a_request: int) -> by
     )
 
 
-async def _collect_one(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> Collected | None:
-    api_batch = found.api_batch or await _find(workshop, embedder, found)
+async def _collect_one(context: IngestContext, embedder: Embedder, found: BulkOrder) -> Collected | None:
+    api_batch = found.api_batch or await _find(context, embedder, found)
     if api_batch is None:
         return None
     batch = await embedder.call(lambda client: client.batches.retrieve(api_batch))
@@ -301,12 +299,12 @@ async def _collect_one(workshop: Workshop, embedder: Embedder, found: BulkOrder)
         file = batch.output_file_id
         content = await embedder.call(lambda client: client.files.content(file))
         output = await asyncio.to_thread(_parse, found, content.content, embedder.settings.dimensions)
-    return await asyncio.to_thread(_record, workshop, found, output, batch.status)
+    return await asyncio.to_thread(_record, context, found, output, batch.status)
 
 
-async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str | None:
+async def _find(context: IngestContext, embedder: Embedder, found: BulkOrder) -> str | None:
     """The batch of an order whose writer did not say that it was submitted, if the API has it."""
-    if found.age < _LISTED_AFTER or not (is_gone(found.writer) or found.age > _GIVEN_UP_AFTER):
+    if found.age < _LISTED_AFTER or not (is_dead(found.writer) or found.age > _GIVEN_UP_AFTER):
         return None
     oldest = (found.ordered_at - _CLOCKS).timestamp()
 
@@ -320,9 +318,9 @@ async def _find(workshop: Workshop, embedder: Embedder, found: BulkOrder) -> str
 
     api_batch = await embedder.call(find)
     if api_batch is None:
-        await asyncio.to_thread(_record, workshop, found, _Output(), "never received")
+        await asyncio.to_thread(_record, context, found, _Output(), "never received")
     else:
-        await asyncio.to_thread(_mark_submitted, workshop, found.saga, api_batch)
+        await asyncio.to_thread(_mark_submitted, context, found.saga, api_batch)
     return api_batch
 
 
@@ -345,19 +343,19 @@ def _parse(found: BulkOrder, content: bytes, dimensions: int) -> _Output:
     return output
 
 
-def _record(workshop: Workshop, found: BulkOrder, output: _Output, status: str) -> Collected | None:
+def _record(context: IngestContext, found: BulkOrder, output: _Output, status: str) -> Collected | None:
     collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
     error = None if collected == total else f"{total - collected} of {total} vectors did not come: {status}"
-    with boundary(Boundary.ORDER_COLLECTED), workshop.corpus.database.transaction() as connection:
-        if not bulk_orders.end(connection, found.saga, collected=collected, error=error):
+    with boundary(Boundary.ORDER_COLLECTED), context.corpus.database.transaction() as connection:
+        if not batch_jobs.end(connection, found.saga, collected=collected, error=error):
             return None  # another process was as quick
         if output.unusable_requests:
             purchases.record_unusable(
                 connection,
                 found.saga,
                 characters=found.characters * output.unusable_texts // total,
-                spent=Spent(output.unusable_tokens, output.unusable_requests, 0, 0.0),
+                spent=Usage(output.unusable_tokens, output.unusable_requests, 0, 0.0),
             )
         for number, (vectors, tokens) in output.answers.items():
             texts = found.request(number)
@@ -369,6 +367,6 @@ def _record(workshop: Workshop, found: BulkOrder, output: _Output, status: str) 
                 text_hashes=texts,
                 vectors=vectors,
                 characters=found.characters * len(texts) // total,
-                spent=Spent(tokens, 1, 0, 0.0),
+                spent=Usage(tokens, 1, 0, 0.0),
             )
     return Collected(found.saga, total, collected, error)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.errors import GenerationLeftError
+from ingest_pipeline.errors import GenerationRetiredError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import reembed
 from ingest_pipeline.maintenance.sweep import sweep
@@ -40,7 +40,7 @@ def fill_source(world: World, folder: str = "") -> None:
 def check_whole(seen: Sight, world: World) -> None:
     assert seen.documents == seen.rows
     assert len(seen.documents) == 2
-    assert (seen.width, seen.embedding) in ((WIDTH, EMBEDDING), (32, world.workshop.recipe.embedding))
+    assert (seen.width, seen.embedding) in ((WIDTH, EMBEDDING), (32, world.context.recipe.embedding))
 
 
 def settle_all(world: World) -> None:
@@ -63,7 +63,7 @@ def finish_and_check(world: World) -> None:
     assert sight(world).width == WIDTH
     world_after(world).check_nothing_left()
     states = [found.state for found in list_generations(world.database, world.settings.corpus)]
-    assert states == ["left", "current"]
+    assert states == ["retired", "current"]
 
 
 def die_in_migration(world: World, place: Place) -> None:
@@ -78,9 +78,9 @@ def die_in_migration(world: World, place: Place) -> None:
 def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
     migrate(world.database, address_after(world), then_switch=False)
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     die_in_migration(world, place)
-    assert world.embeddings.bought == bought
+    assert world.embeddings.embedded == embedded
 
 
 @pytest.mark.parametrize("place", telling_places(MIGRATION)[::3], ids=str)
@@ -94,9 +94,9 @@ def test_a_migration_may_die_where_it_matters(world: World, place: Place) -> Non
 def test_a_migration_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
     world.settings = replace(world.settings, partition_by=scheme)
     fill_source(world, "folder/")
-    bought = world.embeddings.bought
+    embedded = world.embeddings.embedded
     die_in_migration(world, place)
-    assert world.embeddings.bought == 2 * bought
+    assert world.embeddings.embedded == 2 * embedded
 
 
 @pytest.mark.soak
@@ -111,9 +111,9 @@ def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
     migrate(world.database, address_after(world))
     new = world_after(world)
-    assert Child(crash_jobs.drop_left, address_after(world), kill_at=place).outcome().killed
+    assert Child(crash_jobs.drop_retired, address_after(world), kill_at=place).outcome().killed
     check_whole(sight(world), world)
-    crash_jobs.drop_left(address_after(world))
+    crash_jobs.drop_retired(address_after(world))
     assert not [path for path in Path(world.settings.table_uri).rglob("*") if path.is_file()]
     assert [found.state for found in list_generations(world.database, world.settings.corpus)] == ["dropped", "current"]
     new.check_nothing_left()
@@ -122,7 +122,7 @@ def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
 def test_the_places_of_a_migration_are_all_there_are(world: World) -> None:
     fill_source(world)
     whole = passages_of(lambda: migrate(world.database, address_after(world)))
-    dropped = passages_of(lambda: crash_jobs.drop_left(address_after(world)))
+    dropped = passages_of(lambda: crash_jobs.drop_retired(address_after(world)))
     for passed, listed in ((whole, MIGRATION), (dropped, DROP)):
         assert {name for name, _ in passed} == set(listed)
         assert all(count <= listed[name] for (name, _), count in passed.items())
@@ -160,7 +160,7 @@ def test_a_writer_that_was_at_work_on_the_old_generation_is_told_so(world: World
     seen, old_head = sight(world), world.head
     child.resume()
     outcome = child.outcome()
-    assert outcome.error == "GenerationLeftError", outcome
+    assert outcome.error == "GenerationRetiredError", outcome
     assert (sight(world), world.head) == (seen, old_head)
     assert world_after(world).text_at("a.txt").startswith("edited")
     settle_all(world)
@@ -169,10 +169,10 @@ def test_a_writer_that_was_at_work_on_the_old_generation_is_told_so(world: World
 
 def test_a_writer_that_begins_after_the_switch_works_on_the_new_generation_or_not_at_all(world: World) -> None:
     fill_source(world)
-    assert world.workshop  # opened before
+    assert world.context  # opened before
     migrate(world.database, address_after(world))
     world.put("a.txt", paragraphs("edited", 4))
-    with pytest.raises(GenerationLeftError, match="was left"):
+    with pytest.raises(GenerationRetiredError, match="was left"):
         world.ingest()
     assert sight(world).documents == sight(world).rows
 
@@ -182,12 +182,12 @@ def test_a_filling_writer_that_was_aborted_buys_no_more(world: World) -> None:
     child = Child(crash_jobs.migrate, address_after(world), stop_at=Place(Boundary.BATCH_RECORDED, "after"))
     assert child.wait_until_stopped()
     (beside,) = others(world.corpus)
-    migration_bought = world.embeddings.bought
+    migration_bought = world.embeddings.embedded
     abort(beside)
     child.resume()
     outcome = child.outcome()
-    assert outcome.error in ("GenerationLeftError", "FencedError"), outcome
-    assert world.embeddings.bought <= migration_bought + 8
+    assert outcome.error in ("GenerationRetiredError", "FencedError"), outcome
+    assert world.embeddings.embedded <= migration_bought + 8
     assert sight(world).width == 32
     settle_all(world)
     world.check_nothing_left()

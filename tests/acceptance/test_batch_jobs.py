@@ -36,13 +36,13 @@ def test_ordered_documents_wait_for_their_vectors_and_are_then_published_at_no_f
     dagster: DagsterWorld,
 ) -> None:
     dagster.put("a.txt", paragraphs("alpha", 12))
-    job = dagster.definitions.resolve_job_def("docs_bulk_job")
+    job = dagster.definitions.resolve_job_def("docs_batch_job")
     assert job.execute_in_process(instance=dagster.instance).success
     assert dagster.follow() == []
-    assert isinstance(dagster.tick("docs_bulk_sensor"), dg.SkipReason)
+    assert isinstance(dagster.tick("docs_batch_sensor"), dg.SkipReason)
     assert dagster.follow() == []
     api(dagster).finish()
-    dagster.tick("docs_bulk_sensor")
+    dagster.tick("docs_batch_sensor")
     dagster.cursor = None
     (run,) = dagster.follow()
     assert run.success
@@ -54,11 +54,11 @@ def test_ordered_documents_wait_for_their_vectors_and_are_then_published_at_no_f
 
 def test_the_command_orders_collects_and_shows_what_is_on_order(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 12))
-    given = json.loads(CliRunner().invoke(main, ["bulk", "--json"], catch_exceptions=False).stdout)
+    given = json.loads(CliRunner().invoke(main, ["batch", "--json"], catch_exceptions=False).stdout)
     assert (given["given"], given["orders"][0]["state"]) == (1, "submitted")
     status = json.loads(CliRunner().invoke(main, ["status", "--json"], catch_exceptions=False).stdout)
-    assert status["vectors_on_order"] == dagster.embeddings.bought > 0
+    assert status["vectors_on_order"] == dagster.embeddings.embedded > 0
     api(dagster).finish()
-    ended = json.loads(CliRunner().invoke(main, ["bulk", "--collect", "--json"], catch_exceptions=False).stdout)
+    ended = json.loads(CliRunner().invoke(main, ["batch", "--collect", "--json"], catch_exceptions=False).stdout)
     assert ended["ended"][0]["collected"] == status["vectors_on_order"]
     assert ended["given"] == 0

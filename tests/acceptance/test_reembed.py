@@ -14,7 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from ingest_pipeline.config import Settings
 from ingest_pipeline.orchestration.build import build_definitions
-from ingest_pipeline.orchestration.jobs.migration import migration_job_name
+from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
 from tests.support.crash.migrating import EMBEDDING, WIDTH
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -77,11 +77,11 @@ def test_another_chunk_size_makes_partitions_stale_and_ingesting_them_again_make
     assert "chunks" in stale(dagster, "a.txt")
     assert dagster.run().success
     assert stale(dagster, "a.txt") == set()
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
     settle_on(dagster, monkeypatch, INGEST_CHUNK_SIZE="60")
     assert "chunks" in stale(dagster, "a.txt")
     assert dagster.run(partition="a.txt").success
-    assert dagster.embeddings.bought == bought, "the paragraphs are cut as before, so their vectors are reused"
+    assert dagster.embeddings.embedded == embedded, "the paragraphs are cut as before, so their vectors are reused"
     assert stale(dagster, "a.txt") == set()
 
 
@@ -152,10 +152,10 @@ def test_going_back_makes_partitions_fresh_for_the_first_model_again(
     assert migrate(dagster).success
     settle_on(dagster, monkeypatch, **first)
     assert "embeddings" in stale(dagster, "a.txt")
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
     assert migrate(dagster).success
     assert stale(dagster, "a.txt") == set()
-    assert dagster.embeddings.bought == bought
+    assert dagster.embeddings.embedded == embedded
     assert migrate(dagster, "DROP").success
     assert not migrate(dagster, "ABORT").success
 
@@ -171,7 +171,7 @@ def test_a_run_that_died_after_the_switch_is_reported_by_the_recovery_sensor(
         raise dg.Failure("the process ends here", allow_retries=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.orchestration.jobs.migration._report_all", die)
+        patch.setattr("ingest_pipeline.orchestration.jobs.reembed._report_all", die)
         assert not migrate(dagster).success
     assert "embeddings" in stale(dagster, "a.txt")
     dagster.tick("docs_recovery_sensor")
@@ -216,19 +216,19 @@ def test_a_partition_of_several_documents_is_stale_until_readers_have_moved_thou
     assert stale(dagster, partition) == set()
     shown = dagster.latest(EMBEDDINGS, partition)
     assert (shown["status"], shown["documents"]) == (f"readers moved to {EMBEDDING}", 2)
-    bought = dagster.embeddings.bought
+    embedded = dagster.embeddings.embedded
 
     def die(*_: object) -> None:
         raise dg.Failure("the process ends here", allow_retries=False)
 
     settle_on(dagster, monkeypatch, **first)
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.orchestration.jobs.migration._report_all", die)
+        patch.setattr("ingest_pipeline.orchestration.jobs.reembed._report_all", die)
         assert not migrate(dagster).success
     assert "embeddings" in stale(dagster, partition)
     assert [run.success for run in dagster.follow("docs_recovery_sensor")] == [True]
     assert stale(dagster, partition) == set()
-    assert dagster.embeddings.bought == bought
+    assert dagster.embeddings.embedded == embedded
     assert dagster.audit().violations == []
     assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
 
@@ -239,41 +239,41 @@ def test_the_command_says_what_it_costs_and_asks(
     cli = Cli.over(tmp_path, database_url, embeddings)
     cli.put("a.txt", paragraphs("alpha", 3))
     cli.json("ingest")
-    assert cli.run("migrate", "--yes").exit_code == 2, "there is nothing to move to"
-    bought = embeddings.bought
+    assert cli.run("reembed", "--yes").exit_code == 2, "there is nothing to move to"
+    embedded = embeddings.embedded
     cli.environment |= MOVED | {"INGEST_EMBEDDING_PRICES": f"{NARROWING_MODEL} 10 USD 2026-11-01"}
     plan: Any = cli.json("plan")
-    assert (plan["documents"], plan["migration"]["documents"]) == ([], 1)
-    assert float(plan["migration"]["cost"]) > 0
-    assert "ingest-pipeline migrate" in cli.run("plan").output
+    assert (plan["documents"], plan["reembedding"]["documents"]) == ([], 1)
+    assert float(plan["reembedding"]["cost"]) > 0
+    assert "ingest-pipeline reembed" in cli.run("plan").output
     cli.put("b.txt", paragraphs("beta", 1))
     assert "stays with" in cli.run("ingest").stderr
-    refused = cli.run("migrate")
+    refused = cli.run("reembed")
     assert refused.exit_code == 1
     assert "USD" in refused.output
-    assert embeddings.bought == bought + 1
-    assert cli.run("migrate", "--json").exit_code == 2
-    assert cli.json("migrate", "--fill-only", "--yes")["problems"] == []
+    assert embeddings.embedded == embedded + 1
+    assert cli.run("reembed", "--json").exit_code == 2
+    assert cli.json("reembed", "--fill-only", "--yes")["problems"] == []
     assert cli.json("status")["embedding"] != EMBEDDING
-    assert [one["state"] for one in cli.json("status")["generations"]] == ["current", "filling"]
-    filling: Any = cli.json("status")["migration"]
+    assert [one["state"] for one in cli.json("status")["generations"]] == ["current", "building"]
+    filling: Any = cli.json("status")["reembedding"]
     assert (filling["to"], filling["documents"], filling["documents_to_hold"]) == (EMBEDDING, 2, 2)
-    assert (filling["bought"], filling["failed_documents"]) == (embeddings.bought - bought - 1, 0)
+    assert (filling["embedded"], filling["failed_documents"]) == (embeddings.embedded - embedded - 1, 0)
     (cost,) = filling["costs"]
     assert Decimal(cost["amount"]) == Decimal(10) * filling["tokens"] / 1_000_000
     cli.put("c.txt", paragraphs("alpha", 2))
     cli.json("ingest")
-    filling = cli.json("status")["migration"]
+    filling = cli.json("status")["reembedding"]
     assert (filling["documents"], filling["documents_to_hold"]) == (2, 3)
     assert "no reader sees it" in cli.run("status").output
-    assert cli.run("migrate", "--abort").exit_code == 0
-    again = cli.json("migrate", "--yes")
-    assert (again["problems"], again["bought"]) == ([], 0)
+    assert cli.run("reembed", "--abort").exit_code == 0
+    again = cli.json("reembed", "--yes")
+    assert (again["problems"], again["embedded"]) == ([], 0)
     status = cli.json("status")
     assert (status["corpus"], status["embedding"], status["documents"]) == ("docs", EMBEDDING, 3)
-    assert status["migration"] is None
-    assert [one["state"] for one in status["generations"]] == ["left", "current"]
+    assert status["reembedding"] is None
+    assert [one["state"] for one in status["generations"]] == ["retired", "current"]
     assert cli.json("audit")["violations"] == []
     assert cli.json("search", "beta 0", "--limit", "1")[0]["document"] in {"a.txt", "b.txt"}
-    assert cli.run("migrate", "--drop").exit_code == 0
+    assert cli.run("reembed", "--drop").exit_code == 0
     assert [one["state"] for one in cli.json("status")["generations"]] == ["dropped", "current"]
