@@ -41,7 +41,7 @@ def log_checks(
         partitions: That the run was asked for. None: the corpus.
         touched: Keys of the documents that it did something about: looked at if it was not asked for partitions.
     """
-    corpus = ingest_context.corpus.known_as
+    corpus = ingest_context.corpus.name
     try:
         keys = touched if partitions is None else documents_of(ingest_context, partitions)
         if len(keys) > MOST_DOCUMENTS:
@@ -68,7 +68,7 @@ def _results(
 ) -> Mapping[str, dg.AssetCheckResult]:
     report = audit(ingest_context.corpus, keys)
     with ingest_context.corpus.database.transaction() as connection:
-        failures = read_failures(connection, ingest_context.corpus.name)
+        failures = read_failures(connection, ingest_context.corpus.generation)
     results = {
         **audit_results(report, ingest_context.recipe.embedding_dimensions),
         "quarantine": quarantine_result(failures),

@@ -90,7 +90,7 @@ def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
         with _ingest_context(context, settings) as ingest_context:
             plans = without_unreadable(ingest_context, plan_partitions(ingest_context))
             with ingest_context.corpus.database.transaction() as connection:
-                backoff = read_backoff(connection, ingest_context.corpus.name)
+                backoff = read_backoff(connection, ingest_context.corpus.generation)
         return freshness_result(plans, datetime.now(UTC), backoff)
 
     return check_freshness
@@ -108,7 +108,7 @@ def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
             _ingest_context(context, settings) as ingest_context,
             ingest_context.corpus.database.transaction() as connection,
         ):
-            failures = read_failures(connection, ingest_context.corpus.name)
+            failures = read_failures(connection, ingest_context.corpus.generation)
         return quarantine_result(failures)
 
     return check_quarantine

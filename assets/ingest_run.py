@@ -196,8 +196,8 @@ class IngestRun:
 
     def _take_note(self, page: Page) -> None:
         self._context.log.info(
-            f"{len(page.puts) + len(page.removals)} documents of corpus {self._ingest_context.corpus.known_as!r} differ "
-            f"from the source; {len(page.held)} are on hold after a rollback"
+            f"{len(page.puts) + len(page.removals)} documents of corpus {self._ingest_context.corpus.name!r} "
+            f"differ from the source; {len(page.held)} are on hold after a rollback"
         )
         self._incomplete.update(plan.partition for plan in page.held)
 
@@ -250,7 +250,7 @@ class IngestRun:
         if not keys:
             return []
         with self._ingest_context.corpus.database.transaction() as connection:
-            found = read_failures(connection, self._ingest_context.corpus.name)
+            found = read_failures(connection, self._ingest_context.corpus.generation)
         return [failure for failure in found if failure.unreadable and failure.key in keys]
 
     def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:

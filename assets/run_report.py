@@ -139,10 +139,10 @@ class RunReport:
 
     def _states(self, partitions: Sequence[str]) -> dict[str, PartitionState]:
         with self.ingest_context.corpus.database.transaction() as connection:
-            return catalog.partition_states(connection, self.ingest_context.corpus.name, partitions)
+            return catalog.partition_states(connection, self.ingest_context.corpus.generation, partitions)
 
     def _add(self, partitions: Iterable[str]) -> None:
-        definition = corpus_partitions(self.ingest_context.corpus.known_as, self.ingest_context.scheme)
+        definition = corpus_partitions(self.ingest_context.corpus.name, self.ingest_context.scheme)
         add_partitions(self.context.instance, definition, partitions)
 
     def _drop_empty(self, partitions: Collection[str]) -> None:
@@ -177,12 +177,12 @@ class RunReport:
         return [self._event(asset, partition, version, {"status": dg.MetadataValue.text(status)}) for asset in ASSETS]
 
     def _key(self, asset: str) -> dg.AssetKey:
-        return dg.AssetKey([self.ingest_context.corpus.known_as, asset])
+        return dg.AssetKey([self.ingest_context.corpus.name, asset])
 
     def _event(
         self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
-        tags = version_tags(self.ingest_context.corpus.known_as, asset, version, self.ingest_context.recipe)
+        tags = version_tags(self.ingest_context.corpus.name, asset, version, self.ingest_context.recipe)
         return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
 
     def _log(self, events: Sequence[dg.AssetMaterialization]) -> None:

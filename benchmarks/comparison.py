@@ -20,9 +20,9 @@ _CHANGED_IN = 100
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _FILL = """
 INSERT INTO ingest_pipeline.document
-    (corpus, key, saga, partition, etag, size, last_modified, content_hash, recipe, chunk_count, published_version)
+    (generation, key, saga, partition, etag, size, last_modified, content_hash, recipe, chunk_count, published_version)
 SELECT 'documents', key, head_saga, key, 'etag', 2000, now(), 'hash', %(recipe)s, 3, 1
-FROM ingest_pipeline.corpus,
+FROM ingest_pipeline.generation,
     (SELECT to_char(n / 1000, 'FM000000') || '/' || to_char(n, 'FM00000000') || '.txt' AS key
      FROM generate_series(0, %(count)s - 1) AS n) AS keys
 """

@@ -46,7 +46,7 @@ class _Filling:
             DocumentPlan(key, key, SourceObject(key, "filled", 1, datetime.now(UTC)), None)
             for key in map(document_key, numbers)
         ]
-        catalog.insert_documents(connection, corpus=self._corpus, saga=self._saga, recipe="filled", documents=plans)
+        catalog.insert_documents(connection, generation=self._corpus, saga=self._saga, recipe="filled", documents=plans)
         connection.execute(
             "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
         )
@@ -71,7 +71,9 @@ def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None
     """
     make = table_rows or _table_rows
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=corpus.head().head_version)
+        saga = ledger.begin(
+            connection, generation=corpus.generation, kind="ingest", base_version=corpus.head().head_version
+        )
     staged: list[StagedFragment] = []
     files: dict[str, Sequence[int]] = {}
     numbers = iter(range(rows // ROWS_PER_DOCUMENT))
@@ -81,7 +83,7 @@ def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None
         files[name] = documents
     with corpus.database.transaction() as connection:
         ledger.mark_prepared(connection, saga)
-    publish(corpus, saga, _Filling(corpus.name, saga, staged, files))
+    publish(corpus, saga, _Filling(corpus.generation, saga, staged, files))
     with psycopg.connect(corpus.database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")  # as autovacuum does within a minute
 

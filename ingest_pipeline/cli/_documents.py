@@ -16,8 +16,8 @@ def check_keys(context: IngestContext, keys: Sequence[str]) -> None:
         UnknownDocumentError: It names the first of them, and what may have been meant.
     """
     with context.corpus.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, context.corpus.name, keys=keys)
-        failed = read_failures(connection, context.corpus.name)
+        latest = catalog.latest_documents(connection, context.corpus.generation, keys=keys)
+        failed = read_failures(connection, context.corpus.generation)
     # What failed is known too: some names can be listed, and not looked at.
     missing = sorted(set(keys) - {document.key for document in latest} - {failure.key for failure in failed})
     found = {obj.key: obj for obj in context.source.stat_all(missing)}
@@ -33,7 +33,7 @@ def check_keys(context: IngestContext, keys: Sequence[str]) -> None:
 def nothing_found(context: IngestContext) -> str | None:
     """What to say of a source in which nothing differs, if the corpus is empty too: so looks a mistyped one."""
     with context.corpus.database.transaction() as connection:
-        if catalog.count_documents(connection, context.corpus.name):
+        if catalog.count_documents(connection, context.corpus.generation):
             return None
     return (
         f"There is nothing to ingest in {context.source.url}, and the corpus holds no document. If there should be "

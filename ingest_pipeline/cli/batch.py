@@ -34,7 +34,7 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
         ended = collect_vectors(context, endpoint)
         given = 0 if collect else order_vectors(context, endpoint, confirm_recipe=confirm_recipe)
         with context.corpus.database.transaction() as connection:
-            rows = batch_jobs.recent(connection, context.corpus.name, _SHOWN)
+            rows = batch_jobs.recent(connection, context.corpus.generation, _SHOWN)
     rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
     if as_json:
         print_json({"given": given, "ended": [dataclasses.asdict(one) for one in ended], "orders": rows})

@@ -101,7 +101,7 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
 
 def _move_source(corpus: Corpus, source: ObjectSource) -> str:
     if corpus.head().source is None:
-        raise ConfigurationError(f"Table {corpus.known_as!r} has no source: its rows are a user's own")
+        raise ConfigurationError(f"Table {corpus.name!r} has no source: its rows are a user's own")
     if next(source.list(), None) is None:
         raise ConfigurationError(f"The source {source.url} holds no document", "Correct the url. Nothing was changed.")
     move_source(corpus, source.url)

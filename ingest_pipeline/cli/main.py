@@ -210,9 +210,9 @@ def retry(keys: Sequence[str]) -> None:
     """
     with _session.corpus(Settings.from_environment()) as corpus:
         with corpus.database.transaction() as connection:
-            failed = {failure.key for failure in failures.read_failures(connection, corpus.name)}
+            failed = {failure.key for failure in failures.read_failures(connection, corpus.generation)}
             forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
-            failures.clear_failures(connection, corpus.name, forgiven)
+            failures.clear_failures(connection, corpus.generation, forgiven)
         forgive_runs(corpus)
         released = release_holds(corpus, keys)
     tried = {*forgiven, *released}

@@ -56,7 +56,7 @@ def _recover(settings: Settings, foreign: Literal["adopt", "restore"] | None, *,
 
 def _take_over(settings: Settings, *, as_json: bool) -> None:
     with _session.corpus(settings) as corpus:
-        versions = {each.name: take_over(each) for each in (corpus, *others(corpus))}
+        versions = {each.generation: take_over(each) for each in (corpus, *others(corpus))}
         head = corpus.head().head_version
     taken = {name: version for name, version in versions.items() if version is not None}
     if as_json:

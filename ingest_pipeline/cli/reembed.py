@@ -53,7 +53,7 @@ def _consent(settings: Settings, *, yes: bool, silent: bool) -> int:
     """Say what it takes, and ask; returns how many documents are to be embedded."""
     with _session.context(settings) as context:
         foreseen = estimate_reembedding(context, pipeline_settings(settings))
-        name, there = context.corpus.known_as, context.recipe.embedding
+        name, there = context.corpus.name, context.recipe.embedding
     if foreseen is None:
         raise ConfigurationError(
             f"Corpus {name!r} holds vectors of {there} already",

@@ -34,24 +34,24 @@ def status(*, as_json: bool) -> None:
     with _session.corpus(settings) as corpus:
         head, latest = corpus.head(), corpus.table.latest_version()
         with corpus.database.transaction() as connection:
-            totals = reports.totals(connection, corpus.name)
-            costs = ledger.costs(connection, corpus=corpus.name)
-            unfinished = ledger.unfinished(connection, corpus.name)
-            failed = read_failures(connection, corpus.name)
-            generations = list_generations(connection, corpus.known_as)
-            spent = read_spent(connection, corpus.known_as)
-            recipes = read_recipes(connection, corpus.name)
-            backoff = read_backoff(connection, corpus.name)
-            orders = batch_jobs.open_orders(connection, corpus.name)
+            totals = reports.totals(connection, corpus.generation)
+            costs = ledger.costs(connection, generation=corpus.generation)
+            unfinished = ledger.unfinished(connection, corpus.generation)
+            failed = read_failures(connection, corpus.generation)
+            generations = list_generations(connection, corpus.name)
+            spent = read_spent(connection, corpus.name)
+            recipes = read_recipes(connection, corpus.generation)
+            backoff = read_backoff(connection, corpus.generation)
+            orders = batch_jobs.open_orders(connection, corpus.generation)
             filling = next((found for found in generations if found.state == "building"), None)
-            migration = _migration(connection, corpus.name, filling) if filling else None
-            filling_costs = ledger.costs(connection, corpus=filling.name) if filling else []
+            migration = _migration(connection, corpus.generation, filling) if filling else None
+            filling_costs = ledger.costs(connection, generation=filling.name) if filling else []
         holds = held_documents(corpus)
     failures = [failure for failure in failed if not failure.unreadable]
     unreadable = [failure for failure in failed if failure.unreadable]
     reasons = count_reasons(unreadable)
     summary = {
-        "corpus": corpus.known_as,
+        "corpus": corpus.name,
         "source": head.source,
         "table": head.table_uri,
         "partition_by": head.partition_by,
@@ -88,7 +88,7 @@ def status(*, as_json: bool) -> None:
     if (table := local_path(head.table_uri)) is not None and others_may_read(table):
         echo(f"Warning: {TEXT_IS_OPEN.format(table)}", err=True)
     shown = [*((name, _in_words(value)) for name, value in summary.items()), ("cost", cost_line(costs))]
-    print_rows(f"corpus {corpus.known_as}", [{"": name, "value": value} for name, value in shown])
+    print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in shown])
     if backoff is not None:
         print_rows("runs fail as a whole", [{"runs": backoff.note}])
     if len(generations) > 1:

@@ -35,7 +35,7 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
         rows = _publications(corpus, limit) if key is None else _changes(corpus, key, limit)
         if key is not None and not rows and not _has_failed(corpus, key):
             raise UnknownDocumentError(
-                f"Corpus {corpus.known_as!r} never had a document {key!r}",
+                f"Corpus {corpus.name!r} never had a document {key!r}",
                 "Keys are paths below the source; `ingest-pipeline plan` lists those that differ.",
             )
         retained = retained_versions(corpus, [row["version"] for row in rows])
@@ -45,12 +45,12 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
 
 def _has_failed(corpus: Corpus, key: str) -> bool:
     with corpus.database.transaction() as connection:
-        return any(failure.key == key for failure in failures.read_failures(connection, corpus.name))
+        return any(failure.key == key for failure in failures.read_failures(connection, corpus.generation))
 
 
 def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
     with corpus.database.transaction() as connection:
-        publications = versions.publication_history(connection, corpus.name, limit)
+        publications = versions.publication_history(connection, corpus.generation, limit)
     return [
         {
             "version": row.version,
@@ -72,7 +72,7 @@ def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
 
 def _changes(corpus: Corpus, key: str, limit: int) -> list[dict[str, Any]]:
     with corpus.database.transaction() as connection:
-        changes = reports.history(connection, corpus.name, key, limit)
+        changes = reports.history(connection, corpus.generation, key, limit)
     return [
         {
             "version": change.published_version,

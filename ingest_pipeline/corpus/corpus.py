@@ -40,8 +40,8 @@ _ATTEMPTS = 5
 class CorpusSettings:
     """What a corpus is created with and must be opened with."""
 
-    name: str
-    """Of the generation, and of its LanceDB table."""
+    generation: str
+    """Name of the generation, and of its LanceDB table."""
     table_uri: str
     """Folder of the Lance dataset."""
     schema: pa.Schema
@@ -51,7 +51,7 @@ class CorpusSettings:
     embedding: str | None = None
     """Model and dimensions of the vectors."""
     storage_options: dict[str, str] | None = None
-    known_as: str | None = None
+    corpus_name: str | None = None
     """Name of the corpus, if the generation's is another."""
     state: GenerationState = "current"
     """What the generation is created as, and the writer takes it for."""
@@ -59,7 +59,7 @@ class CorpusSettings:
     @property
     def corpus(self) -> str:
         """Name of the corpus."""
-        return self.known_as or self.name
+        return self.corpus_name or self.generation
 
     @property
     def binding(self) -> Binding:
@@ -68,21 +68,21 @@ class CorpusSettings:
 
     def named(self, name: str) -> CorpusSettings:
         """The same for a generation of another name, whose table lies in the same folder."""
-        if name == self.name:
+        if name == self.generation:
             return self
         folder = self.table_uri.rpartition("/")[0]
-        return replace(self, name=name, known_as=self.corpus, table_uri=f"{folder}/{name}.lance")
+        return replace(self, generation=name, corpus_name=self.corpus, table_uri=f"{folder}/{name}.lance")
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """An open generation of a corpus. Most corpora only ever have the one that bears their name."""
 
-    name: str
-    """Of the generation: the key of its rows in the ledger and the catalog."""
+    generation: str
+    """Name of the open generation: the key of its rows in the ledger and the catalog, and of its LanceDB table."""
     database: Database
     table: LanceTable
-    known_as: str
+    name: str
     """Name of the corpus to its users and readers."""
     opened_as: GenerationState = "current"
     opened_with: Binding | None = None
@@ -91,19 +91,21 @@ class Corpus:
     @property
     def owner(self) -> str:
         """What marks the table as this generation's."""
-        return f"{self.database.installation}/{self.name}"
+        return f"{self.database.installation}/{self.generation}"
 
     def exists(self) -> bool:
         """Whether the catalog has the corpus: it is created by its first ingest."""
         with self.database.transaction() as connection:
-            return catalog.read_corpus(connection, self.name) is not None
+            return catalog.read_generation(connection, self.generation) is not None
 
     def head(self) -> GenerationRow:
         """The version that readers may see."""
         with self.database.transaction() as connection:
-            row = catalog.read_corpus(connection, self.name)
+            row = catalog.read_generation(connection, self.generation)
         if row is None:
-            raise ConfigurationError(f"Corpus {self.name!r} is gone from the database", "Ingest it again to create it.")
+            raise ConfigurationError(
+                f"Corpus {self.generation!r} is gone from the database", "Ingest it again to create it."
+            )
         return row
 
     def check_generation(self, row: GenerationRow) -> None:
@@ -114,13 +116,13 @@ class Corpus:
         """
         if row.state not in (self.opened_as, "current"):
             raise GenerationRetiredError(
-                f"Generation {self.name!r} of corpus {self.known_as!r} was left while a saga worked on it; nothing was "
-                "published"
+                f"Generation {self.generation!r} of corpus {self.name!r} was retired while a saga worked on "
+                "it; nothing was published"
             )
         self.check_table(row)
         if self.opened_with not in (None, binding_of(row)):
             raise GenerationRetiredError(
-                f"Corpus {self.known_as!r} was given another source, partition scheme or embedding while a saga worked "
+                f"Corpus {self.name!r} was given another source, partition scheme or embedding while a saga worked "
                 "on it; nothing was published"
             )
 
@@ -132,7 +134,7 @@ class Corpus:
         """
         if row.table_uri != self.table.uri:
             raise GenerationRetiredError(
-                f"The table of corpus {self.known_as!r} was moved from {self.table.uri} to {row.table_uri} while a "
+                f"The table of corpus {self.name!r} was moved from {self.table.uri} to {row.table_uri} while a "
                 "process worked on it; nothing was changed"
             )
 
@@ -158,7 +160,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
         corpus = _opened(database, wanted)
         problem = mismatch(row, wanted.binding)
         if problem is None and not (is_bound or corpus.table.exists()):
-            problem = CorpusMismatchError(f"The table of corpus {row.known_as!r} at {row.table_uri} is gone")
+            problem = CorpusMismatchError(f"The table of corpus {row.corpus!r} at {row.table_uri} is gone")
         if problem is None:
             _check_owner(corpus)
             check_writable(corpus)
@@ -206,14 +208,14 @@ def _read(database: Database, settings: CorpusSettings) -> tuple[GenerationRow |
         if settings.state == "current":
             row = catalog.read_current(connection, settings.corpus)
         else:
-            row = catalog.read_corpus(connection, settings.name)
+            row = catalog.read_generation(connection, settings.generation)
         is_bound = row is not None and (row.state != "current" or generations.is_bound(connection, row.name))
     return row, is_bound
 
 
 def _opened(database: Database, settings: CorpusSettings) -> Corpus:
     table = LanceTable(settings.table_uri, settings.storage_options)
-    return Corpus(settings.name, database, table, settings.corpus, settings.state, settings.binding)
+    return Corpus(settings.generation, database, table, settings.corpus, settings.state, settings.binding)
 
 
 def check_writable(corpus: Corpus) -> None:
@@ -225,7 +227,7 @@ def check_writable(corpus: Corpus) -> None:
         TableUnavailableError: The store does not answer.
     """
     with corpus.database.transaction() as connection:
-        row = catalog.read_corpus(connection, corpus.name)
+        row = catalog.read_generation(connection, corpus.generation)
         if row is not None:
             check_ours(connection, row, corpus.table)
 
@@ -243,7 +245,7 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
     """Row and table of a generation."""
     saga = uuid.uuid4()
     row = GenerationRow(
-        settings.name,
+        settings.generation,
         settings.corpus,
         settings.state,
         settings.table_uri,
@@ -253,13 +255,13 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
         1,
         saga,
     )
-    catalog.insert_corpus(connection, row)
-    ledger.begin(connection, corpus=settings.name, kind="create", base_version=0, saga=saga)
+    catalog.insert_generation(connection, row)
+    ledger.begin(connection, generation=settings.generation, kind="create", base_version=0, saga=saga)
     table = LanceTable(settings.table_uri, settings.storage_options)
     mark = mark_for(connection, row, saga)
-    version = table.create(settings.schema, owner=f"{installation}/{settings.name}", mark=mark)
-    _record_creations_that_died(connection, table, settings.name, version)
-    catalog.move_head(connection, settings.name, version=version, saga=saga)
+    version = table.create(settings.schema, owner=f"{installation}/{settings.generation}", mark=mark)
+    _record_creations_that_died(connection, table, settings.generation, version)
+    catalog.move_head(connection, settings.generation, version=version, saga=saga)
     ledger.mark_prepared(connection, saga)
     ledger.mark_published(connection, saga, base_version=0, version=version)
 
@@ -287,7 +289,7 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
         if recorded.exists():
             check_ours(connection, row, recorded)
         # Ends before the table is touched, so that the ledger knows one that dies.
-        saga = ledger.begin(connection, corpus=row.name, kind="create", base_version=row.head_version)
+        saga = ledger.begin(connection, generation=row.name, kind="create", base_version=row.head_version)
         ledger.mark_prepared(connection, saga)
     try:
         return _take_settings_with(saga, corpus, row, settings)
@@ -301,7 +303,7 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
     owner, installation = corpus.owner, corpus.database.installation
     with corpus.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            locked = catalog.lock_corpus(connection, row.name)
+            locked = catalog.lock_generation(connection, row.name)
         if locked != row or generations.is_bound(connection, row.name):
             return True  # somebody was faster: look again
         for dead in ledger.abandon_dead(connection, row.name, limit=ledger.SILENCE_SECONDS)[0]:
@@ -335,7 +337,7 @@ def _change_in_place(
     mark = mark_for(connection, row, saga)
     version = corpus.table.commit(row.head_version, NewColumns(settings.schema, corpus.owner), mark)
     if version != row.head_version + 1:
-        raise ConflictError(f"The empty table of corpus {row.known_as!r} was written to by something else")
+        raise ConflictError(f"The empty table of corpus {row.corpus!r} was written to by something else")
     catalog.move_head(connection, row.name, version=version, saga=saga)
     ledger.mark_published(connection, saga, base_version=row.head_version, version=version)
 
@@ -346,12 +348,12 @@ def _move(connection: Connection, installation: UUID, row: GenerationRow, settin
         generations.set_state(connection, row.name, "dropped")
     new = settings.named(generations.next_name(connection, settings.corpus))
     _insert(connection, installation, new)
-    generations.move_ended_sagas(connection, row.name, new.name)
+    generations.move_ended_sagas(connection, row.name, new.generation)
 
 
 def _check_owner(corpus: Corpus) -> None:
     # Of a catalog that was rebuilt, the table keeps the mark of the database that was lost.
-    if not (corpus.table.owner or "").endswith(f"/{corpus.name}"):
+    if not (corpus.table.owner or "").endswith(f"/{corpus.generation}"):
         raise NotOurTableError(
             f"The LanceDB table at {corpus.table.uri} is not the one that corpus {corpus.name!r} made"
         )

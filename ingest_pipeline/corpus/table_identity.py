@@ -74,7 +74,7 @@ def this_database(connection: Connection) -> ThisDatabase:
 def mark_for(connection: Connection, row: GenerationRow, saga: UUID) -> VersionMark:
     """What a version that a saga is about to make says about itself."""
     here = this_database(connection)
-    facts = CorpusFacts(row.name, row.known_as, row.source, row.partition_by, row.embedding)
+    facts = CorpusFacts(row.name, row.corpus, row.source, row.partition_by, row.embedding)
     return VersionMark(saga, here.identity, here.flushed, row.table_uri, facts)
 
 
@@ -143,7 +143,7 @@ def check_ours(connection: Connection, row: GenerationRow, table: LanceTable) ->
     finding = check_holds_head(connection, row, table)
     if not finding.is_ours:
         raise OtherDatabaseError(
-            f"The table of corpus {row.known_as!r} at {row.table_uri} was last published by the database "
+            f"The table of corpus {row.corpus!r} at {row.table_uri} was last published by the database "
             f"{finding.written_by}, and this is {this_database(connection).identity}: a copy of it, one restored "
             "from a backup, or one that took over from a failed server",
             "Nothing was changed. If the other database no longer writes, run `ingest-pipeline recover --take-over`; "
@@ -151,7 +151,7 @@ def check_ours(connection: Connection, row: GenerationRow, table: LanceTable) ->
         )
     if finding.written_at != row.table_uri:
         raise OtherDatabaseError(
-            f"The table of corpus {row.known_as!r} at {row.table_uri} was written at {finding.written_at}: it was "
+            f"The table of corpus {row.corpus!r} at {row.table_uri} was written at {finding.written_at}: it was "
             "moved or copied",
             "Nothing was changed. If it is the one to go on with, run `ingest-pipeline recover --take-over`; if not, "
             f"set INGEST_LANCEDB_URI back. {_SEE}",
@@ -168,12 +168,12 @@ def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTab
         finding = examine(connection, row, table)
         if finding.holds_head:
             break
-        now = catalog.read_corpus(connection, row.name)
+        now = catalog.read_generation(connection, row.name)
         if now is None or now.head_version == row.head_version:
             raise _mismatch(row, finding)
         row = now  # retention took the version that ceased to be head just now
     else:
-        raise ConflictError(f"Head of corpus {row.known_as!r} moved at every look at its table")
+        raise ConflictError(f"Head of corpus {row.corpus!r} moved at every look at its table")
     if finding.newer is not None:
         raise other_write(row, finding.newer, table.mark_of(finding.newer))
     return finding
@@ -183,7 +183,7 @@ def other_write(row: GenerationRow, version: int, mark: VersionMark | None) -> O
     """What to tell the user about a version above head that is not ours to undo."""
     maker = "" if mark is None else f" saga {mark.saga} of the database {mark.database}"
     return OtherDatabaseError(
-        f"Version {version} of the table of corpus {row.known_as!r}, above head {row.head_version}, was published by"
+        f"Version {version} of the table of corpus {row.corpus!r}, above head {row.head_version}, was published by"
         f"{maker}, which this database does not know as its own: it is older than the table, as after a restore from a "
         "backup, or a copy of another database that writes the table",
         "Nothing was changed. Keep what the table holds with `ingest-pipeline recover --rebuild-catalog`, or take the "
@@ -194,7 +194,7 @@ def other_write(row: GenerationRow, version: int, mark: VersionMark | None) -> O
 def without_head(row: GenerationRow, latest: int) -> OtherDatabaseError:
     """What to tell the user of a table that ends before head."""
     return OtherDatabaseError(
-        f"Corpus {row.known_as!r} has head {row.head_version}, and its table at {row.table_uri} ends at version "
+        f"Corpus {row.corpus!r} has head {row.head_version}, and its table at {row.table_uri} ends at version "
         f"{latest}: the table was replaced, or restored from an older backup",
         "Nothing was changed. Put the newer table back, or bring the catalog to what this one holds with "
         f"`ingest-pipeline recover --rebuild-catalog`. {_SEE}",
@@ -206,14 +206,14 @@ def _mismatch(row: GenerationRow, finding: TableFinding) -> OtherDatabaseError |
         return without_head(row, finding.latest)
     if finding.written_by is None:
         return OtherDatabaseError(
-            f"Corpus {row.known_as!r} has head {row.head_version}, a version that its table at {row.table_uri} no "
+            f"Corpus {row.corpus!r} has head {row.head_version}, a version that its table at {row.table_uri} no "
             f"longer has, and the latest is {finding.latest}: the database is older than the table's retention",
             f"Nothing was changed. Bring the catalog to what the table holds with `ingest-pipeline recover "
             f"--rebuild-catalog`. {_SEE}",
         )
     return NotOurTableError(
         f"Version {row.head_version} of the LanceDB table at {row.table_uri} is not the one that corpus "
-        f"{row.known_as!r} published",
+        f"{row.corpus!r} published",
         "Nothing was changed. Put the right table there, or bring the catalog to what this one holds with "
         f"`ingest-pipeline recover --rebuild-catalog`. {_SEE}",
     )

@@ -124,7 +124,7 @@ def waiting_keys(context: IngestContext) -> set[str]:
 
 def _open(context: IngestContext) -> list[BulkOrder]:
     with context.corpus.database.transaction() as connection:
-        return batch_jobs.open_orders(connection, context.corpus.name)
+        return batch_jobs.open_orders(connection, context.corpus.generation)
 
 
 def _shipments(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_Shipment]:
@@ -153,7 +153,7 @@ def _stretches(context: IngestContext, plan: DocumentPlan) -> Iterator[list[Chun
 
 
 def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
-    name, recipe, wanted = context.corpus.name, context.recipe, list(text_hashes)
+    name, recipe, wanted = context.corpus.generation, context.recipe, list(text_hashes)
     with context.corpus.database.transaction() as connection:
         staged = ledger.staged_vectors(
             connection,
@@ -188,7 +188,9 @@ async def _probe(context: IngestContext, embedder: Embedder, shipment: _Shipment
     corpus = context.corpus
     base = corpus.head().head_version
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="batch", base_version=base, price=context.price)
+        saga = ledger.begin(
+            connection, generation=corpus.generation, kind="batch", base_version=base, price=context.price
+        )
     supply = VectorResolver(corpus, embedder, context.recipe, saga)
     error = "bought one text to see what the endpoint serves"
     try:
@@ -240,17 +242,17 @@ def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: in
     with boundary(Boundary.ORDER_PLACED), corpus.database.transaction() as connection:
         # Under the lock, so that of two who read the same documents at once one sees what the other ordered.
         base = lock(connection, corpus).head_version
-        for found in batch_jobs.open_orders(connection, corpus.name):
+        for found in batch_jobs.open_orders(connection, corpus.generation):
             for text_hash in found.text_hashes:
                 shipment.texts.pop(text_hash, None)
         if not shipment.texts:
             return None
         price = None if context.price is None else context.price.in_batch()
-        saga = ledger.begin(connection, corpus=corpus.name, kind="batch", base_version=base, price=price)
+        saga = ledger.begin(connection, generation=corpus.generation, kind="batch", base_version=base, price=price)
         batch_jobs.place(
             connection,
             saga,
-            corpus=corpus.name,
+            generation=corpus.generation,
             embedding=context.recipe.embedding,
             keys=sorted(shipment.keys),
             text_hashes=list(shipment.texts),

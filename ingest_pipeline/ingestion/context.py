@@ -201,9 +201,9 @@ def find_corpus(database: Database, settings: PipelineSettings) -> Corpus:
         ConfigurationError: There is none of that name yet.
     """
     corpus = named_corpus(database, settings.corpus)
-    problem = table_mismatch(corpus.known_as, corpus.table.uri, settings.uri_of(corpus.name))
+    problem = table_mismatch(corpus.name, corpus.table.uri, settings.uri_of(corpus.generation))
     with database.transaction() as connection:
-        is_bound = generations.is_bound(connection, corpus.name)
+        is_bound = generations.is_bound(connection, corpus.generation)
     if problem is not None and is_bound:
         raise problem
     return corpus
@@ -215,7 +215,7 @@ def named_corpus(database: Database, name: str) -> Corpus:
         row = catalog.read_current(connection, name)
     if row is None:
         raise ConfigurationError(f"There is no corpus {name!r}", "Run `ingest-pipeline ingest` first.")
-    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.known_as)
+    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.corpus)
 
 
 def plan_partitions(context: IngestContext, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
@@ -237,8 +237,8 @@ def plan_and_held(
         return [*page.puts, *page.removals], page.held
     # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
     with context.corpus.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, context.corpus.name, partitions=partitions)
-        holds = read_holds(connection, context.corpus.name)
+        latest = catalog.latest_documents(connection, context.corpus.generation, partitions=partitions)
+        holds = read_holds(connection, context.corpus.generation)
     plans = plan(_listed(context, partitions), latest, context.recipe.fingerprint, context.scheme.partition_of)
     if any(document.source is None for document in plans):
         next(context.objects(), None)  # fails if the source itself is gone, in which nothing can be found
@@ -256,19 +256,19 @@ def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
         Keys of those that were held.
     """
     with corpus.database.transaction() as connection:
-        return release(connection, corpus.name, names)
+        return release(connection, corpus.generation, names)
 
 
 def held_documents(corpus: Corpus) -> list[Hold]:
     """Documents that are left as they were rolled back, by key."""
     with corpus.database.transaction() as connection:
-        return list(read_holds(connection, corpus.name).values())
+        return list(read_holds(connection, corpus.generation).values())
 
 
 def documents_of(context: IngestContext, partitions: Sequence[str]) -> list[str]:
     """Keys of the documents of some partitions that stand at head."""
     with context.corpus.database.transaction() as connection:
-        found = catalog.latest_documents(connection, context.corpus.name, partitions=partitions)
+        found = catalog.latest_documents(connection, context.corpus.generation, partitions=partitions)
     return [document.key for document in found if not document.removed]
 
 
@@ -280,10 +280,10 @@ def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> 
         removals: All that the source lacks of what is looked at.
     """
     with context.corpus.database.transaction() as connection:
-        latest = catalog.count_documents(connection, context.corpus.name)
+        latest = catalog.count_documents(connection, context.corpus.generation)
     if not is_suspicious(len(removals), latest):
         return None
-    return withheld(context.corpus.known_as, context.source.url, len(removals), latest)
+    return withheld(context.corpus.name, context.source.url, len(removals), latest)
 
 
 def clear_settled_failures(context: IngestContext, page: Page) -> None:
@@ -295,10 +295,10 @@ def clear_settled_failures(context: IngestContext, page: Page) -> None:
     """
     corpus = context.corpus
     with corpus.database.transaction() as connection:
-        failed = [failure.key for failure in read_failures(connection, corpus.name)]
-        clear_failures(connection, corpus.name, page.settled(failed))
+        failed = [failure.key for failure in read_failures(connection, corpus.generation)]
+        clear_failures(connection, corpus.generation, page.settled(failed))
         # Of those that the page knew: a rollback since then made what it holds differ.
-        release_known(connection, corpus.name, [page.holds[key] for key in page.settled(page.holds)])
+        release_known(connection, corpus.generation, [page.holds[key] for key in page.settled(page.holds)])
 
 
 def _listed(context: IngestContext, partitions: Sequence[str]) -> list[SourceObject]:

@@ -87,7 +87,7 @@ def reasons_of(unreadable: Iterable[UnreadableDocument]) -> dict[str, int]:
 def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
     """By the bytes of the listing. Reads no document."""
     with context.corpus.database.transaction() as connection:
-        ratios = reports.document_ratios(connection, context.corpus.name)
+        ratios = reports.document_ratios(connection, context.corpus.generation)
     forecast = _Forecast(context, ratios)
     counted = _Count()
     most = context.limits.chunks_per_document
@@ -210,12 +210,12 @@ def _count_new(
         recipe = context.recipe
         found = ledger.staged_vectors(
             connection,
-            context.corpus.name,
+            context.corpus.generation,
             embedding=recipe.embedding,
             dimensions=recipe.embedding_dimensions,
             text_hashes=wanted,
         ).keys()
-        places = catalog.published_texts(connection, context.corpus.name, wanted)
+        places = catalog.published_texts(connection, context.corpus.generation, wanted)
     there = {place.text_hash for place in places} if published is None else published.read(places).keys()
     to_embed = new - found - there
     counted.seen |= new
@@ -226,7 +226,7 @@ def _count_new(
 
 def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
     with context.corpus.database.transaction() as connection:
-        billed, characters = ledger.token_ratio(connection, context.corpus.name)
+        billed, characters = ledger.token_ratio(connection, context.corpus.generation)
     tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
     removals = sum(plan.source is None for plan in plans)
     price = context.price
@@ -258,7 +258,7 @@ def _over_limit(context: IngestContext, tokens: int) -> str | None:
     if limits.tokens_per_run is not None and tokens > limits.tokens_per_run:
         return f"more than the {limits.tokens_per_run} tokens that INGEST_MAX_TOKENS_PER_RUN allows a run"
     with context.corpus.database.transaction() as connection:
-        today = read_spent(connection, context.corpus.known_as).today
+        today = read_spent(connection, context.corpus.name).today
     if limits.tokens_per_day is not None and today + tokens > limits.tokens_per_day:
         return (
             f"with the {today} tokens of today more than the {limits.tokens_per_day} that INGEST_MAX_TOKENS_PER_DAY "

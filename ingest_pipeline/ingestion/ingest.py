@@ -165,7 +165,7 @@ class Ingestion:
         theirs = f"{settings.model}/{settings.dimensions}"
         if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
             raise CorpusMismatchError(
-                f"Corpus {self._context.corpus.known_as!r} holds vectors of {recipe.embedding}, and the embedder makes "
+                f"Corpus {self._context.corpus.name!r} holds vectors of {recipe.embedding}, and the embedder makes "
                 f"{theirs}",
                 "Nothing was bought.",
             )
@@ -191,7 +191,7 @@ class Ingestion:
         same = self._holds(source, latest.content_hash)
         if same:
             with self._context.corpus.database.transaction() as connection:
-                catalog.refresh_etag(connection, self._context.corpus.name, latest, source)
+                catalog.refresh_etag(connection, self._context.corpus.generation, latest, source)
         return same
 
     def _has_held_bytes(self, document: DocumentPlan) -> bool:
@@ -204,7 +204,7 @@ class Ingestion:
         same = self._holds(source, hold.content_hash)
         if same:
             with self._context.corpus.database.transaction() as connection:
-                holds.refresh_hold(connection, self._context.corpus.name, source.key, source.etag)
+                holds.refresh_hold(connection, self._context.corpus.generation, source.key, source.etag)
         return same
 
     def _holds(self, source: SourceObject, hashed: str | None) -> bool:
@@ -217,8 +217,8 @@ class Ingestion:
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         keys = sorted(document.key for document in stale)
         with self._context.corpus.database.transaction() as connection:
-            latest = catalog.latest_documents(connection, self._context.corpus.name, keys=keys)
-            held_keys = holds.read_holds(connection, self._context.corpus.name, keys)
+            latest = catalog.latest_documents(connection, self._context.corpus.generation, keys=keys)
+            held_keys = holds.read_holds(connection, self._context.corpus.generation, keys)
         differing = plan(
             self._context.listed(keys), latest, self._context.recipe.fingerprint, self._context.scheme.partition_of
         )
@@ -238,11 +238,11 @@ class Ingestion:
         if not vanished:
             return list(plans)
         with self._context.corpus.database.transaction() as connection:
-            latest = catalog.count_documents(connection, self._context.corpus.name)
+            latest = catalog.count_documents(connection, self._context.corpus.generation)
         is_empty = next(self._context.objects(), None) is None  # it fails if the source itself is gone
         if not (is_empty or is_suspicious(len(vanished), latest)):
             return list(plans)
-        error = withheld(self._context.corpus.known_as, self._context.source.url, len(vanished), latest)
+        error = withheld(self._context.corpus.name, self._context.source.url, len(vanished), latest)
         self._summary.failed |= {plan.key: (plan, error) for plan in plans if plan.key in vanished}
         return [document for document in plans if document.key not in vanished]
 
@@ -256,7 +256,7 @@ class Ingestion:
             if not prepared.documents and not prepared.removed:
                 await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
                 return stale
-            rows = _DocumentRows(self._context.corpus.name, saga, prepared, self._search_for_rows)
+            rows = _DocumentRows(self._context.corpus.generation, saga, prepared, self._search_for_rows)
             # Read now, since nothing may fail between publishing and saying so.
             spent = await asyncio.to_thread(self._read, saga)
             version = await asyncio.to_thread(publish, self._context.corpus, saga, rows)
@@ -268,7 +268,7 @@ class Ingestion:
             return self._without_damaged(group, error, last=last)
         except StaleError as error:
             await asyncio.to_thread(self._end, saga, str(error))
-            log.info("corpus %s: planning again: %s", self._context.corpus.name, error)
+            log.info("corpus %s: planning again: %s", self._context.corpus.generation, error)
             if not last:
                 return list(group)
             # Nothing is wrong with the documents, so no attempt at them is counted.
@@ -316,7 +316,7 @@ class Ingestion:
         with self._context.corpus.database.transaction() as connection:
             failures.record_failure(
                 connection,
-                self._context.corpus.name,
+                self._context.corpus.generation,
                 key=document.key,
                 partition=document.partition,
                 etag=document.source.etag if document.source else "",
@@ -331,7 +331,7 @@ class Ingestion:
         with self._context.corpus.database.transaction() as connection:
             return ledger.begin(
                 connection,
-                corpus=self._context.corpus.name,
+                generation=self._context.corpus.generation,
                 kind="ingest",
                 base_version=base,
                 run_id=self._run_id,

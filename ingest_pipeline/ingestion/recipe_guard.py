@@ -64,9 +64,9 @@ class RecipeGuard:
         self._context = context
         self._recipe = context.recipe.fingerprint
         with context.corpus.database.transaction() as connection:
-            known = read(connection, context.corpus.name)
-            found = documents_by_recipe(connection, context.corpus.name, context.recipe)
-            self._per_token = _characters_per_token(*ledger.token_ratio(connection, context.corpus.name))
+            known = read(connection, context.corpus.generation)
+            found = documents_by_recipe(connection, context.corpus.generation, context.recipe)
+            self._per_token = _characters_per_token(*ledger.token_ratio(connection, context.corpus.generation))
         self._is_in_force = bool(known) and known[-1].fingerprint == self._recipe
         self._standing = found.latest
         self.error: RecipeWithheldError | None = None
@@ -78,7 +78,7 @@ class RecipeGuard:
         """Put the recipe in force, unless it has to be confirmed first."""
         if self.error is None and not self._is_in_force:
             with self._context.corpus.database.transaction() as connection:
-                put_in_force(connection, self._context.corpus.name, self._context.recipe)
+                put_in_force(connection, self._context.corpus.generation, self._context.recipe)
             self._is_in_force = True
 
     def split(
@@ -115,12 +115,12 @@ class RecipeGuard:
         with suppress(DocumentError, StaleError):  # preparing it will say what is wrong
             if content_hash(self._context.source, source) == latest.content_hash:
                 with self._context.corpus.database.transaction() as connection:
-                    catalog.refresh_etag(connection, self._context.corpus.name, latest, source)
+                    catalog.refresh_etag(connection, self._context.corpus.generation, latest, source)
                 return True
         return False
 
     def _withheld(self, known: Sequence[RecordedRecipe], found: DocumentsByRecipe) -> RecipeWithheldError:
-        corpus, recipe = self._context.corpus.known_as, self._context.recipe
+        corpus, recipe = self._context.corpus.name, self._context.recipe
         changes = f" ({difference(known[-1], recipe)})" if known else ""
         earlier = next((one for one in known[:-1] if one.fingerprint == self._recipe), None)
         what = f"The recipe of corpus {corpus!r} is another one than its documents were made by{changes}"

@@ -59,7 +59,7 @@ def model_mismatch(current: IngestContext, settings: PipelineSettings) -> str | 
     if settings.recipe.embedding == current.recipe.embedding:
         return None
     return (
-        f"The settings say {settings.recipe.embedding}, and corpus {current.corpus.known_as} holds vectors of "
+        f"The settings say {settings.recipe.embedding}, and corpus {current.corpus.name} holds vectors of "
         f"{current.recipe.embedding}. It stays with them: `ingest-pipeline plan` shows what moving it takes, and "
         "`ingest-pipeline reembed` does it. If the new name means the same model, run `ingest-pipeline relocate "
         "--embedding-model`."
@@ -126,9 +126,9 @@ def begin(database: Database, settings: PipelineSettings) -> tuple[IngestContext
     name = target.name if target else f"{settings.corpus}-{len(found) + 1}"
     new = open_generation(database, settings, name, "building")
     if target is not None and target.state == "retired":
-        resume(new.corpus, old.corpus.name)
+        resume(new.corpus, old.corpus.generation)
     with database.transaction() as connection:
-        put_in_force(connection, new.corpus.name, new.recipe)
+        put_in_force(connection, new.corpus.generation, new.recipe)
     return old, new
 
 
@@ -182,7 +182,7 @@ class Reembedding:
             if await asyncio.to_thread(switch, self._old.corpus, self._new.corpus, looked_at):
                 return
         raise ConflictError(
-            f"Documents of corpus {self._old.corpus.known_as!r} were published faster than its generations could be "
+            f"Documents of corpus {self._old.corpus.name!r} were published faster than its generations could be "
             "compared",
             "Readers stay where they are. Run again.",
         )
@@ -211,11 +211,11 @@ class Reembedding:
         """Refuse to show readers what a person rolled back: the new generation has only what the source has."""
         corpus = self._old.corpus
         with corpus.database.transaction() as connection:
-            holds = read_holds(connection, corpus.name, [difference.key for difference in found])
+            holds = read_holds(connection, corpus.generation, [difference.key for difference in found])
         kept = [key for key, hold in holds.items() if hold.etag == there.get(key)]
         if kept:
             raise ReembeddingIncompleteError(
-                f"{len(kept)} documents of corpus {corpus.known_as!r} were rolled back, and the source holds what they "
+                f"{len(kept)} documents of corpus {corpus.name!r} were rolled back, and the source holds what they "
                 f"were rolled back from: {', '.join(kept[:_NAMED])}",
                 "Readers stay where they are. Put the right files there, or let in what is there with `ingest-pipeline "
                 "retry KEY` and `ingest`; then run `ingest-pipeline reembed` again.",
@@ -243,7 +243,7 @@ class Reembedding:
         if failed:
             _, first = problems[failed[0]]
             raise ReembeddingIncompleteError(
-                f"{len(failed)} documents of corpus {self._old.corpus.known_as!r} could not be ingested with "
+                f"{len(failed)} documents of corpus {self._old.corpus.name!r} could not be ingested with "
                 f"{self._new.recipe.embedding}: {', '.join(failed[:_NAMED])}. The first: {first.message}"
             )
 
@@ -257,7 +257,7 @@ def _target(found: Sequence[Generation], embedding: str) -> Generation | None:
 
 def _removals(context: IngestContext, keys: Sequence[str]) -> list[DocumentPlan]:
     with context.corpus.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, context.corpus.name)
+        latest = catalog.latest_documents(connection, context.corpus.generation)
     wanted = set(keys)
     return [
         DocumentPlan(document.key, document.partition, None, document)

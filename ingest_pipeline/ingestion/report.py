@@ -48,9 +48,9 @@ def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentV
     keys = [document.plan.key for document in publication.documents]
     chunks: defaultdict[str, list[ChunkRow]] = defaultdict(list)
     with corpus.database.transaction() as connection:
-        for chunk in catalog.chunks_at(connection, corpus.name, publication.version, keys):
+        for chunk in catalog.chunks_at(connection, corpus.generation, publication.version, keys):
             chunks[chunk.document].append(chunk)
-        rows = catalog.documents_at(connection, corpus.name, publication.version, keys)
+        rows = catalog.documents_at(connection, corpus.generation, publication.version, keys)
     samples = _samples(corpus, publication.version, publication.saga, rows)
     views: list[DocumentView] = []
     for document in publication.documents:
@@ -73,7 +73,7 @@ def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentV
 def sample_document(corpus: Corpus, version: int, key: str) -> list[ChunkSample]:
     """The first chunks of a document at a version, none if it has none there."""
     with corpus.database.transaction() as connection:
-        rows = catalog.documents_at(connection, corpus.name, version, [key])
+        rows = catalog.documents_at(connection, corpus.generation, version, [key])
     fragments = [number for row in rows for number in row.fragments]
     return _read(corpus, version, f"ordinal < {_SAMPLED} AND {one_of('document', [key])}", fragments)[key]
 

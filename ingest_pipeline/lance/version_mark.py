@@ -46,8 +46,8 @@ class DatabaseIdentity:
 class CorpusFacts:
     """What the catalog knows of a corpus besides its head, so that a table without a catalog can be read again."""
 
-    name: str
-    known_as: str
+    generation: str
+    corpus: str
     source: str | None
     partition_by: str | None
     embedding: str | None

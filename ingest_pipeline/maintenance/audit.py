@@ -106,7 +106,7 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
     with corpus.database.transaction() as connection:
         # Under the lock no publication is half way: what differs now was left so by somebody.
         head = lock(connection, corpus)
-        unfinished = ledger.unfinished(connection, corpus.name)
+        unfinished = ledger.unfinished(connection, corpus.generation)
         now = ledger.clock(connection)
         violations = list(_latest_violations(corpus, head, unfinished))
     if not any(violation.invariant == "head opens" for violation in violations):
@@ -121,7 +121,7 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
         left = look_for_litter(corpus) if keys is None else left
         violations += _left_over(corpus, left.files, now)
     counts = found.documents, found.chunks, len(left.files)
-    return AuditReport(corpus.name, head.head_version, *counts, violations, found.damaged, len(left.unknown))
+    return AuditReport(corpus.generation, head.head_version, *counts, violations, found.damaged, len(left.unknown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _compare_what_can_be_read(corpus: Corpus, version: int, keys: Sequence[str] 
             raise
     numbers = {fragment.number for fragment in damaged}
     with corpus.database.transaction() as connection:
-        concerned = catalog.documents_in(connection, corpus.name, version, numbers)
+        concerned = catalog.documents_in(connection, corpus.generation, version, numbers)
     readable = {fragment.number for fragment in corpus.table.fragments(version)} - numbers
     wanted = None if keys is None else [key for key in keys if key not in concerned]
     if wanted is None:
@@ -166,9 +166,9 @@ def _compare_what_can_be_read(corpus: Corpus, version: int, keys: Sequence[str] 
 def _compare_all(corpus: Corpus, version: int, fragments: Collection[int] | None) -> _Found:
     """Fingerprint the documents in both stores, and look closely at those that differ or are wrong by themselves."""
     with corpus.database.transaction() as connection:
-        stated = promised(connection, corpus.name, version)
+        stated = promised(connection, corpus.generation, version)
         catalogued = Fingerprints.of(len(stated.keys))
-        for numbers, hashes in chunk_hashes(connection, corpus.name, version, stated):
+        for numbers, hashes in chunk_hashes(connection, corpus.generation, version, stated):
             catalogued.add(numbers, hashes)
     count = len(stated.keys)
     table = TableRows(dict(stated.keys), Fingerprints.of(count))
@@ -190,8 +190,8 @@ def _compare_some(
     if not keys:
         return _Found(0, 0, [])  # Lance reads no filter of no values
     with corpus.database.transaction() as connection:
-        documents = catalog.documents_at(connection, corpus.name, version, keys)
-        chunks = catalog.chunks_at(connection, corpus.name, version, keys)
+        documents = catalog.documents_at(connection, corpus.generation, version, keys)
+        chunks = catalog.chunks_at(connection, corpus.generation, version, keys)
     rows = list(_vector_rows(corpus, version, keys, fragments))
     return _Found(len(documents), len(rows), list(_row_violations(documents, chunks, rows)))
 

@@ -30,6 +30,6 @@ def overdue(corpus: Corpus, files: Sequence[str], now: datetime) -> list[str]:
     written = corpus.table.written_at()
     sagas = {name: saga_of_file(name) for name in files}
     with corpus.database.transaction() as connection:
-        ended = ledger.ends(connection, corpus.name, {saga for saga in sagas.values() if saga is not None})
+        ended = ledger.ends(connection, corpus.generation, {saga for saga in sagas.values() if saga is not None})
     since = {name: written.get(name, now) if saga is None else ended.get(saga) for name, saga in sagas.items()}
     return [name for name, at in since.items() if at is None or now - at > _OVERDUE]

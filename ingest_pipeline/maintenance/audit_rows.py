@@ -36,13 +36,13 @@ class Promised:
     chunk_counts: npt.NDArray[np.int64]
 
 
-def promised(connection: Connection, corpus: str, version: int) -> Promised:
+def promised(connection: Connection, generation: str, version: int) -> Promised:
     """Documents at a version."""
     keys: dict[str, int] = {}
     places: dict[int, int] = {}
     counts: list[int] = []
     with connection.cursor(name="expected_documents") as cursor:
-        cursor.execute(query("expected_documents"), {"corpus": corpus, "version": version})
+        cursor.execute(query("expected_documents"), {"generation": generation, "version": version})
         for row in cursor:
             places.setdefault(row["place"], len(keys))
             keys[row["key"]] = len(keys)
@@ -51,10 +51,10 @@ def promised(connection: Connection, corpus: str, version: int) -> Promised:
 
 
 def chunk_hashes(
-    connection: Connection, corpus: str, version: int, documents: Promised
+    connection: Connection, generation: str, version: int, documents: Promised
 ) -> Iterator[tuple[npt.NDArray[np.int64], Words]]:
     """Chunks at a version, a block at a time: the numbers of their documents, and a hash of each, shape (n,) both."""
-    for rows in _blocks(connection, corpus, version):
+    for rows in _blocks(connection, generation, version):
         hashed, codes = np.unique(rows["document"], return_inverse=True)
         numbers = np.array([documents.places[int(place)] for place in hashed], np.int64)[codes]
         uuids = [rows[name].astype(np.uint64) for name in ("id", "text_hash", "saga")]
@@ -62,8 +62,8 @@ def chunk_hashes(
         yield numbers, row_hashes(uuids, ordinal, start, end)
 
 
-def _blocks(connection: Connection, corpus: str, version: int) -> Iterator[_Rows]:
-    values = {"corpus": corpus, "version": version}
+def _blocks(connection: Connection, generation: str, version: int) -> Iterator[_Rows]:
+    values = {"generation": generation, "version": version}
     waiting = bytearray()
     to_skip = _HEADER
     with connection.cursor() as cursor, cursor.copy(query("expected_chunks"), values) as copy:

@@ -119,7 +119,7 @@ class _Rewritten:
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         old = [fragment.number for fragment in self.group]
-        catalog.move_rows(connection, self.corpus.name, old=old, new=fragments[self.file.name])
+        catalog.move_rows(connection, self.corpus.generation, old=old, new=fragments[self.file.name])
 
 
 def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
@@ -135,5 +135,5 @@ def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
 
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:
-        log.info("corpus %s: %d fragments became one of %d rows", corpus.name, len(group), _rows(group))
+        log.info("corpus %s: %d fragments became one of %d rows", corpus.generation, len(group), _rows(group))
     return version is not None

@@ -87,7 +87,7 @@ def _is_ours(there: Corpus) -> bool:
     mark = there.table.mark_of(there.table.latest_version())
     with there.database.transaction() as connection:
         here = this_database(connection).identity
-    return mark is not None and mark.database == here and (there.table.owner or "").endswith(f"/{there.name}")
+    return mark is not None and mark.database == here and (there.table.owner or "").endswith(f"/{there.generation}")
 
 
 def _fence(database: Database, found: Sequence[Generation]) -> None:

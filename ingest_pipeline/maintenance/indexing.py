@@ -136,7 +136,7 @@ def _build(corpus: Corpus, head: int, kind: IndexKind, work: _Work) -> bool:
     if version is not None:
         log.info(
             "corpus %s: %s has a segment of %d rows in place of %d others",
-            corpus.name,
+            corpus.generation,
             kind.name,
             work.rows,
             len(work.replaced),

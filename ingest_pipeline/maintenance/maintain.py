@@ -77,7 +77,7 @@ def maintain(
     swept = sweep(corpus)
     log(f"{len(swept.files)} files, {len(swept.versions)} versions and {swept.rows} rows were swept")
     head = corpus.head().head_version
-    return MaintenanceReport(corpus.name, head, before, measure(corpus), compaction, indexed, retained, swept)
+    return MaintenanceReport(corpus.generation, head, before, measure(corpus), compaction, indexed, retained, swept)
 
 
 def measure(corpus: Corpus) -> Extent:

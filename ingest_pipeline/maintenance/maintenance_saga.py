@@ -37,7 +37,7 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
         ForeignWriteError: A version that is not ours stands above head.
     """
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="maintenance", base_version=base)
+        saga = ledger.begin(connection, generation=corpus.generation, kind="maintenance", base_version=base)
     try:
         with signs_of_life(corpus, saga):
             rows = prepare(saga)
@@ -46,7 +46,7 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
         return publish(corpus, saga, rows)
     except StaleError as error:
         give_up(corpus, saga, error)
-        log.info("corpus %s: maintenance leaves something for the next time: %s", corpus.name, error)
+        log.info("corpus %s: maintenance leaves something for the next time: %s", corpus.generation, error)
         return None
     except BaseException as error:
         give_up(corpus, saga, error)

@@ -68,12 +68,12 @@ def take_out(context: IngestContext, damaged: Sequence[DamagedFragment]) -> int:
     corpus = context.corpus
     head = corpus.head().head_version
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=head)
-        keys = list(catalog.documents_in(connection, corpus.name, head, {one.number for one in damaged}))
-        latest = catalog.latest_documents(connection, corpus.name, keys=keys)
+        saga = ledger.begin(connection, generation=corpus.generation, kind="ingest", base_version=head)
+        keys = list(catalog.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
+        latest = catalog.latest_documents(connection, corpus.generation, keys=keys)
         plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
         catalog.insert_documents(
-            connection, corpus=corpus.name, saga=saga, recipe=context.recipe.fingerprint, documents=plans
+            connection, generation=corpus.generation, saga=saga, recipe=context.recipe.fingerprint, documents=plans
         )
     try:
         with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
@@ -96,10 +96,10 @@ class _TakenOut:
     def write(self, connection: Connection, base: int, version: int) -> Change:
         numbers = frozenset(fragment.number for fragment in self.damaged)
         there = {number: state.signature for number, state in self.corpus.table.states(base, numbers).items()}
-        concerned = catalog.documents_in(connection, self.corpus.name, base, numbers)
+        concerned = catalog.documents_in(connection, self.corpus.generation, base, numbers)
         if there != {one.number: one.signature for one in self.damaged} or not concerned.keys() <= set(self.keys):
             raise ConflictError(
-                f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.known_as!r} changed since the audit",
+                f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.name!r} changed since the audit",
                 "Nothing was published. Run `ingest-pipeline audit --repair` again.",
             )
         supersede(connection, self.saga, version)
@@ -116,7 +116,7 @@ def _named(report: AuditReport) -> list[str]:
 
 def _plans(context: IngestContext, keys: list[str]) -> list[DocumentPlan]:
     with context.corpus.database.transaction() as connection:
-        found = catalog.latest_documents(connection, context.corpus.name, keys=keys)
+        found = catalog.latest_documents(connection, context.corpus.generation, keys=keys)
     latest = {document.key: document for document in found}
     listed = {obj.key: obj for obj in context.listed(keys)}
     partition_of = context.scheme.partition_of

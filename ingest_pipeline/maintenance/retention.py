@@ -48,7 +48,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
         with boundary(Boundary.RETIRED):
             oldest = ledger.retire_versions(
                 connection,
-                corpus.name,
+                corpus.generation,
                 days=retention.days,
                 publications=retention.publications,
                 at_least=min(tagged, default=None),
@@ -57,7 +57,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
     gone = [version for version in corpus.table.versions() if version < oldest]
     if gone:
         corpus.table.remove_versions(gone)
-        log.info("corpus %s: %d versions before %d are gone", corpus.name, len(gone), oldest)
+        log.info("corpus %s: %d versions before %d are gone", corpus.generation, len(gone), oldest)
     return RetentionReport(oldest, len(gone), documents)
 
 
@@ -69,7 +69,7 @@ def _in_steps(corpus: Corpus, oldest: int, forget: Callable[[Connection, str, in
     total = 0
     while True:
         with corpus.database.transaction() as connection:
-            found = forget(connection, corpus.name, oldest, _DOCUMENTS_AT_ONCE)
+            found = forget(connection, corpus.generation, oldest, _DOCUMENTS_AT_ONCE)
         total += found
         if found < _DOCUMENTS_AT_ONCE:
             return total

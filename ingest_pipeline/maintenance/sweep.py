@@ -62,7 +62,7 @@ def sweep(corpus: Corpus, *, dry_run: bool = False) -> SweepReport:
         for name in left.files:
             corpus.table.remove_file(name)
     with corpus.database.transaction() as connection:
-        rows = ledger.forget_ended(connection, corpus.name, dry_run=dry_run)
+        rows = ledger.forget_ended(connection, corpus.generation, dry_run=dry_run)
     return SweepReport(left.files, versions, rows, left.unknown)
 
 
@@ -88,8 +88,8 @@ def look_for_litter(corpus: Corpus) -> Litter:
         present = corpus.table.all_files()
     sagas = {name: saga for name in present if (saga := saga_of_file(name))}
     with corpus.database.transaction() as connection:
-        live = ledger.live_sagas(connection, corpus.name)
-        known = ledger.known_sagas(connection, corpus.name, {*sagas.values()})
+        live = ledger.live_sagas(connection, corpus.generation)
+        known = ledger.known_sagas(connection, corpus.generation, {*sagas.values()})
     untracked = present - corpus.table.tracked_files()
     return Litter(
         sorted(name for name in untracked if _is_litter(name, live, known - live)),
@@ -120,7 +120,7 @@ def _undone_versions(corpus: Corpus) -> list[int]:
     """
     existing = corpus.table.versions()
     with corpus.database.transaction() as connection:
-        published = ledger.published_versions(connection, corpus.name, existing)
+        published = ledger.published_versions(connection, corpus.generation, existing)
     never = [version for version in existing if version < max(published, default=0) and version not in published]
     makers = {version: corpus.table.saga_of(version) for version in never}
     with corpus.database.transaction() as connection:

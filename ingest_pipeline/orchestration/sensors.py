@@ -142,7 +142,7 @@ def _said(page: Page, now: SourcePass, ingest_context: IngestContext, *, left: i
     said += [f"{count} are left out: {reason}" for reason, count in page.left_out.items()]
     line = ", ".join(said) + "."
     if now.ended and now.is_suspicious:
-        line += f" {withheld(ingest_context.corpus.known_as, ingest_context.source.url, now.gone, now.latest)}"
+        line += f" {withheld(ingest_context.corpus.name, ingest_context.source.url, now.gone, now.latest)}"
     return line
 
 

@@ -38,7 +38,7 @@ def waiting_documents(context: IngestContext) -> Waiting:
     For good after the first, if no other attempt at the same bytes would end otherwise.
     """
     with context.corpus.database.transaction() as connection:
-        failures = read_failures(connection, context.corpus.name)
+        failures = read_failures(connection, context.corpus.generation)
         now = clock(connection)
     recipe = context.recipe.fingerprint
     return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, now)

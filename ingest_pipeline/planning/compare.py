@@ -92,9 +92,9 @@ def compare(context: IngestContext, after: str = "", limits: Limits = NO_LIMITS)
     # The catalog as it is before the source is listed: else what another writer publishes meanwhile would look gone.
     with (
         context.corpus.database.transaction() as connection,
-        catalog.streamed_standing(connection, context.corpus.name, after=after) as latest,
+        catalog.streamed_standing(connection, context.corpus.generation, after=after) as latest,
     ):
-        page.holds = read_holds(connection, context.corpus.name)
+        page.holds = read_holds(connection, context.corpus.generation)
         listed = _kept_awake(
             connection, context.objects(after, on_excluded=lambda key, reason: left_out.append((key, reason)))
         )

@@ -59,7 +59,7 @@ def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> 
         connection.execute(
             query("record_run_failure"),
             {
-                "corpus": corpus.name,
+                "generation": corpus.generation,
                 "configuration": configuration,
                 "passing": isinstance(error, UnavailableError),
                 "over_limit": isinstance(error, SpendingLimitError),
@@ -72,13 +72,13 @@ def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> 
 def forgive_runs(corpus: Corpus) -> None:
     """Forget the runs that failed or died: the next one may be requested at once."""
     with corpus.database.transaction() as connection:
-        connection.execute(query("forgive_runs"), {"corpus": corpus.name})
+        connection.execute(query("forgive_runs"), {"generation": corpus.generation})
 
 
 def read_backoff(connection: Connection, corpus: str) -> RunBackoff | None:
     """What runs failed of, whether or not its time is over; None if the last one did not fail as a whole."""
     died = _backoff_of_deaths(connection, corpus)
-    row = connection.execute(query("read_run_failure"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("read_run_failure"), {"generation": corpus}).fetchone()
     if row is None:
         return died
     attempts, passing = row["attempts"], row["passing"]
@@ -91,17 +91,17 @@ def read_backoff(connection: Connection, corpus: str) -> RunBackoff | None:
 def waiting_backoff(corpus: Corpus, configuration: str) -> RunBackoff | None:
     """What keeps sensors from requesting a run at this moment, with these settings."""
     with corpus.database.transaction() as connection:
-        found = read_backoff(connection, corpus.name)
+        found = read_backoff(connection, corpus.generation)
         now = ledger.clock(connection)
         if found is not None and found.configuration not in (None, configuration):
-            found = _backoff_of_deaths(connection, corpus.name)
+            found = _backoff_of_deaths(connection, corpus.generation)
     if found is None or (found.next_at is not None and found.next_at <= now):
         return None
     return found
 
 
 def _backoff_of_deaths(connection: Connection, corpus: str) -> RunBackoff | None:
-    row = connection.execute(query("count_deaths"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("count_deaths"), {"generation": corpus}).fetchone()
     if row is None or row["deaths"] <= _DEATHS_FORGIVEN:
         return None
     attempts = row["deaths"] - _DEATHS_FORGIVEN

@@ -50,7 +50,7 @@ def place(
     connection: Connection,
     saga: UUID,
     *,
-    corpus: str,
+    generation: str,
     embedding: str,
     keys: Sequence[str],
     text_hashes: Sequence[UUID],
@@ -60,7 +60,7 @@ def place(
     """Write an order down, before the API hears of it."""
     values = {
         "saga": saga,
-        "corpus": corpus,
+        "generation": generation,
         "embedding": embedding,
         "keys": list(keys),
         "text_hashes": list(text_hashes),
@@ -88,12 +88,12 @@ def end(connection: Connection, saga: UUID, *, collected: int, error: str | None
     return connection.execute(query("end_order"), values).fetchone() is not None
 
 
-def open_orders(connection: Connection, corpus: str) -> list[BulkOrder]:
+def open_orders(connection: Connection, generation: str) -> list[BulkOrder]:
     """Orders whose vectors may still come, oldest first."""
     with connection.cursor(row_factory=class_row(BulkOrder)) as cursor:
-        return cursor.execute(query("open_orders"), {"corpus": corpus}).fetchall()
+        return cursor.execute(query("open_orders"), {"generation": generation}).fetchall()
 
 
-def recent(connection: Connection, corpus: str, limit: int) -> list[dict[str, Any]]:
+def recent(connection: Connection, generation: str, limit: int) -> list[dict[str, Any]]:
     """What became of the last orders, newest first, in counts."""
-    return connection.execute(query("recent_orders"), {"corpus": corpus, "limit": limit}).fetchall()
+    return connection.execute(query("recent_orders"), {"generation": generation, "limit": limit}).fetchall()

@@ -33,20 +33,20 @@ def mismatch(row: GenerationRow, wanted: Binding) -> CorpusMismatchError | None:
         ("embedding", recorded.embedding, wanted.embedding, _EMBEDDING),
     ):
         if there != here:
-            return _contradiction(row.known_as, what, there, here, remedy)
+            return _contradiction(row.corpus, what, there, here, remedy)
     return None
 
 
-def table_mismatch(known_as: str, recorded: str, wanted: str) -> CorpusMismatchError | None:
+def table_mismatch(corpus: str, recorded: str, wanted: str) -> CorpusMismatchError | None:
     """As `mismatch`, of the table alone, which a reader has to know."""
-    return None if recorded == wanted else _contradiction(known_as, "table", recorded, wanted, _TABLE)
+    return None if recorded == wanted else _contradiction(corpus, "table", recorded, wanted, _TABLE)
 
 
 def _contradiction(
-    known_as: str, what: str, recorded: str | None, wanted: str | None, remedy: str
+    corpus: str, what: str, recorded: str | None, wanted: str | None, remedy: str
 ) -> CorpusMismatchError:
     return CorpusMismatchError(
-        f"Corpus {known_as!r} has {what} {recorded!r}, and the settings say {wanted!r}. Nothing was changed", remedy
+        f"Corpus {corpus!r} has {what} {recorded!r}, and the settings say {wanted!r}. Nothing was changed", remedy
     )
 
 

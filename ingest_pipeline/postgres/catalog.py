@@ -26,8 +26,8 @@ class GenerationRow:
 
     name: str
     """Of the generation, and of its LanceDB table."""
-    known_as: str
-    """Of the corpus."""
+    corpus: str
+    """Name of the corpus."""
     state: GenerationState
     table_uri: str
     source: str | None
@@ -113,27 +113,27 @@ class TextPlace:
     version: int
 
 
-def read_corpus(connection: Connection, name: str) -> GenerationRow | None:
+def read_generation(connection: Connection, name: str) -> GenerationRow | None:
     """The corpus, None if there is none of that name."""
     with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
-        return cursor.execute(query("read_corpus"), {"name": name}).fetchone()
+        return cursor.execute(query("read_generation"), {"name": name}).fetchone()
 
 
-def read_current(connection: Connection, known_as: str) -> GenerationRow | None:
+def read_current(connection: Connection, corpus: str) -> GenerationRow | None:
     """The generation of a corpus that readers see, None if there is no such corpus."""
     with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
-        return cursor.execute(query("read_current"), {"known_as": known_as}).fetchone()
+        return cursor.execute(query("read_current"), {"corpus": corpus}).fetchone()
 
 
-def lock_corpus(connection: Connection, name: str) -> GenerationRow | None:
+def lock_generation(connection: Connection, name: str) -> GenerationRow | None:
     """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
     with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
-        return cursor.execute(query("lock_corpus"), {"name": name}).fetchone()
+        return cursor.execute(query("lock_generation"), {"name": name}).fetchone()
 
 
 @contextmanager
 def created_once(corpus: str, table_uri: str) -> Generator[None]:
-    """Around the transaction that calls `insert_corpus`. It does nothing if another process created the corpus first.
+    """Translate the errors of a transaction that calls `insert_generation`; a corpus that exists by then is no error.
 
     Raises:
         ConfigurationError: The name is malformed.
@@ -154,20 +154,20 @@ def created_once(corpus: str, table_uri: str) -> Generator[None]:
         ) from error
 
 
-def insert_corpus(connection: Connection, corpus: GenerationRow) -> None:
+def insert_generation(connection: Connection, generation: GenerationRow) -> None:
     """Add a corpus. Its name and its table are unique; `created_once` translates the error if they are not."""
     connection.execute(
-        query("insert_corpus"),
+        query("insert_generation"),
         {
-            "name": corpus.name,
-            "known_as": corpus.known_as,
-            "state": corpus.state,
-            "table_uri": corpus.table_uri,
-            "source": corpus.source,
-            "partition_by": corpus.partition_by,
-            "embedding": corpus.embedding,
-            "head_version": corpus.head_version,
-            "head_saga": corpus.head_saga,
+            "name": generation.name,
+            "corpus": generation.corpus,
+            "state": generation.state,
+            "table_uri": generation.table_uri,
+            "source": generation.source,
+            "partition_by": generation.partition_by,
+            "embedding": generation.embedding,
+            "head_version": generation.head_version,
+            "head_saga": generation.head_saga,
         },
     )
 
@@ -179,7 +179,7 @@ def move_head(connection: Connection, name: str, *, version: int, saga: UUID) ->
 
 def latest_documents(
     connection: Connection,
-    corpus: str,
+    generation: str,
     *,
     partitions: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
@@ -188,12 +188,12 @@ def latest_documents(
 
     Args:
         connection: Of the caller's transaction.
-        corpus: Whose documents.
+        generation: Whose documents.
         partitions: Of these only. None: of all.
         keys: Of these only. None: of all.
     """
     values = {
-        "corpus": corpus,
+        "generation": generation,
         "after": "",
         "partitions": None if partitions is None else list(partitions),
         "keys": None if keys is None else list(keys),
@@ -203,7 +203,9 @@ def latest_documents(
 
 
 @contextmanager
-def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -> Generator[Iterator[LatestDocument]]:
+def streamed_standing(
+    connection: Connection, generation: str, *, after: str = ""
+) -> Generator[Iterator[LatestDocument]]:
     """The same of all documents behind a key, fetched as it is asked for.
 
     It is the first query of its transaction, and whatever else that reads is as of this call too.
@@ -211,7 +213,9 @@ def streamed_standing(connection: Connection, corpus: str, *, after: str = "") -
     connection.execute(query("one_snapshot"))
     with connection.cursor(name="standing", row_factory=class_row(LatestDocument)) as cursor:
         cursor.itersize = 2000
-        cursor.execute(query("latest_documents"), {"corpus": corpus, "after": after, "partitions": None, "keys": None})
+        cursor.execute(
+            query("latest_documents"), {"generation": generation, "after": after, "partitions": None, "keys": None}
+        )
         yield iter(cursor)
 
 
@@ -220,32 +224,32 @@ def keepalive(connection: Connection) -> None:
     connection.execute(query("keepalive"))
 
 
-def count_documents(connection: Connection, corpus: str) -> int:
+def count_documents(connection: Connection, generation: str) -> int:
     """How many documents stand at head."""
-    row = connection.execute(query("count_documents"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("count_documents"), {"generation": generation}).fetchone()
     return row["found"] if row else 0
 
 
-def count_recipe(connection: Connection, corpus: str, recipe: str) -> tuple[int, int]:
+def count_recipe(connection: Connection, generation: str, recipe: str) -> tuple[int, int]:
     """How many documents at head were made by a recipe, and how many by others."""
-    row = connection.execute(query("count_recipe"), {"corpus": corpus, "recipe": recipe}).fetchone()
+    row = connection.execute(query("count_recipe"), {"generation": generation, "recipe": recipe}).fetchone()
     return (row["made"], row["others"]) if row else (0, 0)
 
 
-def first_partition(connection: Connection, corpus: str) -> str | None:
+def first_partition(connection: Connection, generation: str) -> str | None:
     """The partition of the first document at head."""
-    row = connection.execute(query("first_partition"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("first_partition"), {"generation": generation}).fetchone()
     return row["partition"] if row else None
 
 
-def all_partitions(connection: Connection, corpus: str) -> list[str]:
+def all_partitions(connection: Connection, generation: str) -> list[str]:
     """The partitions in which something stands, in no order."""
-    return [row["partition"] for row in connection.execute(query("all_partitions"), {"corpus": corpus})]
+    return [row["partition"] for row in connection.execute(query("all_partitions"), {"generation": generation})]
 
 
-def partition_states(connection: Connection, corpus: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
+def partition_states(connection: Connection, generation: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
     """What stands at head of the partitions, those left out of which nothing does."""
-    values = {"corpus": corpus, "partitions": list(partitions)}
+    values = {"generation": generation, "partitions": list(partitions)}
     with connection.cursor(row_factory=class_row(PartitionState)) as cursor:
         return {state.partition: state for state in cursor.execute(query("partition_states"), values)}
 
@@ -267,18 +271,18 @@ class PlannedDocument(Protocol):
 
 
 def insert_documents(
-    connection: Connection, *, corpus: str, saga: UUID, recipe: str, documents: Iterable[PlannedDocument]
+    connection: Connection, *, generation: str, saga: UUID, recipe: str, documents: Iterable[PlannedDocument]
 ) -> None:
     """Plan documents' rows, seen by nobody yet."""
     types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
     with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
         copy.set_types(types)
         for document in documents:
-            row = (corpus, saga, recipe, document.key, document.partition, document.replaces)
+            row = (generation, saga, recipe, document.key, document.partition, document.replaces)
             if source := document.source:
                 copy.write_row((*row, False, source.etag, source.size, source.last_modified))
             else:
-                copy.write_row((corpus, saga, None, *row[3:], True, None, None, None))
+                copy.write_row((generation, saga, None, *row[3:], True, None, None, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,27 +361,31 @@ def place_documents(connection: Connection, saga: UUID, fragments: dict[str, lis
         )
 
 
-def move_rows(connection: Connection, corpus: str, *, old: Sequence[int], new: int) -> None:
+def move_rows(connection: Connection, generation: str, *, old: Sequence[int], new: int) -> None:
     """Note that one fragment took the place of others, for the documents at head that had rows there."""
-    connection.execute(query("move_rows"), {"corpus": corpus, "old": list(old), "new": new})
+    connection.execute(query("move_rows"), {"generation": generation, "old": list(old), "new": new})
 
 
-def forget_superseded(connection: Connection, corpus: str, oldest: int, limit: int) -> int:
+def forget_superseded(connection: Connection, generation: str, oldest: int, limit: int) -> int:
     """Drop documents that only readers before a version see, with their chunks; returns how many, at most ``limit``."""
-    return connection.execute(query("forget_superseded"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
+    return connection.execute(
+        query("forget_superseded"), {"generation": generation, "oldest": oldest, "limit": limit}
+    ).rowcount
 
 
-def forget_tombstones(connection: Connection, corpus: str, oldest: int, limit: int) -> int:
+def forget_tombstones(connection: Connection, generation: str, oldest: int, limit: int) -> int:
     """Drop tombstones of documents that no reader of a version or a later one sees; returns how many, as above."""
-    return connection.execute(query("forget_tombstones"), {"corpus": corpus, "oldest": oldest, "limit": limit}).rowcount
+    return connection.execute(
+        query("forget_tombstones"), {"generation": generation, "oldest": oldest, "limit": limit}
+    ).rowcount
 
 
-def refresh_etag(connection: Connection, corpus: str, document: LatestDocument, source: SourceObject) -> None:
+def refresh_etag(connection: Connection, generation: str, document: LatestDocument, source: SourceObject) -> None:
     """Note that the object has another ETag and the same bytes: nothing to publish."""
     connection.execute(
         query("refresh_etag"),
         {
-            "corpus": corpus,
+            "generation": generation,
             "key": document.key,
             "saga": document.saga,
             "etag": source.etag,
@@ -387,44 +395,48 @@ def refresh_etag(connection: Connection, corpus: str, document: LatestDocument, 
 
 
 def published_texts(
-    connection: Connection, corpus: str, text_hashes: Sequence[UUID], *, without: Collection[int] = ()
+    connection: Connection, generation: str, text_hashes: Sequence[UUID], *, without: Collection[int] = ()
 ) -> list[TextPlace]:
     """Those of the texts that were ever published, each once; at head if it stands there.
 
     Args:
         connection: Of the caller's transaction.
-        corpus: Whose documents.
+        generation: Whose documents.
         text_hashes: Of the texts.
         without: Ids of fragments that cannot be read. Documents with rows in them are passed over.
     """
-    values = {"corpus": corpus, "text_hashes": list(text_hashes), "without": list(without)}
+    values = {"generation": generation, "text_hashes": list(text_hashes), "without": list(without)}
     with connection.cursor(row_factory=class_row(TextPlace)) as cursor:
         return cursor.execute(query("published_texts"), values).fetchall()
 
 
-def has_chunks(connection: Connection, corpus: str) -> bool:
+def has_chunks(connection: Connection, generation: str) -> bool:
     """Whether any chunk was ever published."""
-    row = connection.execute(query("has_chunks"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("has_chunks"), {"generation": generation}).fetchone()
     return row is not None and row["found"]
 
 
 def documents_at(
-    connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None
+    connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
 ) -> list[DocumentRow]:
     """Documents that readers at a version see, by key."""
-    values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
+    values = {"generation": generation, "version": version, "keys": None if keys is None else list(keys)}
     with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
         return cursor.execute(query("documents_at"), values).fetchall()
 
 
-def documents_in(connection: Connection, corpus: str, version: int, fragments: Collection[int]) -> dict[str, list[int]]:
+def documents_in(
+    connection: Connection, generation: str, version: int, fragments: Collection[int]
+) -> dict[str, list[int]]:
     """Documents that readers at a version see and that have rows in some fragments: by key, in which fragments."""
-    values = {"corpus": corpus, "version": version, "fragments": list(fragments)}
+    values = {"generation": generation, "version": version, "fragments": list(fragments)}
     return {row["key"]: row["fragments"] for row in connection.execute(query("documents_in_fragments"), values)}
 
 
-def chunks_at(connection: Connection, corpus: str, version: int, keys: Sequence[str] | None = None) -> list[ChunkRow]:
+def chunks_at(
+    connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
+) -> list[ChunkRow]:
     """Chunks that readers at a version see, by document and ordinal."""
-    values = {"corpus": corpus, "version": version, "keys": None if keys is None else list(keys)}
+    values = {"generation": generation, "version": version, "keys": None if keys is None else list(keys)}
     with connection.cursor(row_factory=class_row(ChunkRow)) as cursor:
         return cursor.execute(query("chunks_at"), values).fetchall()

@@ -61,11 +61,11 @@ class Failure:
 
 
 def record_failure(
-    connection: Connection, corpus: str, *, key: str, partition: str, etag: str, recipe: str, error: IngestError
+    connection: Connection, generation: str, *, key: str, partition: str, etag: str, recipe: str, error: IngestError
 ) -> None:
     """Count a failed attempt at a document."""
     values = {
-        "corpus": corpus,
+        "generation": generation,
         "key": key,
         "partition": partition,
         "etag": etag,
@@ -78,20 +78,20 @@ def record_failure(
     connection.execute(query("record_failure"), values)
 
 
-def read_failures(connection: Connection, corpus: str) -> list[Failure]:
+def read_failures(connection: Connection, generation: str) -> list[Failure]:
     """Documents whose last attempt failed, by key."""
     with connection.cursor(row_factory=class_row(Failure)) as cursor:
-        return cursor.execute(query("read_failures"), {"corpus": corpus}).fetchall()
+        return cursor.execute(query("read_failures"), {"generation": generation}).fetchall()
 
 
-def clear_failures(connection: Connection, corpus: str, keys: Sequence[str]) -> None:
+def clear_failures(connection: Connection, generation: str, keys: Sequence[str]) -> None:
     """Forget the failures of documents that were published, are gone, or are to be tried again."""
-    connection.execute(query("clear_failures"), {"corpus": corpus, "keys": list(keys)})
+    connection.execute(query("clear_failures"), {"generation": generation, "keys": list(keys)})
 
 
-def forget_failures(connection: Connection, corpus: str) -> None:
+def forget_failures(connection: Connection, generation: str) -> None:
     """Forget all failures: they are of documents of another source."""
-    connection.execute(query("forget_failures"), {"corpus": corpus})
+    connection.execute(query("forget_failures"), {"generation": generation})
 
 
 def count_reasons(failures: Iterable[Failure]) -> Counter[str]:

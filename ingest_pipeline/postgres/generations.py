@@ -55,9 +55,9 @@ class Difference:
     """None: the new one does not hold it."""
 
 
-def generations(connection: Connection, known_as: str) -> list[Generation]:
+def generations(connection: Connection, corpus: str) -> list[Generation]:
     """Of a corpus, oldest first, dropped ones included."""
-    return [Generation(**row) for row in connection.execute(query("generations"), {"known_as": known_as})]
+    return [Generation(**row) for row in connection.execute(query("generations"), {"corpus": corpus})]
 
 
 def summaries(connection: Connection) -> list[GenerationSummary]:
@@ -65,16 +65,16 @@ def summaries(connection: Connection) -> list[GenerationSummary]:
     return [GenerationSummary(**row) for row in connection.execute(query("generation_summaries"))]
 
 
-def living(connection: Connection, known_as: str) -> list[GenerationRow]:
+def living(connection: Connection, corpus: str) -> list[GenerationRow]:
     """Generations of a corpus that were not dropped."""
-    return [GenerationRow(**row) for row in connection.execute(query("living_generations"), {"known_as": known_as})]
+    return [GenerationRow(**row) for row in connection.execute(query("living_generations"), {"corpus": corpus})]
 
 
-def next_name(connection: Connection, known_as: str) -> str:
+def next_name(connection: Connection, corpus: str) -> str:
     """The name of a corpus' next generation. No name is used twice, so no table's folder is."""
-    row = connection.execute(query("count_generations"), {"known_as": known_as}).fetchone()
+    row = connection.execute(query("count_generations"), {"corpus": corpus}).fetchone()
     count = int(row["found"]) if row else 0
-    return f"{known_as}-{count + 1}" if count else known_as
+    return f"{corpus}-{count + 1}" if count else corpus
 
 
 def is_bound(connection: Connection, name: str) -> bool:
@@ -125,18 +125,18 @@ def reembedding_progress(connection: Connection, old: str, new: str) -> dict[str
 
 def forget_generation(connection: Connection, name: str) -> None:
     """Delete the catalog's rows of a generation, and what its sagas staged and bought."""
-    connection.execute(query("forget_generation"), {"corpus": name})
+    connection.execute(query("forget_generation"), {"generation": name})
 
 
 def forget_some_documents(connection: Connection, name: str, limit: int) -> int:
     """Delete some documents of a generation with their chunks; returns how many, at most ``limit``."""
-    return connection.execute(query("forget_some_documents"), {"corpus": name, "limit": limit}).rowcount
+    return connection.execute(query("forget_some_documents"), {"generation": name, "limit": limit}).rowcount
 
 
 def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -> None:
     """Record under a new recipe what was made under an old one that means the same. The caller has the lock."""
     values = {
-        "corpus": name,
+        "generation": name,
         "old": old.fingerprint,
         "new": new.fingerprint,
         "old_embedding": old.embedding,
@@ -147,4 +147,4 @@ def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -
 
 def mark_unreported(connection: Connection, name: str) -> None:
     """Let everything that a generation published be reported to Dagster again."""
-    connection.execute(query("mark_unreported"), {"corpus": name})
+    connection.execute(query("mark_unreported"), {"generation": name})

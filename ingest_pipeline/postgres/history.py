@@ -64,49 +64,49 @@ class Difference:
         return "replace" if self.stands else "return"
 
 
-def publication_history(connection: Connection, corpus: str, limit: int) -> list[PublicationRow]:
+def publication_history(connection: Connection, generation: str, limit: int) -> list[PublicationRow]:
     """Publications, newest first."""
-    rows = connection.execute(query("publication_history"), {"corpus": corpus, "limit": limit})
+    rows = connection.execute(query("publication_history"), {"generation": generation, "limit": limit})
     return [PublicationRow(**row) for row in rows]
 
 
-def is_publication(connection: Connection, corpus: str, version: int) -> bool:
+def is_publication(connection: Connection, generation: str, version: int) -> bool:
     """Whether a version ever was head."""
-    row = connection.execute(query("is_publication"), {"corpus": corpus, "version": version}).fetchone()
+    row = connection.execute(query("is_publication"), {"generation": generation, "version": version}).fetchone()
     return row is not None and row["found"]
 
 
-def is_retained(connection: Connection, corpus: str, version: int) -> bool:
+def is_retained(connection: Connection, generation: str, version: int) -> bool:
     """Whether a version was head and retention took none of its rows."""
-    row = connection.execute(query("is_retained"), {"corpus": corpus, "version": version}).fetchone()
+    row = connection.execute(query("is_retained"), {"generation": generation, "version": version}).fetchone()
     return row is not None and row["found"]
 
 
-def known_names(connection: Connection, corpus: str, names: Sequence[str]) -> set[str]:
+def known_names(connection: Connection, generation: str, names: Sequence[str]) -> set[str]:
     """Those of the names that are a document's key or partition, at head or earlier."""
-    rows = connection.execute(query("known_names"), {"corpus": corpus, "names": list(names)})
+    rows = connection.execute(query("known_names"), {"generation": generation, "names": list(names)})
     return {row["name"] for row in rows}
 
 
 def differing_documents(
-    connection: Connection, corpus: str, version: int, names: Sequence[str] | None
+    connection: Connection, generation: str, version: int, names: Sequence[str] | None
 ) -> list[Difference]:
     """What differs between a version and head, by key in byte order.
 
     Args:
         connection: Of the caller's transaction.
-        corpus: Whose documents.
+        generation: Whose documents.
         version: A publication.
         names: Look at these keys or partitions only. None: at all.
     """
-    values = {"corpus": corpus, "version": version, "names": None if names is None else list(names)}
+    values = {"generation": generation, "version": version, "names": None if names is None else list(names)}
     return [Difference(**row) for row in connection.execute(query("differing_documents"), values)]
 
 
-def insert_copies(connection: Connection, corpus: str, saga: UUID, differences: Sequence[Difference]) -> None:
+def insert_copies(connection: Connection, generation: str, saga: UUID, differences: Sequence[Difference]) -> None:
     """Plan document rows that repeat earlier ones, or take out what had no row then; seen by nobody yet."""
     values = {
-        "corpus": corpus,
+        "generation": generation,
         "saga": saga,
         "keys": [difference.key for difference in differences],
         "partitions": [difference.partition for difference in differences],
@@ -122,15 +122,15 @@ def copy_chunk_rows(connection: Connection, saga: UUID, keys: Sequence[str]) -> 
 
 
 def matching_documents(
-    connection: Connection, corpus: str, version: int, conditions: Mapping[str, object]
+    connection: Connection, generation: str, version: int, conditions: Mapping[str, object]
 ) -> list[str]:
     """Keys of documents that readers at a version see and that satisfy conditions, in order.
 
     Args:
         connection: Of the caller's transaction.
-        corpus: Whose documents.
+        generation: Whose documents.
         version: A publication.
         conditions: As `DocumentFilter.values` gives them.
     """
-    values = {"corpus": corpus, "version": version, **conditions}
+    values = {"generation": generation, "version": version, **conditions}
     return [row["key"] for row in connection.execute(query("matching_documents"), values)]

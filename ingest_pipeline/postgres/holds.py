@@ -34,9 +34,9 @@ class Hold:
     """What it was rolled back to."""
 
 
-def read_holds(connection: Connection, corpus: str, keys: Sequence[str] | None = None) -> dict[str, Hold]:
+def read_holds(connection: Connection, generation: str, keys: Sequence[str] | None = None) -> dict[str, Hold]:
     """Holds of some documents, or of all, by key."""
-    values = {"corpus": corpus, "keys": None if keys is None else list(keys)}
+    values = {"generation": generation, "keys": None if keys is None else list(keys)}
     return {row["key"]: Hold(**row) for row in connection.execute(query("read_holds"), values)}
 
 
@@ -57,18 +57,18 @@ def release_superseded(connection: Connection, saga: UUID) -> None:
     connection.execute(query("release_superseded"), {"saga": saga})
 
 
-def release(connection: Connection, corpus: str, names: Sequence[str]) -> list[str]:
+def release(connection: Connection, generation: str, names: Sequence[str]) -> list[str]:
     """End the holds on documents, given by key or partition; returns their keys."""
-    rows = connection.execute(query("release_named"), {"corpus": corpus, "names": list(names)})
+    rows = connection.execute(query("release_named"), {"generation": generation, "names": list(names)})
     return sorted(row["key"] for row in rows)
 
 
-def release_known(connection: Connection, corpus: str, holds: Sequence[Hold]) -> None:
+def release_known(connection: Connection, generation: str, holds: Sequence[Hold]) -> None:
     """End these very holds; one that was made since on the same document stays."""
-    values = {"corpus": corpus, "keys": [hold.key for hold in holds], "sagas": [hold.saga for hold in holds]}
+    values = {"generation": generation, "keys": [hold.key for hold in holds], "sagas": [hold.saga for hold in holds]}
     connection.execute(query("release_known"), values)
 
 
-def refresh_hold(connection: Connection, corpus: str, key: str, etag: str) -> None:
+def refresh_hold(connection: Connection, generation: str, key: str, etag: str) -> None:
     """Note that the object has another ETag and the bytes that are held."""
-    connection.execute(query("refresh_hold"), {"corpus": corpus, "key": key, "etag": etag})
+    connection.execute(query("refresh_hold"), {"generation": generation, "key": key, "etag": etag})

@@ -31,7 +31,7 @@ class Saga:
     """One row of the ledger."""
 
     id: UUID
-    corpus: str
+    generation: str
     kind: SagaKind
     state: SagaState
     base_version: int
@@ -89,7 +89,7 @@ class Cost:
 def begin(
     connection: Connection,
     *,
-    corpus: str,
+    generation: str,
     kind: SagaKind,
     base_version: int,
     run_id: str | None = None,
@@ -107,7 +107,7 @@ def begin(
             query("begin_saga"),
             {
                 "id": saga,
-                "corpus": corpus,
+                "generation": generation,
                 "kind": kind,
                 "base_version": base_version,
                 "run_id": run_id,
@@ -215,9 +215,9 @@ def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "aba
     return found.fetchone() is not None
 
 
-def abandon_live(connection: Connection, corpus: str, error: str, keep: Sequence[UUID] = ()) -> list[UUID]:
+def abandon_live(connection: Connection, generation: str, error: str, keep: Sequence[UUID] = ()) -> list[UUID]:
     """End all unfinished sagas but some: nothing of theirs may be published any more. Their writers are fenced."""
-    values = {"corpus": corpus, "error": error, "keep": list(keep)}
+    values = {"generation": generation, "error": error, "keep": list(keep)}
     rows = connection.execute(query("abandon_live_sagas"), values).fetchall()
     return [row["id"] for row in rows]
 
@@ -229,7 +229,7 @@ def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) 
 
 
 def abandon_dead(
-    connection: Connection, corpus: str, *, limit: float, dead_runs: Sequence[str] = ()
+    connection: Connection, generation: str, *, limit: float, dead_runs: Sequence[str] = ()
 ) -> tuple[list[UUID], list[UUID]]:
     """End the unfinished sagas whose writer is gone: its process has ended, its run has, or it is silent.
 
@@ -237,7 +237,7 @@ def abandon_dead(
 
     Args:
         connection: Of the caller's transaction.
-        corpus: Whose sagas.
+        generation: Whose sagas.
         limit: Seconds without a sign of life.
         dead_runs: Dagster runs known to have ended.
 
@@ -245,32 +245,32 @@ def abandon_dead(
         Those that were ended, and those whose row a backend of theirs still holds; they were left as they are.
     """
     values = {
-        "corpus": corpus,
+        "generation": generation,
         "limit": limit,
         "dead_runs": list(dead_runs),
-        "gone": [saga.id for saga in unfinished(connection, corpus) if is_dead(saga.writer)],
+        "gone": [saga.id for saga in unfinished(connection, generation) if is_dead(saga.writer)],
         "error": "its writer is gone",
     }
     rows = connection.execute(query("abandon_sagas"), values).fetchall()
     return [row["id"] for row in rows if row["ended"]], [row["id"] for row in rows if not row["ended"]]
 
 
-def unfinished(connection: Connection, corpus: str) -> list[Saga]:
+def unfinished(connection: Connection, generation: str) -> list[Saga]:
     """Sagas in doubt, oldest first."""
     with connection.cursor(row_factory=class_row(Saga)) as cursor:
-        return cursor.execute(query("unfinished_sagas"), {"corpus": corpus}).fetchall()
+        return cursor.execute(query("unfinished_sagas"), {"generation": generation}).fetchall()
 
 
-def publications(connection: Connection, corpus: str, limit: int) -> list[Saga]:
+def publications(connection: Connection, generation: str, limit: int) -> list[Saga]:
     """Published sagas, newest first."""
     with connection.cursor(row_factory=class_row(Saga)) as cursor:
-        return cursor.execute(query("published_sagas"), {"corpus": corpus, "limit": limit}).fetchall()
+        return cursor.execute(query("published_sagas"), {"generation": generation, "limit": limit}).fetchall()
 
 
-def unreported(connection: Connection, corpus: str) -> list[Saga]:
+def unreported(connection: Connection, generation: str) -> list[Saga]:
     """Publications of Dagster runs that were not yet reported to Dagster, oldest first."""
     with connection.cursor(row_factory=class_row(Saga)) as cursor:
-        return cursor.execute(query("unreported_sagas"), {"corpus": corpus}).fetchall()
+        return cursor.execute(query("unreported_sagas"), {"generation": generation}).fetchall()
 
 
 def mark_reported(connection: Connection, saga: UUID) -> None:
@@ -288,29 +288,31 @@ def forget_batches(connection: Connection, saga: UUID) -> None:
     connection.execute(query("forget_batches"), {"saga": saga})
 
 
-def costs(connection: Connection, *, corpus: str | None = None, run_id: str | None = None) -> list[Cost]:
+def costs(connection: Connection, *, generation: str | None = None, run_id: str | None = None) -> list[Cost]:
     """What a corpus or a run spent, whatever became of its sagas; by currency and day of the price."""
     with connection.cursor(row_factory=class_row(Cost)) as cursor:
-        return cursor.execute(query("costs"), {"corpus": corpus, "run_id": run_id}).fetchall()
+        return cursor.execute(query("costs"), {"generation": generation, "run_id": run_id}).fetchall()
 
 
-def token_ratio(connection: Connection, corpus: str) -> tuple[int, int]:
+def token_ratio(connection: Connection, generation: str) -> tuple[int, int]:
     """Tokens that were billed for the corpus, and the characters of the texts that they were billed for."""
-    row = connection.execute(query("token_ratio"), {"corpus": corpus}).fetchone()
+    row = connection.execute(query("token_ratio"), {"generation": generation}).fetchone()
     return (row["tokens"], row["characters"]) if row else (0, 0)
 
 
-def live_sagas(connection: Connection, corpus: str) -> set[UUID]:
+def live_sagas(connection: Connection, generation: str) -> set[UUID]:
     """Ids of the unfinished sagas."""
-    return {row["id"] for row in connection.execute(query("live_sagas"), {"corpus": corpus})}
+    return {row["id"] for row in connection.execute(query("live_sagas"), {"generation": generation})}
 
 
-def retire_versions(connection: Connection, corpus: str, *, days: int, publications: int, at_least: int | None) -> int:
+def retire_versions(
+    connection: Connection, generation: str, *, days: int, publications: int, at_least: int | None
+) -> int:
     """Note that versions before the oldest that is still needed go, and what they had brought.
 
     Args:
         connection: Of a transaction that has the corpus' lock.
-        corpus: Whose versions.
+        generation: Whose versions.
         days: A version is needed so long after it ceased to be head.
         publications: So many of the last ones are needed.
         at_least: This one and all since are needed, whatever their age.
@@ -318,10 +320,10 @@ def retire_versions(connection: Connection, corpus: str, *, days: int, publicati
     Returns:
         The oldest version that is needed.
     """
-    wanted = {"corpus": corpus, "days": days, "publications": publications, "at_least": at_least}
+    wanted = {"generation": generation, "days": days, "publications": publications, "at_least": at_least}
     row = connection.execute(query("oldest_needed"), wanted).fetchone()
     assert row is not None  # noqa: S101  head itself is needed
-    connection.execute(query("retire_versions"), {"corpus": corpus, "oldest": row["version"]})
+    connection.execute(query("retire_versions"), {"generation": generation, "oldest": row["version"]})
     return int(row["version"])
 
 
@@ -333,77 +335,82 @@ def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outc
 
 def record_others(
     connection: Connection,
-    corpus: str,
+    generation: str,
     sagas: Mapping[UUID, int],
     state: Literal["compensated", "adopted"],
     error: str,
 ) -> None:
     """Note sagas that only the table knows, with a version each. Those that the ledger knows stay as they are."""
-    values = {"corpus": corpus, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
+    values = {"generation": generation, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
     connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": sanitize_text(error)})
 
 
-def adopt(connection: Connection, corpus: str, sagas: Collection[UUID], error: str) -> None:
+def adopt(connection: Connection, generation: str, sagas: Collection[UUID], error: str) -> None:
     """Note that a rebuild of the catalog took over what sagas had published; those that are published stay so."""
-    connection.execute(query("adopt_sagas"), {"corpus": corpus, "ids": list(sagas), "error": error})
+    connection.execute(query("adopt_sagas"), {"generation": generation, "ids": list(sagas), "error": error})
 
 
-def known_sagas(connection: Connection, corpus: str, sagas: Collection[UUID]) -> set[UUID]:
+def known_sagas(connection: Connection, generation: str, sagas: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are sagas of the corpus."""
-    found = connection.execute(query("known_sagas"), {"corpus": corpus, "ids": list(sagas)})
+    found = connection.execute(query("known_sagas"), {"generation": generation, "ids": list(sagas)})
     return {row["id"] for row in found}
 
 
-def ends(connection: Connection, corpus: str, sagas: Collection[UUID]) -> dict[UUID, datetime]:
+def ends(connection: Connection, generation: str, sagas: Collection[UUID]) -> dict[UUID, datetime]:
     """When those of the sagas ended that did; one that is live counts as ending now."""
-    found = connection.execute(query("saga_ends"), {"corpus": corpus, "ids": list(sagas)})
+    found = connection.execute(query("saga_ends"), {"generation": generation, "ids": list(sagas)})
     return {row["id"]: row["ended_at"] for row in found}
 
 
-def published_versions(connection: Connection, corpus: str, among: Collection[int]) -> set[int]:
+def published_versions(connection: Connection, generation: str, among: Collection[int]) -> set[int]:
     """Those of some versions that ever were head."""
-    found = connection.execute(query("published_versions"), {"corpus": corpus, "among": list(among)})
+    found = connection.execute(query("published_versions"), {"generation": generation, "among": list(among)})
     return {row["published_version"] for row in found}
 
 
-def forget_ended(connection: Connection, corpus: str, *, dry_run: bool = False) -> int:
+def forget_ended(connection: Connection, generation: str, *, dry_run: bool = False) -> int:
     """Drop what sagas that published nothing left in the ledger and the catalog; returns how many rows.
 
     Vectors they bought stay until their texts stand at head, or for a week: the next attempt will want them.
     """
-    spent = connection.execute(query("spent_batches"), {"corpus": corpus}).fetchall()
+    spent = connection.execute(query("spent_batches"), {"generation": generation}).fetchall()
     # As arrays: a temporary table would demand a right that a writer need not have.
     batches = {name + "s": [row[name] for row in spent] for name in ("saga", "ordinal")}
     name = "count_ended" if dry_run else "forget_ended"
-    row = connection.execute(query(name), {"corpus": corpus, **batches}).fetchone()
+    row = connection.execute(query(name), {"generation": generation, **batches}).fetchone()
     return int(row["found"]) if row else 0
 
 
 def staged_vectors(
-    connection: Connection, corpus: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
+    connection: Connection, generation: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
 ) -> dict[UUID, Vector]:
     """Vectors that some saga of the corpus bought and did not publish yet, by text hash."""
-    values = {"corpus": corpus, "embedding": embedding, "width": 4 * dimensions, "text_hashes": list(text_hashes)}
+    values = {
+        "generation": generation,
+        "embedding": embedding,
+        "width": 4 * dimensions,
+        "text_hashes": list(text_hashes),
+    }
     rows = connection.execute(query("staged_vectors"), values)
     return {row["text_hash"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
 
 
-def has_staged_vectors(connection: Connection, corpus: str, *, embedding: str, saga: UUID) -> bool:
+def has_staged_vectors(connection: Connection, generation: str, *, embedding: str, saga: UUID) -> bool:
     """Whether another saga of the corpus left vectors that may be reused."""
-    values = {"corpus": corpus, "embedding": embedding, "saga": saga}
+    values = {"generation": generation, "embedding": embedding, "saga": saga}
     row = connection.execute(query("has_staged_vectors"), values).fetchone()
     return row is not None and row["found"]
 
 
-def others_at_work(connection: Connection, corpus: str, saga: UUID) -> bool:
+def others_at_work(connection: Connection, generation: str, saga: UUID) -> bool:
     """Whether another saga of the corpus is unfinished, and so may buy vectors at any moment."""
-    row = connection.execute(query("others_at_work"), {"corpus": corpus, "saga": saga}).fetchone()
+    row = connection.execute(query("others_at_work"), {"generation": generation, "saga": saga}).fetchone()
     return row is not None and row["found"]
 
 
-def forget_sagas(connection: Connection, corpus: str) -> None:
+def forget_sagas(connection: Connection, generation: str) -> None:
     """Delete the sagas, with what is recorded of them. Nothing of the corpus may be left in the catalog."""
-    connection.execute(query("forget_sagas"), {"corpus": corpus})
+    connection.execute(query("forget_sagas"), {"generation": generation})
 
 
 def _expect_row(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:

@@ -55,7 +55,7 @@ def put_in_force(connection: Connection, generation: str, recipe: Recipe) -> Non
 
 def documents_by_recipe(connection: Connection, generation: str, recipe: Recipe) -> DocumentsByRecipe:
     """How much of what stands at head another recipe made."""
-    values = {"corpus": generation, "recipe": recipe.fingerprint}
+    values = {"generation": generation, "recipe": recipe.fingerprint}
     row = connection.execute(query("documents_by_recipe"), values).fetchone()
     return DocumentsByRecipe(**row) if row else DocumentsByRecipe(0, 0, 0)
 

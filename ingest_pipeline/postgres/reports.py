@@ -82,10 +82,12 @@ class DocumentRatio:
     chunks: int
 
 
-def history(connection: Connection, corpus: str, key: str | None, limit: int) -> list[DocumentChange]:
+def history(connection: Connection, generation: str, key: str | None, limit: int) -> list[DocumentChange]:
     """Published changes of one document, or of all, newest first."""
     with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
-        return cursor.execute(query("document_history"), {"corpus": corpus, "key": key, "limit": limit}).fetchall()
+        return cursor.execute(
+            query("document_history"), {"generation": generation, "key": key, "limit": limit}
+        ).fetchall()
 
 
 def latest_changes(connection: Connection, saga: UUID) -> list[DocumentChange]:
@@ -102,15 +104,15 @@ def run_progress(connection: Connection, run_id: str) -> RunProgress:
     return RunProgress(**found)
 
 
-def document_ratios(connection: Connection, corpus: str) -> list[DocumentRatio]:
+def document_ratios(connection: Connection, generation: str) -> list[DocumentRatio]:
     """How many characters and chunks the bytes of the documents at head came to."""
     with connection.cursor(row_factory=class_row(DocumentRatio)) as cursor:
-        return cursor.execute(query("document_ratios"), {"corpus": corpus}).fetchall()
+        return cursor.execute(query("document_ratios"), {"generation": generation}).fetchall()
 
 
-def totals(connection: Connection, corpus: str) -> dict[str, Any]:
+def totals(connection: Connection, generation: str) -> dict[str, Any]:
     """Counts at head, and what was ever bought."""
     result: dict[str, Any] = {}
     for name in ("corpus_totals", "corpus_spending"):
-        result |= connection.execute(query(name), {"corpus": corpus}).fetchone() or {}
+        result |= connection.execute(query(name), {"generation": generation}).fetchone() or {}
     return result

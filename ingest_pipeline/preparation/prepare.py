@@ -132,7 +132,7 @@ class Preparation:
         with self._context.corpus.database.transaction() as connection:
             catalog.insert_documents(
                 connection,
-                corpus=self._context.corpus.name,
+                generation=self._context.corpus.generation,
                 saga=self._saga,
                 recipe=self._context.recipe.fingerprint,
                 documents=self._plans,

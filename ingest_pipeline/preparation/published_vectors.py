@@ -30,7 +30,7 @@ class PublishedVectors:
 
     def places(self, connection: Connection, hashes: Sequence[UUID]) -> list[TextPlace]:
         """Where rows of the texts are, by the catalog."""
-        return catalog.published_texts(connection, self._corpus.name, hashes, without=self._damaged)
+        return catalog.published_texts(connection, self._corpus.generation, hashes, without=self._damaged)
 
     def read(self, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
         """The vectors of texts, by hash; one whose row is gone or cannot be read anywhere is left out.

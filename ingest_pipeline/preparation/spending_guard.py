@@ -72,9 +72,9 @@ class SpendingGuard:
         if self.is_off:
             return
         if self._spent is None:
-            tokens, characters = ledger.token_ratio(connection, self._corpus.name)
+            tokens, characters = ledger.token_ratio(connection, self._corpus.generation)
             self._per_token = characters / tokens if tokens and characters else CHARACTERS_PER_TOKEN
-        self._spent = read_spent(connection, self._corpus.known_as, self._run_id, self._sagas)
+        self._spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas)
 
     def reserve(self, characters: int) -> None:
         """Ask to buy texts of so many characters; `settle` must follow when their answer is recorded.
@@ -104,7 +104,7 @@ class SpendingGuard:
             SpendingLimitError: It would.
         """
         assert self._spent is not None  # noqa: S101  the callers looked
-        limits, spent, name = self._limits, self._spent, self._corpus.known_as
+        limits, spent, name = self._limits, self._spent, self._corpus.name
         kept = "What was bought is recorded and will not be bought twice."
         if limits.tokens_per_day is not None and spent.today + tokens > limits.tokens_per_day:
             raise SpendingLimitError(
@@ -137,10 +137,10 @@ class SpendingGuard:
 
 
 def read_spent(
-    connection: Connection, known_as: str, run_id: str | None = None, sagas: list[UUID] | None = None
+    connection: Connection, corpus: str, run_id: str | None = None, sagas: list[UUID] | None = None
 ) -> TokensSpent:
     """What a corpus was billed today, and a run until now."""
-    values = {"corpus": known_as, "run_id": run_id, "sagas": sagas or []}
+    values = {"corpus": corpus, "run_id": run_id, "sagas": sagas or []}
     row = connection.execute(query("tokens_spent"), values).fetchone()
     assert row is not None  # noqa: S101  a SELECT without FROM has one row
     return TokensSpent(row["run"], row["today"], row["day_ends"])

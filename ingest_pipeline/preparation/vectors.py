@@ -152,11 +152,11 @@ class VectorResolver:
                 connection, self._embedder.endpoint, self._recipe.embedding
             )
             self._guard.look(connection)
-            self._something_published = catalog.has_chunks(connection, self._corpus.name)
+            self._something_published = catalog.has_chunks(connection, self._corpus.generation)
             self._others_buy = ledger.others_at_work(
-                connection, self._corpus.name, self._saga
+                connection, self._corpus.generation, self._saga
             ) or ledger.has_staged_vectors(
-                connection, self._corpus.name, embedding=self._recipe.embedding, saga=self._saga
+                connection, self._corpus.generation, embedding=self._recipe.embedding, saga=self._saga
             )
 
     async def order(self, chunks: Sequence[Chunk]) -> list[Order]:
@@ -192,7 +192,7 @@ class VectorResolver:
             if staged:
                 found = ledger.staged_vectors(
                     connection,
-                    self._corpus.name,
+                    self._corpus.generation,
                     embedding=self._recipe.embedding,
                     dimensions=self._recipe.embedding_dimensions,
                     text_hashes=staged,
@@ -288,7 +288,9 @@ class VectorResolver:
                 characters = failed.characters if failed.spent.tokens else 0
                 purchases.record_unusable(connection, self._saga, characters=characters, spent=failed.spent)
             self._note_served(connection, answers, unusable)
-            self._others_buy = self._others_buy or ledger.others_at_work(connection, self._corpus.name, self._saga)
+            self._others_buy = self._others_buy or ledger.others_at_work(
+                connection, self._corpus.generation, self._saga
+            )
             for embedded in answers:
                 answer = embedded.answer
                 kept = [place for place in range(len(embedded.batch)) if place not in answer.refused]

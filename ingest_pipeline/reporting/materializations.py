@@ -40,7 +40,7 @@ def report_documents(
     """
     scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
     partitions = {change.partition for change in changes if not change.removed}
-    add_partitions(instance, corpus_partitions(corpus.known_as, scheme), partitions)
+    add_partitions(instance, corpus_partitions(corpus.name, scheme), partitions)
     if scheme.kind == "file":
         for change in changes:
             if not change.removed:
@@ -61,7 +61,7 @@ def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitio
 
 def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionState]:
     with corpus.database.transaction() as connection:
-        return catalog.partition_states(connection, corpus.name, sorted(partitions))
+        return catalog.partition_states(connection, corpus.generation, sorted(partitions))
 
 
 def _shared_materialization(
@@ -73,7 +73,7 @@ def _shared_materialization(
         "chunks": dg.MetadataValue.int(state.chunks),
         "head": dg.MetadataValue.int(state.published_version),
     }
-    key = dg.AssetKey([corpus.known_as, asset])
+    key = dg.AssetKey([corpus.name, asset])
     tags = _tags(key, state.data_version, state.recipe, recipe)
     return dg.AssetMaterialization(key, partition=state.partition, metadata=metadata, tags=tags)
 
@@ -97,7 +97,7 @@ def _materialization(
         "head": dg.MetadataValue.int(change.published_version),
         **({} if target is None else {"rolled_back_to": dg.MetadataValue.int(target)}),
     }
-    key = dg.AssetKey([corpus.known_as, asset])
+    key = dg.AssetKey([corpus.name, asset])
     tags = _tags(key, f"{change.etag}/{change.recipe}", change.recipe, recipe)
     return dg.AssetMaterialization(key, partition=change.partition, metadata=metadata, tags=tags)
 

@@ -45,16 +45,16 @@ def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: Partiti
     Looks at one partition only: whoever knows the first knows all. Dagster shows them as missing until they are
     materialized, which reads no document that has not changed.
     """
-    definition = corpus_partitions(corpus.known_as, scheme)
+    definition = corpus_partitions(corpus.name, scheme)
     name = _dynamic_name(definition)
     if name is None:
         return 0
     with corpus.database.transaction() as connection:
-        first = catalog.first_partition(connection, corpus.name)
+        first = catalog.first_partition(connection, corpus.generation)
     if first is None or instance.has_dynamic_partition(name, first):
         return 0
     with corpus.database.transaction() as connection:
-        partitions = catalog.all_partitions(connection, corpus.name)
+        partitions = catalog.all_partitions(connection, corpus.generation)
     add_partitions(instance, definition, partitions)
     return len(partitions)
 
@@ -69,15 +69,15 @@ def drop_empty_partitions(
     stands: what is empty is asked again under the row lock, and deleted before anybody can publish.
     """
     with corpus.database.transaction() as connection:
-        latest = set(catalog.partition_states(connection, corpus.name, sorted(partitions)))
-    name = _dynamic_name(corpus_partitions(corpus.known_as, scheme))
+        latest = set(catalog.partition_states(connection, corpus.generation, sorted(partitions)))
+    name = _dynamic_name(corpus_partitions(corpus.name, scheme))
     if name is None:
         return sorted(latest)
     empty = iter(sorted(set(partitions) - latest))
     while some := list(islice(empty, _DROPPED_AT_ONCE)):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
-            returned = catalog.partition_states(connection, corpus.name, some)
+            returned = catalog.partition_states(connection, corpus.generation, some)
             for partition in (partition for partition in some if partition not in returned):
                 instance.delete_dynamic_partition(name, partition)
         latest.update(returned)

@@ -36,7 +36,7 @@ def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) 
     """Report what ended runs published and left unreported."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
-        owed = ledger.unreported(connection, corpus.name)
+        owed = ledger.unreported(connection, corpus.generation)
     report = ReplayReport()
     for saga in owed:
         if saga.run_id is None or not has_ended(instance, saga.run_id):

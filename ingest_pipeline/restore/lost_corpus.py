@@ -40,7 +40,7 @@ def open_for_rebuild(database: Database, settings: PipelineSettings) -> IngestCo
         row = _record(database, settings)
     uri = settings.uri_of(row.name)
     _check(row, replace(_binding(settings, row), table_uri=row.table_uri))
-    corpus = Corpus(row.name, database, LanceTable(uri, storage_options(uri)), row.known_as)
+    corpus = Corpus(row.name, database, LanceTable(uri, storage_options(uri)), row.corpus)
     return context_of(corpus, settings.with_embedding(row.embedding))
 
 
@@ -58,8 +58,8 @@ def _record(database: Database, settings: PipelineSettings) -> GenerationRow:
     """Write the row of a corpus that only its table knows."""
     table, version, mark, facts = _find(settings)
     row = GenerationRow(
-        facts.name,
-        facts.known_as,
+        facts.generation,
+        facts.corpus,
         "current",
         table.uri,
         facts.source,
@@ -75,7 +75,7 @@ def _record(database: Database, settings: PipelineSettings) -> GenerationRow:
             connection.execute(query("set_installation"), {"id": uuid.UUID(installation)})
         except ValueError as error:
             raise NotOurTableError(f"The LanceDB table at {table.uri} was made by something else") from error
-        catalog.insert_corpus(connection, row)
+        catalog.insert_generation(connection, row)
     return row
 
 
@@ -95,7 +95,7 @@ def _find(settings: PipelineSettings) -> tuple[LanceTable, int, VersionMark, Cor
             continue
         missing = 0
         version, mark = made
-        if mark.corpus is not None and (mark.corpus.name, mark.corpus.known_as) == (name, settings.corpus):
+        if mark.corpus is not None and (mark.corpus.generation, mark.corpus.corpus) == (name, settings.corpus):
             found.append((table, version, mark, mark.corpus))
     matching = [one for one in found if one[3].embedding == settings.recipe.embedding]
     if matching:

@@ -122,7 +122,7 @@ def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
     if content is None:
         return None
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="rebuild", base_version=head.head_version)
+        saga = ledger.begin(connection, generation=corpus.generation, kind="rebuild", base_version=head.head_version)
         ledger.mark_prepared(connection, saga)
     try:
         with signs_of_life(corpus, saga):
@@ -159,7 +159,7 @@ def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
             return None
         return _Content(version, latest, left_out, died, marks)
     raise OtherDatabaseError(
-        f"No version of the table of corpus {head.known_as!r} at {head.table_uri} is whole",
+        f"No version of the table of corpus {head.corpus!r} at {head.table_uri} is whole",
         "Nothing was changed. Put a backup of the table there, or delete the corpus with `ingest-pipeline drop`.",
     )
 
@@ -194,7 +194,7 @@ class _Rebuild:
         version = self._publish(change, incomplete)
         changed = sorted(document.key for document in change.added if document.key not in unchanged)
         return RebuildReport(
-            self._corpus.known_as,
+            self._corpus.name,
             self._head.head_version,
             version,
             self._content.version,
@@ -218,14 +218,14 @@ class _Rebuild:
                 sagas.setdefault(saga, self._content.version)
         said = f"taken over from version {self._content.version} of the table by `recover --rebuild-catalog`"
         with self._corpus.database.transaction() as connection:
-            known = ledger.known_sagas(connection, self._corpus.name, sagas)
-            ledger.record_others(connection, self._corpus.name, sagas, "adopted", said)
-            ledger.adopt(connection, self._corpus.name, taken_over, said)
+            known = ledger.known_sagas(connection, self._corpus.generation, sagas)
+            ledger.record_others(connection, self._corpus.generation, sagas, "adopted", said)
+            ledger.adopt(connection, self._corpus.generation, taken_over, said)
         return len(sagas.keys() - known)
 
     def _compare(self, documents: Mapping[str, TableDocument]) -> CatalogChange:
         with self._corpus.database.transaction() as connection:
-            latest = {one.key: one for one in catalog.latest_documents(connection, self._corpus.name)}
+            latest = {one.key: one for one in catalog.latest_documents(connection, self._corpus.generation)}
         kept: list[TableDocument] = []
         other: list[TableDocument] = []
         for key, document in documents.items():
@@ -252,7 +252,7 @@ class _Rebuild:
         recipe = self._context.recipe.fingerprint
         for some in _in_groups(added):
             with self._corpus.database.transaction() as connection:
-                stage_documents(connection, self._corpus.name, recipe, some)
+                stage_documents(connection, self._corpus.generation, recipe, some)
         wanted = {document.key: document for document in added}
         if wanted:
             for rows in chunk_rows(self._corpus.table, self._content.version, wanted):
@@ -305,13 +305,15 @@ class _Rebuild:
         corpus, head = self._corpus, self._head
         with corpus.database.transaction() as connection:
             with boundary(Boundary.LOCK_TAKEN):
-                now = catalog.lock_corpus(connection, corpus.name)
+                now = catalog.lock_generation(connection, corpus.generation)
             if now != head or corpus.table.latest_version() != self._content.latest:
                 raise ConflictError(
-                    f"The table of corpus {corpus.known_as!r} was written to while its catalog was rebuilt",
+                    f"The table of corpus {corpus.name!r} was written to while its catalog was rebuilt",
                     f"Nothing was changed. Stop what writes it, then run `{REBUILD}` again.",
                 )
-            for ended in ledger.abandon_live(connection, corpus.name, "the catalog was rebuilt", keep=[self._saga]):
+            for ended in ledger.abandon_live(
+                connection, corpus.generation, "the catalog was rebuilt", keep=[self._saga]
+            ):
                 catalog.forget_documents(connection, ended)
             if head.table_uri != corpus.table.uri:
                 with boundary(Boundary.RELOCATED):
@@ -319,13 +321,16 @@ class _Rebuild:
             mark = mark_for(connection, replace(head, table_uri=corpus.table.uri), self._saga)
             version = self._make_version(mark, incomplete)
             with boundary(Boundary.ROWS_WRITTEN):
-                write_change(connection, corpus.name, self._saga, version, change)
+                write_change(connection, corpus.generation, self._saga, version, change)
                 self._retire(connection)
             ledger.mark_published(connection, self._saga, base_version=head.head_version, version=version)
             with boundary(Boundary.HEAD_MOVED):
-                catalog.move_head(connection, corpus.name, version=version, saga=self._saga)
+                catalog.move_head(connection, corpus.generation, version=version, saga=self._saga)
         log.info(
-            "corpus %s: the catalog shows version %d of the table as %d", corpus.name, self._content.version, version
+            "corpus %s: the catalog shows version %d of the table as %d",
+            corpus.generation,
+            self._content.version,
+            version,
         )
         return version
 
@@ -342,7 +347,7 @@ class _Rebuild:
             version = table.commit(version, Change((), Removal(one_of("document", list(incomplete)))), mark)
         if version != expected:
             raise ConflictError(
-                f"Version {expected} of the table of corpus {self._corpus.known_as!r} was taken by another writer",
+                f"Version {expected} of the table of corpus {self._corpus.name!r} was taken by another writer",
                 f"Stop what writes it, then run `{REBUILD}` again.",
             )
         return version
@@ -352,7 +357,7 @@ class _Rebuild:
         marks = self._content.marks
         gone = [
             saga
-            for version, saga in published_sagas_of(connection, self._corpus.name).items()
+            for version, saga in published_sagas_of(connection, self._corpus.generation).items()
             if (mark := marks.get(version)) is None or mark.saga != saga
         ]
         retire(connection, gone)

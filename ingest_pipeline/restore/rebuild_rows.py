@@ -94,12 +94,12 @@ def known_pairs(connection: Connection, documents: Sequence[TableDocument]) -> d
     return {row["key"]: row["was_published"] for row in rows}
 
 
-def stage_documents(connection: Connection, corpus: str, recipe: str, documents: Sequence[TableDocument]) -> None:
+def stage_documents(connection: Connection, generation: str, recipe: str, documents: Sequence[TableDocument]) -> None:
     """Write rows of documents that nobody sees yet, in place of what a rebuild that died left of them."""
     connection.execute(query("forget_pairs"), _pairs(documents))
     values = {
         **_pairs(documents),
-        "corpus": corpus,
+        "generation": generation,
         "recipe": recipe,
         "partitions": [document.partition for document in documents],
         "counts": [document.count for document in documents],
@@ -151,15 +151,17 @@ class CatalogChange:
     """Partitions by key of documents that stand and that the table does not have."""
 
 
-def write_change(connection: Connection, corpus: str, saga: UUID, version: int, change: CatalogChange) -> None:
+def write_change(connection: Connection, generation: str, saga: UUID, version: int, change: CatalogChange) -> None:
     """Let readers at a version see what the table holds, and nothing else."""
     new = [*change.added, *change.revived]
     superseded = [document.key for document in new] + list(change.removed)
-    connection.execute(query("supersede_keys"), {"corpus": corpus, "keys": superseded, "version": version})
+    connection.execute(query("supersede_keys"), {"generation": generation, "keys": superseded, "version": version})
     connection.execute(query("revive_pairs"), _pairs(change.revived))
     connection.execute(query("publish_pairs"), {**_pairs(change.added), "version": version})
     tombstones = {"keys": list(change.removed), "partitions": list(change.removed.values())}
-    connection.execute(query("insert_tombstones"), {**tombstones, "corpus": corpus, "saga": saga, "version": version})
+    connection.execute(
+        query("insert_tombstones"), {**tombstones, "generation": generation, "saga": saga, "version": version}
+    )
     _note_fragments(connection, [*change.kept, *new])
 
 
@@ -174,9 +176,9 @@ def _note_fragments(connection: Connection, documents: Sequence[TableDocument]) 
         )
 
 
-def published_sagas_of(connection: Connection, corpus: str) -> dict[int, UUID]:
+def published_sagas_of(connection: Connection, generation: str) -> dict[int, UUID]:
     """Sagas of the publications that were not retired, by version."""
-    rows = connection.execute(query("published_sagas_of"), {"corpus": corpus})
+    rows = connection.execute(query("published_sagas_of"), {"generation": generation})
     return {row["published_version"]: row["id"] for row in rows}
 
 

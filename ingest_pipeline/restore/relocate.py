@@ -49,12 +49,12 @@ class Renamed:
     """At head, made by another recipe than the one that was renamed; they differ from the settings as before."""
 
 
-def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
+def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
     """Let a corpus have its tables in another folder, into which they were copied or moved.
 
     Args:
         database: Where the catalog is.
-        known_as: Name of the corpus.
+        corpus: Name of the corpus.
         folder: Of the tables: a path or an object-store url.
 
     Returns:
@@ -68,9 +68,9 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
         ConflictError: Something was published meanwhile. Nothing was changed.
     """
     with database.transaction() as connection:
-        found = generations.living(connection, known_as)
+        found = generations.living(connection, corpus)
     if not any(row.state == "current" for row in found):
-        raise ConfigurationError(f"There is no corpus {known_as!r}", "`ingest-pipeline corpora` lists those there are.")
+        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists those there are.")
     copies = [(row, there) for row in found if (there := _copy_in(database, folder, row)) is not None]
     for row, there in copies:
         if row.table_uri != there.table.uri:
@@ -80,7 +80,7 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
             row.name: begin_restore(connection, there, row) for row, there in copies if row.table_uri != there.table.uri
         }
     try:
-        _move_all(database, known_as, copies, sagas)
+        _move_all(database, corpus, copies, sagas)
     except BaseException as error:
         for row, there in copies:
             if row.name in sagas:
@@ -90,7 +90,7 @@ def move_tables(database: Database, known_as: str, folder: str) -> list[str]:
 
 
 def _move_all(
-    database: Database, known_as: str, copies: Sequence[tuple[GenerationRow, Corpus]], sagas: Mapping[str, UUID]
+    database: Database, corpus: str, copies: Sequence[tuple[GenerationRow, Corpus]], sagas: Mapping[str, UUID]
 ) -> None:
     with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
@@ -98,7 +98,7 @@ def _move_all(
         for row, there in copies:
             if rows[row.name] != row:
                 raise ConflictError(
-                    f"Corpus {known_as!r} was published to while the copy of its table was looked at",
+                    f"Corpus {corpus!r} was published to while the copy of its table was looked at",
                     f"Nothing was changed. Stop all writers, copy {row.table_uri} again, and run the command again.",
                 )
             if row.name in sagas:
@@ -110,7 +110,7 @@ def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | No
     uri = f"{folder.rstrip('/')}/{row.name}.lance"
     table = LanceTable(uri, storage_options(uri))
     if table.exists():
-        return Corpus(row.name, database, table, row.known_as, row.state)
+        return Corpus(row.name, database, table, row.corpus, row.state)
     if row.state == "retired":
         return None
     raise TableUnavailableError(
@@ -131,12 +131,12 @@ def _move_table(connection: Connection, there: Corpus, row: GenerationRow, saga:
 def _check_copy(there: Corpus, row: GenerationRow) -> None:
     """Demand that a table holds head, made by the saga that head names, and that no file of it is missing."""
     uri = there.table.uri
-    if not (there.table.owner or "").endswith(f"/{there.name}"):
-        raise NotOurTableError(f"The LanceDB table at {uri} is not the one that corpus {row.known_as!r} made")
+    if not (there.table.owner or "").endswith(f"/{there.generation}"):
+        raise NotOurTableError(f"The LanceDB table at {uri} is not the one that corpus {row.corpus!r} made")
     latest = there.table.latest_version()
     if latest < row.head_version:
         raise CorpusMismatchError(
-            f"The LanceDB table at {uri} ends at version {latest}, and head of corpus {row.known_as!r} is "
+            f"The LanceDB table at {uri} ends at version {latest}, and head of corpus {row.corpus!r} is "
             f"{row.head_version}: it is an older copy. Nothing was changed",
             f"Stop all writers, copy {row.table_uri} again, and run the command again.",
         )
@@ -144,7 +144,7 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
     if there.table.saga_of(row.head_version) != row.head_saga or None in above.values():
         raise CorpusMismatchError(
             f"The LanceDB table at {uri} is another copy: its version {row.head_version} was made by another saga than "
-            f"the one that corpus {row.known_as!r} names, or something else wrote to it since. Nothing was changed",
+            f"the one that corpus {row.corpus!r} names, or something else wrote to it since. Nothing was changed",
             f"Stop all writers, copy {row.table_uri} again, and run the command again.",
         )
     with there.database.transaction() as connection:
@@ -167,7 +167,7 @@ def move_source(corpus: Corpus, url: str) -> None:
     """
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
-        for row in generations.living(connection, corpus.known_as):
+        for row in generations.living(connection, corpus.name):
             with boundary(Boundary.RELOCATED):
                 generations.rebind(connection, row.name, replace(binding_of(row), source=url))
 
@@ -191,20 +191,20 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
         row = lock(connection, corpus)
         if row.embedding != recipe.embedding:
             raise CorpusMismatchError(
-                f"Corpus {row.known_as!r} holds vectors of {row.embedding}, not of {recipe.embedding}",
+                f"Corpus {row.corpus!r} holds vectors of {row.embedding}, not of {recipe.embedding}",
                 "Run the command again. Nothing was changed.",
             )
-        documents, others = catalog.count_recipe(connection, corpus.name, recipe.fingerprint)
+        documents, others = catalog.count_recipe(connection, corpus.generation, recipe.fingerprint)
         if others and not documents:
             raise CorpusMismatchError(
-                f"None of the {others} documents of corpus {row.known_as!r} was made with these settings, so what is "
+                f"None of the {others} documents of corpus {row.corpus!r} was made with these settings, so what is "
                 "recorded of them cannot be renamed",
                 "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to what the documents were made with. Nothing was "
                 "changed.",
             )
         with boundary(Boundary.RELOCATED):
-            generations.rebind(connection, corpus.name, replace(binding_of(row), embedding=new.embedding))
-            generations.rename_recipe(connection, corpus.name, recipe, new)
+            generations.rebind(connection, corpus.generation, replace(binding_of(row), embedding=new.embedding))
+            generations.rename_recipe(connection, corpus.generation, recipe, new)
     return Renamed(documents, others)
 
 
@@ -224,7 +224,7 @@ async def check_model(corpus: Corpus, embedder: Embedder) -> None:
     likeness = float(np.dot(made, held) / (np.linalg.norm(made) * np.linalg.norm(held)))
     if not likeness >= _SAME:
         raise CorpusMismatchError(
-            f"Of a text that corpus {corpus.known_as!r} holds, {embedder.settings.model!r} makes another vector "
+            f"Of a text that corpus {corpus.name!r} holds, {embedder.settings.model!r} makes another vector "
             f"(cosine similarity {likeness:.3f}), so it is another model",
             "`ingest-pipeline reembed` moves a corpus to another model. Nothing was changed.",
         )

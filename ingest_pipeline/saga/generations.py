@@ -33,25 +33,25 @@ from ingest_pipeline.saga.reconcile import lock
 KEPT = timedelta(days=7)
 
 
-def list_generations(database: Database, known_as: str) -> list[Generation]:
+def list_generations(database: Database, corpus: str) -> list[Generation]:
     """Of a corpus, oldest first, dropped ones included."""
     with database.transaction() as connection:
-        return generations.generations(connection, known_as)
+        return generations.generations(connection, corpus)
 
 
 def others(corpus: Corpus) -> list[Corpus]:
     """The generations of a corpus besides this one that still have a table."""
     return [
-        opened(corpus.database, corpus.known_as, found)
-        for found in list_generations(corpus.database, corpus.known_as)
-        if found.name != corpus.name and found.state != "dropped"
+        opened(corpus.database, corpus.name, found)
+        for found in list_generations(corpus.database, corpus.name)
+        if found.name != corpus.generation and found.state != "dropped"
     ]
 
 
 def differences(old: Corpus, new: Corpus) -> list[Difference]:
     """Documents that two generations hold differently."""
     with old.database.transaction() as connection:
-        return generations.differences(connection, old.name, new.name)
+        return generations.differences(connection, old.generation, new.generation)
 
 
 def switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
@@ -82,18 +82,18 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
 def _switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
     with old.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            rows = generations.lock_generations(connection, [old.name, new.name])
-        if (rows[old.name].state, rows[new.name].state) != ("current", "building"):
+            rows = generations.lock_generations(connection, [old.generation, new.generation])
+        if (rows[old.generation].state, rows[new.generation].state) != ("current", "building"):
             raise GenerationRetiredError(
-                f"Corpus {old.known_as!r} is no longer being moved from {old.name} to {new.name}"
+                f"Corpus {old.name!r} is no longer being moved from {old.generation} to {new.generation}"
             )
-        if set(generations.differences(connection, old.name, new.name)) - set(looked_at):
+        if set(generations.differences(connection, old.generation, new.generation)) - set(looked_at):
             return False
-        _end_sagas(connection, old, f"readers moved to generation {new.name}")
+        _end_sagas(connection, old, f"readers moved to generation {new.generation}")
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, old.name, "retired")
-            generations.set_state(connection, new.name, "current")
-            generations.mark_unreported(connection, new.name)
+            generations.set_state(connection, old.generation, "retired")
+            generations.set_state(connection, new.generation, "current")
+            generations.mark_unreported(connection, new.generation)
     return True
 
 
@@ -129,11 +129,11 @@ def drop(corpus: Corpus) -> None:
     with corpus.database.transaction() as connection:
         row = lock(connection, corpus)
         if row.state not in ("retired", "dropped"):
-            raise GenerationRetiredError(f"Generation {corpus.name!r} is {row.state}, and cannot be dropped")
+            raise GenerationRetiredError(f"Generation {corpus.generation!r} is {row.state}, and cannot be dropped")
         _end_sagas(connection, corpus, "the generation was dropped")
-        generations.forget_generation(connection, corpus.name)
+        generations.forget_generation(connection, corpus.generation)
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, corpus.name, "dropped")
+            generations.set_state(connection, corpus.generation, "dropped")
     corpus.table.drop(owner=corpus.owner)
 
 
@@ -146,15 +146,15 @@ def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
     dropped: list[str] = []
     with corpus.database.transaction() as connection:
         now = ledger.clock(connection)
-        rows = generations.generations(connection, corpus.known_as)
+        rows = generations.generations(connection, corpus.name)
     for found in rows:
         age = now - found.state_since
         if found.state == "retired" and age >= kept:
-            drop(opened(corpus.database, corpus.known_as, found))
+            drop(opened(corpus.database, corpus.name, found))
             dropped.append(found.name)
         elif found.state == "dropped" and age < 2 * KEPT:
             # A writer that did not know yet may have written a file since.
-            given_up = opened(corpus.database, corpus.known_as, found)
+            given_up = opened(corpus.database, corpus.name, found)
             with suppress(NotOurTableError):  # something else uses the folder since
                 given_up.table.drop(owner=given_up.owner)
     return dropped
@@ -163,18 +163,18 @@ def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
 def _move(corpus: Corpus, before: GenerationState, after: GenerationState, *, also_lock: Collection[str] = ()) -> None:
     with corpus.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            row = generations.lock_generations(connection, [corpus.name, *also_lock]).get(corpus.name)
+            row = generations.lock_generations(connection, [corpus.generation, *also_lock]).get(corpus.generation)
         if row is None:
-            raise ConfigurationError(f"Generation {corpus.name!r} is gone from the database")
+            raise ConfigurationError(f"Generation {corpus.generation!r} is gone from the database")
         if row.state != before:
-            raise GenerationRetiredError(f"Generation {corpus.name!r} is {row.state}, not {before}")
+            raise GenerationRetiredError(f"Generation {corpus.generation!r} is {row.state}, not {before}")
         _end_sagas(connection, corpus, f"the generation was {before} and is {after} now")
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, corpus.name, after)
+            generations.set_state(connection, corpus.generation, after)
 
 
 def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
-    for saga in ledger.abandon_live(connection, corpus.name, error):
+    for saga in ledger.abandon_live(connection, corpus.generation, error):
         catalog.forget_documents(connection, saga)
 
 

@@ -75,7 +75,7 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
             version = _attempt(corpus, saga, rows)
         except _TryAgainError as reason:
             undone = reconcile(corpus, keep=saga)
-            log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.name, saga, reason, undone)
+            log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.generation, saga, reason, undone)
             continue
         with boundary(Boundary.ACKNOWLEDGED):
             return version
@@ -96,7 +96,7 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
                 change = rows.write(connection, base, version)
             with boundary(Boundary.HEAD_MOVED):
                 ledger.mark_published(connection, saga, base_version=base, version=version)
-                catalog.move_head(connection, corpus.name, version=version, saga=saga)
+                catalog.move_head(connection, corpus.generation, version=version, saga=saga)
             touched = True
             mark = mark_for(connection, head, saga)
             made = corpus.table.commit(base, change, mark)
@@ -134,7 +134,9 @@ def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
             "The next publication or `ingest-pipeline recover` settles it; readers see the last published version.",
         ) from second
     if version is not None:
-        log.warning("corpus %s: saga %s was published although the answer was lost (%s)", corpus.name, saga, error)
+        log.warning(
+            "corpus %s: saga %s was published although the answer was lost (%s)", corpus.generation, saga, error
+        )
         return version
     if isinstance(error, UnavailableError):
         raise UnavailableError(

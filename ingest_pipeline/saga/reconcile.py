@@ -32,7 +32,7 @@ _ATTEMPTS = 5
 def lock(connection: Connection, corpus: Corpus) -> GenerationRow:
     """Take the corpus' row lock, which is also how head is read for writing."""
     with boundary(Boundary.LOCK_TAKEN):
-        row = catalog.lock_corpus(connection, corpus.name)
+        row = catalog.lock_generation(connection, corpus.generation)
     if row is None:
         raise ConfigurationError(f"Corpus {corpus.name!r} is gone from the database", "Ingest it again to create it.")
     corpus.check_table(row)
@@ -105,7 +105,7 @@ def _record_others(
     """Note the sagas whose versions the user wants to be taken back, so that the sweep may remove their files."""
     sagas = {mark.saga: version for version, mark in above.items() if mark is not None}
     said = f"taken back to head {head.head_version} by `recover --restore`"
-    ledger.record_others(connection, corpus.name, sagas, "compensated", said)
+    ledger.record_others(connection, corpus.generation, sagas, "compensated", said)
 
 
 def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark | None]:
@@ -143,7 +143,7 @@ def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -
 
     Else the ledger would not know the saga of a restore that died, and nobody could tell it from another database's.
     """
-    saga = ledger.begin(connection, corpus=corpus.name, kind="restore", base_version=head.head_version)
+    saga = ledger.begin(connection, generation=corpus.generation, kind="restore", base_version=head.head_version)
     ledger.mark_prepared(connection, saga)
     return saga
 
@@ -168,7 +168,7 @@ def restore_as_head(
     check_version(corpus, head, mark, made=version, expected=latest + 1)
     ledger.mark_published(connection, saga, base_version=head.head_version, version=version)
     with boundary(Boundary.HEAD_MOVED):
-        catalog.move_head(connection, corpus.name, version=version, saga=saga)
+        catalog.move_head(connection, corpus.generation, version=version, saga=saga)
     return version
 
 

@@ -76,7 +76,7 @@ def recover(
         _adopt(corpus)
     compensated = reconcile(corpus, over_foreign=foreign == "restore")
     abandoned = _abandon(corpus, silence, dead_runs)
-    return RecoveryReport(corpus.name, before, corpus.head().head_version, compensated, abandoned)
+    return RecoveryReport(corpus.generation, before, corpus.head().head_version, compensated, abandoned)
 
 
 def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[UUID]:
@@ -85,7 +85,7 @@ def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[U
     for _ in range(_LOOKS):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
-            ended, busy = ledger.abandon_dead(connection, corpus.name, limit=silence, dead_runs=dead_runs)
+            ended, busy = ledger.abandon_dead(connection, corpus.generation, limit=silence, dead_runs=dead_runs)
             for saga in ended:
                 catalog.forget_documents(connection, saga)
         abandoned += ended

@@ -92,14 +92,14 @@ def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> li
         RollbackRefusedError: The version is no publication or is not retained, or no document ever had such a name.
     """
     with corpus.database.transaction() as connection:
-        published = history.is_publication(connection, corpus.name, version)
-        unknown = sorted(set(names) - history.known_names(connection, corpus.name, names))
-        differences = history.differing_documents(connection, corpus.name, version, names or None)
+        published = history.is_publication(connection, corpus.generation, version)
+        unknown = sorted(set(names) - history.known_names(connection, corpus.generation, names))
+        differences = history.differing_documents(connection, corpus.generation, version, names or None)
     if not published:
-        raise RollbackRefusedError(f"Version {version} of corpus {corpus.known_as!r} is no publication{_of(corpus)}")
+        raise RollbackRefusedError(f"Version {version} of corpus {corpus.name!r} is no publication{_of(corpus)}")
     _check_retained(corpus, version)
     if unknown:
-        raise RollbackRefusedError(f"Corpus {corpus.known_as!r} never had a document {unknown[0]!r}")
+        raise RollbackRefusedError(f"Corpus {corpus.name!r} never had a document {unknown[0]!r}")
     return differences
 
 
@@ -154,10 +154,10 @@ def check_rollback(corpus: Corpus, version: int, differences: Sequence[Differenc
     """What has to be confirmed before these documents are rolled back; None if nothing has."""
     gone = sum(difference.change == "remove" for difference in differences)
     with corpus.database.transaction() as connection:
-        latest = catalog.count_documents(connection, corpus.name)
+        latest = catalog.count_documents(connection, corpus.generation)
     if not is_suspicious(gone, latest):
         return None
-    return withheld_rollback(corpus.known_as, version, gone, latest)
+    return withheld_rollback(corpus.name, version, gone, latest)
 
 
 def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
@@ -166,30 +166,30 @@ def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
 
 
 def _of(corpus: Corpus) -> str:
-    if corpus.name == corpus.known_as:
+    if corpus.generation == corpus.name:
         return ""
     return (
-        f" of its generation {corpus.name}; there is no way back across a change of the embedding model but "
+        f" of its generation {corpus.generation}; there is no way back across a change of the embedding model but "
         "`ingest-pipeline reembed`"
     )
 
 
 def _check_retained(corpus: Corpus, version: int) -> None:
     with corpus.database.transaction() as connection:
-        retained = history.is_retained(connection, corpus.name, version)
+        retained = history.is_retained(connection, corpus.generation, version)
     if not retained or not corpus.table.has_version(version):
         there = corpus.table.versions()
         with corpus.database.transaction() as connection:
-            oldest = min(ledger.published_versions(connection, corpus.name, there))
+            oldest = min(ledger.published_versions(connection, corpus.generation, there))
         raise RollbackRefusedError(
-            f"Version {version} of corpus {corpus.known_as!r} is no longer retained; the oldest that is, is {oldest}"
+            f"Version {version} of corpus {corpus.name!r} is no longer retained; the oldest that is, is {oldest}"
         )
     then, now = (
         corpus.table.at(number).schema.field("vector").type for number in (version, corpus.head().head_version)
     )
     if then != now:
         raise RollbackRefusedError(
-            f"Vectors of corpus {corpus.known_as!r} were {then} at version {version} and are {now} now: two embeddings "
+            f"Vectors of corpus {corpus.name!r} were {then} at version {version} and are {now} now: two embeddings "
             "cannot stand in one table"
         )
 
@@ -216,7 +216,7 @@ class _Rollback:
         with self._corpus.database.transaction() as connection:
             self._saga = ledger.begin(
                 connection,
-                corpus=self._corpus.name,
+                generation=self._corpus.generation,
                 kind="rollback",
                 base_version=base,
                 run_id=run_id,
@@ -236,7 +236,7 @@ class _Rollback:
         # Again, since retention may have come between; from here on it spares what a live saga goes back to.
         _check_retained(self._corpus, self._version)
         with self._corpus.database.transaction() as connection:
-            history.insert_copies(connection, self._corpus.name, self._saga, self._changes)
+            history.insert_copies(connection, self._corpus.generation, self._saga, self._changes)
             ledger.touch(connection, self._saga)
         for part in _parts([change for change in self._changes if change.chunk_count]):
             self._copy(part)
@@ -304,7 +304,7 @@ class _Rollback:
         concerned = [change for change in part if self._damaged.intersection(change.fragments)] or part
         damaged = f"; fragments {sorted(self._damaged)} cannot be read" if self._damaged else ""
         return AuditError(
-            f"Version {self._version} of corpus {self._corpus.known_as!r} has {found} rows of {len(part)} documents in "
+            f"Version {self._version} of corpus {self._corpus.name!r} has {found} rows of {len(part)} documents in "
             f"{store}, where the catalog promises {expected}; {concerned[0].key!r} lacks some{damaged}",
             "Nothing was published. Roll back to another version, or leave these documents out.",
         )

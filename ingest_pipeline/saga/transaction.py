@@ -131,7 +131,9 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
     """
     base = corpus.head().head_version
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=corpus.name, kind="transaction", base_version=base, run_id=run_id)
+        saga = ledger.begin(
+            connection, generation=corpus.generation, kind="transaction", base_version=base, run_id=run_id
+        )
     change = Transaction(corpus, saga, base)
     try:
         with signs_of_life(corpus, saga):

@@ -114,7 +114,7 @@ def find(
     predicate: str | None = None
     if where:
         with corpus.database.transaction() as connection:
-            keys = history.matching_documents(connection, corpus.name, head, where.values())
+            keys = history.matching_documents(connection, corpus.generation, head, where.values())
         if not keys:
             return []
         predicate = one_of("document", keys)
@@ -143,7 +143,7 @@ async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) ->
     theirs, ours = corpus.head().embedding, f"{settings.model}/{settings.dimensions}"
     if theirs != ours:
         raise CorpusMismatchError(
-            f"Corpus {corpus.known_as!r} was embedded with {theirs}, and the question would be with {ours}",
+            f"Corpus {corpus.name!r} was embedded with {theirs}, and the question would be with {ours}",
             "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to the corpus' own, or search by text.",
         )
     answer = await embedder.embed([question])
@@ -170,7 +170,7 @@ def _fused(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
 def _hits(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]], mode: SearchMode) -> list[Hit]:
     keys = sorted({row["document"] for row in rows})
     with corpus.database.transaction() as connection:
-        documents = {row.key: row for row in catalog.documents_at(connection, corpus.name, head, keys)}
+        documents = {row.key: row for row in catalog.documents_at(connection, corpus.generation, head, keys)}
     return [_hit(row, documents[row["document"]], head, mode) for row in rows]
 
 

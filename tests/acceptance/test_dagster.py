@@ -280,7 +280,7 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
     with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus="docs", kind="ingest", base_version=1)
+        saga = ledger.begin(connection, generation="docs", kind="ingest", base_version=1)
         ledger.mark_ended(connection, saga, "failed", "for the test")
         connection.execute(
             "UPDATE ingest_pipeline.saga SET ended_at = now() - interval '2 days' WHERE id = %s", (saga,)
@@ -375,7 +375,7 @@ def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagste
     with dagster.connection() as connection:
         for run in runs.values():
             connection.execute(
-                "INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, writer, run_id, seen_at) "
+                "INSERT INTO ingest_pipeline.saga (id, generation, kind, base_version, writer, run_id, seen_at) "
                 "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'elsewhere:1:1', %s, now() - interval '1 hour')",
                 (run.run_id,),
             )

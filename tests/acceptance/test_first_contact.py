@@ -25,7 +25,7 @@ def dagster(
 
 def corpora(database_url: str) -> int:
     with psycopg.connect(database_url) as connection:
-        row = connection.execute("SELECT count(*) FROM ingest_pipeline.corpus").fetchone()
+        row = connection.execute("SELECT count(*) FROM ingest_pipeline.generation").fetchone()
     assert row is not None
     return int(row[0])
 

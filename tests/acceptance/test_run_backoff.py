@@ -112,7 +112,7 @@ def test_runs_that_die_come_to_an_end_too(dagster: DagsterWorld) -> None:
         corpus = context.corpus
         for deaths in range(1, 9):
             with corpus.database.transaction() as connection:
-                saga = ledger.begin(connection, corpus=corpus.name, kind="ingest", base_version=1)
+                saga = ledger.begin(connection, generation=corpus.generation, kind="ingest", base_version=1)
                 ledger.mark_ended(connection, saga, "abandoned", "its writer is gone")
             waits = isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
             assert waits == (deaths > 2)

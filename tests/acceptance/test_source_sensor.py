@@ -61,7 +61,7 @@ def requested(result: object) -> list[str]:
 
 def publications(dagster: DagsterWorld) -> int:
     with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
-        return int(reports.totals(connection, corpus.name)["publications"])
+        return int(reports.totals(connection, corpus.generation)["publications"])
 
 
 def test_a_thousand_scattered_changes_share_a_run_and_a_publication(dagster: DagsterWorld) -> None:

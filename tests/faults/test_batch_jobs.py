@@ -96,8 +96,8 @@ def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_o
     world.put("b.txt", paragraphs("beta", 3))
     world.ingest()
     with world.database.transaction() as connection:
-        (cost,) = ledger.costs(connection, corpus=world.corpus.name)
-        (shown,) = batch_job_rows.recent(connection, world.corpus.name, 9)
+        (cost,) = ledger.costs(connection, generation=world.corpus.generation)
+        (shown,) = batch_job_rows.recent(connection, world.corpus.generation, 9)
     at_once = world.embeddings.tokens - in_batch
     assert cost.tokens == in_batch + at_once
     assert min(in_batch, at_once) > 0
@@ -113,7 +113,7 @@ def test_without_a_price_of_their_own_bulk_orders_have_no_cost(world: World) -> 
     api(world).finish()
     collect(world)
     with world.database.transaction() as connection:
-        (cost,) = ledger.costs(connection, corpus=world.corpus.name)
+        (cost,) = ledger.costs(connection, generation=world.corpus.generation)
     assert (cost.tokens, cost.amount, cost.currency) == (world.embeddings.tokens, None, None)
 
 
@@ -304,7 +304,7 @@ def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World)
     (done,) = collect(world)
     assert done.collected < done.texts
     with world.database.transaction() as connection:
-        spent = reports.totals(connection, world.corpus.name)
+        spent = reports.totals(connection, world.corpus.generation)
     assert spent["tokens"] == world.embeddings.tokens
     assert spent["unusable_tokens"] > 0
 

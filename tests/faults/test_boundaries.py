@@ -49,11 +49,11 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "preparation/prepare.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
-    "corpus/corpus.py": {"lock_corpus": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
+    "corpus/corpus.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "maintenance/drop.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "restore/relocate.py": {"rebind": "RELOCATED", "rename_recipe": "RELOCATED"},
     "saga/generations.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
-    "saga/reconcile.py": {"lock_corpus": "LOCK_TAKEN", "move_head": "HEAD_MOVED", "mark_compensated": "SETTLED"},
+    "saga/reconcile.py": {"lock_generation": "LOCK_TAKEN", "move_head": "HEAD_MOVED", "mark_compensated": "SETTLED"},
     "saga/publish.py": {"move_head": "HEAD_MOVED", "write": "ROWS_WRITTEN", "check_version": "VERSION_CHECKED"},
 }
 """Calls that change something outside, by the module that makes them, and the boundary each must stand in.

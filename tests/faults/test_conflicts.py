@@ -57,7 +57,7 @@ def test_a_publication_that_is_ended_as_one_of_a_deadlock_begins_again(
         connection.execute("SET deadlock_timeout = '60s'")  # so that it is the publication which finds out, and ends
         connection.execute("SELECT FROM ingest_pipeline.saga WHERE state = 'prepared' FOR UPDATE")
         stands.set()
-        connection.execute("SELECT FROM ingest_pipeline.corpus FOR NO KEY UPDATE")
+        connection.execute("SELECT FROM ingest_pipeline.generation FOR NO KEY UPDATE")
 
     world.put("a.txt", paragraphs("alpha", 2))
     rival = Rival(world, (Boundary.LOCK_TAKEN, "after"), want_the_corpus_and_hold_the_saga)
@@ -70,7 +70,7 @@ def test_a_publication_that_cannot_be_serialized_begins_again(world: World, capl
     """Under a stricter isolation than the usual one, it sees that the row it waited for was changed meanwhile."""
 
     def change_the_row_that_is_waited_for(connection: psycopg.Connection, stands: threading.Event) -> None:
-        connection.execute("UPDATE ingest_pipeline.corpus SET source = source")
+        connection.execute("UPDATE ingest_pipeline.generation SET source = source")
         stands.set()
         waiting: object = None
         while waiting is None:

@@ -28,9 +28,9 @@ def look(world: World) -> dict[str, str]:
         found = connection.execute(
             "SELECT c.id, c.document FROM ingest_pipeline.chunk c "
             "JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document "
-            "WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(head)s "
+            "WHERE d.generation = %(generation)s AND NOT d.removed AND d.published_version <= %(head)s "
             "AND (d.superseded_version IS NULL OR d.superseded_version > %(head)s)",
-            {"corpus": world.corpus.name, "head": head},
+            {"generation": world.corpus.generation, "head": head},
         ).fetchall()
     assert sorted(row["id"] for row in rows) == sorted(str(row["id"]) for row in found)
     return {key: squeezed(text) for key, text in world.texts(head).items()}
@@ -70,8 +70,8 @@ def published_counts(world: World) -> dict[str, int]:
     with world.database.transaction() as connection:
         rows = connection.execute(
             "SELECT key, count(*)::int AS n FROM ingest_pipeline.document "
-            "WHERE corpus = %s AND published_version IS NOT NULL GROUP BY key",
-            (world.corpus.name,),
+            "WHERE generation = %s AND published_version IS NOT NULL GROUP BY key",
+            (world.corpus.generation,),
         )
         return {row["key"]: row["n"] for row in rows}
 

@@ -221,7 +221,7 @@ def leave_a_version_above_head(world: S3World) -> None:
     """As a writer that died right after its Lance commit."""
     head = world.head
     with world.database.transaction() as connection:
-        dead = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=head)
+        dead = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=head)
         ledger.mark_prepared(connection, dead)
     staged = world.corpus.table.stage(f"{dead}-0.lance", world.corpus.table.rows(head, world.corpus.table.schema.names))
     world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), mark(world.corpus, dead))

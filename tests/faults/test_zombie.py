@@ -51,8 +51,8 @@ def own_sagas(world: World) -> set[UUID]:
     with world.database.transaction() as connection:
         rows = connection.execute(
             "SELECT id FROM ingest_pipeline.saga "
-            "WHERE corpus = %s AND kind IN ('ingest', 'rollback') AND state <> 'published'",
-            (world.corpus.name,),
+            "WHERE generation = %s AND kind IN ('ingest', 'rollback') AND state <> 'published'",
+            (world.corpus.generation,),
         )
         return {row["id"] for row in rows}
 
@@ -134,7 +134,7 @@ def test_a_rollback_that_was_given_up_takes_nothing_back(world: World, place: Pl
     outcome = wake_overtaken(world, zombie)
     assert outcome.error
     with world.database.transaction() as connection:
-        assert read_holds(connection, world.corpus.name) == {}
+        assert read_holds(connection, world.corpus.generation) == {}
     check_after(world, dead, outcome)
 
 
@@ -265,7 +265,7 @@ def test_a_transaction_ends_in_an_error_and_leaves_nothing(
     sweep(corpus)
     assert all("zombie" not in ids(corpus, version) for version in corpus.table.versions())
     with database.transaction() as connection:
-        assert ledger.unfinished(connection, corpus.name) == []
+        assert ledger.unfinished(connection, corpus.generation) == []
     assert sweep(corpus).files == []
 
 

@@ -62,7 +62,7 @@ def test_the_wheel_imports_without_the_repository(wheel: Path, tmp_path: Path) -
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = (
         "import ingest_pipeline.definitions, ingest_pipeline.assets.ingest as module; "
-        "from ingest_pipeline.postgres.sql import migrations, query; assert migrations() and query('lock_corpus'); "
+        "from ingest_pipeline.postgres.sql import migrations, query; assert migrations() and query('lock_generation'); "
         "print(module.__file__)"
     )
     done = subprocess.run(

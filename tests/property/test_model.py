@@ -151,7 +151,7 @@ class Corpus(RuleBasedStateMachine):
         """What readers of both stores see; a document without chunks is in the catalog alone."""
         version = version or self.world.head
         with self.world.database.transaction() as connection:
-            documents = catalog.documents_at(connection, self.world.corpus.name, version)
+            documents = catalog.documents_at(connection, self.world.corpus.generation, version)
         return {row.key: "" for row in documents} | stored(self.world.texts(version))
 
 

@@ -79,7 +79,9 @@ def no_compensation() -> None:
 
 def no_restore() -> None:
     def keep(connection: Connection, corpus: Corpus, _: catalog.GenerationRow, *, latest: int, **__: object) -> int:
-        catalog.move_head(connection, corpus.name, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0))
+        catalog.move_head(
+            connection, corpus.generation, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0)
+        )
         return latest
 
     plug(reconcile, "restore_as_head", keep)
@@ -104,7 +106,7 @@ def head_moved_in_another_transaction() -> None:
         version = unplugged(corpus, saga, rows)
         plug(catalog, "move_head", move)
         with corpus.database.transaction() as connection:
-            move(connection, corpus.name, version=version, saga=saga)
+            move(connection, corpus.generation, version=version, saga=saga)
         return version
 
     plug(ingest, "publish", publish_then_move)

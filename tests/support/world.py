@@ -78,7 +78,7 @@ def mark_served(database: Database, embedding: EmbeddingSettings) -> None:
 def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
     """What a version says about itself that a test makes by the hand of a saga, which was prepared by then."""
     with corpus.database.transaction() as connection:
-        row = catalog.read_corpus(connection, corpus.name)
+        row = catalog.read_generation(connection, corpus.generation)
         assert row is not None
         if prepared:
             connection.execute(
@@ -90,7 +90,7 @@ def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
 def ended_saga(world: World) -> UUID:
     """A saga that failed: what it wrote is wanted by nobody."""
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=1)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
         ledger.mark_ended(connection, saga, "failed", "for the test")
     return saga
 
@@ -174,8 +174,8 @@ class World:
         with self.database.transaction() as connection:
             row = connection.execute(
                 "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
-                "JOIN ingest_pipeline.saga s ON s.id = b.saga WHERE s.corpus = %s",
-                (self.corpus.name,),
+                "JOIN ingest_pipeline.saga s ON s.id = b.saga WHERE s.generation = %s",
+                (self.corpus.generation,),
             ).fetchone()
         assert row is not None
         return int(row["n"])
@@ -233,8 +233,8 @@ class World:
                 found = connection.execute(
                     f"SELECT count(*) AS n FROM ingest_pipeline.{table} t "  # noqa: S608  names from the line above
                     "JOIN ingest_pipeline.saga s ON s.id = t.saga "
-                    "WHERE s.corpus = %s AND s.state NOT IN ('published', 'adopted')",
-                    (self.corpus.name,),
+                    "WHERE s.generation = %s AND s.state NOT IN ('published', 'adopted')",
+                    (self.corpus.generation,),
                 ).fetchone()
                 assert found == {"n": 0}, table
             marked = connection.execute(
@@ -246,8 +246,8 @@ class World:
     def published_versions(self) -> set[int]:
         with self.database.transaction() as connection:
             rows = connection.execute(
-                "SELECT published_version FROM ingest_pipeline.saga WHERE corpus = %s AND state = 'published'",
-                (self.corpus.name,),
+                "SELECT published_version FROM ingest_pipeline.saga WHERE generation = %s AND state = 'published'",
+                (self.corpus.generation,),
             )
             return {row["published_version"] for row in rows}
 
@@ -258,7 +258,7 @@ class World:
 
     def chunks(self, key: str, version: int | None = None) -> list[ChunkRow]:
         with self.database.transaction() as connection:
-            return catalog.chunks_at(connection, self.corpus.name, version or self.head, [key])
+            return catalog.chunks_at(connection, self.corpus.generation, version or self.head, [key])
 
     def text_at(self, key: str, version: int | None = None) -> str:
         """A document as a reader of the table sees it: its chunks' texts in their order."""

@@ -82,7 +82,9 @@ def _fill(
     then_switch: bool,
 ) -> None:
     old, new = begin(database, settings)
-    context.log.info(f"Generation {new.corpus.name} is filled with vectors of {new.recipe.embedding}; readers see none")
+    context.log.info(
+        f"Generation {new.corpus.generation} is filled with vectors of {new.recipe.embedding}; readers see none"
+    )
 
     async def run() -> tuple[Reembedding, Summary]:
         with embedder.endpoint() as endpoint:
@@ -99,9 +101,11 @@ def _fill(
         _report_spending(context, old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
     for key, problem in failed.items():
-        context.log.warning(f"Document {key!r} is not in generation {new.corpus.name}: {problem}")
+        context.log.warning(f"Document {key!r} is not in generation {new.corpus.generation}: {problem}")
     if then_switch:
-        context.log.info(f"Readers see generation {new.corpus.name} now; {old.corpus.name} is kept for a week")
+        context.log.info(
+            f"Readers see generation {new.corpus.generation} now; {old.corpus.generation} is kept for a week"
+        )
         _report_all(context, new, migration.taken_out)
         return
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
@@ -114,17 +118,17 @@ def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> No
     wanted = "building" if action is Action.ABORT else "retired"
     concerned = [generation for generation in others(corpus) if generation.opened_as == wanted]
     if not concerned:
-        raise ConfigurationError(f"Corpus {corpus.known_as!r} has no generation that is {wanted}")
+        raise ConfigurationError(f"Corpus {corpus.name!r} has no generation that is {wanted}")
     for generation in concerned:
         (abort if action is Action.ABORT else drop)(generation)
-        context.log.info(f"Generation {generation.name} is {'retired' if action is Action.ABORT else 'dropped'}")
+        context.log.info(f"Generation {generation.generation} is {'retired' if action is Action.ABORT else 'dropped'}")
 
 
 def _report_spending(context: dg.OpExecutionContext, ingest_context: IngestContext) -> None:
     run_id = context.run.run_id
     with ingest_context.corpus.database.transaction() as connection:
         progress, costs = reports.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
-    key = dg.AssetKey([ingest_context.corpus.known_as, "embeddings"])
+    key = dg.AssetKey([ingest_context.corpus.name, "embeddings"])
     context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
 
 
@@ -132,7 +136,7 @@ def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, t
     """Materialize what readers see now. If the run dies before that is done, the recovery sensor does the rest."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
-        owed = ledger.unreported(connection, corpus.name)
+        owed = ledger.unreported(connection, corpus.generation)
     for saga in owed:
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)

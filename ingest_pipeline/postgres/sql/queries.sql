@@ -1,7 +1,7 @@
--- lock_corpus --
+-- lock_generation --
 -- Not FOR UPDATE: the foreign keys of those who prepare would wait for it, and preparing takes no lock.
-SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.corpus WHERE name = %(name)s FOR NO KEY UPDATE
+SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.generation WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- limit_waiting --
 -- Of every transaction. One that is paused must not hold its rows for ever: Postgres ends its backend, also in mid COPY.
@@ -16,152 +16,152 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 -- keepalive --
 SELECT 1
 
--- read_corpus --
-SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.corpus WHERE name = %(name)s
+-- read_generation --
+SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.generation WHERE name = %(name)s
 
 -- read_current --
-SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s AND state = 'current'
+SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.generation WHERE corpus = %(corpus)s AND state = 'current'
 
 -- generations --
 -- Of a corpus, oldest first.
 SELECT name, state::text, state_since, embedding, head_version, table_uri,
     (SELECT count(*) FROM ingest_pipeline.document d
-     WHERE d.corpus = k.name AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed)
+     WHERE d.generation = k.name AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed)
     AS documents
-FROM ingest_pipeline.corpus k WHERE known_as = %(known_as)s ORDER BY created_at, name
+FROM ingest_pipeline.generation k WHERE corpus = %(corpus)s ORDER BY created_at, name
 
 -- reembedding_progress --
 -- In whatever version the new generation holds them: what has changed since, it takes up before readers move.
 SELECT count(n.key) AS documents, count(*) AS documents_to_hold
 FROM ingest_pipeline.document o
-LEFT JOIN ingest_pipeline.document n ON n.corpus = %(new)s AND n.key = o.key
+LEFT JOIN ingest_pipeline.document n ON n.generation = %(new)s AND n.key = o.key
     AND n.published_version IS NOT NULL AND n.superseded_version IS NULL AND NOT n.removed
-WHERE o.corpus = %(old)s AND o.published_version IS NOT NULL AND o.superseded_version IS NULL AND NOT o.removed
+WHERE o.generation = %(old)s AND o.published_version IS NOT NULL AND o.superseded_version IS NULL AND NOT o.removed
 
 -- lock_generations --
 -- In the order of their names, so that two who lock the same rows do not wait for each other.
-SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.corpus WHERE name = ANY(%(names)s) ORDER BY name FOR NO KEY UPDATE
+SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.generation WHERE name = ANY(%(names)s) ORDER BY name FOR NO KEY UPDATE
 
 -- set_state --
-UPDATE ingest_pipeline.corpus SET state = %(state)s, state_since = now() WHERE name = %(name)s
+UPDATE ingest_pipeline.generation SET state = %(state)s, state_since = now() WHERE name = %(name)s
 
 -- generation_differences --
 -- Documents that two generations hold differently at their heads. The same bytes under another ETag are the same.
 SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.etag AS new_etag
 FROM (
     SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
-    WHERE corpus = %(old)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+    WHERE generation = %(old)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 ) o FULL JOIN (
     SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
-    WHERE corpus = %(new)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+    WHERE generation = %(new)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 ) n USING (key)
 WHERE o.saga IS NULL OR n.saga IS NULL
    OR (o.etag IS DISTINCT FROM n.etag AND o.content_hash IS DISTINCT FROM n.content_hash)
 ORDER BY key
 
 -- generation_summaries --
-SELECT k.known_as AS corpus, k.name, k.state::text, k.table_uri, k.source, k.partition_by, k.embedding, k.head_version,
+SELECT k.corpus, k.name, k.state::text, k.table_uri, k.source, k.partition_by, k.embedding, k.head_version,
     count(d.key) AS documents, coalesce(sum(d.chunk_count), 0)::bigint AS chunks
-FROM ingest_pipeline.corpus k
-LEFT JOIN ingest_pipeline.document d ON d.corpus = k.name
+FROM ingest_pipeline.generation k
+LEFT JOIN ingest_pipeline.document d ON d.generation = k.name
     AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed
-WHERE k.state <> 'dropped' GROUP BY k.name ORDER BY k.known_as, k.created_at, k.name
+WHERE k.state <> 'dropped' GROUP BY k.name ORDER BY k.corpus, k.created_at, k.name
 
 -- living_generations --
-SELECT name, known_as, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s AND state <> 'dropped' ORDER BY name
+SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
+FROM ingest_pipeline.generation WHERE corpus = %(corpus)s AND state <> 'dropped' ORDER BY name
 
 -- forget_some_documents --
 DELETE FROM ingest_pipeline.document
-WHERE (saga, key) IN (SELECT saga, key FROM ingest_pipeline.document WHERE corpus = %(corpus)s LIMIT %(limit)s)
+WHERE (saga, key) IN (SELECT saga, key FROM ingest_pipeline.document WHERE generation = %(generation)s LIMIT %(limit)s)
 
 -- forget_sagas --
-DELETE FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
+DELETE FROM ingest_pipeline.saga WHERE generation = %(generation)s
 
 -- count_recipe --
 SELECT count(*) FILTER (WHERE recipe = %(recipe)s) AS made, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
 -- rename_recipe --
 WITH documents AS (
-    UPDATE ingest_pipeline.document SET recipe = %(new)s WHERE corpus = %(corpus)s AND recipe = %(old)s
+    UPDATE ingest_pipeline.document SET recipe = %(new)s WHERE generation = %(generation)s AND recipe = %(old)s
 ), failures AS (
-    UPDATE ingest_pipeline.failure SET recipe = %(new)s WHERE corpus = %(corpus)s AND recipe = %(old)s
+    UPDATE ingest_pipeline.failure SET recipe = %(new)s WHERE generation = %(generation)s AND recipe = %(old)s
 ), holds AS (
-    UPDATE ingest_pipeline.hold SET recipe = %(new)s WHERE corpus = %(corpus)s AND recipe = %(old)s
+    UPDATE ingest_pipeline.hold SET recipe = %(new)s WHERE generation = %(generation)s AND recipe = %(old)s
 ), batches AS (
     UPDATE ingest_pipeline.embedded_batch b SET embedding = %(new_embedding)s FROM ingest_pipeline.saga s
-    WHERE s.id = b.saga AND s.corpus = %(corpus)s AND b.embedding = %(old_embedding)s
+    WHERE s.id = b.saga AND s.generation = %(generation)s AND b.embedding = %(old_embedding)s
 )
 UPDATE ingest_pipeline.batch_job SET embedding = %(new_embedding)s
-WHERE corpus = %(corpus)s AND embedding = %(old_embedding)s
+WHERE generation = %(generation)s AND embedding = %(old_embedding)s
 
 -- count_generations --
-SELECT count(*) AS found FROM ingest_pipeline.corpus WHERE known_as = %(known_as)s
+SELECT count(*) AS found FROM ingest_pipeline.generation WHERE corpus = %(corpus)s
 
 -- is_bound --
 -- Creations, restores and maintenance of a corpus into which nothing was published bring no document.
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga
-    WHERE corpus = k.name AND state = 'published' AND kind NOT IN ('create', 'restore', 'maintenance')
+    WHERE generation = k.name AND state = 'published' AND kind NOT IN ('create', 'restore', 'maintenance')
 ) OR EXISTS (
-    SELECT 1 FROM ingest_pipeline.corpus g WHERE g.known_as = k.known_as AND g.state IN ('building', 'retired')
+    SELECT 1 FROM ingest_pipeline.generation g WHERE g.corpus = k.corpus AND g.state IN ('building', 'retired')
 ) OR EXISTS (
-    SELECT 1 FROM ingest_pipeline.batch_job WHERE corpus = k.name AND state IN ('submitting', 'submitted')
+    SELECT 1 FROM ingest_pipeline.batch_job WHERE generation = k.name AND state IN ('submitting', 'submitted')
 ) AS found
-FROM ingest_pipeline.corpus k WHERE k.name = %(name)s
+FROM ingest_pipeline.generation k WHERE k.name = %(name)s
 
 -- rebind --
-UPDATE ingest_pipeline.corpus SET table_uri = %(table_uri)s, source = %(source)s, partition_by = %(partition_by)s,
+UPDATE ingest_pipeline.generation SET table_uri = %(table_uri)s, source = %(source)s, partition_by = %(partition_by)s,
     embedding = %(embedding)s
 WHERE name = %(name)s
 
 -- move_ended_sagas --
--- None of them published anything, and each keeps what it bought and what that cost.
+-- None of them published anything, and each keeps its vectors and its cost.
 WITH orders AS (
-    UPDATE ingest_pipeline.batch_job SET corpus = %(new)s WHERE corpus = %(old)s
+    UPDATE ingest_pipeline.batch_job SET generation = %(new)s WHERE generation = %(old)s
 ), planned AS (
-    DELETE FROM ingest_pipeline.document WHERE corpus = %(old)s
+    DELETE FROM ingest_pipeline.document WHERE generation = %(old)s
 ), fragments AS (
-    DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s WHERE s.id = f.saga AND s.corpus = %(old)s
+    DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s WHERE s.id = f.saga AND s.generation = %(old)s
 )
-UPDATE ingest_pipeline.saga SET corpus = %(new)s WHERE corpus = %(old)s AND state <> 'published'
+UPDATE ingest_pipeline.saga SET generation = %(new)s WHERE generation = %(old)s AND state <> 'published'
 
 -- abandon_live_sagas --
 UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
-WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') AND id <> ALL(%(keep)s::uuid[])
+WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') AND id <> ALL(%(keep)s::uuid[])
 RETURNING id
 
 -- mark_unreported --
-UPDATE ingest_pipeline.saga SET reported_at = NULL WHERE corpus = %(corpus)s AND state = 'published' AND kind = 'ingest'
+UPDATE ingest_pipeline.saga SET reported_at = NULL WHERE generation = %(generation)s AND state = 'published' AND kind = 'ingest'
 
 -- forget_generation --
 -- What it was made of goes; its sagas stay, for what they cost was paid.
 WITH documents AS (
-    DELETE FROM ingest_pipeline.document WHERE corpus = %(corpus)s
+    DELETE FROM ingest_pipeline.document WHERE generation = %(generation)s
 ), failures AS (
-    DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s
+    DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s
 ), holds AS (
-    DELETE FROM ingest_pipeline.hold WHERE corpus = %(corpus)s
+    DELETE FROM ingest_pipeline.hold WHERE generation = %(generation)s
 ), fragments AS (
     DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
-    WHERE s.id = f.saga AND s.corpus = %(corpus)s
+    WHERE s.id = f.saga AND s.generation = %(generation)s
 )
-DELETE FROM ingest_pipeline.embedded_batch b USING ingest_pipeline.saga s WHERE s.id = b.saga AND s.corpus = %(corpus)s
+DELETE FROM ingest_pipeline.embedded_batch b USING ingest_pipeline.saga s WHERE s.id = b.saga AND s.generation = %(generation)s
 
 -- read_recipes --
-SELECT recipes FROM ingest_pipeline.corpus WHERE name = %(name)s
+SELECT recipes FROM ingest_pipeline.generation WHERE name = %(name)s
 
 -- lock_recipes --
-SELECT recipes FROM ingest_pipeline.corpus WHERE name = %(name)s FOR NO KEY UPDATE
+SELECT recipes FROM ingest_pipeline.generation WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- put_recipe_in_force --
 -- One that was in force before moves to the end.
-UPDATE ingest_pipeline.corpus SET recipes = coalesce((
+UPDATE ingest_pipeline.generation SET recipes = coalesce((
         SELECT jsonb_agg(one ORDER BY place) FROM jsonb_array_elements(recipes) WITH ORDINALITY AS r (one, place)
         WHERE one ->> 'fingerprint' <> %(fingerprint)s
     ), '[]') || jsonb_build_array(jsonb_build_object(
@@ -172,15 +172,18 @@ WHERE name = %(name)s
 SELECT count(*) AS standing, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others,
     coalesce(sum(character_count) FILTER (WHERE recipe <> %(recipe)s), 0)::bigint AS characters
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
--- insert_corpus --
-INSERT INTO ingest_pipeline.corpus
-    (name, known_as, state, table_uri, source, partition_by, embedding, head_version, head_saga)
-VALUES (%(name)s, %(known_as)s, %(state)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(head_version)s, %(head_saga)s)
+-- insert_generation --
+WITH named AS (
+    INSERT INTO ingest_pipeline.corpus (name) VALUES (%(corpus)s) ON CONFLICT DO NOTHING
+)
+INSERT INTO ingest_pipeline.generation
+    (name, corpus, state, table_uri, source, partition_by, embedding, head_version, head_saga)
+VALUES (%(name)s, %(corpus)s, %(state)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(head_version)s, %(head_saga)s)
 
 -- move_head --
-UPDATE ingest_pipeline.corpus SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
+UPDATE ingest_pipeline.generation SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
 
 -- this_database --
 SELECT installation, system, timeline, number, folder, name, flushed, written FROM ingest_pipeline.this_database()
@@ -190,8 +193,8 @@ SELECT clock_timestamp() AS now
 
 -- begin_saga --
 INSERT INTO ingest_pipeline.saga
-    (id, corpus, kind, base_version, run_id, writer, target_version, price, currency, price_as_of)
-VALUES (%(id)s, %(corpus)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s, %(target_version)s, %(price)s,
+    (id, generation, kind, base_version, run_id, writer, target_version, price, currency, price_as_of)
+VALUES (%(id)s, %(generation)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer)s, %(target_version)s, %(price)s,
     %(currency)s, %(price_as_of)s)
 
 -- touch_saga --
@@ -204,11 +207,11 @@ WITH counted AS (
         requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
         embedded = embedded + %(embedded)s, embedded_characters = embedded_characters + %(characters)s,
         api_seconds = api_seconds + %(seconds)s
-    WHERE id = %(saga)s RETURNING corpus
+    WHERE id = %(saga)s RETURNING generation
 )
 INSERT INTO ingest_pipeline.token_day AS t (corpus, day, tokens)
-SELECT k.known_as, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
-FROM counted JOIN ingest_pipeline.corpus k ON k.name = counted.corpus
+SELECT k.corpus, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
+FROM counted JOIN ingest_pipeline.generation k ON k.name = counted.generation
 ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
 
 -- count_unusable --
@@ -217,11 +220,11 @@ WITH counted AS (
         requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
         unusable_tokens = unusable_tokens + %(tokens)s, embedded_characters = embedded_characters + %(characters)s,
         api_seconds = api_seconds + %(seconds)s
-    WHERE id = %(saga)s RETURNING corpus
+    WHERE id = %(saga)s RETURNING generation
 )
 INSERT INTO ingest_pipeline.token_day AS t (corpus, day, tokens)
-SELECT k.known_as, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
-FROM counted JOIN ingest_pipeline.corpus k ON k.name = counted.corpus
+SELECT k.corpus, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
+FROM counted JOIN ingest_pipeline.generation k ON k.name = counted.generation
 ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
 
 -- tokens_spent --
@@ -272,7 +275,7 @@ WHERE id = ANY(%(ids)s) AND state = 'prepared' RETURNING id
 -- A row that is locked is being written to, by a backend that is alive or about to end; whoever settles does not wait for
 -- it with the corpus locked.
 WITH dead AS MATERIALIZED (
-    SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+    SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')
       AND (id = ANY(%(gone)s) OR run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
 ), free AS MATERIALIZED (
     SELECT id FROM ingest_pipeline.saga
@@ -284,27 +287,27 @@ WITH dead AS MATERIALIZED (
 SELECT dead.id, ended.id IS NOT NULL AS ended FROM dead LEFT JOIN ended ON ended.id = dead.id
 
 -- read_saga --
-SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
     requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga WHERE id = %(id)s
 
 -- unfinished_sagas --
-SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
     requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
-FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') ORDER BY started_at
+FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') ORDER BY started_at
 
 -- published_sagas --
-SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
     requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga
-WHERE corpus = %(corpus)s AND state = 'published' AND published_version IS NOT NULL
+WHERE generation = %(generation)s AND state = 'published' AND published_version IS NOT NULL
 ORDER BY published_version DESC LIMIT %(limit)s
 
 -- unreported_sagas --
-SELECT id, corpus, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
     requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
 FROM ingest_pipeline.saga
-WHERE corpus = %(corpus)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL
+WHERE generation = %(generation)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL
   AND run_id IS NOT NULL
 ORDER BY published_version
 
@@ -312,7 +315,7 @@ ORDER BY published_version
 UPDATE ingest_pipeline.saga SET reported_at = now() WHERE id = %(id)s
 
 -- live_sagas --
-SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')
+SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')
 
 -- oldest_needed --
 -- A live saga may read the version it was planned on, and a rollback the one it goes back to.
@@ -321,20 +324,20 @@ WITH kept AS (
         lead(s.ended_at) OVER (ORDER BY s.published_version) AS superseded_at,
         count(*) FILTER (WHERE s.kind NOT IN ('maintenance', 'restore')) OVER (ORDER BY s.published_version DESC) AS newest
     FROM ingest_pipeline.saga s
-    WHERE s.corpus = %(corpus)s AND s.state = 'published' AND NOT s.retired
+    WHERE s.generation = %(generation)s AND s.state = 'published' AND NOT s.retired
 )
 SELECT least(
     (SELECT min(version) FROM kept
      WHERE superseded_at IS NULL OR superseded_at > now() - make_interval(days => %(days)s)),
     (SELECT min(version) FROM kept WHERE counts AND newest <= %(publications)s),
     (SELECT min(least(base_version, target_version)) FROM ingest_pipeline.saga
-     WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared')),
+     WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')),
     %(at_least)s::bigint) AS version
 
 -- retire_versions --
 WITH gone AS (
     UPDATE ingest_pipeline.saga SET retired = true
-    WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
+    WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
     RETURNING id
 )
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
@@ -347,67 +350,67 @@ GROUP BY gone.id
 DELETE FROM ingest_pipeline.document
 WHERE (saga, key) IN (
     SELECT saga, key FROM ingest_pipeline.document
-    WHERE corpus = %(corpus)s AND superseded_version <= %(oldest)s LIMIT %(limit)s)
+    WHERE generation = %(generation)s AND superseded_version <= %(oldest)s LIMIT %(limit)s)
 
 -- forget_tombstones --
 -- Of documents that readers of no version that is kept see. Dagster has to hear of a removal before it is forgotten.
 DELETE FROM ingest_pipeline.document
 WHERE (saga, key) IN (
     SELECT d.saga, d.key FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
-    WHERE d.corpus = %(corpus)s AND d.removed AND d.superseded_version IS NULL AND d.published_version < %(oldest)s
+    WHERE d.generation = %(generation)s AND d.removed AND d.superseded_version IS NULL AND d.published_version < %(oldest)s
       AND (s.run_id IS NULL OR s.reported_at IS NOT NULL)
     LIMIT %(limit)s)
 
 -- known_sagas --
-SELECT id FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
+SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND id = ANY(%(ids)s)
 
 -- saga_ends --
 SELECT id, coalesce(ended_at, clock_timestamp()) AS ended_at
-FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND id = ANY(%(ids)s)
+FROM ingest_pipeline.saga WHERE generation = %(generation)s AND id = ANY(%(ids)s)
 
 -- saga_outcomes --
 SELECT id, state::text, prepared_at IS NOT NULL AS was_prepared FROM ingest_pipeline.saga WHERE id = ANY(%(ids)s)
 
 -- insert_others --
 -- Sagas of another database, or of a history that was lost, by what the table says of them.
-INSERT INTO ingest_pipeline.saga (id, corpus, kind, state, base_version, writer, ended_at, error)
-SELECT id, %(corpus)s, 'other', %(state)s, version, %(writer)s, now(), %(error)s
+INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, ended_at, error)
+SELECT id, %(generation)s, 'other', %(state)s, version, %(writer)s, now(), %(error)s
 FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS other (id, version)
 ON CONFLICT (id) DO NOTHING
 
 -- published_versions --
 SELECT published_version FROM ingest_pipeline.saga
-WHERE corpus = %(corpus)s AND state = 'published' AND published_version = ANY(%(among)s)
+WHERE generation = %(generation)s AND state = 'published' AND published_version = ANY(%(among)s)
 
 -- spent_batches --
 -- Batches that nobody needs any more: with every text at head, or a week old.
 SELECT b.saga, b.ordinal
 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
-WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') AND (
+WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared') AND (
     s.ended_at < now() - interval '7 days' OR NOT EXISTS (
         SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
         WHERE NOT EXISTS (
             SELECT 1 FROM ingest_pipeline.chunk c
             JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
-            WHERE d.corpus = s.corpus AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
+            WHERE d.generation = s.generation AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
               AND c.text_hash = h.hash)))
 
 -- count_ended --
 SELECT
     (SELECT count(*) FROM ingest_pipeline.staged_fragment f JOIN ingest_pipeline.saga s ON s.id = f.saga
-     WHERE s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared'))
+     WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared'))
     + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
-       WHERE d.corpus = %(corpus)s AND d.published_version IS NULL
+       WHERE d.generation = %(generation)s AND d.published_version IS NULL
          AND s.state IN ('compensated', 'failed', 'abandoned', 'adopted'))
     + cardinality(%(ordinals)s::integer[]) AS found
 
 -- forget_ended --
 WITH fragments AS (
     DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
-    WHERE s.id = f.saga AND s.corpus = %(corpus)s AND s.state NOT IN ('preparing', 'prepared') RETURNING 1
+    WHERE s.id = f.saga AND s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared') RETURNING 1
 ), documents AS (
     DELETE FROM ingest_pipeline.document d USING ingest_pipeline.saga s
-    WHERE s.id = d.saga AND d.corpus = %(corpus)s AND d.published_version IS NULL
+    WHERE s.id = d.saga AND d.generation = %(generation)s AND d.published_version IS NULL
       AND s.state IN ('compensated', 'failed', 'abandoned', 'adopted') RETURNING 1
 ), batches AS (
     DELETE FROM ingest_pipeline.embedded_batch b
@@ -430,7 +433,7 @@ SELECT wanted.text_hash, substring(found.vectors FROM (found.place - 1)::int * %
 FROM (
     SELECT DISTINCT ON (hash) hash, place, b.vectors
     FROM ingest_pipeline.embedded_batch b
-    JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.corpus = %(corpus)s,
+    JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.generation = %(generation)s,
     unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
     WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)
 ) AS found JOIN unnest(%(text_hashes)s::uuid[]) AS wanted (text_hash) ON wanted.text_hash = found.hash
@@ -438,18 +441,18 @@ FROM (
 -- has_staged_vectors --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
-    WHERE s.corpus = %(corpus)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
+    WHERE s.generation = %(generation)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
 ) AS found
 
 -- others_at_work --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga
-    WHERE corpus = %(corpus)s AND state IN ('preparing', 'prepared') AND kind = 'ingest' AND id <> %(saga)s
+    WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') AND kind = 'ingest' AND id <> %(saga)s
 ) AS found
 
 -- insert_order --
-INSERT INTO ingest_pipeline.batch_job (saga, corpus, embedding, keys, text_hashes, texts_a_request, characters, writer)
-VALUES (%(saga)s, %(corpus)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)
+INSERT INTO ingest_pipeline.batch_job (saga, generation, embedding, keys, text_hashes, texts_a_request, characters, writer)
+VALUES (%(saga)s, %(generation)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)
 
 -- renew_order --
 UPDATE ingest_pipeline.batch_job SET ordered_at = now() WHERE saga = %(saga)s AND state = 'submitting' RETURNING saga
@@ -465,13 +468,13 @@ WHERE saga = %(saga)s AND state IN ('submitting', 'submitted') RETURNING saga
 -- open_orders --
 SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, ordered_at,
     now() - ordered_at AS age, ended_at, collected, error
-FROM ingest_pipeline.batch_job WHERE corpus = %(corpus)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
+FROM ingest_pipeline.batch_job WHERE generation = %(generation)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
 
 -- recent_orders --
 SELECT o.saga, cardinality(o.keys) AS documents, cardinality(o.text_hashes) AS texts, o.state, o.api_batch, o.ordered_at,
     o.ended_at, o.collected, s.tokens, round(s.tokens * s.price / 1000000, 4) AS cost, s.currency, o.error
 FROM ingest_pipeline.batch_job o JOIN ingest_pipeline.saga s ON s.id = o.saga
-WHERE o.corpus = %(corpus)s ORDER BY o.ordered_at DESC LIMIT %(limit)s
+WHERE o.generation = %(generation)s ORDER BY o.ordered_at DESC LIMIT %(limit)s
 
 -- published_texts --
 -- At head if it stands there, else where it stood last, since a compaction may have moved its rows until then. A text may
@@ -482,28 +485,28 @@ CROSS JOIN LATERAL (
     SELECT seen.fragments,
         coalesce(seen.superseded_version - 1, k.head_version) AS version
     FROM (
-        SELECT d.corpus, d.fragments, d.published_version, d.superseded_version
+        SELECT d.generation, d.fragments, d.published_version, d.superseded_version
         FROM (
             -- By the text in any case: before the table was analyzed, all chunks of a document look like one or two.
             SELECT c.saga, c.document FROM ingest_pipeline.chunk c WHERE c.text_hash = wanted.text_hash OFFSET 0
         ) AS held JOIN ingest_pipeline.document d ON d.saga = held.saga AND d.key = held.document
-        WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL
+        WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL
           AND NOT d.fragments && %(without)s::bigint[]
         LIMIT 16
-    ) AS seen JOIN ingest_pipeline.corpus k ON k.name = seen.corpus
+    ) AS seen JOIN ingest_pipeline.generation k ON k.name = seen.generation
     ORDER BY seen.superseded_version DESC NULLS FIRST LIMIT 1
 ) AS place
 
 -- has_chunks --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.document
-    WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND chunk_count > 0
+    WHERE generation = %(generation)s AND published_version IS NOT NULL AND chunk_count > 0
 ) AS found
 
 -- record_failure --
-INSERT INTO ingest_pipeline.failure AS f (corpus, key, partition, etag, recipe, attempts, reason, unreadable, final, error)
-VALUES (%(corpus)s, %(key)s, %(partition)s, %(etag)s, %(recipe)s, 1, %(reason)s, %(unreadable)s, %(final)s, %(error)s)
-ON CONFLICT (corpus, key) DO UPDATE SET
+INSERT INTO ingest_pipeline.failure AS f (generation, key, partition, etag, recipe, attempts, reason, unreadable, final, error)
+VALUES (%(generation)s, %(key)s, %(partition)s, %(etag)s, %(recipe)s, 1, %(reason)s, %(unreadable)s, %(final)s, %(error)s)
+ON CONFLICT (generation, key) DO UPDATE SET
     attempts = CASE WHEN (f.etag, f.recipe) = (excluded.etag, excluded.recipe) THEN f.attempts + 1 ELSE 1 END,
     partition = excluded.partition, etag = excluded.etag, recipe = excluded.recipe, reason = excluded.reason,
     unreadable = excluded.unreadable, final = excluded.final, error = excluded.error, failed_at = now()
@@ -512,51 +515,51 @@ ON CONFLICT (corpus, key) DO UPDATE SET
 SELECT f.key, f.partition, f.etag, f.recipe, f.attempts, f.reason, f.unreadable, f.final, f.error, f.since, f.failed_at,
     d.published_version
 FROM ingest_pipeline.failure f
-LEFT JOIN ingest_pipeline.document d ON d.corpus = f.corpus AND d.key = f.key
+LEFT JOIN ingest_pipeline.document d ON d.generation = f.generation AND d.key = f.key
     AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed
-WHERE f.corpus = %(corpus)s ORDER BY f.key
+WHERE f.generation = %(generation)s ORDER BY f.key
 
 -- forget_failures --
-DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s
+DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s
 
 -- clear_failures --
-DELETE FROM ingest_pipeline.failure WHERE corpus = %(corpus)s AND key = ANY(%(keys)s)
+DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s AND key = ANY(%(keys)s)
 
 -- record_run_failure --
 INSERT INTO ingest_pipeline.run_failure AS f
-    (corpus, configuration, attempts, passing, error, failed_at, over_limit, over_limit_until)
+    (generation, configuration, attempts, passing, error, failed_at, over_limit, over_limit_until)
 SELECT name, %(configuration)s, 1, %(passing)s, %(error)s, now(), %(over_limit)s, %(over_limit_until)s
-FROM ingest_pipeline.corpus WHERE name = %(corpus)s
-ON CONFLICT (corpus) DO UPDATE SET
+FROM ingest_pipeline.generation WHERE name = %(generation)s
+ON CONFLICT (generation) DO UPDATE SET
     attempts = CASE WHEN f.configuration = excluded.configuration THEN f.attempts + 1 ELSE 1 END,
     configuration = excluded.configuration, passing = excluded.passing, error = excluded.error, failed_at = now(),
     over_limit = excluded.over_limit, over_limit_until = excluded.over_limit_until
 
 -- forgive_runs --
-INSERT INTO ingest_pipeline.run_failure AS f (corpus, forgiven_at)
-SELECT name, now() FROM ingest_pipeline.corpus WHERE name = %(corpus)s
-ON CONFLICT (corpus) DO UPDATE SET attempts = 0, forgiven_at = now()
+INSERT INTO ingest_pipeline.run_failure AS f (generation, forgiven_at)
+SELECT name, now() FROM ingest_pipeline.generation WHERE name = %(generation)s
+ON CONFLICT (generation) DO UPDATE SET attempts = 0, forgiven_at = now()
 
 -- read_run_failure --
 SELECT configuration, attempts, passing, error, failed_at, over_limit, over_limit_until
-FROM ingest_pipeline.run_failure WHERE corpus = %(corpus)s AND attempts > 0
+FROM ingest_pipeline.run_failure WHERE generation = %(generation)s AND attempts > 0
 
 -- count_deaths --
 -- Ingestions whose writer died since the last one that was published.
 SELECT count(*) AS deaths, max(ended_at) AS last_at FROM ingest_pipeline.saga
-WHERE corpus = %(corpus)s AND state = 'abandoned' AND kind = 'ingest'
+WHERE generation = %(generation)s AND state = 'abandoned' AND kind = 'ingest'
   AND ended_at > coalesce((
       SELECT ended_at FROM ingest_pipeline.saga
-      WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND kind = 'ingest'
+      WHERE generation = %(generation)s AND published_version IS NOT NULL AND kind = 'ingest'
       ORDER BY published_version DESC LIMIT 1), '-infinity')
   AND ended_at > coalesce(
-      (SELECT forgiven_at FROM ingest_pipeline.run_failure WHERE corpus = %(corpus)s), '-infinity')
+      (SELECT forgiven_at FROM ingest_pipeline.run_failure WHERE generation = %(generation)s), '-infinity')
 
 -- latest_documents --
 -- The row of every document that was ever published and not forgotten: at head, or its tombstone.
 SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL
   AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
   AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
   AND key > %(after)s
@@ -565,16 +568,16 @@ ORDER BY key
 -- count_documents --
 -- Of a generation, whose name is not that of the corpus once it was migrated; so not from the view.
 SELECT count(*) AS found FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
 -- first_partition --
 SELECT partition FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 ORDER BY key LIMIT 1
 
 -- all_partitions --
 SELECT DISTINCT partition FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
 -- partition_states --
 -- Of a generation, as above.
@@ -583,12 +586,12 @@ SELECT partition, count(*) AS documents, sum(chunk_count)::bigint AS chunks, sum
     encode(sha256(convert_to(string_agg(concat_ws(E'\x01', key, etag, recipe), E'\x02' ORDER BY key), 'UTF8')), 'hex')
         AS digest
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
     AND partition = ANY(%(partitions)s)
 GROUP BY partition
 
 -- copy_documents --
-COPY ingest_pipeline.document (corpus, saga, recipe, key, partition, replaces, removed, etag, size, last_modified)
+COPY ingest_pipeline.document (generation, saga, recipe, key, partition, replaces, removed, etag, size, last_modified)
 FROM STDIN (FORMAT BINARY)
 
 -- finish_documents --
@@ -611,7 +614,7 @@ COPY ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offse
 -- Where nothing stands, nothing is overwritten: what was to be replaced was a tombstone that retention took since.
 SELECT new.key
 FROM ingest_pipeline.document new
-LEFT JOIN ingest_pipeline.document standing ON standing.corpus = new.corpus AND standing.key = new.key
+LEFT JOIN ingest_pipeline.document standing ON standing.generation = new.generation AND standing.key = new.key
     AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
 WHERE new.saga = %(saga)s AND standing.saga <> coalesce(new.replaces, new.saga)
 ORDER BY new.key
@@ -619,7 +622,7 @@ ORDER BY new.key
 -- supersede_documents --
 UPDATE ingest_pipeline.document standing SET superseded_version = %(version)s
 FROM ingest_pipeline.document new
-WHERE new.saga = %(saga)s AND standing.corpus = new.corpus AND standing.key = new.key
+WHERE new.saga = %(saga)s AND standing.generation = new.generation AND standing.key = new.key
   AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
 RETURNING standing.key, standing.fragments, standing.chunk_count
 
@@ -633,32 +636,32 @@ UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(sag
 UPDATE ingest_pipeline.document
 SET fragments = ARRAY(
     SELECT DISTINCT CASE WHEN f = ANY(%(old)s) THEN %(new)s ELSE f END FROM unnest(fragments) AS f ORDER BY 1)
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL
   AND fragments && %(old)s::bigint[]
 
 -- refresh_etag --
 UPDATE ingest_pipeline.document SET etag = %(etag)s, last_modified = %(last_modified)s
-WHERE corpus = %(corpus)s AND key = %(key)s AND saga = %(saga)s AND superseded_version IS NULL
+WHERE generation = %(generation)s AND key = %(key)s AND saga = %(saga)s AND superseded_version IS NULL
 
 -- documents_at --
 SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, embedded, cached,
     fragments, published_version
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s)
   AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
 ORDER BY key
 
 -- documents_in_fragments --
 SELECT key, fragments FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s) AND fragments && %(fragments)s::bigint[]
 ORDER BY key
 
 -- chunks_at --
 SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
 FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
-WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(version)s
+WHERE d.generation = %(generation)s AND NOT d.removed AND d.published_version <= %(version)s
   AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
   AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
 ORDER BY c.document, c.ordinal
@@ -666,14 +669,14 @@ ORDER BY c.document, c.ordinal
 -- expected_documents --
 SELECT key, hashtextextended(key, 0) AS place, chunk_count
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s)
 
 -- expected_chunks --
 COPY (
     SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
     FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
-    WHERE d.corpus = %(corpus)s AND NOT d.removed AND d.published_version <= %(version)s
+    WHERE d.generation = %(generation)s AND NOT d.removed AND d.published_version <= %(version)s
       AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
 ) TO STDOUT (FORMAT BINARY)
 
@@ -690,12 +693,12 @@ SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
-WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
+WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
 ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
 
 -- matching_documents --
 SELECT key FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
   AND (superseded_version IS NULL OR superseded_version > %(version)s)
   AND key LIKE ALL(%(key)s::text[]) AND partition LIKE ALL(%(partition)s::text[])
   AND (%(least_size)s::bigint IS NULL OR size >= %(least_size)s)
@@ -715,7 +718,7 @@ SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.tar
 FROM (
     -- That it has a version, its state says too; but only this lets the index pass over those that have none.
     SELECT * FROM ingest_pipeline.saga
-    WHERE corpus = %(corpus)s AND state = 'published' AND published_version IS NOT NULL
+    WHERE generation = %(generation)s AND state = 'published' AND published_version IS NOT NULL
     ORDER BY published_version DESC LIMIT %(limit)s
 ) AS s
 CROSS JOIN LATERAL (
@@ -732,19 +735,19 @@ ORDER BY s.published_version DESC
 -- is_retained --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga s
-    WHERE s.corpus = %(corpus)s AND s.state = 'published' AND s.published_version = %(version)s AND NOT s.retired
+    WHERE s.generation = %(generation)s AND s.state = 'published' AND s.published_version = %(version)s AND NOT s.retired
 ) AS found
 
 -- is_publication --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga
-    WHERE corpus = %(corpus)s AND state = 'published' AND published_version = %(version)s
+    WHERE generation = %(generation)s AND state = 'published' AND published_version = %(version)s
 ) AS found
 
 -- known_names --
 SELECT DISTINCT name
 FROM ingest_pipeline.document d, unnest(%(names)s::text[]) AS wanted (name)
-WHERE d.corpus = %(corpus)s AND d.published_version IS NOT NULL AND wanted.name IN (d.key, d.partition)
+WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND wanted.name IN (d.key, d.partition)
 
 -- differing_documents --
 -- Documents that readers at a version see otherwise than readers at head. One whose bytes and recipe are the same has
@@ -755,12 +758,12 @@ SELECT key, coalesce(head.partition, old.partition) AS partition, head.saga AS r
     coalesce(NOT head.removed, false) AS stands
 FROM (
     SELECT * FROM ingest_pipeline.document
-    WHERE corpus = %(corpus)s AND NOT removed AND published_version <= %(version)s
+    WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
       AND (superseded_version IS NULL OR superseded_version > %(version)s)
 ) AS old
 FULL JOIN (
     SELECT * FROM ingest_pipeline.document
-    WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL
+    WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL
 ) AS head USING (key)
 WHERE old.saga IS DISTINCT FROM head.saga AND (old.saga IS NOT NULL OR NOT head.removed)
   AND (head.removed OR (old.content_hash, old.recipe) IS DISTINCT FROM (head.content_hash, head.recipe))
@@ -769,9 +772,9 @@ ORDER BY key
 
 -- insert_copies --
 INSERT INTO ingest_pipeline.document
-    (corpus, key, saga, partition, replaces, removed, etag, size, last_modified, content_hash, recipe, character_count,
+    (generation, key, saga, partition, replaces, removed, etag, size, last_modified, content_hash, recipe, character_count,
      chunk_count, cached, copy_of)
-SELECT %(corpus)s, wanted.key, %(saga)s, wanted.partition, wanted.replaces, old.saga IS NULL, old.etag, old.size,
+SELECT %(generation)s, wanted.key, %(saga)s, wanted.partition, wanted.replaces, old.saga IS NULL, old.etag, old.size,
     old.last_modified, old.content_hash, old.recipe, coalesce(old.character_count, 0), coalesce(old.chunk_count, 0),
     coalesce(old.chunk_count, 0), old.saga
 FROM unnest(%(keys)s::text[], %(partitions)s::text[], %(replaces)s::uuid[], %(copies_of)s::uuid[])
@@ -786,11 +789,11 @@ WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
 
 -- hold_documents --
 -- What the source held: what an earlier hold says that it holds, or what stood at head.
-INSERT INTO ingest_pipeline.hold AS h (corpus, key, partition, etag, size, content_hash, recipe, saga)
-SELECT new.corpus, new.key, new.partition, source.etag, source.size, source.content_hash, %(recipe)s, new.saga
+INSERT INTO ingest_pipeline.hold AS h (generation, key, partition, etag, size, content_hash, recipe, saga)
+SELECT new.generation, new.key, new.partition, source.etag, source.size, source.content_hash, %(recipe)s, new.saga
 FROM ingest_pipeline.document new
 LEFT JOIN ingest_pipeline.document replaced ON replaced.saga = new.replaces AND replaced.key = new.key
-LEFT JOIN ingest_pipeline.hold before ON before.corpus = new.corpus AND before.key = new.key
+LEFT JOIN ingest_pipeline.hold before ON before.generation = new.generation AND before.key = new.key
 CROSS JOIN LATERAL (
     SELECT CASE WHEN before.key IS NULL THEN replaced.etag ELSE before.etag END AS etag,
         CASE WHEN before.key IS NULL THEN replaced.size ELSE before.size END AS size,
@@ -798,36 +801,36 @@ CROSS JOIN LATERAL (
 ) AS source
 WHERE new.saga = %(saga)s
   AND (new.etag IS DISTINCT FROM source.etag OR (new.etag IS NOT NULL AND new.recipe <> %(recipe)s))
-ON CONFLICT (corpus, key) DO UPDATE SET partition = excluded.partition, etag = excluded.etag, size = excluded.size,
+ON CONFLICT (generation, key) DO UPDATE SET partition = excluded.partition, etag = excluded.etag, size = excluded.size,
     content_hash = excluded.content_hash, recipe = excluded.recipe, saga = excluded.saga, held_at = excluded.held_at
 
 -- release_superseded --
 -- Holds on documents of the saga that it did not make itself.
 DELETE FROM ingest_pipeline.hold h USING ingest_pipeline.document new
-WHERE new.saga = %(saga)s AND h.corpus = new.corpus AND h.key = new.key AND h.saga <> new.saga
+WHERE new.saga = %(saga)s AND h.generation = new.generation AND h.key = new.key AND h.saga <> new.saga
 
 -- release_named --
 DELETE FROM ingest_pipeline.hold
-WHERE corpus = %(corpus)s AND (key = ANY(%(names)s) OR partition = ANY(%(names)s)) RETURNING key
+WHERE generation = %(generation)s AND (key = ANY(%(names)s) OR partition = ANY(%(names)s)) RETURNING key
 
 -- release_known --
 -- A rollback that came since made another hold on the document.
 DELETE FROM ingest_pipeline.hold h USING unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS known (key, saga)
-WHERE h.corpus = %(corpus)s AND h.key = known.key AND h.saga = known.saga
+WHERE h.generation = %(generation)s AND h.key = known.key AND h.saga = known.saga
 
 -- refresh_hold --
-UPDATE ingest_pipeline.hold SET etag = %(etag)s WHERE corpus = %(corpus)s AND key = %(key)s
+UPDATE ingest_pipeline.hold SET etag = %(etag)s WHERE generation = %(generation)s AND key = %(key)s
 
 -- read_holds --
 SELECT h.key, h.partition, h.etag, h.size, h.content_hash, h.recipe, h.saga, h.held_at, s.target_version AS version
 FROM ingest_pipeline.hold h JOIN ingest_pipeline.saga s ON s.id = h.saga
-WHERE h.corpus = %(corpus)s AND (%(keys)s::text[] IS NULL OR h.key = ANY(%(keys)s)) ORDER BY h.key
+WHERE h.generation = %(generation)s AND (%(keys)s::text[] IS NULL OR h.key = ANY(%(keys)s)) ORDER BY h.key
 
 -- corpus_totals --
 SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,
     coalesce(sum(character_count), 0)::bigint AS characters, count(DISTINCT partition) AS partitions
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 
 -- corpus_spending --
 -- Whatever became of the sagas: what failed and what was killed was paid for like the rest.
@@ -836,7 +839,7 @@ SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)
     coalesce(sum(embedded), 0)::bigint AS embedded,
     coalesce(sum(api_seconds), 0) AS api_seconds, count(*) FILTER (WHERE state = 'published') AS publications,
     count(*) FILTER (WHERE state = 'compensated') AS compensated
-FROM ingest_pipeline.saga WHERE corpus = %(corpus)s
+FROM ingest_pipeline.saga WHERE generation = %(generation)s
 
 -- run_progress --
 SELECT count(*) AS documents, count(d.content_hash) AS prepared, count(d.published_version) AS published,
@@ -854,15 +857,15 @@ SELECT coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(tokens), 0):
 FROM ingest_pipeline.saga WHERE run_id = %(run_id)s
 
 -- costs --
--- By currency and day of the price. Null: no price was configured when the tokens were bought.
+-- By currency and day of the price. Null: no price was configured when the tokens were billed.
 SELECT currency, price_as_of AS as_of, sum(tokens)::bigint AS tokens, sum(tokens * price) / 1000000 AS amount
 FROM ingest_pipeline.saga
-WHERE tokens > 0 AND (%(corpus)s::text IS NULL OR corpus = %(corpus)s) AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+WHERE tokens > 0 AND (%(generation)s::text IS NULL OR generation = %(generation)s) AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
 GROUP BY currency, price_as_of ORDER BY currency, price_as_of
 
 -- token_ratio --
 SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(embedded_characters), 0)::bigint AS characters
-FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND tokens > 0
+FROM ingest_pipeline.saga WHERE generation = %(generation)s AND tokens > 0
 
 -- document_ratios --
 -- Of the documents at head, by what their keys end in: how many characters their bytes held, and how many chunks of what
@@ -870,17 +873,17 @@ FROM ingest_pipeline.saga WHERE corpus = %(corpus)s AND tokens > 0
 SELECT recipe, coalesce(lower(substring(key FROM '\.([^./]+)$')), '') AS format, count(*) AS documents,
     sum(size)::bigint AS bytes, sum(character_count)::bigint AS characters, sum(chunk_count)::bigint AS chunks
 FROM ingest_pipeline.document
-WHERE corpus = %(corpus)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
 GROUP BY 1, 2
 
 -- adopt_sagas --
 -- What they had published is in the table, and a rebuild of the catalog takes it over.
 UPDATE ingest_pipeline.saga SET state = 'adopted', ended_at = coalesce(ended_at, now()), error = %(error)s
-WHERE corpus = %(corpus)s AND id = ANY(%(ids)s) AND state <> 'published'
+WHERE generation = %(generation)s AND id = ANY(%(ids)s) AND state <> 'published'
 
 -- set_installation --
 -- Of a database without a corpus: it goes on for the one that was lost.
-UPDATE ingest_pipeline.installation SET id = %(id)s WHERE NOT EXISTS (SELECT 1 FROM ingest_pipeline.corpus)
+UPDATE ingest_pipeline.installation SET id = %(id)s WHERE NOT EXISTS (SELECT 1 FROM ingest_pipeline.generation)
 
 -- known_pairs --
 SELECT d.key, d.published_version IS NOT NULL AS was_published
@@ -894,8 +897,8 @@ WHERE d.saga = wanted.saga AND d.key = wanted.key AND d.published_version IS NUL
 -- stage_rebuilt --
 -- Without an ETag: that is how a document is recorded whose bytes are unknown, so that the next ingest reads it.
 INSERT INTO ingest_pipeline.document
-    (corpus, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified)
-SELECT %(corpus)s, key, saga, partition, %(recipe)s, chunk_count, chunk_count, '', '', 0, %(never)s
+    (generation, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified)
+SELECT %(generation)s, key, saga, partition, %(recipe)s, chunk_count, chunk_count, '', '', 0, %(never)s
 FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(counts)s::integer[])
     AS found (key, saga, partition, chunk_count)
 
@@ -915,7 +918,7 @@ WHERE d.saga = f.saga AND d.key = f.key
 
 -- supersede_keys --
 UPDATE ingest_pipeline.document SET superseded_version = %(version)s
-WHERE corpus = %(corpus)s AND key = ANY(%(keys)s) AND published_version IS NOT NULL AND superseded_version IS NULL
+WHERE generation = %(generation)s AND key = ANY(%(keys)s) AND published_version IS NOT NULL AND superseded_version IS NULL
 
 -- revive_pairs --
 UPDATE ingest_pipeline.document d SET superseded_version = NULL
@@ -926,13 +929,13 @@ UPDATE ingest_pipeline.document d SET published_version = %(version)s
 FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga) WHERE d.saga = wanted.saga AND d.key = wanted.key
 
 -- insert_tombstones --
-INSERT INTO ingest_pipeline.document (corpus, key, saga, partition, removed, published_version)
-SELECT %(corpus)s, key, %(saga)s, partition, true, %(version)s
+INSERT INTO ingest_pipeline.document (generation, key, saga, partition, removed, published_version)
+SELECT %(generation)s, key, %(saga)s, partition, true, %(version)s
 FROM unnest(%(keys)s::text[], %(partitions)s::text[]) AS gone (key, partition)
 
 -- published_sagas_of --
 SELECT id, published_version FROM ingest_pipeline.saga
-WHERE corpus = %(corpus)s AND state = 'published' AND NOT retired
+WHERE generation = %(generation)s AND state = 'published' AND NOT retired
 
 -- retire_sagas --
 WITH gone AS (

@@ -55,7 +55,9 @@ def test_a_corpus_is_created_once_and_found_again(database: Database, settings: 
 
 
 def test_a_table_left_by_a_creation_that_died_is_taken_up(database: Database, settings: CorpusSettings) -> None:
-    LanceTable(settings.table_uri).create(SCHEMA, owner=f"{database.installation}/{settings.name}", mark=here(database))
+    LanceTable(settings.table_uri).create(
+        SCHEMA, owner=f"{database.installation}/{settings.generation}", mark=here(database)
+    )
     corpus = open_corpus(database, settings)
     with transaction(corpus) as change:
         change.add(rows_of(["a"]))
@@ -70,7 +72,7 @@ def test_a_table_that_is_not_ours_is_refused_and_not_touched(database: Database,
 
 
 def test_a_table_of_another_installation_is_refused(database: Database, settings: CorpusSettings) -> None:
-    LanceTable(settings.table_uri).create(SCHEMA, owner=f"{uuid4()}/{settings.name}", mark=here(database))
+    LanceTable(settings.table_uri).create(SCHEMA, owner=f"{uuid4()}/{settings.generation}", mark=here(database))
     with pytest.raises(NotOurTableError):
         open_corpus(database, settings)
 
@@ -128,7 +130,7 @@ def test_a_corpus_into_which_nothing_was_published_takes_other_settings(
     open_corpus(database, settings)
     wanted = replace(settings, **change)
     corpus = open_corpus(database, wanted)
-    assert (corpus.name, binding_of(corpus.head())) == ("prices", wanted.binding)
+    assert (corpus.generation, binding_of(corpus.head())) == ("prices", wanted.binding)
     assert corpus.table.schema.names == wanted.schema.names
     assert corpus.table.schema.field("vector").type == wanted.schema.field("vector").type
     assert corpus.table.latest_version() == corpus.head().head_version
@@ -198,7 +200,7 @@ def test_processes_that_take_settings_at_once_end_with_one_corpus(
     outcomes = [child.outcome() for child in [Child(crash_jobs.create, database.url, wanted) for _ in range(4)]]
     assert {outcome.error for outcome in outcomes} == {None}
     corpus = open_corpus(database, wanted)
-    assert corpus.name == "prices"
+    assert corpus.generation == "prices"
     assert audit(corpus).violations == []
 
 

@@ -151,7 +151,7 @@ def as_a_snapshot(world: World) -> Callable[[], None]:
 
     def restore() -> None:
         with world.database.transaction() as connection:
-            connection.execute("TRUNCATE ingest_pipeline.corpus, ingest_pipeline.saga CASCADE")
+            connection.execute("TRUNCATE ingest_pipeline.generation, ingest_pipeline.saga CASCADE")
             for table in tables:
                 connection.execute(f"INSERT INTO ingest_pipeline.{table} TABLE public.old_{table}".encode())
 
@@ -171,7 +171,7 @@ def test_a_database_set_back_in_place_undoes_nothing_that_was_published_since(wo
 
 def test_a_saga_that_was_at_work_when_the_backup_was_taken_is_not_undone(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
     change = Change((), Removal("document = '0.txt'"))
     version = world.corpus.table.commit(world.head, change, mark(world.corpus, saga, prepared=False))
     check_refused(world)
@@ -183,7 +183,7 @@ def test_a_saga_that_was_at_work_when_the_backup_was_taken_is_not_undone(world: 
 
 def test_a_prepared_saga_is_not_undone_if_the_database_lost_a_part_of_its_log(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
         ledger.mark_prepared(connection, saga)
     made = mark(world.corpus, saga)
     assert made.flushed is not None
@@ -195,7 +195,7 @@ def test_a_prepared_saga_is_not_undone_if_the_database_lost_a_part_of_its_log(wo
 def test_a_restore_that_died_is_known_to_the_ledger_and_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its saga is committed before the table is touched: else it would pass for another database's."""
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
     world.corpus.table.commit(world.head, Change((), Removal("document = '0.txt'")), mark(world.corpus, saga))
     texts = world.texts()
     with monkeypatch.context() as patched:
@@ -243,10 +243,10 @@ def test_a_table_that_was_copied_says_so_and_can_be_taken_over(world: World, tmp
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
     uri = copied.table_uri
     with world.database.transaction() as connection:
-        row = catalog.read_corpus(connection, "docs")
+        row = catalog.read_generation(connection, "docs")
         assert row is not None
         finding = examine(connection, replace(row, table_uri=uri), LanceTable(uri))
-        connection.execute("UPDATE ingest_pipeline.corpus SET table_uri = %s", (uri,))
+        connection.execute("UPDATE ingest_pipeline.generation SET table_uri = %s", (uri,))
     assert (finding.holds_head, finding.is_ours, finding.newer) == (True, True, None)
     assert finding.written_at == world.settings.table_uri != uri
     moved = World(world.database, copied, world.embeddings)
@@ -278,7 +278,7 @@ def test_a_table_whose_database_was_lost_is_not_taken_for_half_created(database:
     open_corpus(database, settings)
     with database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.saga")
-        connection.execute("DELETE FROM ingest_pipeline.corpus")
+        connection.execute("DELETE FROM ingest_pipeline.generation")
         mine = this_database(connection)
     other = replace(mine, identity=replace(mine.identity, number="1"))
     with pytest.MonkeyPatch.context() as patched:

@@ -20,7 +20,7 @@ from tests.support.world import World, paragraphs
 
 def document(world: World, key: str, version: int | None = None) -> DocumentRow:
     with world.database.transaction() as connection:
-        [row] = catalog.documents_at(connection, world.corpus.name, version or world.head, [key])
+        [row] = catalog.documents_at(connection, world.corpus.generation, version or world.head, [key])
     return row
 
 
@@ -102,7 +102,7 @@ def test_an_empty_document_moves_to_another_model_and_through_maintenance(emptie
     crash_jobs.maintain(emptied.address, 1)
     migrate(emptied.database, address_after(emptied))
     moved = world_after(emptied)
-    assert moved.corpus.name != emptied.corpus.name
+    assert moved.corpus.generation != emptied.corpus.generation
     assert document(moved, "a.txt").chunk_count == 0
     moved.check_nothing_left()
 

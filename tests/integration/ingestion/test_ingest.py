@@ -234,7 +234,7 @@ def test_a_saga_that_is_given_up_again_and_again_is_no_fault_of_its_documents(wo
     def give_up(name: Boundary, side: str) -> None:
         if (name, side) == (Boundary.PREPARED, "before"):
             with corpus.database.transaction() as connection:
-                ledger.abandon_live(connection, corpus.name, "for the test")
+                ledger.abandon_live(connection, corpus.generation, "for the test")
 
     failpoints.install(give_up)
     try:
@@ -243,5 +243,5 @@ def test_a_saga_that_is_given_up_again_and_again_is_no_fault_of_its_documents(wo
         failpoints.install(None)
     assert isinstance(error, FencedError)
     with corpus.database.transaction() as connection:
-        assert failures.read_failures(connection, corpus.name) == []
+        assert failures.read_failures(connection, corpus.generation) == []
     world.check_nothing_left()

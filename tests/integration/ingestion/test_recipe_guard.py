@@ -32,7 +32,7 @@ def fill(world: World, count: int) -> None:
 
 def recipes(world: World) -> list[object]:
     with world.database.transaction() as connection:
-        return [one.parts["chunk_size"] for one in read_recipes(connection, world.corpus.name)]
+        return [one.parts["chunk_size"] for one in read_recipes(connection, world.corpus.generation)]
 
 
 @pytest.mark.parametrize(

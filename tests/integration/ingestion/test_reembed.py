@@ -197,8 +197,8 @@ def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: W
     assert states(filled) == {"docs": "dropped", "docs-2": "current"}
     with filled.database.transaction() as connection:
         kept = connection.execute(
-            "SELECT (SELECT count(*) FROM ingest_pipeline.document WHERE corpus = 'docs') AS documents, "
-            "(SELECT sum(bought) FROM ingest_pipeline.saga WHERE corpus = 'docs') AS bought"
+            "SELECT (SELECT count(*) FROM ingest_pipeline.document WHERE generation = 'docs') AS documents, "
+            "(SELECT sum(embedded) FROM ingest_pipeline.saga WHERE generation = 'docs') AS embedded"
         ).fetchone()
     assert kept is not None
     assert kept["documents"] == 0
@@ -250,7 +250,7 @@ def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
     (beside,) = others(filled.corpus)
     with filled.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=beside.name, kind="ingest", base_version=1)
+        saga = ledger.begin(connection, generation=beside.generation, kind="ingest", base_version=1)
     beside.table.stage(f"{saga}-0.lance", beside.table.schema.empty_table())
     assert recover(beside, silence=0).abandoned == [saga]
     assert sweep(beside).files == [f"data/{saga}-0.lance"]

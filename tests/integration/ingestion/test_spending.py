@@ -23,19 +23,19 @@ PRICE = read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01")
 
 def totals(world: World) -> dict[str, Any]:
     with world.database.transaction() as connection:
-        return reports.totals(connection, world.corpus.name)
+        return reports.totals(connection, world.corpus.generation)
 
 
 def costs(world: World) -> list[ledger.Cost]:
     with world.database.transaction() as connection:
-        return ledger.costs(connection, corpus=world.corpus.name)
+        return ledger.costs(connection, generation=world.corpus.generation)
 
 
 def shares(world: World) -> dict[str, Any]:
     """What the documents' rows add up to."""
     with world.database.transaction() as connection:
         row = connection.execute(
-            "SELECT sum(tokens)::int AS tokens, sum(bought)::int AS bought, sum(requests)::int AS requests, "
+            "SELECT sum(tokens)::int AS tokens, sum(embedded)::int AS embedded, sum(requests)::int AS requests, "
             "min(seconds) AS quickest FROM ingest_pipeline.document"
         ).fetchone()
     assert row is not None
@@ -70,7 +70,7 @@ def test_what_is_reused_is_billed_to_nobody(world: World) -> None:
     world.ingest()
     assert totals(world)["tokens"] == before
     with world.database.transaction() as connection:
-        (copy,) = reports.history(connection, world.corpus.name, "copy.txt", 1)
+        (copy,) = reports.history(connection, world.corpus.generation, "copy.txt", 1)
     assert (copy.tokens, copy.requests, copy.embedded, copy.cost) == (0, 0, 0, None)
     assert copy.cached > 0
 

@@ -58,7 +58,7 @@ def world(world: World) -> World:
 
 def fragments_of(world: World, key: str) -> list[int]:
     with world.database.transaction() as connection:
-        [document] = catalog.latest_documents(connection, world.corpus.name, keys=[key])
+        [document] = catalog.latest_documents(connection, world.corpus.generation, keys=[key])
     return document.fragments
 
 

@@ -133,19 +133,19 @@ def test_a_foreign_version_above_head(world: World) -> None:
 
 
 def test_a_head_of_another_saga(world: World) -> None:
-    execute(world, "UPDATE ingest_pipeline.corpus SET head_saga = gen_random_uuid()")
+    execute(world, "UPDATE ingest_pipeline.generation SET head_saga = gen_random_uuid()")
     assert found(world) == {("head opens", None)}
 
 
 def test_a_head_that_does_not_exist(world: World) -> None:
-    execute(world, "UPDATE ingest_pipeline.corpus SET head_version = head_version + 5")
+    execute(world, "UPDATE ingest_pipeline.generation SET head_version = head_version + 5")
     assert ("head opens", None) in found(world)
 
 
 def test_a_saga_in_doubt_for_long(world: World) -> None:
     execute(
         world,
-        "INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, writer, seen_at) "
+        "INSERT INTO ingest_pipeline.saga (id, generation, kind, base_version, writer, seen_at) "
         "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'gone', now() - interval '1 hour')",
     )
     assert found(world) == {("nothing in doubt", None)}
@@ -154,7 +154,7 @@ def test_a_saga_in_doubt_for_long(world: World) -> None:
 def test_a_file_that_belongs_to_nothing(world: World) -> None:
     execute(
         world,
-        "INSERT INTO ingest_pipeline.saga (id, corpus, kind, state, base_version, writer, ended_at) "
+        "INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, ended_at) "
         "VALUES ('00000000-0000-0000-0000-000000000003', 'docs', 'ingest', 'failed', 1, 'gone', "
         "now() - interval '2 days')",
     )
@@ -249,7 +249,7 @@ def test_a_clock_that_is_wrong_puts_no_saga_in_doubt(world: World, monkeypatch: 
     monkeypatch.setattr(audit_module, "datetime", Later)
     execute(
         world,
-        "INSERT INTO ingest_pipeline.saga (id, corpus, kind, base_version, writer) "
+        "INSERT INTO ingest_pipeline.saga (id, generation, kind, base_version, writer) "
         "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'elsewhere')",
     )
     assert found(world) == set()

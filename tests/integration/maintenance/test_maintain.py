@@ -34,7 +34,7 @@ def world(world: World) -> World:
 
 def places(world: World) -> dict[str, list[int]]:
     with world.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, world.corpus.name)
+        latest = catalog.latest_documents(connection, world.corpus.generation)
     return {document.key: document.fragments for document in latest if not document.removed}
 
 
@@ -253,7 +253,7 @@ def test_a_fragment_of_the_same_number_with_other_rows_is_not_covered(world: Wor
     table, head = world.corpus.table, world.head
     [first, *_] = table.fragments(head)
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="maintenance", base_version=head)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="maintenance", base_version=head)
     change = Indexing(table.build_segment(head, WORDS, [first.number], saga), frozenset())
     assert table.fits(head, change)
     change.built.files[first.number].append("other.lance")  # type: ignore[attr-defined]

@@ -29,8 +29,8 @@ LAST_THREE = Retention(days=0, publications=3)
 _MANY_SAGAS = """
 WITH ended AS (
     INSERT INTO ingest_pipeline.saga
-        (id, corpus, kind, state, base_version, published_version, writer, ended_at, retired)
-    SELECT gen_random_uuid(), %(corpus)s, 'ingest',
+        (id, generation, kind, state, base_version, published_version, writer, ended_at, retired)
+    SELECT gen_random_uuid(), %(generation)s, 'ingest',
         (CASE n %% 2 WHEN 0 THEN 'published' ELSE 'failed' END)::ingest_pipeline.saga_state, -n,
         CASE n %% 2 WHEN 0 THEN 1 - n END, 'of long ago', now() - interval '1 year', n %% 2 = 0
     FROM generate_series(1, 30000) n RETURNING id, state
@@ -55,8 +55,8 @@ def age(world: World, days: int, below: int) -> None:
     with world.database.transaction() as connection:
         connection.execute(
             "UPDATE ingest_pipeline.saga SET ended_at = ended_at - make_interval(days => %s) "
-            "WHERE corpus = %s AND published_version < %s",
-            (days, world.corpus.name, below),
+            "WHERE generation = %s AND published_version < %s",
+            (days, world.corpus.generation, below),
         )
 
 
@@ -64,8 +64,8 @@ def retired(world: World) -> set[int]:
     with world.database.transaction() as connection:
         rows = connection.execute(
             "SELECT s.published_version AS version FROM ingest_pipeline.retired_publication r "
-            "JOIN ingest_pipeline.saga s ON s.id = r.saga WHERE s.corpus = %s",
-            (world.corpus.name,),
+            "JOIN ingest_pipeline.saga s ON s.id = r.saga WHERE s.generation = %s",
+            (world.corpus.generation,),
         )
         return {row["version"] for row in rows}
 
@@ -88,7 +88,7 @@ def test_what_goes_goes_from_both_stores(world: World) -> None:
     assert report.documents == 5
     assert retired(world) == set(range(1, head))
     with world.database.transaction() as connection:
-        [document] = reports.history(connection, world.corpus.name, "a.txt", 100)
+        [document] = reports.history(connection, world.corpus.generation, "a.txt", 100)
     assert document.published_version == head
     assert world.texts().keys() == {"a.txt", "still.txt"}
     assert "form0" not in str(list(Path(world.settings.table_uri).rglob("*")))
@@ -110,7 +110,9 @@ def test_what_maintenance_makes_is_not_counted_as_a_publication(world: World) ->
 
 def begin(world: World, kind: ledger.SagaKind, base: int, target: int | None = None) -> UUID:
     with world.database.transaction() as connection:
-        return ledger.begin(connection, corpus=world.corpus.name, kind=kind, base_version=base, target_version=target)
+        return ledger.begin(
+            connection, generation=world.corpus.generation, kind=kind, base_version=base, target_version=target
+        )
 
 
 def test_what_a_live_saga_was_planned_on_stays_until_it_ends(world: World) -> None:
@@ -167,7 +169,7 @@ def test_a_version_whose_rows_are_going_cannot_be_rolled_back_to(world: World, m
 def test_history_still_says_what_a_publication_had_brought(world: World) -> None:
     def publications() -> list[history.PublicationRow]:
         with world.database.transaction() as connection:
-            return history.publication_history(connection, world.corpus.name, 100)
+            return history.publication_history(connection, world.corpus.generation, 100)
 
     before = publications()
     retain(world.corpus, ONLY_HEAD)
@@ -179,7 +181,7 @@ def test_a_removed_documents_tombstone_outlives_its_rows(world: World) -> None:
     world.ingest()
     retain(world.corpus, ONLY_HEAD)
     with world.database.transaction() as connection:
-        latest = {d.key: d.removed for d in catalog.latest_documents(connection, world.corpus.name)}
+        latest = {d.key: d.removed for d in catalog.latest_documents(connection, world.corpus.generation)}
     assert latest == {"a.txt": True, "still.txt": False}
     assert world.ingest().publications == []
 
@@ -303,7 +305,7 @@ def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(worl
 
 def test_what_retention_reads_does_not_grow_with_the_sagas_there_were(world: World) -> None:
     """Nor what the sweep and the history read; some of it under the lock."""
-    head, name = world.head, world.corpus.name
+    head, name = world.head, world.corpus.generation
     queries: dict[str, dict[str, object]] = {
         "oldest_needed": {"corpus": name, "days": 7, "publications": 20, "at_least": None},
         "retire_versions": {"corpus": name, "oldest": head},

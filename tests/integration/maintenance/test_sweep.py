@@ -32,7 +32,7 @@ def world(world: World) -> World:
 
 def begin(world: World) -> UUID:
     with world.database.transaction() as connection:
-        return ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head)
+        return ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
 
 
 def end(world: World, saga: UUID) -> None:

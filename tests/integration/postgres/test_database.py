@@ -129,10 +129,10 @@ def test_a_copy_whose_client_sleeps_is_ended(database: Database) -> None:
 
 def test_a_lock_that_is_held_for_too_long_is_unavailable(database: Database) -> None:
     with database.transaction() as holder:
-        holder.execute("LOCK TABLE ingest_pipeline.corpus")
+        holder.execute("LOCK TABLE ingest_pipeline.generation")
         with pytest.raises(DatabaseUnavailableError, match="for too long"), database.transaction() as connection:
             connection.execute("SET LOCAL lock_timeout = '50ms'")
-            connection.execute("SELECT * FROM ingest_pipeline.corpus")
+            connection.execute("SELECT * FROM ingest_pipeline.generation")
 
 
 def test_a_serialization_failure_asks_to_try_again(database: Database) -> None:

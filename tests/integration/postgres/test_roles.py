@@ -85,8 +85,8 @@ def test_the_readers_views_show_what_stands_and_nothing_can_be_changed(migrated:
             assert connection.execute(f"TABLE ingest_pipeline.{view}".encode()).fetchall() == []
         for statement in (
             "DELETE FROM ingest_pipeline.installation",
-            "UPDATE ingest_pipeline.corpus SET source = NULL",
-            "SELECT FROM ingest_pipeline.corpus FOR UPDATE",
+            "UPDATE ingest_pipeline.generation SET source = NULL",
+            "SELECT FROM ingest_pipeline.generation FOR UPDATE",
             "CREATE TABLE ingest_pipeline.mine ()",
             "CREATE TEMPORARY TABLE mine ()",
         ):

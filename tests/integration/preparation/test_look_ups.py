@@ -12,8 +12,8 @@ from ingest_pipeline.postgres.sql import query
 from tests.support.world import World, paragraphs
 
 _FILL = """
-INSERT INTO ingest_pipeline.document (corpus, key, saga, partition, published_version, chunk_count)
-SELECT corpus, 'filled-' || n, saga, 'filled', published_version, 100
+INSERT INTO ingest_pipeline.document (generation, key, saga, partition, published_version, chunk_count)
+SELECT generation, 'filled-' || n, saga, 'filled', published_version, 100
 FROM ingest_pipeline.document, generate_series(1, %(documents)s) n WHERE key = 'a.txt';
 """
 _FILL_CHUNKS = """
@@ -50,7 +50,7 @@ def test_a_look_up_costs_a_few_blocks_a_text_in_a_catalog_of_any_size(world: Wor
                 for row in connection.execute("SELECT text_hash FROM ingest_pipeline.chunk WHERE ordinal = 7 LIMIT 100")
             ]
             wanted = [*hashes, EVERYWHERE, *(UUID(int=n) for n in range(2, 29))]
-            values = {"corpus": world.corpus.name, "text_hashes": wanted, "without": []}
+            values = {"generation": world.corpus.generation, "text_hashes": wanted, "without": []}
             found.append(blocks_read(connection, "published_texts", values))
     # A step or two down an index for the text, another for its document, and sixteen of each for the text of all.
     assert found[1] < 128 * 20
@@ -68,13 +68,17 @@ def test_a_look_up_in_a_large_document_that_was_published_a_moment_ago_costs_no_
             "FROM ingest_pipeline.document, generate_series(1, 20000) n WHERE key = 'a.txt'"
         )
         rows = connection.execute("SELECT text_hash FROM ingest_pipeline.chunk ORDER BY text_hash LIMIT 128")
-        values = {"corpus": world.corpus.name, "text_hashes": [row["text_hash"] for row in rows], "without": []}
+        values = {
+            "generation": world.corpus.generation,
+            "text_hashes": [row["text_hash"] for row in rows],
+            "without": [],
+        }
         assert blocks_read(connection, "published_texts", values) < 128 * 20
 
 
 def test_a_look_up_among_staged_vectors_reads_no_batch_that_lacks_the_text(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=1)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
         connection.execute(
             "INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, vectors) "
             "SELECT %s, n, 'test-embedding/32', ARRAY(SELECT md5(n || '-' || m)::uuid FROM generate_series(1, 128) m), "
@@ -84,6 +88,6 @@ def test_a_look_up_among_staged_vectors_reads_no_batch_that_lacks_the_text(world
         connection.execute("ANALYZE ingest_pipeline.embedded_batch")
         row = connection.execute("SELECT text_hashes FROM ingest_pipeline.embedded_batch WHERE ordinal = 7").fetchone()
         assert row is not None
-        values = {"corpus": world.corpus.name, "embedding": "test-embedding/32", "width": 128}
+        values = {"generation": world.corpus.generation, "embedding": "test-embedding/32", "width": 128}
         for wanted in (row["text_hashes"], [UUID(int=n) for n in range(128)]):
             assert blocks_read(connection, "staged_vectors", {**values, "text_hashes": wanted}) < 128 * 16

@@ -105,7 +105,7 @@ def test_what_a_crashed_run_bought_serves_other_documents_too(world: World) -> N
 def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None:
     hashed = text_hash("a text")
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=1)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
         ledger.record_batch(
             connection,
             saga,
@@ -118,7 +118,7 @@ def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None
         )
 
         def found(embedding: str, dimensions: int) -> set[UUID]:
-            name = world.corpus.name
+            name = world.corpus.generation
             return set(
                 ledger.staged_vectors(
                     connection, name, embedding=embedding, dimensions=dimensions, text_hashes=[hashed]
@@ -221,7 +221,7 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
 @contextmanager
 def at_work(world: World) -> Generator[UUID]:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=1)
+        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
     yield saga
     with world.database.transaction() as connection:
         ledger.mark_ended(connection, saga, "abandoned", "the test is over")

@@ -54,7 +54,7 @@ def put_docx(world: World, key: str, count: int) -> Path:
 
 def billed_today(world: World) -> int:
     with world.database.transaction() as connection:
-        return read_spent(connection, world.corpus.known_as).today
+        return read_spent(connection, world.corpus.name).today
 
 
 def test_a_document_of_too_many_chunks_fails_before_anything_of_it_is_bought(world: World) -> None:

@@ -20,7 +20,7 @@ BILLED = [Fault.WRONG_WIDTH, Fault.WRONG_COUNT, Fault.NAN]
 
 def totals(world: World) -> dict[str, Any]:
     with world.database.transaction() as connection:
-        return reports.totals(connection, world.corpus.name)
+        return reports.totals(connection, world.corpus.generation)
 
 
 def in_another_width(world: World) -> World:

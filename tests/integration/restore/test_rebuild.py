@@ -258,7 +258,7 @@ def test_documents_whose_rows_do_not_fit_together_are_taken_out_and_brought_agai
 def test_where_catalog_and_table_agree_nothing_is_changed_whatever_died(world: World) -> None:
     with world.database.transaction() as connection:
         connection.execute(
-            "INSERT INTO ingest_pipeline.saga (id, corpus, kind, state, base_version, writer) "
+            "INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer) "
             "VALUES ('00000000-0000-0000-0000-000000000009', 'docs', 'ingest', 'prepared', 1, 'gone')"
         )
     dead = mark(world.corpus, UUID(int=9))

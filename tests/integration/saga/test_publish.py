@@ -74,7 +74,7 @@ def test_preparing_does_not_wait_for_the_lock(corpus: Corpus) -> None:
         lock(connection, corpus)
         with corpus.database.transaction() as other:
             other.execute("SET LOCAL lock_timeout = '5s'")
-            saga = ledger.begin(other, corpus=corpus.name, kind="ingest", base_version=1)
+            saga = ledger.begin(other, generation=corpus.generation, kind="ingest", base_version=1)
             ledger.record_fragment(other, saga, name="a", row_count=1)
 
 

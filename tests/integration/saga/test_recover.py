@@ -52,7 +52,9 @@ def world(world: World) -> World:
 
 def begin(world: World, run_id: str | None = None) -> UUID:
     with world.database.transaction() as connection:
-        return ledger.begin(connection, corpus=world.corpus.name, kind="ingest", base_version=world.head, run_id=run_id)
+        return ledger.begin(
+            connection, generation=world.corpus.generation, kind="ingest", base_version=world.head, run_id=run_id
+        )
 
 
 def their_table(world: World) -> lance.LanceDataset:
@@ -74,7 +76,7 @@ def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None
     saga, other = begin(world, "dead"), begin(world, "alive")
     assert recover(world.corpus, dead_runs=["dead"]).abandoned == [saga]
     with world.database.transaction() as connection:
-        assert ledger.live_sagas(connection, world.corpus.name) == {other}
+        assert ledger.live_sagas(connection, world.corpus.generation) == {other}
 
 
 def test_a_writer_that_holds_its_saga_is_passed_by_and_settled_later(world: World) -> None:

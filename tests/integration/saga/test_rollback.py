@@ -286,7 +286,7 @@ def test_rows_that_were_moved_are_found_all_the_same(edited: World) -> None:
 def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edited: World) -> None:
     edited.roll_back(2)
     with edited.database.transaction() as connection:
-        rows = history.publication_history(connection, edited.corpus.name, 10)
+        rows = history.publication_history(connection, edited.corpus.generation, 10)
     assert [(row.version, row.kind, row.documents, row.removed, row.target_version) for row in rows] == [
         (4, "rollback", 2, 1, 2),
         (3, "ingest", 2, 1, None),

@@ -66,7 +66,7 @@ def check_untouched(corpus: Corpus, head: int) -> None:
     sweep(corpus)
     assert orphans(corpus) == []
     with corpus.database.transaction() as connection:
-        assert ledger.unfinished(connection, corpus.name) == []
+        assert ledger.unfinished(connection, corpus.generation) == []
 
 
 def test_rows_and_statements_are_published_together(corpus: Corpus) -> None:

@@ -41,9 +41,9 @@ class Reading:
     @classmethod
     def at(cls, corpus: Corpus, version: int) -> Reading:
         with corpus.database.transaction() as connection:
-            documents = {row.key: row for row in catalog.documents_at(connection, corpus.name, version)}
+            documents = {row.key: row for row in catalog.documents_at(connection, corpus.generation, version)}
         with corpus.database.transaction() as connection:
-            listed = catalog.chunks_at(connection, corpus.name, version)
+            listed = catalog.chunks_at(connection, corpus.generation, version)
         chunks: defaultdict[str, list[ChunkRow]] = defaultdict(list)
         for chunk in listed:
             chunks[chunk.document].append(chunk)

@@ -61,7 +61,7 @@ def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) 
     try:
         found = [f"{plan.key} differs from its source" for plan in plan_partitions(context) if plan.key not in bad]
         with corpus.database.transaction() as connection:
-            found += [f"saga {saga.id} is {saga.state}" for saga in ledger.unfinished(connection, corpus.name)]
+            found += [f"saga {saga.id} is {saga.state}" for saga in ledger.unfinished(connection, corpus.generation)]
         latest, head = corpus.table.latest_version(), corpus.head().head_version
         if latest != head:
             found.append(f"latest is {latest}, head is {head}")
@@ -125,8 +125,8 @@ def _count_ledger(stage: Stage, corpus: Corpus, acknowledged: Acknowledgements) 
             "SELECT count(*) AS n FROM ingest_pipeline.saga WHERE kind = 'restore'"
         ).fetchone()
         stage.figures.count("sagas: restores of head among the published", restores["n"] if restores else 0)
-        acknowledged.check(connection, corpus.name)
-        for failure in failures.read_failures(connection, corpus.name):
+        acknowledged.check(connection, corpus.generation)
+        for failure in failures.read_failures(connection, corpus.generation):
             state = stage.contents.current().get(failure.key)
             if state is not None and not state.bad:
                 what = "gone" if state.text is None else "good"

@@ -30,12 +30,18 @@ BEGIN
     END;
 END $$;
 
--- filling: beside the current one, seen by no reader. left: by a switch or an abort; kept for a while, then dropped.
+-- building: filled beside the current one, seen by no reader. retired: by a switch or an abort; kept for a while, then dropped.
 CREATE TYPE ingest_pipeline.generation_state AS ENUM ('building', 'current', 'retired', 'dropped');
 
 CREATE TABLE ingest_pipeline.corpus (
+    name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ingest_pipeline.corpus IS 'What users and readers name. Its documents are in generations, of which readers see one.';
+
+CREATE TABLE ingest_pipeline.generation (
     name text PRIMARY KEY,
-    known_as text NOT NULL CHECK (known_as ~ '^[a-z][a-z0-9_]{0,62}$'),
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
     state ingest_pipeline.generation_state NOT NULL DEFAULT 'current',
     state_since timestamptz NOT NULL DEFAULT now(),
     table_uri text NOT NULL UNIQUE,
@@ -46,23 +52,23 @@ CREATE TABLE ingest_pipeline.corpus (
     head_version bigint NOT NULL,
     head_saga uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    CHECK (name = known_as OR name ~ ('^' || known_as || '-[0-9]+$'))
+    CHECK (name = corpus OR name ~ ('^' || corpus || '-[0-9]+$'))
 );
-CREATE UNIQUE INDEX corpus_current ON ingest_pipeline.corpus (known_as) WHERE state = 'current';
-CREATE UNIQUE INDEX corpus_filling ON ingest_pipeline.corpus (known_as) WHERE state = 'building';
-COMMENT ON TABLE ingest_pipeline.corpus IS
+CREATE UNIQUE INDEX generation_current ON ingest_pipeline.generation (corpus) WHERE state = 'current';
+CREATE UNIQUE INDEX generation_building ON ingest_pipeline.generation (corpus) WHERE state = 'building';
+COMMENT ON TABLE ingest_pipeline.generation IS
     'A generation of a corpus: one LanceDB table and its head. The row is also the lock of a publication.';
-COMMENT ON COLUMN ingest_pipeline.corpus.name IS 'Of the LanceDB table, and the key of all rows of the generation.';
-COMMENT ON COLUMN ingest_pipeline.corpus.known_as IS 'The name of the corpus to its users and readers.';
-COMMENT ON COLUMN ingest_pipeline.corpus.recipes IS 'Recipes by fingerprint, parts and since when, oldest first. The last one is in force.';
-COMMENT ON COLUMN ingest_pipeline.corpus.source IS 'Null: a table whose rows a user of the library manages.';
+COMMENT ON COLUMN ingest_pipeline.generation.name IS 'Of the LanceDB table, and the key of all rows of the generation.';
+COMMENT ON COLUMN ingest_pipeline.generation.corpus IS 'The name of the corpus to its users and readers.';
+COMMENT ON COLUMN ingest_pipeline.generation.recipes IS 'Recipes by fingerprint, parts and since when, oldest first. The last one is in force.';
+COMMENT ON COLUMN ingest_pipeline.generation.source IS 'Null: a table whose rows a user of the library manages.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
     ('preparing', 'prepared', 'published', 'compensated', 'failed', 'abandoned', 'adopted');
 
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
-    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) DEFERRABLE INITIALLY DEFERRED,
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name) DEFERRABLE INITIALLY DEFERRED,
     kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'batch', 'rebuild', 'other')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
@@ -87,7 +93,7 @@ CREATE TABLE ingest_pipeline.saga (
     error text,
     target_version bigint,
     retired boolean NOT NULL DEFAULT false,
-    UNIQUE (corpus, published_version),
+    UNIQUE (generation, published_version),
     CHECK ((state = 'published') = (published_version IS NOT NULL)),
     CHECK (published_version > base_version),
     CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
@@ -99,11 +105,11 @@ COMMENT ON COLUMN ingest_pipeline.saga.price IS 'Of a million tokens, as configu
 COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS 'Those of the tokens that were billed for answers which could not be used.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
 COMMENT ON COLUMN ingest_pipeline.saga.retired IS 'Retention took its version; what it brought is in retired_publication.';
-CREATE INDEX saga_retained ON ingest_pipeline.saga (corpus, published_version) WHERE state = 'published' AND NOT retired;
-CREATE INDEX saga_unfinished ON ingest_pipeline.saga (corpus, seen_at) WHERE state IN ('preparing', 'prepared');
-CREATE INDEX saga_unreported ON ingest_pipeline.saga (corpus)
+CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_version) WHERE state = 'published' AND NOT retired;
+CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE state IN ('preparing', 'prepared');
+CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
-CREATE INDEX saga_abandoned ON ingest_pipeline.saga (corpus, ended_at) WHERE state = 'abandoned';
+CREATE INDEX saga_abandoned ON ingest_pipeline.saga (generation, ended_at) WHERE state = 'abandoned';
 CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
 
 CREATE FUNCTION ingest_pipeline.check_saga_edge() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -128,12 +134,12 @@ CREATE TRIGGER saga_edge BEFORE UPDATE ON ingest_pipeline.saga
 CREATE FUNCTION ingest_pipeline.check_head_advances() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.table_uri = OLD.table_uri AND NEW.head_version < OLD.head_version THEN
-        RAISE EXCEPTION 'head of corpus % cannot move back from version % to %',
+        RAISE EXCEPTION 'head of generation % cannot move back from version % to %',
             OLD.name, OLD.head_version, NEW.head_version USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER corpus_head BEFORE UPDATE ON ingest_pipeline.corpus
+CREATE TRIGGER generation_head BEFORE UPDATE ON ingest_pipeline.generation
     FOR EACH ROW EXECUTE FUNCTION ingest_pipeline.check_head_advances();
 
 -- What a publication had brought, kept when retention took its version and the catalog rows of that time.
@@ -188,7 +194,7 @@ CREATE TABLE ingest_pipeline.served_embedding (
 -- Texts handed to the API's Batch endpoint. The row is there before the API knows of it, so that no crash orders twice.
 CREATE TABLE ingest_pipeline.batch_job (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
-    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name) ON DELETE CASCADE,
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
     embedding text NOT NULL,
     keys text[] NOT NULL,
     text_hashes uuid[] NOT NULL,
@@ -201,16 +207,16 @@ CREATE TABLE ingest_pipeline.batch_job (
     ended_at timestamptz,
     collected integer NOT NULL DEFAULT 0,
     error text,
-    UNIQUE (corpus, api_batch),
+    UNIQUE (generation, api_batch),
     CHECK ((state = 'submitting') <= (api_batch IS NULL))
 );
-CREATE INDEX bulk_order_open ON ingest_pipeline.batch_job (corpus) WHERE state IN ('submitting', 'submitted');
+CREATE INDEX batch_job_open ON ingest_pipeline.batch_job (generation) WHERE state IN ('submitting', 'submitted');
 COMMENT ON COLUMN ingest_pipeline.batch_job.keys IS 'Documents that wait for the vectors.';
 
 -- What a saga made of a document. Readers at version v see the row whose half-open interval
 -- [published_version, superseded_version) holds v; a row without published_version is seen by nobody.
 CREATE TABLE ingest_pipeline.document (
-    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id),
     partition text NOT NULL,
@@ -244,14 +250,14 @@ COMMENT ON COLUMN ingest_pipeline.document.requests IS 'Those that carried texts
 COMMENT ON COLUMN ingest_pipeline.document.seconds IS 'From the first byte read to the last row staged.';
 COMMENT ON COLUMN ingest_pipeline.document.copy_of IS 'Of a rollback: the saga whose row this one repeats.';
 COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that hold the rows.';
-CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (corpus, key)
+CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (generation, key)
     WHERE published_version IS NOT NULL AND superseded_version IS NULL;
-CREATE INDEX document_superseded ON ingest_pipeline.document (corpus, superseded_version)
+CREATE INDEX document_superseded ON ingest_pipeline.document (generation, superseded_version)
     WHERE superseded_version IS NOT NULL;
-CREATE INDEX document_tombstone ON ingest_pipeline.document (corpus, published_version)
+CREATE INDEX document_tombstone ON ingest_pipeline.document (generation, published_version)
     WHERE removed AND published_version IS NOT NULL AND superseded_version IS NULL;
-CREATE INDEX document_unpublished ON ingest_pipeline.document (corpus, saga) WHERE published_version IS NULL;
-CREATE INDEX document_partition ON ingest_pipeline.document (corpus, partition);
+CREATE INDEX document_unpublished ON ingest_pipeline.document (generation, saga) WHERE published_version IS NULL;
+CREATE INDEX document_partition ON ingest_pipeline.document (generation, partition);
 
 CREATE TABLE ingest_pipeline.chunk (
     saga uuid NOT NULL,
@@ -268,7 +274,7 @@ CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
 -- How often a document failed with the same bytes and recipe, and why. Gone once it is published.
 CREATE TABLE ingest_pipeline.failure (
-    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
     partition text NOT NULL,
     etag text NOT NULL,
@@ -280,7 +286,7 @@ CREATE TABLE ingest_pipeline.failure (
     error text NOT NULL,
     since timestamptz NOT NULL DEFAULT now(),
     failed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (corpus, key)
+    PRIMARY KEY (generation, key)
 );
 COMMENT ON COLUMN ingest_pipeline.failure.reason IS 'A word or two, by which failures are counted.';
 COMMENT ON COLUMN ingest_pipeline.failure.unreadable IS 'No text can be got out of the file.';
@@ -290,7 +296,7 @@ COMMENT ON COLUMN ingest_pipeline.failure.since IS 'First failure since the docu
 -- How often runs over a generation failed as a whole since the last one that published documents, so that sensors wait
 -- before they request the next one.
 CREATE TABLE ingest_pipeline.run_failure (
-    corpus text PRIMARY KEY REFERENCES ingest_pipeline.corpus (name) ON DELETE CASCADE,
+    generation text PRIMARY KEY REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
     configuration text,
     attempts integer NOT NULL DEFAULT 0,
     passing boolean NOT NULL DEFAULT false,
@@ -307,7 +313,7 @@ COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS 'What failed or die
 
 -- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
 CREATE TABLE ingest_pipeline.hold (
-    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
     partition text NOT NULL,
     etag text,
@@ -316,21 +322,21 @@ CREATE TABLE ingest_pipeline.hold (
     recipe text NOT NULL,
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id),
     held_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (corpus, key)
+    PRIMARY KEY (generation, key)
 );
 COMMENT ON COLUMN ingest_pipeline.hold.etag IS 'Of the object that is not to be ingested. Null: that there is none is not to be followed.';
 COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'In force when the document was rolled back; another one ends the hold.';
 
 CREATE VIEW ingest_pipeline.head AS
-    SELECT known_as AS corpus, name AS table_name, table_uri, head_version AS version, head_saga AS saga, embedding
-    FROM ingest_pipeline.corpus WHERE state = 'current';
+    SELECT corpus, name AS table_name, table_uri, head_version AS version, head_saga AS saga, embedding
+    FROM ingest_pipeline.generation WHERE state = 'current';
 COMMENT ON VIEW ingest_pipeline.head IS 'For each corpus the LanceDB table and the version of it that readers may see.';
 
 CREATE VIEW ingest_pipeline.current_document AS
-    SELECT k.known_as AS corpus, d.key, d.saga, d.partition, d.etag, d.size, d.last_modified, d.content_hash, d.recipe,
+    SELECT k.corpus, d.key, d.saga, d.partition, d.etag, d.size, d.last_modified, d.content_hash, d.recipe,
         d.character_count, d.chunk_count, d.embedded, d.cached, d.tokens, d.requests, d.retries, d.seconds,
         d.published_version
-    FROM ingest_pipeline.document d JOIN ingest_pipeline.corpus k ON k.name = d.corpus AND k.state = 'current'
+    FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation AND k.state = 'current'
     WHERE d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed;
 COMMENT ON VIEW ingest_pipeline.current_document IS 'The documents at head.';
 
