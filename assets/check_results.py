@@ -30,18 +30,18 @@ _SHOWN = 50
 # The sensor looks every 30 seconds, and a run takes a while.
 _GRACE = timedelta(minutes=15)
 # What the recovery sensor and the sweep set right by themselves; no reader sees anything of it.
-_PASSING = {"nothing in doubt", "nothing left over"}
+_PASSING = {"nothing in doubt", "no orphan files"}
 
 
 def audit_results(report: AuditReport, dimensions: int) -> dict[str, dg.AssetCheckResult]:
     """A result for each invariant that one document can break, and one for the whole audit, by name of the check."""
     counts: dict[str, int] = {"head": report.head_version, "documents": report.documents, "chunks": report.chunks}
-    names = ("same chunks", "one saga", "same text", "none twice")
+    names = ("chunks match", "single publication", "texts match", "unique chunk ids")
     results = {
         name.replace(" ", "_"): _audit_result([v for v in report.violations if v.invariant == name], counts)
         for name in names
     }
-    unsound = [violation for violation in report.violations if violation.invariant == "sound vectors"]
+    unsound = [violation for violation in report.violations if violation.invariant == "valid vectors"]
     results["valid_vectors"] = _audit_result(unsound, counts | {"dimensions": dimensions})
     files = {"files_to_sweep": report.files, "files_of_unknown_sagas": report.unknown_files}
     return results | {"audit": _audit_result(report.violations, counts | files)}

@@ -46,7 +46,7 @@ from tests.support.storm.writers import (
 _AUDIT_EVERY = 15.0
 _WATCHERS_SECONDS = 20.0
 # What a death or a writer under way may leave open for a while, and settling has to end.
-_OPEN_DURING_STORM = {"nothing left over", "nothing in doubt", "latest is head"}
+_OPEN_DURING_STORM = {"no orphan files", "nothing in doubt", "latest is head"}
 
 
 @dataclass(frozen=True, slots=True)

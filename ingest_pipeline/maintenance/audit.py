@@ -273,13 +273,17 @@ def _document_violations(
     twice = [number for number, count in Counter(row.id for row in stored).items() if count > 1]
     document = known.get(key)
     checks = [
-        ("same chunks", "vectors without a catalog row", in_table.keys() - in_catalog.keys()),
-        ("same chunks", "catalog rows without a vector", in_catalog.keys() - in_table.keys()),
-        ("none twice", "vectors that stand twice", twice),
-        ("one saga", "vectors of another saga", [r.id for r in stored if document is None or r.saga != document.saga]),
-        ("same text", "vectors whose text is not the catalog's", _differing(in_catalog, in_table)),
-        ("same text", "vectors whose text is not the one hashed", [r.id for r in stored if not r.text_fits]),
-        ("sound vectors", "vectors that are null or not finite", [row.id for row in stored if not row.finite]),
+        ("chunks match", "vectors without a catalog row", in_table.keys() - in_catalog.keys()),
+        ("chunks match", "catalog rows without a vector", in_catalog.keys() - in_table.keys()),
+        ("unique chunk ids", "vectors that stand twice", twice),
+        (
+            "single publication",
+            "vectors of another saga",
+            [r.id for r in stored if document is None or r.saga != document.saga],
+        ),
+        ("texts match", "vectors whose text is not the catalog's", _differing(in_catalog, in_table)),
+        ("texts match", "vectors whose text is not the one hashed", [r.id for r in stored if not r.text_fits]),
+        ("valid vectors", "vectors that are null or not finite", [row.id for row in stored if not row.finite]),
     ]
     for invariant, what, ids in checks:
         named = sorted(map(str, ids))
@@ -287,7 +291,7 @@ def _document_violations(
             yield Violation(invariant, key, f"{len(named)} {what}", named[:_NAMED_IDS])
     if document is not None and document.chunk_count != len(catalogued):
         counts = f"the catalog promises {document.chunk_count} chunks and has {len(catalogued)}"
-        yield Violation("same chunks", key, counts, [])
+        yield Violation("chunks match", key, counts, [])
 
 
 def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _VectorRow]) -> list[UUID]:
@@ -303,7 +307,7 @@ def _left_over(corpus: Corpus, files: Sequence[str], now: datetime) -> Iterator[
     late = overdue(corpus, files, now)
     if late:
         what = f"{len(late)} files belong to nothing, and no sweep has removed them"
-        yield Violation("nothing left over", None, what, late[:_NAMED_FILES])
+        yield Violation("no orphan files", None, what, late[:_NAMED_FILES])
 
 
 def _doubt_violations(unfinished: Iterable[Saga], now: datetime) -> Iterator[Violation]:

@@ -55,7 +55,9 @@ def report(*violations: Violation) -> AuditReport:
     return AuditReport("docs", 7, 2, 5, 0, list(violations))
 
 
-@pytest.mark.parametrize("invariant", ["same chunks", "one saga", "same text", "none twice", "sound vectors"])
+@pytest.mark.parametrize(
+    "invariant", ["chunks match", "single publication", "texts match", "unique chunk ids", "valid vectors"]
+)
 def test_a_broken_invariant_fails_its_own_check_and_the_audit(invariant: str) -> None:
     chunk = str(UUID(int=7))
     results = audit_results(report(Violation(invariant, "a.txt", "1 vectors are wrong", [chunk])), 32)
@@ -70,7 +72,7 @@ def test_a_broken_invariant_fails_its_own_check_and_the_audit(invariant: str) ->
     assert results["valid_vectors"].metadata["dimensions"].value == 32
 
 
-@pytest.mark.parametrize("invariant", ["nothing in doubt", "nothing left over"])
+@pytest.mark.parametrize("invariant", ["nothing in doubt", "no orphan files"])
 def test_what_is_set_right_by_itself_is_a_warning(invariant: str) -> None:
     results = audit_results(report(Violation(invariant, None, "3 files belong to nothing", ["x"])), 32)
     assert not results["audit"].passed

@@ -287,7 +287,7 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
         )
         orphans = Path(corpus.table.uri) / "data" / f"{saga}-0.lance"
     orphans.write_bytes(b"abandoned")
-    assert [violation.invariant for violation in dagster.audit().violations] == ["nothing left over"]
+    assert [violation.invariant for violation in dagster.audit().violations] == ["no orphan files"]
     job = dagster.definitions.resolve_job_def("docs_maintenance_job")
     result = job.execute_in_process(instance=dagster.instance)
     assert result.success

@@ -107,8 +107,8 @@ def settle_and_check(world: World, recovery: Recovery, old: dict[str, str], new:
     assert seen(world) == states[1]
     needed = sum(len(world.chunks(key)) for key in new if old.get(key) != new[key])
     embedded = sum(count for text, count in world.embeddings.texts.items() if "other" not in text)
-    figures.count("embeddings needed after a death", needed)
-    figures.count("embeddings bought after a death", embedded)
+    figures.count("texts needed after a death", needed)
+    figures.count("texts embedded after a death", embedded)
     assert embedded == needed + in_flight
     check_again_is_the_same(world)
 

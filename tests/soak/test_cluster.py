@@ -146,5 +146,5 @@ def test_one_worker_dies_in_the_middle_of_a_backfill_and_the_other_finishes_it(d
     assert published == [(key, 1) for key in _WANTED]
     with _session.corpus(distributed.settings) as corpus:
         report = audit(corpus)
-    wrong = [violation for violation in report.violations if violation.invariant != "nothing left over"]
+    wrong = [violation for violation in report.violations if violation.invariant != "no orphan files"]
     assert (report.documents, wrong) == (len(_WANTED), [])

@@ -198,7 +198,7 @@ class World:
     def check(self) -> None:
         """Both stores agree at head, and nothing is left over once it is swept."""
         report = self.audit()
-        wrong = [violation for violation in report.violations if violation.invariant != "nothing left over"]
+        wrong = [violation for violation in report.violations if violation.invariant != "no orphan files"]
         figures.count("violations", len(wrong))
         assert wrong == []
 

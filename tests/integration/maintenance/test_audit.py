@@ -63,26 +63,26 @@ def changed(rows: pa.Table, column: str, values: pa.Array) -> pa.Table:
 
 def test_a_lost_row(world: World) -> None:
     publish(world, "document = 'a.txt' AND ordinal = 1", None)
-    assert found(world) == {("same chunks", "a.txt")}
+    assert found(world) == {("chunks match", "a.txt")}
 
 
 def test_an_added_row(world: World) -> None:
     extra = changed(rows_of(world, "a.txt").slice(0, 1), "id", pa.array([str(UUID(int=7))]))
     publish(world, None, extra)
-    assert found(world) == {("same chunks", "a.txt")}
+    assert found(world) == {("chunks match", "a.txt")}
     [violation] = world.audit().violations
-    assert violation == Violation("same chunks", "a.txt", "1 vectors without a catalog row", [str(UUID(int=7))])
+    assert violation == Violation("chunks match", "a.txt", "1 vectors without a catalog row", [str(UUID(int=7))])
 
 
 def test_a_row_that_stands_twice(world: World) -> None:
     publish(world, None, rows_of(world, "a.txt").slice(0, 1))
-    assert found(world) == {("none twice", "a.txt")}
+    assert found(world) == {("unique chunk ids", "a.txt")}
 
 
 def test_a_document_the_catalog_does_not_know(world: World) -> None:
     strange = changed(rows_of(world, "a.txt").slice(0, 1), "document", pa.array(["strange.txt"]))
     publish(world, None, strange)
-    assert ("same chunks", "strange.txt") in found(world)
+    assert ("chunks match", "strange.txt") in found(world)
 
 
 def test_a_vector_that_is_not_finite(world: World) -> None:
@@ -90,41 +90,41 @@ def test_a_vector_that_is_not_finite(world: World) -> None:
     flat = np.ones(rows.num_rows * 32, np.float32)
     flat[3] = np.nan
     publish(world, "document = 'b.txt'", changed(rows, "vector", pa.FixedSizeListArray.from_arrays(flat, 32)))
-    assert found(world) == {("sound vectors", "b.txt")}
+    assert found(world) == {("valid vectors", "b.txt")}
 
 
 def test_a_text_that_is_not_the_one_hashed(world: World) -> None:
     rows = rows_of(world, "b.txt")
     texts = [text.replace("beta", "BETA") for text in rows["text"].to_pylist()]
     publish(world, "document = 'b.txt'", changed(rows, "text", pa.array(texts)))
-    assert found(world) == {("same text", "b.txt")}
+    assert found(world) == {("texts match", "b.txt")}
 
 
 def test_a_hash_that_is_not_the_catalogs(world: World) -> None:
     execute(world, "UPDATE ingest_pipeline.chunk SET text_hash = gen_random_uuid() WHERE document = 'b.txt'")
-    assert found(world) == {("same text", "b.txt")}
+    assert found(world) == {("texts match", "b.txt")}
 
 
 def test_offsets_that_are_not_the_catalogs(world: World) -> None:
     execute(world, "UPDATE ingest_pipeline.chunk SET end_offset = end_offset + 1 WHERE document = 'b.txt'")
-    assert found(world) == {("same text", "b.txt")}
+    assert found(world) == {("texts match", "b.txt")}
 
 
 def test_rows_of_another_saga(world: World) -> None:
     rows = rows_of(world, "b.txt")
     publish(world, "document = 'b.txt'", changed(rows, "saga", pa.array([str(UUID(int=1))] * rows.num_rows)))
-    assert found(world) == {("one saga", "b.txt")}
+    assert found(world) == {("single publication", "b.txt")}
 
 
 def test_lost_catalog_rows(world: World) -> None:
     execute(world, "DELETE FROM ingest_pipeline.chunk WHERE document = 'a.txt' AND ordinal = 0")
-    assert found(world) == {("same chunks", "a.txt")}
+    assert found(world) == {("chunks match", "a.txt")}
     assert len(world.audit().violations) == 2, "the missing row, and the count that the document promises"
 
 
 def test_a_lost_document_row(world: World) -> None:
     execute(world, "DELETE FROM ingest_pipeline.document WHERE key = 'a.txt'")
-    assert ("same chunks", "a.txt") in found(world)
+    assert ("chunks match", "a.txt") in found(world)
 
 
 def test_a_foreign_version_above_head(world: World) -> None:
@@ -159,7 +159,7 @@ def test_a_file_that_belongs_to_nothing(world: World) -> None:
         "now() - interval '2 days')",
     )
     world.corpus.table.stage(f"{UUID(int=3)}-0.lance", rows_of(world, "a.txt"))
-    assert found(world) == {("nothing left over", None)}
+    assert found(world) == {("no orphan files", None)}
 
 
 def test_a_file_of_a_saga_that_the_ledger_does_not_know_is_counted_and_no_violation(world: World) -> None:
@@ -188,7 +188,7 @@ def test_a_file_of_a_run_that_another_one_forestalled_is_no_violation(world: Wor
     report = world.audit()
     assert (report.files, report.violations) == (1, [])
     execute(world, "UPDATE ingest_pipeline.saga SET ended_at = ended_at - interval '2 days' WHERE state = 'failed'")
-    assert found(world) == {("nothing left over", None)}
+    assert found(world) == {("no orphan files", None)}
     world.check_nothing_left()
 
 
@@ -200,7 +200,7 @@ def test_a_file_that_names_no_saga_is_a_violation_once_a_sweep_should_have_remov
     assert (world.audit().files, found(world)) == (1, set())
     two_days_ago = time() - 2 * 86400
     os.utime(file, (two_days_ago, two_days_ago))
-    assert found(world) == {("nothing left over", None)}
+    assert found(world) == {("no orphan files", None)}
     world.check_nothing_left()
 
 
@@ -231,7 +231,7 @@ def test_a_version_undone_by_nobody(world: World) -> None:
 
 @pytest.mark.parametrize("malformed", ["x", "\N{LATIN SMALL LETTER E WITH ACUTE}" * 18])
 @pytest.mark.parametrize(
-    ("column", "invariant"), [("id", "same chunks"), ("text_hash", "same text"), ("saga", "one saga")]
+    ("column", "invariant"), [("id", "chunks match"), ("text_hash", "texts match"), ("saga", "single publication")]
 )
 def test_an_id_that_is_none(world: World, column: str, invariant: str, malformed: str) -> None:
     rows = rows_of(world, "b.txt")

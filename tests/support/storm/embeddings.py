@@ -93,14 +93,14 @@ def judge_purchases(
     for purchase in purchases:
         for text in purchase.texts:
             by_text[text].append(purchase)
-    figures.count("embeddings: bought", sum(map(len, by_text.values())))
-    figures.count("embeddings: distinct texts bought", len(by_text))
+    figures.count("embeddings: embedded", sum(map(len, by_text.values())))
+    figures.count("embeddings: distinct texts embedded", len(by_text))
     figures.count("embeddings: needed", needed.total())
     for text, embedded in by_text.items():
         again = sorted(embedded, key=lambda purchase: purchase.began)[max(needed[text], 1) - 1 :]
         for before, after in pairwise(again):
             reason = _reason(before, after, disruptions)
-            figures.count(f"embeddings: bought again, {reason or 'without a reason'}")
+            figures.count(f"embeddings: embedded again, {reason or 'without a reason'}")
             if reason is None:
                 began = figures.seconds - (time.monotonic() - before.began)
                 figures.violation(
