@@ -34,7 +34,7 @@ class SourcePass:
         """Read a cursor; a new pass begins if there is none, or one that is not ours."""
         try:
             values = json.loads(cursor or "{}")
-            return cls(str(values["after"]), *(int(values[name]) for name in ("standing", "gone", "removable")))
+            return cls(str(values["after"]), *(int(values[name]) for name in ("latest", "gone", "removable")))
         except (ValueError, TypeError, KeyError):
             return cls()
 

@@ -169,7 +169,7 @@ UPDATE ingest_pipeline.generation SET recipes = coalesce((
 WHERE name = %(name)s
 
 -- documents_by_recipe --
-SELECT count(*) AS standing, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others,
+SELECT count(*) AS latest, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others,
     coalesce(sum(character_count) FILTER (WHERE recipe <> %(recipe)s), 0)::bigint AS characters
 FROM ingest_pipeline.document
 WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed

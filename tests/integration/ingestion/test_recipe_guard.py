@@ -36,7 +36,7 @@ def recipes(world: World) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    ("others", "standing", "suspicious"),
+    ("others", "latest", "suspicious"),
     [(0, 0, False), (10, 10, False), (11, 11, True), (11, 110, False), (12, 110, True), (11, 100_000, False)],
 )
 def test_a_few_and_a_tenth_are_let_go(others: int, latest: int, suspicious: bool) -> None:

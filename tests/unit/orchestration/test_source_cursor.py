@@ -65,6 +65,6 @@ def test_a_cursor_says_where_to_go_on_and_one_that_is_lost_begins_again() -> Non
     assert SourcePass.parse(None) == SourcePass()
 
 
-@pytest.mark.parametrize("cursor", ["", "garbage", "[]", "3", '{"after": "x"}', '{"after": "x", "standing": "many"}'])
+@pytest.mark.parametrize("cursor", ["", "garbage", "[]", "3", '{"after": "x"}', '{"after": "x", "latest": "many"}'])
 def test_a_cursor_that_is_not_ours_begins_a_pass(cursor: str) -> None:
     assert SourcePass.parse(cursor) == SourcePass()

@@ -8,7 +8,7 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 
 
 @pytest.mark.parametrize(
-    ("gone", "standing", "suspicious"),
+    ("gone", "latest", "suspicious"),
     [
         (0, 0, False),
         (0, 100, False),
