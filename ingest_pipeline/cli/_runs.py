@@ -253,7 +253,7 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("documents, {task.fields[bought]} embeddings bought"),
+        TextColumn("documents, {task.fields[embedded]} embedded chunks"),
         TimeElapsedColumn(),
     )
     ended = threading.Event()

@@ -92,7 +92,7 @@ def test_prices_and_retention_reach_the_engine_as_the_environment_says_them(
 
 
 def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nsettle_seconds: 0\n"
+    more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nmin_age_seconds: 0\n"
     settings = engine_settings(_MINIMAL + more, monkeypatch, tmp_path)
     narrowed = (settings.partition_by, settings.include, settings.exclude, settings.max_bytes, settings.min_age_seconds)
     assert narrowed == ("folder:1", ("*.md",), ("drafts/",), 9, 0)

@@ -172,7 +172,7 @@ def test_a_writer_that_begins_after_the_switch_works_on_the_new_generation_or_no
     assert world.context  # opened before
     migrate(world.database, address_after(world))
     world.put("a.txt", paragraphs("edited", 4))
-    with pytest.raises(GenerationRetiredError, match="was left"):
+    with pytest.raises(GenerationRetiredError, match="was retired"):
         world.ingest()
     assert sight(world).documents == sight(world).rows
 

@@ -87,7 +87,7 @@ def test_a_table_replaced_behind_our_back_is_refused(database: Database, setting
 def test_two_corpora_cannot_share_a_table(database: Database, settings: CorpusSettings) -> None:
     open_corpus(database, settings)
     with pytest.raises(TableInUseError):
-        open_corpus(database, replace(settings, name="other"))
+        open_corpus(database, replace(settings, generation="other"))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_two_spellings_of_a_source_are_one(old: str, new: str) -> None:
 
 def test_a_name_that_is_no_name_is_refused(database: Database, settings: CorpusSettings) -> None:
     with pytest.raises(ConfigurationError):
-        open_corpus(database, replace(settings, name="Not A Name"))
+        open_corpus(database, replace(settings, generation="Not A Name"))
     assert not LanceTable(settings.table_uri).exists()
 
 
