@@ -11,7 +11,6 @@ from pydantic import Field
 from ingest_pipeline.assets.check_reports import MOST_DOCUMENTS, log_checks
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocument, SkippedDocuments
-from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import (
     EmbeddingUnavailableError,
     IngestError,
@@ -293,14 +292,13 @@ class IngestRun:
                 f"The settings say {wanted}, and the corpus holds vectors of {embedding}. It stays with them until "
                 "`ingest-pipeline reembed`, or the job that does the same, moves it"
             )
-        with self._embedder.endpoint(embedding) as endpoint:
-            if self._embedder.is_local:
-                self._context.log.info(f"The local model {endpoint.model} embeds, at no cost")
-            async with Embedder(endpoint) as embedder:
-                ingestion = Ingestion(
-                    self._ingest_context, embedder, run_id=self._context.run.run_id, report=self._report.publication
-                )
-                return await ingestion.run(plans)
+        async with self._embedder.create_embedder(embedding) as embedder:
+            if embedder.is_free:
+                self._context.log.info(f"The local model {embedder.settings.model} embeds, at no cost")
+            ingestion = Ingestion(
+                self._ingest_context, embedder, run_id=self._context.run.run_id, report=self._report.publication
+            )
+            return await ingestion.run(plans)
 
 
 def is_repeated(error: Exception) -> bool:

@@ -16,7 +16,8 @@ from benchmarks.random_edits import EDITS, edited, normal, real_documents
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import prose
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.planning.context import IngestContext
@@ -101,7 +102,7 @@ async def _edit(
     """Edit and ingest, one document at a time; what each kind of edit took, all but the last kind, and all of them."""
     chance = random.Random(1)  # noqa: S311  repeatable, not secret
     found: dict[str, list[_Edit]] = {kind: [] for kind in EDITS}
-    async with Embedder(EmbeddingSettings(MODEL, DIMENSIONS, base_url=server.base_url, api_key="none")) as embedder:
+    async with OpenAIEmbedder(OpenAISettings(MODEL, DIMENSIONS, base_url=server.base_url, api_key="none")) as embedder:
         await Ingestion(context, embedder).run(plan_partitions(context))
         for number, kind in enumerate(kinds):
             step(f"edits: {number + 1} of {len(kinds)}")

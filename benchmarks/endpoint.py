@@ -20,7 +20,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ingest_pipeline.embedding.local import EmbeddingHandler, LocalEmbeddingServer
+from tests.support.servers.embeddings_protocol import EmbeddingHandler, ProtocolServer
 
 ROOT = Path(__file__).parent.parent
 MODEL = "benchmark-embedding"
@@ -28,16 +28,13 @@ DIMENSIONS = 1536
 _VECTORS = 1024
 
 
-class _Server(LocalEmbeddingServer):
+class _Server(ProtocolServer):
     def __init__(self, latency: float, dimensions: int) -> None:
         vectors = np.random.default_rng(0).standard_normal((_VECTORS, dimensions), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         self._encoded = [base64.b64encode(vector.tobytes()) for vector in vectors]
         self._latency = latency
         super().__init__()
-
-    def require_model(self) -> None:
-        """No weights are needed."""
 
     def reply(self, connection: EmbeddingHandler, body: bytes) -> None:
         time.sleep(self._latency)

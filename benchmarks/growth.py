@@ -17,7 +17,8 @@ from benchmarks.publish import lock_times, merge_times
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import edit, write_document
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.maintenance.audit import audit
@@ -175,22 +176,22 @@ def _settings(folder: Path) -> PipelineSettings:
 
 
 async def _ingest_all(context: IngestContext, server: Endpoint) -> None:
-    async with Embedder(_embedding(server)) as embedder:
+    async with OpenAIEmbedder(_embedding(server)) as embedder:
         await Ingestion(context, embedder).run(plan_partitions(context))
 
 
 async def _publish(context: IngestContext, server: Endpoint, keys: Sequence[str]) -> list[float]:
     """Ingest documents one by one; returns how long each publication held the lock, seconds."""
     with lock_times() as times:
-        async with Embedder(_embedding(server)) as embedder:
+        async with OpenAIEmbedder(_embedding(server)) as embedder:
             for key in keys:
                 summary = await Ingestion(context, embedder).run(plan_partitions(context, [key]))
                 assert len(summary.publications) == 1
     return times
 
 
-def _embedding(server: Endpoint) -> EmbeddingSettings:
-    return EmbeddingSettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
+def _embedding(server: Endpoint) -> OpenAISettings:
+    return OpenAISettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -19,7 +19,8 @@ from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_document
 from ingest_pipeline import failpoints
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
@@ -66,9 +67,9 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
 
 async def _replace(context: IngestContext, server: Endpoint, source: Path, keys: Sequence[str]) -> list[float]:
     """Replace documents one by one through the engine; returns how long each held the lock, seconds."""
-    settings = EmbeddingSettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
+    settings = OpenAISettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
     with lock_times() as times:
-        async with Embedder(settings) as embedder:
+        async with OpenAIEmbedder(settings) as embedder:
             for key in keys:
                 write_document(source / key, _DOCUMENT_BYTES)
                 summary = await Ingestion(context, embedder).run(plan_partitions(context, [key]))

@@ -22,8 +22,8 @@ from semantic_text_splitter import TextSplitter
 
 from benchmarks.report import Report
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import EmbeddingSettings
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
 
 _SIZES = (400, 1000)
 _NEAREST = 5
@@ -50,31 +50,30 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
     """Compare both ways to cut, at the usual chunk size and, unless in a hurry, at a smaller one."""
     step("retrieval: reading docstrings")
     documents, items = _collection()
-    with LocalEmbeddingServer() as server:
-        asked = _embed(server, [item.question for item in items])
-        for size in _SIZES[-1:] if quick else _SIZES:
-            ours = _pieces(documents, _ours(size))
-            as_large = min(
-                (_pieces(documents, _recursive(size * share // 20)) for share in range(12, 21)),
-                key=lambda pieces: abs(_mean(pieces) - _mean(ours)),
+    asked = _embed([item.question for item in items])
+    for size in _SIZES[-1:] if quick else _SIZES:
+        ours = _pieces(documents, _ours(size))
+        as_large = min(
+            (_pieces(documents, _recursive(size * share // 20)) for share in range(12, 21)),
+            key=lambda pieces: abs(_mean(pieces) - _mean(ours)),
+        )
+        ways = {
+            "ours": ours,
+            "recursive splitting, chunks as large": as_large,
+            "recursive splitting": _pieces(documents, _recursive(size)),
+        }
+        for name, pieces in ways.items():
+            step(f"retrieval: {name}, {size} characters")
+            found = _recall(items, pieces, asked @ _embed([piece.text for piece in pieces]).T)
+            report.add(
+                chunk_size=size,
+                cut_by=name,
+                questions=len(items),
+                chunks=len(pieces),
+                mean_characters=round(_mean(pieces)),
+                recall_at_1=round(found[0], 3),
+                recall_at_5=round(found[1], 3),
             )
-            ways = {
-                "ours": ours,
-                "recursive splitting, chunks as large": as_large,
-                "recursive splitting": _pieces(documents, _recursive(size)),
-            }
-            for name, pieces in ways.items():
-                step(f"retrieval: {name}, {size} characters")
-                found = _recall(items, pieces, asked @ _embed(server, [piece.text for piece in pieces]).T)
-                report.add(
-                    chunk_size=size,
-                    cut_by=name,
-                    questions=len(items),
-                    chunks=len(pieces),
-                    mean_characters=round(_mean(pieces)),
-                    recall_at_1=round(found[0], 3),
-                    recall_at_5=round(found[1], 3),
-                )
 
 
 def _pieces(documents: Sequence[str], cut: Callable[[str], Iterator[tuple[int, str]]]) -> list[_Piece]:
@@ -136,11 +135,11 @@ def _documented(thing: object) -> str | None:
     return doc if isinstance(doc, str) else None
 
 
-def _embed(server: LocalEmbeddingServer, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+def _embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Unit vectors, shape (n, dimensions)."""
 
     async def all_of_them() -> list[npt.NDArray[np.float32]]:
-        async with Embedder(EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS, base_url=server.base_url)) as embedder:
+        async with LocalEmbedder(EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS)) as embedder:
             return [(await embedder.embed(texts[start : start + 128])).vectors for start in range(0, len(texts), 128)]
 
     vectors = np.concatenate(asyncio.run(all_of_them()))

@@ -15,7 +15,8 @@ from benchmarks.first_ingest import LATENCY
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import write_documents
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.postgres.database import Database
@@ -62,12 +63,12 @@ def _ask(base_url: str) -> float:
 
 async def _ingest(url: str, source: Path, table: str, base_url: str, limit: int) -> float:
     """Seconds that it took."""
-    endpoint_settings = EmbeddingSettings(MODEL, DIMENSIONS, base_url=base_url, api_key="none", concurrency=limit)
+    endpoint_settings = OpenAISettings(MODEL, DIMENSIONS, base_url=base_url, api_key="none", concurrency=limit)
     with Database(url) as database:
         context = open_context(
             database, PipelineSettings("documents", str(source), table, MODEL, DIMENSIONS, limits=NO_LIMITS)
         )
-        async with Embedder(endpoint_settings) as embedder:
+        async with OpenAIEmbedder(endpoint_settings) as embedder:
             start = perf_counter()
             summary = await Ingestion(context, embedder).run(plan_partitions(context))
             seconds = perf_counter() - start

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import cast, get_args
 from urllib.parse import urlsplit
 
+from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
-from ingest_pipeline.embedding.openai import check_endpoint
 from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
@@ -23,8 +23,8 @@ from ingest_pipeline.spending_limits import DEFAULT_LIMITS, SpendingLimits
 from ingest_pipeline.types import DEFAULT_RETENTION, OnUnreadable, Price, Retention, corpus_name
 
 _PREFIX = "INGEST_"
-# By `failpoints` and by the local embedding server's clients.
-_READ_ELSEWHERE = {"INGEST_FAILPOINTS", "INGEST_LOCAL_EMBEDDINGS"}
+# By `failpoints`.
+_READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
 _LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
 _OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536

@@ -2,26 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import replace
 
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
-from ingest_pipeline.embedding.openai import EmbeddingSettings
+from ingest_pipeline.embedding.base import Embedder, OpenAISettings
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
 from ingest_pipeline.types import split_embedding
-
-LOCAL_SERVER = "INGEST_LOCAL_EMBEDDINGS"
-"""Variable that names a server of the local model which runs already, for the processes of one program to share."""
 
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
-    """An OpenAI-compatible embeddings API; or, for the local model, a server that runs as long as it is used.
+    """An OpenAI-compatible embeddings API or the local model, which runs in the process that embeds.
 
-    Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that no key stands in a run's configuration. The
-    local model is asked of no such endpoint, since other corpora of the process may need it; only of a `base_url`.
+    Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that a run's configuration contains no key. The
+    local model ignores OPENAI_BASE_URL, which other corpora of the same process may need. With a `base_url`, a model of
+    its name is requested from that endpoint.
     """
 
     model: str = Field(default=LOCAL_MODEL, description="Name of the embedding model.")
@@ -35,7 +30,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
     @property
     def is_local(self) -> bool:
-        """The model that this package brings is used, and nothing is paid."""
+        """Whether the local model is used, which is free."""
         return self.model == LOCAL_MODEL and not self.base_url
 
     @property
@@ -46,34 +41,33 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
         known = (self.model, self.dimensions, where, key, self.concurrency, self.batch_inputs, self.timeout)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
-    @contextmanager
-    def endpoint(self, embedding: str | None = None) -> Generator[EmbeddingSettings]:
-        """Settings of an endpoint that answers, for the time of the block.
+    def create_embedder(self, embedding: str | None = None) -> Embedder:
+        """An embedder, to be used as an async context manager.
 
         Args:
-            embedding: Model and dimensions of what a corpus holds, if they may be others than these: it keeps them
-                until a migration is done, and is asked of the same endpoint. The local model needs none.
+            embedding: Model and dimensions of a corpus' vectors, if they may differ from these settings: a corpus
+                keeps its model until it is re-embedded. Both models must be served by the same endpoint. The local
+                model needs no endpoint.
 
         Raises:
-            MissingExtraError: The local model is wanted and not installed.
+            MissingExtraError: The local model is used and not installed.
+            EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
         """
-        model, dimensions = split_embedding(embedding) if embedding else (self.model, self.dimensions)
-        local = self.is_local if model == self.model else model == LOCAL_MODEL
-        if not local:
-            yield self._settings(model, dimensions, self.base_url, self.api_key)
-            return
-        if shared := os.environ.get(LOCAL_SERVER):
-            yield replace(self._settings(model, dimensions, shared, "local"), is_free=True)
-            return
-        with LocalEmbeddingServer() as server:
-            yield replace(self._settings(model, dimensions, server.base_url, "local"), is_free=True)
+        settings = self.api_settings(embedding)
+        if self.is_local if settings.model == self.model else settings.model == LOCAL_MODEL:
+            return LocalEmbedder(settings)
+        from ingest_pipeline.embedding.openai import OpenAIEmbedder  # noqa: PLC0415  the local model needs no client
 
-    def _settings(self, model: str, dimensions: int, base_url: str | None, api_key: str | None) -> EmbeddingSettings:
-        return EmbeddingSettings(
+        return OpenAIEmbedder(settings)
+
+    def api_settings(self, embedding: str | None = None) -> OpenAISettings:
+        """Settings of the API, for a corpus' model and dimensions if they are given."""
+        model, dimensions = split_embedding(embedding) if embedding else (self.model, self.dimensions)
+        return OpenAISettings(
             model,
             dimensions,
-            base_url=base_url,
-            api_key=api_key,
+            base_url=self.base_url,
+            api_key=self.api_key,
             concurrency=self.concurrency,
             batch_inputs=self.batch_inputs,
             timeout=self.timeout,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dagster import ConfigurableResource, ResourceDependency
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -58,6 +57,5 @@ class CorpusSearchResource(ConfigurableResource[None]):
     ) -> list[Hit]:
         if mode == "text":
             return await search(corpus, None, question, limit, mode=mode, where=where)
-        with self.embedder.endpoint(corpus.head().embedding) as endpoint:
-            async with Embedder(endpoint) as embedder:
-                return await search(corpus, embedder, question, limit, mode=mode, where=where)
+        async with self.embedder.create_embedder(corpus.head().embedding) as embedder:
+            return await search(corpus, embedder, question, limit, mode=mode, where=where)

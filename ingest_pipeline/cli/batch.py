@@ -11,7 +11,7 @@ from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import echo, print_json, print_rows
 from ingest_pipeline.config import Settings
 from ingest_pipeline.orchestration.build import build_resources
-from ingest_pipeline.orchestration.jobs.batch import bulk_endpoint, collect_vectors, order_vectors
+from ingest_pipeline.orchestration.jobs.batch import batch_endpoint, collect_vectors, order_vectors
 from ingest_pipeline.postgres import batch_jobs
 
 _SHOWN = 20
@@ -30,7 +30,8 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
     """
     settings = Settings.from_environment()
     embedder = build_resources(settings).embedder
-    with _session.context(settings, create=not collect) as context, bulk_endpoint(embedder) as endpoint:
+    endpoint = batch_endpoint(embedder)
+    with _session.context(settings, create=not collect) as context:
         ended = collect_vectors(context, endpoint)
         given = 0 if collect else order_vectors(context, endpoint, confirm_recipe=confirm_recipe)
         with context.corpus.database.transaction() as connection:

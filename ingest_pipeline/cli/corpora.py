@@ -14,7 +14,6 @@ from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import echo, plain, print_json, print_rows
 from ingest_pipeline.config import Settings, absolute_place
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.maintenance.drop import drop_corpus, generations_of
@@ -119,9 +118,8 @@ def _rename(corpus: Corpus, settings: Settings, model: str) -> dict[str, object]
 async def _check_model(corpus: Corpus, settings: Settings, model: str) -> None:
     """Ask the endpoint for one text that the corpus holds, and compare the vectors."""
     embedder = build_resources(replace(settings, embedding_model=model)).embedder
-    with embedder.endpoint(f"{model}/{settings.embedding_dimensions}") as endpoint:
-        async with Embedder(endpoint) as api:
-            await check_model(corpus, api)
+    async with embedder.create_embedder(f"{model}/{settings.embedding_dimensions}") as api:
+        await check_model(corpus, api)
 
 
 @command

@@ -34,7 +34,6 @@ from ingest_pipeline.cli._output import (
 from ingest_pipeline.cli.demo.run import run_demo
 from ingest_pipeline.config import Settings
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError, UnknownDocumentError
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.maintenance.audit import AuditReport
@@ -135,9 +134,8 @@ async def _search(
 ) -> list[Hit]:
     if mode == "text":
         return await search_corpus(corpus, None, question, limit, mode=mode, where=where)
-    with _embedder_resource(settings).endpoint(corpus.head().embedding) as endpoint:
-        async with Embedder(endpoint) as embedder:
-            return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)
+    async with _embedder_resource(settings).create_embedder(corpus.head().embedding) as embedder:
+        return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)
 
 
 async def _repair(settings: Settings, context: IngestContext, report: AuditReport, *, buy: bool) -> None:
@@ -148,9 +146,8 @@ async def _repair(settings: Settings, context: IngestContext, report: AuditRepor
             f"The repair would buy {foreseen.to_embed} embeddings, because their vectors are nowhere to be read",
             "Nothing was changed. Run `ingest-pipeline audit --repair --buy` to buy them.",
         )
-    with _embedder_resource(settings).endpoint(context.recipe.embedding) as endpoint:
-        async with Embedder(endpoint) as embedder:
-            summary = await repair(context, embedder, report)
+    async with _embedder_resource(settings).create_embedder(context.recipe.embedding) as embedder:
+        summary = await repair(context, embedder, report)
     for _, error in (*summary.failed.values(), *summary.too_recent.values()):
         echo(f"Error: {error}", err=True)
 

@@ -1,130 +1,107 @@
-"""A small server that speaks the OpenAI embeddings protocol, for machines without a key or an endpoint.
+"""The local embedder: a small model that runs in this process, without a key, an endpoint or a download.
 
-It runs wordllama, whose weights are in its wheel, so nothing is downloaded. The pipeline reaches it through the same
-client and over the same protocol as the real API. Run it as ``python -m ingest_pipeline.embedding.local --port 8080``,
-or in process as a context manager.
+The model is wordllama, whose weights are part of its wheel. It averages static token embeddings, so a vector depends on
+its own text only, to the last bit.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import asyncio
 import logging
-import socket
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
 from pathlib import Path
-from socketserver import ThreadingTCPServer
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from threading import Lock
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-import click
 import numpy as np
-from numpy.typing import NDArray
 
-from ingest_pipeline.errors import MissingExtraError
+from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings
+from ingest_pipeline.embedding.usage import UsageMeter
+from ingest_pipeline.errors import ConfigurationError, MissingExtraError
+from ingest_pipeline.types import Vectors
 
 if TYPE_CHECKING:
     from wordllama import WordLlamaInference
 
-LOCAL_MODEL = "wordllama-l2-256"
-"""What the server calls its model."""
-LOCAL_DIMENSIONS = 256
+LOCAL_MODEL: Final = "wordllama-l2-256"
+"""Name of the model in settings, recipes and the catalog."""
+LOCAL_DIMENSIONS: Final = 256
 """Width of the model. Narrower vectors are its first components: it was trained for that at 64 and 128."""
-
-MAX_INPUTS = 2048
-MAX_INPUT_TOKENS = 8192
-MAX_REQUEST_TOKENS = 300_000
-MAX_BODY_BYTES = 64 << 20
-
-Vectors: TypeAlias = NDArray[np.float32]
-Payload: TypeAlias = dict[str, object]
-
-
-class RequestRefusedError(Exception):
-    """A request that the API would refuse.
-
-    Args:
-        status: HTTP status of the answer.
-        message: What is wrong, in a sentence.
-        param: The field at fault.
-        code: OpenAI's name for the problem, where it has one.
-    """
-
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.payload: Payload = {
-            "error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStats:
-    """What the server was asked for since it started. What it embedded was bought, even if the answer was lost."""
-
-    requests: int = 0
-    """Embedding requests received, refused ones included."""
-    inputs: int = 0
-    """Texts embedded."""
-    tokens: int = 0
-    """Tokens of these texts."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingRequest:
-    """A request body that is well formed."""
-
-    model: str
-    texts: list[str]
-    dimensions: int | None
-    as_base64: bool
-
-    @classmethod
-    def parse(cls, body: bytes) -> EmbeddingRequest:
-        """Read a body.
-
-        Raises:
-            RequestRefusedError: It is not JSON, or a field has a value that the API refuses.
-        """
-        try:
-            fields = json.loads(body)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            raise RequestRefusedError(400, "The body is not a JSON object.")
-        fields = cast("dict[str, object]", fields)
-        model, dimensions = fields.get("model"), fields.get("dimensions")
-        if not isinstance(model, str):
-            raise RequestRefusedError(400, "You must provide a model parameter.", "model")
-        if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
-            raise RequestRefusedError(400, "Invalid 'dimensions': expected a positive integer.", "dimensions")
-        encoding = fields.get("encoding_format") or "float"
-        if encoding not in {"float", "base64"}:
-            raise RequestRefusedError(400, "Invalid 'encoding_format': not float or base64.", "encoding_format")
-        return cls(model, _texts_of(fields.get("input")), dimensions, encoding == "base64")
-
-
-def _texts_of(value: object) -> list[str]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts:
-        raise RequestRefusedError(400, "Invalid 'input': expected a string or a list of strings.", "input")
-    texts = cast("list[object]", texts)
-    if len(texts) > MAX_INPUTS:
-        raise RequestRefusedError(400, f"Invalid 'input': at most {MAX_INPUTS} inputs are accepted.", "input")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise RequestRefusedError(400, f"Invalid 'input[{index}]': only strings are accepted.", "input")
-        if not text:
-            raise RequestRefusedError(400, f"Invalid 'input[{index}]': input cannot be an empty string.", "input")
-    return cast("list[str]", texts)
-
+MAX_INPUT_TOKENS: Final = 8192
+"""Tokens in one text, at most: the limit of OpenAI's models, so that a corpus can move to one of them."""
+# One thread tokenizes, which needs no GIL, while the other averages.
+_MAX_THREADS: Final = 2
 
 _loading = Lock()
+
+
+class LocalEmbedder:
+    """Embeds with the local model, in threads of its own so that neither the event loop nor its threads are blocked.
+
+    Args:
+        settings: Of `LOCAL_MODEL`, or of a corpus that uses it.
+
+    Raises:
+        MissingExtraError: wordllama is not installed.
+        ConfigurationError: The model has no vectors of this width.
+    """
+
+    is_free: ClassVar[bool] = True
+
+    def __init__(self, settings: EmbeddingSettings) -> None:
+        if find_spec("wordllama") is None:
+            raise MissingExtraError(
+                "Embedding without an API needs wordllama, which is not installed",
+                "Run pip install 'ingest-pipeline[local]', or set OPENAI_API_KEY or OPENAI_BASE_URL.",
+            )
+        if not 1 <= settings.dimensions <= LOCAL_DIMENSIONS:
+            raise ConfigurationError(
+                f"The local model {LOCAL_MODEL!r} has no vectors of {settings.dimensions} dimensions",
+                f"Set INGEST_EMBEDDING_DIMENSIONS to at most {LOCAL_DIMENSIONS}.",
+            )
+        self.settings = settings
+        self._slots = asyncio.Semaphore(_MAX_THREADS)
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "local-embedder")
+
+    @property
+    def endpoint(self) -> str:
+        """The model is served by this process."""
+        return "local"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        # Without waiting: a thread that still computes ends by itself within a batch.
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
+        """Embed one batch. Empty texts and texts of more than `MAX_INPUT_TOKENS` tokens are refused.
+
+        Args:
+            texts: In memory at once, so at most one batch, see `pack`.
+            meter: Counts the batch as one request, and its tokens.
+        """
+        meter = meter or UsageMeter()
+        async with self._slots:
+            meter.restart()
+            meter.calls += 1
+            meter.requests += 1
+            loop = asyncio.get_running_loop()
+            vectors, refused, tokens = await loop.run_in_executor(
+                self._threads, _encode, texts, self.settings.dimensions
+            )
+            meter.tokens += tokens
+            return EmbeddedBatch(vectors, refused, meter.tokens, meter.requests, meter.retries, meter.seconds)
+
+
+def local_model() -> WordLlamaInference:
+    """The model, loaded by the first call and shared by all threads of the process."""
+    with _loading:
+        return _load()
 
 
 @cache
@@ -142,257 +119,21 @@ def _load() -> WordLlamaInference:
     return model
 
 
-def local_model() -> WordLlamaInference:
-    """The model, loaded at the first call and shared by the threads of the process."""
-    with _loading:
-        return _load()
-
-
-class EmbeddingHandler(BaseHTTPRequestHandler):
-    """One connection, kept open between requests."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body leave in one segment
-
-    @property
-    def api(self) -> LocalEmbeddingServer:
-        """The server that accepted the connection."""
-        return cast("LocalEmbeddingServer", self.server)
-
-    def do_GET(self) -> None:
-        """Answer the routes that describe the server."""
-        payload = self.api.describe(self.path)
-        if payload is None:
-            self.refuse(404, f"Unknown path {self.path}.")
+def _encode(texts: Sequence[str], dimensions: int) -> tuple[Vectors, dict[int, str], int]:
+    """Unit vectors of shape (n, dimensions), the refused texts by their index, and the tokens of all others."""
+    model = local_model()
+    encodings = model.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    vectors = np.full((len(texts), dimensions), np.nan, dtype=np.float32)
+    refused: dict[int, str] = {}
+    tokens = 0
+    for index, encoding in enumerate(encodings):
+        ids = encoding.ids
+        if not ids:
+            refused[index] = "is empty"
+        elif len(ids) > MAX_INPUT_TOKENS:
+            refused[index] = f"has {len(ids)} tokens, and {LOCAL_MODEL} takes at most {MAX_INPUT_TOKENS}"
         else:
-            self.send_json(200, payload)
-
-    def do_POST(self) -> None:
-        """Answer an embedding request."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            self.close_connection = True  # what follows is the unread body, not a request
-            self.refuse(413, f"A body of a declared length up to {MAX_BODY_BYTES} bytes is expected.")
-            return
-        body = self.rfile.read(int(length))
-        if self.path == "/v1/embeddings":
-            self.api.reply(self, body)
-        else:
-            self.refuse(404, f"Unknown path {self.path}.")
-
-    def refuse(self, status: int, message: str) -> None:
-        """Send an error as the API words it."""
-        self.send_json(status, RequestRefusedError(status, message).payload)
-
-    def send_json(self, status: int, payload: object, headers: dict[str, str] | None = None) -> None:
-        """Send one answer."""
-        body = json.dumps(payload).encode()
-        self.send_response(HTTPStatus(status))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        """Say nothing: a line per request on standard error would drown the program's own."""
-
-
-class LocalEmbeddingServer(ThreadingTCPServer):
-    """The server, on 127.0.0.1; as a context manager it serves from a thread and ends with the block.
-
-    Args:
-        port: Port to listen on; 0 picks a free one.
-
-    Raises:
-        MissingExtraError: wordllama is not installed.
-        OSError: The port is taken.
-    """
-
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128  # clients open many connections at once; the default of 5 would drop some
-
-    def __init__(self, port: int = 0) -> None:
-        self.require_model()
-        self._counting = Lock()
-        self._counted = ServerStats()
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", port), EmbeddingHandler)
-
-    @property
-    def base_url(self) -> str:
-        """What a client takes as its base URL."""
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def stats(self) -> ServerStats:
-        """What was asked for since the server started."""
-        with self._counting:
-            return self._counted
-
-    def require_model(self) -> None:
-        """Find out now what the first request would."""
-        if find_spec("wordllama") is None:
-            raise MissingExtraError(
-                "Embedding without an API needs wordllama, which is not installed",
-                "Run pip install 'ingest-pipeline[local]', or set OPENAI_API_KEY or OPENAI_BASE_URL.",
-            )
-
-    def models(self) -> list[str]:
-        """Names of the models served."""
-        return [LOCAL_MODEL]
-
-    def encode(self, request: EmbeddingRequest) -> tuple[Vectors, list[int]]:
-        """Embed texts.
-
-        Each vector depends on its text alone, to the last bit, whatever else is in the batch.
-
-        Returns:
-            Unit vectors of shape (n, dimensions), and the tokens of each text.
-
-        Raises:
-            RequestRefusedError: A text is too long, or the model is not that wide.
-        """
-        width = request.dimensions or LOCAL_DIMENSIONS
-        if width > LOCAL_DIMENSIONS:
-            message = f"Invalid 'dimensions': {LOCAL_MODEL} has {LOCAL_DIMENSIONS}, not {width}."
-            raise RequestRefusedError(400, message, "dimensions")
-        model = local_model()
-        tokens = [encoding.ids for encoding in model.tokenizer.encode_batch(request.texts, add_special_tokens=False)]
-        check_lengths([len(ids) for ids in tokens])
-        vectors = np.stack([model.embedding[ids].mean(axis=0)[:width] for ids in tokens])
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors, [len(ids) for ids in tokens]
-
-    def answer(self, request: EmbeddingRequest) -> Payload:
-        """What the API answers to a request; it counts as bought.
-
-        Raises:
-            RequestRefusedError: The API would refuse it.
-        """
-        if request.model not in self.models():
-            message = f"The model '{request.model}' does not exist or you do not have access to it."
-            raise RequestRefusedError(404, message, "model", "model_not_found")
-        vectors, lengths = self.encode(request)
-        self._count(inputs=len(lengths), tokens=sum(lengths))
-        encoded = [_base64(vector) if request.as_base64 else vector.tolist() for vector in vectors]
-        data = [{"object": "embedding", "index": index, "embedding": value} for index, value in enumerate(encoded)]
-        usage = {"prompt_tokens": sum(lengths), "total_tokens": sum(lengths)}
-        return {"object": "list", "data": data, "model": request.model, "usage": usage}
-
-    def reply(self, connection: EmbeddingHandler, body: bytes) -> None:
-        """Answer an embedding request on its connection."""
-        self._count(requests=1)
-        try:
-            status, payload = 200, self.answer(EmbeddingRequest.parse(body))
-        except RequestRefusedError as refused:
-            status, payload = refused.status, refused.payload
-        connection.send_json(status, payload)
-
-    def describe(self, path: str) -> Payload | None:
-        """What a GET of this path answers, if anything."""
-        match path:
-            case "/health":
-                return {"status": "ok"}
-            case "/stats":
-                return asdict(self.stats())
-            case "/v1/models":
-                cards = [{"id": name, "object": "model", "owned_by": "local"} for name in self.models()]
-                return {"object": "list", "data": cards}
-            case _:
-                return None
-
-    def _count(self, *, requests: int = 0, inputs: int = 0, tokens: int = 0) -> None:
-        with self._counting:
-            was = self._counted
-            self._counted = ServerStats(was.requests + requests, was.inputs + inputs, was.tokens + tokens)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection and remember it, so that it can be closed when the server is."""
-        connection, address = super().get_request()
-        with self._counting:
-            self._connections.add(connection)
-        return connection, address
-
-    def close_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        """Close a connection and forget it."""
-        if isinstance(request, socket.socket):
-            with self._counting:
-                self._connections.discard(request)
-        super().close_request(request)
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's signature
-        """Report what went wrong in a connection's thread, unless it is only that the client went away."""
-        error = sys.exception()
-        if not isinstance(error, ConnectionError):
-            logging.getLogger(__name__).error("A request from %s failed", client_address, exc_info=error)
-
-    def __enter__(self) -> Self:
-        # A short poll: `shutdown` waits for it to end.
-        Thread(target=self.serve_forever, args=(0.02,), name="local-embeddings", daemon=True).start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.shutdown()
-        self.server_close()
-        with self._counting:
-            connections = list(self._connections)
-        for connection in connections:
-            # Wakes the thread that waits for the next request; the thread then closes the socket.
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # the client closed it first
-
-
-def check_lengths(lengths: list[int]) -> None:
-    """Refuse what the API would refuse as too long.
-
-    Args:
-        lengths: Tokens of each input.
-
-    Raises:
-        RequestRefusedError: An input, or all of them together, are over the documented limits.
-    """
-    for index, length in enumerate(lengths):
-        if length > MAX_INPUT_TOKENS:
-            raise RequestRefusedError(
-                400,
-                f"Invalid 'input[{index}]': maximum context length is {MAX_INPUT_TOKENS} tokens, not {length}.",
-                "input",
-            )
-    if sum(lengths) > MAX_REQUEST_TOKENS:
-        raise RequestRefusedError(
-            400,
-            f"Requested {sum(lengths)} tokens, max {MAX_REQUEST_TOKENS} tokens per request.",
-            "input",
-            "max_tokens_per_request",
-        )
-
-
-def _base64(vector: Vectors) -> str:
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-@click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free one.")
-def main(port: int) -> None:
-    """Serve embeddings on this machine until interrupted."""
-    try:
-        server = LocalEmbeddingServer(port)
-    except (MissingExtraError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"Serving {LOCAL_MODEL} at {server.base_url}")
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        click.echo("Stopped.")
-    finally:
-        server.server_close()
-
-
-if __name__ == "__main__":
-    main()
+            vector = model.embedding[ids].mean(axis=0)[:dimensions]
+            vectors[index] = vector / np.linalg.norm(vector)
+            tokens += len(ids)
+    return vectors, refused, tokens

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Self, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 import httpx2
 import numpy as np
@@ -23,7 +21,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 from ingest_pipeline.embedding._response import Vectors, read_answer
-from ingest_pipeline.embedding.local import LOCAL_MODEL
+from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, check_endpoint
 from ingest_pipeline.embedding.usage import UsageMeter, count_answer, count_broken_answer, count_request, metered
 from ingest_pipeline.errors import (
     ConfigurationError,
@@ -38,7 +36,7 @@ Client: TypeAlias = AsyncOpenAI
 
 _OPENAI = "https://api.openai.com/v1"
 _CONNECT_SECONDS = 5.0
-_TAKES_DIMENSIONS = ("text-embedding-3", LOCAL_MODEL)
+_TAKES_DIMENSIONS = "text-embedding-3"
 _ABOUT_INPUT = re.compile(r"input|token|context length|too (long|large)|batch", re.IGNORECASE)
 _NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
 _TOO_MUCH = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529)
@@ -47,49 +45,6 @@ _LEAST_UPLOAD = 256 << 10
 """Bytes of a request, in a second, below which its sending is given up."""
 _BODY = "ingest_pipeline.body"
 """Under which an answer carries what its JSON says."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingSettings:
-    """Where vectors come from, and how hard to ask for them.
-
-    What is None is taken from OPENAI_BASE_URL and OPENAI_API_KEY. An endpoint other than OpenAI's may need no key.
-    """
-
-    model: str
-    dimensions: int
-    base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    concurrency: int = 16
-    """Requests under way at once, at most; fewer for a while after the API said that they are too many, see `Pace`."""
-    batch_inputs: int = 128
-    """Texts in a request, at most. OpenAI's limit is 2,048."""
-    batch_tokens: int = 300_000
-    """Tokens in a request, at most; OpenAI's limit. Counted as UTF-8 bytes, see `pack`."""
-    timeout: float = 60.0
-    """Seconds that one attempt may take to begin its answer, and again to end it."""
-    max_retries: int = 6
-    """The client waits 0.5 s before the first and doubles that up to 8 s, or waits up to 2 minutes if it is told to."""
-    is_free: bool = False
-    """The model runs on this machine: nothing is billed, so no limit on tokens applies and nothing is probed."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedBatch:
-    """The vectors of a batch, and what they took."""
-
-    vectors: Vectors
-    """Shape (n, dimensions), C-contiguous, in the order of the texts. The row of a refused text is NaN."""
-    refused: Mapping[int, str]
-    """Why the API will not embed a text, by its position. Nothing was paid for these."""
-    tokens: int
-    """As the API bills them; 0 if it does not say. What answers that could not be used were billed is included."""
-    requests: int
-    """Requests sent, retries included."""
-    retries: int
-    """Those of them that the client sent again."""
-    seconds: float
-    """Wall time from the first request to the last answer. Waiting for a free slot is not counted."""
 
 
 class _RefusedError(Exception):
@@ -103,26 +58,6 @@ class _RefusedError(Exception):
 
 class _NotJsonError(httpx2.RemoteProtocolError):
     """An answer was cut, or something other than the API gave it. Its base makes the client try again."""
-
-
-def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T], str]) -> Iterator[list[T]]:
-    """Group items into batches that one request can carry, in order, reading no further than the batch needs.
-
-    Tokens are counted as UTF-8 bytes. Every token of a byte-level BPE, which OpenAI's are, covers a byte or more, so a
-    batch cannot be over the limit; a tokenizer would have to be downloaded, and would count only for its own models. A
-    text that is over the limit by itself travels alone.
-    """
-    batch: list[T] = []
-    tokens = 0
-    for item in items:
-        size = len(text_of(item).encode())
-        if batch and (len(batch) == settings.batch_inputs or tokens + size > settings.batch_tokens):
-            yield batch
-            batch, tokens = [], 0
-        batch.append(item)
-        tokens += size
-    if batch:
-        yield batch
 
 
 class _PacedClient(DefaultAsyncHttpxClient):
@@ -166,7 +101,7 @@ def _wanted_silence(headers: Mapping[str, str]) -> float:
     return 0.0
 
 
-class Embedder:
+class OpenAIEmbedder:
     """An embeddings API under one set of settings. Its limit on concurrency is shared by all who use it.
 
     Raises:
@@ -174,7 +109,9 @@ class Embedder:
         ConfigurationError: The endpoint is not an HTTP address.
     """
 
-    def __init__(self, settings: EmbeddingSettings) -> None:
+    is_free: ClassVar[bool] = False
+
+    def __init__(self, settings: OpenAISettings) -> None:
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
         check_endpoint(base_url, "The embedding endpoint")
         self.settings = settings
@@ -367,28 +304,7 @@ class Embedder:
         return " ".join(message.replace(self._key, "***").split())[:500]
 
 
-def check_endpoint(url: str, setting: str) -> str:
-    """The url itself, if it may name an endpoint of the API.
-
-    Args:
-        url: Of the endpoint.
-        setting: What the error calls it.
-
-    Raises:
-        ConfigurationError: It cannot.
-    """
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        shown = "" if "@" in url else f" {url!r}"  # before it, a login
-        raise ConfigurationError(f"{setting}{shown} is not an HTTP address", "Write it like https://host/v1.")
-    return url
-
-
-def _usable_key(settings: EmbeddingSettings, base_url: str) -> str:
+def _usable_key(settings: OpenAISettings, base_url: str) -> str:
     key = (settings.api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
     if not key and base_url != _OPENAI:
         return "no-key"

@@ -20,7 +20,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from ingest_pipeline.embedding._response import Vectors, read_answer
-from ingest_pipeline.embedding.openai import Client, Embedder
+from ingest_pipeline.embedding.openai import Client, OpenAIEmbedder
 from ingest_pipeline.embedding.usage import billed_tokens
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -79,7 +79,7 @@ class _Output:
     unusable_requests: int = 0
 
 
-async def submit(context: IngestContext, embedder: Embedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
+async def submit(context: IngestContext, embedder: OpenAIEmbedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
     """Order the vectors that documents need, and that neither stand anywhere nor are on order.
 
     Returns:
@@ -103,7 +103,7 @@ async def submit(context: IngestContext, embedder: Embedder, plans: Sequence[Doc
     return placed
 
 
-async def collect(context: IngestContext, embedder: Embedder) -> list[Collected]:
+async def collect(context: IngestContext, embedder: OpenAIEmbedder) -> list[Collected]:
     """Record the vectors that have come, and settle orders whose writer died before it knew that the API has them.
 
     Raises:
@@ -166,7 +166,7 @@ def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
     return text_hashes - staged.keys() - published
 
 
-def _is_served(context: IngestContext, embedder: Embedder) -> bool:
+def _is_served(context: IngestContext, embedder: OpenAIEmbedder) -> bool:
     with context.corpus.database.transaction() as connection:
         return purchases.is_served(connection, embedder.endpoint, context.recipe.embedding)
 
@@ -178,7 +178,7 @@ def _check_limits(context: IngestContext, shipment: _Shipment) -> None:
     guard.reserve(on_order + sum(map(len, shipment.texts.values())))
 
 
-async def _probe(context: IngestContext, embedder: Embedder, shipment: _Shipment) -> None:
+async def _probe(context: IngestContext, embedder: OpenAIEmbedder, shipment: _Shipment) -> None:
     """Buy one text by an ordinary request, so that a wrong model or width is not paid for by the order.
 
     Raises:
@@ -208,7 +208,7 @@ async def _probe(context: IngestContext, embedder: Embedder, shipment: _Shipment
     del shipment.texts[text_hash]
 
 
-async def _submit(context: IngestContext, embedder: Embedder, shipment: _Shipment) -> UUID | None:
+async def _submit(context: IngestContext, embedder: OpenAIEmbedder, shipment: _Shipment) -> UUID | None:
     """Order the shipment's texts, those left out that another process ordered meanwhile; None if none is left."""
     # A character has four bytes and a token one, at most: so no request is over the API's limit.
     by_tokens = embedder.settings.batch_tokens // (_BYTES_A_CHARACTER * context.chunker.size)
@@ -274,7 +274,7 @@ def _mark_submitted(context: IngestContext, saga: UUID, api_batch: str) -> None:
         batch_jobs.mark_submitted(connection, saga, api_batch)
 
 
-def _lines(embedder: Embedder, texts: Sequence[str], texts_a_request: int) -> bytes:
+def _lines(embedder: OpenAIEmbedder, texts: Sequence[str], texts_a_request: int) -> bytes:
     """The requests as the Batch endpoint takes them: JSON Lines, numbered."""
     body: dict[str, object] = {"model": embedder.settings.model, "encoding_format": "base64"}
     if embedder.narrowed is not None:
@@ -289,7 +289,7 @@ def _lines(embedder: Embedder, texts: Sequence[str], texts_a_request: int) -> by
     )
 
 
-async def _collect_one(context: IngestContext, embedder: Embedder, found: BulkOrder) -> Collected | None:
+async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrder) -> Collected | None:
     api_batch = found.api_batch or await _find(context, embedder, found)
     if api_batch is None:
         return None
@@ -304,7 +304,7 @@ async def _collect_one(context: IngestContext, embedder: Embedder, found: BulkOr
     return await asyncio.to_thread(_record, context, found, output, batch.status)
 
 
-async def _find(context: IngestContext, embedder: Embedder, found: BulkOrder) -> str | None:
+async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrder) -> str | None:
     """The batch of an order whose writer did not say that it was submitted, if the API has it."""
     if found.age < _LISTED_AFTER or not (is_dead(found.writer) or found.age > _GIVEN_UP_AFTER):
         return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     DocumentError,
@@ -139,7 +139,7 @@ class Ingestion:
         self._report = report
         self._search_for_rows = search_for_rows
         self._summary = Summary()
-        limits = NO_LIMITS if embedder.settings.is_free else context.limits
+        limits = NO_LIMITS if embedder.is_free else context.limits
         self._guard = SpendingGuard(context.corpus, limits, run_id)
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.ingestion.estimate import Estimate, count

@@ -24,8 +24,8 @@ from pydantic_core import InitErrorDetails
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config import check_lancedb_uri, default_dimensions, own_folders
+from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_MODEL
-from ingest_pipeline.embedding.openai import check_endpoint
 from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import PipelineSettings

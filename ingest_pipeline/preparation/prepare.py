@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     DocumentChangedError,
     DocumentError,

@@ -10,7 +10,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder, pack
+from ingest_pipeline.embedding.base import EmbeddedBatch, Embedder, pack
 from ingest_pipeline.embedding.usage import UsageMeter
 from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -135,7 +135,7 @@ class VectorResolver:
         self._unrecorded: list[_CompletedBatch] = []
         self._unusable: list[_Unusable] = []
         self._requests: dict[asyncio.Task[None], UsageMeter] = {}
-        self._is_served = embedder.settings.is_free
+        self._is_served = embedder.is_free
         self._recording = asyncio.Lock()
         # Twice as many as the API may see at once: while answers are recorded, it is kept busy.
         self._under_way = asyncio.Semaphore(2 * embedder.settings.concurrency)
@@ -315,7 +315,7 @@ class VectorResolver:
     def _note_served(
         self, connection: Connection, answers: Sequence[_CompletedBatch], unusable: Sequence[_Unusable]
     ) -> None:
-        if self._embedder.settings.is_free:
+        if self._embedder.is_free:
             return
         if any(failed.is_nonsense for failed in unusable):
             purchases.forget_served(connection, self._embedder.endpoint, self._recipe.embedding)

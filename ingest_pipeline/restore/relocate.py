@@ -16,7 +16,7 @@ import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import check_holds_head
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.search import matching, nearest

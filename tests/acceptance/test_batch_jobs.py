@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ingest_pipeline.cli.main import main
-from ingest_pipeline.embedding.openai import EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.postgres.database import Database
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.batch_api import BatchServer
@@ -23,7 +23,7 @@ from tests.support.world import mark_served, paragraphs
 def dagster(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[DagsterWorld]:
     with BatchServer() as server, DagsterWorld.over(tmp_path, database_url, server, monkeypatch) as world:
         with Database(database_url) as database:
-            mark_served(database, EmbeddingSettings(TEST_MODEL, server.dimensions, base_url=server.base_url))
+            mark_served(database, OpenAISettings(TEST_MODEL, server.dimensions, base_url=server.base_url))
         yield world
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from ingest_pipeline.embedding.local import LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.orchestration.build import corpus_definitions, job_name
@@ -124,14 +125,12 @@ def test_the_local_model_of_one_corpus_is_not_asked_of_the_endpoint_of_the_other
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", embeddings.base_url)
     local = OpenAIEmbedderResource()
-    with local.endpoint() as endpoint:
-        assert endpoint.base_url not in (None, embeddings.base_url)
-    with local.endpoint(f"{TEST_MODEL}/32") as endpoint:
-        assert endpoint.base_url is None, "so that the client takes OPENAI_BASE_URL"
-    with OpenAIEmbedderResource(model=TEST_MODEL).endpoint("wordllama-l2-256/256") as endpoint:
-        assert endpoint.base_url not in (None, embeddings.base_url)
-    with OpenAIEmbedderResource(base_url="http://127.0.0.1:9/v1").endpoint() as endpoint:
-        assert endpoint.base_url == "http://127.0.0.1:9/v1"
+    assert isinstance(local.create_embedder(), LocalEmbedder)
+    assert local.create_embedder(f"{TEST_MODEL}/32").endpoint == f"{embeddings.base_url}/"
+    assert isinstance(OpenAIEmbedderResource(model=TEST_MODEL).create_embedder("wordllama-l2-256/256"), LocalEmbedder)
+    assert (
+        OpenAIEmbedderResource(base_url="http://127.0.0.1:9/v1").create_embedder().endpoint == "http://127.0.0.1:9/v1/"
+    )
 
 
 def test_a_stranger_under_a_corpus_key_is_named(both: Both) -> None:

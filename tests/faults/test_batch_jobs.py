@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.ingestion import batch_jobs
@@ -219,7 +219,7 @@ def test_two_who_order_the_same_at_once_order_it_once(world: World) -> None:
     plans = plan_partitions(world.context)
 
     async def both() -> int:
-        async with Embedder(world.embedding_settings) as embedder:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder:
             orders = await asyncio.gather(*(batch_jobs.submit(world.context, embedder, plans) for _ in range(2)))
         return sum(map(len, orders))
 

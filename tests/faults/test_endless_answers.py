@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, SourceUnavailableError, TableUnavailableError
 from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.table import LanceTable
@@ -35,10 +36,10 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
 
 
 def test_an_api_that_never_ends_its_answer_is_given_up(server: str) -> None:
-    settings = EmbeddingSettings("text-embedding-3-small", 4, server, "key", timeout=0.3, max_retries=1)
+    settings = OpenAISettings("text-embedding-3-small", 4, base_url=server, api_key="key", timeout=0.3, max_retries=1)
 
     async def embed() -> None:
-        async with Embedder(settings) as embedder:
+        async with OpenAIEmbedder(settings) as embedder:
             await embedder.embed(["text"])
 
     with pytest.raises(EmbeddingUnavailableError, match="did not answer 2 requests"):

@@ -11,7 +11,8 @@ from uuid import UUID
 from ingest_pipeline import failpoints
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import mark_for
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
@@ -47,8 +48,8 @@ class Address:
     embeddings_url: str
 
     @property
-    def embedding_settings(self) -> EmbeddingSettings:
-        return EmbeddingSettings(
+    def embedding_settings(self) -> OpenAISettings:
+        return OpenAISettings(
             self.settings.embedding_model,
             self.settings.embedding_dimensions,
             base_url=self.embeddings_url,
@@ -57,21 +58,21 @@ class Address:
         )
 
 
-def ingest(context: IngestContext, embedding: EmbeddingSettings, partitions: list[str] | None = None) -> Summary:
+def ingest(context: IngestContext, embedding: OpenAISettings, partitions: list[str] | None = None) -> Summary:
     """Bring the corpus, or some partitions, to what the source holds now."""
     plans = plan_partitions(context, partitions)
 
     async def run() -> Summary:
-        async with Embedder(embedding) as embedder:
+        async with OpenAIEmbedder(embedding) as embedder:
             return await Ingestion(context, embedder).run(plans)
 
     return asyncio.run(run())
 
 
-def mark_served(database: Database, embedding: EmbeddingSettings) -> None:
+def mark_served(database: Database, embedding: OpenAISettings) -> None:
     """Let the endpoint be one that was seen to serve the model, which need not be asked for one text first."""
     with database.transaction() as connection:
-        endpoint = Embedder(embedding).endpoint
+        endpoint = OpenAIEmbedder(embedding).endpoint
         purchases.mark_served(connection, endpoint, f"{embedding.model}/{embedding.dimensions}")
 
 
@@ -95,22 +96,22 @@ def ended_saga(world: World) -> UUID:
     return saga
 
 
-def order_all(context: IngestContext, embedding: EmbeddingSettings) -> list[UUID]:
+def order_all(context: IngestContext, embedding: OpenAISettings) -> list[UUID]:
     """Order the vectors that are missing for what differs now."""
     plans = plan_partitions(context)
 
     async def run() -> list[UUID]:
-        async with Embedder(embedding) as embedder:
+        async with OpenAIEmbedder(embedding) as embedder:
             return await batch_jobs.submit(context, embedder, plans)
 
     return asyncio.run(run())
 
 
-def collect_all(context: IngestContext, embedding: EmbeddingSettings) -> list[batch_jobs.Collected]:
+def collect_all(context: IngestContext, embedding: OpenAISettings) -> list[batch_jobs.Collected]:
     """Collect what was ordered and has come."""
 
     async def run() -> list[batch_jobs.Collected]:
-        async with Embedder(embedding) as embedder:
+        async with OpenAIEmbedder(embedding) as embedder:
             return await batch_jobs.collect(context, embedder)
 
     return asyncio.run(run())
@@ -143,7 +144,7 @@ class World:
         return Address(self.database.url, self.settings, self.embeddings.base_url)
 
     @property
-    def embedding_settings(self) -> EmbeddingSettings:
+    def embedding_settings(self) -> OpenAISettings:
         return self.address.embedding_settings
 
     def put(self, key: str, text: str) -> Path:

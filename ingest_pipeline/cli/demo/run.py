@@ -1,7 +1,4 @@
-"""The demonstration: ingest, edit, die in the middle of a publication, recover, search, audit. Figures are measured.
-
-What was bought is counted by the embedding server, not by the client.
-"""
+"""The demonstration: ingest, edit, die in the middle of a publication, recover, search, audit. Figures are measured."""
 
 from __future__ import annotations
 
@@ -22,14 +19,13 @@ from ingest_pipeline.cli import _runs, _session
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics, write_samples
 from ingest_pipeline.config import Settings
-from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbeddingServer
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import EmbeddingSettings
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-from ingest_pipeline.resources.embedder import LOCAL_SERVER
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.search.search import search
 
@@ -45,10 +41,9 @@ def run_demo(directory: Path) -> int:
     settings = _session.demo_settings(directory)
     _check_unused(settings)
     # One Postgres for all steps, as a server of yours would be.
-    with _session.postgres(settings) as running, LocalEmbeddingServer() as server:
+    with _session.postgres(settings) as running:
         _forget(running)
-        os.environ[LOCAL_SERVER] = server.base_url
-        return _Demo(running, server, Console()).run()
+        return _Demo(running, Console()).run()
 
 
 def _check_unused(settings: Settings) -> None:
@@ -74,9 +69,8 @@ def _forget(settings: Settings) -> None:
 
 
 class _Demo:
-    def __init__(self, settings: Settings, server: LocalEmbeddingServer, console: Console) -> None:
+    def __init__(self, settings: Settings, console: Console) -> None:
         self._settings = settings
-        self._server = server
         self._console = console
         self._documents = Path(settings.source)
 
@@ -104,7 +98,7 @@ class _Demo:
         self._documents.mkdir(parents=True, exist_ok=True)
         files = [*write_python_topics(self._documents / "topics"), *write_samples(self._documents / "samples")]
         self._say(f"{len(files)} files in {self._documents}")
-        self._say("The local model embeds, behind an OpenAI-compatible server: no key is needed.")
+        self._say("The local model embeds: no key is needed.")
         done = self._ingest()
         return not done.problems and done.progress.published == len(files)
 
@@ -149,9 +143,8 @@ class _Demo:
         return all(asyncio.run(self._ask(question)) for question in _QUESTIONS)
 
     async def _ask(self, question: str) -> bool:
-        endpoint = EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS, base_url=self._server.base_url)
         with _session.corpus(self._settings) as corpus:
-            async with Embedder(endpoint) as embedder:
+            async with LocalEmbedder(EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS)) as embedder:
                 hits = await search(corpus, embedder, question, 3)
         print_hits(self._console, question, hits)
         return len(hits) == 3  # noqa: PLR2004  as asked
@@ -168,13 +161,11 @@ class _Demo:
         return not report.violations
 
     def _ingest(self) -> _runs.Run:
-        before = self._server.stats()
         done = _runs.ingest(self._settings, [], self._console)
-        after = self._server.stats()
         self._say(
             f"{done.progress.published} documents published in {done.progress.publications} publication(s), "
-            f"{done.progress.chunks} chunks; the server was asked for {after.inputs - before.inputs} embeddings in "
-            f"{after.requests - before.requests} requests, {done.progress.cached} were reused."
+            f"{done.progress.chunks} chunks: {done.progress.embedded} embedded in {done.progress.requests} "
+            f"requests, {done.progress.cached} cached."
         )
         for problem in done.problems:
             self._console.print(f"[red]{escape(problem)}[/red]")

@@ -1,12 +1,10 @@
 """Bulk orders in Dagster: a job that gives them, and a sensor that collects what has come."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ConfigurationError, IngestError
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import PipelineSettings, plan_partitions
@@ -31,7 +29,7 @@ class BulkOrderConfig(dg.Config):
 
 def order_vectors(
     ingest_context: IngestContext,
-    settings: EmbeddingSettings,
+    settings: OpenAISettings,
     partitions: list[str] | None = None,
     *,
     confirm_recipe: bool = False,
@@ -49,7 +47,7 @@ def order_vectors(
     due, withheld = guard.split(tried, are_named=partitions is not None)
 
     async def run() -> int:
-        async with Embedder(settings) as embedder:
+        async with OpenAIEmbedder(settings) as embedder:
             return len(await batch_jobs.submit(ingest_context, embedder, due))
 
     placed = run_interruptibly(run())
@@ -58,27 +56,25 @@ def order_vectors(
     return placed
 
 
-def collect_vectors(ingest_context: IngestContext, settings: EmbeddingSettings) -> list[batch_jobs.Collected]:
+def collect_vectors(ingest_context: IngestContext, settings: OpenAISettings) -> list[batch_jobs.Collected]:
     """Collect what has come."""
 
     async def run() -> list[batch_jobs.Collected]:
-        async with Embedder(settings) as embedder:
+        async with OpenAIEmbedder(settings) as embedder:
             return await batch_jobs.collect(ingest_context, embedder)
 
     return run_interruptibly(run())
 
 
-@contextmanager
-def bulk_endpoint(embedder: OpenAIEmbedderResource) -> Generator[EmbeddingSettings]:
-    """An endpoint that takes bulk orders.
+def batch_endpoint(embedder: OpenAIEmbedderResource) -> OpenAISettings:
+    """Settings of the API that takes batch jobs.
 
     Raises:
-        ConfigurationError: The local model does not.
+        ConfigurationError: The local model takes none.
     """
     if embedder.is_local:
         raise ConfigurationError("The local model costs nothing and takes no bulk orders", "Ingest as usual.")
-    with embedder.endpoint() as settings:
-        yield settings
+    return embedder.api_settings()
 
 
 def batch_job(settings: PipelineSettings) -> dg.JobDefinition:
@@ -92,7 +88,8 @@ def batch_job(settings: PipelineSettings) -> dg.JobDefinition:
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
         tag_run_process(context.instance, context.run.run_id)
         try:
-            with lancedb.ingest_context(settings) as ingest_context, bulk_endpoint(embedder) as endpoint:
+            endpoint = batch_endpoint(embedder)
+            with lancedb.ingest_context(settings) as ingest_context:
                 orders = order_vectors(
                     ingest_context, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
                 )
@@ -134,8 +131,8 @@ def batch_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.Sens
                 waiting = batch_jobs.waiting_keys(ingest_context)
                 if not waiting:
                     return dg.SkipReason("Nothing is on order.")
-                with bulk_endpoint(resource_of(context.resources, name, OpenAIEmbedderResource)) as endpoint:
-                    ended = collect_vectors(ingest_context, endpoint)
+                endpoint = batch_endpoint(resource_of(context.resources, name, OpenAIEmbedderResource))
+                ended = collect_vectors(ingest_context, endpoint)
         except IngestError as error:
             return dg.SkipReason(str(error))
         for one in ended:

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from ingest_pipeline.assets.embeddings import run_metadata
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.openai import Embedder
 from ingest_pipeline.errors import ConfigurationError, IngestError, ReembeddingIncompleteError, UnreadableError
 from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
@@ -87,13 +86,12 @@ def _fill(
     )
 
     async def run() -> tuple[Reembedding, Summary]:
-        with embedder.endpoint() as endpoint:
-            async with Embedder(endpoint) as api:
-                migration = Reembedding(old, new, api, run_id=context.run.run_id)
-                summary = await migration.fill()
-                if then_switch:
-                    await migration.switch()
-                return migration, summary
+        async with embedder.create_embedder() as api:
+            migration = Reembedding(old, new, api, run_id=context.run.run_id)
+            summary = await migration.fill()
+            if then_switch:
+                await migration.switch()
+            return migration, summary
 
     try:
         migration, summary = run_interruptibly(run())

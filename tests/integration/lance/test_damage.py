@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline import failpoints
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
@@ -83,7 +83,7 @@ def hurt(world: World) -> World:
 
 def repaired(world: World) -> Summary:
     async def run() -> Summary:
-        async with Embedder(world.embedding_settings) as embedder:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder:
             return await repair(world.context, embedder, world.audit())
 
     return asyncio.run(run())
@@ -225,7 +225,7 @@ def test_a_repair_of_fragments_that_changed_since_publishes_nothing(hurt: World)
     report = replace(report, damaged=[replace(fragment, signature="of an earlier version")])
 
     async def run() -> Summary:
-        async with Embedder(hurt.embedding_settings) as embedder:
+        async with OpenAIEmbedder(hurt.embedding_settings) as embedder:
             return await repair(hurt.context, embedder, report)
 
     before = hurt.head

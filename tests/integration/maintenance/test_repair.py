@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.repair import repair
 from ingest_pipeline.saga.transaction import transaction
@@ -26,7 +26,7 @@ def world(world: World) -> World:
 
 def repaired(world: World) -> Summary:
     async def run() -> Summary:
-        async with Embedder(world.embedding_settings) as embedder:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder:
             return await repair(world.context, embedder, world.audit())
 
     summary = asyncio.run(run())

@@ -10,7 +10,7 @@ from uuid import UUID
 import lance
 import pytest
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
@@ -295,7 +295,7 @@ def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(worl
     retain(world.corpus, ONLY_HEAD)
 
     async def run() -> Summary:
-        async with Embedder(world.embedding_settings) as embedder:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder:
             return await Ingestion(world.context, embedder).run(plans)
 
     assert len(asyncio.run(run()).publications) == 1

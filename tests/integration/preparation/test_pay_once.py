@@ -15,7 +15,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.preparation import prepare
@@ -195,7 +195,7 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
     mine, yours, ours = (Chunk(0, 0, len(text), text) for text in ("what I want", "what you want", "what both want"))
 
     async def prepare() -> None:
-        async with Embedder(world.embedding_settings) as embedder, asyncio.TaskGroup() as tasks:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder, asyncio.TaskGroup() as tasks:
             with at_work(world) as first:
                 me = VectorResolver(world.corpus, embedder, world.context.recipe, first)
                 await me.start(tasks)

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from ingest_pipeline.cli._output import reembedding_line
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
 from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.estimate import count, estimate
@@ -104,7 +105,7 @@ def test_a_day_ends_at_its_limit_whoever_buys(world: World) -> None:
         plans = plan_partitions(context, [f"{number}.txt"])
 
         async def run() -> Summary:
-            async with Embedder(settings) as embedder:
+            async with OpenAIEmbedder(settings) as embedder:
                 return await Ingestion(context, embedder).run(plans)
 
         try:
@@ -122,14 +123,17 @@ def test_a_day_ends_at_its_limit_whoever_buys(world: World) -> None:
     assert world.embeddings.tokens > limit / 2
 
 
+class FreeEmbedder(OpenAIEmbedder):
+    is_free: ClassVar[bool] = True
+
+
 def test_a_model_that_costs_nothing_has_no_limit_on_tokens(world: World) -> None:
     world = limited(world, SpendingLimits(None, 1, 1))
     world.put("a.txt", paragraphs("alpha", 9))
-    settings = replace(world.embedding_settings, is_free=True)
     plans = plan_partitions(world.context)
 
     async def run() -> Summary:
-        async with Embedder(settings) as embedder:
+        async with FreeEmbedder(world.embedding_settings) as embedder:
             return await Ingestion(open_context(world.database, world.settings), embedder).run(plans)
 
     assert len(asyncio.run(run()).publications) == 1

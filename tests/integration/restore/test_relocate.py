@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder
+from ingest_pipeline.embedding.base import EmbeddedBatch
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationRetiredError,
@@ -241,7 +242,7 @@ def test_another_model_is_told_by_its_vectors(world: World) -> None:
     world.ingest()
 
     async def ask(shift: float) -> None:
-        async with Embedder(world.embedding_settings) as embedder:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder:
             embed = embedder.embed
 
             async def shifted(texts: Sequence[str]) -> EmbeddedBatch:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import CorpusMismatchError, TextIndexMissingError
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.indexing import bring_up_to_date
@@ -38,7 +38,7 @@ def ask(
     world: World, question: str, mode: SearchMode = "vector", *where: str, limit: int = 10, use_index: bool = True
 ) -> list[Hit]:
     async def run() -> list[Hit]:
-        async with Embedder(world.embedding_settings) as embedder:
+        async with OpenAIEmbedder(world.embedding_settings) as embedder:
             conditions: DocumentFilter = parse_filter(where)
             return await search(
                 world.corpus, embedder, question, limit, mode=mode, where=conditions, use_index=use_index
@@ -165,7 +165,7 @@ def test_chunks_that_score_alike_come_in_a_fixed_order(world: World) -> None:
 
 def test_a_question_embedded_with_another_model_is_refused(library: World) -> None:
     async def run() -> None:
-        async with Embedder(replace(library.embedding_settings, model="another")) as embedder:
+        async with OpenAIEmbedder(replace(library.embedding_settings, model="another")) as embedder:
             await search(library.corpus, embedder, "flour", 3)
 
     with pytest.raises(CorpusMismatchError, match="another"):

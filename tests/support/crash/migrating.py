@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ingest_pipeline.embedding.openai import Embedder
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.ingestion.reembed import Reembedding, begin
 from ingest_pipeline.lance.storage import open_lancedb
@@ -37,7 +37,7 @@ def migrate(database: Database, address: Address, *, then_switch: bool = True) -
     old, new = begin(database, address.settings)
 
     async def run() -> dict[str, str]:
-        async with Embedder(address.embedding_settings) as embedder:
+        async with OpenAIEmbedder(address.embedding_settings) as embedder:
             migration = Reembedding(old, new, embedder)
             summary = await migration.fill()
             if then_switch:

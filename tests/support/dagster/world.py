@@ -14,7 +14,8 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config import Settings
-from ingest_pipeline.embedding.openai import Embedder, EmbeddingSettings
+from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.repair import repair
@@ -155,10 +156,10 @@ class DagsterWorld:
         return psycopg.connect(self.settings.database_url or "")
 
     async def repair(self, context: IngestContext) -> Summary:
-        endpoint = EmbeddingSettings(
+        endpoint = OpenAISettings(
             self.settings.embedding_model, self.settings.embedding_dimensions, base_url=self.embeddings.base_url
         )
-        async with Embedder(endpoint) as embedder:
+        async with OpenAIEmbedder(endpoint) as embedder:
             return await repair(context, embedder, audit(context.corpus))
 
     def audit(self) -> AuditReport:

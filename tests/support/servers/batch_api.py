@@ -12,8 +12,8 @@ from email.message import Message
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from ingest_pipeline.embedding.local import EmbeddingHandler, EmbeddingRequest, RequestRefusedError
 from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.embeddings_protocol import EmbeddingHandler, EmbeddingRequest, RequestRefusedError
 
 
 class _Handler(EmbeddingHandler):

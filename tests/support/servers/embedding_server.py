@@ -1,6 +1,6 @@
 """An embeddings server for tests: vectors from the text's hash, artificial latency, and faults on demand.
 
-It speaks the protocol through the same code as the local server, needs no weights, and counts what was bought. Other
+It speaks the protocol through `embeddings_protocol`, needs no weights, and counts what was bought. Other
 processes reach it by its ``base_url``; the counters are read in the process that started it.
 """
 
@@ -20,11 +20,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from ingest_pipeline.embedding.local import (
+from tests.support.servers.embeddings_protocol import (
     EmbeddingHandler,
     EmbeddingRequest,
-    LocalEmbeddingServer,
     Payload,
+    ProtocolServer,
     RequestRefusedError,
     Vectors,
     check_lengths,
@@ -96,7 +96,7 @@ def vector_of(text: str, dimensions: int) -> Vectors:
     return (components / np.linalg.norm(components)).astype(np.float32)
 
 
-class EmbeddingServer(LocalEmbeddingServer):
+class EmbeddingServer(ProtocolServer):
     """Serves `TEST_MODEL` and `NARROWING_MODEL` on a free port while its block runs.
 
     Args:
@@ -182,9 +182,6 @@ class EmbeddingServer(LocalEmbeddingServer):
         """Start counting again. Faults that were asked for stay."""
         with self._state:
             self._zero()
-
-    def require_model(self) -> None:
-        """Nothing is required: hashes need no weights."""
 
     def models(self) -> list[str]:
         return [TEST_MODEL, NARROWING_MODEL]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from ingest_pipeline.embedding.local import EmbeddingHandler, EmbeddingRequest, RequestRefusedError, Vectors
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
+from tests.support.servers.embeddings_protocol import EmbeddingHandler, EmbeddingRequest, RequestRefusedError, Vectors
 from tests.support.storm.contents import Contents
 from tests.support.storm.disruptions import Disruptions
 from tests.support.storm.figures import Figures

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest_pipeline.embedding.local import LOCAL_MODEL, LocalEmbeddingServer
-from ingest_pipeline.embedding.openai import EmbeddedBatch, Embedder, EmbeddingSettings, pack
+from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, pack
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import (
     ConfigurationError,
     EmbeddingAccessError,
@@ -46,13 +46,13 @@ def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def settings(server: EmbeddingServer, **changed: Any) -> EmbeddingSettings:
-    return replace(EmbeddingSettings(TEST_MODEL, WIDTH, server.base_url, KEY, max_retries=3), **changed)
+def settings(server: EmbeddingServer, **changed: Any) -> OpenAISettings:
+    return replace(OpenAISettings(TEST_MODEL, WIDTH, base_url=server.base_url, api_key=KEY, max_retries=3), **changed)
 
 
 def embed(server: EmbeddingServer, texts: Sequence[str], **changed: Any) -> EmbeddedBatch:
     async def once() -> EmbeddedBatch:
-        async with Embedder(settings(server, **changed)) as embedder:
+        async with OpenAIEmbedder(settings(server, **changed)) as embedder:
             return await embedder.embed(texts)
 
     return asyncio.run(once())
@@ -103,25 +103,13 @@ def test_base64_is_asked_for_and_dimensions_only_of_models_that_take_them(server
     ]
 
 
-def test_the_local_server_is_embedded_with_at_its_width_and_narrower() -> None:
-    async def at_width(width: int, base_url: str) -> EmbeddedBatch:
-        async with Embedder(EmbeddingSettings(LOCAL_MODEL, width, base_url)) as embedder:
-            return await embedder.embed(["a cat", "a dog"])
-
-    with LocalEmbeddingServer() as local:
-        wide, narrow = (asyncio.run(at_width(width, local.base_url)) for width in (256, 64))
-    assert (wide.vectors.shape, narrow.vectors.shape) == ((2, 256), (2, 64))
-    assert np.allclose(np.linalg.norm(narrow.vectors, axis=1), 1, atol=1e-6)
-    assert wide.tokens == 4
-
-
 # Concurrency
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_no_more_requests_run_at_once_than_allowed(concurrency: int) -> None:
     async def many(server: EmbeddingServer) -> list[EmbeddedBatch]:
-        async with Embedder(settings(server, concurrency=concurrency)) as embedder:
+        async with OpenAIEmbedder(settings(server, concurrency=concurrency)) as embedder:
             return await asyncio.gather(*[embedder.embed([f"text {number}"]) for number in range(12)])
 
     with EmbeddingServer(dimensions=WIDTH, latency=0.03) as server:
@@ -134,14 +122,14 @@ def test_no_more_requests_run_at_once_than_allowed(concurrency: int) -> None:
     )
 
 
-async def embed_many(embedder: Embedder, count: int) -> None:
+async def embed_many(embedder: OpenAIEmbedder, count: int) -> None:
     """Batches of one text each, all wanted at once."""
     await asyncio.gather(*[embedder.embed([f"text {number}"]) for number in range(count)])
 
 
 def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears() -> None:
     async def many(server: EmbeddingServer) -> None:
-        async with Embedder(settings(server, concurrency=16, max_retries=20)) as embedder:
+        async with OpenAIEmbedder(settings(server, concurrency=16, max_retries=20)) as embedder:
             await embed_many(embedder, 200)
 
     with EmbeddingServer(dimensions=WIDTH, latency=0.02, bearable=4) as server:
@@ -153,7 +141,7 @@ def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears
 
 def test_after_a_time_of_complaints_the_api_is_kept_as_busy_as_before() -> None:
     async def many(server: EmbeddingServer) -> None:
-        async with Embedder(settings(server, concurrency=8, max_retries=20)) as embedder:
+        async with OpenAIEmbedder(settings(server, concurrency=8, max_retries=20)) as embedder:
             server.fail_next(Fault.RATE_LIMITED, 20)
             await embed_many(embedder, 200)
             server.reset_counters()
@@ -166,7 +154,7 @@ def test_after_a_time_of_complaints_the_api_is_kept_as_busy_as_before() -> None:
 
 def test_a_cancelled_request_frees_its_slot(server: EmbeddingServer) -> None:
     async def cancel_then_embed() -> EmbeddedBatch:
-        async with Embedder(settings(server, concurrency=1)) as embedder:
+        async with OpenAIEmbedder(settings(server, concurrency=1)) as embedder:
             server.latency = 0.5
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
@@ -366,7 +354,7 @@ def test_retries_before_a_refusal_are_counted(server: EmbeddingServer) -> None:
 
 def test_without_a_key_the_error_says_what_to_set() -> None:
     with pytest.raises(EmbeddingAccessError, match="OPENAI_API_KEY, or set OPENAI_BASE_URL"):
-        Embedder(EmbeddingSettings(TEST_MODEL, WIDTH))
+        OpenAIEmbedder(OpenAISettings(TEST_MODEL, WIDTH))
 
 
 def test_an_endpoint_of_its_own_needs_no_key(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,13 +372,13 @@ def test_the_environment_is_used_for_what_is_not_set(server: EmbeddingServer, mo
 @pytest.mark.parametrize("key", ["sk-\N{HORIZONTAL ELLIPSIS}", "sk-one\nsk-two"])
 def test_a_key_that_no_header_can_carry_is_refused_at_once(server: EmbeddingServer, key: str) -> None:
     with pytest.raises(EmbeddingAccessError) as caught:
-        Embedder(settings(server, api_key=key))
+        OpenAIEmbedder(settings(server, api_key=key))
     assert "sk-" not in str(caught.value)
 
 
 def test_an_endpoint_that_is_no_address_is_refused_at_once(server: EmbeddingServer) -> None:
     with pytest.raises(ConfigurationError, match="'localhost:8080/v1' is not an HTTP address"):
-        Embedder(settings(server, base_url="localhost:8080/v1"))
+        OpenAIEmbedder(settings(server, base_url="localhost:8080/v1"))
 
 
 def test_settings_do_not_show_their_key(server: EmbeddingServer) -> None:
@@ -400,8 +388,8 @@ def test_settings_do_not_show_their_key(server: EmbeddingServer) -> None:
 # Packing
 
 
-def packing(**limits: Any) -> EmbeddingSettings:
-    return replace(EmbeddingSettings(TEST_MODEL, WIDTH), **limits)
+def packing(**limits: Any) -> OpenAISettings:
+    return replace(OpenAISettings(TEST_MODEL, WIDTH), **limits)
 
 
 def test_batches_keep_the_order_and_stay_below_both_limits() -> None:
