@@ -1,4 +1,4 @@
-"""What an edit buys and how long it takes: a hundred edits of real documents, and some of a large one."""
+"""How many texts an edit embeds, and how long it takes: a hundred edits of real documents, and some of a large one."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def _measure(report: Report, step: Callable[[str], None], size: str, texts: list
             document=size,
             edit=kind,
             edits=len(edits),
-            bought_p50=median(embedded),
-            bought_p95=_p95(embedded),
-            bought_most=max(embedded),
+            embedded_p50=median(embedded),
+            embedded_p95=_p95(embedded),
+            embedded_most=max(embedded),
             seconds_p50=round(median(edit.seconds for edit in edits), 2),
             cpu_s_p50=round(median(edit.cpu for edit in edits), 2),
         )

@@ -29,7 +29,7 @@ def _paragraphs() -> list[str]:
 
 
 def prose(seed: int | str) -> Iterator[str]:
-    """Paragraphs without end. A number makes each unique, as otherwise its vector would be bought once only."""
+    """Paragraphs without end. A number makes each unique, as otherwise its vector would be embedded once only."""
     chosen = random.Random(seed)  # noqa: S311  repeatable, not secret
     while True:
         head, _, rest = chosen.choice(_paragraphs()).partition(" ")

@@ -1,10 +1,10 @@
-"""Named boundaries around every effect that the outside can see, so that a test can stop the program at each of them.
+"""Named boundaries around every effect that is visible outside the process, so that a test can stop it at each of them.
 
-Off, a boundary costs two comparisons. On, the environment variable ``INGEST_FAILPOINTS`` says what happens where::
+Switched off, a boundary costs two comparisons. The environment variable ``INGEST_FAILPOINTS`` names actions::
 
     INGEST_FAILPOINTS="lance commit:after=kill;batch recorded:before=stop@3"
 
-ends the process with SIGKILL right after the first Lance commit, and stops it before the third batch is recorded.
+kills the process with SIGKILL right after the first Lance commit, or stops it before the third batch is recorded.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from enum import StrEnum
 
 
 class Boundary(StrEnum):
-    """The effects, in the order of a publication, then of its undoing."""
+    """The effects, in the order in which a publication passes them; then those of recovery and maintenance."""
 
     SOURCE_READ = "source read"
     SAGA_BEGUN = "saga begun"
     BATCH_SENT = "batch sent"
     BATCH_RECORDED = "batch recorded"
-    ORDER_PLACED = "order placed"
-    ORDER_SUBMITTED = "order submitted"
-    ORDER_COLLECTED = "order collected"
+    BATCH_JOB_RECORDED = "batch job recorded"
+    BATCH_JOB_SUBMITTED = "batch job submitted"
+    BATCH_JOB_COLLECTED = "batch job collected"
     FRAGMENT_WRITTEN = "fragment written"
     FLUSHED = "flushed"
     FRAGMENT_RECORDED = "fragment recorded"
@@ -55,14 +55,14 @@ _handler: Handler | None = None
 
 
 def install(handler: Handler | None) -> None:
-    """Let ``handler(boundary, side)`` run at every boundary; side is ``before`` or ``after``. None switches off."""
+    """Call ``handler(boundary, side)`` at every boundary; side is ``before`` or ``after``. None switches this off."""
     global _handler  # noqa: PLW0603  one switch for the process is the point: a boundary must cost nothing when off
     _handler = handler
 
 
 @contextmanager
 def boundary(name: Boundary) -> Generator[None]:
-    """Stand around one effect. The second side is reached only if the effect did not raise."""
+    """Enclose one effect. The side ``after`` is reached only if the effect did not raise."""
     if _handler is not None:
         _handler(name, "before")
     yield
@@ -71,30 +71,30 @@ def boundary(name: Boundary) -> Generator[None]:
 
 
 def install_from_environment() -> None:
-    """Read ``INGEST_FAILPOINTS``; absent or empty, nothing is installed."""
+    """Install what ``INGEST_FAILPOINTS`` names, or nothing if it is absent or empty."""
     wanted = os.environ.get("INGEST_FAILPOINTS", "")
     if wanted:
         install(_signaller(wanted))
 
 
 def _signaller(wanted: str) -> Handler:
-    """A handler which sends this process a signal at the n-th passage of a side."""
+    """A handler that sends this process a signal when a side is passed for the n-th time."""
     signals = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
     remaining: dict[str, tuple[int, signal.Signals]] = {}
     for entry in wanted.split(";"):
-        place, action = entry.rsplit("=", 1)
+        side_of_boundary, action = entry.rsplit("=", 1)
         kind, _, count = action.partition("@")
-        remaining[place.strip()] = (int(count or 1), signals[kind])
+        remaining[side_of_boundary.strip()] = (int(count or 1), signals[kind])
 
     def handle(name: Boundary, side: str) -> None:
-        place = f"{name}:{side}"
-        if place not in remaining:
+        passed = f"{name}:{side}"
+        if passed not in remaining:
             return
-        count, number = remaining.pop(place)
+        count, number = remaining.pop(passed)
         if count > 1:
-            remaining[place] = (count - 1, number)
+            remaining[passed] = (count - 1, number)
         else:
-            # To this thread, not to the process: else another may take it, and this one runs on for a while.
+            # To this thread, not to the process: otherwise another thread may receive it while this one continues.
             signal.pthread_kill(threading.get_ident(), number)
 
     return handle

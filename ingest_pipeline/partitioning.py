@@ -1,8 +1,8 @@
-"""Which partition a document belongs to, under a key that Dagster can bear.
+"""The partition of a document, under a key that Dagster can handle.
 
 Dagster accepts any string as a dynamic partition key, and breaks on some of them later: ``...`` and commas separate
 keys in ranges and lists, brackets and stars are patterns, long keys do not fit an index of Postgres. Such characters
-are percent-encoded here, and a long key is cut and told apart by a hash.
+are percent-encoded here, and a long key is cut and made unique by a hash.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from ingest_pipeline.errors import ConfigurationError
 
-_LONGEST = 512
-_KEPT = 400
+_MAX_BYTES = 512
+_KEPT_BYTES = 400
 _SPECIAL = re.compile(r"""[%,"'*\[\]|\\]|\.{3,}|^\s+|\s+$|^\.{1,2}(?=/|$)""")
 _CUT = re.compile(r"~[0-9a-f]{16}/?$")
 _SCHEME = re.compile(r"(file)|(folder)(?::(\d{1,2}))?|(bucket):(\d{1,4})")
@@ -25,18 +25,18 @@ _SCHEME = re.compile(r"(file)|(folder)(?::(\d{1,2}))?|(bucket):(\d{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class PartitionScheme:
-    """How documents are shared out among partitions."""
+    """How documents are distributed over partitions."""
 
     kind: Literal["file", "folder", "bucket"]
     count: int = 0
-    """Of a folder scheme, the levels of the path that make the partition; of a bucket scheme, the buckets."""
+    """For a folder scheme, the number of path levels that make the partition; for a bucket scheme, of buckets."""
 
     @classmethod
     def parse(cls, text: str) -> PartitionScheme:
         """Read ``file``, ``folder``, ``folder:LEVELS`` or ``bucket:BUCKETS``.
 
         Raises:
-            ConfigurationError: It is none of them.
+            ConfigurationError: The text is none of these.
         """
         found = _SCHEME.fullmatch(text)
         if found and found[1]:
@@ -60,22 +60,22 @@ class PartitionScheme:
         folders = key.split("/")[:-1]
         if self.kind == "file" or not folders:
             return _encoded_key(key)
-        # The slash keeps a folder apart from a document of the same name, which object stores allow.
+        # The slash distinguishes a folder from a document of the same name, which object stores allow.
         return _encoded_key("/".join(folders[: self.count])) + "/"
 
     @property
     def partitions(self) -> Sequence[str] | None:
-        """All partitions there can be, in Dagster's order; None if that depends on the documents."""
+        """All possible partitions, in Dagster's order; None if they depend on the documents."""
         return [self._bucket(number) for number in range(self.count)] if self.kind == "bucket" else None
 
     def document_of(self, partition: str) -> str | None:
-        """The key of the one document that a partition can hold, None if it may hold several or its name was cut."""
+        """The key of a partition's only document; None if it may have several or its name was cut."""
         if self.kind == "bucket" or (self.kind == "folder" and partition.endswith("/")) or _CUT.search(partition):
             return None
         return key_of(partition)
 
     def folder_of(self, partition: str) -> str:
-        """The folder, without a slash at its end, that holds all documents of a partition; empty for the root."""
+        """The folder of all documents of a partition, without a slash at its end; empty for the root."""
         if self.kind != "folder" or not partition.endswith("/") or _CUT.search(partition):
             return ""
         return unquote_to_bytes(partition.removesuffix("/")).decode(errors="replace")
@@ -88,10 +88,10 @@ FILE = PartitionScheme("file")
 
 
 def key_of(partition: str) -> str | None:
-    """The key of the document, None if the partition's name was cut and only a listing can tell.
+    """The key of the document; None if the partition's name was cut, so that only a listing can find it.
 
     Args:
-        partition: As the scheme ``file`` gave it, or as a person typed it.
+        partition: As the scheme ``file`` made it, or as a user typed it.
     """
     if _CUT.search(partition):
         return None
@@ -101,10 +101,10 @@ def key_of(partition: str) -> str | None:
 def _encoded_key(key: str) -> str:
     partition = "".join(part if part.isprintable() else _encoded(part) for part in _SPECIAL.sub(_encoded_match, key))
     raw = partition.encode()
-    if len(raw) <= _LONGEST and not _CUT.search(partition):
+    if len(raw) <= _MAX_BYTES and not _CUT.search(partition):
         return partition
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return f"{raw[:_KEPT].decode(errors='ignore')}~{digest}"
+    return f"{raw[:_KEPT_BYTES].decode(errors='ignore')}~{digest}"
 
 
 def _encoded_match(match: re.Match[str]) -> str:

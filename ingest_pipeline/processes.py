@@ -1,8 +1,8 @@
-"""Telling whether the process that wrote something still runs, and ending one with its parent.
+"""Identities of processes: whether the process that wrote something still runs, and how to end one with its parent.
 
-Only a process of this machine can be said to be gone, and in a container only one of the same container: another may
-have the same host name, and always has the same process ids. A machine is its host name and its machine-id, since a
-clone has the same name; what ran before it was booted is gone.
+A process is known to be dead only on the same machine, and in a container only in the same container: another container
+may have the same host name, and always has the same process ids. Host name and machine-id identify a machine, since a
+clone has the same host name. A process from before the last boot is dead.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-# The inode of the kernel's first pid namespace (PROC_PID_INIT_INO); whoever has another is in a container.
+# The inode of the kernel's first pid namespace (PROC_PID_INIT_INO). A process in another namespace is in a container.
 _NO_CONTAINER = "pid:[4026531836]"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ROOT_LAYER = re.compile(r"^\S+ \S+ \S+ \S+ / .* - overlay .*\bupperdir=([^,\s]+)", re.MULTILINE)
 # Fields of /proc/PID/stat, counted after the command's name.
 _STATE, _START_TIME = 0, 19
-_ENDED = {"Z", "X"}  # killed, and not yet collected by a parent that may never do so
+_ENDED = {"Z", "X"}  # dead, but not yet collected by a parent that may never do so
 
-# Asks the kernel for SIGINT (2) at the parent's death (PR_SET_PDEATHSIG, 1), then becomes the program, unless the
+# Requests SIGINT (2) at the parent's death (PR_SET_PDEATHSIG, 1) from the kernel, then becomes the program, unless the
 # parent died before that.
-_INTERRUPTED = """
+_DEATH_SIGNAL_PROGRAM = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 2)
 if os.getppid() == int(sys.argv[1]):
@@ -35,14 +35,14 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def with_parent_death_signal(arguments: Sequence[str]) -> list[str]:
-    """A command line whose program is interrupted once this process is dead, however it died; on Linux only."""
+    """A command line whose program gets SIGINT when this process dies, for whatever reason. Linux only."""
     if sys.platform != "linux":
         return list(arguments)
-    return [sys.executable, "-c", _INTERRUPTED, str(os.getpid()), *arguments]
+    return [sys.executable, "-c", _DEATH_SIGNAL_PROGRAM, str(os.getpid()), *arguments]
 
 
 def this_process() -> str:
-    """Machine, boot, process id and start time: a name that no later process gets."""
+    """Machine, boot, process id and start time: an identity that no later process gets."""
     return _name(os.getpid())
 
 
@@ -53,7 +53,7 @@ def _name(pid: int) -> str:
 
 
 def is_dead(process: str) -> bool:
-    """Whether a process that named itself so has ended for certain. One of another machine may or may not have."""
+    """Whether the process of this identity has certainly ended. False if it belongs to another machine."""
     machine, _, rest = process.partition(":")
     boot, _, rest = rest.partition(":")
     pid, _, start = rest.partition(":")
@@ -64,23 +64,23 @@ def is_dead(process: str) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether this machine, or this container, has a process of this id that has not ended."""
+    """Whether a process of this id is running on this machine, or in this container."""
     fields = _fields(pid)
     return bool(fields) and fields[_STATE] not in _ENDED
 
 
 def is_remote(process: str) -> bool:
-    """Whether a process that named itself so runs, or ran, on another machine, so that nobody here can look."""
+    """Whether the process of this identity belongs to another machine, so that its state cannot be read here."""
     return process.partition(":")[0] != _machine()
 
 
 def _machine() -> str:
-    """The host's name, and what tells the machine, and in a container the container, from others of that name."""
+    """The host name, with the identity of the container or else of the machine, since host names repeat."""
     return f"{socket.gethostname()}/{_container(os.getpid()) or _identity()}"
 
 
 def _identity() -> str:
-    """Of the machine, also after it is booted anew; of this boot only, if the machine has no identity."""
+    """The machine's identity, which survives a reboot; without a machine-id, the identity of this boot."""
     return _digest(_read("/etc/machine-id").strip() or _read(_BOOT_ID))
 
 
@@ -94,22 +94,22 @@ def _digest(text: str) -> str:
 
 @cache
 def _container(pid: int) -> str:
-    """Which container a process is in: the same after a restart in place, another for any other. Empty: in none."""
+    """The identity of a process' container, which survives a restart of that container. Empty: no container."""
     try:
         namespace = str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return ""
     if namespace == _NO_CONTAINER:
         return ""
-    # Two that run at once have each a layer of their own under their roots. Without layers, a restart makes another.
+    # Two running containers have different layers under their roots. Without layers, a restart changes the identity.
     layer = _ROOT_LAYER.search(_read(f"/proc/{pid}/mountinfo"))
-    place = layer[1] if layer else namespace
-    # With the boot, since neither is unique among machines: of a container that is gone after a reboot, nobody says so.
-    return _digest(_read(_BOOT_ID) + place)
+    unique = layer[1] if layer else namespace
+    # Includes the boot, since neither is unique among machines: after a reboot an old container is not recognised.
+    return _digest(_read(_BOOT_ID) + unique)
 
 
 def _fields(pid: int) -> list[str]:
-    """What the kernel says of a process; nothing if there is none."""
+    """The kernel's status fields of a process; empty if there is no such process."""
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 

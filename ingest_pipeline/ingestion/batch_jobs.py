@@ -217,7 +217,7 @@ async def _submit(context: IngestContext, embedder: OpenAIEmbedder, shipment: _S
     if saga is None:
         return None
     lines = _lines(embedder, list(shipment.texts.values()), texts_a_request)
-    with boundary(Boundary.ORDER_SUBMITTED):
+    with boundary(Boundary.BATCH_JOB_SUBMITTED):
         uploaded = await embedder.call(
             lambda client: client.files.create(file=(f"{saga}.jsonl", lines), purpose="batch")
         )
@@ -239,7 +239,7 @@ async def _submit(context: IngestContext, embedder: OpenAIEmbedder, shipment: _S
 def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: int) -> UUID | None:
     """The order's rows. Its saga ends at once: it publishes nothing, and is what the vectors will be kept under."""
     corpus = context.corpus
-    with boundary(Boundary.ORDER_PLACED), corpus.database.transaction() as connection:
+    with boundary(Boundary.BATCH_JOB_RECORDED), corpus.database.transaction() as connection:
         # Under the lock, so that of two who read the same documents at once one sees what the other ordered.
         base = lock(connection, corpus).head_version
         for found in batch_jobs.open_orders(connection, corpus.generation):
@@ -349,7 +349,7 @@ def _record(context: IngestContext, found: BulkOrder, output: _Output, status: s
     collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
     error = None if collected == total else f"{total - collected} of {total} vectors did not come: {status}"
-    with boundary(Boundary.ORDER_COLLECTED), context.corpus.database.transaction() as connection:
+    with boundary(Boundary.BATCH_JOB_COLLECTED), context.corpus.database.transaction() as connection:
         if not batch_jobs.end(connection, found.saga, collected=collected, error=error):
             return None  # another process was as quick
         if output.unusable_requests:

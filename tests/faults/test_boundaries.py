@@ -43,9 +43,9 @@ EFFECTS: dict[str, dict[str, str]] = {
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/vectors.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "ingestion/batch_jobs.py": {
-        "place": "ORDER_PLACED",
-        "create": "ORDER_SUBMITTED",
-        "record_batch": "ORDER_COLLECTED",
+        "place": "BATCH_JOB_RECORDED",
+        "create": "BATCH_JOB_SUBMITTED",
+        "record_batch": "BATCH_JOB_COLLECTED",
     },
     "preparation/prepare.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},

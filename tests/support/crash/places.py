@@ -61,11 +61,11 @@ ORDER = {
     Boundary.SOURCE_READ: 1,
     Boundary.LOCK_TAKEN: 1,
     Boundary.SAGA_BEGUN: 1,
-    Boundary.ORDER_PLACED: 1,
-    Boundary.ORDER_SUBMITTED: 1,
+    Boundary.BATCH_JOB_RECORDED: 1,
+    Boundary.BATCH_JOB_SUBMITTED: 1,
 }
 """Of the vectors of one document. Its COMMITs are passed between these."""
-COLLECTION = {Boundary.ORDER_COLLECTED: 1}
+COLLECTION = {Boundary.BATCH_JOB_COLLECTED: 1}
 """Of one order that has come."""
 RECOVERY = {
     Boundary.LOCK_TAKEN: 3,
