@@ -42,7 +42,7 @@ def test_the_names_of_everything() -> None:
         "documents/embeddings:valid_vectors",
         "documents/metadata:audit",
         "documents/metadata:freshness",
-        "documents/metadata:held",
+        "documents/metadata:on_hold",
         "documents/metadata:single_publication",
         "documents/metadata:quarantine",
         "documents/metadata:chunks_match",

@@ -144,14 +144,26 @@ def test_a_clone_does_not_take_over_what_it_does_not_know(world: World, clone: W
 
 def as_a_snapshot(world: World) -> Callable[[], None]:
     """Remember the rows of the database; the returned function puts them back into the very same database."""
-    tables = ("corpus", "saga", "document", "chunk", "staged_fragment", "embedded_batch", "failure", "hold")
+    tables = (
+        "corpus",
+        "generation",
+        "saga",
+        "document",
+        "chunk",
+        "staged_fragment",
+        "embedded_batch",
+        "failure",
+        "hold",
+    )
     with world.database.transaction() as connection:
         for table in tables:
             connection.execute(f"CREATE TABLE public.old_{table} AS TABLE ingest_pipeline.{table}".encode())
 
     def restore() -> None:
         with world.database.transaction() as connection:
-            connection.execute("TRUNCATE ingest_pipeline.generation, ingest_pipeline.saga CASCADE")
+            connection.execute(
+                "TRUNCATE ingest_pipeline.corpus, ingest_pipeline.generation, ingest_pipeline.saga CASCADE"
+            )
             for table in tables:
                 connection.execute(f"INSERT INTO ingest_pipeline.{table} TABLE public.old_{table}".encode())
 

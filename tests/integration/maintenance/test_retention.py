@@ -35,7 +35,7 @@ WITH ended AS (
         CASE n %% 2 WHEN 0 THEN 1 - n END, 'of long ago', now() - interval '1 year', n %% 2 = 0
     FROM generate_series(1, 30000) n RETURNING id, state
 )
-INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, reused)
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
 SELECT id, 1, 0, 1, 0 FROM ended WHERE state = 'published'
 """
 """Which ended a year ago, half of them published, below the versions of any test."""
@@ -307,18 +307,18 @@ def test_what_retention_reads_does_not_grow_with_the_sagas_there_were(world: Wor
     """Nor what the sweep and the history read; some of it under the lock."""
     head, name = world.head, world.corpus.generation
     queries: dict[str, dict[str, object]] = {
-        "oldest_needed": {"corpus": name, "days": 7, "publications": 20, "at_least": None},
-        "retire_versions": {"corpus": name, "oldest": head},
-        "forget_superseded": {"corpus": name, "oldest": head, "limit": 500},
-        "forget_tombstones": {"corpus": name, "oldest": head, "limit": 500},
-        "published_versions": {"corpus": name, "among": world.corpus.table.versions()},
-        "live_sagas": {"corpus": name},
-        "count_ended": {"corpus": name, "ordinals": []},
-        "forget_ended": {"corpus": name, "ordinals": [], "sagas": []},
-        "publication_history": {"corpus": name, "limit": 20},
-        "published_sagas": {"corpus": name, "limit": 20},
-        "spent_batches": {"corpus": name},
-        "is_retained": {"corpus": name, "version": head},
+        "oldest_needed": {"generation": name, "days": 7, "publications": 20, "at_least": None},
+        "retire_versions": {"generation": name, "oldest": head},
+        "forget_superseded": {"generation": name, "oldest": head, "limit": 500},
+        "forget_tombstones": {"generation": name, "oldest": head, "limit": 500},
+        "published_versions": {"generation": name, "among": world.corpus.table.versions()},
+        "live_sagas": {"generation": name},
+        "count_ended": {"generation": name, "ordinals": []},
+        "forget_ended": {"generation": name, "ordinals": [], "sagas": []},
+        "publication_history": {"generation": name, "limit": 20},
+        "published_sagas": {"generation": name, "limit": 20},
+        "spent_batches": {"generation": name},
+        "is_retained": {"generation": name, "version": head},
     }
 
     def blocks() -> dict[str, int]:
@@ -328,5 +328,5 @@ def test_what_retention_reads_does_not_grow_with_the_sagas_there_were(world: Wor
             return {name: blocks_read(connection, name, values) for name, values in queries.items()}
 
     with world.database.transaction() as connection:
-        connection.execute(_MANY_SAGAS, {"corpus": name})
+        connection.execute(_MANY_SAGAS, {"generation": name})
     assert {name: count for name, count in blocks().items() if count >= 100} == {}
