@@ -17,7 +17,7 @@ from ingest_pipeline.assets.check_results import (
     quarantine_result,
 )
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import documents_of, held_documents, plan_and_held
+from ingest_pipeline.ingestion.context import documents_of, held_documents, plan_partitions
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
@@ -75,6 +75,6 @@ def _results(
         "on_hold": held_result(held_documents(ingest_context.corpus)),
     }
     if partitions is not None:  # else it would list the source a second time
-        differing = without_unreadable(ingest_context, plan_and_held(ingest_context, partitions)[0])
+        differing = without_unreadable(ingest_context, plan_partitions(ingest_context, partitions))
         results["freshness"] = freshness_result(differing, datetime.now(UTC))
     return results

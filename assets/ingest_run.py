@@ -18,13 +18,14 @@ from ingest_pipeline.errors import (
     UnavailableError,
     UnreadableError,
 )
-from ingest_pipeline.ingestion.context import check_removals, clear_settled_failures, plan_and_held, release_holds
+from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.planning.backoff import waiting_documents
-from ingest_pipeline.planning.compare import Limits, Page, passed
+from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Limits, Page, Planner
+from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs, record_run_failure
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
@@ -182,23 +183,22 @@ class IngestRun:
         return self._outcome
 
     def _pages(self, partitions: Sequence[str] | None) -> Iterator[Page]:
+        planner = Planner(self._ingest_context)
         if partitions is not None:
             if self._config.release_holds:
                 release_holds(self._ingest_context.corpus, partitions)
-            plans, held = plan_and_held(self._ingest_context, partitions)
-            puts = [plan for plan in plans if plan.source is not None]
-            yield Page("", puts=puts, removals=[plan for plan in plans if plan.source is None], held=held)
+            yield planner.partitions(partitions)
             return
-        for page in passed(self._ingest_context, Limits(plans=_PAGE)):
-            clear_settled_failures(self._ingest_context, page)
+        for page in planner.pages(Limits(plans=_PAGE)):
+            clear_resolved(self._ingest_context, page)
             yield page
 
     def _take_note(self, page: Page) -> None:
         self._context.log.info(
             f"{len(page.puts) + len(page.removals)} documents of corpus {self._ingest_context.corpus.name!r} "
-            f"differ from the source; {len(page.held)} are on hold after a rollback"
+            f"differ from the source; {len(page.on_hold)} are on hold after a rollback"
         )
-        self._incomplete.update(plan.partition for plan in page.held)
+        self._incomplete.update(plan.partition for plan in page.on_hold)
 
     def _without_waiting(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
         """Leave out documents that cannot be read and those in quarantine, unless the run names them.
@@ -206,7 +206,7 @@ class IngestRun:
         Those that wait for another attempt too, if the configuration says so, or if Dagster itself repeats the run.
         """
         skip_backed_off = self._is_repeated or self._config.skip_backed_off
-        waiting = waiting_documents(self._ingest_context)
+        waiting = read_retry_backoff(self._ingest_context)
         tried: list[DocumentPlan] = []
         for plan in puts:
             failure = waiting.failure_of(plan)

@@ -10,8 +10,8 @@ from time import perf_counter
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from ingest_pipeline.ingestion.context import PipelineSettings, open_context
-from ingest_pipeline.planning.compare import Limits, passed
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.planner import Limits, Planner
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import SourceObject
 
@@ -57,7 +57,7 @@ def _measure(report: Report, context: IngestContext, count: int, changed: int) -
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = perf_counter()
     pages = differing = 0
-    for page in passed(context, _TICK):
+    for page in Planner(context).pages(_TICK):
         pages += 1
         differing += len(page.puts)
     seconds = perf_counter() - start

@@ -24,7 +24,7 @@ from ingest_pipeline.config import Settings
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_definitions, pipeline_settings
 from ingest_pipeline.orchestration.run_requests import UNDER_WAY
-from ingest_pipeline.planning.compare import compare
+from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.postgres import reports
 from ingest_pipeline.postgres.database import Database
 
@@ -124,7 +124,7 @@ class _Corpus:
         )
 
     def _is_current(self, database: Database) -> bool:
-        page = compare(open_context(database, pipeline_settings(self._settings)))
+        page = Planner(open_context(database, pipeline_settings(self._settings))).page()
         busy = self._instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
         return not page.puts and page.latest == self._count and not busy
 

@@ -9,15 +9,15 @@ from ingest_pipeline.cli._documents import nothing_found
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import echo, estimate_line, plain, print_json, print_rows, reembedding_line
 from ingest_pipeline.config import Settings
-from ingest_pipeline.ingestion.context import check_removals
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.ingestion.reembed import estimate_reembedding, model_mismatch
 from ingest_pipeline.orchestration.build import pipeline_settings
 from ingest_pipeline.orchestration.run_requests import runs_for
 from ingest_pipeline.planning.backoff import without_final
-from ingest_pipeline.planning.compare import compare
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Planner
+from ingest_pipeline.planning.removal_guard import check_removals
 
 
 @command
@@ -27,7 +27,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
     """Show which documents differ from the corpus and what ingesting them would cost. Buys nothing."""
     settings = Settings.from_environment()
     with _session.context(settings) as context:
-        page = compare(context)
+        page = Planner(context).page()
         withheld = check_removals(context, page.removals)
         guard = RecipeGuard(context)
         puts, left = without_final(context, page.puts)
@@ -35,13 +35,13 @@ def plan(*, exact: bool, as_json: bool) -> None:
         foreseen = count(context, plans) if exact else estimate(context, plans)
         wanted = pipeline_settings(settings)
         note, moving = model_mismatch(context, wanted), estimate_reembedding(context, wanted)
-        nothing = None if page.puts or page.removals or page.held else nothing_found(context)
+        nothing = None if page.puts or page.removals or page.on_hold else nothing_found(context)
     left_alone = {failure.key: "unreadable" if failure.unreadable else "in quarantine" for failure in left}
     unreadable = [UnreadableDocument(found.key, found.reason, found.error) for found in left if found.unreadable]
     unreadable += foreseen.unreadable
     changes = [
         *((plan, _change(plan)) for plan in plans),
-        *((plan, "held") for plan in page.held),
+        *((plan, "held") for plan in page.on_hold),
         *((plan, left_alone[plan.key]) for plan in page.puts if plan.key in left_alone),
     ]
     rows = [
@@ -60,7 +60,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
         print_json({"documents": rows, **found, **estimates, "sensor_runs": sensor_runs})
         return
     print_rows(
-        f"{len(rows)} documents differ, {len(page.held)} of them held by a rollback, {len(left)} left alone because "
+        f"{len(rows)} documents differ, {len(page.on_hold)} of them held by a rollback, {len(left)} left alone because "
         "they cannot be read or failed too often",
         rows,
     )
@@ -70,9 +70,9 @@ def plan(*, exact: bool, as_json: bool) -> None:
         print_rows(f"{len(unreadable)} documents cannot be read: {counted}", list(map(plain, unreadable)))
     if note is not None and moving is not None:
         echo(f"{note} Moving takes: {reembedding_line(moving)}")
-    if page.left_out:
-        left_out = [{"document": key, "reason": reason} for key, reason in page.left_out_keys.items()]
-        print_rows(f"{page.left_out.total()} objects are left out", left_out)
+    if page.excluded:
+        left_out = [{"document": key, "reason": reason} for key, reason in page.excluded_keys.items()]
+        print_rows(f"{page.excluded.total()} objects are left out", left_out)
     for warning in (withheld or nothing, guard.error):
         if warning:
             echo(f"Warning: {warning}", err=True)

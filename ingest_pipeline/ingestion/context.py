@@ -8,22 +8,20 @@ from dataclasses import dataclass, replace
 from ingest_pipeline.chunking.content_defined import CHUNKER, Chunker
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
 from ingest_pipeline.embedding.pricing import price_of
-from ingest_pipeline.errors import ConfigurationError, RemovalsWithheldError
+from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
-from ingest_pipeline.planning.compare import Page, compare
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
-from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.postgres import catalog, generations
 from ingest_pipeline.postgres.binding import table_mismatch
 from ingest_pipeline.postgres.catalog import GenerationState
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.failures import clear_failures, read_failures
-from ingest_pipeline.postgres.holds import Hold, read_holds, release, release_known
+from ingest_pipeline.postgres.holds import Hold, read_holds, release
 from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -34,13 +32,9 @@ from ingest_pipeline.types import (
     Price,
     Recipe,
     Retention,
-    SourceObject,
     corpus_name,
     split_embedding,
 )
-
-# More folders than this are found faster in one listing of everything.
-_FOLDERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,30 +213,9 @@ def named_corpus(database: Database, name: str) -> Corpus:
 
 
 def plan_partitions(context: IngestContext, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
-    """What differs between the source and head, and is not held back by a rollback.
-
-    Args:
-        context: Of the corpus.
-        partitions: Look at these only. None: at all.
-    """
-    return plan_and_held(context, partitions)[0]
-
-
-def plan_and_held(
-    context: IngestContext, partitions: Sequence[str] | None = None
-) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
-    """What differs between the source and head: what is to be done, and what a rollback holds back."""
-    if partitions is None:
-        page = compare(context)
-        return [*page.puts, *page.removals], page.held
-    # The catalog first: a document that another writer publishes meanwhile must not look like one that is gone.
-    with context.corpus.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, context.corpus.generation, partitions=partitions)
-        holds = read_holds(connection, context.corpus.generation)
-    plans = plan(_listed(context, partitions), latest, context.recipe.fingerprint, context.scheme.partition_of)
-    if any(document.source is None for document in plans):
-        next(context.objects(), None)  # fails if the source itself is gone, in which nothing can be found
-    return without_held(plans, holds, context.recipe.fingerprint)
+    """The documents of some partitions, or of the whole source, that differ from head and are not on hold."""
+    planner = Planner(context)
+    return (planner.page() if partitions is None else planner.partitions(partitions)).plans
 
 
 def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
@@ -270,48 +243,3 @@ def documents_of(context: IngestContext, partitions: Sequence[str]) -> list[str]
     with context.corpus.database.transaction() as connection:
         found = catalog.latest_documents(connection, context.corpus.generation, partitions=partitions)
     return [document.key for document in found if not document.removed]
-
-
-def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
-    """What a person has to confirm before these documents are taken out; None if they may go.
-
-    Args:
-        context: Of the corpus.
-        removals: All that the source lacks of what is looked at.
-    """
-    with context.corpus.database.transaction() as connection:
-        latest = catalog.count_documents(connection, context.corpus.generation)
-    if not is_suspicious(len(removals), latest):
-        return None
-    return withheld(context.corpus.name, context.source.url, len(removals), latest)
-
-
-def clear_settled_failures(context: IngestContext, page: Page) -> None:
-    """Forget failures and holds of documents that need nothing any more: published since, or gone from the source.
-
-    Args:
-        context: Of the corpus.
-        page: Of the keys to look at.
-    """
-    corpus = context.corpus
-    with corpus.database.transaction() as connection:
-        failed = [failure.key for failure in read_failures(connection, corpus.generation)]
-        clear_failures(connection, corpus.generation, page.settled(failed))
-        # Of those that the page knew: a rollback since then made what it holds differ.
-        release_known(connection, corpus.generation, [page.holds[key] for key in page.settled(page.holds)])
-
-
-def _listed(context: IngestContext, partitions: Sequence[str]) -> list[SourceObject]:
-    """The documents of some partitions, with as few requests as the scheme allows."""
-    scheme = context.scheme
-    keys = [key for partition in partitions if (key := scheme.document_of(partition)) is not None]
-    found = {obj.key: obj for obj in context.listed(keys)}
-    several = {partition for partition in partitions if scheme.document_of(partition) is None}
-    folders = {scheme.folder_of(partition) for partition in several}
-    if "" in folders or len(folders) > _FOLDERS:
-        folders = {""}
-    for folder in folders:
-        for obj in context.objects(folder=folder):
-            if scheme.partition_of(obj.key) in several and context.selection.exclusion_reason(obj) is None:
-                found[obj.key] = obj
-    return sorted(found.values(), key=lambda obj: obj.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
@@ -12,7 +12,6 @@ from uuid import UUID
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
-    DocumentError,
     FencedError,
     GenerationRetiredError,
     IngestError,
@@ -21,10 +20,12 @@ from ingest_pipeline.errors import (
     TooRecentError,
     UnavailableError,
 )
+from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.plan import DocumentPlan, plan, without_held
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.postgres import catalog, failures, holds, ledger
 from ingest_pipeline.postgres.catalog import Superseded
@@ -32,12 +33,11 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
-from ingest_pipeline.preparation.read import content_hash
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import removal_of, supersede
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.spending_limits import NO_LIMITS
-from ingest_pipeline.types import Price, SourceObject
+from ingest_pipeline.types import Price
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class Summary:
 
     publications: list[Publication] = field(default_factory=list[Publication])
     unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-    held: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-    """Left as a person rolled them back."""
+    on_hold: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Documents that stay as they are, because a rollback put them on hold."""
     too_recent: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
@@ -149,14 +149,14 @@ class Ingestion:
             IngestError: Something that concerns all documents. What was published until then stays.
         """
         self._check_model(plans)
-        pending = await asyncio.to_thread(self._without_same_bytes, plans)
+        groups = _groups(self._changed(plans))
         for planning in range(_PLANNINGS):
             stale: list[DocumentPlan] = []
-            for group in _groups(pending):
+            while (group := await asyncio.to_thread(next, groups, None)) is not None:
                 stale += await self._publish_group(group, last=planning == _PLANNINGS - 1)
             if not stale:
                 break
-            pending = await asyncio.to_thread(self._plan_again, stale)
+            groups = _groups(await asyncio.to_thread(self._plan_again, stale))
         return self._summary
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
@@ -170,63 +170,24 @@ class Ingestion:
                 "Nothing was bought.",
             )
 
-    def _without_same_bytes(self, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
-        """Leave out documents that were touched but not changed, and note their new ETags."""
-        changed: list[DocumentPlan] = []
+    def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan]:
+        """The plans whose objects changed. Of those that were only touched, the new ETags are recorded."""
+        touched, recipe = TouchedObjects(self._context), self._context.recipe.fingerprint
         for document in plans:
-            if self._has_held_bytes(document):
-                self._summary.held.append(document)
-            elif self._has_same_bytes(document):
+            if touched.has_bytes_on_hold(document):
+                self._summary.on_hold.append(document)
+            elif document.latest and document.latest.recipe == recipe and touched.has_latest_bytes(document):
                 self._summary.unchanged.append(document)
             else:
-                changed.append(document)
-        return changed
-
-    def _has_same_bytes(self, document: DocumentPlan) -> bool:
-        source, latest = document.source, document.latest
-        if source is None or latest is None or not document.maybe_same_bytes:
-            return False
-        if latest.recipe != self._context.recipe.fingerprint or latest.removed:
-            return False
-        same = self._holds(source, latest.content_hash)
-        if same:
-            with self._context.corpus.database.transaction() as connection:
-                catalog.refresh_etag(connection, self._context.corpus.generation, latest, source)
-        return same
-
-    def _has_held_bytes(self, document: DocumentPlan) -> bool:
-        """The file was touched, and holds the bytes that were rolled back: note its new ETag."""
-        source, hold = document.source, document.hold
-        if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
-            return False
-        if hold.recipe != self._context.recipe.fingerprint:
-            return False
-        same = self._holds(source, hold.content_hash)
-        if same:
-            with self._context.corpus.database.transaction() as connection:
-                holds.refresh_hold(connection, self._context.corpus.generation, source.key, source.etag)
-        return same
-
-    def _holds(self, source: SourceObject, hashed: str | None) -> bool:
-        """Whether the object's bytes have this content hash."""
-        try:
-            return content_hash(self._context.source, source) == hashed
-        except (DocumentError, StaleError):
-            return False  # preparing it will say what is wrong
+                yield document
 
     def _plan_again(self, stale: Sequence[DocumentPlan]) -> list[DocumentPlan]:
-        keys = sorted(document.key for document in stale)
-        with self._context.corpus.database.transaction() as connection:
-            latest = catalog.latest_documents(connection, self._context.corpus.generation, keys=keys)
-            held_keys = holds.read_holds(connection, self._context.corpus.generation, keys)
-        differing = plan(
-            self._context.listed(keys), latest, self._context.recipe.fingerprint, self._context.scheme.partition_of
-        )
-        # A rollback may be what made them stale.
-        plans, held = without_held(differing, held_keys, self._context.recipe.fingerprint)
-        self._summary.held += held
-        planned = {document.key for document in differing}
+        page = Planner(self._context).documents(sorted(document.key for document in stale))
+        # A rollback may have made them stale.
+        self._summary.on_hold += page.on_hold
+        planned = {document.key for document in (*page.plans, *page.on_hold)}
         self._summary.unchanged += [document for document in stale if document.key not in planned]
+        plans = sorted(page.plans, key=lambda document: document.key)
         return self._without_vanished(plans, {document.key for document in stale if document.source is None})
 
     def _without_vanished(self, plans: Sequence[DocumentPlan], meant_to_go: Collection[str]) -> list[DocumentPlan]:
@@ -369,7 +330,7 @@ class Ingestion:
         self._report(publication)
 
 
-def _groups(plans: Sequence[DocumentPlan]) -> Iterator[list[DocumentPlan]]:
+def _groups(plans: Iterable[DocumentPlan]) -> Iterator[list[DocumentPlan]]:
     group: list[DocumentPlan] = []
     size = 0
     for document in plans:

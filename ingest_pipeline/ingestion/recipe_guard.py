@@ -8,13 +8,13 @@ that are gone, are not the guard's business: they go on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from math import ceil
 
-from ingest_pipeline.errors import DocumentError, RecipeWithheldError, StaleError
+from ingest_pipeline.errors import RecipeWithheldError
+from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.recipes import (
     DocumentsByRecipe,
     RecordedRecipe,
@@ -23,7 +23,6 @@ from ingest_pipeline.postgres.recipes import (
     put_in_force,
 )
 from ingest_pipeline.postgres.recipes import read_recipes as read
-from ingest_pipeline.preparation.read import content_hash
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN
 
 _HANDFUL = 10
@@ -107,17 +106,9 @@ class RecipeGuard:
 
     def _was_only_touched(self, plan: DocumentPlan) -> bool:
         """Whether the file has the bytes that stand at head, under another ETag, which is then noted."""
-        source, latest = plan.source, plan.latest
-        if source is None or latest is None or latest.removed or latest.recipe == self._recipe:
+        if plan.latest is None or plan.latest.recipe == self._recipe:
             return False
-        if not plan.maybe_same_bytes:
-            return False
-        with suppress(DocumentError, StaleError):  # preparing it will say what is wrong
-            if content_hash(self._context.source, source) == latest.content_hash:
-                with self._context.corpus.database.transaction() as connection:
-                    catalog.refresh_etag(connection, self._context.corpus.generation, latest, source)
-                return True
-        return False
+        return TouchedObjects(self._context).has_latest_bytes(plan)
 
     def _withheld(self, known: Sequence[RecordedRecipe], found: DocumentsByRecipe) -> RecipeWithheldError:
         corpus, recipe = self._context.corpus.name, self._context.recipe

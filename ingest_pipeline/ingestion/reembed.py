@@ -18,7 +18,6 @@ from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
 from ingest_pipeline.ingestion.context import (
     PipelineSettings,
-    check_removals,
     open_context,
     open_generation,
     plan_partitions,
@@ -27,6 +26,7 @@ from ingest_pipeline.ingestion.estimate import Estimate, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.generations import Difference, Generation

@@ -9,14 +9,14 @@ import dagster as dg
 from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
-from ingest_pipeline.ingestion.context import PipelineSettings, clear_settled_failures
+from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.orchestration.run_requests import MOST_RUNS, partitions_under_way, run_requests, shared_run
 from ingest_pipeline.orchestration.source_cursor import SourcePass
-from ingest_pipeline.planning.backoff import waiting_documents
-from ingest_pipeline.planning.compare import Limits, Page, compare
+from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Limits, Page, Planner
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.run_backoff import waiting_backoff
 from ingest_pipeline.reporting.partitions import corpus_partitions, recall_partitions
@@ -94,10 +94,11 @@ def _tick(
 ) -> dg.SensorResult | dg.SkipReason:
     """Look at one page, and request what of it is due."""
     now = SourcePass.parse(context.cursor)
-    page = compare(ingest_context, now.after, Limits(_PAGE_DOCUMENTS, _PAGE_SECONDS, settings.min_age_seconds))
-    clear_settled_failures(ingest_context, page)
+    limits = Limits(_PAGE_DOCUMENTS, _PAGE_SECONDS, settings.min_age_seconds)
+    page = Planner(ingest_context).page(now.after, limits)
+    clear_resolved(ingest_context, page)
     removals = now.advance(page)
-    waiting = waiting_documents(ingest_context)
+    waiting = read_retry_backoff(ingest_context)
     ordered = waiting_keys(ingest_context)
     guard = RecipeGuard(ingest_context)
     guard.accept()
@@ -133,13 +134,13 @@ def _said(page: Page, now: SourcePass, ingest_context: IngestContext, *, left: i
     said = [f"{len(page.puts) + len(page.removals)} documents differ among {page.listed}"]
     if page.last is not None:
         said.append(f"up to {page.last!r}; the next tick goes on there")
-    if page.unsettled:
-        said.append(f"{len(page.unsettled)} may still be written to")
+    if page.too_recent:
+        said.append(f"{len(page.too_recent)} may still be written to")
     if left:
         said.append(f"{left} of them cannot be read, failed, or wait for ordered vectors")
-    if page.held:
-        said.append(f"{len(page.held)} are held by a rollback")
-    said += [f"{count} are left out: {reason}" for reason, count in page.left_out.items()]
+    if page.on_hold:
+        said.append(f"{len(page.on_hold)} are held by a rollback")
+    said += [f"{count} are left out: {reason}" for reason, count in page.excluded.items()]
     line = ", ".join(said) + "."
     if now.ended and now.is_suspicious:
         line += f" {withheld(ingest_context.corpus.name, ingest_context.source.url, now.gone, now.latest)}"

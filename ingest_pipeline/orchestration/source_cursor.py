@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from ingest_pipeline.planning.compare import Page
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Page
 from ingest_pipeline.planning.removal_guard import is_suspicious
 
 

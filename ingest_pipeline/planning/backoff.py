@@ -1,4 +1,4 @@
-"""Documents that failed: which wait for their next attempt, and which have had their last."""
+"""The retry backoff of documents that failed: when they are tried again, and which are not tried any more."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.failures import Failure, read_failures
+from ingest_pipeline.planning.planner import Page
+from ingest_pipeline.postgres.failures import Failure, clear_failures, read_failures
+from ingest_pipeline.postgres.holds import release_known
 from ingest_pipeline.postgres.ledger import clock
 
-_BACKOFF = timedelta(seconds=30)
+_FIRST_DELAY = timedelta(seconds=30)
 
 
-class Waiting:
-    """The documents of a corpus that nobody should try now.
+class RetryBackoff:
+    """The documents of a corpus that should not be tried at this moment.
 
     Args:
-        failures: With the recipe in force.
+        failures: Failures with the recipe in force, by key.
         now: The time.
     """
 
@@ -25,46 +27,61 @@ class Waiting:
         self._failures = {key: failure for key, failure in failures.items() if _is_early(failure, now)}
 
     def failure_of(self, plan: DocumentPlan) -> Failure | None:
-        """The failure of the very bytes that are planned, if they should not be tried now."""
+        """The failure of exactly the bytes that are planned, if they should not be tried now."""
         failure = self._failures.get(plan.key)
         if failure is None or plan.source is None or plan.source.etag != failure.etag:
             return None
         return failure
 
 
-def waiting_documents(context: IngestContext) -> Waiting:
-    """What waits at this moment: 30 seconds after the first failure, 60 after the second, for good after the third.
+def read_retry_backoff(context: IngestContext) -> RetryBackoff:
+    """The backoff at this moment: 30 seconds after the first failure, 60 after the second, no retry after the third.
 
-    For good after the first, if no other attempt at the same bytes would end otherwise.
+    There is no retry after the first failure if another attempt at the same bytes would fail in the same way.
     """
     with context.corpus.database.transaction() as connection:
         failures = read_failures(connection, context.corpus.generation)
         now = clock(connection)
     recipe = context.recipe.fingerprint
-    return Waiting({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
+    return RetryBackoff({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
 
 
 def without_final(context: IngestContext, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:
-    """Set apart what a run over everything leaves alone: bytes and recipe of which the last attempt was made.
+    """Separate the documents that a run over everything skips: no further attempt at their bytes is made.
 
     Returns:
-        What is to be tried, and the failures of the rest.
+        The plans to try, and the failures of the others.
     """
-    waiting = waiting_documents(context)
-    found = {plan.key: failure for plan in plans if (failure := waiting.failure_of(plan)) and failure.is_final}
+    backoff = read_retry_backoff(context)
+    found = {plan.key: failure for plan in plans if (failure := backoff.failure_of(plan)) and failure.is_final}
     return [plan for plan in plans if plan.key not in found], list(found.values())
 
 
 def without_unreadable(context: IngestContext, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
-    """Leave out documents that cannot be read and of which readers see nothing: these differ until they change."""
-    waiting = waiting_documents(context)
-    left = {
+    """Drop documents that cannot be read and that readers do not see: they differ until their files change."""
+    backoff = read_retry_backoff(context)
+    unreadable = {
         plan.key
         for plan in plans
-        if (failure := waiting.failure_of(plan)) and failure.unreadable and failure.published_version is None
+        if (failure := backoff.failure_of(plan)) and failure.unreadable and failure.published_version is None
     }
-    return [plan for plan in plans if plan.key not in left]
+    return [plan for plan in plans if plan.key not in unreadable]
+
+
+def clear_resolved(context: IngestContext, page: Page) -> None:
+    """Forget the failures and holds of documents that no longer differ: they were published, or the source lacks them.
+
+    Args:
+        context: Of the corpus.
+        page: The comparison. Only keys of its range are considered.
+    """
+    corpus = context.corpus
+    with corpus.database.transaction() as connection:
+        failed = [failure.key for failure in read_failures(connection, corpus.generation)]
+        clear_failures(connection, corpus.generation, page.unchanged(failed))
+        # Only holds that the page knew: a rollback since then made the documents differ that it put on hold.
+        release_known(connection, corpus.generation, [page.holds[key] for key in page.unchanged(page.holds)])
 
 
 def _is_early(failure: Failure, now: datetime) -> bool:
-    return failure.is_final or failure.failed_at + _BACKOFF * 2 ** (failure.attempts - 1) > now
+    return failure.is_final or failure.failed_at + _FIRST_DELAY * 2 ** (failure.attempts - 1) > now

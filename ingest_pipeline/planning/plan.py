@@ -1,9 +1,9 @@
-"""Which documents differ between the source and head. Asking costs no read of a document and no request to the API."""
+"""What has to happen to one document, and how the two sides of a comparison are joined."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
 from ingest_pipeline.postgres.catalog import LatestDocument
@@ -18,20 +18,20 @@ class DocumentPlan:
     key: str
     partition: str
     source: SourceObject | None
-    """The object to ingest. None: the object is gone, and so must be the rows."""
+    """The object to ingest. None: the source lacks it, so its rows have to be removed."""
     latest: LatestDocument | None
-    """What stands in the catalog and will be superseded."""
+    """The latest published row, which the publication supersedes."""
     hold: Hold | None = None
-    """A rollback holds the document, at bytes or a recipe other than these."""
+    """The hold on the document, if a rollback put it on hold."""
 
     @property
     def replaces(self) -> UUID | None:
-        """The saga whose rows must still stand when this plan is published."""
+        """The saga that must still be the latest one of the document when this plan is published."""
         return self.latest.saga if self.latest else None
 
     @property
     def maybe_same_bytes(self) -> bool:
-        """The ETag changed, but size and recipe did not: comparing content hashes may save a publication."""
+        """Whether the ETag changed and the size did not. Then comparing content hashes may save a publication."""
         return (
             self.source is not None
             and self.latest is not None
@@ -40,37 +40,48 @@ class DocumentPlan:
             and self.latest.content_hash is not None
         )
 
+    def is_on_hold(self, recipe: str) -> bool:
+        """Whether this plan would undo a rollback: the hold names exactly this object and this recipe.
+
+        Args:
+            recipe: Fingerprint of the recipe in force.
+        """
+        etag = self.source.etag if self.source else None
+        return self.hold is not None and (self.hold.etag, self.hold.recipe) == (etag, recipe)
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentDiff:
-    """A document on both sides, or on one."""
+    """A document on both sides of a comparison, or on one."""
 
     key: str
     source: SourceObject | None
     latest: LatestDocument | None
 
-    def plan(self, recipe: str, partition_of: Callable[[str], str]) -> DocumentPlan | None:
+    def plan(self, recipe: str, partition_of: Callable[[str], str], hold: Hold | None = None) -> DocumentPlan | None:
         """What has to happen to the document, None if nothing.
 
         Args:
             recipe: Fingerprint of the recipe in force.
-            partition_of: Where a document belongs that does not stand yet.
+            partition_of: Gives the partition of a new document.
+            hold: The hold on the document, if there is one.
         """
         if self.source is not None:
             if self.latest is not None and _is_current(self.latest, self.source, recipe):
                 return None
-            return DocumentPlan(self.key, partition_of(self.key), self.source, self.latest)
+            return DocumentPlan(self.key, partition_of(self.key), self.source, self.latest, hold)
         if self.latest is None or self.latest.removed:
             return None
-        return DocumentPlan(self.key, self.latest.partition, None, self.latest)
+        return DocumentPlan(self.key, self.latest.partition, None, self.latest, hold)
 
 
 def merge_join(listed: Iterable[SourceObject], latest: Iterable[LatestDocument]) -> Iterator[DocumentDiff]:
-    """Both sides joined by key, in order of the keys, holding one document of each in memory.
+    """Join both sides by key, in the order of the keys, with one document of each side in memory.
 
     Args:
-        listed: What the source holds, in order of the keys' UTF-8 bytes, which is the order of Python's strings.
-        latest: The last published word on every document, in the same order.
+        listed: The objects of the source, in the order of the keys' UTF-8 bytes, which is the order of Python's
+            strings.
+        latest: The latest published row of every document, tombstones included, in the same order.
     """
     sources, documents = iter(listed), iter(latest)
     source, document = next(sources, None), next(documents, None)
@@ -85,37 +96,6 @@ def merge_join(listed: Iterable[SourceObject], latest: Iterable[LatestDocument])
         else:
             yield DocumentDiff(source.key, source, document)
             source, document = next(sources, None), next(documents, None)
-
-
-def plan(
-    listed: Iterable[SourceObject],
-    latest: Iterable[LatestDocument],
-    recipe: str,
-    partition_of: Callable[[str], str],
-) -> list[DocumentPlan]:
-    """The documents to publish or to take out, in order of their keys; arguments as of `pairs` and `Pair.plan`."""
-    plans = (pair.plan(recipe, partition_of) for pair in merge_join(listed, latest))
-    return [found for found in plans if found is not None]
-
-
-def without_held(
-    plans: Iterable[DocumentPlan], holds: Mapping[str, Hold], recipe: str
-) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
-    """Set apart the plans that would undo a rollback: their bytes and recipe are those that a hold names.
-
-    Returns:
-        What is to be done, and what is held.
-    """
-    due: list[DocumentPlan] = []
-    held: list[DocumentPlan] = []
-    for document in plans:
-        hold = holds.get(document.key)
-        etag = document.source.etag if document.source else None
-        if hold is not None and (hold.etag, hold.recipe) == (etag, recipe):
-            held.append(replace(document, hold=hold))
-        else:
-            due.append(document if hold is None else replace(document, hold=hold))
-    return due, held
 
 
 def _is_current(document: LatestDocument, source: SourceObject, recipe: str) -> bool:

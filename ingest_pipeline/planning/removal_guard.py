@@ -1,35 +1,57 @@
-"""When a listing lacks so much that it is more likely to be wrong than the documents to be gone."""
+"""The removal guard: decides when removals need a confirmation.
+
+A listing that lacks most documents is more likely to be wrong than the documents are to be gone.
+"""
 
 from __future__ import annotations
 
-from ingest_pipeline.errors import RemovalsWithheldError
+from collections.abc import Sequence
 
-_HANDFUL = 10
+from ingest_pipeline.errors import RemovalsWithheldError
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog
+
+_MAX_UNCONFIRMED = 10
 
 
 def is_suspicious(gone: int, latest: int) -> bool:
-    """Whether a person has to confirm: all documents are gone, or more than half of them and more than ten.
+    """Whether the removals need a confirmation: they are all documents, or more than half of them and more than ten.
 
     Args:
-        gone: Documents at head that the source lacks, that the settings leave out, or that a rollback takes out.
+        gone: Documents at head that the source lacks, that the settings exclude, or that a rollback removes.
         latest: Documents at head.
     """
-    return gone > 0 and (gone >= latest or (gone > _HANDFUL and 2 * gone > latest))
+    return gone > 0 and (gone >= latest or (gone > _MAX_UNCONFIRMED and 2 * gone > latest))
+
+
+def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
+    """The error that says what has to be confirmed before these documents are removed, None if nothing has to be.
+
+    Args:
+        context: Of the corpus.
+        removals: All documents that the source lacks, of those that were compared.
+    """
+    with context.corpus.database.transaction() as connection:
+        latest = catalog.count_documents(connection, context.corpus.generation)
+    if not is_suspicious(len(removals), latest):
+        return None
+    return withheld(context.corpus.name, context.source.url, len(removals), latest)
 
 
 def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> RemovalsWithheldError:
     """The refusal of a rollback that removes all documents or most of them."""
     return RemovalsWithheldError(
-        f"Rolling corpus {corpus!r} back to version {version} would take out {gone} of its {latest} documents; "
+        f"Rolling corpus {corpus!r} back to version {version} would remove {gone} of its {latest} documents; "
         "nothing was changed",
-        "If they are meant to go, run `ingest-pipeline rollback` with --confirm-removals, or set confirm_removals to "
-        "true in the Launchpad. `--dry-run` lists them.",
+        "To remove them, run `ingest-pipeline rollback` with --confirm-removals, or set confirm_removals to true in "
+        "the Launchpad. `--dry-run` lists them.",
     )
 
 
 def withheld(corpus: str, source: str, gone: int, latest: int) -> RemovalsWithheldError:
-    """What to tell that person."""
+    """The refusal to remove documents that the source lacks."""
     return RemovalsWithheldError(
-        f"{gone} of {latest} documents of corpus {corpus!r} are gone from {source} or left out by the settings; "
+        f"{gone} of {latest} documents of corpus {corpus!r} are missing from {source} or excluded by the settings; "
         "none of them was removed"
     )

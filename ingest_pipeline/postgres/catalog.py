@@ -203,15 +203,13 @@ def latest_documents(
 
 
 @contextmanager
-def streamed_standing(
-    connection: Connection, generation: str, *, after: str = ""
-) -> Generator[Iterator[LatestDocument]]:
+def streamed_latest(connection: Connection, generation: str, *, after: str = "") -> Generator[Iterator[LatestDocument]]:
     """The same of all documents behind a key, fetched as it is asked for.
 
     It is the first query of its transaction, and whatever else that reads is as of this call too.
     """
     connection.execute(query("one_snapshot"))
-    with connection.cursor(name="standing", row_factory=class_row(LatestDocument)) as cursor:
+    with connection.cursor(name="latest_documents", row_factory=class_row(LatestDocument)) as cursor:
         cursor.itersize = 2000
         cursor.execute(
             query("latest_documents"), {"generation": generation, "after": after, "partitions": None, "keys": None}

@@ -86,12 +86,3 @@ class Reading:
         for piece in pieces:
             self.characters += len(piece)
             yield piece
-
-
-def content_hash(store: ObjectSource, source: SourceObject) -> str:
-    """SHA-256 of an object's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with boundary(Boundary.SOURCE_READ):
-        for block in store.read(source):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """The documents: what a source holds now, and the bytes of one object exactly as it was listed."""
 
+import hashlib
 import os
 import re
 import time
@@ -19,6 +20,8 @@ from ingest_pipeline.errors import (
     InaccessibleDocumentError,
     SourceUnavailableError,
 )
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.sources.kept_objects import KeptObjects
 from ingest_pipeline.sources.local import (
     ExclusionReasonOf,
     FollowLinks,
@@ -76,6 +79,7 @@ class ObjectSource:
 
     def __init__(self, url: str, links: FollowLinks = "inside") -> None:
         self.url = canonical_url(url)
+        self._kept = KeptObjects()
         if "://" in url and not url.startswith("file:"):
             self._store: LocalFolder | _Bucket = _Bucket(url)
         else:
@@ -141,7 +145,24 @@ class ObjectSource:
         """
         if not obj.etag:
             raise InaccessibleDocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
-        return self._store.read(obj)
+        kept = self._kept.take(obj)
+        return self._store.read(obj) if kept is None else iter(kept)
+
+    def content_hash(self, obj: SourceObject) -> str:
+        """SHA-256 of the object's bytes, hexadecimal. They are kept in memory, if they fit, for the next `read`.
+
+        Raises:
+            DocumentChangedError, DocumentError, SourceUnavailableError: As `read`.
+        """
+        digest = hashlib.sha256()
+        with boundary(Boundary.SOURCE_READ):
+            for block in self._kept.keep(obj, self.read(obj)):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def discard(self, obj: SourceObject) -> None:
+        """Free the memory that `content_hash` took: the object will not be read."""
+        self._kept.take(obj)
 
     def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
         """Some bytes of the object pinned to its ETag.

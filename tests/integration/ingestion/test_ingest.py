@@ -13,7 +13,7 @@ import pytest
 from ingest_pipeline import failpoints
 from ingest_pipeline.errors import FencedError, RemovalsWithheldError, SourceUnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.planning.compare import compare
+from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.postgres import failures, ledger
 from ingest_pipeline.sources import filters
 from ingest_pipeline.types import SourceObject
@@ -220,8 +220,8 @@ def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) ->
     world.put("a.txt", "alpha")
     world.put("/".join([*parts[:8], "b.txt"]), "beta")
     world.put("/".join([*parts, "c.txt"]), "gamma")
-    page = compare(world.context)
-    assert page.left_out == {f"name of more than {filters.LONGEST_KEY} bytes": 1}
+    page = Planner(world.context).page()
+    assert page.excluded == {f"name of more than {filters.LONGEST_KEY} bytes": 1}
     assert world.ingest().failed == {}
     assert sorted(world.texts().values()) == ["alpha", "beta"]
     world.check_nothing_left()

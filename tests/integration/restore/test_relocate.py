@@ -209,7 +209,7 @@ def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
     there = World(world.database, replace(world.settings, embedding_model=name), world.embeddings)
     assert there.context.recipe.embedding == there.corpus.head().embedding == f"{name}/{world.embeddings.dimensions}"
     summary = there.ingest()
-    assert (summary.publications, [plan.key for plan in summary.held]) == ([], [])
+    assert (summary.publications, [plan.key for plan in summary.on_hold]) == ([], [])
     assert world.embeddings.embedded == embedded
     assert [hold.key for hold in held_documents(there.corpus)] == ["a.txt"]
     there.check()

@@ -11,14 +11,13 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.errors import AuditError, ConflictError, RemovalsWithheldError, RollbackRefusedError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import (
-    clear_settled_failures,
     held_documents,
-    plan_and_held,
     plan_partitions,
     release_holds,
 )
 from ingest_pipeline.partitioning import FILE
-from ingest_pipeline.planning.compare import compare
+from ingest_pipeline.planning.backoff import clear_resolved
+from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.postgres import history
 from ingest_pipeline.saga.rollback import plan_rollback, rollback
 from tests.support.world import World, paragraphs
@@ -123,9 +122,9 @@ def test_everything_may_go(edited: World) -> None:
 
 def test_what_was_rolled_back_is_not_ingested_again(edited: World) -> None:
     edited.roll_back(2)
-    plans, left_alone = plan_and_held(edited.context)
-    assert plans == []
-    assert {plan.key for plan in left_alone} == {"a.txt", "b.txt", "c.txt"}
+    page = Planner(edited.context).page()
+    assert page.plans == []
+    assert {plan.key for plan in page.on_hold} == {"a.txt", "b.txt", "c.txt"}
     head = edited.head
     assert edited.ingest().publications == []
     assert edited.head == head
@@ -168,7 +167,7 @@ def test_a_file_that_is_touched_stays_held(edited: World) -> None:
     edited.roll_back(2, "a.txt")
     os.utime(edited.put("a.txt", EDITED), ns=(1, 1))
     head = edited.head
-    (document,) = edited.ingest().held
+    (document,) = edited.ingest().on_hold
     assert (document.key, edited.head) == ("a.txt", head)
     assert plan_partitions(edited.context) == []
 
@@ -177,7 +176,7 @@ def test_a_file_changed_back_to_what_stands_ends_the_hold(edited: World) -> None
     edited.roll_back(2, "a.txt")
     edited.put("a.txt", FIRST["a.txt"])
     assert edited.ingest().publications == []
-    clear_settled_failures(edited.context, compare(edited.context))
+    clear_resolved(edited.context, Planner(edited.context).page())
     assert held(edited) == []
 
 
@@ -262,7 +261,7 @@ def test_an_ingest_under_way_does_not_undo_a_rollback(edited: World) -> None:
         summary = edited.ingest()
     finally:
         failpoints.install(None)
-    assert (summary.publications, [plan.key for plan in summary.held]) == ([], ["a.txt"])
+    assert (summary.publications, [plan.key for plan in summary.on_hold]) == ([], ["a.txt"])
     assert edited.text_at("a.txt") == edited.text_at("a.txt", 3)
 
 
@@ -296,9 +295,9 @@ def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edite
 
 
 def test_a_rollback_while_a_sensor_compares_is_held_all_the_same(edited: World) -> None:
-    page = compare(edited.context)
+    page = Planner(edited.context).page()
     edited.roll_back(2, "a.txt")
-    clear_settled_failures(edited.context, page)
+    clear_resolved(edited.context, page)
     assert held(edited) == ["a.txt"]
     assert edited.ingest().publications == []
 
@@ -310,7 +309,7 @@ def test_a_rollback_that_would_take_out_most_documents_has_to_be_confirmed(world
         world.put(f"{number}.txt", f"Text {number}.")
     world.ingest()
     recipe = world.settings.recipe.fingerprint
-    with pytest.raises(RemovalsWithheldError, match=r"would take out 12 of its 13 documents; nothing .* --confirm"):
+    with pytest.raises(RemovalsWithheldError, match=r"would remove 12 of its 13 documents; nothing .* --confirm"):
         rollback(world.corpus, 2, recipe=recipe)
     assert (world.head, held(world)) == (3, [])
     rollback(world.corpus, 2, [f"{number}.txt" for number in range(6)], recipe=recipe)

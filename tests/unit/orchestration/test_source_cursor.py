@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from ingest_pipeline.orchestration.source_cursor import SourcePass
-from ingest_pipeline.planning.compare import Page
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Page
 from ingest_pipeline.postgres.catalog import LatestDocument
 
 

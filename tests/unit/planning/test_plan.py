@@ -8,7 +8,7 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_pipeline.planning.plan import merge_join, plan
+from ingest_pipeline.planning.plan import DocumentPlan, merge_join
 from ingest_pipeline.postgres.catalog import LatestDocument
 from ingest_pipeline.types import SourceObject
 
@@ -23,8 +23,13 @@ def latest(key: str, etag: str = "1", *, removed: bool = False, recipe: str = "r
     return LatestDocument(key, key, uuid4(), removed, etag, 10, "hash", recipe, 1, [0])
 
 
+def plan(objects: list[SourceObject], stands: list[LatestDocument], recipe: str = "r") -> list[DocumentPlan]:
+    found = [pair.plan(recipe, str) for pair in merge_join(objects, stands)]
+    return [document for document in found if document is not None]
+
+
 def changes(*objects: SourceObject, stands: list[LatestDocument], recipe: str = "r") -> dict[str, str]:
-    plans = plan(objects, stands, recipe, str)
+    plans = plan(list(objects), stands, recipe)
     return {document.key: "remove" if document.source is None else "put" for document in plans}
 
 
@@ -52,10 +57,10 @@ def test_what_comes_back_after_a_removal_is_put() -> None:
 
 def test_a_plan_knows_what_it_replaces() -> None:
     stands = latest("a")
-    (document,) = plan([listed("a", "2")], [stands], "r", str)
+    (document,) = plan([listed("a", "2")], [stands])
     assert document.replaces == stands.saga
     assert document.maybe_same_bytes
-    (document,) = plan([listed("a", "2", size=11)], [stands], "r", str)
+    (document,) = plan([listed("a", "2", size=11)], [stands])
     assert not document.maybe_same_bytes
 
 

@@ -1,4 +1,4 @@
-"""Source and catalog compared page by page."""
+"""The planner: source and catalog compared page by page, and by name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.errors import SourceUnavailableError
-from ingest_pipeline.ingestion.context import check_removals, open_context, plan_partitions
-from ingest_pipeline.planning import compare as comparison
-from ingest_pipeline.planning.compare import Limits, Page, compare, passed
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.planning import planner
+from ingest_pipeline.planning.planner import Limits, Page, Planner
+from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.postgres import database
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -36,8 +37,8 @@ def test_pages_together_say_what_one_listing_says(world: World, size: int) -> No
     world.ingest([f"{name}.txt" for name in _NAMES[::2]])
     for name in _NAMES[::4]:
         world.remove(f"{name}.txt")
-    whole = compare(world.context)
-    pages = list(passed(world.context, Limits(plans=size)))
+    whole = Planner(world.context).page()
+    pages = list(Planner(world.context).pages(Limits(plans=size)))
     assert keys_of(pages) == keys_of([whole])
     assert sum(page.latest for page in pages) == whole.latest == 5
     assert sum(page.listed for page in pages) == whole.listed == 6
@@ -48,9 +49,9 @@ def test_pages_together_say_what_one_listing_says(world: World, size: int) -> No
 def test_a_page_that_runs_out_of_time_is_right_about_its_own_range(world: World) -> None:
     for name in "abc":
         world.put(f"{name}.txt", name)
-    page = compare(world.context, limits=Limits(seconds=0))
+    page = Planner(world.context).page(limits=Limits(seconds=0))
     assert (keys_of([page]), page.last) == (["a.txt"], "a.txt")
-    assert keys_of([compare(world.context, "a.txt")]) == ["b.txt", "c.txt"]
+    assert keys_of([Planner(world.context).page("a.txt")]) == ["b.txt", "c.txt"]
 
 
 def test_a_failing_listing_concludes_nothing(world: World) -> None:
@@ -70,10 +71,10 @@ def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world:
     world.ingest()
     narrow = dataclasses.replace(world.settings, exclude=("*.md",), max_bytes=400)
     context = open_context(world.database, narrow)
-    page = compare(context)
-    pages = list(passed(context, Limits(plans=1)))
-    assert [list(page.left_out_keys) for page in pages] == [["a.md"], ["large.txt"], []]
-    assert page.left_out_keys == {"a.md": "excluded", "large.txt": "larger than 400 bytes"}
+    page = Planner(context).page()
+    pages = list(Planner(context).pages(Limits(plans=1)))
+    assert [list(page.excluded_keys) for page in pages] == [["a.md"], ["large.txt"], []]
+    assert page.excluded_keys == {"a.md": "excluded", "large.txt": "larger than 400 bytes"}
     assert [document.key for document in page.removals] == ["a.md", "large.txt"]
     assert page.puts == []
 
@@ -82,11 +83,11 @@ def test_a_file_that_may_still_be_written_waits_and_is_not_taken_for_gone(world:
     path = world.put("a.txt", "alpha")
     world.ingest()
     path.write_text("alpha and more")
-    page = compare(world.context, limits=Limits(min_age_seconds=60))
-    assert (page.puts, page.removals, page.unsettled) == ([], [], ["a.txt"])
+    page = Planner(world.context).page(limits=Limits(min_age_seconds=60))
+    assert (page.puts, page.removals, page.too_recent) == ([], [], ["a.txt"])
     past = time.time() - 90
     os.utime(path, (past, past))
-    assert keys_of([compare(world.context, limits=Limits(min_age_seconds=60))]) == ["a.txt"]
+    assert keys_of([Planner(world.context).page(limits=Limits(min_age_seconds=60))]) == ["a.txt"]
 
 
 def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
@@ -95,9 +96,9 @@ def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
     world.ingest()
     for number in range(15):
         world.remove(f"{number:02}.txt")
-    assert check_removals(world.context, compare(world.context).removals) is None
+    assert check_removals(world.context, Planner(world.context).page().removals) is None
     world.remove("15.txt")
-    found = check_removals(world.context, compare(world.context).removals)
+    found = check_removals(world.context, Planner(world.context).page().removals)
     assert found is not None
     assert "16 of 30" in str(found)
 
@@ -131,7 +132,7 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
         return limits if name == "limit_waiting" else query(name)
 
     monkeypatch.setattr(database, "query", impatient)
-    monkeypatch.setattr(comparison, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(planner, "_KEEPALIVE_SECONDS", 0.0)
     for name in "abcdefgh":
         world.put(f"{name}.txt", name)
     context, listing = world.context, ObjectSource.list
@@ -142,7 +143,7 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
             yield obj
 
     monkeypatch.setattr(ObjectSource, "list", slowly)
-    assert len(compare(context).puts) == 8
+    assert len(Planner(context).page().puts) == 8
 
 
 def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
@@ -154,7 +155,49 @@ def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
     world.remove("b.txt")
     world.settings = dataclasses.replace(world.settings, exclude=("*.log",))
     context = open_context(world.database, world.settings)
-    pages = list(passed(context, Limits(seconds=0)))
+    pages = list(Planner(context).pages(Limits(seconds=0)))
     assert [page.last for page in pages] == ["a.log", "b.txt", "b.txt.log", "c.log", "d.txt", None]
-    assert keys_of(pages) == keys_of([compare(context)]) == ["b.txt", "d.txt"]
-    assert sum((page.left_out for page in pages), Counter()) == {"excluded": 3}
+    assert keys_of(pages) == keys_of([Planner(context).page()]) == ["b.txt", "d.txt"]
+    assert sum((page.excluded for page in pages), Counter()) == {"excluded": 3}
+
+
+@pytest.mark.parametrize("scheme", ["file", "folder", "bucket:4"])
+def test_pages_partitions_and_documents_find_the_same_differences(world: World, scheme: str) -> None:
+    settings = dataclasses.replace(world.settings, partition_by=scheme, exclude=("*.log",))
+    world = World(world.database, settings, world.embeddings)
+    for name in ("f/gone.txt", "f/kept.txt", "g/edited.txt", "g/excluded.txt"):
+        world.put(name, name)
+    world.ingest()
+    world.remove("f/gone.txt")
+    world.put("g/edited.txt", "edited, and longer than before")
+    world.put("g/new.txt", "new")
+    world.put("g/new.log", "excluded")
+    world.settings = dataclasses.replace(settings, exclude=("*.log", "g/excluded.txt"))
+    context = open_context(world.database, world.settings)
+    whole = Planner(context).page()
+    keys = ["f/gone.txt", "f/kept.txt", "g/edited.txt", "g/excluded.txt", "g/new.txt", "g/new.log"]
+    partitions = sorted({context.scheme.partition_of(key) for key in keys})
+    assert keys_of([whole]) == ["f/gone.txt", "g/edited.txt", "g/excluded.txt", "g/new.txt"]
+    assert Planner(context).partitions(partitions).plans == whole.plans
+    assert Planner(context).documents(keys).plans == whole.plans
+
+
+def test_a_document_that_is_published_while_its_partition_is_listed_is_not_taken_for_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalog is read before the source, for named partitions as for pages."""
+    settings = dataclasses.replace(world.settings, partition_by="bucket:1")
+    world = World(world.database, settings, world.embeddings)
+    world.put("a.txt", "alpha")
+    world.ingest()
+    context, listing = world.context, ObjectSource.list
+
+    def then_publish(source: ObjectSource, *args: Any) -> Iterator[SourceObject]:
+        found = list(listing(source, *args))
+        monkeypatch.undo()
+        world.put("b.txt", "beta")
+        world.ingest()
+        return iter(found)
+
+    monkeypatch.setattr(ObjectSource, "list", then_publish)
+    assert Planner(context).partitions(["0"]).plans == []

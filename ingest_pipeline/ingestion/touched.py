@@ -1,0 +1,55 @@
+"""Touched objects: their ETag changed, and their bytes may be the same as before.
+
+Reading them tells. One whose bytes are the same needs no publication, only its new ETag is recorded. One that changed
+is kept in memory until it is prepared, so that either is read from the source once.
+"""
+
+from __future__ import annotations
+
+from ingest_pipeline.errors import DocumentError, StaleError
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog, holds
+from ingest_pipeline.types import SourceObject
+
+
+class TouchedObjects:
+    """Compares the bytes of touched objects with what the catalog says.
+
+    Args:
+        context: Of the corpus.
+    """
+
+    def __init__(self, context: IngestContext) -> None:
+        self._context = context
+
+    def has_latest_bytes(self, plan: DocumentPlan) -> bool:
+        """Whether the object has the bytes that are at head. Then its new ETag is recorded."""
+        source, latest = plan.source, plan.latest
+        if source is None or latest is None or latest.removed or not plan.maybe_same_bytes:
+            return False
+        if not self._has_hash(source, latest.content_hash):
+            return False
+        with self._context.corpus.database.transaction() as connection:
+            catalog.refresh_etag(connection, self._context.corpus.generation, latest, source)
+        return True
+
+    def has_bytes_on_hold(self, plan: DocumentPlan) -> bool:
+        """Whether the object has the bytes that a rollback put on hold. Then its new ETag is recorded with the hold."""
+        source, hold = plan.source, plan.hold
+        if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
+            return False
+        if hold.recipe != self._context.recipe.fingerprint or not self._has_hash(source, hold.content_hash):
+            return False
+        with self._context.corpus.database.transaction() as connection:
+            holds.refresh_hold(connection, self._context.corpus.generation, source.key, source.etag)
+        return True
+
+    def _has_hash(self, source: SourceObject, content_hash: str | None) -> bool:
+        try:
+            has_hash = self._context.source.content_hash(source) == content_hash
+        except (DocumentError, StaleError):
+            return False  # preparing the document reports what is wrong with it
+        if has_hash:
+            self._context.source.discard(source)
+        return has_hash

@@ -1,0 +1,260 @@
+"""The planner: compares the source with head, for the sensor, for runs and for the command line.
+
+It joins the source's listing with the catalog by key. It does so page by page over the whole source, in memory that
+grows with neither, or for partitions and documents given by name. Each page is complete for its own range of keys, so
+it stays correct whatever happens to other pages. Only the number of missing documents needs a whole pass: the removal
+guard judges by that number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.plan import DocumentPlan, merge_join
+from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres.catalog import LatestDocument
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.holds import Hold, read_holds
+from ingest_pipeline.types import SourceObject
+
+_MAX_EXCLUDED_KEYS = 1000
+# One request to a source may take 90 seconds, and Postgres ends a transaction that is idle for 120.
+_KEEPALIVE_SECONDS = 10.0
+# One listing of the whole source is faster than listings of more folders than this.
+_MAX_FOLDERS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest page. None means no limit."""
+
+    plans: int | None = None
+    """Documents that differ."""
+    seconds: float | None = None
+    min_age_seconds: int = 0
+    """Objects modified more recently than this are left for later, because they may still be written to."""
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Page:
+    """What differs within a range of keys."""
+
+    after: str = ""
+    """The range begins after this key."""
+    last: str | None = None
+    """The last key of the range. None: the range has no end."""
+    puts: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Documents to ingest."""
+    removals: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Documents at head that the source lacks."""
+    listed: int = 0
+    """Objects of the source that are not excluded."""
+    latest: int = 0
+    """Documents at head."""
+    excluded: Counter[str] = field(default_factory=Counter[str])
+    """Number of objects that the settings exclude, by reason."""
+    excluded_keys: dict[str, str] = field(default_factory=dict[str, str])
+    """The reasons by key, for the first thousand objects."""
+    on_hold: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Documents that differ and stay as they are, because a rollback put them on hold."""
+    holds: Mapping[str, Hold] = field(default_factory=dict[str, Hold])
+    """All holds at the time of the comparison, by key."""
+    too_recent: list[str] = field(default_factory=list[str])
+    """Keys of objects that differ and may still be written to."""
+
+    @property
+    def plans(self) -> list[DocumentPlan]:
+        """All documents to publish: those to ingest, then those to remove."""
+        return [*self.puts, *self.removals]
+
+    def covers(self, key: str) -> bool:
+        """Whether a key is in the range."""
+        return key > self.after and (self.last is None or key <= self.last)
+
+    def unchanged(self, keys: Iterable[str]) -> list[str]:
+        """The keys among these that are in the range and do not differ."""
+        differing = {document.key for document in (*self.plans, *self.on_hold)}.union(self.too_recent)
+        return [key for key in keys if self.covers(key) and key not in differing]
+
+    def exclude(self, objects: Iterable[tuple[str, str]]) -> None:
+        """Count objects, given by key and reason, that the settings exclude."""
+        for key, reason in objects:
+            self.excluded[reason] += 1
+            if len(self.excluded_keys) < _MAX_EXCLUDED_KEYS:
+                self.excluded_keys[key] = reason
+
+
+class Planner:
+    """Compares the source of a corpus with its head. Reads no document and sends no request to the embedding API.
+
+    The catalog is read before the source is listed: otherwise a document that another writer publishes meanwhile would
+    look like one that the source lacks.
+
+    Args:
+        context: Of the corpus.
+    """
+
+    def __init__(self, context: IngestContext) -> None:
+        self._context = context
+
+    def page(self, after: str = "", limits: Limits = NO_LIMITS) -> Page:
+        """Compare the keys after a given one, up to the limits of a page.
+
+        Raises:
+            SourceUnavailableError: The listing is incomplete. No conclusion is drawn from a part of it.
+        """
+        corpus = self._context.corpus
+        with (
+            corpus.database.transaction() as connection,
+            catalog.streamed_latest(connection, corpus.generation, after=after) as latest,
+        ):
+            page = Page(after, holds=read_holds(connection, corpus.generation))
+            comparison = _Comparison(self._context, page, limits)
+            listed = self._context.objects(after, on_excluded=comparison.exclude)
+            return comparison.run(_keep_alive(connection, listed), latest)
+
+    def pages(self, limits: Limits = NO_LIMITS) -> Iterator[Page]:
+        """Compare the whole source, page by page.
+
+        Raises:
+            SourceUnavailableError: As `page`.
+        """
+        page = self.page(limits=limits)
+        yield page
+        while page.last is not None:
+            page = self.page(page.last, limits)
+            yield page
+
+    def partitions(self, names: Sequence[str]) -> Page:
+        """Compare the documents of some partitions.
+
+        Raises:
+            SourceUnavailableError: As `page`.
+        """
+        corpus = self._context.corpus
+        with corpus.database.transaction() as connection:
+            latest = catalog.latest_documents(connection, corpus.generation, partitions=names)
+            holds = read_holds(connection, corpus.generation)
+        return self._named(latest, holds, lambda: _list_partitions(self._context, names))
+
+    def documents(self, keys: Sequence[str]) -> Page:
+        """Compare some documents.
+
+        Raises:
+            SourceUnavailableError: As `page`.
+        """
+        corpus = self._context.corpus
+        with corpus.database.transaction() as connection:
+            latest = catalog.latest_documents(connection, corpus.generation, keys=keys)
+            holds = read_holds(connection, corpus.generation, keys)
+        return self._named(latest, holds, lambda: self._context.listed(keys))
+
+    def _named(
+        self,
+        latest: Sequence[LatestDocument],
+        holds: Mapping[str, Hold],
+        list_objects: Callable[[], Sequence[SourceObject]],
+    ) -> Page:
+        page = _Comparison(self._context, Page(holds=holds), NO_LIMITS).run(list_objects(), latest)
+        if page.removals:
+            # A source that is unavailable as a whole raises here. Single look-ups cannot tell it from missing objects.
+            next(self._context.objects(), None)
+        return page
+
+
+class _Comparison:
+    """Fills one page: joins the listing with the catalog and sorts what differs."""
+
+    def __init__(self, context: IngestContext, page: Page, limits: Limits) -> None:
+        self._context = context
+        self._page = page
+        self._limits = limits
+        self._ends = None if limits.seconds is None else monotonic() + limits.seconds
+        self._now = datetime.now(UTC)
+        self._excluded: list[tuple[str, str]] = []
+        """Objects that were listed and may still turn out to be after the page's last key."""
+
+    def run(self, listed: Iterable[SourceObject], latest: Iterable[LatestDocument]) -> Page:
+        """The page, from both sides in the order of their keys."""
+        page, context = self._page, self._context
+        for found in merge_join(self._selected(listed), latest):
+            if page.last is not None and found.key > page.last:
+                break
+            page.latest += found.latest is not None and not found.latest.removed
+            page.listed += found.source is not None
+            plan = found.plan(context.recipe.fingerprint, context.scheme.partition_of, page.holds.get(found.key))
+            if plan is not None:
+                self._add(plan)
+            if self._is_full() and context.source.can_follow(found.key):
+                page.last = found.key
+                break
+        page.exclude((key, reason) for key, reason in self._excluded if page.covers(key))
+        return page
+
+    def exclude(self, key: str, reason: str) -> None:
+        """Take note of an object that the settings exclude."""
+        self._excluded.append((key, reason))
+
+    def _selected(self, listed: Iterable[SourceObject]) -> Iterator[SourceObject]:
+        """The objects that are not excluded. A page may end among excluded ones, of which there may be millions."""
+        for obj in listed:
+            reason = self._context.selection.exclusion_reason(obj)
+            if reason is None:
+                yield obj
+                # Only now: the join reads one object ahead, and the page may end before this one.
+                self._page.exclude(self._excluded)
+                self._excluded.clear()
+            else:
+                self.exclude(obj.key, reason)
+                if self._is_late() and self._context.source.can_follow(obj.key):
+                    self._page.last = obj.key
+                    return
+
+    def _add(self, plan: DocumentPlan) -> None:
+        if plan.is_on_hold(self._context.recipe.fingerprint):
+            self._page.on_hold.append(plan)
+        elif plan.source is None:
+            self._page.removals.append(plan)
+        elif plan.source.is_too_recent(self._limits.min_age_seconds, self._now):
+            self._page.too_recent.append(plan.key)
+        else:
+            self._page.puts.append(plan)
+
+    def _is_full(self) -> bool:
+        most = self._limits.plans
+        return (most is not None and len(self._page.puts) + len(self._page.removals) >= most) or self._is_late()
+
+    def _is_late(self) -> bool:
+        return self._ends is not None and monotonic() > self._ends
+
+
+def _keep_alive(connection: Connection, listed: Iterable[SourceObject]) -> Iterator[SourceObject]:
+    """Keep the transaction open: a listing may take longer than Postgres lets a transaction idle."""
+    last = monotonic()
+    for obj in listed:
+        if monotonic() - last > _KEEPALIVE_SECONDS:
+            catalog.keepalive(connection)
+            last = monotonic()
+        yield obj
+
+
+def _list_partitions(context: IngestContext, partitions: Sequence[str]) -> list[SourceObject]:
+    """The objects of some partitions by key, with as few requests as the scheme allows."""
+    scheme = context.scheme
+    keys = [key for partition in partitions if (key := scheme.document_of(partition)) is not None]
+    found = {obj.key: obj for obj in context.listed(keys)}
+    shared = {partition for partition in partitions if scheme.document_of(partition) is None}
+    folders = {scheme.folder_of(partition) for partition in shared}
+    if "" in folders or len(folders) > _MAX_FOLDERS:
+        folders = {""}
+    for folder in folders:
+        found |= {obj.key: obj for obj in context.objects(folder=folder) if scheme.partition_of(obj.key) in shared}
+    return sorted(found.values(), key=lambda obj: obj.key)

@@ -1,0 +1,43 @@
+"""Objects that are kept between two reads."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from ingest_pipeline.sources.kept_objects import KeptObjects
+from ingest_pipeline.types import SourceObject
+
+
+def obj(key: str, size: int, etag: str = "1") -> SourceObject:
+    return SourceObject(key, etag, size, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_an_object_is_kept_until_it_is_taken() -> None:
+    kept = KeptObjects(10)
+    assert list(kept.keep(obj("a", 4), [b"ab", b"cd"])) == [b"ab", b"cd"]
+    assert kept.take(obj("a", 4, "2")) is None
+    assert kept.take(obj("a", 4)) == [b"ab", b"cd"]
+    assert kept.take(obj("a", 4)) is None
+
+
+def test_no_more_bytes_are_kept_than_allowed_and_taking_frees_them() -> None:
+    kept = KeptObjects(10)
+    for key in ("a", "b"):
+        assert list(kept.keep(obj(key, 6), [b"abcdef"])) == [b"abcdef"]
+    assert kept.take(obj("b", 6)) is None
+    assert kept.take(obj("a", 6)) == [b"abcdef"]
+    assert list(kept.keep(obj("b", 6), [b"abcdef"])) == [b"abcdef"]
+    assert kept.take(obj("b", 6)) == [b"abcdef"]
+
+
+def test_a_read_that_breaks_off_keeps_nothing() -> None:
+    kept = KeptObjects(10)
+    for _ in range(3):
+        with suppress(StopIteration):
+            blocks = kept.keep(obj("a", 6), iter([b"abc", b"def"]))
+            assert next(blocks) == b"abc"
+            blocks.close()
+    assert kept.take(obj("a", 6)) is None
+    assert list(kept.keep(obj("b", 10), [b"0123456789"])) == [b"0123456789"]
+    assert kept.take(obj("b", 10)) == [b"0123456789"]
