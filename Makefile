@@ -25,7 +25,7 @@ ui: setup ## Dagster's web UI over the demo's corpus
 # In several processes, because many tests wait for Dagster's ticks or a server's silence.
 JOBS ?= 3
 test: setup ## all tests but the long ones
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, import-linter, pyright, mypy
 	$(BIN)/ruff format --check .

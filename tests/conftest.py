@@ -27,6 +27,24 @@ from tools import figures
 
 apply_from_environment()
 
+_LONG_FILES = (
+    "test_browser",
+    "test_ui",
+    "test_model",
+    "test_dagster_deaths",
+    "test_storm",
+    "test_mutants",
+    "test_example",
+    "test_edits_stay_local",
+    "test_crowds",
+    "test_object_store",
+    "test_wire",
+    "test_source_sensor",
+    "test_dagster",
+    "test_cli",
+)
+"""Longest first. Most of them wait for ticks of Dagster or for a server's silence."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment() -> Generator[None]:
@@ -117,6 +135,12 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
     lancedb = str(tmp_path / "lancedb")
     settings = PipelineSettings(corpus_name, str(source), lancedb, TEST_MODEL, embeddings.dimensions, min_age_seconds=0)
     return World(database, settings, embeddings)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files first that take minutes, so that the last minutes of a run are not one file in one process."""
+    rank = {name: number for number, name in enumerate(_LONG_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
