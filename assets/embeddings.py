@@ -10,7 +10,7 @@ from ingest_pipeline.ingestion.report import DocumentView
 from ingest_pipeline.postgres.ledger import Cost
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.reporting.data_versions import code_versions
-from ingest_pipeline.reporting.materializations import cost_metadata
+from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
 from ingest_pipeline.types import Recipe
 
 _COLUMNS = dg.TableSchema(
@@ -45,20 +45,15 @@ def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequenc
 
 def embeddings_metadata(view: DocumentView, recipe: Recipe) -> Mapping[str, dg.MetadataValue]:
     """What the UI shows of one partition. What one request did for several documents is told of the publication."""
-    publication, spent = view.publication, view.spent
-    cost = None if publication.price is None else publication.price.cost(spent.tokens)
+    publication, usage = view.publication, view.usage
+    cost = None if publication.price is None else publication.price.cost(usage.tokens)
     return {
-        "embedded": dg.MetadataValue.int(spent.embedded),
-        "cached": dg.MetadataValue.int(spent.cached),
-        "tokens": dg.MetadataValue.int(spent.tokens),
-        "requests": dg.MetadataValue.int(spent.requests),
-        "retries": dg.MetadataValue.int(spent.retries),
-        "seconds": dg.MetadataValue.float(round(spent.seconds, 3)),
+        **usage_metadata(usage),
         **cost_metadata("cost", cost, publication.price.currency if publication.price else None),
         "model": dg.MetadataValue.text(recipe.embedding_model),
         "dimensions": dg.MetadataValue.int(recipe.embedding_dimensions),
-        "publication_requests": dg.MetadataValue.int(publication.spent.requests),
-        "publication_tokens": dg.MetadataValue.int(publication.spent.tokens),
+        "publication_requests": dg.MetadataValue.int(publication.usage.requests),
+        "publication_tokens": dg.MetadataValue.int(publication.usage.tokens),
         "publication_seconds": dg.MetadataValue.float(round(publication.seconds, 3)),
         "lance_version_before": dg.MetadataValue.int(publication.base_version),
         "lance_version_after": dg.MetadataValue.int(publication.version),
@@ -68,11 +63,7 @@ def embeddings_metadata(view: DocumentView, recipe: Recipe) -> Mapping[str, dg.M
 def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.MetadataValue]:
     """What the UI plots of whole runs, whether they succeeded or not."""
     found: dict[str, dg.MetadataValue] = {
-        "run_tokens": dg.MetadataValue.int(run.tokens),
-        "run_requests": dg.MetadataValue.int(run.requests),
-        "run_retries": dg.MetadataValue.int(run.retries),
-        "run_embedded": dg.MetadataValue.int(run.embedded),
-        "run_cached": dg.MetadataValue.int(run.cached),
+        **usage_metadata(run.usage, "run_"),
         "run_seconds": dg.MetadataValue.float(round(run.seconds, 3)),
         "run_api_seconds": dg.MetadataValue.float(round(run.api_seconds, 3)),
         "run_documents": dg.MetadataValue.int(run.published),

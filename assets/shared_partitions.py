@@ -12,8 +12,8 @@ from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.report import ChunkSample
 from ingest_pipeline.postgres.catalog import PartitionState
 from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.reporting.materializations import cost_metadata
-from ingest_pipeline.types import Recipe
+from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
+from ingest_pipeline.types import Recipe, Usage
 
 _LISTED = 20
 
@@ -74,16 +74,11 @@ def shared_metadata(
 
 def _spending(work: PartitionWork) -> Mapping[str, dg.MetadataValue]:
     documents = work.documents
-    tokens = sum(document.tokens for document in documents)
+    usage = sum((document.usage for document in documents), Usage())
     price = work.last.price if work.last else None
     return {
-        "embedded": dg.MetadataValue.int(sum(document.embedded for document in documents)),
-        "cached": dg.MetadataValue.int(sum(document.cached for document in documents)),
-        "tokens": dg.MetadataValue.int(tokens),
-        "requests": dg.MetadataValue.int(sum(document.requests for document in documents)),
-        "retries": dg.MetadataValue.int(sum(document.retries for document in documents)),
-        "seconds": dg.MetadataValue.float(round(sum((document.seconds for document in documents), start=0.0), 3)),
-        **(cost_metadata("cost", price.cost(tokens), price.currency) if price else {}),
+        **usage_metadata(usage),
+        **(cost_metadata("cost", price.cost(usage.tokens), price.currency) if price else {}),
     }
 
 

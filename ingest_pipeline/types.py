@@ -152,6 +152,34 @@ Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What embedding some chunks took."""
+
+    embedded: int = 0
+    """Chunks whose text was sent to the model."""
+    cached: int = 0
+    """Chunks whose vector was already there."""
+    tokens: int = 0
+    """As the API bills them, 0 if it does not say. Includes billed answers that could not be used."""
+    requests: int = 0
+    """Requests sent, retries included."""
+    retries: int = 0
+    """Requests that were sent again after a temporary fault."""
+    seconds: float = 0.0
+    """Wall time: of a batch's requests, or of a document from its first byte to its last row."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.embedded + other.embedded,
+            self.cached + other.cached,
+            self.tokens + other.tokens,
+            self.requests + other.requests,
+            self.retries + other.retries,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """What somebody read on a price list."""
 

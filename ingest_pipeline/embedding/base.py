@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ingest_pipeline.embedding.usage import UsageMeter
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.types import Vectors
+from ingest_pipeline.types import Usage, Vectors
 
 T = TypeVar("T")
 
@@ -51,14 +51,8 @@ class EmbeddedBatch:
     """Shape (n, dimensions), C-contiguous, in the order of the texts. The row of a refused text is NaN."""
     refused: Mapping[int, str]
     """Why the embedder refuses a text, by its index. Refused texts are not billed."""
-    tokens: int
-    """As the API bills them, 0 if it does not say. Includes the tokens of billed answers that could not be used."""
-    requests: int
-    """Requests sent, retries included."""
-    retries: int
-    """Requests that the client sent again."""
-    seconds: float
-    """Wall time from the first request to the last answer. Waiting for a free slot is not counted."""
+    usage: Usage
+    """What the batch took, from its first request to its last answer. Waiting for a free slot is not counted."""
 
 
 class Embedder(Protocol):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,7 +96,7 @@ class LocalEmbedder:
                 self._threads, _encode, texts, self.settings.dimensions
             )
             meter.tokens += tokens
-            return EmbeddedBatch(vectors, refused, meter.tokens, meter.requests, meter.retries, meter.seconds)
+            return EmbeddedBatch(vectors, refused, replace(meter.usage, embedded=len(texts) - len(refused)))
 
 
 def local_model() -> WordLlamaInference:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
@@ -170,7 +171,7 @@ class OpenAIEmbedder:
             meter.restart()
             with metered(meter):
                 vectors, refused = await self._embed(texts, meter)
-            return EmbeddedBatch(vectors, refused, meter.tokens, meter.requests, meter.retries, meter.seconds)
+            return EmbeddedBatch(vectors, refused, replace(meter.usage, embedded=len(texts) - len(refused)))
 
     async def _embed(self, texts: Sequence[str], meter: UsageMeter) -> tuple[Vectors, dict[int, str]]:
         vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)

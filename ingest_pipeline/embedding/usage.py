@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import cast
 
+from ingest_pipeline.types import Usage
+
 _USAGE = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})(?=\D)')
 
 
@@ -34,6 +36,11 @@ class UsageMeter:
     def seconds(self) -> float:
         """Since the meter was started."""
         return perf_counter() - self._began
+
+    @property
+    def usage(self) -> Usage:
+        """What was counted so far. Which texts were embedded is not known here."""
+        return Usage(tokens=self.tokens, requests=self.requests, retries=self.retries, seconds=self.seconds)
 
     def restart(self) -> None:
         """Begin to count seconds now: waiting for a free slot is not counted."""

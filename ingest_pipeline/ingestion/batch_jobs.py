@@ -28,14 +28,13 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import batch_jobs, catalog, ledger, purchases
 from ingest_pipeline.postgres.batch_jobs import BulkOrder
-from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.prepare import first_of
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.reconcile import lock
-from ingest_pipeline.types import Chunk
+from ingest_pipeline.types import Chunk, Usage
 
 ORDER_KEY = "ingest_pipeline_order"
 """Under which the API carries an order's id."""
@@ -357,7 +356,7 @@ def _record(context: IngestContext, found: BulkOrder, output: _Output, status: s
                 connection,
                 found.saga,
                 characters=found.characters * output.unusable_texts // total,
-                spent=Usage(output.unusable_tokens, output.unusable_requests, 0, 0.0),
+                usage=Usage(tokens=output.unusable_tokens, requests=output.unusable_requests),
             )
         for number, (vectors, tokens) in output.answers.items():
             texts = found.request(number)
@@ -369,6 +368,6 @@ def _record(context: IngestContext, found: BulkOrder, output: _Output, status: s
                 text_hashes=texts,
                 vectors=vectors,
                 characters=found.characters * len(texts) // total,
-                spent=Usage(tokens, 1, 0, 0.0),
+                usage=Usage(tokens=tokens, requests=1),
             )
     return Collected(found.saga, total, collected, error)

@@ -30,14 +30,13 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.postgres import catalog, failures, holds, ledger
 from ingest_pipeline.postgres.catalog import Superseded
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import removal_of, supersede
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.spending_limits import NO_LIMITS
-from ingest_pipeline.types import Price
+from ingest_pipeline.types import Price, Usage
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Publication:
     version: int
     documents: Sequence[PreparedDocument]
     removed: Sequence[DocumentPlan]
-    spent: Usage
+    usage: Usage
     price: Price | None
     seconds: float
 
@@ -219,7 +218,7 @@ class Ingestion:
                 return stale
             rows = _DocumentRows(self._context.corpus.generation, saga, prepared, self._search_for_rows)
             # Read now, since nothing may fail between publishing and saying so.
-            spent = await asyncio.to_thread(self._read, saga)
+            row = await asyncio.to_thread(self._read, saga)
             version = await asyncio.to_thread(publish, self._context.corpus, saga, rows)
         except GenerationRetiredError as error:
             await asyncio.to_thread(self._end, saga, str(error))
@@ -238,7 +237,7 @@ class Ingestion:
         except BaseException as error:
             await asyncio.to_thread(self._end, saga, f"{type(error).__name__}: {error}")
             raise
-        self._acknowledge(prepared, spent, version, perf_counter() - start)
+        self._acknowledge(prepared, row.usage, version, perf_counter() - start)
         return stale
 
     def _without_damaged(
@@ -315,14 +314,14 @@ class Ingestion:
             raise FencedError(f"Saga {saga} is gone from the ledger: its corpus was dropped")
         return row
 
-    def _acknowledge(self, prepared: Prepared, spent: ledger.Saga, version: int, seconds: float) -> None:
+    def _acknowledge(self, prepared: Prepared, usage: Usage, version: int, seconds: float) -> None:
         publication = Publication(
             prepared.saga,
             version - 1,
             version,
             list(prepared.documents.values()),
             prepared.removed,
-            Usage(spent.tokens, spent.requests, spent.retries, spent.api_seconds),
+            usage,
             self._context.price,
             seconds,
         )

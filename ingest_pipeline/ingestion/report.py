@@ -12,8 +12,7 @@ from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.catalog import DocumentRow
-from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.types import ChunkRow, SourceObject
+from ingest_pipeline.types import ChunkRow, SourceObject, Usage
 
 _SAMPLED = 3
 _COLUMNS = ["document", "saga", "ordinal", "start_offset", "end_offset", "text"]
@@ -37,8 +36,8 @@ class DocumentView:
     partition: str
     source: SourceObject
     characters: int
-    spent: PreparedDocument
-    """What was bought and reused for it."""
+    usage: Usage
+    """What embedding it took."""
     chunks: Sequence[ChunkRow]
     samples: Sequence[ChunkSample]
 
@@ -62,7 +61,7 @@ def view_publication(corpus: Corpus, publication: Publication) -> list[DocumentV
                 document.plan.partition,
                 source,
                 document.characters,
-                document,
+                document.usage,
                 chunks[key],
                 samples[key],
             )

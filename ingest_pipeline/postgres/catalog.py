@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from ingest_pipeline.errors import ConfigurationError, ConflictError, TableInUseError
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.types import ChunkRow, SourceObject
+from ingest_pipeline.types import ChunkRow, SourceObject, Usage
 
 GenerationState = Literal["building", "current", "retired", "dropped"]
 
@@ -291,17 +291,15 @@ class FinishedDocument:
     content_hash: str
     character_count: int
     chunk_count: int
-    embedded: int
-    cached: int
-    tokens: int
-    requests: int
-    retries: int
-    seconds: float
+    usage: Usage
 
 
 def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
     """Fill in what reading documents to their end has shown."""
-    columns = {name: [getattr(document, name) for document in documents] for name in FinishedDocument.__slots__}
+    columns = {
+        name: [getattr(row, name) for row in documents] for name in FinishedDocument.__slots__ if name != "usage"
+    }
+    columns |= {name: [getattr(row.usage, name) for row in documents] for name in Usage.__slots__}
     connection.execute(query("finish_documents"), {"saga": saga, **columns})
 
 

@@ -18,7 +18,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.processes import is_dead, this_process
-from ingest_pipeline.types import Price, Vector, Vectors
+from ingest_pipeline.types import Price, Usage, Vector, Vectors
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "batch", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
@@ -51,6 +51,11 @@ class Saga:
     price_as_of: date | None
     error: str | None
 
+    @property
+    def usage(self) -> Usage:
+        """What its requests took."""
+        return Usage(self.embedded, 0, self.tokens, self.requests, self.retries, self.api_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -59,20 +64,6 @@ class Outcome:
     state: SagaState
     was_prepared: bool
     """Else it made no version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What one answer of the embedding API took."""
-
-    tokens: int
-    """As the API bills them; 0 if it does not say."""
-    requests: int
-    """Sent for it, retries included."""
-    retries: int
-    """Those of them that were sent again after a fault that may pass."""
-    seconds: float
-    """Wall time from the first request to the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +144,7 @@ def record_batch(
     text_hashes: Sequence[UUID],
     vectors: Vectors,
     characters: int,
-    spent: Usage,
+    usage: Usage,
 ) -> None:
     """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
 
@@ -165,9 +156,9 @@ def record_batch(
         text_hashes: Of the inputs, n of them.
         vectors: Shape (n, dimensions).
         characters: Of the inputs together.
-        spent: What it took.
+        usage: What the request took.
     """
-    count = {"saga": saga, "embedded": len(text_hashes), "characters": characters, **asdict(spent)}
+    count = {**asdict(usage), "saga": saga, "embedded": len(text_hashes), "characters": characters}
     connection.execute(query("count_batch"), count)
     connection.execute(
         query("insert_batch"),

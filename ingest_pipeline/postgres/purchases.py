@@ -9,8 +9,8 @@ from dataclasses import asdict
 from uuid import UUID
 
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import Usage
 
 
 def is_served(connection: Connection, endpoint: str, embedding: str) -> bool:
@@ -35,13 +35,13 @@ def forget_served(connection: Connection, endpoint: str, embedding: str) -> None
     connection.execute(query("forget_served"), {"endpoint": endpoint, "embedding": embedding})
 
 
-def record_unusable(connection: Connection, saga: UUID, *, characters: int, spent: Usage) -> None:
+def record_unusable(connection: Connection, saga: UUID, *, characters: int, usage: Usage) -> None:
     """Count what the API was sent and billed for texts of which no vector could be used; also if the saga was settled.
 
     Args:
         connection: Of the caller's transaction.
         saga: Whose request it was.
         characters: Of the texts, if they were billed.
-        spent: What it took.
+        usage: What the request took.
     """
-    connection.execute(query("count_unusable"), {"saga": saga, "characters": characters, **asdict(spent)})
+    connection.execute(query("count_unusable"), {**asdict(usage), "saga": saga, "characters": characters})

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class DocumentChange:
     target_version: int | None
     """Of a rollback: the version it brought back."""
 
+    @property
+    def usage(self) -> Usage:
+        """What embedding it took."""
+        return Usage(self.embedded, self.cached, self.tokens, self.requests, self.retries, self.seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
@@ -67,6 +73,11 @@ class RunProgress:
     publications: int
     version: int
     """The last version it published, 0 if none."""
+
+    @property
+    def usage(self) -> Usage:
+        """What its requests took."""
+        return Usage(self.embedded, self.cached, self.tokens, self.requests, self.retries, self.api_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from ingest_pipeline.errors import IngestError
@@ -14,7 +14,7 @@ from ingest_pipeline.postgres.catalog import FinishedDocument
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.seen_texts import OccurrenceCounter
 from ingest_pipeline.preparation.vectors import Order, Wanted
-from ingest_pipeline.types import Chunk
+from ingest_pipeline.types import Chunk, Usage
 
 
 @dataclass(slots=True)
@@ -24,13 +24,8 @@ class PreparedDocument:
     plan: DocumentPlan
     characters: int = 0
     chunks: int = 0
-    embedded: int = 0
-    cached: int = 0
-    tokens: int = 0
-    requests: int = 0
-    retries: int = 0
-    seconds: float = 0.0
-    """From the first byte read to the last row staged."""
+    usage: Usage = field(default_factory=Usage)
+    """Its seconds count from the first byte read to the last row staged."""
     files: list[str] = field(default_factory=list[str])
     _batches: set[int] = field(default_factory=set[int])
 
@@ -38,14 +33,13 @@ class PreparedDocument:
         """Count a chunk whose vector is there, and what was paid for it, if anything was."""
         self.chunks += 1
         if wanted is None:
-            self.cached += 1
+            self.usage += Usage(cached=1)
             return
-        self.embedded += 1
-        self.tokens += wanted.tokens
+        of_batch = Usage()
         if wanted.batch not in self._batches:
             self._batches.add(wanted.batch)
-            self.requests += wanted.requests
-            self.retries += wanted.retries
+            of_batch = wanted.batch_usage
+        self.usage += Usage(1, 0, wanted.tokens, of_batch.requests, of_batch.retries)
 
 
 @dataclass(slots=True)
@@ -64,19 +58,10 @@ class DocumentInProgress:
 
     def facts(self) -> FinishedDocument:
         """What the catalog is told at the end."""
-        counts = self.result
-        counts.seconds = perf_counter() - self.began
+        result = self.result
+        result.usage = replace(result.usage, seconds=perf_counter() - self.began)
         return FinishedDocument(
-            self.plan.key,
-            self.reading.content_hash,
-            counts.characters,
-            counts.chunks,
-            counts.embedded,
-            counts.cached,
-            counts.tokens,
-            counts.requests,
-            counts.retries,
-            counts.seconds,
+            self.plan.key, self.reading.content_hash, result.characters, result.chunks, result.usage
         )
 
 

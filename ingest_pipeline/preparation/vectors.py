@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -16,11 +16,10 @@ from ingest_pipeline.errors import EmbeddingResponseError, IngestError, Unavaila
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import catalog, ledger, purchases
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import Usage
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.seen_texts import CompactHashSet
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.types import Chunk, Recipe, Vector
+from ingest_pipeline.types import Chunk, Recipe, Usage, Vector
 
 # Requests that are under way when another one fails are waited for, because their answers are billed in any case.
 _LAST_ANSWERS_SECONDS = 10.0
@@ -51,9 +50,8 @@ class Wanted:
     """Which of the saga's requests carried it."""
     tokens: int = 0
     """Its share, by characters, of what that request was billed. Known once the vector is."""
-    requests: int = 0
-    """Sent for the whole batch."""
-    retries: int = 0
+    batch_usage: Usage = field(default_factory=Usage)
+    """Of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,11 @@ class _CompletedBatch:
         characters = sum(len(wanted.text) for wanted in paid)
         passed = 0
         for wanted in paid:
-            before = self.answer.tokens * passed // characters
+            before = self.answer.usage.tokens * passed // characters
             passed += len(wanted.text)
-            wanted.tokens = self.answer.tokens * passed // characters - before
+            wanted.tokens = self.answer.usage.tokens * passed // characters - before
         for wanted in self.batch:
-            wanted.batch, wanted.requests, wanted.retries = self.ordinal, self.answer.requests, self.answer.retries
+            wanted.batch, wanted.batch_usage = self.ordinal, self.answer.usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class _Unusable:
     """What a request took that failed."""
 
     characters: int
-    spent: Usage
+    usage: Usage
     is_nonsense: bool
     """The endpoint answered, and not with vectors of the model and width that it was asked for."""
 
@@ -259,9 +257,10 @@ class VectorResolver:
             with boundary(Boundary.BATCH_SENT):
                 answer = await self._embedder.embed([wanted.text for wanted in batch], meter)
         except IngestError as error:
-            spent = Usage(meter.tokens, meter.requests, meter.retries, meter.seconds)
             self._unusable.append(
-                _Unusable(sum(len(wanted.text) for wanted in batch), spent, isinstance(error, EmbeddingResponseError))
+                _Unusable(
+                    sum(len(wanted.text) for wanted in batch), meter.usage, isinstance(error, EmbeddingResponseError)
+                )
             )
             with suppress(UnavailableError):  # why the request failed is worth more than that it could not be recorded
                 await self._record_all()
@@ -285,8 +284,8 @@ class VectorResolver:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
             connection = effects.enter_context(self._corpus.database.transaction())
             for failed in unusable:
-                characters = failed.characters if failed.spent.tokens else 0
-                purchases.record_unusable(connection, self._saga, characters=characters, spent=failed.spent)
+                characters = failed.characters if failed.usage.tokens else 0
+                purchases.record_unusable(connection, self._saga, characters=characters, usage=failed.usage)
             self._note_served(connection, answers, unusable)
             self._others_buy = self._others_buy or ledger.others_at_work(
                 connection, self._corpus.generation, self._saga
@@ -302,7 +301,7 @@ class VectorResolver:
                     text_hashes=[embedded.batch[place].text_hash for place in kept],
                     vectors=answer.vectors[kept],
                     characters=sum(len(embedded.batch[place].text) for place in kept),
-                    spent=Usage(answer.tokens, answer.requests, answer.retries, answer.seconds),
+                    usage=answer.usage,
                 )
             self._settle(connection, answers, unusable)
 

@@ -14,7 +14,7 @@ from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.reporting.data_versions import version_tags
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions
 from ingest_pipeline.reporting.partitions import drop_empty_partitions as drop_empty
-from ingest_pipeline.types import Recipe
+from ingest_pipeline.types import Recipe, Usage
 
 _ASSETS = ("chunks", "embeddings", "metadata")
 
@@ -87,12 +87,7 @@ def _materialization(
         "run": dg.MetadataValue.text(change.run_id or ""),
         "saga": dg.MetadataValue.text(str(change.saga)),
         "chunks": dg.MetadataValue.int(change.chunk_count),
-        "embedded": dg.MetadataValue.int(change.embedded),
-        "cached": dg.MetadataValue.int(change.cached),
-        "tokens": dg.MetadataValue.int(change.tokens),
-        "requests": dg.MetadataValue.int(change.requests),
-        "retries": dg.MetadataValue.int(change.retries),
-        "seconds": dg.MetadataValue.float(round(change.seconds, 3)),
+        **usage_metadata(change.usage),
         **cost_metadata("cost", change.cost, change.currency),
         "head": dg.MetadataValue.int(change.published_version),
         **({} if target is None else {"rolled_back_to": dg.MetadataValue.int(target)}),
@@ -108,6 +103,18 @@ def _tags(key: dg.AssetKey, data_version: str, made_by: str | None, recipe: Reci
         return {DATA_VERSION_TAG: data_version}
     corpus, asset = key.path
     return version_tags(corpus, asset, data_version, recipe)
+
+
+def usage_metadata(usage: Usage, prefix: str = "") -> Mapping[str, dg.MetadataValue]:
+    """The counters of a usage, each under its name."""
+    return {
+        f"{prefix}embedded": dg.MetadataValue.int(usage.embedded),
+        f"{prefix}cached": dg.MetadataValue.int(usage.cached),
+        f"{prefix}tokens": dg.MetadataValue.int(usage.tokens),
+        f"{prefix}requests": dg.MetadataValue.int(usage.requests),
+        f"{prefix}retries": dg.MetadataValue.int(usage.retries),
+        f"{prefix}seconds": dg.MetadataValue.float(round(usage.seconds, 3)),
+    }
 
 
 def cost_metadata(name: str, amount: Decimal | None, currency: str | None) -> Mapping[str, dg.MetadataValue]:

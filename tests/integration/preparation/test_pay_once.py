@@ -20,7 +20,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.preparation import prepare
 from ingest_pipeline.preparation.vectors import VectorResolver
-from ingest_pipeline.types import Chunk, text_hash
+from ingest_pipeline.types import Chunk, Usage, text_hash
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.servers.embedding_server import POISON
@@ -114,7 +114,7 @@ def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None
             text_hashes=[hashed],
             vectors=np.ones((1, 32), np.float32),
             characters=1,
-            spent=ledger.Usage(tokens=1, requests=1, retries=0, seconds=0.0),
+            usage=Usage(tokens=1, requests=1),
         )
 
         def found(embedding: str, dimensions: int) -> set[UUID]:

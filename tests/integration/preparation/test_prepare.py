@@ -59,6 +59,6 @@ def test_counts_add_up_over_parcels(world: World, small_files: None) -> None:
     world.put("a.txt", paragraphs("same", 150) + "\n\n" + paragraphs("same", 150))
     (publication,) = world.ingest().publications
     (document,) = publication.documents
-    assert document.embedded == world.embeddings.embedded == len(world.embeddings.texts)
-    assert document.embedded + document.cached == document.chunks == len(world.chunks("a.txt"))
-    assert document.cached > 0
+    assert document.usage.embedded == world.embeddings.embedded == len(world.embeddings.texts)
+    assert document.usage.embedded + document.usage.cached == document.chunks == len(world.chunks("a.txt"))
+    assert document.usage.cached > 0

@@ -57,7 +57,7 @@ def test_the_same_text_gets_the_same_unit_vector_in_every_release() -> None:
     assert batch.vectors.flags.c_contiguous
     assert np.allclose(batch.vectors[:, :6], [components for _, components in RECORDED.values()], atol=2e-6)
     assert np.allclose(np.linalg.norm(batch.vectors, axis=1), 1, atol=1e-6)
-    assert batch.tokens == sum(tokens for tokens, _ in RECORDED.values())
+    assert batch.usage.tokens == sum(tokens for tokens, _ in RECORDED.values())
 
 
 def test_meaning_is_closer_than_wording() -> None:
@@ -94,7 +94,7 @@ def test_a_text_that_is_empty_or_too_long_is_refused_alone_and_not_counted() -> 
     assert set(batch.refused) == {1, 2}
     assert np.isnan(batch.vectors[[1, 2]]).all()
     assert np.array_equal(batch.vectors[[0, 3]], vectors(["a cat", "a dog"]))
-    assert batch.tokens == 4
+    assert batch.usage.tokens == 4
 
 
 def test_a_text_of_as_many_tokens_as_allowed_is_embedded() -> None:
@@ -102,15 +102,15 @@ def test_a_text_of_as_many_tokens_as_allowed_is_embedded() -> None:
     tokens = len(local_model().tokenizer.encode(words, add_special_tokens=False).ids)
     batch = embed([words[: 2 * (2 * MAX_INPUT_TOKENS - tokens) - 1]])
     assert batch.refused == {}
-    assert MAX_INPUT_TOKENS - 2 <= batch.tokens <= MAX_INPUT_TOKENS
+    assert MAX_INPUT_TOKENS - 2 <= batch.usage.tokens <= MAX_INPUT_TOKENS
 
 
 def test_a_batch_counts_as_one_request_without_retries() -> None:
     meter = UsageMeter()
     batch = embed(["a cat", "a dog"], meter=meter)
-    assert (batch.requests, batch.retries, batch.tokens) == (1, 0, 4)
+    assert (batch.usage.requests, batch.usage.retries, batch.usage.tokens) == (1, 0, 4)
     assert (meter.requests, meter.retries, meter.tokens) == (1, 0, 4)
-    assert 0 < batch.seconds <= meter.seconds
+    assert 0 < batch.usage.seconds <= meter.seconds
 
 
 def test_an_empty_batch_has_no_vectors() -> None:

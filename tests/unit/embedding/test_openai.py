@@ -70,14 +70,14 @@ def test_vectors_come_in_the_order_of_the_texts(server: EmbeddingServer) -> None
     assert np.array_equal(batch.vectors, expected(["one", "two", "three"]))
     assert batch.vectors.dtype == np.float32
     assert batch.vectors.flags.c_contiguous
-    assert (batch.tokens, batch.requests, batch.refused) == (4, 1, {})
-    assert batch.seconds > 0
+    assert (batch.usage.tokens, batch.usage.requests, batch.refused) == (4, 1, {})
+    assert batch.usage.seconds > 0
 
 
 def test_no_texts_need_no_request(server: EmbeddingServer) -> None:
     batch = embed(server, [])
     assert batch.vectors.shape == (0, WIDTH)
-    assert batch.requests == server.requests == 0
+    assert batch.usage.requests == server.requests == 0
 
 
 def test_the_same_text_twice_gets_two_rows(server: EmbeddingServer) -> None:
@@ -90,7 +90,7 @@ def test_a_legal_answer_of_another_form_is_understood(server: EmbeddingServer, f
     texts = [f"text {number}" for number in range(9)]
     batch = embed(server, texts)
     assert np.array_equal(batch.vectors, expected(texts))
-    assert batch.requests == 1
+    assert batch.usage.requests == 1
 
 
 def test_base64_is_asked_for_and_dimensions_only_of_models_that_take_them(server: EmbeddingServer) -> None:
@@ -182,7 +182,7 @@ def test_what_passes_is_retried_and_every_request_counted(server: EmbeddingServe
     server.fail_next(fault, times=2)
     batch = embed(server, ["one", "two"])
     assert np.array_equal(batch.vectors, expected(["one", "two"]))
-    assert batch.requests == server.requests == 3
+    assert batch.usage.requests == server.requests == 3
     assert server.embedded == 2
 
 
@@ -191,7 +191,7 @@ def test_an_answer_lost_on_its_way_is_asked_for_again(server: EmbeddingServer, f
     server.fail_next(fault)
     batch = embed(server, ["one", "two"])
     assert np.array_equal(batch.vectors, expected(["one", "two"]))
-    assert batch.requests == server.requests == 2
+    assert batch.usage.requests == server.requests == 2
     assert server.embedded == 4
 
 
@@ -322,7 +322,7 @@ def test_a_text_that_the_api_names_is_set_apart_and_the_others_are_bought_once(s
     good = [position for position in range(41) if position != 20]
     assert np.array_equal(batch.vectors[good], expected([texts[position] for position in good]))
     assert server.texts == dict.fromkeys([texts[position] for position in good], 1)
-    assert batch.requests == server.requests == 3
+    assert batch.usage.requests == server.requests == 3
 
 
 def test_a_batch_refused_without_a_name_is_divided(server: EmbeddingServer) -> None:
@@ -333,20 +333,20 @@ def test_a_batch_refused_without_a_name_is_divided(server: EmbeddingServer) -> N
     assert np.isnan(batch.vectors[0]).all()
     assert np.array_equal(batch.vectors[1:], expected(texts[1:]))
     assert server.texts == dict.fromkeys(texts[1:], 1)
-    assert batch.requests == server.requests == 5
+    assert batch.usage.requests == server.requests == 5
 
 
 def test_a_batch_of_which_nothing_is_accepted_ends(server: EmbeddingServer) -> None:
     batch = embed(server, [POISON + str(number) for number in range(5)])
     assert sorted(batch.refused) == [0, 1, 2, 3, 4]
-    assert server.embedded == batch.tokens == 0
-    assert batch.requests == server.requests <= 10
+    assert server.embedded == batch.usage.tokens == 0
+    assert batch.usage.requests == server.requests <= 10
 
 
 def test_retries_before_a_refusal_are_counted(server: EmbeddingServer) -> None:
     server.fail_next(Fault.RATE_LIMITED)
     batch = embed(server, [POISON])
-    assert batch.requests == server.requests == 2
+    assert batch.usage.requests == server.requests == 2
 
 
 # Settings
@@ -359,7 +359,7 @@ def test_without_a_key_the_error_says_what_to_set() -> None:
 
 def test_an_endpoint_of_its_own_needs_no_key(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-    assert embed(server, ["x"], base_url=None, api_key=None).requests == 1
+    assert embed(server, ["x"], base_url=None, api_key=None).usage.requests == 1
 
 
 def test_the_environment_is_used_for_what_is_not_set(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
