@@ -2,6 +2,6 @@
 
 Only this package imports `lance` and `lancedb`. `table` is a table as a sequence of versions, `changes` what one
 publication does to it, `indices` and `search` its indices, `chunk_table` the columns of a corpus. `version_mark` is
-what each version says of the saga and the database that made it. Knows no catalog and no saga. Begin with
+the record of saga and database in each version. Knows no catalog and no saga. Begin with
 `table.LanceTable`.
 """

@@ -1,7 +1,7 @@
-"""What one publication does to a table, as one operation of Lance. Each change is worked out on the base it is made on.
+"""What one publication does to a table, as one operation of Lance. Each change is computed on its base version.
 
 The lowest fragment of the base is part of every change of rows, changed or not. Two such commits on one base therefore
-always touch a common fragment, and Lance itself refuses the later one. Only an empty base has none to touch.
+always touch a common fragment, and Lance itself refuses the later one. Only an empty base has no fragment to touch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OWNER_PROPERTY = b"ingest_pipeline.owner"
 
 @dataclass(frozen=True, slots=True)
 class StagedFragment:
-    """A data file written into the table's folder and in no version yet."""
+    """A data file that was written into the table's folder and is in no version yet."""
 
     name: str
     """File name: the saga's id, a hyphen, a counter."""
@@ -31,27 +31,27 @@ class StagedFragment:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Rows that a change takes out."""
+    """Rows that a change removes."""
 
     predicate: str
     """Which rows, as an SQL filter over the table's columns."""
     fragments: frozenset[int] | None = None
-    """Ids of the fragments that hold them, so that nothing else is read. None: wherever a scan finds such rows."""
+    """Ids of the fragments that contain them, so that nothing else is read. None: the whole table is scanned."""
     row_count: int | None = None
-    """How many rows there are in those fragments. If the count differs, the whole table is scanned."""
+    """The expected number of these rows in those fragments. If the count differs, the whole table is scanned."""
 
 
 @dataclass(frozen=True, slots=True)
 class FragmentState:
-    """A fragment as a version has it."""
+    """A fragment at a version."""
 
     number: int
     rows: int
-    """That are there."""
+    """Rows that are not deleted."""
     deleted: int
-    """Rows that the data file still holds."""
+    """Deleted rows that the data file still contains."""
     signature: str
-    """Equal: the same data files with the same rows taken out."""
+    """Equal signatures mean the same data files with the same rows deleted."""
 
 
 class TableChange(Protocol):
@@ -59,26 +59,26 @@ class TableChange(Protocol):
 
     @property
     def added(self) -> Sequence[StagedFragment]:
-        """Data files that the version will hold."""
+        """Data files that the version adds."""
         ...
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """The change as Lance takes it.
+        """The change as an operation of Lance.
 
         Args:
-            base: The table at the version that the change is made on.
+            base: The table at the version on which the change is made.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Rows in, rows out."""
+    """Rows added and rows removed."""
 
     added: Sequence[StagedFragment] = ()
     removed: Removal | None = None
     dropped: frozenset[int] = frozenset()
-    """Ids of fragments that go whole, without being read."""
+    """Ids of fragments that are removed whole, without being read."""
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
         """See `TableChange`."""
@@ -88,11 +88,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """Whole fragments out, one data file with their rows in."""
+    """Whole fragments replaced by one data file with the same rows."""
 
     added: Sequence[StagedFragment]
     replaced: Sequence[int]
-    """Ids of the fragments."""
+    """Ids of the fragments that are replaced."""
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
         """See `TableChange`."""
@@ -101,7 +101,7 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class NewColumns:
-    """Other columns for an empty table. Lance fits it over whatever came between: the version has to be checked."""
+    """Other columns for an empty table. Lance rebases it over versions in between, so the version has to be checked."""
 
     schema: pa.Schema
     owner: str
@@ -113,13 +113,13 @@ class NewColumns:
 
 
 def owned(schema: pa.Schema, owner: str) -> pa.Schema:
-    """Columns with the mark of who may write versions of the table."""
+    """The columns with the owner of the table in their metadata."""
     return schema.with_metadata({**(schema.metadata or {}), OWNER_PROPERTY: owner.encode()})
 
 
 @dataclass(frozen=True, slots=True)
 class _Deletion:
-    """Fragments as a removal leaves them."""
+    """The fragments after a removal."""
 
     gone: list[int]
     updated: dict[int, FragmentMetadata]
@@ -132,7 +132,7 @@ def update(
     gone: Sequence[int],
     updated: dict[int, FragmentMetadata] | None = None,
 ) -> lance.LanceOperation.Update:
-    """One operation that puts data files in, takes whole fragments out, and changes others."""
+    """One operation that adds data files, removes whole fragments, and changes others."""
     touched = {**_lowest(base), **(updated or {})}
     for number in gone:
         touched.pop(number, None)
@@ -144,14 +144,14 @@ def update(
 
 
 def fragment_of(dataset: lance.LanceDataset, number: int) -> LanceFragment:
-    """A fragment by its id, which the caller takes from this very version."""
+    """A fragment by its id, which the caller took from this very version."""
     fragment = dataset.get_fragment(number)
     assert fragment is not None  # noqa: S101  see above
     return fragment
 
 
 def chosen(dataset: lance.LanceDataset, numbers: Iterable[int] | None) -> list[LanceFragment] | None:
-    """Fragments by their ids; one that the version does not have is passed over. None: all."""
+    """Fragments by their ids; ids that the version does not have are ignored. None: all."""
     if numbers is None:
         return None
     present = set(dataset.fragment_ids())
@@ -159,13 +159,13 @@ def chosen(dataset: lance.LanceDataset, numbers: Iterable[int] | None) -> list[L
 
 
 def state_of(fragment: LanceFragment) -> FragmentState:
-    """A fragment as its version has it."""
+    """The state of a fragment at its version."""
     metadata, deleted = fragment.metadata, fragment.num_deletions
     return FragmentState(metadata.id, metadata.physical_rows - deleted, deleted, signature(fragment))
 
 
 def signature(fragment: LanceFragment) -> str:
-    """Equal for equal data files with the same rows taken out."""
+    """A string that is equal for equal data files with the same rows deleted."""
     return json.dumps(fragment.metadata.to_json(), sort_keys=True)
 
 
@@ -177,12 +177,16 @@ def _remove(dataset: lance.LanceDataset, removal: Removal | None, dropped: froze
         deletion = _delete(dataset, removal.fragments, removal.predicate)
         if deletion.row_count == removal.row_count:
             return deletion
-    # The rows are not where the catalog has them, because something outside rewrote the fragments: look everywhere.
-    holding = _holding(dataset, removal.predicate, chosen(dataset, present - dropped) if dropped else None)
-    return _delete(dataset, holding, removal.predicate)
+    # The rows are not in the fragments that the catalog names, because another program rewrote them: scan everything.
+    containing = _fragments_containing(
+        dataset, removal.predicate, chosen(dataset, present - dropped) if dropped else None
+    )
+    return _delete(dataset, containing, removal.predicate)
 
 
-def _holding(dataset: lance.LanceDataset, predicate: str, fragments: list[LanceFragment] | None) -> set[int]:
+def _fragments_containing(
+    dataset: lance.LanceDataset, predicate: str, fragments: list[LanceFragment] | None
+) -> set[int]:
     if fragments == []:
         return set()
     scanner = dataset.scanner(columns=[], filter=predicate, with_row_address=True, fragments=fragments)

@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from ingest_pipeline.types import ChunkRow, Vector
 
-# Lance treats the column as a key in its own merges: a second line against duplicates, behind the publication's.
+# Lance treats the column as a key in its own merges: a second defence against duplicates, after the publication's.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
 def chunk_schema(dimensions: int) -> pa.Schema:
-    """Columns of the table of a corpus whose vectors are this wide."""
+    """The columns of a corpus' table for vectors of this width."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata=_KEY),
@@ -34,7 +34,7 @@ def chunk_schema(dimensions: int) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A chunk with all that a row of the table says about it."""
+    """A chunk with all columns of its row in the table."""
 
     chunk: ChunkRow
     partition: str
@@ -44,10 +44,10 @@ class TableRow:
 
 
 def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
-    """Rows, one or more, as the table has them."""
+    """One or more rows as a table with the columns of the corpus."""
     chunks = [row.chunk for row in rows]
     dimensions = len(rows[0].vector)
-    # In Arrow's memory: freeing so large a block teaches malloc to keep the next ones, one for each thread.
+    # In Arrow's memory: after freeing a block of this size, malloc would keep the next ones, one for each thread.
     flat = pa.allocate_buffer(4 * dimensions * len(rows))
     np.concatenate([row.vector for row in rows], out=np.frombuffer(flat, "<f4"))
     columns = [

@@ -1,11 +1,11 @@
-"""Telling a damaged file of a table from a store that does not answer.
+"""Distinguishing a damaged file of a table from a store that does not answer.
 
-Lance raises the same errors for both, and whoever takes an outage for damage takes good rows out. So a fragment counts
-as damaged only if the store lists the folder and the file is not there or has another size than the manifest says, or
-if the whole file was fetched and cannot be decoded.
+Lance raises the same errors for both, and a repair that mistook an outage for damage would remove good rows. So a
+fragment counts as damaged only if the store lists the folder and the file is missing or has another size than the
+manifest says, or if the whole file was fetched and cannot be decoded.
 
-Lance keeps no checksum. Bytes that changed without breaking the format are found by the audit if they are of a text, an
-offset or an id, and by nobody if they are of a vector that is still finite.
+Lance keeps no checksum. The audit finds bytes that changed without breaking the format in a text, an offset or an id.
+It cannot find them in a vector that is still finite.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lance.fragment import LanceFragment
 
 from ingest_pipeline.lance.changes import signature
 
-_ROWS_AT_ONCE = 1024
-# What object_store says of a request that was not answered. A range behind the end of an object is an answer.
+_BATCH_ROWS = 1024
+# Errors of object_store for a request without a response. A range beyond the end of an object is a response.
 _UNANSWERED = ("Generic S3 error", "Generic GCS error", "Generic MicrosoftAzure error", "error sending request")
 _ANSWERED = ("416", "InvalidRange")
 
@@ -33,33 +33,33 @@ class DamagedFragment:
 
     number: int
     file: str
-    """Which of its files, relative to the table's folder."""
+    """The damaged file, relative to the table's folder."""
     reason: str
     signature: str
-    """Equal: the same fragment, in whichever version."""
+    """Equal signatures mean the same fragment, also in another version."""
 
     def __str__(self) -> str:
         return f"fragment {self.number} cannot be read: {self.file} {self.reason}"
 
 
 def may_be_damage(reason: str) -> bool:
-    """Whether an error of Lance may come from a damaged file, so that looking is worth the time."""
-    return not any(said in reason for said in _UNANSWERED) or any(said in reason for said in _ANSWERED)
+    """Whether an error of Lance may come from a damaged file, so that a check is worth its time."""
+    return not any(text in reason for text in _UNANSWERED) or any(text in reason for text in _ANSWERED)
 
 
 def damaged_fragments(
     dataset: lance.LanceDataset, files: LanceFileSession, numbers: Iterable[int] | None, *, read: bool
 ) -> list[DamagedFragment]:
-    """Which fragments of a version cannot be read.
+    """The fragments of a version that cannot be read.
 
     Args:
-        dataset: At the version.
-        files: Of the table's folder.
-        numbers: Ids of those to look at. None: all.
-        read: Read them to their end. Else only compare the sizes of their files with what the manifest says.
+        dataset: The table at the version.
+        files: The files of the table's folder.
+        numbers: Ids of the fragments to check. None: all.
+        read: Read the fragments to their end. Otherwise only compare the sizes of their files with the manifest.
 
     Raises:
-        OSError, ValueError, RuntimeError: The store does not answer, so nothing can be said.
+        OSError, ValueError, RuntimeError: The store does not answer, so nothing is known.
     """
     wanted = None if numbers is None else set(numbers)
     listed = dataset.all_files().read_all()
@@ -98,25 +98,25 @@ def _damage(
 
 
 def _read(fragment: LanceFragment) -> None:
-    for _ in fragment.scanner(batch_size=_ROWS_AT_ONCE).to_batches():
+    for _ in fragment.scanner(batch_size=_BATCH_ROWS).to_batches():
         pass
 
 
 def _decoding(files: LanceFileSession, name: str) -> str | None:
-    """Why a file that was fetched whole cannot be decoded, None if it can."""
+    """Why a file that was fetched whole cannot be decoded; None if it can."""
     with tempfile.TemporaryDirectory() as directory:
         copy = str(Path(directory) / "copy.lance")
         files.download_file(name, copy)
 
         def decode() -> None:
-            for _ in LanceFileReader(copy).read_all(batch_size=_ROWS_AT_ONCE).to_batches():
+            for _ in LanceFileReader(copy).read_all(batch_size=_BATCH_ROWS).to_batches():
                 pass
 
         return _failure_of(decode)
 
 
 def fetch(files: LanceFileSession, name: str) -> None:
-    """Read a file whole and throw it away, to see that the store answers."""
+    """Read a whole file and discard it, to prove that the store answers."""
     with tempfile.TemporaryDirectory() as directory:
         files.download_file(name, str(Path(directory) / "copy"))
 
@@ -134,5 +134,5 @@ def _failure_of(call: Callable[[], object]) -> str | None:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether Lance gave up on itself, as it does on some damaged files; its class cannot be imported."""
+    """Whether an error is a panic of Lance, as for some damaged files; its class cannot be imported."""
     return type(error).__name__ == "PanicException"

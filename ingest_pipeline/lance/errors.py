@@ -1,12 +1,12 @@
-"""What Lance raises, as errors of this package: one for each thing that can be done about it."""
+"""Errors of Lance, translated into errors of this package: one class for each possible remedy."""
 
 import re
 
 from ingest_pipeline.errors import TableAccessError, TableFullError, TableIncompleteError, TableUnavailableError
 
-_LONGEST = 300
-# Where in Lance's sources an error was made, on the machine that built Lance.
-_SOURCE_PLACE = re.compile(r",?\s*/?[\w./@+~-]+\.rs:\d+(:\d+)?")
+_MAX_CHARACTERS = 300
+# The line of Lance's sources that raised an error, as a path of the machine that built Lance.
+_SOURCE_LOCATION = re.compile(r",?\s*/?[\w./@+~-]+\.rs:\d+(:\d+)?")
 _WRAPPERS = re.compile(r"(External error|LanceError\(\w+\)|Generic [\w/]+ error|Invalid user input): ")
 _LOGIN, _QUERY = re.compile(r"//[^/@\s]*@"), re.compile(r"(https?://[^\s?]+)\?\S+")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -28,7 +28,7 @@ _DAMAGED = re.compile(
 
 
 def error_of(uri: str, error: BaseException) -> TableUnavailableError:
-    """The error of this package that says what became of a table, and what to do about it."""
+    """The error of this package that says what happened to a table, and what to do about it."""
     text = str(error)
     what, reason = f"The LanceDB table at {uri}", reason_of(error)
     if _FULL.search(text):
@@ -43,10 +43,10 @@ def error_of(uri: str, error: BaseException) -> TableUnavailableError:
 
 
 def reason_of(error: BaseException) -> str:
-    """What Lance says, in one line, without places in its sources, logins and signed queries."""
+    """Lance's message in one line, without source locations, logins and signed queries."""
     text = str(error)
     first = (text.splitlines() or [""])[0].partition("<?xml")[0]
-    said = _WRAPPERS.sub("", _SOURCE_PLACE.sub("", first))
-    said = _QUERY.sub(r"\1", _LOGIN.sub("//", said)).strip(" ,:")
+    message = _WRAPPERS.sub("", _SOURCE_LOCATION.sub("", first))
+    message = _QUERY.sub(r"\1", _LOGIN.sub("//", message)).strip(" ,:")
     code = _CODE.search(text)
-    return f"{said[:_LONGEST] or type(error).__name__}{f' ({code[1]})' if code else ''}"
+    return f"{message[:_MAX_CHARACTERS] or type(error).__name__}{f' ({code[1]})' if code else ''}"

@@ -1,4 +1,4 @@
-"""The folder of a LanceDB table: its manifests and files by name, and whether they can be opened."""
+"""The folder of a LanceDB table: its manifests and files by name, and checks that they can be opened."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import folder_of
 
-# A manifest's name counts down, so that a listing begins with the latest.
+# The names of manifests count down, so that a listing begins with the latest.
 _LAST_VERSION = 2**64 - 1
 _MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
 
 
 class TableFiles:
-    """The folder at one uri.
+    """The folder of a table at one URI.
 
     Args:
         uri: Folder of the dataset, ``.../<table>.lance``; a local path or an object-store url.
@@ -35,7 +35,7 @@ class TableFiles:
         self._storage_options = storage_options
 
     def exists(self) -> bool:
-        """Whether a dataset lies at the uri."""
+        """Whether a dataset exists at the URI."""
         with translated(self.uri):
             try:
                 lance.dataset(self.uri, storage_options=self._storage_options)
@@ -51,7 +51,7 @@ class TableFiles:
             return self._dataset.latest_version
 
     def tagged_versions(self) -> list[int]:
-        """Versions that somebody gave a tag, which keeps them."""
+        """Versions that have a tag, which retention keeps."""
         with translated(self.uri):
             return [tag["version"] for tag in self._dataset.tags.list().values()]
 
@@ -71,37 +71,37 @@ class TableFiles:
         return sorted(_LAST_VERSION - int(found[1]) for name in names if (found := _MANIFEST.search(name)))
 
     def remove_manifest(self, version: int) -> None:
-        """Take away a version whose manifest cannot be read. Its other files are left to the sweep."""
+        """Remove a version whose manifest cannot be read. The sweep removes its other files."""
         self.remove_file(f"_versions/{_LAST_VERSION - version:020d}.manifest")
         self.__dict__.pop("_dataset", None)
 
     def file_sizes(self) -> dict[str, int]:
-        """Bytes of each file in the table's folder."""
+        """The size in bytes of each file in the table's folder."""
         with translated(self.uri):
             files = self._dataset.all_files().read_all()
         return dict(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))
 
     def written_at(self) -> dict[str, datetime]:
-        """When each file in the table's folder was written, by the store's clock."""
+        """The time at which each file in the table's folder was written, by the store's clock."""
         with translated(self.uri):
             files = self._dataset.all_files().read_all()
         return dict(zip(files["path"].to_pylist(), files["last_modified"].to_pylist(), strict=True))
 
     def all_files(self) -> set[str]:
-        """Files that lie in the table's folder."""
+        """Names of all files in the table's folder."""
         return set(self.file_sizes())
 
     def remove_file(self, name: str) -> None:
-        """Delete one file by its name relative to the table's folder. One that is gone is no fault."""
+        """Delete one file by its name relative to the table's folder. A missing file is no error."""
         files = LanceFileSession(self.uri, storage_options=self._storage_options)
         with translated(self.uri), boundary(Boundary.FILE_REMOVED):
             if files.contains(name):
                 files.delete_file(name)
 
     def remove_empty_versions(self, above: int) -> list[int]:
-        """Remove what a power cut left of commits above a version: manifests of no bytes, or of zeros.
+        """Remove the remains of commits above a version after a power cut: manifests that are empty or all zeros.
 
-        Lance writes a manifest under another name first, so no living writer has one that looks so.
+        Lance writes a manifest under another name first, so no living writer has such a manifest.
         """
         folder, removed = folder_of(self.uri), list[int]()
         for version in self.versions() if folder is not None else ():
@@ -113,7 +113,7 @@ class TableFiles:
 
     @contextmanager
     def _opening(self, version: int | None) -> Generator[None]:
-        """Say that a manifest is damaged, if that is why the block failed; version None: that of the latest."""
+        """Raise an error that names a damaged manifest, if damage is why the block failed. Version None: the latest."""
         try:
             yield
         except TableUnavailableError as error:
@@ -123,8 +123,8 @@ class TableFiles:
             if number in there and self._cannot_be_opened(number, files):
                 raise TableDamagedError(
                     f"The manifest of version {number} of the LanceDB table at {self.uri} cannot be read",
-                    remedy="`ingest-pipeline recover` removes it if a power cut left it empty, above head. Else "
-                    "`ingest-pipeline recover --rebuild-catalog` goes on with the newest version that can be read.",
+                    remedy="`ingest-pipeline recover` removes it if a power cut left it empty, above head. Otherwise "
+                    "`ingest-pipeline recover --rebuild-catalog` continues with the newest readable version.",
                 ) from error
             raise
 
@@ -145,7 +145,7 @@ def _manifest_name(version: int) -> str:
 
 @contextmanager
 def translated(uri: str) -> Generator[None]:
-    """Raise this package's error in place of what Lance raises, which has no classes of its own for most faults."""
+    """Translate errors of Lance into errors of this package; Lance has no classes for most of them."""
     try:
         yield
     except BaseException as error:

@@ -1,8 +1,8 @@
-"""Comparing many rows of two stores without holding them: a count and a sum of hashes for each document.
+"""Fingerprints compare many rows of two stores in little memory: a count and a sum of hashes for each document.
 
-Equal sets of rows have equal sums, whatever their order. Unequal ones have equal sums by accident only, once in 2**64;
-this is no defence against somebody who wants it so. Rows come in blocks and are hashed as arrays. Memory grows with
-the documents, and by 12 bytes with each row of the table, to find ids that stand twice.
+Equal sets of rows have equal sums, in any order. Unequal sets have equal sums only by accident, once in 2**64;
+this is no defence against an attacker. Rows arrive in blocks and are hashed as arrays. Memory grows with
+the number of documents, and by 12 bytes with each row of the table, to find ids that occur twice.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Words = npt.NDArray[np.uint64]
-# Of the mixing function splitmix64 (Steele, Lea and Flood, 2014).
+# Constants of the mixing function splitmix64 (Steele, Lea and Flood, 2014).
 _STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _UUID_LENGTH = 36
-_DIGITS = [place for place in range(_UUID_LENGTH) if place not in (8, 13, 18, 23)]
+_DIGITS = [index for index in range(_UUID_LENGTH) if index not in (8, 13, 18, 23)]
 _NO_DIGIT = 255
 _NIBBLES = np.full(256, _NO_DIGIT, np.uint8)
 _NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
@@ -28,22 +28,22 @@ _NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.
 
 @dataclass(slots=True)
 class Fingerprints:
-    """Counts and sums of one store, by the number of a document."""
+    """Counts and sums of one store, by document number."""
 
     counts: npt.NDArray[np.int64]
     sums: Words
 
     @classmethod
     def of(cls, documents: int) -> Fingerprints:
-        """Of no row yet."""
+        """Fingerprints of no rows."""
         return cls(np.zeros(documents, np.int64), np.zeros(documents, np.uint64))
 
     def add(self, numbers: npt.NDArray[np.int64], hashes: Words) -> None:
-        """Count rows.
+        """Add rows.
 
         Args:
-            numbers: Of each row's document, shape (n,); a number beyond the documents makes room for it.
-            hashes: Of each row, shape (n,).
+            numbers: The document number of each row, shape (n,); arrays grow for numbers beyond their end.
+            hashes: The hash of each row, shape (n,).
         """
         missing = int(numbers.max(initial=-1)) + 1 - len(self.counts)
         if missing > 0:
@@ -55,18 +55,18 @@ class Fingerprints:
 
 @dataclass(slots=True)
 class TableRows:
-    """The rows of a table as they are read: their fingerprints, and what is wrong with them by itself."""
+    """The rows of a table as they are read: their fingerprints, and which documents have invalid rows."""
 
     keys: dict[str, int]
-    """Number of each document; documents that the catalog does not know are added."""
+    """The number of each document; documents that the catalog does not have are added."""
     prints: Fingerprints
     suspects: set[int] = field(default_factory=set[int])
-    """Documents with a row that is wrong whatever the catalog says."""
+    """Documents with a row that is invalid whatever the catalog says."""
     _ids: list[Words] = field(default_factory=list[Words])
     _owners: list[npt.NDArray[np.int32]] = field(default_factory=list[npt.NDArray[np.int32]])
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Count a batch with the columns of a chunk."""
+        """Add a batch with the columns of a chunk."""
         numbers = self._numbers(batch.column("document"))
         uuids, good = zip(*(uuid_words(batch.column(name)) for name in ("id", "text_hash", "saga")), strict=True)
         ordinal, start, end = (
@@ -74,19 +74,19 @@ class TableRows:
             for name in ("ordinal", "start_offset", "end_offset")
         )
         self.prints.add(numbers, row_hashes(uuids, ordinal, start, end))
-        sound = np.logical_and.reduce([*good, _texts_fit(batch, uuids[1], end - start), _finite(batch)])
-        self.suspects.update(np.unique(numbers[~sound]).tolist())
+        valid = np.logical_and.reduce([*good, _texts_fit(batch, uuids[1], end - start), _finite(batch)])
+        self.suspects.update(np.unique(numbers[~valid]).tolist())
         self._ids.append(uuids[0][:, 0] ^ uuids[0][:, 1])
         self._owners.append(numbers.astype(np.int32))
 
-    def twice(self) -> set[int]:
-        """Documents with an id that stands twice in the table, and perhaps a few more."""
+    def duplicates(self) -> set[int]:
+        """Documents with an id that occurs twice in the table, and perhaps a few more."""
         if not self._ids:
             return set()
         ids, owners = np.concatenate(self._ids), np.concatenate(self._owners)
-        order = np.argsort(ids)
-        same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
-        return set(owners[order[same]].tolist()) | set(owners[order[same + 1]].tolist())
+        ascending = np.argsort(ids)
+        same = np.flatnonzero(ids[ascending][1:] == ids[ascending][:-1])
+        return set(owners[ascending[same]].tolist()) | set(owners[ascending[same + 1]].tolist())
 
     def _numbers(self, column: pa.Array) -> npt.NDArray[np.int64]:
         encoded = column.dictionary_encode()
@@ -98,13 +98,13 @@ class TableRows:
 def row_hashes(
     uuids: Sequence[Words], ordinal: npt.NDArray[np.int64], start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
 ) -> Words:
-    """One number for each row.
+    """One hash for each row.
 
     Args:
         uuids: Id, text hash and saga, each of shape (n, 2).
-        ordinal: Shape (n,), as the others.
-        start: Of the text.
-        end: Of the text.
+        ordinal: Ordinals, shape (n,).
+        start: Start offsets, shape (n,).
+        end: End offsets, shape (n,).
     """
     words = [half for uuid in uuids for half in (uuid[:, 0], uuid[:, 1])]
     words += [one.astype(np.uint64) for one in (ordinal, start, end)]
@@ -122,7 +122,7 @@ def _mix(words: Words) -> Words:
 
 
 def uuid_words(column: pa.Array) -> tuple[Words, npt.NDArray[np.bool_]]:
-    """Ids written as text, as two numbers each, shape (n, 2); and which are well written, shape (n,)."""
+    """Ids from their text form, as two numbers each, shape (n, 2); and which of them are valid, shape (n,)."""
     lengths = pc.call_function("binary_length", [column]).to_numpy(zero_copy_only=False)
     good = lengths == _UUID_LENGTH
     if not good.all():
@@ -152,10 +152,10 @@ def _finite(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
 
 
 def differing(catalog: Fingerprints, table: Fingerprints) -> Iterable[int]:
-    """Numbers of the documents whose rows differ."""
-    room = max(len(catalog.counts), len(table.counts))
-    merge_join = ((catalog.counts, table.counts), (catalog.sums, table.sums))
-    wrong = np.zeros(room, np.bool_)
-    for one, other in merge_join:
-        wrong |= np.pad(one, (0, room - len(one))) != np.pad(other, (0, room - len(other)))
+    """The numbers of the documents whose rows differ."""
+    size = max(len(catalog.counts), len(table.counts))
+    pairs = ((catalog.counts, table.counts), (catalog.sums, table.sums))
+    wrong = np.zeros(size, np.bool_)
+    for one, other in pairs:
+        wrong |= np.pad(one, (0, size - len(one))) != np.pad(other, (0, size - len(other)))
     return np.flatnonzero(wrong).tolist()

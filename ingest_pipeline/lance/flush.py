@@ -1,8 +1,8 @@
-"""Making what Lance wrote into a local folder outlast a loss of power. Lance leaves that to the system's own time.
+"""Flushing to disk what Lance wrote into a local folder, so that it survives a power cut. Lance itself never flushes.
 
-Files first, then the folders that name them. What a publication needs is on the disk before Postgres commits it: data
-files and index segments before the saga is prepared, the files of the Lance commit under the lock. An object store
-keeps what it confirmed, so nothing is done there.
+Files are flushed first, then the folders that contain them. Everything that a publication needs is on disk before
+Postgres commits it: data files and index segments before the saga is prepared, the files of the Lance commit under the
+lock. An object store keeps what it confirmed, so it needs no flush.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import lance
 
 from ingest_pipeline.failpoints import Boundary, boundary
 
-# What file systems say that have no use for flushing a folder.
-_NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+# Errors of file systems that do not support flushing a folder.
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def folder_of(uri: str) -> Path | None:
-    """The folder of a table on a local file system, None if it is on an object store."""
+    """The folder of a table on a local file system; None if it is in an object store."""
     if "://" not in uri:
         return Path(uri.removeprefix("file:"))
     scheme, _, path, *_ = urlsplit(uri)
@@ -47,9 +47,9 @@ def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None
     """Flush what one commit wrote: manifest, transaction, and deletion files.
 
     Args:
-        uri: Of the table.
-        version: That the commit made.
-        transaction: That it committed.
+        uri: The table.
+        version: The version that the commit made.
+        transaction: The transaction that it committed.
     """
     folder = folder_of(uri)
     if folder is None:
@@ -65,7 +65,7 @@ def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None
 
 
 def flush_table(uri: str) -> None:
-    """Flush all files of a table that was just created, and the folders above it, which may be as new."""
+    """Flush all files of a table that was just created, and the folders above it, which may be new too."""
     folder = folder_of(uri)
     if folder is not None:
         above = folder.absolute().parents
@@ -74,7 +74,7 @@ def flush_table(uri: str) -> None:
 
 def _flush(folder: Path, files: Iterable[Path], above: Iterable[Path] = ()) -> None:
     with boundary(Boundary.FLUSHED):
-        # Any of the folders between may be new.
+        # Any of the folders in between may be new.
         folders: dict[Path, None] = {}
         for file in files:
             _flush_file(file)
@@ -91,9 +91,9 @@ def _flush_folder(folder: Path) -> None:
     try:
         _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:
-        return  # this user cannot have made anything in it
+        return  # this user cannot have created anything in that folder
     except OSError as error:
-        if error.errno not in _NO_FOLDERS:
+        if error.errno not in _UNSUPPORTED:
             raise
 
 

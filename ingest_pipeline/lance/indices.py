@@ -1,9 +1,9 @@
-"""Indices of a table: built in segments, each over some fragments, in no version before a publication adds them.
+"""Indices of a table. They are built in segments over some fragments, and a publication adds a segment to a version.
 
 An index is one or more segments under one name. Rows of fragments that no segment covers are scanned, so a reader gets
-the same rows with and without it; only the nearest vectors are found approximately. Lance masks what a segment says
-about rows and fragments that are gone. A segment's folder has the id of the saga that built it, chosen before it is
-written, so the ledger says who may still want it.
+the same rows with and without an index; only the nearest vectors are approximate. Lance masks the entries of a segment
+for rows and fragments that are gone. A segment's folder is named after the saga that built it, before it is
+written, so the ledger knows whether it is still needed.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from lance.dataset import Index
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import StagedFragment, fragment_of
 
-# Lance's own default is twice this; smaller ones cost little to search and spare rows that are not near.
+# Lance's own default is twice this. Smaller partitions cost little to search and skip rows that are not near.
 _ROWS_PER_PARTITION = 4096
 _FLOATS_PER_CODE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class IndexKind:
-    """One index that a table shall have."""
+    """One index that a table should have."""
 
     column: str
     kind: Literal["IVF", "INVERTED", "BLOOMFILTER"]
     least: int
-    """Rows at which a first segment pays."""
+    """The number of rows from which a first segment is worth building."""
     tail: int
-    """Rows that may stay without a segment."""
+    """The number of rows that may remain without a segment."""
 
     @property
     def name(self) -> str:
-        """What Lance knows it by."""
+        """The name of the index in Lance."""
         return f"{self.column}_idx"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of an index, in a version."""
+    """A part of an index that is in a version."""
 
     uuid: str
     fragments: frozenset[int]
-    """Ids of the fragments it was built over; some may be gone."""
+    """Ids of the fragments that the segment was built over; some may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class BuiltSegment:
     kind: IndexKind
     index: Index
     files: Mapping[int, Sequence[str]]
-    """Data files of each fragment that it covers."""
+    """Data files of each fragment that the segment covers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indexing:
-    """A segment in, and those out that it replaces: a change of the table that changes no row."""
+    """One segment added and the segments that it replaces removed. No row changes."""
 
     built: BuiltSegment
     replaced: frozenset[str]
@@ -72,33 +72,33 @@ class Indexing:
 
     @property
     def added(self) -> Sequence[StagedFragment]:
-        """No data file."""
+        """No data file is added."""
         return ()
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """See `TableChange`. Lance makes no conflict of this and a change of rows; the publication's own fences do."""
+        """See `TableChange`. Lance sees no conflict with a change of rows; the publication's own fences do."""
         return lance.LanceOperation.CreateIndex(
             new_indices=[self.built.index],
             removed_indices=[index for index in _indices(base) if index.uuid in self.replaced],
         )
 
     def fits(self, base: lance.LanceDataset) -> bool:
-        """Whether the base still has what was replaced, nothing else covers the same, and the fragments are the same.
+        """Whether the base still has the replaced segments and the same fragments, and no other segment covers them.
 
-        A fragment's id alone says little: after a rollback, another one may have it.
+        A fragment's id is not enough: after a rollback, another fragment may have it.
         """
-        there = segments(base, self.built.kind.name)
-        covered = {number for segment in there if segment.uuid not in self.replaced for number in segment.fragments}
+        existing = segments(base, self.built.kind.name)
+        covered = {number for segment in existing if segment.uuid not in self.replaced for number in segment.fragments}
         present = self.built.files.keys() & set(base.fragment_ids())
         return (
-            self.replaced <= {segment.uuid for segment in there}
+            self.replaced <= {segment.uuid for segment in existing}
             and not covered & present
             and all(data_files(base, number) == self.built.files[number] for number in present)
         )
 
 
 def segments(dataset: lance.LanceDataset, name: str) -> list[Segment]:
-    """Segments of an index, none if there is no such index."""
+    """Segments of an index; empty if there is no such index."""
     return [
         Segment(str(part.uuid), frozenset(part.fragment_ids))
         for found in dataset.describe_indices()
@@ -108,25 +108,25 @@ def segments(dataset: lance.LanceDataset, name: str) -> list[Segment]:
 
 
 def build(dataset: lance.LanceDataset, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
-    """Write a segment over some fragments into the folder that bears the saga's id."""
+    """Write a segment over some fragments into the folder that is named after the saga."""
     rows = sum(fragment_of(dataset, number).count_rows() for number in numbers)
     with boundary(Boundary.INDEX_BUILT):
         index = dataset.create_index_uncommitted(
             kind.column,
             name=kind.name,
-            replace=True,  # of a name; nothing is replaced before the commit says so
+            replace=True,  # concerns the name; nothing is replaced before the commit
             fragment_ids=list(numbers),
             index_uuid=str(saga),
             **_options(dataset, kind, rows),
         )
         if kind.kind == "INVERTED":
-            # It comes in parts; merging them keeps the id.
+            # Lance writes it in parts; merging them keeps the id.
             index = dataset.merge_existing_index_segments([index])
     return BuiltSegment(kind, index, {number: data_files(dataset, number) for number in numbers})
 
 
 def data_files(dataset: lance.LanceDataset, number: int) -> list[str]:
-    """Names of a fragment's data files, which are never used twice."""
+    """Names of a fragment's data files. A name is never used twice."""
     return [file.path for file in fragment_of(dataset, number).metadata.files]
 
 
@@ -141,7 +141,7 @@ def _options(dataset: lance.LanceDataset, kind: IndexKind, rows: int) -> dict[st
 
 
 def _indices(dataset: lance.LanceDataset) -> Iterable[Index]:
-    """The segments as Lance takes them back."""
+    """The existing segments as Lance expects them in a commit."""
     for found in dataset.describe_indices():
         for part in found.segments:
             yield Index(

@@ -1,8 +1,8 @@
 """Finding rows of a table by their vector and by their words, with and without indices.
 
-An index changes how long it takes. By vector, it also makes the answer approximate. By words, the same rows match in
-any case; they are ranked by BM25, whose counts an index takes from the rows it was built over. So scores differ a
-little where rows came or went since, until the index is brought up to date.
+An index makes a search faster. A search by vector is then approximate. A search by words matches the same rows with and
+without an index; BM25 ranks them with word counts from the rows that the index was built over. So scores differ a
+little after rows were added or removed, until the index is updated.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ingest_pipeline.errors import TextIndexMissingError
 # With an index: how many of its partitions are searched, and how many candidates for each row are compared exactly.
 _PROBES = 32
 _REFINED = 10
-# So many rows are indexed in memory for one question, in seconds; more wait for an index of the table.
-_INDEXED_IN_MEMORY = 100_000
+# Indexing this many rows in memory for one question takes seconds; larger tables need an index of their own.
+_MAX_ROWS_INDEXED_IN_MEMORY = 100_000
 _MEMORY = "memory://"
 
 
@@ -34,15 +34,15 @@ def nearest(
     predicate: str | None = None,
     use_index: bool = True,
 ) -> pa.Table:
-    """Rows nearest to a vector by cosine distance, which comes as ``_distance``; nearest first.
+    """Rows nearest to a vector by cosine distance, nearest first; the column ``_distance`` has the distance.
 
     Args:
         dataset: The table at a version.
         vector: Shape (dimensions,).
-        limit: Rows, at most.
-        columns: Wanted besides the distance.
-        predicate: Rows that do not satisfy it are not looked at.
-        use_index: False: compare with every row.
+        limit: Rows at most.
+        columns: Columns to return besides the distance.
+        predicate: SQL filter; other rows are ignored.
+        use_index: If False, compare with every row.
     """
     if not dataset.fragment_ids():
         return dataset.schema.empty_table().select(list(columns))
@@ -65,12 +65,12 @@ def nearest(
 def matching(
     dataset: lance.LanceDataset, question: str, limit: int, columns: Sequence[str], *, predicate: str | None = None
 ) -> pa.Table:
-    """Rows whose text has words of the question, scored by BM25 in ``_score``; best first.
+    """Rows whose text has words of the question, best first; the column ``_score`` has the BM25 score.
 
-    Args: As of `nearest`.
+    Args: See `nearest`.
 
     Raises:
-        TextIndexMissingError: The table has no index of its words and is too large to make one for a question.
+        TextIndexMissingError: The table has no text index and is too large to index for one question.
     """
     if not dataset.fragment_ids():
         return dataset.schema.empty_table().select(list(columns))
@@ -85,14 +85,14 @@ def matching(
 
 
 def has_text_index(dataset: lance.LanceDataset) -> bool:
-    """Whether the words of the column ``text`` are indexed. Without, Lance cuts text into other words."""
+    """Whether the column ``text`` has an index. Without one, Lance splits text into other words."""
     return any(index.field_names == ["text"] for index in dataset.describe_indices())
 
 
 def _indexed_in_memory(dataset: lance.LanceDataset, columns: Sequence[str]) -> lance.LanceDataset:
-    """A copy with an index as the table's own would be, so that a question has one answer."""
+    """A copy in memory with the index that the table would have, so that a question has one answer."""
     rows = dataset.count_rows()
-    if rows > _INDEXED_IN_MEMORY:
+    if rows > _MAX_ROWS_INDEXED_IN_MEMORY:
         raise TextIndexMissingError(f"The words of {rows} chunks are not indexed yet")
     names = list(dict.fromkeys([*columns, "document", "text"]))
     copy = lance.write_dataset(dataset.scanner(columns=names).to_reader(), _MEMORY)

@@ -1,4 +1,4 @@
-"""Reaching the storage under LanceDB tables, and opening one as its readers do."""
+"""Options for the storage of LanceDB tables, and the way in which readers open a table."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 _LIMITS = {"connect_timeout": "5s", "read_timeout": "6s", "timeout": "60s", "client_retry_timeout": "5"}
-"""Without them Lance waits 20 minutes for a store that accepts a request and says nothing.
+"""Without these limits Lance waits 20 minutes for a store that accepts a request and never responds.
 
-These make one attempt 6 s long. Lance repeats what only reads, so with 14.0.2 a write was given up after 6 s of
-silence, a listing after 40 s, a commit and the reading of a file after about a minute. A store that dribbles
-its answer is given up after 60 s at each attempt. Postgres ends a holder of the lock that idles after two minutes.
+They make one attempt 6 s long. Lance repeats reading requests, so with 14.0.2 a write timed out after 6 s of
+silence, a listing after 40 s, a commit and the reading of a file after about a minute. If a store sends its response
+byte by byte, each attempt times out after 60 s. Postgres ends a holder of the lock that idles after two minutes.
 """
 
 
 def open_lancedb(uri: str, name: str, version: int) -> Table:
-    """A table through LanceDB's own API, checked out at a version: it can be read, and refuses to be written."""
-    import lancedb  # noqa: PLC0415  a second of CPU that only this call is worth
+    """A table through LanceDB's own API, checked out at a version: it can be read and refuses writes."""
+    import lancedb  # noqa: PLC0415  the import costs a second of CPU, and only this call needs it
 
     table = lancedb.connect(uri, storage_options=storage_options(uri)).open_table(name)
     table.checkout(version)
@@ -27,7 +27,7 @@ def open_lancedb(uri: str, name: str, version: int) -> Table:
 
 
 def storage_options(uri: str) -> dict[str, str]:
-    """What Lance needs, beyond the ``AWS_*`` of the environment that it reads itself, to reach the storage."""
+    """What Lance needs to reach the storage, besides the ``AWS_*`` variables that it reads itself."""
     if "://" not in uri or uri.startswith("file:"):
         return {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -37,8 +37,8 @@ from ingest_pipeline.private_folder import local_path, make_private
 
 REBUILD = "ingest-pipeline recover --rebuild-catalog"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
-_READ_AHEAD = 2
-_NAMED = 5
+_READ_AHEAD_BATCHES = 2
+_MAX_NAMED = 5
 R = TypeVar("R")
 
 
@@ -47,30 +47,30 @@ class CommitRefusedError(TableUnavailableError):
 
 
 class LanceTable(TableFiles):
-    """The dataset at one uri; see `TableFiles`."""
+    """A LanceDB table, with every read and write of its versions; see `TableFiles` for its folder."""
 
     def create(self, schema: pa.Schema, *, owner: str, mark: VersionMark) -> int:
-        """Create the empty table, or find it if this owner created it before and wrote nothing yet.
+        """Create the empty table, or accept an existing one that this owner created and never wrote to.
 
         Args:
             schema: Columns.
             owner: Who may write versions of it, recorded in the table.
-            mark: Of the saga that creates it.
+            mark: The mark of the saga that creates it.
 
         Returns:
-            The version.
+            The table's version.
 
         Raises:
-            NotOurTableError: A table lies there that this owner did not create, or with rows.
+            NotOurTableError: A table exists there that another owner created, or that has rows.
         """
         if self.exists():
             self._check_half_created(owner, mark)
-            # It may have been created with other settings, of another width for one.
+            # It may have been created with other settings, such as another width of the vectors.
             change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
             return self.commit(self.latest_version(), change, mark)
-        if (place := local_path(self.uri)) is not None:
+        if (path := local_path(self.uri)) is not None:
             with translated(self.uri):
-                make_private(place.parent)
+                make_private(path.parent)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):
             dataset = lance.write_dataset(
                 owned(schema, owner).empty_table(),
@@ -93,12 +93,12 @@ class LanceTable(TableFiles):
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns, as they were when the table was opened."""
+        """The columns, as of the moment when the table was opened."""
         return self._dataset.schema
 
     @property
     def owner(self) -> str | None:
-        """Who created the table, None if it was not this package."""
+        """The owner that created the table; None if another program created it."""
         metadata = self.schema.metadata or {}
         value = metadata.get(OWNER_PROPERTY)
         return None if value is None else value.decode()
@@ -111,9 +111,9 @@ class LanceTable(TableFiles):
         """The table as of one version.
 
         Raises:
-            VersionGoneError: There was such a version, and it is gone.
-            TableDamagedError: Its manifest cannot be read.
-            TableUnavailableError: There was none, or the store does not answer.
+            VersionGoneError: The version existed once and was removed.
+            TableDamagedError: The version's manifest cannot be read.
+            TableUnavailableError: The version never existed, or the store does not answer.
         """
         with self._opening(version), translated(self.uri):
             try:
@@ -124,7 +124,7 @@ class LanceTable(TableFiles):
                 raise
 
     def mark_of(self, version: int) -> VersionMark | None:
-        """What a version says about its maker, None if something else than this package made it.
+        """The mark of a version; None if another program made the version.
 
         Raises:
             VersionGoneError, TableUnavailableError: As in `at`.
@@ -134,27 +134,27 @@ class LanceTable(TableFiles):
         return VersionMark.read(transaction.transaction_properties or {}) if transaction else None
 
     def readable_mark(self, version: int) -> VersionMark | None:
-        """The same, None also if the version cannot be opened."""
+        """The mark of a version; None also if the version cannot be opened."""
         try:
             return self.mark_of(version)
         except (VersionGoneError, TableDamagedError, TableUnavailableError):
             return None
 
     def saga_of(self, version: int) -> UUID | None:
-        """The saga that made a version, None if something else made it."""
+        """The saga that made a version; None if another program made it."""
         mark = self.mark_of(version)
         return None if mark is None else mark.saga
 
     def stage(self, name: str, rows: pa.Table) -> StagedFragment:
-        """As `stage_batches`, with all rows at once."""
+        """Write rows into a data file, as `stage_batches` does, with all rows at once."""
         return self.stage_batches(name, rows.to_batches())
 
     def stage_batches(self, name: str, batches: Iterable[pa.RecordBatch]) -> StagedFragment:
-        """Write rows into a data file of a chosen name. No version holds it until a commit adds it.
+        """Write rows into a data file of a chosen name. The file is in no version until a commit adds it.
 
         Args:
-            name: File name; choosing it lets a sweep know whose the file is without having been told.
-            batches: Columns as in the table.
+            name: File name. A sweep reads the file's saga from it, so no record is needed before the write.
+            batches: Rows with the columns of the table.
         """
         with translated(self.uri), boundary(Boundary.FRAGMENT_WRITTEN):
             writer = LanceFileWriter(
@@ -174,11 +174,11 @@ class LanceTable(TableFiles):
         """Make one version out of a change, as one Lance transaction that carries the mark.
 
         Returns:
-            The version made. It is ``base + 1`` unless something outside committed in between.
+            The version made. It is ``base + 1`` unless another program committed in between.
 
         Raises:
-            CommitRefusedError: A version of ours came between.
-            TableDamagedError: Rows that go cannot be read. There is no version.
+            CommitRefusedError: Another version of this package was committed in between.
+            TableDamagedError: Rows to be removed cannot be read. No version was made.
             TableUnavailableError: The store failed; the version may exist all the same.
         """
         rows = change.removed if isinstance(change, Change) else None
@@ -190,14 +190,14 @@ class LanceTable(TableFiles):
     def restore(self, version: int, mark: VersionMark) -> int:
         """Make the content of an older version the latest, as a new version that carries the mark.
 
-        Lance then refuses every commit that was planned on what lay between: a restore is a fence too.
+        Lance then refuses every commit that was planned on a version in between: a restore is a fence too.
         """
         with translated(self.uri), boundary(Boundary.RESTORED):
             latest = self.latest_version()
             return self._commit(latest, lance.LanceOperation.Restore(version=version), mark)
 
     def fragments_named(self, version: int, names: Iterable[str]) -> dict[str, int]:
-        """Fragment ids by data file name, for those names that the version holds."""
+        """Fragment ids by data file name, for those names that the version contains."""
         wanted = set(names)
         found: dict[str, int] = {}
         with translated(self.uri):
@@ -217,26 +217,26 @@ class LanceTable(TableFiles):
             return [state_of(fragment) for fragment in self.at(version).get_fragments()]
 
     def states(self, version: int, numbers: Iterable[int]) -> dict[int, FragmentState]:
-        """Those of the fragments that the version has."""
+        """The state of each of these fragments that exists at the version, by id."""
         with translated(self.uri):
             dataset = self.at(version)
             present = dataset.fragment_ids()
             return {number: state_of(fragment_of(dataset, number)) for number in numbers if number in present}
 
     def segments(self, version: int, kind: IndexKind) -> list[Segment]:
-        """The parts of an index at a version."""
+        """The segments of an index at a version."""
         with translated(self.uri):
             return segments(self.at(version), kind.name)
 
     def build_segment(self, version: int, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
-        """Build a part of an index over some fragments. No version holds it until a commit adds it."""
+        """Build an index segment over some fragments. It is in no version until a commit adds it."""
         with self._reading(version, numbers):
             built = build(self.at(version), kind, numbers, saga)
             flush_segment(self.uri, built.index.uuid)
             return built
 
     def fits(self, version: int, change: Indexing) -> bool:
-        """Whether a part of an index that was built on an older version is right for this one too."""
+        """Whether an index segment that was built on an older version is valid for this one too."""
         with translated(self.uri):
             return change.fits(self.at(version))
 
@@ -260,14 +260,14 @@ class LanceTable(TableFiles):
         fragments: Iterable[int] | None = None,
         batch_size: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """All rows at a version, or those that a filter takes, a batch at a time.
+        """All rows at a version, or those that match a filter, a batch at a time.
 
         Args:
-            version: Which one.
-            columns: Wanted.
-            predicate: Filter.
-            fragments: Ids of those to look in; one that the version does not have is passed over. None: all.
-            batch_size: Rows in a batch at most, of which few are then read ahead. None: as Lance likes.
+            version: The version to read.
+            columns: Names of the columns to read.
+            predicate: SQL filter over the columns.
+            fragments: Ids of the fragments to read; ids that the version does not have are ignored. None: all.
+            batch_size: Rows of a batch at most; then few batches are read ahead. None: Lance's default.
         """
         dataset = self.at(version)
         numbers = None if fragments is None else set(fragments)
@@ -277,19 +277,19 @@ class LanceTable(TableFiles):
                 filter=predicate,
                 fragments=chosen(dataset, numbers),
                 batch_size=batch_size,
-                batch_readahead=batch_size and _READ_AHEAD,
-                fragment_readahead=batch_size and _READ_AHEAD,
+                batch_readahead=batch_size and _READ_AHEAD_BATCHES,
+                fragment_readahead=batch_size and _READ_AHEAD_BATCHES,
             ).to_batches()
 
     def count(self, version: int, predicate: str, fragments: Iterable[int] | None = None) -> int:
-        """How many rows a filter takes at a version, looking as `batches` does."""
+        """The number of rows that match a filter at a version; the arguments are those of `batches`."""
         dataset = self.at(version)
         numbers = None if fragments is None else set(fragments)
         with self._reading(version, numbers):
             return dataset.scanner(columns=[], filter=predicate, fragments=chosen(dataset, numbers)).count_rows()
 
-    def objection_to(self, version: int, predicate: str) -> str | None:
-        """Why a filter cannot be used, None if it can."""
+    def filter_error(self, version: int, predicate: str) -> str | None:
+        """Why a filter is not valid at a version; None if it is."""
         dataset = self.at(version)
         try:
             dataset.scanner(columns=[], filter=predicate, with_row_address=True).explain_plan()
@@ -298,60 +298,62 @@ class LanceTable(TableFiles):
         return None
 
     def tracked_files(self) -> set[str]:
-        """Files that some existing version holds, relative to the table's folder."""
+        """Files that are part of any existing version, relative to the table's folder."""
         with translated(self.uri):
             return set(self.at(self.latest_version()).tracked_files().read_all()["path"].to_pylist())
 
     def files_of(self, version: int) -> set[str]:
-        """Files that a version holds, its manifest included, relative to the table's folder."""
+        """Files that are part of a version, its manifest included, relative to the table's folder."""
         with translated(self.uri):
-            held = self.at(version).tracked_files().read_all()
-        return {row["path"] for row in held.select(["version", "path"]).to_pylist() if row["version"] == version}
+            tracked = self.at(version).tracked_files().read_all()
+        return {row["path"] for row in tracked.select(["version", "path"]).to_pylist() if row["version"] == version}
 
     def drop(self, *, owner: str) -> None:
-        """Delete the table with all its files. One that is gone, or that a death left half dropped, is no fault.
+        """Delete the table with all its files. A table that is gone or half dropped is no error.
 
         Args:
-            owner: Who made it.
+            owner: The owner that created it.
 
         Raises:
-            NotOurTableError: Somebody else made the table that is there now. It was not touched.
+            NotOurTableError: Another owner created the table that exists now. The table was not touched.
         """
         if self.exists() and LanceTable(self.uri, self._storage_options).owner != owner:
-            raise NotOurTableError(f"The LanceDB table at {self.uri} was made by something else, and was not deleted")
+            raise NotOurTableError(
+                f"The LanceDB table at {self.uri} was created by another program, and was not deleted"
+            )
         with translated(self.uri), boundary(Boundary.TABLE_DROPPED):
             try:
                 lance.LanceDataset.drop(self.uri, storage_options=self._storage_options, ignore_not_found=True)
             except ValueError:
-                # Its manifests went first: Lance does not take what is left for a table.
+                # A drop deletes the manifests first, and without them Lance recognises no table.
                 files = LanceFileSession(self.uri, storage_options=self._storage_options)
                 for name in files.list():
                     files.delete_file(name)
 
     def remove_versions(self, versions: list[int]) -> None:
-        """Delete these versions and the files that only they hold."""
+        """Delete these versions and the files that no other version contains."""
         with translated(self.uri), boundary(Boundary.VERSIONS_REMOVED):
             self.at(self.latest_version()).cleanup_old_versions(versions=versions, error_if_tagged_old_versions=False)
 
     def read(self, version: int, reader: Callable[[lance.LanceDataset], R]) -> R:
-        """What a function of the dataset finds at a version."""
+        """Apply a function to the dataset at a version."""
         dataset = self.at(version)
-        # A search must not read the whole table whenever it fails.
+        # A search that fails must not read the whole table to look for damage.
         with self._reading(version, read=False):
             return reader(dataset)
 
     def damaged(
         self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True
     ) -> list[DamagedFragment]:
-        """Those of some fragments, or of all, that cannot be read at a version although the store answers.
+        """The fragments that cannot be read at a version although the store answers.
 
         Args:
-            version: Which one.
-            numbers: Ids of the fragments to look at. None: all.
-            read: Read all their rows. Else only the sizes of their files are compared.
+            version: The version to check.
+            numbers: Ids of the fragments to check. None: all.
+            read: Read all rows of the fragments. Otherwise only the sizes of their files are compared.
 
         Raises:
-            TableUnavailableError: It does not answer.
+            TableUnavailableError: The store does not answer.
         """
         dataset = self.at(version)
         with translated(self.uri):
@@ -360,15 +362,15 @@ class LanceTable(TableFiles):
 
     @contextmanager
     def _reading(self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True) -> Generator[None]:
-        """Name the fragments that cannot be read, if that is why the block failed.
+        """Raise an error that names the damaged fragments, if damage is why the block failed.
 
         Args:
-            version: That the block reads.
-            numbers: Ids of the fragments that it reads. None: all.
-            read: As of `damaged`.
+            version: The version that the block reads.
+            numbers: Ids of the fragments that the block reads. None: all.
+            read: See `damaged`.
 
         Raises:
-            TableDamagedError: Some of these cannot be read.
+            TableDamagedError: Some of these fragments cannot be read.
         """
         try:
             with translated(self.uri):
@@ -377,7 +379,7 @@ class LanceTable(TableFiles):
             damaged = self.damaged(version, numbers, read=read) if may_be_damage(str(error.__cause__)) else []
             if damaged:
                 raise TableDamagedError(
-                    f"The LanceDB table at {self.uri} is damaged: {'; '.join(map(str, damaged[:_NAMED]))}",
+                    f"The LanceDB table at {self.uri} is damaged: {'; '.join(map(str, damaged[:_MAX_NAMED]))}",
                     frozenset(fragment.number for fragment in damaged),
                 ) from error
             raise

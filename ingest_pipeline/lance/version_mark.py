@@ -1,8 +1,8 @@
-"""What every version of a table says about itself: which saga of which database made it, and where the table was.
+"""The mark of a version: which saga of which database made it, and where the table was.
 
-A saga's id alone does not tell a database from its copy: a clone, or a database restored from a backup, has the same
-rows. So the mark names the database too, and how far its log was on disk. It is part of the Lance transaction: there is
-no version of ours without it, and no moment between the two.
+A saga's id alone does not distinguish a database from its copy: a clone, or a database restored from a backup, has the
+same rows. So the mark also names the database, and how much of its log was on disk. It is part of the Lance
+transaction, so no version of this package exists without it, not even for a moment.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _CORPUS = "ingest_pipeline.corpus"
 
 @dataclass(frozen=True, slots=True)
 class DatabaseIdentity:
-    """What tells a database from its copies. A part that the server does not show is empty."""
+    """What distinguishes a database from its copies. A part that the server does not show is empty."""
 
     installation: str
-    """Made up when the tables of this package were created. A dump carries it along."""
+    """Generated when the tables of this package were created. A dump includes it."""
     system: str
-    """Of the server's data, since ``initdb``. A copy of its files carries it along, a dump does not."""
+    """Identifies the server's data since ``initdb``. A copy of its files includes it, a dump does not."""
     timeline: str
     """Counts promotions and restores to a point in time."""
     number: str
-    """Of the database in its server. A dump that is restored gets another."""
+    """Identifies the database in its server. A restored dump gets another."""
     folder: str
-    """Of an embedded server, a digest of where its data are."""
+    """For an embedded server, a digest of the path of its data."""
     name: str = field(compare=False)
 
     def __str__(self) -> str:
-        """For a message."""
+        """The identity as messages show it."""
         return (
             f"{self.name or '?'} (system {self.system or '?'}, timeline {self.timeline or '?'}, number {self.number})"
         )
@@ -55,19 +55,19 @@ class CorpusFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionMark:
-    """Who made a version, when and where."""
+    """Which saga and database made a version, when and where."""
 
     saga: UUID
     database: DatabaseIdentity | None
-    """None: it does not say."""
+    """None: the mark does not name it."""
     flushed: int | None = None
-    """How many bytes of the database's log were on disk before the version was made. What has less is older."""
+    """How many bytes of the database's log were on disk before the version was made. A database with less is older."""
     table: str = ""
-    """Uri under which the table was written. Another than it has now: the table was moved or copied."""
+    """The URI under which the table was written. If it differs from the present one, the table was moved or copied."""
     corpus: CorpusFacts | None = None
 
     def properties(self) -> dict[str, str]:
-        """As Lance keeps them with the transaction."""
+        """The properties that Lance keeps with the transaction."""
         return {
             SAGA_PROPERTY: str(self.saga),
             _DATABASE: "" if self.database is None else json.dumps(asdict(self.database)),
@@ -78,7 +78,7 @@ class VersionMark:
 
     @classmethod
     def read(cls, properties: Mapping[str, str]) -> VersionMark | None:
-        """The mark in the properties of a transaction, None if something else than this package made the version."""
+        """The mark in the properties of a transaction; None if another program made the version."""
         saga = properties.get(SAGA_PROPERTY)
         if saga is None:
             return None

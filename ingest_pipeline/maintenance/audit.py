@@ -174,7 +174,7 @@ def _compare_all(corpus: Corpus, version: int, fragments: Collection[int] | None
     table = TableRows(dict(stated.keys), Fingerprints.of(count))
     for batch in corpus.table.batches(version, _COLUMNS, fragments=fragments):
         table.add(batch)
-    suspects = {*table.suspects, *table.twice(), *differing(catalogued, table.prints)}
+    suspects = {*table.suspects, *table.duplicates(), *differing(catalogued, table.prints)}
     suspects.update(np.flatnonzero(stated.chunk_counts != catalogued.counts[:count]).tolist())
     violations: list[Violation] = []
     keys = sorted(key for key, number in table.keys.items() if number in suspects)

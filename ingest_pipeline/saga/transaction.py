@@ -78,7 +78,7 @@ class Transaction:
         Raises:
             ConfigurationError: It cannot be read.
         """
-        problem = self._corpus.table.objection_to(self.base_version, predicate)
+        problem = self._corpus.table.filter_error(self.base_version, predicate)
         if problem is not None:
             raise ConfigurationError(f"The rows to delete are not named by {predicate!r}: {problem}", _UNTOUCHED)
         self._predicates.append(predicate)

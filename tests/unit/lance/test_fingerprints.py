@@ -85,8 +85,8 @@ def test_what_is_wrong_by_itself_is_suspected() -> None:
 
 
 def test_an_id_that_stands_twice_is_found_in_whichever_document() -> None:
-    assert read(rows()).twice() == set()
-    assert read(rows(), rows().slice(1, 1)).twice() == {1}
+    assert read(rows()).duplicates() == set()
+    assert read(rows(), rows().slice(1, 1)).duplicates() == {1}
 
 
 def test_ids_are_read_as_they_are_written() -> None:
