@@ -1,5 +1,5 @@
 """Reading at head: chunks by meaning, by words, or by both, in documents that the catalog chooses.
 
 `search` is the interface, `filters` the conditions on documents, `rerank` makes one ranking of two. Imports `corpus`
-and what lies below it.
+and the packages below it.
 """

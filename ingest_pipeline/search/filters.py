@@ -1,4 +1,4 @@
-"""Which documents a search looks at: conditions on what the catalog knows of them."""
+"""Conditions that choose by columns of the catalog in which documents a search looks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Bounds = tuple[int | datetime | None, int | datetime | None]
 
 @dataclass(frozen=True, slots=True)
 class DocumentFilter:
-    """Conditions that all have to hold."""
+    """Conditions that must all be true."""
 
     patterns: tuple[tuple[str, str], ...] = ()
-    """Column, and what its value is like: ``*`` stands for any characters, ``?`` for one."""
+    """Column and pattern: ``*`` matches any characters, ``?`` matches one."""
     bounds: tuple[tuple[str, Bounds], ...] = ()
-    """Column, and its least and greatest value."""
+    """Column, and its lowest and highest value."""
 
     def __bool__(self) -> bool:
         return bool(self.patterns or self.bounds)
 
     def values(self) -> dict[str, object]:
-        """As the query ``matching_documents`` takes them: patterns for LIKE, and the narrowest bounds."""
+        """Parameters of the query ``matching_documents``: patterns for LIKE, and the narrowest bounds."""
         found: dict[str, object] = {name: [] for name in _PATTERNS}
         for column in (*_RANGES, _TIME):
             bounds = [pair for name, pair in self.bounds if name == column]
@@ -44,10 +44,10 @@ class DocumentFilter:
 
 
 def parse_filter(conditions: Iterable[str]) -> DocumentFilter:
-    """Conditions as a person writes them: ``key=docs/*``, ``size>1000``, ``last_modified>=2026-01-31``.
+    """Parse conditions as users write them: ``key=docs/*``, ``size>1000``, ``last_modified>=2026-01-31``.
 
     Raises:
-        ConfigurationError: One of them says nothing that can be looked up.
+        ConfigurationError: A condition has no known column, operator or valid value.
     """
     patterns: list[tuple[str, str]] = []
     bounds: list[tuple[str, Bounds]] = []
@@ -88,7 +88,7 @@ def _int_bounds(operator: str, value: int) -> Bounds:
 
 
 def _time_bounds(operator: str, value: str) -> Bounds:
-    """A time without a zone is UTC; a day alone is all of it where it is said to be equal."""
+    """The bounds of a condition on a time. Without a zone it is UTC; ``=`` with a day alone means the whole day."""
     time = datetime.fromisoformat(value)
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)

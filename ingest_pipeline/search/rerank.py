@@ -1,4 +1,4 @@
-"""One ranking out of two, by reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+"""Fuses two rankings into one, by reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 
 from __future__ import annotations
 

@@ -29,16 +29,16 @@ SearchMode = Literal["vector", "text", "hybrid"]
 SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 _COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "saga"]
 _EVERYTHING = DocumentFilter()
-# Each of the two rankings is so many times as long as what is asked for: what stands low in one may stand high in both.
-_FUSED = 4
-# Chunks that score alike come in a fixed order, as far as they are among so many more.
-_SPARE = 16
+# Each of the two rankings is this many times longer than the limit: a low rank in both may be a high one when fused.
+_FUSED_FACTOR = 4
+# Chunks with equal scores have a fixed order, as far as they are among this many more.
+_SPARE_ROWS = 16
 _SCORES = {"vector": "_distance", "text": "_score", "hybrid": "_relevance_score"}
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers, and where to find it."""
+    """A chunk that matches a question, and its location."""
 
     document: str
     start_offset: int
@@ -52,9 +52,9 @@ class Hit:
     partition: str
     last_modified: datetime
     saga: str
-    """The publication that brought the document."""
+    """The saga that published the document."""
     published_version: int
-    """The version that it became."""
+    """The version that this publication made."""
     version: int
     """The head that was read."""
 
@@ -69,21 +69,21 @@ async def search(
     where: DocumentFilter = _EVERYTHING,
     use_index: bool = True,
 ) -> list[Hit]:
-    """The best chunks at head, best first. Both stores are read at one head, which is in the hits.
+    """Find the best chunks at head, best first. Both stores are read at one head, which the hits name.
 
     Args:
-        corpus: Which one.
-        embedder: For the question; not used by mode ``text``.
-        question: In words.
-        limit: Chunks, at most.
-        mode: By ``vector``, by the words of the ``text``, or ``hybrid``: both rankings fused.
-        where: Look into these documents only.
-        use_index: False: by vector, compare with every chunk.
+        corpus: The corpus to search.
+        embedder: Embeds the question; not used by mode ``text``.
+        question: The question in words.
+        limit: Chunks at most.
+        mode: By ``vector``, by the words of the ``text``, or ``hybrid``, which fuses both rankings.
+        where: Search these documents only.
+        use_index: If False, a search by vector compares with every chunk.
 
     Raises:
         EmbeddingUnavailableError, EmbeddingAccessError: The question could not be embedded.
         CorpusMismatchError: The embedder's model is not the corpus'.
-        TextIndexMissingError: A search by words of a large corpus whose index was never built.
+        TextIndexMissingError: The corpus is large, and its index of words was never built.
     """
     vector = None if mode == "text" else await _embedded(corpus, embedder, question)
     return find(corpus, question, vector, limit, mode=mode, where=where, use_index=use_index)
@@ -99,16 +99,16 @@ def find(
     where: DocumentFilter = _EVERYTHING,
     use_index: bool = True,
 ) -> list[Hit]:
-    """As `search`, for a question that is embedded already.
+    """Search as `search` does, with a question that is embedded already.
 
     Args:
-        corpus: Which one.
-        question: In words.
-        vector: The same, shape (dimensions,); None for mode ``text``.
-        limit: Chunks, at most.
-        mode: How to search.
-        where: Look into these documents only.
-        use_index: False: by vector, compare with every chunk.
+        corpus: The corpus to search.
+        question: The question in words.
+        vector: The embedded question, shape (dimensions,); None for mode ``text``.
+        limit: Chunks at most.
+        mode: See `search`.
+        where: Search these documents only.
+        use_index: If False, a search by vector compares with every chunk.
     """
     head = corpus.head().head_version
     predicate: str | None = None
@@ -118,10 +118,10 @@ def find(
         if not keys:
             return []
         predicate = one_of("document", keys)
-    count = limit + _SPARE if mode != "hybrid" else _FUSED * limit + _SPARE
+    count = limit + _SPARE_ROWS if mode != "hybrid" else _FUSED_FACTOR * limit + _SPARE_ROWS
 
     def by_vector(rows: lance.LanceDataset) -> pa.Table:
-        assert vector is not None  # noqa: S101  called if it is there
+        assert vector is not None  # noqa: S101  not called without a vector
         return nearest(rows, vector, count, _COLUMNS, predicate=predicate, use_index=use_index)
 
     def by_text(rows: lance.LanceDataset) -> pa.Table:
@@ -138,13 +138,13 @@ def find(
 
 async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) -> npt.NDArray[np.float32]:
     if embedder is None:
-        raise ConfigurationError("A search by vector needs an embedder", "Give one, or search by text.")
+        raise ConfigurationError("A search by vector needs an embedder", "Pass an embedder, or search by text.")
     settings = embedder.settings
-    theirs, ours = corpus.head().embedding, f"{settings.model}/{settings.dimensions}"
-    if theirs != ours:
+    expected, actual = corpus.head().embedding, f"{settings.model}/{settings.dimensions}"
+    if actual != expected:
         raise CorpusMismatchError(
-            f"Corpus {corpus.name!r} was embedded with {theirs}, and the question would be with {ours}",
-            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to the corpus' own, or search by text.",
+            f"Corpus {corpus.name!r} was embedded with {expected}, but the question would be embedded with {actual}",
+            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to those of the corpus, or search by text.",
         )
     answer = await embedder.embed([question])
     vector: npt.NDArray[np.float32] = answer.vectors[0]

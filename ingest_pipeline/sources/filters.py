@@ -1,4 +1,4 @@
-"""Which objects of a source are documents of the corpus: by name and by size."""
+"""Filters that decide by name and size which objects of a source are documents of the corpus."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathspec import GitIgnoreSpec
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import SourceObject
 
-LONGEST_KEY = 2048
-"""Bytes. S3 and Google take half of that; a longer one, of a local folder or Azure, fits no index of Postgres."""
+MAX_KEY_BYTES = 2048
+"""S3 and Google accept half of that. Longer keys, of a local folder or Azure, fit no index of Postgres."""
 EXCLUDED, NOT_INCLUDED = "excluded", "not included"
 _FOLDER = "ps_d"
-"""Group of pathspec's regular expressions that matches the slash behind a folder."""
+"""The group of pathspec's regular expressions that matches the slash after a folder."""
 _WILD = frozenset("*?[\\")
 
 
 class Selection:
-    """What to take and what to leave out. What is left out is treated as if the source did not hold it.
+    """Includes and excludes objects. An excluded object is treated as if it did not exist.
 
     Args:
         include: Patterns as in a ``.gitignore``: ``*.md`` at any depth, ``/docs/**/*.txt`` from the top. Empty: all.
-        exclude: What to leave out of that. As in Git, nothing below an excluded folder can be taken back by a ``!``.
-        max_bytes: Size of the largest object to take. None: any.
+        exclude: Patterns of what to exclude. As in Git, a ``!`` includes nothing below an excluded folder again.
+        max_bytes: The size of the largest object to include. None: no limit.
 
     Raises:
         ConfigurationError: A pattern is malformed.
@@ -38,7 +38,7 @@ class Selection:
         self._max_bytes = max_bytes
 
     def exclusion_reason(self, obj: SourceObject) -> str | None:
-        """Why the object is left out, None if it is taken."""
+        """Why the object is excluded; None if it is included."""
         if reason := self.name_exclusion_reason(obj.key):
             return reason
         if self._max_bytes is not None and obj.size > self._max_bytes:
@@ -46,12 +46,12 @@ class Selection:
         return None
 
     def name_exclusion_reason(self, key: str) -> str | None:
-        """Why an object of this name is left out, whatever it holds. A name that ends in a slash is a folder's.
+        """Why an object of this name is excluded, whatever its content. The name of a folder ends in a slash.
 
-        A folder is left out only if all that may ever be in it is, so nobody has to look into it.
+        A folder is excluded only if everything that may ever be in it is, so that it need not be listed.
         """
-        if len(key.encode()) > LONGEST_KEY:
-            return f"name of more than {LONGEST_KEY} bytes"
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return f"name of more than {MAX_KEY_BYTES} bytes"
         if key.endswith("/"):
             if self._tops and not any(_may_meet(top, key) for top in self._tops):
                 return NOT_INCLUDED
@@ -61,22 +61,22 @@ class Selection:
 
 
 class _Exclusion:
-    """Patterns as Git reads them: folder by folder from the top, and at each the last pattern that matches decides.
+    """Patterns in Git's sense: folder by folder from the top, the last pattern that matches each folder decides.
 
-    pathspec's own verdict differs where patterns take back: ``!*.md`` would take files out of an excluded folder.
+    pathspec's own verdict differs for negated patterns: ``!*.md`` would include files of an excluded folder again.
     """
 
     def __init__(self, patterns: GitIgnoreSpec) -> None:
         every = reversed(list(patterns.patterns))
         self._patterns = [(pattern.include, pattern.regex) for pattern in every if pattern.regex is not None]
-        self._decided = lru_cache(4096)(self._decide)
+        self._decide_once = lru_cache(4096)(self._decide)
 
     def covers(self, key: str) -> bool:
         """Whether the object, or the folder if the key ends in a slash, is excluded."""
         if not self._patterns:
             return False
         above = [key[:end] for end, character in enumerate(key) if character == "/"]
-        if any(self._decided(folder, is_folder=True) for folder in above):
+        if any(self._decide_once(folder, is_folder=True) for folder in above):
             return True
         return not key.endswith("/") and self._decide(key, is_folder=False)
 
@@ -84,8 +84,8 @@ class _Exclusion:
         return next((bool(include) for include, regex in self._patterns if _matches(regex, path, is_folder)), False)
 
 
-def _matches(regex: re.Pattern[str], path: str, is_folder: bool) -> bool:  # noqa: FBT001  nobody else calls it
-    """Whether a pattern of pathspec's matches the path itself, and not only a folder above it."""
+def _matches(regex: re.Pattern[str], path: str, is_folder: bool) -> bool:  # noqa: FBT001  a private function
+    """Whether a pattern of pathspec matches the path itself, and not only a folder above it."""
     if any(found.groupdict().get(_FOLDER) is None for found in regex.finditer(path)):
         return True
     slashed = f"{path}/"
@@ -95,22 +95,22 @@ def _matches(regex: re.Pattern[str], path: str, is_folder: bool) -> bool:  # noq
 
 
 def pattern_of(path: str) -> str:
-    """The pattern of one file or folder, by its path from the top."""
+    """The pattern that matches exactly one file or folder, given its path from the top."""
     return "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def _top(pattern: str) -> tuple[str, ...]:
-    """The folders, from the top, of which one must be in or above what the pattern matches; none if it floats."""
+    """The leading folders, from the top, of everything that a pattern can match; empty if it matches at any depth."""
     parts = pattern.strip().rstrip("/").split("/")
     if len(parts) == 1:
         return ()
     named = parts[1:] if not parts[0] else parts
-    wild = next((place for place, part in enumerate(named) if _WILD.intersection(part)), len(named))
+    wild = next((index for index, part in enumerate(named) if _WILD.intersection(part)), len(named))
     return tuple(named[:wild])
 
 
 def _may_meet(top: tuple[str, ...], folder: str) -> bool:
-    return all(ours == theirs for ours, theirs in zip(top, folder.split("/")[:-1], strict=False))
+    return all(wanted == actual for wanted, actual in zip(top, folder.split("/")[:-1], strict=False))
 
 
 def _compiled(patterns: Sequence[str]) -> GitIgnoreSpec:
@@ -118,7 +118,7 @@ def _compiled(patterns: Sequence[str]) -> GitIgnoreSpec:
         return GitIgnoreSpec.from_lines(patterns)
     except (ValueError, re.error) as error:
         raise ConfigurationError(
-            f"Among the patterns {', '.join(map(repr, patterns))} is one that cannot be read: {error}",
+            f"One of the patterns {', '.join(map(repr, patterns))} is malformed: {error}",
             "Correct INGEST_INCLUDE or INGEST_EXCLUDE.",
         ) from error
 

@@ -1,7 +1,7 @@
 """Documents in a folder of this machine.
 
-Written by hand because the object store library, asked for a local folder, leaves out names that end in ``#`` and
-digits, and ends the listing at the first control character or link that leads in a circle.
+This is own code because the object store library omits names of a local folder that end in ``#`` and
+digits, and ends the listing at the first control character or circular link.
 """
 
 import errno
@@ -25,51 +25,51 @@ from ingest_pipeline.sources.filters import pattern_of
 from ingest_pipeline.types import SourceObject
 
 ExclusionReasonOf = Callable[[str], str | None]
-"""Why nobody wants what has a name, None if somebody does; the name of a folder ends in a slash."""
+"""Returns why a name is excluded, or None if it is included. The name of a folder ends in a slash."""
 OnExcluded = Callable[[str, str], None]
-"""Takes note of what is not listed, by name and reason."""
+"""Called with name and reason of each entry that is not listed."""
 FollowLinks = Literal["anywhere", "inside", "never"]
-"""Which links of a folder are followed: ``inside``, those that lead to what is in the folder too.
+"""Which links of a folder are followed. ``inside``, the default, follows links to targets in the same folder.
 
-It is the default: whoever may put a link into the folder could otherwise have any file embedded that we may read.
+With ``anywhere``, anyone who can put a link into the folder can have any file embedded that this process may read.
 """
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|.~)$")
 """Names under which editors, browsers and office programs write a file before it has its own."""
 
 
 _TICK_NS, _COARSE_NS = 20_000_000, 2_000_000_000
-"""Within so much time two changes of a file may bear one time: two ticks of the kernel; on FAT, two seconds."""
+"""Two changes of a file within this time may get the same time: two ticks of the kernel; on FAT, two seconds."""
 _NS_OF_COARSE = 10_000_000
-"""Times that are whole multiples of this come from a file system that keeps no finer ones."""
+"""Times that are whole multiples of this come from a file system with coarse times."""
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-# Some file systems keep times that no calendar has.
+# Some file systems keep times outside the calendar's range.
 _FIRST_SECOND, _LAST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp(), datetime.max.replace(tzinfo=UTC).timestamp()
 
 
-def nothing(_: str) -> None:
-    """No exclusion_reason to any name."""
+def include_all(_: str) -> None:
+    """Exclude no name."""
 
 
 def ignore_excluded(_: str, __: str) -> None:
-    """Take no note."""
+    """Ignore excluded entries."""
 
 
 class LocalFolder:
     """A folder and all below it.
 
-    Listed are regular files, hidden ones too, in order of their keys' code points; links are followed, but not back to
-    a folder above. Left out, with a reason for each, are names of unfinished files, links that lead nowhere, and what
-    is no file.
+    Regular files are listed, hidden ones too, in order of their keys' code points. Links are followed, but not back to
+    a folder above. Unfinished files, links that lead nowhere, and entries that are no files are excluded, with a
+    reason for each.
 
     Args:
         root: The folder.
         links: Which links are followed.
 
     Raises:
-        ConfigurationError: There is no such folder.
+        ConfigurationError: The folder does not exist.
     """
 
     def __init__(self, root: Path, links: FollowLinks = "inside") -> None:
@@ -85,40 +85,40 @@ class LocalFolder:
             )
 
     def list(
-        self, after: str, folder: str, objection_to: ExclusionReasonOf, on_excluded: OnExcluded
+        self, after: str, folder: str, exclusion_reason_of: ExclusionReasonOf, on_excluded: OnExcluded
     ) -> Iterator[SourceObject]:
         """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
 
         Args:
-            after: Only keys behind this one.
-            folder: Only what lies below this folder.
-            objection_to: Why a name is not wanted, if it is not. Folders of such names are not looked into, and what
-                cannot be looked at under such a name stops nothing.
-            on_excluded: Takes note of what is not listed, by name and reason.
+            after: Only keys after this one.
+            folder: Only documents below this folder.
+            exclusion_reason_of: Why a name is excluded; None if it is included. An excluded folder is not listed, and
+                an excluded entry that cannot be examined raises no error.
+            on_excluded: Called with name and reason of each entry that is not listed.
 
         Raises:
-            SourceUnavailableError: A folder cannot be read. Leaving it out would look like a deletion.
+            SourceUnavailableError: A folder cannot be read. To skip it would look like a deletion.
         """
         try:
             before = self._root.stat()
             keys = _Range(after, f"{folder}/" if folder else "")
             last = after
-            for obj in _Listing(keys, self._links, objection_to, on_excluded).walk(self._root):
+            for obj in _Listing(keys, self._links, exclusion_reason_of, on_excluded).walk(self._root):
                 # Names that are not UTF-8 may look alike.
-                if obj.key > last and keys.holds(obj.key):
+                if obj.key > last and keys.contains(obj.key):
                     last = obj.key
                     yield obj
-            # A disk that was taken away meanwhile shows as one folder after another that is gone.
+            # A disk that was unmounted meanwhile looks like one folder after another disappearing.
             if not os.path.samestat(before, self._root.stat()):
                 raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
         except OSError as error:
             raise self._unreadable(error, "listed") from error
 
     def stat(self, key: str) -> SourceObject | None:
-        """The document as it is now, None if there is none.
+        """The document as it is now; None if it does not exist.
 
         Raises:
-            SourceUnavailableError: It cannot be told. Taking it for none would look like a deletion.
+            SourceUnavailableError: The file cannot be examined. To treat it as missing would look like a deletion.
         """
         try:
             path = self._path(key)
@@ -126,19 +126,19 @@ class LocalFolder:
         except ValueError:
             return None
         except OSError as error:
-            raise self._unreadable(error, "looked at") from error
+            raise self._unreadable(error, "examined") from error
         return _source_object(key, found) if found else None
 
     def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
-        """Those of the documents that are there."""
+        """Those of the documents that exist."""
         return [found for key in keys if (found := self.stat(key)) is not None]
 
     def read(self, obj: SourceObject) -> Iterator[bytes]:
         """The bytes of the document as it was listed, in blocks of 1 MB.
 
         Raises:
-            DocumentChangedError: It was replaced, removed or written to since; perhaps after some blocks.
-            InaccessibleDocumentError: It may not be read.
+            DocumentChangedError: The file was replaced, removed or written to since; perhaps after some blocks.
+            InaccessibleDocumentError: Reading the file is not permitted.
         """
         descriptor = self._open(obj)
         try:
@@ -150,7 +150,7 @@ class LocalFolder:
         """Some bytes of the document as it was listed.
 
         Raises:
-            DocumentChangedError, DocumentError: As `read`.
+            DocumentChangedError, DocumentError: See `read`.
         """
         descriptor = self._open(obj)
         try:
@@ -166,7 +166,7 @@ class LocalFolder:
 
     def _open(self, obj: SourceObject) -> int:
         try:
-            # Without waiting: somebody may have put a pipe in the file's place.
+            # Without waiting: the file may have been replaced by a pipe.
             descriptor = os.open(self._path(obj.key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise _changed(obj.key, "removed") from error
@@ -174,30 +174,30 @@ class LocalFolder:
             raise InaccessibleDocumentError(
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
-        # Now that it is open: a link on the way may have been changed since it was listed.
+        # Checked once it is open: a link in the path may have been changed since the listing.
         if self._links.refusal(self._path(obj.key), descriptor):
             os.close(descriptor)
             raise _changed(obj.key, "replaced by a link")
         return descriptor
 
     def _unreadable(self, error: OSError, wanted: str) -> SourceUnavailableError:
-        message = f"{error.filename!r} cannot be {wanted}: {error.strerror}; which documents are gone is not known"
-        place = os.path.relpath(os.fsdecode(error.filename or self._root), self._root)
-        if error.errno not in {errno.EACCES, errno.EPERM} or place == "." or place.startswith("../"):
+        message = f"{error.filename!r} cannot be {wanted}: {error.strerror}; which documents were deleted is not known"
+        relative = os.path.relpath(os.fsdecode(error.filename or self._root), self._root)
+        if error.errno not in {errno.EACCES, errno.EPERM} or relative == "." or relative.startswith("../"):
             return SourceUnavailableError(message)
-        pattern = pattern_of(place)
+        pattern = pattern_of(relative)
         return SourceUnavailableError(
             message,
-            f"Let this user read it, or leave it out: INGEST_EXCLUDE={pattern!r}, or {pattern!r} under `exclude`.",
+            f"Let this user read it, or exclude it: INGEST_EXCLUDE={pattern!r}, or {pattern!r} under `exclude`.",
         )
 
     def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
-        _let_its_time_pass(_check_unchanged(descriptor, obj))
+        _wait_for_next_clock_step(_check_unchanged(descriptor, obj))
         try:
-            # One byte more than is left: a file that grew is seen to, and one that did not is read in one call.
+            # One byte more than remains: this detects a file that grew, and reads any other in one call.
             left = obj.size
-            while block := os.read(descriptor, min(_BLOCK, left + 1)):
-                # Before each block is handed on, so that what was rewritten in place is never mixed in.
+            while block := os.read(descriptor, min(_BLOCK_BYTES, left + 1)):
+                # Checked before each block is yielded, so that bytes rewritten in place are never mixed in.
                 _check_unchanged(descriptor, obj)
                 yield block
                 left -= len(block)
@@ -217,12 +217,12 @@ class _Listing:
     """One walk through a folder and all below it."""
 
     def __init__(
-        self, keys: "_Range", links: "_Links", objection_to: ExclusionReasonOf, on_excluded: OnExcluded
+        self, keys: "_Range", links: "_Links", exclusion_reason_of: ExclusionReasonOf, on_excluded: OnExcluded
     ) -> None:
         self._keys = keys
         self._links = links
-        self._objection_to = objection_to
-        self._leave_out = on_excluded
+        self._exclusion_reason_of = exclusion_reason_of
+        self._on_excluded = on_excluded
 
     def walk(self, folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[SourceObject]:
         own = folder.stat()
@@ -234,14 +234,14 @@ class _Listing:
             shown = _readable(prefix + name)
             if not name.endswith("/"):
                 yield from self._file(prefix + name, entry)
-            elif not self._keys.misses(shown) and not self._is_refused(shown):
+            elif not self._keys.excludes(shown) and not self._is_excluded(shown):
                 try:
                     yield from self.walk(entry, prefix + name, (*above, identity))
                 except FileNotFoundError:  # removed while listing
                     continue
 
     def _sorted_entries(self, folder: Path, prefix: str) -> list[tuple[str, Path]]:
-        """Names with a slash behind those of folders, which gives the order that object stores list in."""
+        """Names, with a slash after those of folders: this gives the order in which object stores list."""
         found: list[tuple[str, Path]] = []
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -252,7 +252,7 @@ class _Listing:
                     slash = "/" if entry.is_dir() else ""
                 except OSError as error:
                     if error.errno not in _NOT_THERE:
-                        if self._is_refused(_readable(prefix + entry.name)):
+                        if self._is_excluded(_readable(prefix + entry.name)):
                             continue
                         raise
                     slash = ""
@@ -264,7 +264,7 @@ class _Listing:
         try:
             found = _regular(entry)
         except OSError:
-            if not self._is_refused(shown):
+            if not self._is_excluded(shown):
                 raise
             return
         if found is None:
@@ -279,15 +279,15 @@ class _Listing:
         else:
             yield _source_object(key, found)
 
-    def _is_refused(self, shown: str) -> bool:
-        reason = self._objection_to(shown)
+    def _is_excluded(self, shown: str) -> bool:
+        reason = self._exclusion_reason_of(shown)
         if reason is not None:
             self._note(shown, reason)
         return reason is not None
 
     def _note(self, shown: str, reason: str) -> None:
-        if self._keys.holds(shown):
-            self._leave_out(shown, reason)
+        if self._keys.contains(shown):
+            self._on_excluded(shown, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,19 +298,19 @@ class _Links:
     follow: FollowLinks
 
     def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
-        """Why what is at a path is not taken, if a link leads there.
+        """Why the file at a path is excluded, if a link leads there.
 
         Args:
-            path: Below the folder.
-            descriptor: Of the opened file, whose place is then looked at instead.
+            path: A path below the folder.
+            descriptor: The opened file, whose real path is then examined instead.
         """
         if self.follow == "anywhere":
             return None
         root = os.path.realpath(self.root)
         real = os.path.realpath(path) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
-        if not real.startswith(os.path.join(root, "")):  # noqa: PTH118  the root of all ends in a slash already
+        if not real.startswith(os.path.join(root, "")):  # noqa: PTH118  the file system's root ends in a slash already
             return "link out of the source"
-        # A file that was replaced since it was opened has a remark behind its name.
+        # The kernel appends a remark to the name of a file that was replaced since it was opened.
         wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
         if self.follow == "never" and real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)"):
             return "link"
@@ -319,17 +319,17 @@ class _Links:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Keys behind one, below a folder; both may be empty."""
+    """Keys after one key and below one folder; both may be empty."""
 
     after: str
     below: str
 
-    def holds(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether a key is in the range."""
         return key > self.after and key.startswith(self.below)
 
-    def misses(self, folder: str) -> bool:
-        """Whether nothing in a folder, given with the slash at its end, is in the range."""
+    def excludes(self, folder: str) -> bool:
+        """Whether nothing below a folder is in the range. The folder's name ends in a slash."""
         is_before = folder < self.after and not self.after.startswith(folder)
         return is_before or not (folder.startswith(self.below) or self.below.startswith(folder))
 
@@ -351,7 +351,7 @@ def _source_object(key: str, found: os.stat_result) -> SourceObject:
 
 
 def _readable(name: str) -> str:
-    """The name itself, or what can be shown of one that is not UTF-8."""
+    """The name itself, or an escaped form if it is not UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -360,16 +360,16 @@ def _readable(name: str) -> str:
 
 
 def _etag(found: os.stat_result) -> str:
-    """The time of change is in it: every edit sets it to the clock, and no program can set it back."""
+    """An ETag with the time of change: every edit sets it to the clock, and no program can set it back."""
     return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_ctime_ns:x}-{found.st_size:x}"
 
 
-def _let_its_time_pass(found: os.stat_result) -> None:
+def _wait_for_next_clock_step(found: os.stat_result) -> None:
     """Wait until the file's time of change has passed, so that any edit from now on gets another one.
 
     Git calls a file "racily clean" that was changed within the same step of the clock in which it was read, and reads
-    it again at every look. A file is read here only after that step, so no recorded ETag is in doubt. The wait is 20 ms
-    at most, on file systems of whole seconds 2 s, and those who read other files of the same moment wait along with it.
+    it again every time. Here a file is read only after that step, so every recorded ETag is reliable. The wait is 20 ms
+    at most, 2 s on file systems of whole seconds, and reads of other files of the same moment wait concurrently.
     """
     changed = found.st_ctime_ns
     granule = _TICK_NS if changed % _NS_OF_COARSE else _COARSE_NS
@@ -389,11 +389,11 @@ def _check_unchanged(descriptor: int, obj: SourceObject) -> os.stat_result:
 def _is_as_listed(found: os.stat_result, obj: SourceObject) -> bool:
     if found.st_nlink:
         return _etag(found) == obj.etag
-    # Replaced by a rename, which changed nothing but the time of change. The file is whole, and the next look finds
-    # another one under its name.
+    # The file was replaced by a rename, which changed only its time of change. It is complete, and the next listing
+    # finds the other file under its name.
     inode, modified, _, size = obj.etag.split("-")
     return (inode, modified, size) == (f"{found.st_ino:x}", f"{found.st_mtime_ns:x}", f"{found.st_size:x}")
 
 
 def _changed(key: str, how: str) -> DocumentChangedError:
-    return DocumentChangedError(f"Document {key!r} was {how} after it was listed; nothing of it was published")
+    return DocumentChangedError(f"Document {key!r} was {how} after it was listed, and was not published")

@@ -1,4 +1,4 @@
-"""The documents: what a source holds now, and the bytes of one object exactly as it was listed."""
+"""Documents of a source: listing them, and reading the bytes of one object exactly as it was listed."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ from ingest_pipeline.sources.local import (
     LocalFolder,
     OnExcluded,
     ignore_excluded,
-    nothing,
+    include_all,
 )
 from ingest_pipeline.sources.s3_names import list_s3_files, s3_endpoint
 from ingest_pipeline.types import SourceObject
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
-_PAGE = 1000
-_BLOCK = 1 << 20
-_REQUEST = 8 << 20
-"""Bytes asked for at once. One range a request, so that no connection stays open while the reader is busy elsewhere."""
-_ATTEMPTS = 4
-"""How often a request is made whose answer breaks off in mid body; requests that fail earlier the library repeats."""
-_LAST_ATTEMPT = 60.0
-"""No attempt at such a request begins later than so many seconds after the first."""
+_PAGE_OBJECTS = 1000
+_BLOCK_BYTES = 1 << 20
+_REQUEST_BYTES = 8 << 20
+"""Each request reads one range of this size, so that no connection stays open while the reader is busy elsewhere."""
+_MAX_ATTEMPTS = 4
+"""Attempts at a request whose body breaks off. The library itself repeats requests that fail earlier."""
+_LAST_ATTEMPT_SECONDS = 60.0
+"""No attempt at such a request begins later than this after the first."""
 _RETRY: "RetryConfig" = {
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=30),
@@ -56,9 +56,9 @@ _CLIENT: "ClientConfig" = {
     "timeout": timedelta(seconds=60),
 }
 _UNADDRESSABLE = re.compile(r"[\x00-\x1f\x7f]|^/|//|/$|(^|/)\.\.?(/|$)")
-"""Keys that the library refuses or takes for others: with empty, ``.`` or ``..`` segments or control characters."""
+"""Keys that the library refuses or confuses: with empty, ``.`` or ``..`` segments or control characters."""
 _FAILURES = (exceptions.BaseError, OSError, ValueError)
-"""What the library raises."""
+"""Errors that the library raises."""
 
 
 class ObjectSource:
@@ -74,7 +74,7 @@ class ObjectSource:
         links: Which links of a local folder are followed.
 
     Raises:
-        ConfigurationError: The url is no such thing, or the folder does not exist.
+        ConfigurationError: The URL has another form, or the folder does not exist.
     """
 
     def __init__(self, url: str, links: FollowLinks = "inside") -> None:
@@ -89,37 +89,37 @@ class ObjectSource:
         self,
         after: str = "",
         folder: str = "",
-        objection_to: ExclusionReasonOf = nothing,
+        exclusion_reason_of: ExclusionReasonOf = include_all,
         on_excluded: OnExcluded = ignore_excluded,
     ) -> Iterator[SourceObject]:
         """Every document of the source, in order of the keys' UTF-8 bytes, each once.
 
         Azure storage and S3 directory buckets list in another order; their listing is sorted in memory.
 
-        A document whose name cannot be addressed is listed with an empty ETag, and `read` says what to do about it.
-        Folder markers (empty objects whose key ends in a slash) are left out, and what `LocalFolder` leaves out.
+        A document whose name cannot be addressed is listed with an empty ETag, and `read` raises an error.
+        Folder markers (empty objects whose key ends in a slash) and what `LocalFolder` excludes are not listed.
 
         Args:
-            after: Only keys behind this one. It must be addressable, as `can_follow` says.
-            folder: Only what lies below this folder.
-            objection_to: Why nobody wants what has a name, None if somebody does. A local folder, whose name ends in a
-                slash, is then not looked into.
-            on_excluded: Takes note of what a local folder holds and is not listed, by name and reason.
+            after: Only keys after this one. It must be addressable, as `can_follow` says.
+            folder: Only documents below this folder.
+            exclusion_reason_of: Why a name is excluded; None if it is included. An excluded local folder, whose name
+                ends in a slash, is not listed.
+            on_excluded: Called with name and reason of each entry of a local folder that is not listed.
 
         Raises:
             SourceUnavailableError: The source does not answer, refuses, or is gone; perhaps after some documents.
         """
         if isinstance(self._store, LocalFolder):
-            return self._store.list(after, folder.strip("/"), objection_to, on_excluded)
+            return self._store.list(after, folder.strip("/"), exclusion_reason_of, on_excluded)
         return self._store.list(after, folder.strip("/"))
 
     @staticmethod
     def can_follow(key: str) -> bool:
-        """Whether a listing can go on behind this key."""
+        """Whether a listing can continue after this key."""
         return not _UNADDRESSABLE.search(key)
 
     def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
-        """Those of the documents that are there, in the order of their keys; one request each, some at a time.
+        """Those of the documents that exist, in the order of their keys; one request each, some concurrently.
 
         Raises:
             SourceUnavailableError: The source does not answer or refuses.
@@ -128,7 +128,7 @@ class ObjectSource:
         return sorted(found, key=lambda obj: obj.key)
 
     def stat(self, key: str) -> SourceObject | None:
-        """The document as it is now, None if there is none.
+        """The document as it is now; None if it does not exist.
 
         Raises:
             SourceUnavailableError: The source does not answer or refuses.
@@ -139,20 +139,20 @@ class ObjectSource:
         """The bytes of the object pinned to its ETag, in blocks of at most 1 MB.
 
         Raises:
-            DocumentChangedError: It was replaced or removed since; perhaps after some blocks.
-            InaccessibleDocumentError: Its name cannot be addressed, or it may not be read.
+            DocumentChangedError: The object was replaced or removed since; perhaps after some blocks.
+            InaccessibleDocumentError: The object's name cannot be addressed, or reading it is not permitted.
             SourceUnavailableError: The source does not answer, after retries.
         """
         if not obj.etag:
-            raise InaccessibleDocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
+            raise InaccessibleDocumentError(obj.key, "has a name that cannot be addressed", "Rename the object.")
         kept = self._kept.take(obj)
         return self._store.read(obj) if kept is None else iter(kept)
 
     def content_hash(self, obj: SourceObject) -> str:
-        """SHA-256 of the object's bytes, hexadecimal. They are kept in memory, if they fit, for the next `read`.
+        """SHA-256 of the object's bytes, hexadecimal. The bytes stay in memory, if they fit, for the next `read`.
 
         Raises:
-            DocumentChangedError, DocumentError, SourceUnavailableError: As `read`.
+            DocumentChangedError, DocumentError, SourceUnavailableError: See `read`.
         """
         digest = hashlib.sha256()
         with boundary(Boundary.SOURCE_READ):
@@ -168,20 +168,20 @@ class ObjectSource:
         """Some bytes of the object pinned to its ETag.
 
         Args:
-            obj: As it was listed.
-            start: Offset of the first.
-            end: Offset behind the last, not beyond the object's size.
+            obj: The object as it was listed.
+            start: Offset of the first byte.
+            end: Offset after the last byte, not beyond the object's size.
 
         Raises:
-            DocumentChangedError, DocumentError, SourceUnavailableError: As `read`.
+            DocumentChangedError, DocumentError, SourceUnavailableError: See `read`.
         """
         if not obj.etag:
-            raise InaccessibleDocumentError(obj.key, "has a name by which it cannot be read", "Rename it.")
+            raise InaccessibleDocumentError(obj.key, "has a name that cannot be addressed", "Rename the object.")
         return self._store.read_range(obj, start, end)
 
 
 class _Bucket:
-    """A prefix in an object store; `ObjectSource` says what its methods do."""
+    """A prefix in an object store; see `ObjectSource` for the methods."""
 
     def __init__(self, url: str) -> None:
         self._kind, self._bucket, self._prefix = _parse(url)
@@ -197,7 +197,7 @@ class _Bucket:
 
     def list(self, after: str, folder: str) -> Iterator[SourceObject]:
         if _UNADDRESSABLE.search(folder):
-            folder = ""  # the caller picks what belongs to it
+            folder = ""  # the caller filters what belongs to the folder
         if self._kind == "az" or self._bucket.endswith("--x-s3"):
             listed = sorted(self._pages("", folder), key=lambda obj: obj.key)
             yield from (obj for obj in listed if obj.key > after)
@@ -211,18 +211,18 @@ class _Bucket:
                 last = obj.key
                 if obj.key > after:
                     yield obj
-            elif obj.size > 0:  # else the marker of a folder that has the name of an empty document
-                raise self._unavailable(ValueError(f"it lists {obj.key!r} behind {last!r}"))
+            elif obj.size > 0:  # otherwise the marker of a folder with the same name as an empty document
+                raise self._unavailable(ValueError(f"its listing is not in order: {obj.key!r} after {last!r}"))
 
     def _pages(self, after: str, folder: str) -> Iterator[SourceObject]:
         last = after
         try:
-            for page in self._store.list(folder or None, offset=after or None, chunk_size=_PAGE):
+            for page in self._store.list(folder or None, offset=after or None, chunk_size=_PAGE_OBJECTS):
                 for obj in self._without_markers(page):
                     yield obj
                     last = obj.key
         except exceptions.InvalidPathError as error:
-            # The library gives up a whole page for one key it refuses.
+            # One key that the library refuses costs the whole page.
             below = f"{folder}/" if folder else ""
             yield from (obj for obj in self._list_by_name(last, error) if obj.key.startswith(below))
         except _FAILURES as error:
@@ -241,15 +241,15 @@ class _Bucket:
     def read(self, obj: SourceObject) -> Iterator[bytes]:
         if obj.size == 0 and self.stat(obj.key) != obj:
             raise _changed(obj)
-        for start in range(0, obj.size, _REQUEST):
-            body = self.read_range(obj, start, min(start + _REQUEST, obj.size))
-            for offset in range(0, len(body), _BLOCK):
-                yield body[offset : offset + _BLOCK]
+        for start in range(0, obj.size, _REQUEST_BYTES):
+            body = self.read_range(obj, start, min(start + _REQUEST_BYTES, obj.size))
+            for offset in range(0, len(body), _BLOCK_BYTES):
+                yield body[offset : offset + _BLOCK_BYTES]
 
     def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
         failure: Exception | None = None
-        latest = time.monotonic() + _LAST_ATTEMPT
-        for attempt in range(_ATTEMPTS):
+        latest = time.monotonic() + _LAST_ATTEMPT_SECONDS
+        for attempt in range(_MAX_ATTEMPTS):
             try:
                 answer = self._store.get(obj.key, options=_pinned(obj, start, end))
             except (FileNotFoundError, exceptions.PreconditionError) as error:
@@ -257,7 +257,7 @@ class _Bucket:
             except _FAILURES as error:
                 raise self._unavailable(error) from error
             if not _is_same(_source_object(answer.meta), obj):
-                raise _changed(obj)  # by a store that does not know conditional reads
+                raise _changed(obj)  # the store ignores the condition of the request
             try:
                 body: bytes = answer.bytes().to_bytes()
             except _FAILURES as error:
@@ -270,7 +270,7 @@ class _Bucket:
         raise self._unavailable(failure) from failure
 
     def _without_markers(self, page: "Sequence[ObjectMeta]") -> Iterator[SourceObject]:
-        """The library drops the slash at a key's end; of an empty object, only asking tells whether it had one."""
+        """Drop folder markers. The library strips their slash, so each empty object costs one request to find out."""
         found = [_source_object(meta) for meta in page]
         empty = [obj.key for obj in found if obj.size == 0]
         real = {obj.key for obj in self.stat_all(empty) if obj.size == 0}
@@ -281,25 +281,25 @@ class _Bucket:
             return [obj for obj in pool.map(self.stat, keys) if obj is not None]
 
     def _list_by_name(self, last: str, refusal: Exception) -> Iterator[SourceObject]:
-        """The keys after ``last`` from another library, which knows no ETags; so each is asked for. Slow, but whole."""
+        """List keys after ``last`` with another library. It has no ETags, so each object costs a request."""
         if self._kind != "s3":
             raise self._unavailable(refusal) from refusal
         try:
             files = [file for file in list_s3_files(self._bucket, self._prefix) if file.key > last]
         except OSError as error:
             raise self._unavailable(error) from error
-        for start in range(0, len(files), _PAGE):
-            page = files[start : start + _PAGE]
+        for start in range(0, len(files), _PAGE_OBJECTS):
+            page = files[start : start + _PAGE_OBJECTS]
             addressable = [file.key for file in page if not _UNADDRESSABLE.search(file.key)]
             found = [file for file in page if _UNADDRESSABLE.search(file.key)]
             yield from sorted([*found, *self.stat_all(addressable)], key=lambda obj: obj.key)
 
     def _unavailable(self, error: Exception | None) -> SourceUnavailableError:
-        return SourceUnavailableError(f"The source {self._url} does not answer as it should: {_reason(error)}")
+        return SourceUnavailableError(f"The source {self._url} cannot be read: {_reason(error)}")
 
 
 def canonical_url(url: str) -> str:
-    """One spelling for all urls that mean the same source: a slash at the end says nothing, nor does ``file://``.
+    """One spelling for all URLs of the same source: without a slash at the end and without ``file://``.
 
     Raises:
         ConfigurationError: The url names no source.
@@ -311,17 +311,17 @@ def canonical_url(url: str) -> str:
 
 
 def _pinned(obj: SourceObject, start: int, end: int) -> "GetOptions":
-    """Options of a read of this very object. ``If-Match`` is true of no weak ETag, so with one it is not sent."""
+    """Options of a read of exactly this object. ``If-Match`` never matches a weak ETag, so it is not sent with one."""
     if _is_weak(obj.etag):
         return {"range": (start, end)}
     return {"if_match": obj.etag, "range": (start, end)}
 
 
 def _is_same(answered: SourceObject, obj: SourceObject) -> bool:
-    """Whether an answer is of the object that was listed. A weak ETag alone says less than that."""
+    """Whether a response belongs to the object that was listed. A weak ETag alone does not prove it."""
     if not _is_weak(obj.etag):
         return answered.etag == obj.etag
-    # Of the time an answer names whole seconds only.
+    # The time in a response has whole seconds only.
     times = {int(one.last_modified.timestamp()) for one in (answered, obj)}
     return (answered.etag, answered.size, len(times)) == (obj.etag, obj.size, 1)
 
@@ -331,7 +331,7 @@ def _is_weak(etag: str) -> bool:
 
 
 def _may_speak_http(kind: str) -> bool:
-    """An S3 endpoint says so itself; those of the others are hidden in what only the library reads."""
+    """Whether plain HTTP is allowed. An S3 endpoint says so itself; only the library reads the others."""
     if kind == "s3":
         return s3_endpoint().startswith("http://")
     return os.environ.get("GOOGLE_ALLOW_HTTP" if kind == "gs" else "AZURE_ALLOW_HTTP") == "true"
@@ -365,7 +365,7 @@ def _local_path(url: str) -> Path:
 def _source_object(meta: "ObjectMeta") -> SourceObject:
     etag = meta["e_tag"] or ""
     if etag and not etag.startswith(('"', "W/")):
-        etag = f'"{etag}"'  # Azure and others leave the quotes out in listings, and an object would seem changed
+        etag = f'"{etag}"'  # listings of Azure and others have no quotes, and the object would seem changed
     return SourceObject(meta["path"], etag, meta["size"], meta["last_modified"])
 
 
@@ -374,9 +374,9 @@ def _changed(obj: SourceObject) -> DocumentChangedError:
 
 
 def _reason(error: Exception | None) -> str:
-    """What the library says, without its internals, and without what may be secret in a url."""
-    said = str(error).partition("\n\nDebug source")[0]
-    if code := re.search(r"<Code>(\w+)</Code>", said):
-        said = f"{said.partition('<')[0]} {code[1]}"
-    said = re.sub(r"//[^/@\s]*@", "//", said)
-    return re.sub(r"\?\S+", "", said)[:400]
+    """The library's message, without its internals and without possible secrets in a URL."""
+    message = str(error).partition("\n\nDebug source")[0]
+    if code := re.search(r"<Code>(\w+)</Code>", message):
+        message = f"{message.partition('<')[0]} {code[1]}"
+    message = re.sub(r"//[^/@\s]*@", "//", message)
+    return re.sub(r"\?\S+", "", message)[:400]

@@ -8,17 +8,17 @@ from ingest_pipeline.types import SourceObject
 
 
 def s3_endpoint() -> str:
-    """The url of an S3-compatible server if the environment names one, else an empty string."""
+    """The URL of an S3-compatible server if the environment names one, otherwise an empty string."""
     return _setting("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 def list_s3_files(bucket: str, prefix: str) -> Sequence[SourceObject]:
-    """Every object under the prefix, sorted by key, without ETags, and without those that pass for folders.
+    """Every object under the prefix, sorted by key, without ETags and without folder markers.
 
     Raises:
         OSError: S3 does not answer or refuses.
     """
-    from pyarrow.fs import FileSelector, FileType, S3FileSystem  # noqa: PLC0415  # starts threads; hardly anybody needs it
+    from pyarrow.fs import FileSelector, FileType, S3FileSystem  # noqa: PLC0415  # starts threads and is rarely needed
 
     files = S3FileSystem(
         endpoint_override=s3_endpoint() or None,

@@ -373,7 +373,7 @@ def test_arguments_that_name_nothing_are_answered_in_one_line(
     no_text = os.fsdecode(b"\xff.txt")
     done = cli.run("ingest")
     assert (done.exit_code, "1 inaccessible" in done.stderr) == (0, True)
-    assert "Rename it" in cli.json("status")["unreadable_failures"][0]["error"]
+    assert "Rename the object" in cli.json("status")["unreadable_failures"][0]["error"]
     assert cli.run("ingest", no_text, INGEST_ON_UNREADABLE="fail").exit_code == 1
     assert cli.run("retry", no_text).output == "1 documents will be tried again\n"
     assert cli.run("history", no_text).exit_code == 2

@@ -67,7 +67,7 @@ def test_hostile_names_are_published_or_said_to_be_unreadable(
     assert (report.documents, report.violations) == (len(HOSTILE), [])
     skipped = SkippedDocuments.said_by(result)
     assert skipped.reasons == {"inaccessible": len(UNREADABLE)}
-    assert all("has a name by which it cannot be read" in document.problem for document in skipped.listed)
+    assert all("has a name that cannot be addressed" in document.problem for document in skipped.listed)
     for partition in dagster.materialized(METADATA):
         assert dagster.run(partition=partition).success, partition
 

@@ -30,7 +30,7 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
         monkeypatch.setenv("AWS_REGION", "us-east-1")
         monkeypatch.setattr(source_module, "_CLIENT", {"timeout": timedelta(seconds=0.4)})
         monkeypatch.setattr(source_module, "_RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=0.1)})
-        monkeypatch.setattr(source_module, "_LAST_ATTEMPT", 0.1)
+        monkeypatch.setattr(source_module, "_LAST_ATTEMPT_SECONDS", 0.1)
         monkeypatch.setattr(storage, "_LIMITS", {"timeout": "200ms", "client_retry_timeout": "0"})
         yield url
 

@@ -102,7 +102,7 @@ def world(
     retry = {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff}
     monkeypatch.setattr(source_module, "_RETRY", retry)
     monkeypatch.setattr(source_module, "_CLIENT", {"read_timeout": timedelta(seconds=4)})
-    monkeypatch.setattr(source_module, "_ATTEMPTS", 2)
+    monkeypatch.setattr(source_module, "_MAX_ATTEMPTS", 2)
     settings = PipelineSettings(
         corpus_name,
         s3.url(f"{corpus_name}/source"),

@@ -65,7 +65,6 @@ NOT_YET: set[str] = {
     "embedding",
     "errors.py",
     "ingestion",
-    "lance",
     "maintenance",
     "orchestration",
     "parsing",
@@ -75,8 +74,6 @@ NOT_YET: set[str] = {
     "reporting",
     "restore",
     "saga",
-    "search",
-    "sources",
     "spending_limits.py",
     "types.py",
 }

@@ -221,7 +221,7 @@ def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) ->
     world.put("/".join([*parts[:8], "b.txt"]), "beta")
     world.put("/".join([*parts, "c.txt"]), "gamma")
     page = Planner(world.context).page()
-    assert page.excluded == {f"name of more than {filters.LONGEST_KEY} bytes": 1}
+    assert page.excluded == {f"name of more than {filters.MAX_KEY_BYTES} bytes": 1}
     assert world.ingest().failed == {}
     assert sorted(world.texts().values()) == ["alpha", "beta"]
     world.check_nothing_left()

@@ -175,7 +175,7 @@ def test_a_question_embedded_with_another_model_is_refused(library: World) -> No
 def test_a_large_table_without_an_index_of_words_says_what_to_do(
     library: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_pipeline.lance.search._INDEXED_IN_MEMORY", 2)
+    monkeypatch.setattr("ingest_pipeline.lance.search._MAX_ROWS_INDEXED_IN_MEMORY", 2)
     with pytest.raises(TextIndexMissingError, match="ingest-pipeline maintain"):
         ask(library, "flour", "text")
     bring_up_to_date(library.corpus, [WORDS])

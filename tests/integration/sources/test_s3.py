@@ -83,14 +83,14 @@ def test_names_that_cannot_be_addressed_are_listed_beside_the_others_and_their_r
             assert b"".join(source.read(obj)) == obj.key.encode()
         else:
             assert source.stat(obj.key) is None
-            with pytest.raises(DocumentError, match="Rename it"):
+            with pytest.raises(DocumentError, match="Rename the object"):
                 source.read(obj)
 
 
 def test_a_name_that_cannot_be_addressed_on_a_later_page_repeats_and_loses_nothing(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_pipeline.sources.object_store._PAGE", 100)
+    monkeypatch.setattr("ingest_pipeline.sources.object_store._PAGE_OBJECTS", 100)
     names = [f"{number:04}" for number in range(1010)]
     for name in names:
         s3.put(f"pages/{name}", b"x")
@@ -213,7 +213,7 @@ class Limit:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest_pipeline.sources.object_store._RETRY", {"max_retries": 1})
     monkeypatch.setattr("ingest_pipeline.sources.object_store._CLIENT", {"read_timeout": timedelta(seconds=1)})
-    monkeypatch.setattr("ingest_pipeline.sources.object_store._ATTEMPTS", 2)
+    monkeypatch.setattr("ingest_pipeline.sources.object_store._MAX_ATTEMPTS", 2)
 
 
 def refusal(url: str) -> str:

@@ -32,7 +32,8 @@ try:
     for key in sys.argv[3:]:
         print(source.stat(key))
     for obj in source.list(
-        objection_to=selection.name_exclusion_reason, on_excluded=lambda key, reason: print("left out:", key, reason)
+        exclusion_reason_of=selection.name_exclusion_reason,
+        on_excluded=lambda key, reason: print("excluded:", key, reason),
     ):
         b"".join(source.read(obj))
 except IngestError as error:
@@ -115,11 +116,11 @@ def test_a_name_that_is_no_text_is_listed_and_its_reading_says_why_not(tmp_path:
     source = ObjectSource(str(tmp_path))
     (obj,) = source.list()
     assert (obj.key, obj.etag) == ("bad\\xff", "")
-    with pytest.raises(DocumentError, match="Rename it"):
+    with pytest.raises(DocumentError, match="Rename the object"):
         source.read(obj)
 
 
-def left_out(root: Path) -> dict[str, str]:
+def excluded(root: Path) -> dict[str, str]:
     """Reasons by name."""
     found: dict[str, str] = {}
     list(ObjectSource(str(root)).list(on_excluded=found.__setitem__))
@@ -127,21 +128,21 @@ def left_out(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["x.tmp", "x.part", "x.crdownload", ".x.swp", "x~", ".#x", ".~lock.x#", "~$x.docx"])
-def test_names_of_unfinished_files_are_left_out(tmp_path: Path, name: str) -> None:
+def test_names_of_unfinished_files_are_excluded(tmp_path: Path, name: str) -> None:
     write(tmp_path, name, b"half")
     write(tmp_path, "whole", b"")
     assert keys(tmp_path) == ["whole"]
-    assert left_out(tmp_path) == {name: "name of a file that is still being written"}
+    assert excluded(tmp_path) == {name: "name of a file that is still being written"}
 
 
-def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
+def test_what_is_no_file_is_excluded(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty folder").mkdir()
     (tmp_path / "to nowhere").symlink_to("missing")
     (tmp_path / "to itself").symlink_to("to itself")
     write(tmp_path, "file", b"")
     assert keys(tmp_path) == ["file"]
-    assert left_out(tmp_path) == {
+    assert excluded(tmp_path) == {
         "pipe": "neither a file nor a folder",
         "to nowhere": "link that leads nowhere",
         "to itself": "link that leads nowhere",
@@ -247,9 +248,9 @@ def test_a_folder_that_may_not_be_read_is_named_with_the_pattern_that_leaves_it_
     said = said_to_ordinary_user(open_folder)
     pattern = r"/a\ \[b\]/closed"
     assert f"INGEST_EXCLUDE={pattern!r}" in said
-    left_out = said_to_ordinary_user(open_folder, exclude=pattern)
+    excluded = said_to_ordinary_user(open_folder, exclude=pattern)
     (open_folder / "a [b]/closed").chmod(0o700)
-    assert left_out == "left out: a [b]/closed/ excluded\n"
+    assert excluded == "excluded: a [b]/closed/ excluded\n"
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o444])
@@ -257,9 +258,9 @@ def test_what_is_excluded_in_a_folder_that_may_only_be_listed_stops_nothing(open
     write(open_folder, "closed/doc", b"")
     (open_folder / "closed").chmod(mode | 0o044)
     assert "cannot be listed: Permission denied" in said_to_ordinary_user(open_folder)
-    left_out = said_to_ordinary_user(open_folder, exclude="doc")
+    excluded = said_to_ordinary_user(open_folder, exclude="doc")
     (open_folder / "closed").chmod(0o700)
-    assert left_out == "left out: closed/doc excluded\n"
+    assert excluded == "excluded: closed/doc excluded\n"
 
 
 def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,9 +275,9 @@ def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "scandir", noted)
     selection = Selection(exclude=["drafts/"])
-    assert [obj.key for obj in ObjectSource(str(tmp_path)).list(objection_to=selection.name_exclusion_reason)] == [
-        "a/b/doc"
-    ]
+    assert [
+        obj.key for obj in ObjectSource(str(tmp_path)).list(exclusion_reason_of=selection.name_exclusion_reason)
+    ] == ["a/b/doc"]
     assert looked == [tmp_path.name, "a", "b"]
 
 
@@ -286,7 +287,7 @@ def test_a_document_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(o
     said = said_to_ordinary_user(open_folder, "closed/doc")
     (open_folder / "closed").chmod(0o700)
     assert said.startswith("SourceUnavailableError")
-    assert "closed/doc' cannot be looked at: Permission denied" in said
+    assert "closed/doc' cannot be examined: Permission denied" in said
 
 
 @pytest.mark.parametrize("key", ["missing", "doc/below", "loop/x", "n" * 300, "a//b", ".."])
@@ -303,7 +304,7 @@ def test_of_two_names_that_look_alike_the_readable_one_is_listed(tmp_path: Path)
     source = ObjectSource(str(tmp_path))
     (obj,) = source.list()
     assert b"".join(source.read(obj)) == b"readable"
-    assert left_out(tmp_path) == {"x\\xff": "name that is not UTF-8 and looks like another one"}
+    assert excluded(tmp_path) == {"x\\xff": "name that is not UTF-8 and looks like another one"}
 
 
 @pytest.mark.parametrize("seconds", [1 << 40, -(1 << 40)])
