@@ -178,3 +178,10 @@ def test_each_test_that_the_guarantees_name_exists() -> None:
     assert len(named) >= 200
     assert sorted(named - defined) == []
     assert sorted(file for file in files if not (ROOT / "tests" / file).is_file()) == []
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "GUARANTEES.md", "docs/glossary.md"])
+def test_each_file_that_a_document_names_exists(page: str) -> None:
+    named = re.findall(r"`([a-z_]+/[\w/]+\.(?:py|sql))`", (ROOT / page).read_text())
+    roots = (ROOT, PACKAGE, ROOT / "tests", ROOT / "docs")
+    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
