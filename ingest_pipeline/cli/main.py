@@ -48,7 +48,7 @@ from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import failures
 from ingest_pipeline.processes import with_parent_death_signal
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
-from ingest_pipeline.saga.generations import drop_retired, others
+from ingest_pipeline.saga.generations import drop_retired, other_generations
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
 from ingest_pipeline.search.search import search as search_corpus
@@ -245,7 +245,7 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
     """Remove files, versions and rows that no publication and no running saga owns."""
     with _session.corpus(Settings.from_environment()) as corpus:
         report = sweep_corpus(corpus, dry_run=dry_run)
-        for generation in others(corpus):
+        for generation in other_generations(corpus):
             beside = sweep_corpus(generation, dry_run=dry_run)
             report = SweepReport(
                 [*report.files, *beside.files],

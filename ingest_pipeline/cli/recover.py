@@ -14,7 +14,7 @@ from ingest_pipeline.orchestration.build import pipeline_settings
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import RebuildReport, rebuild_catalog
-from ingest_pipeline.saga.generations import others
+from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.saga.recover import recover as recover_corpus
 from ingest_pipeline.saga.recover import take_over
 
@@ -43,7 +43,7 @@ def recover(way: Literal["adopt", "restore", "take-over", "rebuild"] | None, *, 
 def _recover(settings: Settings, foreign: Literal["adopt", "restore"] | None, *, as_json: bool) -> None:
     with _session.corpus(settings) as corpus:
         report = recover_corpus(corpus, foreign=foreign)
-        beside = [recover_corpus(generation) for generation in others(corpus)]
+        beside = [recover_corpus(generation) for generation in other_generations(corpus)]
     if as_json:
         print_json(plain(report))
         return
@@ -56,7 +56,7 @@ def _recover(settings: Settings, foreign: Literal["adopt", "restore"] | None, *,
 
 def _take_over(settings: Settings, *, as_json: bool) -> None:
     with _session.corpus(settings) as corpus:
-        versions = {each.generation: take_over(each) for each in (corpus, *others(corpus))}
+        versions = {each.generation: take_over(each) for each in (corpus, *other_generations(corpus))}
         head = corpus.head().head_version
     taken = {name: version for name, version in versions.items() if version is not None}
     if as_json:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from ingest_pipeline.corpus.protocol import ATTEMPTS, SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_ours, mark_for
 from ingest_pipeline.errors import (
     ConfigurationError,
@@ -31,9 +32,6 @@ from ingest_pipeline.postgres import catalog, failures, generations, ledger
 from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch
 from ingest_pipeline.postgres.catalog import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
-
-# Each attempt beyond the first means that another process created or changed the corpus just then.
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
         TableUnavailableError: The store does not answer.
         ConflictError: Other processes changed the corpus at every attempt.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         row, is_bound = _read(database, settings)
         if row is None:
             _create(database, settings)
@@ -306,7 +304,7 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
             locked = catalog.lock_generation(connection, row.name)
         if locked != row or generations.is_bound(connection, row.name):
             return True  # somebody was faster: look again
-        for dead in ledger.abandon_dead(connection, row.name, limit=ledger.SILENCE_SECONDS)[0]:
+        for dead in ledger.abandon_dead(connection, row.name, limit=SILENCE_SECONDS)[0]:
             catalog.forget_documents(connection, dead)
         if any(other.kind != "create" for other in ledger.unfinished(connection, row.name)):
             return False

@@ -33,6 +33,7 @@ from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.processes import is_dead
+from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Chunk, Usage
 
@@ -186,24 +187,16 @@ async def _probe(context: IngestContext, embedder: OpenAIEmbedder, shipment: _Sh
     text_hash, text = next(iter(shipment.texts.items()))
     corpus = context.corpus
     base = corpus.head().head_version
-    with corpus.database.transaction() as connection:
-        saga = ledger.begin(
-            connection, generation=corpus.generation, kind="batch", base_version=base, price=context.price
-        )
-    supply = VectorResolver(corpus, embedder, context.recipe, saga)
-    error = "bought one text to see what the endpoint serves"
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await supply.start(tasks)
-            await supply.order([Chunk(0, 0, len(text), text)])
-            await supply.flush()
-    except ExceptionGroup as group:
-        cause = first_of(group)
-        error = str(cause)
-        raise cause from group
-    finally:
-        with corpus.database.transaction() as connection:
-            ledger.mark_ended(connection, saga, "abandoned", error)
+    with Saga.begin(corpus, "batch", base_version=base, price=context.price) as saga:
+        supply = VectorResolver(corpus, embedder, context.recipe, saga.id)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await supply.start(tasks)
+                await supply.order([Chunk(0, 0, len(text), text)])
+                await supply.flush()
+        except ExceptionGroup as group:
+            raise first_of(group) from group
+        saga.fail("embedded one text to see what the endpoint serves")
     del shipment.texts[text_hash]
 
 

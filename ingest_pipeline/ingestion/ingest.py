@@ -12,13 +12,11 @@ from uuid import UUID
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
-    FencedError,
     GenerationRetiredError,
     IngestError,
     StaleError,
     TableDamagedError,
     TooRecentError,
-    UnavailableError,
 )
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
@@ -33,8 +31,8 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.saga.documents import removal_of, supersede
-from ingest_pipeline.saga.publish import publish
+from ingest_pipeline.saga.documents import publish_documents, removal_of
+from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.spending_limits import NO_LIMITS
 from ingest_pipeline.types import Price, Usage
 
@@ -90,7 +88,7 @@ class _DocumentRows:
     search_for_rows: bool
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
-        superseded = supersede(connection, self.saga, version)
+        superseded = publish_documents(connection, self.saga, version)
         keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
         failures.clear_failures(connection, self.corpus, keys)
         holds.release_superseded(connection, self.saga)
@@ -209,34 +207,30 @@ class Ingestion:
     async def _publish_group(self, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
         """Run one saga; returns the documents to plan again."""
         start = perf_counter()
-        saga = await asyncio.to_thread(self._begin)
+        begun = await asyncio.to_thread(self._begin)
         try:
-            prepared = await Preparation(self._context, self._embedder, saga, group, self._guard).run()
-            stale = self._sort_out(prepared, group, last=last)
-            if not prepared.documents and not prepared.removed:
-                await asyncio.to_thread(self._end, saga, "none of its documents could be ingested")
-                return stale
-            rows = _DocumentRows(self._context.corpus.generation, saga, prepared, self._search_for_rows)
-            # Read now, since nothing may fail between publishing and saying so.
-            row = await asyncio.to_thread(self._read, saga)
-            version = await asyncio.to_thread(publish, self._context.corpus, saga, rows)
-        except GenerationRetiredError as error:
-            await asyncio.to_thread(self._end, saga, str(error))
+            with begun as saga:
+                prepared = await Preparation(self._context, self._embedder, saga, group, self._guard).run()
+                await asyncio.to_thread(saga.prepared)
+                stale = self._sort_out(prepared, group, last=last)
+                if not prepared.documents and not prepared.removed:
+                    await asyncio.to_thread(saga.fail, "none of its documents could be ingested")
+                    return stale
+                rows = _DocumentRows(self._context.corpus.generation, saga.id, prepared, self._search_for_rows)
+                # Read before the publication, since nothing may fail between publishing and acknowledging it.
+                row = await asyncio.to_thread(saga.row)
+                version = await asyncio.to_thread(saga.publish, rows)
+        except GenerationRetiredError:
             raise
         except TableDamagedError as error:
-            await asyncio.to_thread(self._end, saga, str(error))
             return self._without_damaged(group, error, last=last)
         except StaleError as error:
-            await asyncio.to_thread(self._end, saga, str(error))
             log.info("corpus %s: planning again: %s", self._context.corpus.generation, error)
             if not last:
                 return list(group)
             # Nothing is wrong with the documents, so no attempt at them is counted.
             self._summary.failed |= {document.key: (document, error) for document in group}
             return []
-        except BaseException as error:
-            await asyncio.to_thread(self._end, saga, f"{type(error).__name__}: {error}")
-            raise
         self._acknowledge(prepared, row.usage, version, perf_counter() - start)
         return stale
 
@@ -284,35 +278,13 @@ class Ingestion:
                 error=error,
             )
 
-    def _begin(self) -> UUID:
-        head = self._context.corpus.head()
-        self._context.corpus.check_generation(head)
-        base = head.head_version
-        with self._context.corpus.database.transaction() as connection:
-            return ledger.begin(
-                connection,
-                generation=self._context.corpus.generation,
-                kind="ingest",
-                base_version=base,
-                run_id=self._run_id,
-                price=self._context.price,
-            )
-
-    def _end(self, saga: UUID, error: str) -> None:
-        """Say that a saga failed; if even that fails, its silence will say so."""
-        try:
-            with self._context.corpus.database.transaction() as connection:
-                if ledger.mark_ended(connection, saga, "failed", error):
-                    catalog.forget_documents(connection, saga)
-        except UnavailableError:
-            log.warning("saga %s could not be ended in the ledger; recovery will settle it", saga)
-
-    def _read(self, saga: UUID) -> ledger.Saga:
-        with self._context.corpus.database.transaction() as connection:
-            row = ledger.read(connection, saga)
-        if row is None:
-            raise FencedError(f"Saga {saga} is gone from the ledger: its corpus was dropped")
-        return row
+    def _begin(self) -> Saga:
+        corpus = self._context.corpus
+        head = corpus.head()
+        corpus.check_generation(head)
+        return Saga.begin(
+            corpus, "ingest", base_version=head.head_version, run_id=self._run_id, price=self._context.price
+        )
 
     def _acknowledge(self, prepared: Prepared, usage: Usage, version: int, seconds: float) -> None:
         publication = Publication(

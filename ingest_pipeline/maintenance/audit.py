@@ -21,7 +21,7 @@ from ingest_pipeline.maintenance.audit_rows import chunk_hashes, promised
 from ingest_pipeline.maintenance.sweep import Litter, look_for_litter
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.catalog import DocumentRow, GenerationRow
-from ingest_pipeline.postgres.ledger import Saga
+from ingest_pipeline.postgres.ledger import SagaRow
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import ChunkRow, text_hash
 
@@ -196,7 +196,7 @@ def _compare_some(
     return _Found(len(documents), len(rows), list(_row_violations(documents, chunks, rows)))
 
 
-def _latest_violations(corpus: Corpus, head: GenerationRow, unfinished: Sequence[Saga]) -> Iterator[Violation]:
+def _latest_violations(corpus: Corpus, head: GenerationRow, unfinished: Sequence[SagaRow]) -> Iterator[Violation]:
     try:
         latest = corpus.table.latest_version()
     except TableDamagedError as error:
@@ -310,7 +310,7 @@ def _left_over(corpus: Corpus, files: Sequence[str], now: datetime) -> Iterator[
         yield Violation("no orphan files", None, what, late[:_NAMED_FILES])
 
 
-def _doubt_violations(unfinished: Iterable[Saga], now: datetime) -> Iterator[Violation]:
+def _doubt_violations(unfinished: Iterable[SagaRow], now: datetime) -> Iterator[Violation]:
     for saga in unfinished:
         silent = (now - saga.seen_at).total_seconds()
         if silent > DOUBT_SECONDS:

@@ -12,10 +12,8 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import StaleError
-from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import ledger
-from ingest_pipeline.saga.heartbeat import give_up, signs_of_life
-from ingest_pipeline.saga.publish import CatalogRows, publish
+from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.saga.publish import CatalogRows
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +34,11 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
             in doubt until the next publication settles it.
         ForeignWriteError: A version that is not ours stands above head.
     """
-    with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=corpus.generation, kind="maintenance", base_version=base)
     try:
-        with signs_of_life(corpus, saga):
-            rows = prepare(saga)
-            with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
-                ledger.mark_prepared(connection, saga)
-        return publish(corpus, saga, rows)
+        with Saga.begin(corpus, "maintenance", base_version=base) as saga:
+            rows = prepare(saga.id)
+            saga.prepared()
+            return saga.publish(rows)
     except StaleError as error:
-        give_up(corpus, saga, error)
-        log.info("corpus %s: maintenance leaves something for the next time: %s", corpus.generation, error)
+        log.info("corpus %s: maintenance left work for the next time: %s", corpus.generation, error)
         return None
-    except BaseException as error:
-        give_up(corpus, saga, error)
-        raise

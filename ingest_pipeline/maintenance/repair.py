@@ -14,7 +14,6 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import ConflictError
-from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.ingestion.estimate import Estimate, count
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.changes import Change, Removal
@@ -23,11 +22,10 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.saga.documents import supersede
-from ingest_pipeline.saga.heartbeat import give_up
-from ingest_pipeline.saga.publish import publish
+from ingest_pipeline.saga.documents import publish_documents
+from ingest_pipeline.saga.lifecycle import Saga
 
 
 def foresee_repair(context: IngestContext, report: AuditReport) -> Estimate:
@@ -67,21 +65,17 @@ def take_out(context: IngestContext, damaged: Sequence[DamagedFragment]) -> int:
     """
     corpus = context.corpus
     head = corpus.head().head_version
-    with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=corpus.generation, kind="ingest", base_version=head)
-        keys = list(catalog.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
-        latest = catalog.latest_documents(connection, corpus.generation, keys=keys)
-        plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
-        catalog.insert_documents(
-            connection, generation=corpus.generation, saga=saga, recipe=context.recipe.fingerprint, documents=plans
-        )
-    try:
-        with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
-            ledger.mark_prepared(connection, saga)
-        return publish(corpus, saga, _TakenOut(corpus, saga, damaged, keys))
-    except BaseException as error:
-        give_up(corpus, saga, error)
-        raise
+    with Saga.begin(corpus, "ingest", base_version=head) as saga:
+        with corpus.database.transaction() as connection:
+            keys = list(catalog.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
+            latest = catalog.latest_documents(connection, corpus.generation, keys=keys)
+            plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
+            recipe = context.recipe.fingerprint
+            catalog.insert_documents(
+                connection, generation=corpus.generation, saga=saga.id, recipe=recipe, documents=plans
+            )
+        saga.prepared()
+        return saga.publish(_TakenOut(corpus, saga.id, damaged, keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +96,7 @@ class _TakenOut:
                 f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.name!r} changed since the audit",
                 "Nothing was published. Run `ingest-pipeline audit --repair` again.",
             )
-        supersede(connection, self.saga, version)
+        publish_documents(connection, self.saga, version)
         # Wherever they are: a document may have other rows, in fragments that can be read.
         return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
 

@@ -9,7 +9,7 @@ from ingest_pipeline.orchestration.run_requests import shared_run
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.saga.generations import drop_retired, others
+from ingest_pipeline.saga.generations import drop_retired, other_generations
 
 
 def audit_schedule(
@@ -41,7 +41,7 @@ def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) ->
                     context.log.info(f"There is no corpus {corpus} yet")
                     return
                 report = maintain(ingest_context.corpus, settings.retention, log=context.log.info)
-                for other in others(ingest_context.corpus):
+                for other in other_generations(ingest_context.corpus):
                     maintain(other, settings.retention, log=context.log.info)
                 dropped = drop_retired(ingest_context.corpus)
         except IngestError as error:

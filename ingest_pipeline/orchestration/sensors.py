@@ -31,7 +31,7 @@ from ingest_pipeline.reporting.run_status import (
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.saga.generations import others
+from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.saga.recover import recover
 
 # A tick is given up by Dagster after 60 seconds, requests included.
@@ -166,7 +166,7 @@ def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = Tru
                 fail_unclaimed_runs(context.instance, settings.corpus)
                 if not ingest_context.corpus.exists():
                     return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
-                generations = (ingest_context.corpus, *others(ingest_context.corpus))
+                generations = (ingest_context.corpus, *other_generations(ingest_context.corpus))
                 in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
                 report, *beside = [
                     recover(generation, dead_runs=ended_runs(context.instance, generation))

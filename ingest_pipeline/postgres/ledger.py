@@ -22,12 +22,10 @@ from ingest_pipeline.types import Price, Usage, Vector, Vectors
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "batch", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
-# A writer gives a sign of life every five seconds; one that gave none for so long is taken for dead.
-SILENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Saga:
+class SagaRow:
     """One row of the ledger."""
 
     id: UUID
@@ -112,9 +110,9 @@ def begin(
     return saga
 
 
-def read(connection: Connection, saga: UUID) -> Saga | None:
+def read(connection: Connection, saga: UUID) -> SagaRow | None:
     """The saga's row, None if there is none."""
-    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("read_saga"), {"id": saga}).fetchone()
 
 
@@ -246,21 +244,21 @@ def abandon_dead(
     return [row["id"] for row in rows if row["ended"]], [row["id"] for row in rows if not row["ended"]]
 
 
-def unfinished(connection: Connection, generation: str) -> list[Saga]:
+def unfinished(connection: Connection, generation: str) -> list[SagaRow]:
     """Sagas in doubt, oldest first."""
-    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("unfinished_sagas"), {"generation": generation}).fetchall()
 
 
-def publications(connection: Connection, generation: str, limit: int) -> list[Saga]:
+def publications(connection: Connection, generation: str, limit: int) -> list[SagaRow]:
     """Published sagas, newest first."""
-    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("published_sagas"), {"generation": generation, "limit": limit}).fetchall()
 
 
-def unreported(connection: Connection, generation: str) -> list[Saga]:
+def unreported(connection: Connection, generation: str) -> list[SagaRow]:
     """Publications of Dagster runs that were not yet reported to Dagster, oldest first."""
-    with connection.cursor(row_factory=class_row(Saga)) as cursor:
+    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("unreported_sagas"), {"generation": generation}).fetchall()
 
 

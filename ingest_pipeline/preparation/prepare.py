@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
 
+from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     DocumentChangedError,
@@ -37,6 +38,7 @@ from ingest_pipeline.preparation.batches import DocumentInProgress, Parcel, Prep
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import Order, RefusedTextError, VectorResolver
+from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.types import Chunk, ChunkRow, chunk_id
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,6 @@ _QUEUED_READ = 8
 # Enough to keep every request that may be under way full.
 _QUEUED_ORDERED = 40
 _ROWS_PER_FILE = 4096
-_HEARTBEAT_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -76,15 +77,15 @@ class Preparation:
         self,
         context: IngestContext,
         embedder: Embedder,
-        saga: UUID,
+        saga: Saga,
         plans: Sequence[DocumentPlan],
         guard: SpendingGuard | None = None,
     ) -> None:
         self._context = context
         self._saga = saga
         self._plans = plans
-        self._supply = VectorResolver(context.corpus, embedder, context.recipe, saga, guard)
-        self._prepared = Prepared(saga)
+        self._supply = VectorResolver(context.corpus, embedder, context.recipe, saga.id, guard)
+        self._prepared = Prepared(saga.id)
         self._read: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_READ)
         self._ordered: asyncio.Queue[Parcel | None] = asyncio.Queue(_QUEUED_ORDERED)
         self._all_read = False
@@ -104,44 +105,35 @@ class Preparation:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                heartbeat = tasks.create_task(self._beat())
+                refreshing = tasks.create_task(self._refresh_lookup_scope())
                 await asyncio.to_thread(self._plan_rows)
                 await self._supply.start(tasks)
                 tasks.create_task(self._read_all())
                 tasks.create_task(self._supply_all())
                 await tasks.create_task(self._write_all())
-                heartbeat.cancel()
+                refreshing.cancel()
         except ExceptionGroup as group:
             raise first_of(group) from group
         finally:
             await self._supply.close()
-        await asyncio.to_thread(self._mark_prepared)
         return self._prepared
 
-    async def _beat(self) -> None:
+    async def _refresh_lookup_scope(self) -> None:
         while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            await asyncio.to_thread(self._touch)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            self._saga.check_not_fenced()
             await asyncio.to_thread(self._supply.refresh_lookup_scope)
-
-    def _touch(self) -> None:
-        with self._context.corpus.database.transaction() as connection:
-            ledger.touch(connection, self._saga)
 
     def _plan_rows(self) -> None:
         with self._context.corpus.database.transaction() as connection:
             catalog.insert_documents(
                 connection,
                 generation=self._context.corpus.generation,
-                saga=self._saga,
+                saga=self._saga.id,
                 recipe=self._context.recipe.fingerprint,
                 documents=self._plans,
             )
         self._prepared.removed = [plan for plan in self._plans if plan.source is None]
-
-    def _mark_prepared(self) -> None:
-        with boundary(Boundary.PREPARED), self._context.corpus.database.transaction() as connection:
-            ledger.mark_prepared(connection, self._saga)
 
     # Stage 1: bytes to chunks.
 
@@ -247,7 +239,7 @@ class Preparation:
             raise EmbeddingInputError(key, problem) from error
         document.result.count(order.wanted)
         number = chunk_id(key, order.text_hash, document.texts.count(order.text_hash))
-        row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, order.text_hash, self._saga)
+        row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, order.text_hash, self._saga.id)
         return TableRow(row, document.plan.partition, chunk.text, vector)
 
     async def _finish(self, document: DocumentInProgress) -> None:
@@ -305,13 +297,13 @@ class Preparation:
         fragment = self._stage(rows) if rows else None
         with boundary(Boundary.FRAGMENT_RECORDED), self._context.corpus.database.transaction() as connection:
             if fragment is not None:
-                ledger.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
+                ledger.record_fragment(connection, self._saga.id, name=fragment.name, row_count=fragment.row_count)
             catalog.add_chunks(connection, (row.chunk for row in rows))
-            catalog.finish_documents(connection, self._saga, [document.facts() for document in finished])
+            catalog.finish_documents(connection, self._saga.id, [document.facts() for document in finished])
         return fragment
 
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
-        name = f"{self._saga}-{self._file_count}.lance"
+        name = f"{self._saga.id}-{self._file_count}.lance"
         self._file_count += 1
         return self._context.corpus.table.stage(name, chunk_table(rows))
 
@@ -321,7 +313,7 @@ class Preparation:
         document.waiting = []
         self._prepared.failed[document.plan.key] = error
         with self._context.corpus.database.transaction() as connection:
-            catalog.drop_document(connection, self._saga, document.plan.key)
+            catalog.drop_document(connection, self._saga.id, document.plan.key)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

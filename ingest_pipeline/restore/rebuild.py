@@ -56,7 +56,7 @@ from ingest_pipeline.restore.rebuild_rows import (
     stage_documents,
     write_change,
 )
-from ingest_pipeline.saga.heartbeat import give_up, signs_of_life
+from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.types import SourceObject
 
 log = logging.getLogger(__name__)
@@ -121,15 +121,9 @@ def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
     content = _choose(corpus, replace(head, table_uri=corpus.table.uri))
     if content is None:
         return None
-    with corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=corpus.generation, kind="rebuild", base_version=head.head_version)
-        ledger.mark_prepared(connection, saga)
-    try:
-        with signs_of_life(corpus, saga):
-            return _Rebuild(context, head, content, saga).run()
-    except BaseException as error:
-        give_up(corpus, saga, error)
-        raise
+    with Saga.begin(corpus, "rebuild", base_version=head.head_version) as saga:
+        saga.prepared()
+        return _Rebuild(context, head, content, saga.id).run()
 
 
 def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:

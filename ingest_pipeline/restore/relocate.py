@@ -31,7 +31,8 @@ from ingest_pipeline.postgres import catalog, generations, ledger
 from ingest_pipeline.postgres.binding import binding_of
 from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection, Database
-from ingest_pipeline.saga.reconcile import begin_restore, end_restore, lock, restore_as_head, versions_above
+from ingest_pipeline.saga.heartbeat import fail
+from ingest_pipeline.saga.reconcile import begin_restore, lock, restore_as_head, versions_above
 from ingest_pipeline.types import Recipe, Vector, split_embedding
 
 _NAMED = 3
@@ -84,7 +85,7 @@ def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
     except BaseException as error:
         for row, there in copies:
             if row.name in sagas:
-                end_restore(there, sagas[row.name], error)
+                fail(there, sagas[row.name], error)
         raise
     return [there.table.uri for _, there in copies]
 

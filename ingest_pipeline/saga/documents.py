@@ -15,7 +15,7 @@ from ingest_pipeline.postgres.database import Connection
 _NAMED = 5
 
 
-def supersede(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
     """Let readers at a version see the saga's documents; returns what stood in their place.
 
     Raises:

@@ -39,7 +39,7 @@ def list_generations(database: Database, corpus: str) -> list[Generation]:
         return generations.generations(connection, corpus)
 
 
-def others(corpus: Corpus) -> list[Corpus]:
+def other_generations(corpus: Corpus) -> list[Corpus]:
     """The generations of a corpus besides this one that still have a table."""
     return [
         opened(corpus.database, corpus.name, found)

@@ -1,47 +1,71 @@
-"""A writer's signs of life, by which recovery tells it from a dead one."""
+"""The heartbeat of a saga's writer, and how a saga is marked as failed.
+
+Recovery tells a living writer from a dead one by the heartbeat. Only `lifecycle` and `reconcile` use this module.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.errors import FencedError, UnavailableError
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
+from ingest_pipeline.errors import FencedError, IngestError, UnavailableError
+from ingest_pipeline.postgres import catalog, ledger
 
-_SECONDS = 5.0
+log = logging.getLogger(__name__)
 
 
-@contextmanager
-def signs_of_life(corpus: Corpus, saga: UUID) -> Generator[None]:
-    """Keep recovery from taking the saga's writer for dead, however long the block computes."""
-    ended = threading.Event()
+class Heartbeat:
+    """A thread that renews a saga's heartbeat in the ledger, however long its writer computes.
 
-    def beat() -> None:
-        while not ended.wait(_SECONDS):
+    Args:
+        corpus: The corpus of the saga.
+        saga: The saga's id.
+    """
+
+    def __init__(self, corpus: Corpus, saga: UUID) -> None:
+        self._corpus = corpus
+        self._saga = saga
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat of saga {saga}", daemon=True)
+        self.fenced: FencedError | None = None
+        """Why the writer can no longer publish: another process took it for dead. None while it can."""
+
+    def start(self) -> None:
+        """Start the thread; the first heartbeat is due after one interval."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread, after the heartbeat in progress if there is one. May be called twice."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
             try:
-                with corpus.database.transaction() as connection:
-                    ledger.touch(connection, saga)
-            except FencedError:
-                return  # publishing will say so
-            except UnavailableError:
-                continue
-
-    thread = threading.Thread(target=beat, name=f"signs of life of saga {saga}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+                with self._corpus.database.transaction() as connection:
+                    ledger.touch(connection, self._saga)
+            except FencedError as error:
+                self.fenced = error
+                return
+            except IngestError:
+                continue  # the next heartbeat may get through
 
 
-def give_up(corpus: Corpus, saga: UUID, error: BaseException) -> None:
-    """End the saga; if even that fails, recovery will. The files it wrote are known by name and swept."""
+def fail(corpus: Corpus, saga: UUID, reason: BaseException | str) -> None:
+    """Mark an unfinished saga as failed, and delete the document rows that it planned.
+
+    If Postgres does not answer, recovery ends the saga later. The sweep removes the saga's files.
+    """
+    error = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
     try:
         with corpus.database.transaction() as connection:
-            ledger.mark_ended(connection, saga, "failed", f"{type(error).__name__}: {error}")
+            if ledger.mark_ended(connection, saga, "failed", error):
+                catalog.forget_documents(connection, saga)
     except UnavailableError:
-        error.add_note(f"Saga {saga} could not be ended in the ledger; recovery will settle it.")
+        message = f"Saga {saga} could not be marked as failed in the ledger; recovery will end it."
+        log.warning("corpus %s: %s", corpus.generation, message)
+        if isinstance(reason, BaseException):
+            reason.add_note(message)

@@ -19,6 +19,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.protocol import ATTEMPTS, PATIENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -30,11 +31,6 @@ from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
 
 log = logging.getLogger(__name__)
-
-# Each attempt beyond the first means that somebody died or woke up late just then.
-_ATTEMPTS = 5
-# No attempt begins later than this after the first, however long those before had to wait.
-PATIENCE_SECONDS = 240.0
 
 
 class CatalogRows(Protocol):
@@ -69,7 +65,7 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
         UnavailableError: Nothing was published, or, if the message says so, the saga is in doubt until it is settled.
     """
     attempts, end = 0, monotonic() + PATIENCE_SECONDS
-    while attempts < _ATTEMPTS and monotonic() < end:
+    while attempts < ATTEMPTS and monotonic() < end:
         attempts += 1
         try:
             version = _attempt(corpus, saga, rows)

@@ -7,16 +7,15 @@ content as a new version, to which head moves in the same transaction. Lance ref
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.protocol import ATTEMPTS
 from ingest_pipeline.corpus.table_identity import mark_for, origins, other_write, without_head
 from ingest_pipeline.errors import (
     ConfigurationError,
     ForeignWriteError,
     OtherDatabaseError,
-    UnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.table import CommitRefusedError
@@ -24,9 +23,7 @@ from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
-
-# Each attempt beyond the first means that a zombie woke up just then, or that Postgres chose us to give way.
-_ATTEMPTS = 5
+from ingest_pipeline.saga.heartbeat import fail
 
 
 def lock(connection: Connection, corpus: Corpus) -> GenerationRow:
@@ -55,7 +52,7 @@ def reconcile(corpus: Corpus, *, keep: UUID | None = None, over_foreign: bool = 
         OtherDatabaseError: Another database wrote one, or this one is older than the table.
         CommitRefusedError: Zombies came between at every attempt.
     """
-    for _ in range(_ATTEMPTS - 1):
+    for _ in range(ATTEMPTS - 1):
         try:
             return _reconcile_once(corpus, keep, over_foreign=over_foreign)
         except (CommitRefusedError, DatabaseConflictError):
@@ -75,7 +72,7 @@ def _reconcile_once(corpus: Corpus, keep: UUID | None, *, over_foreign: bool) ->
     try:
         return _restore_head(corpus, restoring, keep, over_foreign=over_foreign)
     except BaseException as error:
-        end_restore(corpus, restoring, error)
+        fail(corpus, restoring, error)
         raise
 
 
@@ -146,12 +143,6 @@ def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -
     saga = ledger.begin(connection, generation=corpus.generation, kind="restore", base_version=head.head_version)
     ledger.mark_prepared(connection, saga)
     return saga
-
-
-def end_restore(corpus: Corpus, saga: UUID, error: BaseException) -> None:
-    """Say that a restore failed. What it may have made all the same is undone by the next."""
-    with suppress(UnavailableError), corpus.database.transaction() as connection:
-        ledger.mark_ended(connection, saga, "failed", f"{type(error).__name__}: {error}")
 
 
 def restore_as_head(

@@ -13,15 +13,16 @@ from uuid import UUID
 import pyarrow as pa
 
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.saga.heartbeat import fail
 from ingest_pipeline.saga.reconcile import (
     begin_restore,
     check_may_undo,
-    end_restore,
     lock,
     reconcile,
     restore_as_head,
@@ -49,7 +50,7 @@ class RecoveryReport:
 def recover(
     corpus: Corpus,
     *,
-    silence: float = ledger.SILENCE_SECONDS,
+    silence: float = SILENCE_SECONDS,
     dead_runs: Sequence[str] = (),
     foreign: Literal["adopt", "restore"] | None = None,
 ) -> RecoveryReport:
@@ -114,7 +115,7 @@ def _adopt(corpus: Corpus) -> None:
             _check_unchanged(corpus, lock(connection, corpus), head, foreign)
             restore_as_head(connection, corpus, head, content=foreign, latest=corpus.table.latest_version(), saga=saga)
     except BaseException as error:
-        end_restore(corpus, saga, error)
+        fail(corpus, saga, error)
         raise
 
 
@@ -153,7 +154,7 @@ def take_over(corpus: Corpus) -> int | None:
                 connection, corpus, head, content=head.head_version, latest=corpus.table.latest_version(), saga=saga
             )
     except BaseException as error:
-        end_restore(corpus, saga, error)
+        fail(corpus, saga, error)
         raise
 
 

@@ -9,7 +9,6 @@ The source still holds what was rolled back. A hold keeps it from being ingested
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from ingest_pipeline.errors import (
     RemovalsWithheldError,
     RollbackRefusedError,
     TableDamagedError,
-    UnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, StagedFragment
@@ -34,11 +32,8 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollb
 from ingest_pipeline.postgres import catalog, history, holds, ledger
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.history import Difference
-from ingest_pipeline.saga.documents import removal_of, supersede
-from ingest_pipeline.saga.heartbeat import signs_of_life
-from ingest_pipeline.saga.publish import publish
-
-log = logging.getLogger(__name__)
+from ingest_pipeline.saga.documents import publish_documents, removal_of
+from ingest_pipeline.saga.lifecycle import Saga
 
 # Readers see the whole of a rollback at once, up to so many documents; its rows stream, so memory sets no limit.
 _PUBLICATION_DOCUMENTS = 10_000
@@ -70,7 +65,7 @@ class _CopiedRows:
     """Names of the data files that hold a document's rows."""
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
-        superseded = supersede(connection, self.saga, version)
+        superseded = publish_documents(connection, self.saga, version)
         holds.hold_documents(connection, self.saga, self.recipe)
         ledger.forget_fragments(connection, self.saga)
         return Change(self.staged, removal_of(superseded))
@@ -213,24 +208,14 @@ class _Rollback:
 
     def run(self, run_id: str | None) -> RolledBack:
         base = self._corpus.head().head_version
-        with self._corpus.database.transaction() as connection:
-            self._saga = ledger.begin(
-                connection,
-                generation=self._corpus.generation,
-                kind="rollback",
-                base_version=base,
-                run_id=run_id,
-                target_version=self._version,
-            )
-        try:
-            with signs_of_life(self._corpus, self._saga):
-                self._prepare()
-            rows = _CopiedRows(self._saga, self._recipe, self._staged, self._files)
-            made = publish(self._corpus, self._saga, rows)
-        except BaseException as error:
-            self._give_up(error)
-            raise
-        return RolledBack(self._saga, self._version, made - 1, made, self._changes)
+        with Saga.begin(
+            self._corpus, "rollback", base_version=base, run_id=run_id, target_version=self._version
+        ) as saga:
+            self._saga = saga.id
+            self._prepare()
+            saga.prepared()
+            made = saga.publish(_CopiedRows(saga.id, self._recipe, self._staged, self._files))
+        return RolledBack(saga.id, self._version, made - 1, made, self._changes)
 
     def _prepare(self) -> None:
         # Again, since retention may have come between; from here on it spares what a live saga goes back to.
@@ -240,8 +225,6 @@ class _Rollback:
             ledger.touch(connection, self._saga)
         for part in _parts([change for change in self._changes if change.chunk_count]):
             self._copy(part)
-        with boundary(Boundary.PREPARED), self._corpus.database.transaction() as connection:
-            ledger.mark_prepared(connection, self._saga)
 
     def _copy(self, part: Sequence[Difference]) -> None:
         """Stage the rows of some documents, and record the data files with the chunk rows."""
@@ -308,15 +291,6 @@ class _Rollback:
             f"{store}, where the catalog promises {expected}; {concerned[0].key!r} lacks some{damaged}",
             "Nothing was published. Roll back to another version, or leave these documents out.",
         )
-
-    def _give_up(self, error: BaseException) -> None:
-        """End the saga; if even that fails, recovery will. What it staged is known by name and swept."""
-        try:
-            with self._corpus.database.transaction() as connection:
-                if ledger.mark_ended(connection, self._saga, "failed", f"{type(error).__name__}: {error}"):
-                    catalog.forget_documents(connection, self._saga)
-        except UnavailableError:
-            log.warning("saga %s could not be ended in the ledger; recovery will settle it", self._saga)
 
 
 def _parts(changes: Sequence[Difference]) -> Iterator[list[Difference]]:

@@ -24,8 +24,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.database import Connection, is_under_way
-from ingest_pipeline.saga.heartbeat import give_up, signs_of_life
-from ingest_pipeline.saga.publish import publish
+from ingest_pipeline.saga.lifecycle import Saga
 
 if TYPE_CHECKING:
     import lance
@@ -130,17 +129,8 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
         psycopg.Error: A statement given to `Transaction.execute` failed; nothing was published.
     """
     base = corpus.head().head_version
-    with corpus.database.transaction() as connection:
-        saga = ledger.begin(
-            connection, generation=corpus.generation, kind="transaction", base_version=base, run_id=run_id
-        )
-    change = Transaction(corpus, saga, base)
-    try:
-        with signs_of_life(corpus, saga):
-            yield change
-        with boundary(Boundary.PREPARED), corpus.database.transaction() as connection:
-            ledger.mark_prepared(connection, saga)
-        change.published_version = publish(corpus, saga, change)
-    except BaseException as error:
-        give_up(corpus, saga, error)
-        raise
+    with Saga.begin(corpus, "transaction", base_version=base, run_id=run_id) as saga:
+        change = Transaction(corpus, saga.id, base)
+        yield change
+        saga.prepared()
+        change.published_version = saga.publish(change)

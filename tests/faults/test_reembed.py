@@ -14,7 +14,7 @@ from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import database
 from ingest_pipeline.postgres.catalog import read_current
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection
-from ingest_pipeline.saga.generations import abort, list_generations, others
+from ingest_pipeline.saga.generations import abort, list_generations, other_generations
 from ingest_pipeline.saga.recover import recover
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
@@ -46,7 +46,7 @@ def check_whole(seen: Sight, world: World) -> None:
 def settle_all(world: World) -> None:
     """What the sensors do, taking every other writer for dead."""
     current = world_after(world).corpus
-    for generation in (current, *others(current)):
+    for generation in (current, *other_generations(current)):
         recover(generation, silence=0)
         sweep(generation)
 
@@ -181,7 +181,7 @@ def test_a_filling_writer_that_was_aborted_buys_no_more(world: World) -> None:
     fill_source(world)
     child = Child(crash_jobs.migrate, address_after(world), stop_at=Place(Boundary.BATCH_RECORDED, "after"))
     assert child.wait_until_stopped()
-    (beside,) = others(world.corpus)
+    (beside,) = other_generations(world.corpus)
     migration_bought = world.embeddings.embedded
     abort(beside)
     child.resume()

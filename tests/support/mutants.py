@@ -29,7 +29,7 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.restore import relocate
-from ingest_pipeline.saga import publish, reconcile, transaction
+from ingest_pipeline.saga import lifecycle, publish, reconcile
 from ingest_pipeline.sources import local
 
 
@@ -109,8 +109,7 @@ def head_moved_in_another_transaction() -> None:
             move(connection, corpus.generation, version=version, saga=saga)
         return version
 
-    plug(ingest, "publish", publish_then_move)
-    plug(transaction, "publish", publish_then_move)
+    plug(lifecycle, "publish", publish_then_move)
 
 
 def acknowledged_without_commit() -> None:

@@ -20,7 +20,7 @@ from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.saga.generations import abort, drop, others
+from ingest_pipeline.saga.generations import abort, drop, other_generations
 
 _RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
 
@@ -114,7 +114,7 @@ def _fill(
 
 def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
     wanted = "building" if action is Action.ABORT else "retired"
-    concerned = [generation for generation in others(corpus) if generation.opened_as == wanted]
+    concerned = [generation for generation in other_generations(corpus) if generation.opened_as == wanted]
     if not concerned:
         raise ConfigurationError(f"Corpus {corpus.name!r} has no generation that is {wanted}")
     for generation in concerned:

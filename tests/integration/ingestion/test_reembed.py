@@ -22,7 +22,7 @@ from ingest_pipeline.ingestion.context import plan_partitions, release_holds
 from ingest_pipeline.ingestion.reembed import begin, estimate_reembedding
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, others
+from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, other_generations
 from ingest_pipeline.saga.recover import recover
 from tests.support.crash.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after
 from tests.support.servers.embedding_server import NARROWING_MODEL
@@ -163,7 +163,7 @@ def test_an_aborted_migration_costs_readers_nothing_and_repeating_it_pays_nothin
     seen, head = sight(filled), filled.head
     migrate(filled.database, address_after(filled), then_switch=False)
     embedded = filled.embeddings.embedded
-    (beside,) = others(filled.corpus)
+    (beside,) = other_generations(filled.corpus)
     abort(beside)
     assert (sight(filled), filled.head) == (seen, head)
     assert states(filled) == {"docs": "current", "docs-2": "retired"}
@@ -223,7 +223,7 @@ def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
         begin(filled.database, third)
     with pytest.raises(ConfigurationError, match="already"):
         begin(filled.database, filled.settings)
-    (beside,) = others(filled.corpus)
+    (beside,) = other_generations(filled.corpus)
     abort(beside)
     migrate(filled.database, world_after(filled, third).address)
     assert (sight(filled).table_name, sight(filled).width) == ("docs-3", 8)
@@ -248,7 +248,7 @@ def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> No
 
 def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
-    (beside,) = others(filled.corpus)
+    (beside,) = other_generations(filled.corpus)
     with filled.database.transaction() as connection:
         saga = ledger.begin(connection, generation=beside.generation, kind="ingest", base_version=1)
     beside.table.stage(f"{saga}-0.lance", beside.table.schema.empty_table())

@@ -171,7 +171,7 @@ def test_no_order_of_edits_renames_copies_and_removals_pays_twice(world: World, 
 
 def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is held up in the middle; the second buys the rest meanwhile, and dies before it publishes."""
-    monkeypatch.setattr(prepare, "_HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(prepare, "HEARTBEAT_SECONDS", 0.01)
     world.put("a.txt", paragraphs("first", 300))
     world.put("b.txt", TEXT)
     stretches: Any = getattr(prepare.Preparation, "_stretches")  # noqa: B009  it is private

@@ -14,13 +14,13 @@ import pytest
 
 from ingest_pipeline import failpoints
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.protocol import ATTEMPTS
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.lance.table import CommitRefusedError, LanceTable
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
-from ingest_pipeline.saga import publish
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import Transaction, transaction
@@ -133,7 +133,7 @@ def test_no_attempt_is_endless(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) 
         raise CommitRefusedError("taken")
 
     monkeypatch.setattr(LanceTable, "commit", refuse)
-    with pytest.raises(UnavailableError, match=f"{publish._ATTEMPTS} attempts"):  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(UnavailableError, match=f"{ATTEMPTS} attempts"):
         add(corpus, "second")
     assert ids_at_head(corpus) == ["first"]
 

@@ -175,8 +175,8 @@ def test_of_two_processes_at_once_both_publish_or_one_is_told_of_a_conflict(
     assert corpus.table.latest_version() == corpus.head().head_version == max(published)
 
 
-def test_a_long_block_gives_signs_of_life(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "_SECONDS", 0.02)
+def test_a_long_block_renews_its_heartbeat(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     with transaction(corpus) as change:
         change.add(rows_of(["a"]))
         time.sleep(0.5)

@@ -16,11 +16,11 @@ from threading import Lock
 
 import psycopg
 
+from ingest_pipeline.corpus.protocol import PATIENCE_SECONDS
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.saga.publish import PATIENCE_SECONDS
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.storm import jobs as storm_jobs

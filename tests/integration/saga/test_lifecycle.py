@@ -1,0 +1,128 @@
+"""A saga's heartbeat and its ends, whatever the block does."""
+
+# ruff: noqa: PT012  what raises is a block of a saga, so the block has to stand inside
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from ingest_pipeline.errors import FencedError, UnavailableError
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres.database import Database, DatabaseConflictError
+from ingest_pipeline.saga import heartbeat
+from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.saga.recover import recover
+from tests.support.world import World
+
+_PATIENCE_SECONDS = 20
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
+
+
+def begin(world: World) -> Saga:
+    return Saga.begin(world.corpus, "ingest", base_version=world.head)
+
+
+def planned_rows(world: World, saga: Saga) -> int:
+    with world.corpus.database.transaction() as connection:
+        row = connection.execute(
+            "SELECT count(*) AS found FROM ingest_pipeline.document WHERE saga = %s", (saga.id,)
+        ).fetchone()
+    assert row is not None
+    return int(row["found"])
+
+
+def plan_a_document(world: World, saga: Saga) -> None:
+    with world.corpus.database.transaction() as connection:
+        catalog.insert_documents(
+            connection,
+            generation=world.corpus.generation,
+            saga=saga.id,
+            recipe="recipe",
+            documents=[DocumentPlan("a.txt", "a.txt", None, None)],
+        )
+
+
+def until_fenced(saga: Saga) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < end:
+        saga.check_not_fenced()
+        time.sleep(0.01)
+
+
+def test_the_heartbeat_runs_while_the_block_computes_and_ends_with_it(world: World, quick: None) -> None:
+    with begin(world) as saga:
+        before = saga.row().seen_at
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while saga.row().seen_at == before and time.monotonic() < end:
+            time.sleep(0.01)
+        assert saga.row().seen_at > before
+    after = saga.row().seen_at
+    time.sleep(0.2)
+    assert saga.row().seen_at == after
+
+
+def test_the_heartbeat_finds_out_that_the_writer_was_taken_for_dead(world: World, quick: None) -> None:
+    with pytest.raises(FencedError, match="taken for dead"), begin(world) as saga:
+        saga.check_not_fenced()
+        assert recover(world.corpus, silence=0).abandoned == [saga.id]
+        until_fenced(saga)
+
+
+def test_the_heartbeat_outlasts_a_database_that_fails_for_a_while(
+    world: World, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch, failures = ledger.touch, iter([UnavailableError("for the test"), DatabaseConflictError("for the test")])
+
+    def fail_twice(*values: object) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        touch(*values)  # pyright: ignore[reportArgumentType]
+
+    with begin(world) as saga:
+        before = saga.row().seen_at
+        monkeypatch.setattr(ledger, "touch", fail_twice)
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while saga.row().seen_at == before and time.monotonic() < end:
+            time.sleep(0.01)
+        assert saga.row().seen_at > before
+
+
+def test_an_error_marks_the_saga_as_failed_and_deletes_what_it_planned(world: World) -> None:
+    with pytest.raises(LookupError), begin(world) as saga:
+        plan_a_document(world, saga)
+        assert planned_rows(world, saga) == 1
+        raise LookupError("no such thing")
+    row = saga.row()
+    assert (row.state, row.error) == ("failed", "LookupError: no such thing")
+    assert planned_rows(world, saga) == 0
+
+
+def test_what_recovery_decided_is_not_changed_by_the_error_that_follows(world: World) -> None:
+    with pytest.raises(FencedError), begin(world) as saga:
+        assert recover(world.corpus, silence=0).abandoned == [saga.id]
+        saga.prepared()
+    assert saga.row().state == "abandoned"
+
+
+def test_a_saga_that_cannot_be_marked_as_failed_is_left_to_recovery(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unavailable(*_: object) -> None:
+        raise UnavailableError("Postgres does not answer")
+
+    with caplog.at_level(logging.WARNING), pytest.raises(LookupError) as caught, begin(world) as saga:
+        monkeypatch.setattr(Database, "transaction", unavailable)
+        raise LookupError("no such thing")
+    monkeypatch.undo()
+    assert any("recovery will end it" in note for note in caught.value.__notes__)
+    assert f"Saga {saga.id} could not be marked as failed" in caplog.text
+    assert saga.row().state == "preparing"
+    assert recover(world.corpus, silence=0).abandoned == [saga.id]
