@@ -126,13 +126,14 @@ DROP_CORPUS = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TA
 """Of a corpus of one generation."""
 REBUILD = {
     Boundary.SAGA_BEGUN: 1,
+    Boundary.PREPARED: 1,
     Boundary.SOURCE_READ: 3,
     Boundary.LOCK_TAKEN: 1,
     Boundary.RESTORED: 1,
     Boundary.FLUSHED: 1,
     Boundary.ROWS_WRITTEN: 1,
     Boundary.HEAD_MOVED: 1,
-    Boundary.COMMIT: 14,
+    Boundary.COMMIT: 15,
 }
 """Of the catalog, of three documents that it does not have."""
 RELOCATION = {
