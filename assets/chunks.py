@@ -8,13 +8,12 @@ import dagster as dg
 
 from ingest_pipeline.assets.markdown import code_blocks
 from ingest_pipeline.assets.tables import table
-from ingest_pipeline.ingestion.report import ChunkSample, DocumentView
+from ingest_pipeline.preparation.batches import PreparedDocument
+from ingest_pipeline.preparation.preview import BIN_CHARACTERS
 from ingest_pipeline.reporting.data_versions import code_versions
-from ingest_pipeline.types import Recipe
+from ingest_pipeline.types import Chunk, Recipe
 
-_PREVIEWED = 3
-_BIN = 100
-_BAR = 24
+_MAX_BAR = 24
 
 COLUMNS = dg.TableSchema(
     columns=[
@@ -43,39 +42,33 @@ def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) 
     )
 
 
-def chunks_metadata(view: DocumentView) -> Mapping[str, dg.MetadataValue]:
-    """What the UI shows of one partition."""
-    sizes = [chunk.end_offset - chunk.start_offset for chunk in view.chunks]
+def chunks_metadata(document: PreparedDocument) -> Mapping[str, dg.MetadataValue]:
+    """Metadata of a partition that is one document."""
+    count, shown = document.chunks, document.preview
     return {
-        "chunks": dg.MetadataValue.int(len(sizes)),
-        "dagster/partition_row_count": dg.MetadataValue.int(len(sizes)),
-        "characters": dg.MetadataValue.int(view.characters),
-        "mean_size": dg.MetadataValue.float(round(sum(sizes) / len(sizes), 1) if sizes else 0.0),
-        "sizes": _histogram(sizes),
-        "preview": preview(view.samples[:_PREVIEWED]),
+        "chunks": dg.MetadataValue.int(count),
+        "dagster/partition_row_count": dg.MetadataValue.int(count),
+        "characters": dg.MetadataValue.int(document.characters),
+        "mean_size": dg.MetadataValue.float(round(shown.characters / count, 1) if count else 0.0),
+        "sizes": _histogram(shown.bins),
+        "preview": preview(shown.samples),
     }
 
 
-def _histogram(sizes: Sequence[int]) -> dg.TableMetadataValue:
-    """Chunks by size, as a table whose bars are as long as the counts."""
-    bins: dict[int, int] = {}
-    for size in sizes:
-        bins[size // _BIN] = bins.get(size // _BIN, 0) + 1
+def _histogram(bins: Mapping[int, int]) -> dg.TableMetadataValue:
+    """Number of chunks by size, as a table with bars."""
     most = max(bins.values(), default=1)
     rows: list[dict[str, str | int]] = [
         {
-            "characters": f"{number * _BIN} to {number * _BIN + _BIN - 1}",
+            "characters": f"{number * BIN_CHARACTERS} to {(number + 1) * BIN_CHARACTERS - 1}",
             "chunks": bins[number],
-            "bar": "█" * max(1, round(bins[number] / most * _BAR)),
+            "bar": "█" * max(1, round(bins[number] / most * _MAX_BAR)),
         }
         for number in sorted(bins)
     ]
     return table({"characters": "string", "chunks": "integer", "bar": "string"}, rows)
 
 
-def preview(samples: Sequence[ChunkSample]) -> dg.MetadataValue:
+def preview(chunks: Sequence[Chunk]) -> dg.MetadataValue:
     """The texts of some chunks."""
-    return code_blocks(
-        (f"Chunk {sample.ordinal}, characters {sample.start_offset} to {sample.end_offset}", sample.text)
-        for sample in samples
-    )
+    return code_blocks((f"Chunk {one.ordinal}, characters {one.start} to {one.end}", one.text) for one in chunks)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from ingest_pipeline.ingestion.report import DocumentView
+from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.postgres.ledger import Cost
 from ingest_pipeline.postgres.reports import RunProgress
+from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
 from ingest_pipeline.types import Recipe
@@ -43,9 +44,11 @@ def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequenc
     )
 
 
-def embeddings_metadata(view: DocumentView, recipe: Recipe) -> Mapping[str, dg.MetadataValue]:
-    """What the UI shows of one partition. What one request did for several documents is told of the publication."""
-    publication, usage = view.publication, view.usage
+def embeddings_metadata(
+    publication: Publication, document: PreparedDocument, recipe: Recipe
+) -> Mapping[str, dg.MetadataValue]:
+    """Metadata of a partition that is one document. A request may serve several documents of a publication."""
+    usage = document.usage
     cost = None if publication.price is None else publication.price.cost(usage.tokens)
     return {
         **usage_metadata(usage),

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from ingest_pipeline.ingestion.report import DocumentView
+from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions
 from ingest_pipeline.types import Recipe
 
@@ -40,20 +41,21 @@ def metadata_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str
     )
 
 
-def metadata_metadata(view: DocumentView) -> Mapping[str, dg.MetadataValue]:
-    """What the UI shows of one partition."""
-    source = view.source
-    document: dict[str, str | int | float | bool | None] = {
+def metadata_metadata(publication: Publication, document: PreparedDocument) -> Mapping[str, dg.MetadataValue]:
+    """Metadata of a partition that is one document."""
+    source = document.plan.source
+    assert source is not None  # noqa: S101  a removal is not among the documents
+    row: dict[str, str | int | float | bool | None] = {
         "key": source.key,
         "etag": source.etag,
         "bytes": source.size,
         "last_modified": source.last_modified.isoformat(timespec="seconds"),
-        "characters": view.characters,
-        "chunks": len(view.chunks),
+        "characters": document.characters,
+        "chunks": document.chunks,
     }
     return {
-        "document": dg.MetadataValue.table([dg.TableRecord(document)]),
-        "saga": dg.MetadataValue.text(str(view.publication.saga)),
-        "head": dg.MetadataValue.int(view.publication.version),
+        "document": dg.MetadataValue.table([dg.TableRecord(row)]),
+        "saga": dg.MetadataValue.text(str(publication.saga)),
+        "head": dg.MetadataValue.int(publication.version),
         "size_bytes": dg.MetadataValue.int(source.size),
     }

@@ -15,12 +15,12 @@ from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metad
 from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.ingestion.ingest import Publication
-from ingest_pipeline.ingestion.report import DocumentView, sample_document, view_publication
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import catalog, ledger, reports
 from ingest_pipeline.postgres.catalog import PartitionState
 from ingest_pipeline.postgres.failures import Failure
+from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import version_tags
 from ingest_pipeline.reporting.event_log import log_materializations, log_planned
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions
@@ -62,11 +62,13 @@ class RunReport:
         if self.ingest_context.scheme.kind != "file":
             self._note(publication)
             return
-        views = view_publication(self.ingest_context.corpus, publication)
-        published = {view.partition for view in views}
+        published = {document.plan.partition for document in publication.documents}
+        events: list[dg.AssetMaterialization] = []
         # Whoever removed it before may have dropped the partition since this run began.
         self._add(published)
-        self._log([event for view in views for event in self._document_events(view)])
+        for document in publication.documents:
+            events += self._document_events(publication, document)
+        self._log(events)
         self._drop_empty(published.union(plan.partition for plan in publication.removed))
         self._mark_reported([publication])
 
@@ -154,13 +156,14 @@ class RunReport:
             for publication in publications:
                 ledger.mark_reported(connection, publication.saga)
 
-    def _document_events(self, view: DocumentView) -> list[dg.AssetMaterialization]:
-        recipe = self.ingest_context.recipe
-        version = f"{view.source.etag}/{recipe.fingerprint}"
+    def _document_events(self, publication: Publication, document: PreparedDocument) -> list[dg.AssetMaterialization]:
+        recipe, plan = self.ingest_context.recipe, document.plan
+        assert plan.source is not None  # noqa: S101  a removal is not among the documents
+        version = f"{plan.source.etag}/{recipe.fingerprint}"
         return [
-            self._event("chunks", view.partition, version, chunks_metadata(view)),
-            self._event("embeddings", view.partition, version, embeddings_metadata(view, recipe)),
-            self._event("metadata", view.partition, version, metadata_metadata(view)),
+            self._event("chunks", plan.partition, version, chunks_metadata(document)),
+            self._event("embeddings", plan.partition, version, embeddings_metadata(publication, document, recipe)),
+            self._event("metadata", plan.partition, version, metadata_metadata(publication, document)),
         ]
 
     def _state_events(self, state: PartitionState, unreadable: int) -> list[dg.AssetMaterialization]:
@@ -168,9 +171,7 @@ class RunReport:
         if work is None:
             status = f"{_UNCHANGED}; {unreadable} documents cannot be read" if unreadable else _UNCHANGED
             return self._plain_events(state.partition, state.data_version, status)
-        key = min((document.plan.key for document in work.documents), default=None)
-        samples = [] if key is None else sample_document(self.ingest_context.corpus, state.published_version, key)
-        metadata = shared_metadata(state, work, self.ingest_context.recipe, samples, unreadable)
+        metadata = shared_metadata(state, work, self.ingest_context.recipe, unreadable)
         return [self._event(asset, state.partition, state.data_version, metadata[asset]) for asset in ASSETS]
 
     def _plain_events(self, partition: str, version: str, status: str) -> list[dg.AssetMaterialization]:

@@ -9,11 +9,10 @@ import dagster as dg
 
 from ingest_pipeline.assets.chunks import preview
 from ingest_pipeline.ingestion.ingest import Publication
-from ingest_pipeline.ingestion.report import ChunkSample
 from ingest_pipeline.postgres.catalog import PartitionState
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
-from ingest_pipeline.types import Recipe, Usage
+from ingest_pipeline.types import Chunk, Recipe, Usage
 
 _LISTED = 20
 
@@ -26,20 +25,25 @@ class PartitionWork:
     removed: int = 0
     last: Publication | None = None
     """The last publication that changed it."""
+    samples: list[Chunk] = field(default_factory=list[Chunk])
+    """The first chunks of the first of the documents, by key."""
+    _sampled: str | None = None
 
     def publish(self, publication: Publication, document: PreparedDocument) -> None:
-        """Note a document that was published."""
+        """Add a document that was published."""
         self.documents.append(document)
         self.last = publication
+        if self._sampled is None or document.plan.key <= self._sampled:
+            self._sampled, self.samples = document.plan.key, document.preview.samples
 
     def remove(self, publication: Publication) -> None:
-        """Note a document that was taken out."""
+        """Count a document that was removed."""
         self.removed += 1
         self.last = publication
 
 
 def shared_metadata(
-    state: PartitionState, work: PartitionWork, recipe: Recipe, samples: Sequence[ChunkSample], unreadable: int
+    state: PartitionState, work: PartitionWork, recipe: Recipe, unreadable: int
 ) -> dict[str, Mapping[str, dg.MetadataValue]]:
     """Of each of the three assets."""
     counts = {"documents": dg.MetadataValue.int(state.documents), "chunks": dg.MetadataValue.int(state.chunks)}
@@ -50,7 +54,7 @@ def shared_metadata(
             "dagster/partition_row_count": dg.MetadataValue.int(state.chunks),
             "characters": dg.MetadataValue.int(state.characters),
             "mean_size": dg.MetadataValue.float(round(state.characters / state.chunks, 1) if state.chunks else 0.0),
-            **({"preview": preview(samples)} if samples else {}),
+            **({"preview": preview(work.samples)} if work.samples else {}),
         },
         "embeddings": {
             **counts,

@@ -30,6 +30,7 @@ from ingest_pipeline.postgres.catalog import Superseded
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
+from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
@@ -299,6 +300,8 @@ class Ingestion:
         )
         self._summary.publications.append(publication)
         self._report(publication)
+        for document in publication.documents:
+            document.preview = ChunkPreview()  # its texts would otherwise stay in memory until the run ends
 
 
 def _groups(plans: Iterable[DocumentPlan]) -> Iterator[list[DocumentPlan]]:

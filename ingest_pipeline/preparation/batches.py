@@ -11,6 +11,7 @@ from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.catalog import FinishedDocument
+from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.seen_texts import OccurrenceCounter
 from ingest_pipeline.preparation.vectors import Order, Wanted
@@ -27,11 +28,14 @@ class PreparedDocument:
     usage: Usage = field(default_factory=Usage)
     """Its seconds count from the first byte read to the last row staged."""
     files: list[str] = field(default_factory=list[str])
+    preview: ChunkPreview = field(default_factory=ChunkPreview)
+    """Kept until the publication is reported."""
     _batches: set[int] = field(default_factory=set[int])
 
-    def count(self, wanted: Wanted | None) -> None:
+    def count(self, chunk: Chunk, wanted: Wanted | None) -> None:
         """Count a chunk whose vector is there, and what was paid for it, if anything was."""
         self.chunks += 1
+        self.preview.add(chunk)
         if wanted is None:
             self.usage += Usage(cached=1)
             return

@@ -237,7 +237,7 @@ class Preparation:
         except RefusedTextError as error:
             problem = f"holds a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
             raise EmbeddingInputError(key, problem) from error
-        document.result.count(order.wanted)
+        document.result.count(chunk, order.wanted)
         number = chunk_id(key, order.text_hash, document.texts.count(order.text_hash))
         row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, order.text_hash, self._saga.id)
         return TableRow(row, document.plan.partition, chunk.text, vector)

@@ -419,7 +419,7 @@ def test_a_rollback_to_the_beginning_asks_as_an_ingest_does(cli: Cli) -> None:
     cli.json("ingest")
     asked = cli.run("rollback", "--to", "1")
     assert asked.exit_code == 1
-    assert "would take out 1 of its 1 documents" in asked.stderr
+    assert "would remove 1 of its 1 documents" in asked.stderr
     assert "--confirm-removals" in cli.run("rollback", "--to", "1", "--dry-run").stderr
     assert cli.json("status")["documents"] == 1
     assert cli.json("rollback", "--to", "1", "--confirm-removals")["removed"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +15,10 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.instance.config import PoolGranularity
 
+from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.cli import _session
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.reporting import run_status
 from ingest_pipeline.reporting.run_status import own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -51,6 +53,41 @@ def test_a_partition_shows_what_a_person_wants_to_see(dagster: DagsterWorld) -> 
     assert sum(cast("int", row.data["chunks"]) for row in sizes) == chunks["chunks"]
     assert embeddings["lance_version_after"] == metadata["head"] == 2
     assert embeddings["cached"] == 0
+
+
+@pytest.mark.parametrize("scheme", ["file", "folder"])
+def test_a_run_reports_what_it_published_without_reading_it_back(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    reads: list[str] = []
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY=scheme) as dagster:
+        dagster.put("f/a.txt", paragraphs("alpha", 4))
+        for method in ("publication", "finish"):
+            monkeypatch.setattr(RunReport, method, watched(getattr(RunReport, method), reads))
+        assert dagster.run().success
+        chunks = dagster.latest(CHUNKS, "f/a.txt" if scheme == "file" else "f/")
+    assert reads == []
+    assert all(f"alpha {number}." in str(chunks["preview"]) for number in range(3))
+    assert "alpha 3." not in str(chunks["preview"])
+
+
+def watched(report: Callable[..., object], reads: list[str]) -> Callable[..., object]:
+    """Name the functions that read rows of documents while a report is made."""
+
+    def reading(name: str) -> Callable[..., object]:
+        def read(*_: object, **__: object) -> object:
+            reads.append(name)
+            raise AssertionError(name)
+
+        return read
+
+    def watching(*arguments: object) -> object:
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in ((LanceTable, "rows"), (catalog, "chunks_at"), (catalog, "documents_at")):
+                patch.setattr(owner, name, reading(name))
+            return report(*arguments)
+
+    return watching
 
 
 def test_one_partition_is_one_document(dagster: DagsterWorld) -> None:

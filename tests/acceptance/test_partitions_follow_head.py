@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline.assets import run_report
+from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.reporting import partitions
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
-REPORTING = (run_report, "view_publication")
+REPORTING = (RunReport, "publication")
 ABOUT_TO_DROP = (partitions, "lock")
 
 

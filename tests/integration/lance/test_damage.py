@@ -15,7 +15,6 @@ from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError,
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
-from ingest_pipeline.ingestion.report import view_publication
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.repair import foresee_repair, repair
@@ -154,8 +153,6 @@ def test_other_documents_are_ingested_and_rolled_back_meanwhile(hurt: World) -> 
     hurt.put("new.txt", paragraphs("topic1", 2))
     summary = hurt.ingest()
     assert not summary.failed
-    views = {view.source.key: view for made in summary.publications for view in view_publication(hurt.corpus, made)}
-    assert {key: len(view.samples) for key, view in views.items()} == {"a.txt": 2, "new.txt": 2}
     assert {key: len(hurt.chunks(key)) for key in ("a.txt", "new.txt")} == {"a.txt": 2, "new.txt": 2}
     hurt.roll_back(before, "a.txt")
     assert len(hurt.chunks("a.txt")) == 3

@@ -1,0 +1,31 @@
+"""What Dagster's UI shows of the chunks of a document, collected while the document is prepared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ingest_pipeline.types import Chunk
+
+BIN_CHARACTERS = 100
+"""Width of a bin of the histogram."""
+_MAX_SAMPLES = 3
+
+
+@dataclass(slots=True)
+class ChunkPreview:
+    """The sizes of a document's chunks, and the first of them with their texts."""
+
+    characters: int = 0
+    """Sum of the sizes. More than the document has if chunks overlap."""
+    bins: Counter[int] = field(default_factory=Counter[int])
+    """Number of chunks by size, in bins of 100 characters numbered from 0."""
+    samples: list[Chunk] = field(default_factory=list[Chunk])
+
+    def add(self, chunk: Chunk) -> None:
+        """Count the next chunk."""
+        size = chunk.end - chunk.start
+        self.characters += size
+        self.bins[size // BIN_CHARACTERS] += 1
+        if len(self.samples) < _MAX_SAMPLES:
+            self.samples.append(chunk)
