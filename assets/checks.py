@@ -17,8 +17,9 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import PipelineSettings, held_documents, plan_partitions
+from ingest_pipeline.ingestion.context import held_documents, plan_partitions
 from ingest_pipeline.maintenance.audit import audit, nothing_to_audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
@@ -37,13 +38,13 @@ _DESCRIPTIONS = {
 }
 
 
-def corpus_checks(settings: PipelineSettings) -> list[dg.AssetChecksDefinition]:
+def corpus_checks(settings: CorpusConfig) -> list[dg.AssetChecksDefinition]:
     """The checks of one corpus."""
     return [_stores_check(settings), _freshness_check(settings), _quarantine_check(settings), _held_check(settings)]
 
 
 @contextmanager
-def _ingest_context(context: dg.AssetCheckExecutionContext, settings: PipelineSettings) -> Generator[IngestContext]:
+def _ingest_context(context: dg.AssetCheckExecutionContext, settings: CorpusConfig) -> Generator[IngestContext]:
     """The corpus of a check; what goes wrong with it fails the check's step in one line."""
     lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
     try:
@@ -53,7 +54,7 @@ def _ingest_context(context: dg.AssetCheckExecutionContext, settings: PipelineSe
         raise dg.Failure(str(error)) from error
 
 
-def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
+def _stores_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     """The checks of both stores, in one step: they share one reading."""
     corpus = settings.corpus
 
@@ -79,7 +80,7 @@ def _stores_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     return check_stores
 
 
-def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
+def _freshness_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="freshness",
@@ -96,7 +97,7 @@ def _freshness_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     return check_freshness
 
 
-def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
+def _quarantine_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="quarantine",
@@ -114,7 +115,7 @@ def _quarantine_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
     return check_quarantine
 
 
-def _held_check(settings: PipelineSettings) -> dg.AssetChecksDefinition:
+def _held_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="on_hold",

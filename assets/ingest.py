@@ -11,8 +11,8 @@ from ingest_pipeline.assets.embeddings import embeddings_spec
 from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem, is_repeated
 from ingest_pipeline.assets.metadata import metadata_spec
 from ingest_pipeline.assets.tables import table
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.reporting.partitions import corpus_partitions
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -25,7 +25,7 @@ _RETRIES = 2
 _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
-def ingest_assets(settings: PipelineSettings, owners: Sequence[str], group: str, pool: str) -> dg.AssetsDefinition:
+def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, pool: str) -> dg.AssetsDefinition:
     """Chunks, embeddings and metadata of a corpus, as one step whose outputs cannot be torn apart."""
     corpus, recipe = settings.corpus, settings.recipe
 

@@ -9,7 +9,8 @@ from time import perf_counter
 
 from benchmarks.report import Report
 from benchmarks.stage import stage
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.planner import Limits, Planner
 from ingest_pipeline.postgres.database import Database
@@ -34,7 +35,13 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
     with stage() as surroundings:
         source = surroundings.folder / "source"
         source.mkdir()
-        settings = PipelineSettings("documents", str(source), str(surroundings.folder / "lancedb"), "model", 32)
+        settings = CorpusConfig(
+            corpus="documents",
+            source=str(source),
+            lancedb_uri=str(surroundings.folder / "lancedb"),
+            embedding_model="model",
+            embedding_dimensions=32,
+        )
         with Database(surroundings.database()) as database:
             context = open_context(database, settings)
             step(f"comparison: {count:,} rows")

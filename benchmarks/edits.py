@@ -16,13 +16,13 @@ from benchmarks.random_edits import EDITS, edited, normal, real_documents
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import prose
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.spending_limits import NO_LIMITS
 
 _COUNT = 120
 _LARGE_COUNT = 8
@@ -67,7 +67,17 @@ def _measure(report: Report, step: Callable[[str], None], size: str, texts: list
             (source / f"{number}.txt").write_text(text)
         lancedb = str(surroundings.folder / "lancedb")
         context = open_context(
-            database, PipelineSettings("documents", str(source), lancedb, MODEL, DIMENSIONS, limits=NO_LIMITS)
+            database,
+            CorpusConfig(
+                corpus="documents",
+                source=str(source),
+                lancedb_uri=lancedb,
+                embedding_model=MODEL,
+                embedding_dimensions=DIMENSIONS,
+                max_chunks=0,
+                max_tokens_per_run=0,
+                max_tokens_per_day=0,
+            ),
         )
         step(f"edits: {size}, first ingest")
         found = asyncio.run(_edit(context, server, source, texts, kinds=list(islice(cycle(EDITS), count)), step=step))

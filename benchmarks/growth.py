@@ -17,16 +17,16 @@ from benchmarks.publish import lock_times, merge_times
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import edit, write_document
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.spending_limits import NO_LIMITS
 from ingest_pipeline.types import Retention
 
 _DIMENSIONS = 32
@@ -103,7 +103,7 @@ class _History:
         self,
         report: Report,
         step: Callable[[str], None],
-        settings: PipelineSettings,
+        settings: CorpusConfig,
         context: IngestContext,
         server: Endpoint,
         *,
@@ -167,11 +167,19 @@ class _History:
         return size
 
 
-def _settings(folder: Path) -> PipelineSettings:
+def _settings(folder: Path) -> CorpusConfig:
     source = folder / "source"
     source.mkdir(parents=True)
-    return PipelineSettings(
-        "documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS, min_age_seconds=0, limits=NO_LIMITS
+    return CorpusConfig(
+        corpus="documents",
+        source=str(source),
+        lancedb_uri=str(folder / "lancedb"),
+        embedding_model=MODEL,
+        embedding_dimensions=_DIMENSIONS,
+        min_age_seconds=0,
+        max_chunks=0,
+        max_tokens_per_run=0,
+        max_tokens_per_day=0,
     )
 
 

@@ -2,17 +2,18 @@
 
 import os
 
-from ingest_pipeline.config import Settings
+from dagster import EnvVar
+
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.orchestration.build import (
-    DefinitionOptions,
+    DagsterOptions,
     build_resources,
     corpus_definitions,
-    pipeline_settings,
 )
 
-_settings = Settings.from_environment()
+_settings = CorpusConfig.from_environment()
 defs = corpus_definitions(
-    pipeline_settings(_settings),
-    build_resources(_settings),
-    DefinitionOptions(source_sensor=os.environ["BENCHMARK_SENSOR"] == "on"),
+    _settings,
+    build_resources(_settings, database_url=EnvVar("INGEST_DATABASE_URL")),
+    DagsterOptions(source_sensor=os.environ["BENCHMARK_SENSOR"] == "on"),
 )

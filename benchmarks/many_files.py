@@ -19,10 +19,10 @@ from benchmarks.endpoint import MODEL, ROOT, Endpoint, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_documents
-from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli import _dagster, _session
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
-from ingest_pipeline.orchestration.build import build_definitions, pipeline_settings
+from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.run_requests import UNDER_WAY
 from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.postgres import reports
@@ -62,7 +62,7 @@ class _Corpus:
         self._server = server
         write_documents(self._source, count, _BYTES)
         self._count = count
-        self._settings = Settings.from_environment(
+        self._settings = CorpusConfig.from_environment(
             {
                 "INGEST_SOURCE": str(self._source),
                 "INGEST_STATE": str(self._folder / "state"),
@@ -89,7 +89,7 @@ class _Corpus:
         """Dagster's daemon with its code server, as in a deployment."""
         command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-m", "benchmarks.location"]
         environment = {**self._environment, "BENCHMARK_SENSOR": "on" if sensor else "off"}
-        with (self._folder / "daemon.log").open("ab") as log, _session.instance(self._settings) as instance:
+        with (self._folder / "daemon.log").open("ab") as log, _dagster.instance(self._settings) as instance:
             self._instance = instance
             with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as process:
                 try:
@@ -124,7 +124,7 @@ class _Corpus:
         )
 
     def _is_current(self, database: Database) -> bool:
-        page = Planner(open_context(database, pipeline_settings(self._settings))).page()
+        page = Planner(open_context(database, self._settings)).page()
         busy = self._instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
         return not page.puts and page.latest == self._count and not busy
 

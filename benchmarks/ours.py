@@ -6,17 +6,27 @@ import asyncio
 
 from benchmarks.endpoint import DIMENSIONS, MODEL
 from benchmarks.stage import Job, serve
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.spending_limits import NO_LIMITS
 
 
 async def _ingest(database: Database, job: Job) -> None:
     context = open_context(
-        database, PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS, limits=NO_LIMITS)
+        database,
+        CorpusConfig(
+            corpus="documents",
+            source=job.source,
+            lancedb_uri=job.lancedb,
+            embedding_model=MODEL,
+            embedding_dimensions=DIMENSIONS,
+            max_chunks=0,
+            max_tokens_per_run=0,
+            max_tokens_per_day=0,
+        ),
     )
     async with OpenAIEmbedder(OpenAISettings(MODEL, DIMENSIONS, base_url=job.endpoint, api_key="none")) as embedder:
         summary = await Ingestion(context, embedder).run(plan_partitions(context))

@@ -19,10 +19,11 @@ from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_document
 from ingest_pipeline import failpoints
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.context import IngestContext
@@ -48,7 +49,13 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
     folder = surroundings.folder / f"publish-{rows}"
     source = folder / "source"
     source.mkdir(parents=True)
-    settings = PipelineSettings("documents", str(source), str(folder / "lancedb"), MODEL, _DIMENSIONS)
+    settings = CorpusConfig(
+        corpus="documents",
+        source=str(source),
+        lancedb_uri=str(folder / "lancedb"),
+        embedding_model=MODEL,
+        embedding_dimensions=_DIMENSIONS,
+    )
     with Database(surroundings.database()) as database:
         context = open_context(database, settings)
         fill(context.corpus, rows, _DIMENSIONS)
@@ -97,7 +104,7 @@ def lock_times() -> Generator[list[float]]:
         failpoints.install(None)
 
 
-def merge_times(settings: PipelineSettings, context: IngestContext, keys: Sequence[str]) -> list[float]:
+def merge_times(settings: CorpusConfig, context: IngestContext, keys: Sequence[str]) -> list[float]:
     """Replace the same documents' rows in the same table with LanceDB's own merge; seconds of each."""
     head = context.corpus.head().head_version
     table = lancedb.connect(settings.lancedb_uri).open_table("documents")

@@ -10,7 +10,8 @@ from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Job, stage
 from benchmarks.texts import write_document, write_documents
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
 
@@ -25,7 +26,13 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             write_documents(source, count, 50_000)
             job = Job(str(source), database.url, str(surroundings.folder / "lancedb"), server.base_url)
             surroundings.run("benchmarks.ours", job)
-            settings = PipelineSettings("documents", job.source, job.lancedb, MODEL, DIMENSIONS)
+            settings = CorpusConfig(
+                corpus="documents",
+                source=job.source,
+                lancedb_uri=job.lancedb,
+                embedding_model=MODEL,
+                embedding_dimensions=DIMENSIONS,
+            )
             corpus = open_context(database, settings).corpus
             times: list[float] = []
             for number in range(2 if quick else 5):

@@ -15,12 +15,12 @@ from benchmarks.first_ingest import LATENCY
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import write_documents
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.spending_limits import NO_LIMITS
 
 # Seconds of latency, and requests at once. The last is nearer to what an API takes for so many texts.
 _CASES = [(LATENCY, 1), (LATENCY, 2), (LATENCY, 4), (LATENCY, 16), (0.4, 16)]
@@ -66,7 +66,17 @@ async def _ingest(url: str, source: Path, table: str, base_url: str, limit: int)
     endpoint_settings = OpenAISettings(MODEL, DIMENSIONS, base_url=base_url, api_key="none", concurrency=limit)
     with Database(url) as database:
         context = open_context(
-            database, PipelineSettings("documents", str(source), table, MODEL, DIMENSIONS, limits=NO_LIMITS)
+            database,
+            CorpusConfig(
+                corpus="documents",
+                source=str(source),
+                lancedb_uri=table,
+                embedding_model=MODEL,
+                embedding_dimensions=DIMENSIONS,
+                max_chunks=0,
+                max_tokens_per_run=0,
+                max_tokens_per_day=0,
+            ),
         )
         async with OpenAIEmbedder(endpoint_settings) as embedder:
             start = perf_counter()

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from benchmarks.filling import ROWS_PER_DOCUMENT, chunk_rows, fill
 from benchmarks.report import Report
 from benchmarks.stage import stage
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TextIndexMissingError
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.maintenance.indexing import bring_up_to_date
 from ingest_pipeline.postgres.database import Database
@@ -63,8 +64,12 @@ def _measure(report: Report, step: Callable[[str], None], rows: int) -> None:
     with stage() as surroundings, Database(surroundings.database()) as database:
         source = surroundings.folder / "source"
         source.mkdir(parents=True)
-        settings = PipelineSettings(
-            "documents", str(source), str(surroundings.folder / "lancedb"), "made-up", _DIMENSIONS
+        settings = CorpusConfig(
+            corpus="documents",
+            source=str(source),
+            lancedb_uri=str(surroundings.folder / "lancedb"),
+            embedding_model="made-up",
+            embedding_dimensions=_DIMENSIONS,
         )
         step(f"search: filling {rows:,} rows")
         corpus = open_context(database, settings).corpus

@@ -1,6 +1,6 @@
-"""The ready code location: one corpus, configured by the environment. ``workspace.yaml`` loads it."""
+"""A ready code location: the corpus that the environment configures. ``workspace.yaml`` loads it."""
 
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 
-defs = build_definitions(Settings.from_environment())
+defs = build_definitions(CorpusConfig.from_environment())

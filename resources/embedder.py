@@ -1,4 +1,4 @@
-"""Who turns text into vectors."""
+"""The embedder of a corpus as a resource: an API, or the local model."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from ingest_pipeline.embedding.base import Embedder, OpenAISettings
-from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
-from ingest_pipeline.types import split_embedding
+from ingest_pipeline.embedding.create import create_embedder, for_embedding
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
@@ -23,10 +23,10 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     dimensions: int = Field(default=LOCAL_DIMENSIONS, description="Width of its vectors.")
     base_url: str | None = Field(default=None, description="Endpoint, instead of OPENAI_BASE_URL.")
     api_key: str | None = Field(default=None, description="Key, instead of OPENAI_API_KEY; give it as an EnvVar.")
-    concurrency: int = Field(default=16, description="Requests under way at once, in one run.")
+    concurrency: int = Field(default=16, description="Requests in flight at once, in one run.")
     batch_inputs: int = Field(default=128, description="Texts in one request, at most.")
-    timeout: float = Field(default=60.0, description="Seconds to wait for one answer.")
-    max_retries: int = Field(default=6, description="Tries after the first, with growing pauses.")
+    timeout: float = Field(default=60.0, description="Seconds to wait for an answer.")
+    max_retries: int = Field(default=6, description="Retries of a request, with growing pauses.")
 
     @property
     def is_local(self) -> bool:
@@ -35,37 +35,29 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal settings, key and endpoint included: after a failure, other ones are worth another try."""
+        """A hash of the settings with key and endpoint. If it changes after a failure, another run is worth trying."""
         where = self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
         key = self.api_key or os.environ.get("OPENAI_API_KEY") or ""
         known = (self.model, self.dimensions, where, key, self.concurrency, self.batch_inputs, self.timeout)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
     def create_embedder(self, embedding: str | None = None) -> Embedder:
-        """An embedder, to be used as an async context manager.
+        """Create an embedder, to be used as an async context manager.
 
         Args:
-            embedding: Model and dimensions of a corpus' vectors, if they may differ from these settings: a corpus
-                keeps its model until it is re-embedded. Both models must be served by the same endpoint. The local
-                model needs no endpoint.
+            embedding: Model and dimensions of a corpus' vectors, if they may differ from these settings.
 
         Raises:
             MissingExtraError: The local model is used and not installed.
             EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
         """
-        settings = self.api_settings(embedding)
-        if self.is_local if settings.model == self.model else settings.model == LOCAL_MODEL:
-            return LocalEmbedder(settings)
-        from ingest_pipeline.embedding.openai import OpenAIEmbedder  # noqa: PLC0415  the local model needs no client
-
-        return OpenAIEmbedder(settings)
+        return create_embedder(self.api_settings(), embedding)
 
     def api_settings(self, embedding: str | None = None) -> OpenAISettings:
         """Settings of the API, for a corpus' model and dimensions if they are given."""
-        model, dimensions = split_embedding(embedding) if embedding else (self.model, self.dimensions)
-        return OpenAISettings(
-            model,
-            dimensions,
+        configured = OpenAISettings(
+            self.model,
+            self.dimensions,
             base_url=self.base_url,
             api_key=self.api_key,
             concurrency=self.concurrency,
@@ -73,3 +65,4 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
             timeout=self.timeout,
             max_retries=self.max_retries,
         )
+        return for_embedding(configured, embedding)

@@ -8,9 +8,10 @@ import pyarrow as pa
 from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
+from ingest_pipeline.config import CorpusConfig, table_uri
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
-from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_context, table_uri
+from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.lance.storage import open_lancedb, storage_options
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.catalog import read_current
@@ -78,7 +79,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager
-    def ingest_context(self, settings: PipelineSettings, *, create: bool = True) -> Generator[IngestContext]:
+    def ingest_context(self, settings: CorpusConfig, *, create: bool = True) -> Generator[IngestContext]:
         """A corpus of documents with what preparing it takes, for the time of the block.
 
         Args:
@@ -89,7 +90,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
             yield open_context(database, settings, create=create)
 
     @contextmanager
-    def corpus(self, settings: PipelineSettings) -> Generator[Corpus]:
+    def corpus(self, settings: CorpusConfig) -> Generator[Corpus]:
         """A corpus of documents as it is, for the time of the block; its source is not asked.
 
         Raises:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.mutants import apply_from_environment
@@ -133,7 +133,14 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
     source = tmp_path / "source"
     source.mkdir()
     lancedb = str(tmp_path / "lancedb")
-    settings = PipelineSettings(corpus_name, str(source), lancedb, TEST_MODEL, embeddings.dimensions, min_age_seconds=0)
+    settings = CorpusConfig(
+        corpus=corpus_name,
+        source=str(source),
+        lancedb_uri=lancedb,
+        embedding_model=TEST_MODEL,
+        embedding_dimensions=embeddings.dimensions,
+        min_age_seconds=0,
+    )
     return World(database, settings, embeddings)
 
 

@@ -1,17 +1,20 @@
-"""What every command has in common: the group, how it fails, and its exit status."""
+"""What all commands share: how a command fails, its exit status, and common parameters.
+
+Every command imports this module, also `--help`, so it imports nothing but click and the errors.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import update_wrapper
 from typing import ParamSpec, TypeVar
 
 import click
 
-from ingest_pipeline.cli._output import echo
+from ingest_pipeline.cli._terminal import echo
 from ingest_pipeline.errors import ConfigurationError, IngestError, InterruptedRunError
 
 FAILED, BAD_USAGE, VIOLATIONS, INTERRUPTED = 1, 2, 3, 130
@@ -22,7 +25,7 @@ VERSION = click.IntRange(1, 2**63 - 1)
 
 
 class _Key(click.ParamType[str]):
-    """The key of a document, as listings and messages show it: of a name that is no text, what can be shown of it."""
+    """The key of a document as listings and messages show it. Bytes that are not text are written as escapes."""
 
     name = "key"
 
@@ -35,18 +38,8 @@ KEY = _Key()
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of a table.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ingest-pipeline")
-def main() -> None:
-    """Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree.
-
-    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others:
-    docs/reference/configuration.md lists them.
-    """
-
-
 def command(function: Callable[P, R]) -> click.Command:
-    """A subcommand whose errors are one line and an honest exit status."""
+    """Make a command whose errors are one line and whose exit status says what kind of error it was."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -59,11 +52,25 @@ def command(function: Callable[P, R]) -> click.Command:
             sys.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # whoever read the output has enough of it, which click knows how to end
+                raise  # the reader of the output has gone, which click handles
             echo(f"Error: {_system_error(error)}", err=True)
             sys.exit(FAILED)
 
-    return main.command()(update_wrapper(run, function))
+    return click.command()(update_wrapper(run, function))
+
+
+def exit_with(problems: Iterable[str], *, misconfigured: bool) -> None:
+    """Print the problems of a run and exit with their status. Without problems, return.
+
+    Args:
+        problems: What failed, one line each.
+        misconfigured: A setting has to be changed before the run can succeed.
+    """
+    problems = list(problems)
+    for problem in problems:
+        echo(f"Error: {problem}", err=True)
+    if problems:
+        sys.exit(BAD_USAGE if misconfigured else FAILED)
 
 
 def _status(error: IngestError) -> int:
@@ -74,13 +81,13 @@ def _status(error: IngestError) -> int:
 
 def _interrupted(name: str) -> InterruptedRunError:
     return InterruptedRunError(
-        f"`{name}` was interrupted; what was published stays, and nothing is half published",
-        "Run the command again to go on.",
+        f"`{name}` was interrupted. Published documents stay published, and no document is half published",
+        "Run the command again to continue.",
     )
 
 
 def _system_error(error: OSError) -> IngestError:
-    """What the operating system refused that no module expected."""
+    """An error of the operating system that no module expected."""
     place = f"{error.filename!r} cannot be used" if error.filename else "The operating system refused a call"
     remedy = "Make room there" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Check its owner and permissions"
-    return IngestError(f"{place}: {error.strerror or error}", f"{remedy}, then run again.")
+    return IngestError(f"{place}: {error.strerror or error}", f"{remedy}, then run the command again.")

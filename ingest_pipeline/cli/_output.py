@@ -1,52 +1,40 @@
-"""Results as tables for people, or as one JSON value for programs."""
+"""Results as tables and sentences."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ingest_pipeline.ingestion.estimate import Estimate
-from ingest_pipeline.postgres.ledger import Cost
-from ingest_pipeline.search.search import Hit
+from ingest_pipeline.cli._terminal import print_json, printable
 
-_SHOWN = 160
-_NAMED = 5
-# Controls other than newline and tab, half characters, and what turns the direction of text.
-_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+if TYPE_CHECKING:
+    from ingest_pipeline.ingestion.estimate import Estimate
+    from ingest_pipeline.postgres.ledger import Cost
+    from ingest_pipeline.search.search import Hit
 
-
-def printable(text: str) -> str:
-    """The text without what a terminal takes for a command, or for a direction to write in: shown as an escape."""
-    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def echo(text: str, *, err: bool = False) -> None:
-    """Print text, whatever names, texts and errors it quotes."""
-    click.echo(printable(text), err=err)
+_MAX_TEXT = 160
+_MAX_NAMES = 5
 
 
 def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
-    """Show hits as a table."""
+    """Print hits as a table."""
     table = Table(title=escape(printable(question)), title_justify="left")
     for column in ("score", "document", "offsets", "text"):
         table.add_column(column)
     for hit in hits:
         text = " ".join(hit.text.split())
-        cells = (f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}", text[:_SHOWN])
+        cells = (f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}", text[:_MAX_TEXT])
         table.add_row(*map(escape, map(printable, cells)))
     console.print(table)
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = False) -> None:
-    """Show rows under their common column names."""
+    """Print rows as a table under their common column names, or as one JSON value."""
     if as_json:
         print_json(rows)
         return
@@ -59,36 +47,39 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
 
 
 def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
-    """What a plan would take, in a sentence."""
-    return f"{reembedding_line(estimate)} One run by `ingest`, {sensor_runs} by the sensor."
+    """A sentence that says what a plan would cost."""
+    return f"{reembedding_line(estimate)} `ingest` does this in 1 run, the sensor in {sensor_runs}."
 
 
 def reembedding_line(estimate: Estimate) -> str:
-    """What has to be read and bought."""
+    """A sentence that says how much has to be read and embedded."""
     bound = "" if estimate.exact else "at most about "
     cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
     if estimate.cost_in_batch is not None:
-        cost += f", {estimate.cost_in_batch:.4f} by `bulk`"
+        cost += f", or {estimate.cost_in_batch:.4f} with `batch`"
     notes = ""
     if estimate.over_limit:
         notes += f" This is {estimate.over_limit}."
     if estimate.too_large:
         verb = "have" if estimate.exact else "may have"
         notes += (
-            f" {len(estimate.too_large)} documents {verb} more chunks than INGEST_MAX_CHUNKS allows, and are then "
-            f"refused: {', '.join(estimate.too_large[:_NAMED])}."
+            f" {len(estimate.too_large)} documents {verb} more chunks than INGEST_MAX_CHUNKS allows and would be "
+            f"refused: {', '.join(estimate.too_large[:_MAX_NAMES])}."
         )
     if estimate.uncertain:
-        notes += f" {estimate.uncertain} compressed documents may hold more text than this: `plan --exact` reads them."
-    basis = "as this corpus was billed before" if estimate.measured else "at 4 characters to a token"
+        notes += (
+            f" {estimate.uncertain} compressed documents may contain more text than estimated; `plan --exact` reads "
+            "them."
+        )
+    basis = "as this corpus was billed before" if estimate.measured else "at 4 characters per token"
     return (
-        f"{estimate.documents} documents to read, {estimate.removals} to take out; {estimate.chunks} chunks, "
-        f"{bound}{estimate.to_embed} embeddings to buy, about {estimate.tokens} tokens {basis}: {cost}.{notes}"
+        f"{estimate.documents} documents to read, {estimate.removals} to remove; {estimate.chunks} chunks, "
+        f"{bound}{estimate.to_embed} texts to embed, about {estimate.tokens} tokens {basis}: {cost}.{notes}"
     )
 
 
 def cost_line(costs: Sequence[Cost]) -> str:
-    """What was spent, by currency and day of the price."""
+    """The cost, by currency and date of the price."""
     priced = [
         f"{cost.amount:.4f} {cost.currency} at prices of {cost.as_of}" for cost in costs if cost.amount is not None
     ]
@@ -98,13 +89,6 @@ def cost_line(costs: Sequence[Cost]) -> str:
     return "; ".join(priced) or "no price configured"
 
 
-def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401  a dataclass of ours, whichever
-    """A dataclass as what JSON can say."""
+def to_dict(value: Any) -> dict[str, Any]:  # noqa: ANN401  any dataclass of this package
+    """A dataclass as a value that can be printed as JSON."""
     return dataclasses.asdict(value)
-
-
-def print_json(value: object) -> None:
-    """Print one JSON value; what JSON has no word for is printed as text."""
-    # JSON's own escapes say the same, and move no cursor.
-    said = json.dumps(value, default=str, ensure_ascii=False, indent=2)
-    click.echo(_COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", said))

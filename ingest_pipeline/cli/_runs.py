@@ -1,4 +1,4 @@
-"""Ingesting through Dagster from the command line: one run in this process, its events in Dagster's instance."""
+"""Dagster runs of the command line: each runs in this process and is recorded in Dagster's instance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.cli._documents import check_keys, nothing_found
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, plan_partitions, release_holds
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch
-from ingest_pipeline.orchestration.build import build_definitions, job_name, pipeline_settings
+from ingest_pipeline.orchestration.build import build_definitions, job_name
 from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job_name, rollback_step
 from ingest_pipeline.planning.backoff import without_final
@@ -36,14 +36,15 @@ from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 
 _POLL_SECONDS = 0.3
-_TOLD = {"Failure", *vars(errors)}
-# Of psycopg2, through which Dagster reaches its own tables.
+# Classes of errors whose message is written for the user.
+_OWN_ERRORS = {"Failure", *vars(errors)}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
+# Of psycopg2, through which Dagster reaches its own tables.
 _POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 
 
 class Run:
-    """What a run did, and why it failed if it did."""
+    """The result of a run, and why it failed if it did."""
 
     def __init__(
         self,
@@ -59,9 +60,9 @@ class Run:
         self.misconfigured = misconfigured
         """A setting has to be changed before the run can succeed."""
         self.note = note
-        """What to tell a person besides."""
+        """A further sentence for the user."""
         self.skipped = skipped or SkippedDocuments.of(())
-        """Documents that were left as they are without failing the run."""
+        """Documents that were skipped without failing the run."""
         self.run_id = run_id
         self.progress = progress
         self.costs = costs
@@ -69,27 +70,27 @@ class Run:
 
 
 def ingest(
-    settings: Settings,
+    settings: CorpusConfig,
     keys: Sequence[str],
     console: Console,
     *,
     confirm_removals: bool = False,
     confirm_recipe: bool = False,
 ) -> Run:
-    """Bring documents to what the source holds now, in one Dagster run.
+    """Bring documents up to date with the source, in one Dagster run.
 
     Args:
         settings: Of the corpus.
-        keys: Documents, whose partitions are ingested. None given: all that differ.
-        console: Where the progress bar goes.
-        confirm_removals: Take out what the source lacks, however much it is.
-        confirm_recipe: Make documents again that differ by recipe alone, however many they are.
+        keys: Documents, whose partitions are ingested. Empty: all documents that differ.
+        console: Shows the progress bar.
+        confirm_removals: Remove what the source lacks, however many documents that is.
+        confirm_recipe: Ingest documents again that differ by recipe alone, however many they are.
 
     Raises:
         IngestError: The run could not begin.
     """
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
-        context = open_context(database, pipeline_settings(running), create=False)
+        context = open_context(database, running, create=False)
         check_keys(context, keys)
         release_holds(context.corpus, keys)
         forgive_runs(context.corpus)
@@ -100,7 +101,7 @@ def ingest(
             f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {escape(settings.source)}"
         )
         run_id = str(uuid.uuid4())
-        with _session.instance(running) as instance, _bar(console, database, run_id, len(tried)):
+        with _dagster.instance(running) as instance, _bar(console, database, run_id, len(tried)):
             config = {
                 "partitions": partitions,
                 "release_holds": False,
@@ -113,7 +114,7 @@ def ingest(
             costs = ledger.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "ingest", progress)
-        note = model_mismatch(context, pipeline_settings(running)) or _note_on_nothing(context, plans)
+        note = model_mismatch(context, running) or _note_on_nothing(context, plans)
         return Run(
             run_id,
             progress,
@@ -125,21 +126,21 @@ def ingest(
         )
 
 
-def reembed(settings: Settings, action: Action, documents: int, console: Console) -> Run:
-    """Move a corpus to the model of the settings, or do another step of that, in one Dagster run.
+def reembed(settings: CorpusConfig, action: Action, documents: int, console: Console) -> Run:
+    """Move a corpus to the embedding model of the settings, or do one step of that, in one Dagster run.
 
     Args:
         settings: Of the corpus, with the model to move to.
         action: Which step.
-        documents: How many are to be embedded, for the progress bar.
-        console: Where the progress bar goes.
+        documents: How many will be embedded, for the progress bar.
+        console: Shows the progress bar.
 
     Raises:
         IngestError: The run could not begin.
     """
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         run_id = str(uuid.uuid4())
-        with _session.instance(running) as instance, _bar(console, database, run_id, documents):
+        with _dagster.instance(running) as instance, _bar(console, database, run_id, documents):
             ops = {f"{settings.corpus}_migrate": {"config": {"action": action.name}}}
             result = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
         with database.transaction() as connection:
@@ -149,14 +150,14 @@ def reembed(settings: Settings, action: Action, documents: int, console: Console
         return Run(run_id, progress, costs, _problems(result), misconfigured=_is_misconfigured(result))
 
 
-def roll_back(settings: Settings, version: int, keys: Sequence[str], *, confirm_removals: bool = False) -> Run:
-    """Bring documents back to an earlier publication, in one Dagster run.
+def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, confirm_removals: bool = False) -> Run:
+    """Roll documents back to an earlier publication, in one Dagster run.
 
     Args:
         settings: Of the corpus.
         version: A publication.
-        keys: Documents. None given: all.
-        confirm_removals: Take documents out, however many.
+        keys: Documents. Empty: all.
+        confirm_removals: Remove documents, however many.
 
     Raises:
         IngestError: The run could not begin.
@@ -165,7 +166,7 @@ def roll_back(settings: Settings, version: int, keys: Sequence[str], *, confirm_
         run_id = str(uuid.uuid4())
         config = {"version": version, "partitions": list(keys), "confirm_removals": confirm_removals}
         ops = {rollback_step(settings.corpus): {"config": config}}
-        with _session.instance(running) as instance:
+        with _dagster.instance(running) as instance:
             result = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             progress = reports.run_progress(connection, run_id)
@@ -174,7 +175,7 @@ def roll_back(settings: Settings, version: int, keys: Sequence[str], *, confirm_
 
 
 def _execute(
-    settings: Settings, instance: dg.DagsterInstance, run_id: str, job_name: str, ops: Mapping[str, object]
+    settings: CorpusConfig, instance: dg.DagsterInstance, run_id: str, job_name: str, ops: Mapping[str, object]
 ) -> dg.ExecuteInProcessResult:
     """Run a job in this process."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
@@ -187,7 +188,7 @@ def _execute(
 
 
 def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
-    """What went wrong in a run, a line each."""
+    """The problems of a run, one line each."""
     if result.success:
         return []
     return list(map(_root, _errors(result)))
@@ -195,13 +196,13 @@ def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
 
 def _errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    # A run that fails outside its step, in a resource for example, says so in its last event.
+    # A run that fails outside its step, for example in a resource, has the error in its last event.
     ends = [event.job_failure_data for event in result.all_events if event.is_run_failure]
     return [failure.error for failure in failures or ends if failure.error is not None]
 
 
 def _kinds(result: dg.ExecuteInProcessResult) -> set[str]:
-    """Names of the classes of what failed a run, and of what caused that."""
+    """Names of the classes of the errors that failed a run, and of their causes."""
     kinds: set[str] = set()
     for found in _errors(result):
         error: SerializableErrorInfo | None = found
@@ -217,13 +218,13 @@ def _is_misconfigured(result: dg.ExecuteInProcessResult) -> bool:
 
 
 def _check_interrupt(result: dg.ExecuteInProcessResult, command: str, progress: RunProgress) -> None:
-    """Raise what became of a run that was interrupted."""
+    """Raise `InterruptedRunError` if the run was interrupted."""
     if result.success or _INTERRUPTS.isdisjoint(_kinds(result)):
         return
     raise errors.InterruptedRunError(
-        f"`{command}` was interrupted. {progress.published} documents were published and stay as they are; "
-        f"{progress.embedded} embeddings that were bought are recorded, and will not be bought again",
-        f"Run `ingest-pipeline {command}` again to go on.",
+        f"`{command}` was interrupted. {progress.published} documents were published and stay published; "
+        f"{progress.embedded} texts were embedded, and their vectors are recorded and will not be billed again",
+        f"Run `ingest-pipeline {command}` again to continue.",
     )
 
 
@@ -234,26 +235,26 @@ def _note_on_nothing(context: IngestContext, plans: Sequence[DocumentPlan]) -> s
 
 
 def _root(error: SerializableErrorInfo) -> str:
-    """What was meant for a person, without its class: Dagster wraps it, and it wraps what a library raised."""
-    while error.cause is not None and error.cls_name not in _TOLD:
+    """The message that was written for the user. Dagster wraps its error, and that wraps the error of a library."""
+    while error.cause is not None and error.cls_name not in _OWN_ERRORS:
         error = error.cause
-    said = error.message.strip().partition(f"{error.cls_name}: ")[2] or error.message.strip()
+    message = error.message.strip().partition(f"{error.cls_name}: ")[2] or error.message.strip()
     if error.cls_name in _POSTGRES_ENDED:
         return str(
-            DatabaseUnavailableError(f"Dagster's own tables in Postgres failed: {(said.splitlines() or [''])[0]}")
+            DatabaseUnavailableError(f"Dagster's own tables in Postgres failed: {(message.splitlines() or [''])[0]}")
         )
-    return said
+    return message
 
 
 @contextmanager
 def _bar(console: Console, database: Database, run_id: str, total: int) -> Generator[None]:
-    """A progress bar that reads the ledger, and so shows what is durable."""
+    """A progress bar that reads the ledger, so it counts only what is durable."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("documents, {task.fields[embedded]} embedded chunks"),
+        TextColumn("documents, {task.fields[embedded]} texts embedded"),
         TimeElapsedColumn(),
     )
     ended = threading.Event()
@@ -265,7 +266,7 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
                 with database.transaction() as connection:
                     now = reports.run_progress(connection, run_id)
             except UnavailableError:
-                return  # the run itself will say so
+                return  # the run reports the same error itself
             progress.update(task, completed=max(now.published, now.prepared), embedded=now.embedded)
 
         def poll() -> None:

@@ -1,27 +1,19 @@
-"""What a command needs running: Postgres, Dagster's instance on it, and the corpus."""
+"""What a command opens: Postgres, the corpus, its source and its embedder. Imports no Dagster."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import dagster as dg
-from alembic.util import CommandError
-from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy.exc import SQLAlchemyError
-
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.ingestion.context import find_corpus, open_context
-from ingest_pipeline.orchestration.build import pipeline_settings
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-from ingest_pipeline.postgres.url import without_password
 from ingest_pipeline.private_folder import make_private
 from ingest_pipeline.reporting.storage import prepare_storage, storage_url
 
@@ -44,48 +36,58 @@ run_monitoring:
   enabled: true
   poll_interval_seconds: 10
   start_timeout_seconds: 1800  # before a backfill's run starts, Dagster writes an event for each partition and asset
-  max_runtime_seconds: 21600  # the last resort for a run whose process ended before it gave its name
+  max_runtime_seconds: 21600  # the last resort for a run whose process ended before it registered itself
 telemetry:
   enabled: false
 """
-"""What is written into `DAGSTER_HOME` if there is nothing."""
+"""Written into `DAGSTER_HOME` if that folder has no dagster.yaml."""
 
 
 @contextmanager
-def postgres(settings: Settings) -> Generator[Settings]:
-    """Settings with a database url that answers: the user's, or that of the embedded server while the block runs."""
+def postgres(settings: CorpusConfig) -> Generator[CorpusConfig]:
+    """CorpusConfig whose database url answers: the user's own, or the embedded server's while the block runs."""
     with ExitStack() as stack:
         url = settings.database_url
         if url is None:
-            server = EmbeddedPostgres(settings.state / "postgres")
+            server = EmbeddedPostgres(settings.postgres_directory)
             url = server.start()
             stack.callback(server.release)
         database = Database(url)
-        settings = replace(settings, database_url=database.url)
+        settings = settings.replace(database_url=database.url)
         database.open().close()
         yield settings
 
 
 @contextmanager
-def corpus(settings: Settings) -> Generator[Corpus]:
-    """The corpus, which must exist.
+def corpus(settings: CorpusConfig) -> Generator[Corpus]:
+    """Open the corpus, which must exist.
 
     Raises:
-        ConfigurationError: Nothing was ever ingested into it.
+        ConfigurationError: There is no such corpus yet.
     """
     with postgres(settings) as running, Database(_url(running)) as database:
-        yield find_corpus(database, pipeline_settings(running))
+        yield find_corpus(database, running)
 
 
 @contextmanager
-def context(settings: Settings, *, create: bool = False) -> Generator[IngestContext]:
-    """The corpus with its source. Unless told to create it, it is left as it is, also if there is none."""
+def context(settings: CorpusConfig, *, create: bool = False) -> Generator[IngestContext]:
+    """Open the corpus with its source. Without `create`, nothing is created or changed, even if there is no corpus."""
     with postgres(settings) as running, Database(_url(running)) as database:
-        yield open_context(database, pipeline_settings(running), create=create)
+        yield open_context(database, running, create=create)
 
 
-def dagster_environment(settings: Settings) -> dict[str, str]:
-    """The environment in which Dagster's processes find the instance, the database and the corpus.
+def embedder(settings: CorpusConfig, embedding: str | None) -> Embedder:
+    """Create the embedder of the settings, to be used as an async context manager.
+
+    Args:
+        settings: Of the corpus.
+        embedding: Model and dimensions of the corpus, which may differ from the settings until it is re-embedded.
+    """
+    return create_embedder(settings.embedder_settings, embedding)
+
+
+def dagster_environment(settings: CorpusConfig) -> dict[str, str]:
+    """Environment variables by which Dagster's processes find the instance, the database and the corpus.
 
     Raises:
         ConfigurationError: Dagster's tables cannot have a schema of their own in that database.
@@ -95,7 +97,7 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
     configuration = home / "dagster.yaml"
     if not configuration.exists():
         configuration.write_text(DAGSTER_YAML)
-    # A dagster.yaml of the user's own may keep Dagster's tables anywhere; then no schema is made here.
+    # The user's own dagster.yaml may keep Dagster's tables anywhere. Then no schema is made here.
     is_ours = _STORAGE_URL in configuration.read_text()
     storage = prepare_storage(_url(settings)) if is_ours else storage_url(_url(settings))
     return {
@@ -103,40 +105,17 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
         _STORAGE_URL: storage,
         "INGEST_DATABASE_URL": _url(settings),
         "INGEST_SOURCE": settings.source,
-        "INGEST_STATE": str(settings.state),
+        "INGEST_STATE": settings.state,
     }
 
 
-@contextmanager
-def instance(settings: Settings) -> Generator[dg.DagsterInstance]:
-    """Dagster's instance, in this process; the settings have a database that answers.
-
-    Raises:
-        DatabaseUnavailableError: Postgres stopped answering Dagster, when the block began or within it.
-        ConfigurationError: Dagster's tables would share a schema with those of another application.
-    """
-    os.environ.update(dagster_environment(settings))
-    try:
-        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
-            yield opened
-    except CommandError as error:
-        raise ConfigurationError(
-            f"The dagster.yaml in {settings.dagster_home} keeps Dagster's tables beside another application's Alembic "
-            f"table: {error}. Tables that Dagster made there before it failed are left there",
-            "Give Dagster a database or a schema of its own in that file; deploy/dagster.yaml shows how.",
-        ) from error
-    except (SQLAlchemyError, DagsterPostgresException) as error:
-        reason = without_password((str(error).splitlines() or [type(error).__name__])[0], _url(settings))
-        raise DatabaseUnavailableError(f"Dagster's own tables in Postgres cannot be used: {reason}") from error
-
-
-def demo_settings(directory: Path) -> Settings:
-    """Settings of the corpus that the demo makes, whatever the environment says."""
+def demo_settings(directory: Path) -> CorpusConfig:
+    """CorpusConfig of the demonstration's corpus, independent of the environment."""
     state = directory.absolute()
     environment = {"INGEST_STATE": str(state), "INGEST_SOURCE": str(state / "documents"), "INGEST_CORPUS": "demo"}
-    return Settings.from_environment(environment)
+    return CorpusConfig.from_environment(environment)
 
 
-def _url(settings: Settings) -> str:
+def _url(settings: CorpusConfig) -> str:
     assert settings.database_url is not None  # noqa: S101  callers pass settings that `postgres` yielded
     return settings.database_url

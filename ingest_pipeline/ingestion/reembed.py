@@ -13,15 +13,11 @@ from dataclasses import replace
 from enum import Enum
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
-from ingest_pipeline.ingestion.context import (
-    PipelineSettings,
-    open_context,
-    open_generation,
-    plan_partitions,
-)
+from ingest_pipeline.ingestion.context import open_context, open_generation, plan_partitions
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.context import IngestContext
@@ -54,7 +50,7 @@ class Action(Enum):
     """Delete the generations that were left, now."""
 
 
-def model_mismatch(current: IngestContext, settings: PipelineSettings) -> str | None:
+def model_mismatch(current: IngestContext, settings: CorpusConfig) -> str | None:
     """What to tell a person whose settings name another model than the corpus has."""
     if settings.recipe.embedding == current.recipe.embedding:
         return None
@@ -66,7 +62,7 @@ def model_mismatch(current: IngestContext, settings: PipelineSettings) -> str | 
     )
 
 
-def estimate_reembedding(current: IngestContext, settings: PipelineSettings) -> Estimate | None:
+def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Estimate | None:
     """What moving a corpus to the model of the settings would take, by bytes; less what is filled already.
 
     Args:
@@ -97,7 +93,7 @@ def estimate_reembedding(current: IngestContext, settings: PipelineSettings) -> 
     return estimate(imagined, listed)
 
 
-def begin(database: Database, settings: PipelineSettings) -> tuple[IngestContext, IngestContext]:
+def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, IngestContext]:
     """The current generation, and the one to fill: it is created, or taken up where it was left.
 
     Raises:

@@ -1,19 +1,21 @@
-"""Assets, job, sensors and resources of one corpus, tied together."""
+"""Assets, checks, jobs, sensors, schedules and resources of one corpus, as one `Definitions`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import dagster as dg
+from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
-from ingest_pipeline.config import Settings
-from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job
 from ingest_pipeline.orchestration.schedules import audit_schedule, maintenance_schedule, stale_schedule
 from ingest_pipeline.orchestration.sensors import recovery_sensor, source_sensor
+from ingest_pipeline.postgres.url import holds_password
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources
@@ -21,101 +23,138 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 
 
-@dataclass(frozen=True, slots=True)
-class DefinitionOptions:
-    """How a corpus looks in Dagster, and what of it is switched on from the start."""
+class DagsterOptions(BaseModel):
+    """How a corpus appears in Dagster, and which of its sensors and schedules run from the start."""
 
-    owners: Sequence[str] = ("team:data-platform",)
-    group: str | None = None
-    """None: named as the corpus."""
-    pool: str = "embedding_api"
-    """Of runs that send requests to the embedding API."""
-    executor: dg.ExecutorDefinition | None = dg.in_process_executor
-    """The code location's default. None: leave it to the others in the location."""
-    source_sensor: bool = True
-    recovery_sensor: bool = True
-    batch_sensor: bool = True
-    audit_schedule: bool = False
-    maintenance_schedule: bool = True
-    stale_schedule: bool = False
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-
-def pipeline_settings(settings: Settings) -> PipelineSettings:
-    """The engine's part of the settings."""
-    return PipelineSettings(
-        settings.corpus,
-        settings.source,
-        settings.lancedb_uri,
-        settings.embedding_model,
-        settings.embedding_dimensions,
-        settings.chunk_size,
-        settings.chunk_overlap,
-        settings.partition_by,
-        settings.include,
-        settings.exclude,
-        settings.max_bytes,
-        settings.min_age_seconds,
-        settings.prices,
-        settings.retention,
-        settings.limits,
-        settings.follow_links,
-        settings.on_unreadable,
-        settings.encoding,
+    owners: Sequence[str] = Field(
+        default=(), description="Owners of the assets: addresses, or `team:NAME`.", examples=[["team:data"]]
+    )
+    group: str | None = Field(default=None, description="Group of the assets. Default: the name of the corpus.")
+    embedding_pool: str = Field(
+        default="embedding_api",
+        description="Dagster's pool of the runs that embed. Its limit times embedding_concurrency bounds all requests.",
+    )
+    executor: Literal["in_process", "code_location"] = Field(
+        default="in_process",
+        description="Executor of materializations that the UI launches. `in_process` becomes the default of the whole "
+        "code location and conflicts with an executor that the project names; `code_location` uses that one.",
+    )
+    source_sensor: bool = Field(
+        default=True, description="Whether the sensor for new, changed and removed files is on from the start."
+    )
+    recovery_sensor: bool = Field(
+        default=True, description="Whether the sensor that settles the sagas of dead writers is on from the start."
+    )
+    batch_sensor: bool = Field(
+        default=True, description="Whether the sensor that collects the vectors of batch jobs is on from the start."
+    )
+    audit_schedule: bool = Field(
+        default=False, description="Whether the hourly audit of the whole corpus is on from the start."
+    )
+    maintenance_schedule: bool = Field(default=True, description="Whether the hourly maintenance is on from the start.")
+    stale_schedule: bool = Field(
+        default=False,
+        description="Whether the nightly ingestion of all that differs is on from the start. The sensor does the same "
+        "all day.",
     )
 
 
 def job_name(corpus: str) -> str:
-    """The job that ingests a corpus."""
+    """Name of the job that ingests a corpus."""
     return f"{corpus}_ingest_job"
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """The definitions of the corpus that the environment describes."""
-    return corpus_definitions(pipeline_settings(settings), build_resources(settings))
+def build_definitions(config: CorpusConfig) -> dg.Definitions:
+    """Build the definitions of a corpus whose database url, if there is one, is in INGEST_DATABASE_URL."""
+    url = dg.EnvVar("INGEST_DATABASE_URL") if config.database_url else None
+    return corpus_definitions(config, build_resources(config, database_url=url))
 
 
 def corpus_definitions(
-    pipeline: PipelineSettings, resources: CorpusResources, options: DefinitionOptions | None = None
+    config: CorpusConfig, resources: CorpusResources | None = None, options: DagsterOptions | None = None
 ) -> dg.Definitions:
-    """Assets, checks, jobs, sensors, schedules and resources of one corpus.
+    """Build the assets, checks, jobs, sensors, schedules and resources of one corpus.
 
-    All their names begin with the corpus', so `Definitions.merge` takes those of several corpora.
+    All their names begin with the name of the corpus, so `Definitions.merge` takes those of several corpora.
+
+    Args:
+        config: Of the corpus.
+        resources: What `build_resources` makes, with secrets as variables. Default: made from the configuration alone.
+        options: How the corpus appears in Dagster.
+
+    Raises:
+        ConfigurationError: The configuration holds a secret and no resources are given.
     """
-    options = options or DefinitionOptions()
-    ingest = ingest_assets(pipeline, options.owners, options.group or pipeline.corpus, options.pool)
-    checks = corpus_checks(pipeline)
-    audit = audit_schedule(pipeline.corpus, checks, running=options.audit_schedule)
-    maintenance = maintenance_schedule(pipeline, running=options.maintenance_schedule)
+    options = options or DagsterOptions()
+    resources = resources or build_resources(config)
+    ingest = ingest_assets(config, options.owners, options.group or config.corpus, options.embedding_pool)
+    checks = corpus_checks(config)
+    audit = audit_schedule(config.corpus, checks, running=options.audit_schedule)
+    maintenance = maintenance_schedule(config, running=options.maintenance_schedule)
     job = dg.define_asset_job(
-        job_name(pipeline.corpus),
+        job_name(config.corpus),
         selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
         executor_def=dg.in_process_executor,
-        description="Brings documents to what the source holds now: chosen partitions, or all that differ.",
+        description="Brings documents up to date with the source: the chosen partitions, or all that differ.",
     )
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, maintenance.job, rollback_job(pipeline), reembed_job(pipeline), batch_job(pipeline)],
-        schedules=[audit, maintenance, stale_schedule(pipeline, job.name, running=options.stale_schedule)],
+        jobs=[job, audit.job, maintenance.job, rollback_job(config), reembed_job(config), batch_job(config)],
+        schedules=[audit, maintenance, stale_schedule(config, job.name, running=options.stale_schedule)],
         sensors=[
-            source_sensor(pipeline, job.name, options.pool, running=options.source_sensor),
-            recovery_sensor(pipeline, job.name, running=options.recovery_sensor),
-            batch_sensor(pipeline, running=options.batch_sensor),
+            source_sensor(config, job.name, options.embedding_pool, running=options.source_sensor),
+            recovery_sensor(config, job.name, running=options.recovery_sensor),
+            batch_sensor(config, running=options.batch_sensor),
         ],
-        resources=resources.by_key(pipeline.corpus),
-        executor=options.executor,
+        resources=resources.by_key(config.corpus),
+        executor=dg.in_process_executor if options.executor == "in_process" else None,
     )
 
 
-def build_resources(settings: Settings) -> CorpusResources:
-    """The four resources, with the environment's values as what the Launchpad shows first."""
+def build_resources(
+    config: CorpusConfig,
+    *,
+    database_url: dg.EnvVar | str | None = None,
+    embedding_api_key: dg.EnvVar | str | None = None,
+) -> CorpusResources:
+    """Build the four resources of a corpus.
+
+    Dagster shows the configuration of resources in its UI and writes it into its tables, so secrets are given as
+    variables: `database_url=dagster.EnvVar("DATABASE_URL")`.
+
+    Args:
+        config: Of the corpus.
+        database_url: Postgres of the catalog. Default: the url of the configuration, which must hold no password.
+        embedding_api_key: Key of the embedding API. Default: OPENAI_API_KEY.
+
+    Raises:
+        ConfigurationError: A secret would be shown.
+    """
+    if database_url is None and config.database_url and holds_password(config.database_url):
+        raise ConfigurationError(
+            "database_url holds a password, which Dagster's UI would show",
+            "Give build_resources the name of a variable: database_url=dagster.EnvVar('DATABASE_URL').",
+        )
+    if embedding_api_key is None and config.embedding_api_key:
+        raise ConfigurationError(
+            "embedding_api_key is a secret, which Dagster's UI would show",
+            "Give build_resources the name of a variable: embedding_api_key=dagster.EnvVar('OPENAI_API_KEY').",
+        )
     catalog = PostgresCatalogResource(
-        url=dg.EnvVar("INGEST_DATABASE_URL") if settings.database_url else None,
-        embedded_directory=str(settings.state / "postgres"),
+        url=database_url or config.database_url, embedded_directory=str(config.postgres_directory)
     )
     return CorpusResources(
         catalog=catalog,
-        source=DocumentSourceResource(url=settings.source),
-        lancedb=VersionedLanceDBResource(uri=settings.lancedb_uri, catalog=catalog),
-        embedder=OpenAIEmbedderResource(model=settings.embedding_model, dimensions=settings.embedding_dimensions),
+        source=DocumentSourceResource(url=config.source),
+        lancedb=VersionedLanceDBResource(uri=config.lancedb_uri, catalog=catalog),
+        embedder=OpenAIEmbedderResource(
+            model=config.embedding_model,
+            dimensions=config.embedding_dimensions,
+            base_url=config.embedding_base_url,
+            api_key=embedding_api_key,
+            concurrency=config.embedding_concurrency,
+        ),
     )

@@ -1,16 +1,11 @@
 """Which runs to request for documents that differ, and which partitions runs are at work on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil
 
 import dagster as dg
 
-from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.plan import MAX_OWN_RUNS, MAX_SHARED_DOCUMENTS, DocumentPlan
 
-# So many files or fewer get a run each, which the UI links to its partition. More share one: a run costs seconds of
-# start-up whatever it does.
-_OWN_RUNS = 5
-_SHARED_DOCUMENTS = 2000
 _SHARED_BYTES = 512 << 20
 # More than these would only wait in Dagster's queue, where nobody sees what they are waiting for.
 MOST_RUNS = 8
@@ -34,7 +29,7 @@ def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list
         due: What differs.
         config: Further configuration of the step.
     """
-    if len(due) > _OWN_RUNS:
+    if len(due) > MAX_OWN_RUNS:
         return [shared_run(step, partitions, **config) for partitions in _shares(due)]
     # A partition whose file is gone may be gone from Dagster too, so its run names it in the configuration.
     there = {plan.partition for plan in due if plan.source is not None}
@@ -44,11 +39,6 @@ def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list
         else shared_run(step, [partition], **config)
         for partition in dict.fromkeys(plan.partition for plan in due)
     ]
-
-
-def runs_for(documents: int) -> int:
-    """How many runs are requested for so many documents of ordinary size that differ."""
-    return documents if documents <= _OWN_RUNS else ceil(documents / _SHARED_DOCUMENTS)
 
 
 def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRequest:
@@ -110,7 +100,7 @@ def _shares(due: Iterable[DocumentPlan]) -> Iterator[list[str]]:
     share: list[str] = []
     documents = size = 0
     for partition, sizes in by_partition.items():
-        if share and (documents + len(sizes) > _SHARED_DOCUMENTS or size + sum(sizes) > _SHARED_BYTES):
+        if share and (documents + len(sizes) > MAX_SHARED_DOCUMENTS or size + sum(sizes) > _SHARED_BYTES):
             yield share
             share, documents, size = [], 0, 0
         share.append(partition)

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.maintenance.maintain import MaintenanceReport, maintain
 from ingest_pipeline.orchestration.run_requests import shared_run
 from ingest_pipeline.reporting.run_status import tag_run_process
@@ -27,7 +27,7 @@ def audit_schedule(
     )
 
 
-def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) -> dg.ScheduleDefinition:
+def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.ScheduleDefinition:
     """Keeps the table small and quick, beside whatever else is going on."""
     corpus = settings.corpus
 
@@ -64,7 +64,7 @@ def maintenance_schedule(settings: PipelineSettings, *, running: bool = True) ->
     )
 
 
-def stale_schedule(settings: PipelineSettings, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
+def stale_schedule(settings: CorpusConfig, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
     """Ingests what is new, changed, gone or failed, in one run. Off, because the source sensor does it all day long.
 
     It is for those who switch the sensor off, to ingest at night.

@@ -7,9 +7,9 @@ is lost, and a file that is changed back to earlier bytes is seen like any other
 import dagster as dg
 
 from ingest_pipeline.assets.ingest_run import run_configuration
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.orchestration.run_requests import MOST_RUNS, partitions_under_way, run_requests, shared_run
 from ingest_pipeline.orchestration.source_cursor import SourcePass
@@ -39,7 +39,7 @@ _PAGE_SECONDS = 20.0
 _PAGE_DOCUMENTS = 8000
 
 
-def source_sensor(settings: PipelineSettings, job: str, pool: str, *, running: bool = True) -> dg.SensorDefinition:
+def source_sensor(settings: CorpusConfig, job: str, pool: str, *, running: bool = True) -> dg.SensorDefinition:
     """Requests runs for files that are new, changed or gone.
 
     Args:
@@ -90,7 +90,7 @@ def _limit(instance: dg.DagsterInstance, pool: str) -> None:
 
 
 def _tick(
-    context: dg.SensorEvaluationContext, ingest_context: IngestContext, settings: PipelineSettings, busy: set[str]
+    context: dg.SensorEvaluationContext, ingest_context: IngestContext, settings: CorpusConfig, busy: set[str]
 ) -> dg.SensorResult | dg.SkipReason:
     """Look at one page, and request what of it is due."""
     now = SourcePass.parse(context.cursor)
@@ -117,7 +117,7 @@ def _tick(
     return _requests(settings, due, whole=len(removals) == len(page.removals))
 
 
-def _requests(settings: PipelineSettings, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
+def _requests(settings: CorpusConfig, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
     step = f"{settings.corpus}_ingest"
     definition = corpus_partitions(settings.corpus, settings.scheme)
     runs = run_requests(
@@ -147,7 +147,7 @@ def _said(page: Page, now: SourcePass, ingest_context: IngestContext, *, left: i
     return line
 
 
-def recovery_sensor(settings: PipelineSettings, job: str, *, running: bool = True) -> dg.SensorDefinition:
+def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -> dg.SensorDefinition:
     """Settles what writers left behind that died."""
 
     @dg.sensor(

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from math import ceil
 from uuid import UUID
 
 from ingest_pipeline.postgres.catalog import LatestDocument
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.types import SourceObject
+
+# The sensor requests one run per document up to this number, which the UI links to its partition. More documents share
+# runs, because every run costs seconds to start.
+MAX_OWN_RUNS = 5
+MAX_SHARED_DOCUMENTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +106,8 @@ def merge_join(listed: Iterable[SourceObject], latest: Iterable[LatestDocument])
 
 def _is_current(document: LatestDocument, source: SourceObject, recipe: str) -> bool:
     return not document.removed and (document.etag, document.recipe) == (source.etag, recipe)
+
+
+def runs_for(documents: int) -> int:
+    """How many runs the sensor requests for so many documents of ordinary size."""
+    return documents if documents <= MAX_OWN_RUNS else ceil(documents / MAX_SHARED_DOCUMENTS)

@@ -6,9 +6,10 @@ import uuid
 from dataclasses import replace
 from itertools import count
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError
-from ingest_pipeline.ingestion.context import PipelineSettings, context_of, corpus_settings
+from ingest_pipeline.ingestion.context import context_of, corpus_settings
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
@@ -23,7 +24,7 @@ from ingest_pipeline.postgres.sql import query
 _GAP = 8
 
 
-def open_for_rebuild(database: Database, settings: PipelineSettings) -> IngestContext:
+def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContext:
     """The corpus with its table where the settings say, whoever published into it.
 
     If the database knows no such corpus, it is recorded by what the newest version of the table says of it. Readers
@@ -44,7 +45,7 @@ def open_for_rebuild(database: Database, settings: PipelineSettings) -> IngestCo
     return context_of(corpus, settings.with_embedding(row.embedding))
 
 
-def _binding(settings: PipelineSettings, row: GenerationRow) -> Binding:
+def _binding(settings: CorpusConfig, row: GenerationRow) -> Binding:
     return corpus_settings(settings.with_embedding(row.embedding), row.name, "current").binding
 
 
@@ -54,7 +55,7 @@ def _check(row: GenerationRow, wanted: Binding) -> None:
         raise problem
 
 
-def _record(database: Database, settings: PipelineSettings) -> GenerationRow:
+def _record(database: Database, settings: CorpusConfig) -> GenerationRow:
     """Write the row of a corpus that only its table knows."""
     table, version, mark, facts = _find(settings)
     row = GenerationRow(
@@ -79,7 +80,7 @@ def _record(database: Database, settings: PipelineSettings) -> GenerationRow:
     return row
 
 
-def _find(settings: PipelineSettings) -> tuple[LanceTable, int, VersionMark, CorpusFacts]:
+def _find(settings: CorpusConfig) -> tuple[LanceTable, int, VersionMark, CorpusFacts]:
     """The table of the corpus' newest generation that has the embedding of the settings."""
     found: list[tuple[LanceTable, int, VersionMark, CorpusFacts]] = []
     missing = 0

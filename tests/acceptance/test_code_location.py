@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 
 _ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ _INSTANCES = ("dagster.yaml", "celery/dagster.yaml")
 
 
 def test_the_names_of_everything() -> None:
-    repository = build_definitions(Settings.from_environment({})).get_repository_def()
+    repository = build_definitions(CorpusConfig.from_environment({})).get_repository_def()
     assert {key.to_user_string() for key in repository.assets_defs_by_key} == {
         "documents/chunks",
         "documents/embeddings",
@@ -61,7 +61,7 @@ def test_the_names_of_everything() -> None:
 
 
 def test_the_three_assets_are_one_step_that_cannot_be_torn_apart() -> None:
-    repository = build_definitions(Settings.from_environment({})).get_repository_def()
+    repository = build_definitions(CorpusConfig.from_environment({})).get_repository_def()
     (definition,) = set(repository.assets_defs_by_key.values())
     assert isinstance(definition, dg.AssetsDefinition)
     assert not definition.can_subset
@@ -76,8 +76,8 @@ def test_the_three_assets_are_one_step_that_cannot_be_torn_apart() -> None:
 
 @pytest.mark.parametrize("setting", ["INGEST_CHUNK_SIZE", "INGEST_EMBEDDING_DIMENSIONS"])
 def test_settings_of_the_environment_reach_the_code_version(setting: str) -> None:
-    plain = build_definitions(Settings.from_environment({})).get_repository_def()
-    other = build_definitions(Settings.from_environment({setting: "777"})).get_repository_def()
+    plain = build_definitions(CorpusConfig.from_environment({})).get_repository_def()
+    other = build_definitions(CorpusConfig.from_environment({setting: "777"})).get_repository_def()
 
     def versions(repository: dg.RepositoryDefinition) -> set[str | None]:
         return {spec.code_version for d in set(repository.assets_defs_by_key.values()) for spec in d.specs}

@@ -12,8 +12,7 @@ import pytest
 
 import ingest_pipeline
 from ingest_pipeline import IngestPipelineComponent
-from ingest_pipeline.config import Settings
-from ingest_pipeline.ingestion.context import PipelineSettings
+from ingest_pipeline.config import CorpusConfig
 
 _MINIMAL = "corpus: docs\nsource: documents\n"
 
@@ -62,11 +61,11 @@ def test_attributes_reach_assets_and_resources(monkeypatch: pytest.MonkeyPatch, 
     assert any("700/70" in str(version) for version in versions)
 
 
-def engine_settings(attributes: str, monkeypatch: pytest.MonkeyPatch, root: Path) -> PipelineSettings:
+def engine_settings(attributes: str, monkeypatch: pytest.MonkeyPatch, root: Path) -> CorpusConfig:
     """What the component tells the engine."""
-    seen: list[PipelineSettings] = []
+    seen: list[CorpusConfig] = []
 
-    def record(settings: PipelineSettings, *_: object) -> None:
+    def record(settings: CorpusConfig, *_: object) -> None:
         seen.append(settings)
 
     monkeypatch.setattr("ingest_pipeline.orchestration.component.corpus_definitions", record)
@@ -86,7 +85,7 @@ def test_prices_and_retention_reach_the_engine_as_the_environment_says_them(
         "INGEST_RETENTION_DAYS": "3",
         "INGEST_RETENTION_PUBLICATIONS": "4",
     }
-    expected = Settings.from_environment(environment)
+    expected = CorpusConfig.from_environment(environment)
     assert len(settings.prices) == 2
     assert (settings.prices, settings.retention) == (expected.prices, expected.retention)
 
@@ -146,19 +145,19 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}chunk_size: 0\n", "chunk_size", "between 50 and 16384"),
         (f"{_MINIMAL}chunk_size: 100\nchunk_overlap: 100\n", "chunk_overlap", "below chunk_size"),
         (f"{_MINIMAL}chunk_overlap: -1\n", "chunk_overlap", "0 or more"),
-        (f"{_MINIMAL}retention_days: -3\n", "retention_days", "at least 0"),
-        (f"{_MINIMAL}retention_publications: -1\n", "retention_publications", "at least 0"),
+        (f"{_MINIMAL}retention_days: -3\n", "retention_days", "greater than or equal to 0"),
+        (f"{_MINIMAL}retention_publications: -1\n", "retention_publications", "greater than or equal to 0"),
         ("corpus: docs\nsource: ftp://host/x\n", "source", "neither a path nor s3://"),
         ("corpus: docs\nsource: s3:///x\n", "source", "neither a path nor s3://"),
         (f"{_MINIMAL}lancedb_uri: ftp://me:hunter2@host/x\n", "lancedb_uri", "neither a path nor a url"),
         (f"{_MINIMAL}embedding_base_url: https://me:hunter2@[host/v1\n", "embedding_base_url", "not an HTTP address"),
         (f"{_MINIMAL}include: ['!']\n", "include", "pattern"),
-        (f"{_MINIMAL}embedding_dimensions: -1\n", "embedding_dimensions", "at least 1"),
+        (f"{_MINIMAL}embedding_dimensions: -1\n", "embedding_dimensions", "greater than or equal to 1"),
         (f"{_MINIMAL}partition_by: shoe size\n", "partition_by", "none of file, folder"),
         (f"{_MINIMAL}include: '*.md'\n", "include", "not allowed as a Sequence"),
-        (f"{_MINIMAL}max_bytes: 0\n", "max_bytes", "at least 1"),
+        (f"{_MINIMAL}max_bytes: 0\n", "max_bytes", "greater than or equal to 1"),
         (f"{_MINIMAL}min_age_seconds: 0.5\n", "min_age_seconds", "valid integer"),
-        (f"{_MINIMAL}min_age_seconds: -1\n", "min_age_seconds", "at least 0"),
+        (f"{_MINIMAL}min_age_seconds: -1\n", "min_age_seconds", "greater than or equal to 0"),
         (f"{_MINIMAL}on_unreadable: ignore\n", "on_unreadable", "skip"),
         (f"{_MINIMAL}encoding: utf-16\n", "encoding", "extends ASCII"),
         (f"{_MINIMAL}embedding_prices: cheap\n", "embedding_prices", "cheap"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli import _dagster, _session
+from ingest_pipeline.config import CorpusConfig
 from tests.support.dagster.cli import Cli
 from tests.support.servers.embedding_server import NARROWING_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
@@ -60,8 +60,8 @@ def test_a_corpus_is_listed_relocated_and_deleted(
     assert (dropped["documents"], dropped["tables"], dropped["partitions"]) == (1, [f"{tmp_path}/lake/docs.lance"], 1)
     assert [one["corpus"] for one in cli.json("corpora")] == ["other"]
     assert cli.run("status").exit_code == 2
-    settings = Settings.from_environment({**cli.environment})
-    with _session.postgres(settings) as running, _session.instance(running) as instance:
+    settings = CorpusConfig.from_environment({**cli.environment})
+    with _session.postgres(settings) as running, _dagster.instance(running) as instance:
         assert instance.get_dynamic_partitions("docs_documents") == []
         assert instance.get_dynamic_partitions("other_documents") == ["a.txt"]
     assert cli.json("ingest")["published"] == 1

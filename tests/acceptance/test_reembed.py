@@ -12,7 +12,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
 from tests.support.crash.migrating import EMBEDDING, WIDTH
@@ -41,7 +41,7 @@ def settle_on(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, **variable
     """Change settings, as in a deployment: the code location is loaded again."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    dagster.settings = Settings.from_environment()
+    dagster.settings = CorpusConfig.from_environment()
 
 
 def stale(dagster: DagsterWorld, partition: str) -> set[str]:

@@ -11,9 +11,9 @@ import dagster as dg
 import psycopg
 import pytest
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.local import LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.orchestration.build import corpus_definitions, job_name
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -43,7 +43,16 @@ class Side:
             lancedb=VersionedLanceDBResource(uri=lancedb, catalog=catalog),
             embedder=OpenAIEmbedderResource(model=model, dimensions=width, base_url=self.embeddings.base_url),
         )
-        return corpus_definitions(PipelineSettings(self.name, str(self.source), lancedb, model, width), resources)
+        return corpus_definitions(
+            CorpusConfig(
+                corpus=self.name,
+                source=str(self.source),
+                lancedb_uri=lancedb,
+                embedding_model=model,
+                embedding_dimensions=width,
+            ),
+            resources,
+        )
 
     def documents(self) -> list[str]:
         with psycopg.connect(self.database_url) as connection:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.embedding_server import POISON, EmbeddingServer
@@ -51,7 +51,7 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(c
     cli.put("a.txt", POISON)
     job = ["-m", "ingest_pipeline.definitions", "-j", "docs_ingest_job"]
     command = [sys.executable, "-m", "dagster", "job", "backfill", *job, "--all", "all", "--noprompt"]
-    environment = cli.environment | _session.dagster_environment(Settings.from_environment(cli.environment))
+    environment = cli.environment | _session.dagster_environment(CorpusConfig.from_environment(cli.environment))
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     # Each partition is a run of its own there, and to the backfill all have ended alike.
     eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": 2}])

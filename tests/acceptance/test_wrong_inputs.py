@@ -54,7 +54,7 @@ SETTINGS = [
     ("ingest", {"INGEST_EMBEDDING_DIMENSIONS": "0"}, "1 or more"),
     ("plan", {"INGEST_RETENTION_DAYS": "-3"}, "INGEST_RETENTION_DAYS is '-3'"),
     ("plan", {"INGEST_CHUNKSIZE": "500"}, "Did you mean INGEST_CHUNK_SIZE?"),
-    ("plan", {"INGEST_COLOUR": "red"}, "There are INGEST_CHUNK_OVERLAP"),
+    ("plan", {"INGEST_COLOUR": "red"}, "The known ones are INGEST_CHUNK_OVERLAP"),
     ("plan", {"INGEST_EMBEDDING_PRICES": "cheap"}, "INGEST_EMBEDDING_PRICES"),
     ("plan", {"INGEST_LANCEDB_URI": "ftp://me:hunter2@host/x"}, "INGEST_LANCEDB_URI"),
     ("plan", {"INGEST_DATABASE_URL": "sqlite:///x.db"}, "must begin with postgresql://"),
@@ -158,7 +158,7 @@ def test_an_interrupted_ingest_says_what_was_kept_and_goes_on(cli: Cli, embeddin
     assert process.returncode == 130, said
     (line,) = said.splitlines()
     assert line.startswith("Error: `ingest` was interrupted.")
-    assert line.endswith("Run `ingest-pipeline ingest` again to go on.")
+    assert line.endswith("Run `ingest-pipeline ingest` again to continue.")
     embeddings.latency = 0.0
     assert cli.json("ingest")["problems"] == []
     assert cli.json("audit")["violations"] == []

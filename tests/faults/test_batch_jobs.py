@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,14 +12,12 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import estimate
 from ingest_pipeline.postgres import batch_jobs as batch_job_rows
 from ingest_pipeline.postgres import ledger, reports
-from ingest_pipeline.spending_limits import SpendingLimits
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import COLLECTION, ORDER, places
@@ -84,7 +81,7 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
 
 
 def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_other(world: World) -> None:
-    world.settings = replace(world.settings, prices=read_prices(f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01"))
+    world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01")
     world.put("a.txt", TEXT)
     foreseen = estimate(world.context, plan_partitions(world.context))
     assert foreseen.cost_in_batch == Decimal("1.20") * foreseen.tokens / 1_000_000
@@ -107,7 +104,7 @@ def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_o
 
 
 def test_without_a_price_of_their_own_bulk_orders_have_no_cost(world: World) -> None:
-    world.settings = replace(world.settings, prices=read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01"))
+    world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50 EUR 2026-11-01")
     world.put("a.txt", TEXT)
     order(world)
     api(world).finish()
@@ -279,7 +276,7 @@ def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same
 def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_is_ordered(world: World) -> None:
     with world.database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.served_embedding")
-    wrong = World(world.database, replace(world.settings, corpus="wrong", embedding_dimensions=33), world.embeddings)
+    wrong = World(world.database, world.settings.replace(corpus="wrong", embedding_dimensions=33), world.embeddings)
     wrong.put("a.txt", TEXT)
     with pytest.raises(EmbeddingResponseError):
         order(wrong)
@@ -311,7 +308,7 @@ def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World)
 
 def test_an_order_that_would_pass_a_limit_is_not_given(world: World) -> None:
     world.put("a.txt", TEXT)
-    world.settings = replace(world.settings, limits=SpendingLimits(None, None, 100))
+    world.settings = world.settings.replace(max_tokens_per_day=100)
     with pytest.raises(SpendingLimitError, match="INGEST_MAX_TOKENS_PER_DAY"):
         order(world)
     assert (api(world).batches, world.embeddings.embedded) == ({}, 0)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.ingestion.context import open_context
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, world_after
@@ -15,8 +16,8 @@ from tests.support.crash.places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, t
 from tests.support.world import Address, World, paragraphs, passages_of
 
 
-def elsewhere(settings: PipelineSettings) -> PipelineSettings:
-    return replace(settings, lancedb_uri=f"{settings.lancedb_uri}-2")
+def elsewhere(settings: CorpusConfig) -> CorpusConfig:
+    return settings.replace(lancedb_uri=f"{settings.lancedb_uri}-2")
 
 
 def address_elsewhere(world: World) -> Address:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from io import RawIOBase
 from pathlib import Path
 from threading import Event, Thread
@@ -106,7 +105,7 @@ def check_goes_on(world: World) -> None:
 
 
 def test_a_full_disk_under_the_table_changes_nothing_and_is_named(world: World, disk: Path) -> None:
-    world = about_to_replace(World(world.database, replace(world.settings, lancedb_uri=str(disk)), world.embeddings))
+    world = about_to_replace(World(world.database, world.settings.replace(lancedb_uri=str(disk)), world.embeddings))
     with full(disk):
         with pytest.raises(TableUnavailableError, match=r"(?i)no space left.*make room"):
             world.ingest()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import IngestError, UnavailableError
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.postgres import ledger
@@ -103,12 +103,12 @@ def world(
     monkeypatch.setattr(source_module, "_RETRY", retry)
     monkeypatch.setattr(source_module, "_CLIENT", {"read_timeout": timedelta(seconds=4)})
     monkeypatch.setattr(source_module, "_MAX_ATTEMPTS", 2)
-    settings = PipelineSettings(
-        corpus_name,
-        s3.url(f"{corpus_name}/source"),
-        s3.url(f"{corpus_name}/lancedb"),
-        TEST_MODEL,
-        embeddings.dimensions,
+    settings = CorpusConfig(
+        corpus=corpus_name,
+        source=s3.url(f"{corpus_name}/source"),
+        lancedb_uri=s3.url(f"{corpus_name}/lancedb"),
+        embedding_model=TEST_MODEL,
+        embedding_dimensions=embeddings.dimensions,
     )
     world = S3World(database, settings, embeddings, s3=s3)
     world.hold(OLD)

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +83,7 @@ def disk(tmp_path: Path) -> Generator[LoopDisk]:
 
 
 def test_what_postgres_confirmed_outlasts_a_power_cut(world: World, disk: LoopDisk) -> None:
-    world = World(world.database, replace(world.settings, lancedb_uri=str(disk.mounted / "lancedb")), world.embeddings)
+    world = World(world.database, world.settings.replace(lancedb_uri=str(disk.mounted / "lancedb")), world.embeddings)
     world.put("a.txt", paragraphs("alpha", 3))
     world.put("b.txt", paragraphs("beta", 2))
     world.ingest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +91,7 @@ def test_a_migration_may_die_where_it_matters(world: World, place: Place) -> Non
 @pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
 @pytest.mark.parametrize("place", [PAUSED, HALF_WAY, MOVING], ids=str)
 def test_a_migration_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
-    world.settings = replace(world.settings, partition_by=scheme)
+    world.settings = world.settings.replace(partition_by=scheme)
     fill_source(world, "folder/")
     embedded = world.embeddings.embedded
     die_in_migration(world, place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,7 +167,7 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
         source = tmp_path / name
         source.mkdir()
         world.embeddings.reset_counters()
-        return World(world.database, replace(world.settings, corpus=name, source=str(source)), world.embeddings)
+        return World(world.database, world.settings.replace(corpus=name, source=str(source)), world.embeddings)
 
     run_state_machine_as_test(  # pyright: ignore[reportUnknownVariableType]
         lambda: Corpus(new_world()),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  it may be any factory

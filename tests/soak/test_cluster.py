@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.maintenance.audit import audit
 from tests.support.dagster.cli import environment_of
 from tests.support.dagster.cluster import WORKERS, Celery, Cluster
@@ -30,17 +30,18 @@ _PATIENCE_SECONDS = 300
 # Every second one is wanted: Dagster lets neighbours share a run, and these are to be six.
 _WANTED = [f"d{number:02}.txt" for number in range(0, 12, 2)]
 _LOCATION = """\
-from ingest_pipeline.config import Settings
+from dagster import EnvVar
+
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.orchestration.build import (
-    DefinitionOptions,
+    DagsterOptions,
     build_resources,
     corpus_definitions,
-    pipeline_settings,
 )
 
-settings = Settings.from_environment()
-options = DefinitionOptions(source_sensor=False)
-defs = corpus_definitions(pipeline_settings(settings), build_resources(settings), options)
+settings = CorpusConfig.from_environment()
+options = DagsterOptions(source_sensor=False)
+defs = corpus_definitions(settings, build_resources(settings, database_url=EnvVar("INGEST_DATABASE_URL")), options)
 """
 _MONITORING = """\
 concurrency:
@@ -66,7 +67,7 @@ def eventually(what: Callable[[], bool], sought: str) -> None:
 class Distributed:
     """A corpus on S3, Dagster, and a cluster that executes its runs."""
 
-    def __init__(self, directory: Path, url: str, cluster: Cluster, dagster: Dagster, settings: Settings) -> None:
+    def __init__(self, directory: Path, url: str, cluster: Cluster, dagster: Dagster, settings: CorpusConfig) -> None:
         self.directory, self.cluster, self.dagster, self.settings = directory, cluster, dagster, settings
         self._url = url
 
@@ -104,7 +105,7 @@ def distributed(
         environment |= {"DAGSTER_HOME": str(tmp_path / "home"), "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        settings = Settings.from_environment()
+        settings = CorpusConfig.from_environment()
         environment |= _session.dagster_environment(settings)
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", environment["DAGSTER_POSTGRES_URL"])
         cluster = Celery(tmp_path, environment)

@@ -9,13 +9,14 @@ from pathlib import Path
 from uuid import UUID
 
 from ingest_pipeline import failpoints
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.context import PipelineSettings, open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
@@ -44,7 +45,7 @@ class Address:
     """What another process needs to work on the same corpus."""
 
     database_url: str
-    settings: PipelineSettings
+    settings: CorpusConfig
     embeddings_url: str
 
     @property
@@ -120,7 +121,7 @@ def collect_all(context: IngestContext, embedding: OpenAISettings) -> list[batch
 @dataclass(slots=True)
 class World:
     database: Database
-    settings: PipelineSettings
+    settings: CorpusConfig
     embeddings: EmbeddingServer
 
     _context: IngestContext | None = None

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ingest_pipeline.config import Settings
+import pytest
+
+from ingest_pipeline.config import CorpusConfig, CorpusOptions, environment_options, own_folders, variable_of
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.orchestration.build import DagsterOptions
 from ingest_pipeline.orchestration.component import IngestPipelineComponent
 
 ROOT = Path(__file__).parents[2]
-
-
-class _Noted(Mapping[str, str]):
-    """An empty environment that notes what it is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: set[str] = set()
-
-    def __getitem__(self, name: str) -> str:
-        self.asked.add(name)
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def test_the_reference_lists_the_variables_that_are_read() -> None:
@@ -42,14 +28,14 @@ def test_the_component_has_an_attribute_for_each_variable() -> None:
 
 
 def _variables() -> set[str]:
-    environment = _Noted()
-    Settings.from_environment(environment)
-    return {name for name in environment.asked if name.startswith("INGEST_")}
+    return set(map(variable_of, environment_options()))
 
 
-def test_what_this_package_keeps_below_the_source_is_no_document(tmp_path: Path) -> None:
+def test_this_packages_own_folders_below_the_source_are_no_documents(tmp_path: Path) -> None:
     def patterns(**environment: str) -> set[str]:
-        return set(Settings.from_environment(environment).exclude)
+        config = CorpusConfig.from_environment(environment)
+        home = environment.get("DAGSTER_HOME")
+        return {*own_folders(config.source, config.lancedb_uri, Path(config.state), home), *config.exclude}
 
     state = str(tmp_path / "[x] y")
     assert patterns(INGEST_SOURCE=str(tmp_path), INGEST_STATE=state, INGEST_EXCLUDE="*.log") == {
@@ -64,3 +50,89 @@ def test_what_this_package_keeps_below_the_source_is_no_document(tmp_path: Path)
     assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, INGEST_LANCEDB_URI=f"{elsewhere}/t") == {"/t/"}
     assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, DAGSTER_HOME=f"{elsewhere}/d") == {"/d/"}
     assert patterns(INGEST_SOURCE=elsewhere, INGEST_STATE=state, DAGSTER_HOME=str(tmp_path)) == set()
+
+
+def test_a_configuration_selects_no_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    config = CorpusConfig(corpus="docs", source=str(tmp_path), state=str(tmp_path / "s"), exclude=["*.log"])
+    reasons = {key: config.selection.name_exclusion_reason(key) for key in ("a.md", "a.log", "s/lancedb/x", "home/y")}
+    assert reasons == {"a.md": None, "a.log": "excluded", "s/lancedb/x": "excluded", "home/y": "excluded"}
+
+
+def test_every_option_says_what_it_is_for_and_the_component_adds_none() -> None:
+    options = {**CorpusOptions.model_fields, **DagsterOptions.model_fields}
+    assert [name for name, field in options.items() if not field.description] == []
+    assert set(IngestPipelineComponent.model_fields) == set(options)
+
+
+def test_environment_and_python_make_the_same_configuration() -> None:
+    environment = {
+        "INGEST_CORPUS": "handbook",
+        "INGEST_SOURCE": "s3://company/handbook",
+        "INGEST_INCLUDE": "*.md:/docs/*.txt",
+        "INGEST_MAX_BYTES": "9",
+        "INGEST_CHUNK_SIZE": "700",
+        "INGEST_RETENTION_DAYS": "3",
+        "INGEST_DATABASE_URL": "postgresql://host/db",
+        "INGEST_ENCODING": "",
+    }
+    assert CorpusConfig.from_environment(environment) == CorpusConfig(
+        corpus="handbook",
+        source="s3://company/handbook",
+        include=["*.md", "/docs/*.txt"],
+        max_bytes=9,
+        chunk_size=700,
+        retention_days=3,
+        database_url="postgresql://host/db",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "variable", "message"),
+    [
+        ({"chunk_size": 1}, "1", "Set {chunk_size} between 50 and 16384 characters."),
+        ({"chunk_overlap": -1}, None, "Set {chunk_overlap} to 0 or more, and below {chunk_size}."),
+        ({"min_age_seconds": -1}, "-1", "Correct {min_age_seconds}."),
+        ({"embedding_dimensions": 0}, "0", "Correct {embedding_dimensions}."),
+        ({"on_unreadable": "ignore"}, "ignore", "Correct {on_unreadable}."),
+        ({"follow_links": "some"}, "some", "Correct {follow_links}."),
+        ({"partition_by": "shoe size"}, "shoe size", "Correct {partition_by}; LEVELS are 1 to 99, BUCKETS 1 to 9999."),
+        ({"lancedb_uri": "ftp://me:hunter2@host/x"}, "ftp://me:hunter2@host/x", "Correct {lancedb_uri}."),
+        ({"source": "ftp://host/x"}, "ftp://host/x", "Correct {source}."),
+        ({"chunk_sise": 3}, "3", "Did you mean {chunk_size}?"),
+    ],
+)
+def test_an_error_names_the_option_as_the_user_wrote_it(
+    change: dict[str, object], variable: str | None, message: str
+) -> None:
+    def named(write: str) -> str:
+        return re.sub(
+            r"\{(\w+)\}", lambda found: found[1] if write == "python" else f"INGEST_{found[1].upper()}", message
+        )
+
+    (name,) = change
+    with pytest.raises(ConfigurationError) as caught:
+        CorpusConfig(**{"corpus": "docs", "source": "x", **change})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert named("python") in str(caught.value)
+    assert "INGEST_" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    if variable is not None:
+        with pytest.raises(ConfigurationError) as caught:
+            CorpusConfig.from_environment({f"INGEST_{name.upper()}": variable})
+        assert named("environment") in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_is_not_shown() -> None:
+    config = CorpusConfig(
+        corpus="docs", source="x", database_url="postgresql://me:hunter2@h/d", embedding_api_key="key-1"
+    )
+    assert "hunter2" not in repr(config)
+    assert "key-1" not in repr(config)
+
+
+def test_a_changed_copy_is_checked() -> None:
+    config = CorpusConfig(corpus="docs", source="x")
+    assert config.replace(chunk_size=700).chunk_size == 700
+    with pytest.raises(ConfigurationError, match="chunk_size"):
+        config.replace(chunk_size=1)

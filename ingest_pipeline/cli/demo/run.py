@@ -18,7 +18,7 @@ from rich.rule import Rule
 from ingest_pipeline.cli import _runs, _session
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics, write_samples
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import EmbeddingSettings
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError
@@ -46,30 +46,30 @@ def run_demo(directory: Path) -> int:
         return _Demo(running, Console()).run()
 
 
-def _check_unused(settings: Settings) -> None:
+def _check_unused(settings: CorpusConfig) -> None:
     """Refuse to pull the database from under whoever shows an earlier demonstration.
 
     Raises:
         ConfigurationError: Somebody does.
     """
-    server = EmbeddedPostgres(settings.state / "postgres")
+    server = EmbeddedPostgres(settings.postgres_directory)
     server.start()
     server.release()
     if server.postmaster_pid() is not None:
         raise ConfigurationError("The demonstration's database is in use", "Stop `ingest-pipeline ui --demo` first.")
 
 
-def _forget(settings: Settings) -> None:
+def _forget(settings: CorpusConfig) -> None:
     """Drop what an earlier demonstration left; the database is its own."""
     with Database(settings.database_url or "") as database, database.transaction() as connection:
         connection.execute("DROP SCHEMA ingest_pipeline CASCADE; DROP SCHEMA IF EXISTS ingest_pipeline_dagster CASCADE")
     for name in ("documents", "lancedb", "dagster"):
-        shutil.rmtree(settings.state / name, ignore_errors=True)
+        shutil.rmtree(Path(settings.state) / name, ignore_errors=True)
     Database(settings.database_url or "").open().close()
 
 
 class _Demo:
-    def __init__(self, settings: Settings, console: Console) -> None:
+    def __init__(self, settings: CorpusConfig, console: Console) -> None:
         self._settings = settings
         self._console = console
         self._documents = Path(settings.source)

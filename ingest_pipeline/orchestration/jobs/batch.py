@@ -3,11 +3,12 @@
 import dagster as dg
 from pydantic import Field
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ConfigurationError, IngestError
 from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.context import PipelineSettings, plan_partitions
+from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
@@ -77,7 +78,7 @@ def batch_endpoint(embedder: OpenAIEmbedderResource) -> OpenAISettings:
     return embedder.api_settings()
 
 
-def batch_job(settings: PipelineSettings) -> dg.JobDefinition:
+def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Orders the missing vectors of what differs at the API's Batch endpoint."""
     name = settings.corpus
     keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
@@ -109,7 +110,7 @@ def batch_job(settings: PipelineSettings) -> dg.JobDefinition:
     return job
 
 
-def batch_sensor(settings: PipelineSettings, *, running: bool = True) -> dg.SensorDefinition:
+def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDefinition:
     """Collects the vectors of bulk orders. The source sensor then requests the documents that waited for them."""
     name = settings.corpus
 

@@ -6,9 +6,10 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.assets.embeddings import run_metadata
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError, ReembeddingIncompleteError, UnreadableError
-from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
+from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
 from ingest_pipeline.planning.context import IngestContext
@@ -26,7 +27,7 @@ _RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
 class ReembedConfig(dg.Config):
-    """Settings of one run, for the Launchpad."""
+    """CorpusConfig of one run, for the Launchpad."""
 
     action: Action = Field(
         default=Action.SWITCH,
@@ -41,7 +42,7 @@ def migration_job_name(corpus: str) -> str:
     return f"{corpus}_reembed_job"
 
 
-def reembed_job(settings: PipelineSettings) -> dg.JobDefinition:
+def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Moves a corpus to the embedding model of its resource `embedder`. Launching it is the consent to its cost."""
     corpus = settings.corpus
 
@@ -75,7 +76,7 @@ def reembed_job(settings: PipelineSettings) -> dg.JobDefinition:
 def _fill(
     context: dg.OpExecutionContext,
     database: Database,
-    settings: PipelineSettings,
+    settings: CorpusConfig,
     embedder: OpenAIEmbedderResource,
     *,
     then_switch: bool,

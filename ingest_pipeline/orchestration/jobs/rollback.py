@@ -3,9 +3,9 @@
 import dagster as dg
 from pydantic import Field
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.postgres import ledger, reports
 from ingest_pipeline.reporting.materializations import report_documents
 from ingest_pipeline.reporting.run_status import tag_run_process
@@ -37,7 +37,7 @@ def rollback_step(corpus: str) -> str:
     return f"{corpus}_rollback"
 
 
-def rollback_job(settings: PipelineSettings) -> dg.JobDefinition:
+def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Brings documents back to an earlier publication, and materializes them as they were."""
     corpus_name = settings.corpus
 

@@ -242,7 +242,7 @@ def test_what_the_user_takes_back_is_swept(world: World, clone: World) -> None:
 
 def test_a_copied_state_folder_is_told_that_its_table_is_elsewhere(world: World, tmp_path: Path) -> None:
     """Its catalog still names the table of the original, which it must neither recover nor sweep."""
-    copied = replace(world.settings, lancedb_uri=str(tmp_path / "copy"))
+    copied = world.settings.replace(lancedb_uri=str(tmp_path / "copy"))
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
     with pytest.raises(CorpusMismatchError, match="relocate"):
         find_corpus(world.database, copied)
@@ -251,7 +251,7 @@ def test_a_copied_state_folder_is_told_that_its_table_is_elsewhere(world: World,
 
 
 def test_a_table_that_was_copied_says_so_and_can_be_taken_over(world: World, tmp_path: Path) -> None:
-    copied = replace(world.settings, lancedb_uri=str(tmp_path / "copy"))
+    copied = world.settings.replace(lancedb_uri=str(tmp_path / "copy"))
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
     uri = copied.table_uri
     with world.database.transaction() as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -122,7 +121,7 @@ def test_a_plan_foresees_no_chunk_of_an_empty_file(world: World) -> None:
 
 def test_an_empty_file_that_may_still_be_written_keeps_its_rows(world: World) -> None:
     """Whoever writes a file anew often empties it first."""
-    patient = World(world.database, replace(world.settings, min_age_seconds=3600), world.embeddings)
+    patient = World(world.database, world.settings.replace(min_age_seconds=3600), world.embeddings)
     patient.put("a.txt", paragraphs("alpha", 3))
     patient.put("c.txt", paragraphs("gamma", 1))
     patient.ingest()

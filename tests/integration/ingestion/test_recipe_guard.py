@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard, is_suspicious
 from ingest_pipeline.postgres.holds import Hold
@@ -19,8 +17,8 @@ from tests.support.world import World, paragraphs
 
 def with_chunk_size(world: World, size: int) -> World:
     """The same corpus under other settings, as another machine may have them."""
-    prices = read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01")
-    return World(world.database, replace(world.settings, chunk_size=size, prices=prices), world.embeddings)
+    prices = f"{TEST_MODEL} 2.50 EUR 2026-11-01"
+    return World(world.database, world.settings.replace(chunk_size=size, embedding_prices=prices), world.embeddings)
 
 
 def fill(world: World, count: int) -> None:

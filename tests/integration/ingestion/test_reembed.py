@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import (
     ConfigurationError,
     CorpusMismatchError,
@@ -49,7 +48,7 @@ def filled(world: World) -> World:
 @pytest.fixture(params=["folder", "bucket:2"])
 def shared(world: World, request: pytest.FixtureRequest) -> World:
     """Its documents share partitions."""
-    world.settings = replace(world.settings, partition_by=request.param)
+    world.settings = world.settings.replace(partition_by=request.param)
     for key in ("a/1.txt", "a/2.txt", "b/1.txt", "b/deep/2.txt", "top.txt"):
         world.put(key, paragraphs(key, 2))
     world.ingest()
@@ -231,7 +230,7 @@ def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
 
 def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> None:
     settings = moved(filled.settings)
-    priced = replace(settings, prices=read_prices(f"{NARROWING_MODEL} 10 USD 2026-11-01"))
+    priced = settings.replace(embedding_prices=f"{NARROWING_MODEL} 10 USD 2026-11-01")
     assert estimate_reembedding(filled.context, filled.settings) is None
     foreseen = estimate_reembedding(filled.context, priced)
     assert foreseen is not None
@@ -297,7 +296,7 @@ def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None
     """It is refused before anything is made or bought, and the message says what to do."""
     before = sight(shared)
     for scheme in ("file", "folder:2", "bucket:3"):
-        there = replace(address_after(shared), settings=replace(moved(shared.settings), partition_by=scheme))
+        there = replace(address_after(shared), settings=moved(shared.settings).replace(partition_by=scheme))
         with pytest.raises(CorpusMismatchError, match="partition scheme") as refused:
             migrate(shared.database, there)
         assert "Set INGEST_PARTITION_BY (of a component: partition_by) back" in str(refused.value)
@@ -305,7 +304,7 @@ def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None
     assert (sight(shared), states(shared), shared.embeddings.embedded) == (before, {"docs": "current"}, 0)
     migrate(shared.database, address_after(shared))
     with pytest.raises(CorpusMismatchError, match="Corpus 'docs' has partition scheme"):
-        world_after(shared, replace(moved(shared.settings), partition_by="file")).ingest()
+        world_after(shared, moved(shared.settings).replace(partition_by="file")).ingest()
     world_after(shared).check()
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics
-from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import count, estimate
@@ -18,7 +16,7 @@ from tests.support.crash.crash import Child, Place
 from tests.support.servers.embedding_server import POISON, TEST_MODEL, Fault
 from tests.support.world import World, paragraphs
 
-PRICE = read_prices(f"{TEST_MODEL} 2.50 EUR 2026-11-01")
+PRICE = f"{TEST_MODEL} 2.50 EUR 2026-11-01"
 
 
 def totals(world: World) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def test_a_saga_keeps_the_price_that_was_configured_when_it_began(world: World) 
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
     free = world.embeddings.tokens
-    world.settings = replace(world.settings, prices=PRICE)
+    world.settings = world.settings.replace(embedding_prices=PRICE)
     paying = World(world.database, world.settings, world.embeddings)
     world.put("b.txt", paragraphs("beta", 3))
     paying.ingest()

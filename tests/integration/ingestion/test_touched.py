@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -74,7 +73,7 @@ def test_what_the_recipe_guard_read_is_not_read_again(world: World, reads: Count
         world.put(f"{number:02}.txt", f"text {number}")
     world.ingest()
     RecipeGuard(world.context).accept()
-    other = open_context(world.database, dataclasses.replace(world.settings, chunk_size=900))
+    other = open_context(world.database, world.settings.replace(chunk_size=900))
     path = world.put("03.txt", "next 3")
     touch(path)
     reads.clear()

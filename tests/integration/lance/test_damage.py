@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline import failpoints
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus
+from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
@@ -275,8 +276,12 @@ def test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none(
         monkeypatch.setenv(name, value)
     hurry = {"client_max_retries": "1", "client_retry_timeout": "3", "read_timeout": "2s"}
     monkeypatch.setattr("ingest_pipeline.lance.storage._LIMITS", hurry)
-    settings = PipelineSettings(
-        "damaged", s3.url("damaged/source"), s3.url("damaged/lancedb"), TEST_MODEL, embeddings.dimensions
+    settings = CorpusConfig(
+        corpus="damaged",
+        source=s3.url("damaged/source"),
+        lancedb_uri=s3.url("damaged/lancedb"),
+        embedding_model=TEST_MODEL,
+        embedding_dimensions=embeddings.dimensions,
     )
     for key in ("a.txt", "b.txt"):
         s3.put(f"damaged/source/{key}", paragraphs(key, 2).encode())

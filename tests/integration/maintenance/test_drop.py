@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +72,7 @@ def test_both_tables_of_a_corpus_that_is_being_moved_to_another_model_go(world: 
 
 def test_a_drop_touches_no_other_corpus(world: World) -> None:
     fill(world)
-    other = World(world.database, replace(world.settings, corpus="other"), world.embeddings)
+    other = World(world.database, world.settings.replace(corpus="other"), world.embeddings)
     other.ingest()
     before = other.texts()
     drop_corpus(world.database, "docs")
@@ -93,7 +92,7 @@ def test_a_table_of_another_database_is_left_alone(world: World, postgres: str, 
         assert (dropped.tables, dropped.kept) == ([], [theirs.corpus.table.uri])
         assert theirs.texts().keys() == {"a.txt"}
         theirs.check()
-        elsewhere = replace(world.settings, lancedb_uri=f"{world.settings.lancedb_uri}-2")
+        elsewhere = world.settings.replace(lancedb_uri=f"{world.settings.lancedb_uri}-2")
         drop_retired(open_context(world.database, elsewhere).corpus)
         assert theirs.texts().keys() == {"a.txt"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -237,7 +236,7 @@ def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_pat
         world.ingest([f"{number}.txt"])
         if number % 6 == 5:
             used.append(maintain(world.corpus, ONLY_HEAD).after.bytes)
-    fresh = replace(world.settings, lancedb_uri=str(tmp_path / "fresh"), corpus="fresh")
+    fresh = world.settings.replace(lancedb_uri=str(tmp_path / "fresh"), corpus="fresh")
     other = World(world.database, fresh, world.embeddings)
     other.ingest()
     live = maintain(other.corpus, ONLY_HEAD).after.bytes

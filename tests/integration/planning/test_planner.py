@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections import Counter
@@ -69,7 +68,7 @@ def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world:
     world.put("b.txt", "beta")
     world.put("large.txt", "x" * 500)
     world.ingest()
-    narrow = dataclasses.replace(world.settings, exclude=("*.md",), max_bytes=400)
+    narrow = world.settings.replace(exclude=("*.md",), max_bytes=400)
     context = open_context(world.database, narrow)
     page = Planner(context).page()
     pages = list(Planner(context).pages(Limits(plans=1)))
@@ -105,7 +104,7 @@ def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
 
 @pytest.mark.parametrize("scheme", ["folder", "folder:2", "bucket:4"])
 def test_within_a_partition_only_documents_that_differ_are_read(world: World, scheme: str) -> None:
-    settings = dataclasses.replace(world.settings, partition_by=scheme)
+    settings = world.settings.replace(partition_by=scheme)
     world = World(world.database, settings, world.embeddings)
     for number in range(12):
         world.put(f"f/{number % 2}/{number}.txt", f"text {number}")
@@ -153,7 +152,7 @@ def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
     for name in ("a.log", "b.txt.log", "c.log", "d.txt"):
         world.put(name, "left out")
     world.remove("b.txt")
-    world.settings = dataclasses.replace(world.settings, exclude=("*.log",))
+    world.settings = world.settings.replace(exclude=("*.log",))
     context = open_context(world.database, world.settings)
     pages = list(Planner(context).pages(Limits(seconds=0)))
     assert [page.last for page in pages] == ["a.log", "b.txt", "b.txt.log", "c.log", "d.txt", None]
@@ -163,7 +162,7 @@ def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
 
 @pytest.mark.parametrize("scheme", ["file", "folder", "bucket:4"])
 def test_pages_partitions_and_documents_find_the_same_differences(world: World, scheme: str) -> None:
-    settings = dataclasses.replace(world.settings, partition_by=scheme, exclude=("*.log",))
+    settings = world.settings.replace(partition_by=scheme, exclude=("*.log",))
     world = World(world.database, settings, world.embeddings)
     for name in ("f/gone.txt", "f/kept.txt", "g/edited.txt", "g/excluded.txt"):
         world.put(name, name)
@@ -172,7 +171,7 @@ def test_pages_partitions_and_documents_find_the_same_differences(world: World, 
     world.put("g/edited.txt", "edited, and longer than before")
     world.put("g/new.txt", "new")
     world.put("g/new.log", "excluded")
-    world.settings = dataclasses.replace(settings, exclude=("*.log", "g/excluded.txt"))
+    world.settings = settings.replace(exclude=("*.log", "g/excluded.txt"))
     context = open_context(world.database, world.settings)
     whole = Planner(context).page()
     keys = ["f/gone.txt", "f/kept.txt", "g/edited.txt", "g/excluded.txt", "g/new.txt", "g/new.log"]
@@ -186,7 +185,7 @@ def test_a_document_that_is_published_while_its_partition_is_listed_is_not_taken
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The catalog is read before the source, for named partitions as for pages."""
-    settings = dataclasses.replace(world.settings, partition_by="bucket:1")
+    settings = world.settings.replace(partition_by="bucket:1")
     world = World(world.database, settings, world.embeddings)
     world.put("a.txt", "alpha")
     world.ingest()

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -69,7 +68,7 @@ def test_other_chunk_sizes_pay_for_texts_that_nobody_had(world: World) -> None:
     world.put("long.txt", TEXT)
     world.put("short.txt", "A short document is one chunk of any size.")
     world.ingest()
-    World(world.database, replace(world.settings, chunk_size=700), world.embeddings).ingest()
+    World(world.database, world.settings.replace(chunk_size=700), world.embeddings).ingest()
     between = world.embeddings.embedded
     world.ingest()
     assert world.embeddings.embedded == between

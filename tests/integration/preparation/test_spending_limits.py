@@ -28,7 +28,12 @@ TOKENS_A_PARAGRAPH = 220
 
 
 def limited(world: World, limits: SpendingLimits) -> World:
-    return World(world.database, replace(world.settings, limits=limits), world.embeddings)
+    settings = world.settings.replace(
+        max_chunks=limits.chunks_per_document or 0,
+        max_tokens_per_run=limits.tokens_per_run or 0,
+        max_tokens_per_day=limits.tokens_per_day or 0,
+    )
+    return World(world.database, settings, world.embeddings)
 
 
 def put_docx(world: World, key: str, count: int) -> Path:

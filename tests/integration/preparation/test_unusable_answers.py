@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ def totals(world: World) -> dict[str, Any]:
 
 def in_another_width(world: World) -> World:
     """The same with settings that ask the model for a width that it does not have."""
-    settings = replace(world.settings, embedding_dimensions=world.embeddings.dimensions + 1)
+    settings = world.settings.replace(embedding_dimensions=world.embeddings.dimensions + 1)
     return World(world.database, settings, world.embeddings)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli import _dagster, _session
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA, storage_url
@@ -48,10 +47,10 @@ def refusing(postgres: str) -> Generator[TcpProxy]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     for name in ("DAGSTER_HOME", "DAGSTER_POSTGRES_URL", "INGEST_DATABASE_URL", "INGEST_SOURCE", "INGEST_STATE"):
         monkeypatch.setenv(name, "")  # opening an instance sets them
-    return Settings.from_environment({"INGEST_STATE": str(tmp_path), "INGEST_DATABASE_URL": database_url})
+    return CorpusConfig.from_environment({"INGEST_STATE": str(tmp_path), "INGEST_DATABASE_URL": database_url})
 
 
 def tables(database_url: str) -> tuple[int, int]:
@@ -62,11 +61,11 @@ def tables(database_url: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def test_dagsters_tables_leave_those_of_an_application_alone(settings: Settings, database_url: str) -> None:
+def test_dagsters_tables_leave_those_of_an_application_alone(settings: CorpusConfig, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(_APPLICATION)
     for _ in range(2):
-        with _session.postgres(settings) as running, _session.instance(running) as instance:
+        with _session.postgres(settings) as running, _dagster.instance(running) as instance:
             instance.add_dynamic_partitions("docs_documents", ["a.txt"])
             assert instance.get_runs_count() == 0
             instance.optimize_for_webserver(statement_timeout=5000, pool_recycle=60, max_overflow=2)
@@ -78,15 +77,19 @@ def test_dagsters_tables_leave_those_of_an_application_alone(settings: Settings,
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("f00dfeed0042",)]
 
 
-def test_an_instance_may_be_upgraded_beside_an_applications_migrations(settings: Settings, database_url: str) -> None:
+def test_an_instance_may_be_upgraded_beside_an_applications_migrations(
+    settings: CorpusConfig, database_url: str
+) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(_APPLICATION)
-    with _session.postgres(settings) as running, _session.instance(running) as instance:
+    with _session.postgres(settings) as running, _dagster.instance(running) as instance:
         instance.upgrade()
     assert tables(database_url)[0] == 2
 
 
-def test_a_dagster_yaml_that_shares_an_applications_schema_is_one_line(settings: Settings, database_url: str) -> None:
+def test_a_dagster_yaml_that_shares_an_applications_schema_is_one_line(
+    settings: CorpusConfig, database_url: str
+) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("CREATE TABLE alembic_version AS SELECT 'f00dfeed0042' AS version_num")
     settings.dagster_home.mkdir(parents=True)
@@ -95,7 +98,7 @@ def test_a_dagster_yaml_that_shares_an_applications_schema_is_one_line(settings:
     with (
         _session.postgres(settings) as running,
         pytest.raises(ConfigurationError, match="of its own") as refused,
-        _session.instance(running),
+        _dagster.instance(running),
     ):
         pass
     assert "\n" not in str(refused.value)
@@ -108,11 +111,11 @@ def test_options_of_the_url_stay_in_force(database_url: str) -> None:
 
 
 def test_a_pooler_that_drops_the_search_path_is_refused_before_anything_is_made(
-    settings: Settings, database_url: str, refusing: TcpProxy
+    settings: CorpusConfig, database_url: str, refusing: TcpProxy
 ) -> None:
     through = write_url({**parts_of(database_url), "port": str(refusing.port)})
-    with _session.postgres(replace(settings, database_url=through)) as running:
-        with pytest.raises(ConfigurationError, match="ALTER ROLE") as refused, _session.instance(running):
+    with _session.postgres(settings.replace(database_url=through)) as running:
+        with pytest.raises(ConfigurationError, match="ALTER ROLE") as refused, _dagster.instance(running):
             pass
         assert "\n" not in str(refused.value)
         assert tables(database_url) == (0, 0)
@@ -120,6 +123,6 @@ def test_a_pooler_that_drops_the_search_path_is_refused_before_anything_is_made(
             role = parts_of(database_url)["user"]
             name = parts_of(database_url)["dbname"]
             connection.execute(f'ALTER ROLE "{role}" IN DATABASE "{name}" SET search_path = {DAGSTER_SCHEMA}'.encode())
-        with _session.instance(running) as instance:
+        with _dagster.instance(running) as instance:
             assert instance.get_runs_count() == 0
     assert tables(database_url)[0] == 0

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -162,7 +161,7 @@ def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_
     whole, texts = world.head, world.texts()
     world.put("late.txt", paragraphs("late", 2))
     world.ingest()
-    copied = replace(world.settings, lancedb_uri=str(tmp_path / "elsewhere"))
+    copied = world.settings.replace(lancedb_uri=str(tmp_path / "elsewhere"))
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
     table = world.corpus.table
     [*_, missing] = sorted(name for name in table.files_of(world.head) - table.files_of(whole) if "data/" in name)
@@ -278,12 +277,12 @@ def test_settings_that_are_not_the_tables_are_refused(
     (tmp_path / "other").mkdir()
     for change in ({"source": str(tmp_path / "other")}, {"partition_by": "folder"}, {"embedding_model": "another"}):
         with pytest.raises(CorpusMismatchError):
-            open_for_rebuild(empty.database, replace(world.settings, **change))  # type: ignore[arg-type]
+            open_for_rebuild(empty.database, world.settings.replace(**change))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="There is no table"):
-        open_for_rebuild(empty.database, replace(world.settings, lancedb_uri=str(tmp_path / "nothing")))
+        open_for_rebuild(empty.database, world.settings.replace(lancedb_uri=str(tmp_path / "nothing")))
     lance.write_dataset(world.corpus.table.at(world.head).to_table(), str(tmp_path / "theirs" / "docs.lance"))
     with pytest.raises(ConfigurationError):
-        open_for_rebuild(empty.database, replace(world.settings, lancedb_uri=str(tmp_path / "theirs")))
+        open_for_rebuild(empty.database, world.settings.replace(lancedb_uri=str(tmp_path / "theirs")))
     with empty.database.transaction() as connection:
         assert catalog.read_current(connection, "docs") is None
 
@@ -386,7 +385,7 @@ def test_a_dump_that_is_restored_elsewhere_and_a_clone_for_staging(
     url = empty_database(postgres, entrance)
     run("pg_restore", "-d", urlsplit(url).path[1:], str(dump))
     staging = World(
-        opened(world, url).database, replace(world.settings, lancedb_uri=str(tmp_path / "staging")), world.embeddings
+        opened(world, url).database, world.settings.replace(lancedb_uri=str(tmp_path / "staging")), world.embeddings
     )
     on_the_same_table = World(staging.database, world.settings, world.embeddings)
     with pytest.raises(OtherDatabaseError, match="--take-over"):
@@ -412,7 +411,7 @@ def test_a_copied_state_folder_is_its_own_database_and_touches_nothing_of_the_or
     state.mkdir()
     first = EmbeddedPostgres(state / "postgres")
     original = opened(world, first.start())
-    original.settings = replace(world.settings, lancedb_uri=str(state / "lancedb"))
+    original.settings = world.settings.replace(lancedb_uri=str(state / "lancedb"))
     original.ingest()
     original.database.close()
     first.release()
@@ -425,7 +424,7 @@ def test_a_copied_state_folder_is_its_own_database_and_touches_nothing_of_the_or
         for act in (lambda: recover(copy.corpus), copy.sweep):
             with pytest.raises(OtherDatabaseError):
                 act()
-        copy.settings = replace(world.settings, lancedb_uri=str(tmp_path / "copy" / "lancedb"))
+        copy.settings = world.settings.replace(lancedb_uri=str(tmp_path / "copy" / "lancedb"))
         rebuild(copy)
         check_rebuilt(copy, copy.texts(), embedded=world.embeddings.embedded)
         assert sorted(path for path in Path(original.settings.lancedb_uri).rglob("*")) == before

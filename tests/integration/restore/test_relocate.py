@@ -39,7 +39,7 @@ def moved(world: World, tmp_path: Path) -> World:
     world.put("a.txt", paragraphs("alpha", 3))
     world.put("b.txt", paragraphs("beta", 2))
     world.ingest()
-    return World(world.database, replace(world.settings, lancedb_uri=str(tmp_path / "new")), world.embeddings)
+    return World(world.database, world.settings.replace(lancedb_uri=str(tmp_path / "new")), world.embeddings)
 
 
 def copy(world: World, moved: World) -> Path:
@@ -86,7 +86,7 @@ def test_a_corpus_follows_its_table_into_a_bucket_and_into_another(
         for name, body in files.items():
             s3.put(f"{bucket}/docs.lance/{name}", body)
     move_tables(world.database, "docs", s3.url("lake"))
-    check_moved(World(world.database, replace(world.settings, lancedb_uri=s3.url("lake")), world.embeddings), embedded)
+    check_moved(World(world.database, world.settings.replace(lancedb_uri=s3.url("lake")), world.embeddings), embedded)
     # The other copy has what head was before the corpus moved on.
     with pytest.raises(CorpusMismatchError, match="older copy"):
         move_tables(world.database, "docs", s3.url("pond"))
@@ -182,7 +182,7 @@ def test_a_corpus_follows_its_source_and_fences_who_works_from_the_old_one(world
     embedded, late = world.embeddings.embedded, World(world.database, world.settings, world.embeddings)
     assert late.corpus
     shutil.copytree(world.settings.source, tmp_path / "mounted")
-    there = World(world.database, replace(world.settings, source=str(tmp_path / "mounted")), world.embeddings)
+    there = World(world.database, world.settings.replace(source=str(tmp_path / "mounted")), world.embeddings)
     with pytest.raises(CorpusMismatchError, match="relocate --source"):
         _ = there.context
     move_source(world.corpus, str(tmp_path / "mounted"))
@@ -206,7 +206,7 @@ def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
     name = f"azure/{TEST_MODEL}"
     renamed = rename_model(world.corpus, world.context.recipe, name)
     assert (renamed.documents, renamed.of_other_recipes) == (1, 0)
-    there = World(world.database, replace(world.settings, embedding_model=name), world.embeddings)
+    there = World(world.database, world.settings.replace(embedding_model=name), world.embeddings)
     assert there.context.recipe.embedding == there.corpus.head().embedding == f"{name}/{world.embeddings.dimensions}"
     summary = there.ingest()
     assert (summary.publications, [plan.key for plan in summary.on_hold]) == ([], [])
@@ -222,7 +222,7 @@ def test_what_was_bought_and_not_published_is_found_under_the_new_name(world: Wo
     embedded = world.embeddings.embedded
     assert embedded
     rename_model(world.corpus, world.context.recipe, "deployment-1")
-    there = World(world.database, replace(world.settings, embedding_model="deployment-1"), world.embeddings)
+    there = World(world.database, world.settings.replace(embedding_model="deployment-1"), world.embeddings)
     there.recover()
     there.ingest()
     assert world.embeddings.embedded == embedded

@@ -142,13 +142,13 @@ def test_a_hold_ends_when_the_bytes_change(edited: World, key: str) -> None:
 
 def test_a_hold_ends_when_the_recipe_changes(edited: World) -> None:
     edited.roll_back(2)
-    other = World(edited.database, replace(edited.settings, chunk_size=500), edited.embeddings)
+    other = World(edited.database, edited.settings.replace(chunk_size=500), edited.embeddings)
     assert {plan.key for plan in plan_partitions(other.context)} >= {"a.txt", "b.txt", "c.txt"}
 
 
 def test_an_older_recipe_is_held_too(edited: World) -> None:
     """The bytes are the source's own; what was rolled back is the way they were cut."""
-    recut = World(edited.database, replace(edited.settings, chunk_size=500), edited.embeddings)
+    recut = World(edited.database, edited.settings.replace(chunk_size=500), edited.embeddings)
     recut.ingest()
     recut.roll_back(3)
     assert plan_partitions(recut.context) == []

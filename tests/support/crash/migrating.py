@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import PipelineSettings
 from ingest_pipeline.ingestion.reembed import Reembedding, begin
 from ingest_pipeline.lance.storage import open_lancedb
 from ingest_pipeline.postgres.database import Database
@@ -18,12 +18,12 @@ WIDTH = 16
 EMBEDDING = f"{NARROWING_MODEL}/{WIDTH}"
 
 
-def moved(settings: PipelineSettings) -> PipelineSettings:
+def moved(settings: CorpusConfig) -> CorpusConfig:
     """The settings with another model, of another width."""
-    return replace(settings, embedding_model=NARROWING_MODEL, embedding_dimensions=WIDTH)
+    return settings.replace(embedding_model=NARROWING_MODEL, embedding_dimensions=WIDTH)
 
 
-def world_after(world: World, settings: PipelineSettings | None = None) -> World:
+def world_after(world: World, settings: CorpusConfig | None = None) -> World:
     """The same corpus, through the settings that name the other model."""
     return World(world.database, settings or moved(world.settings), world.embeddings)
 

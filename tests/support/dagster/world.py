@@ -12,8 +12,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline.cli import _session
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli import _dagster, _session
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.ingest import Summary
@@ -29,7 +29,7 @@ CHUNKS, EMBEDDINGS, METADATA = (dg.AssetKey(["docs", name]) for name in ("chunks
 
 @dataclass(slots=True)
 class DagsterWorld:
-    settings: Settings
+    settings: CorpusConfig
     instance: dg.DagsterInstance
     embeddings: EmbeddingServer
     cursor: str | None = None
@@ -49,8 +49,8 @@ class DagsterWorld:
         environment = environment_of(directory, database_url, embeddings) | places
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        settings = Settings.from_environment()
-        with _session.postgres(settings) as running, _session.instance(running) as instance:
+        settings = CorpusConfig.from_environment()
+        with _session.postgres(settings) as running, _dagster.instance(running) as instance:
             yield cls(running, instance, embeddings)
 
     @property

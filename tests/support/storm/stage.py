@@ -13,8 +13,9 @@ from pathlib import Path
 from random import Random
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.ingestion.context import PipelineSettings, find_corpus, open_context
+from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.servers.databases import TEST_RIGHTS
@@ -42,7 +43,7 @@ class Stage:
     seed: int
     figures: Figures
     files: Files
-    settings: PipelineSettings
+    settings: CorpusConfig
     postgres: EmbeddedPostgres
     database_url: str
     """Straight to the server."""
@@ -128,7 +129,14 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
             seed,
             figures,
             files,
-            PipelineSettings(CORPUS, source, lancedb, TEST_MODEL, embeddings.dimensions, min_age_seconds=0),
+            CorpusConfig(
+                corpus=CORPUS,
+                source=source,
+                lancedb_uri=lancedb,
+                embedding_model=TEST_MODEL,
+                embedding_dimensions=embeddings.dimensions,
+                min_age_seconds=0,
+            ),
             postgres,
             url,
             {name: stack.enter_context(TcpProxy("127.0.0.1", port)) for name in ("dagster", "writers")},

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.cli._output import echo, print_json, print_rows
+from ingest_pipeline.cli._output import print_rows
+from ingest_pipeline.cli._terminal import echo, print_json
 
 
 def test_brackets_are_shown_and_not_taken_for_styles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,4 +54,4 @@ def test_nothing_prints_past_it() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
         )
     }
-    assert found <= {"cli/_output.py"}
+    assert found <= {"cli/_terminal.py"}

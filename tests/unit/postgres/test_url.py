@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.dialects.postgresql.psycopg2 import dialect
 
-from ingest_pipeline.config import Settings
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.postgres.url import (
     database_url,
@@ -87,7 +87,7 @@ def test_what_libpq_takes_is_read(text: str, parts: dict[str, str]) -> None:
 )
 def test_what_is_malformed_is_refused_in_one_line_that_quotes_none_of_it(text: str) -> None:
     with pytest.raises(ConfigurationError, match="INGEST_DATABASE_URL") as caught:
-        Settings.from_environment({"INGEST_DATABASE_URL": text})
+        CorpusConfig.from_environment({"INGEST_DATABASE_URL": text})
     shown = "".join(traceback.format_exception(caught.value))
     assert "hunter2" not in shown.replace(repr(text), "")
     assert "\n" not in str(caught.value)
@@ -95,7 +95,7 @@ def test_what_is_malformed_is_refused_in_one_line_that_quotes_none_of_it(text: s
 
 
 def test_settings_show_no_password() -> None:
-    settings = Settings.from_environment({"INGEST_DATABASE_URL": "postgresql://user:hunter2@host/db"})
+    settings = CorpusConfig.from_environment({"INGEST_DATABASE_URL": "postgresql://user:hunter2@host/db"})
     assert "hunter2" not in repr(settings)
 
 

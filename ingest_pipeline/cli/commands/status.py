@@ -1,4 +1,4 @@
-"""The command `status`: where a corpus stands."""
+"""The command `status`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import cost_line, echo, plain, print_json, print_rows
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli._output import cost_line, print_rows, to_dict
+from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.ingestion.context import held_documents
 from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff
@@ -23,14 +24,14 @@ from ingest_pipeline.postgres.url import place_of
 from ingest_pipeline.preparation.spending_guard import read_spent
 from ingest_pipeline.private_folder import local_path, others_may_read
 
-TEXT_IS_OPEN = "Other accounts of this machine may read the documents' text in {}; chmod 700 closes it."
+TEXT_IS_OPEN = "Other accounts of this machine can read the documents' text in {}; chmod 700 prevents that."
 
 
 @command
 @as_json
 def status(*, as_json: bool) -> None:
-    """Show head, totals, sagas in doubt and documents that failed."""
-    settings = Settings.from_environment()
+    """Show head, totals, unfinished sagas and failed documents."""
+    settings = CorpusConfig.from_environment()
     with _session.corpus(settings) as corpus:
         head, latest = corpus.head(), corpus.table.latest_version()
         with corpus.database.transaction() as connection:
@@ -56,7 +57,7 @@ def status(*, as_json: bool) -> None:
         "table": head.table_uri,
         "partition_by": head.partition_by,
         "embedding": head.embedding,
-        "database": place_of(settings.database_url) if settings.database_url else str(settings.state / "postgres"),
+        "database": place_of(settings.database_url) if settings.database_url else str(settings.postgres_directory),
         "head_version": head.head_version,
         "latest_version": latest,
         **totals,
@@ -73,15 +74,15 @@ def status(*, as_json: bool) -> None:
     }
     if as_json:
         lists = {
-            "run_backoff": backoff and {**plain(backoff), "note": backoff.note},
-            "costs": [plain(cost) for cost in costs],
-            "reembedding": migration and migration | {"costs": [plain(cost) for cost in filling_costs]},
-            "generations": [plain(generation) for generation in generations],
-            "in_doubt": [plain(saga) for saga in unfinished],
-            "failures": [plain(failure) for failure in failures],
+            "run_backoff": backoff and {**to_dict(backoff), "note": backoff.note},
+            "costs": [to_dict(cost) for cost in costs],
+            "reembedding": migration and migration | {"costs": [to_dict(cost) for cost in filling_costs]},
+            "generations": [to_dict(generation) for generation in generations],
+            "in_doubt": [to_dict(saga) for saga in unfinished],
+            "failures": [to_dict(failure) for failure in failures],
             "unreadable": dict(reasons),
-            "unreadable_failures": [{**plain(failure), "stale_since": failure.stale_since} for failure in unreadable],
-            "holds": [plain(hold) for hold in holds],
+            "unreadable_failures": [{**to_dict(failure), "stale_since": failure.stale_since} for failure in unreadable],
+            "holds": [to_dict(hold) for hold in holds],
         }
         print_json({**summary, **lists})
         return
@@ -90,11 +91,13 @@ def status(*, as_json: bool) -> None:
     shown = [*((name, _in_words(value)) for name, value in summary.items()), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in shown])
     if backoff is not None:
-        print_rows("runs fail as a whole", [{"runs": backoff.note}])
+        print_rows("whole runs fail", [{"runs": backoff.note}])
     if len(generations) > 1:
-        print_rows("generations; readers see the current one", list(map(plain, generations)))
+        print_rows("generations; readers see the current one", list(map(to_dict, generations)))
     if migration is not None:
-        print_rows("being filled by a migration; no reader sees it", [{**migration, "cost": cost_line(filling_costs)}])
+        print_rows(
+            "the generation that is being filled; no reader sees it", [{**migration, "cost": cost_line(filling_costs)}]
+        )
     if failures:
         rows = [
             {
@@ -121,16 +124,16 @@ def status(*, as_json: bool) -> None:
         ]
         print_rows(f"{len(unreadable)} documents cannot be read: {counted}", rows)
     if holds:
-        print_rows("documents that a rollback holds", [_hold_row(hold) for hold in holds])
+        print_rows("documents on hold after a rollback", [_hold_row(hold) for hold in holds])
 
 
 def _in_words(value: object) -> object:
-    """What has parts, part by part."""
+    """A mapping as one line."""
     return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
 
 
 def _migration(connection: Connection, current: str, filling: Generation) -> dict[str, Any]:
-    """How far the generation is that is being filled, and what it took. Readers see nothing of it."""
+    """Progress and usage of the generation that is being filled."""
     totals = reports.totals(connection, filling.name)
     return {
         "to": filling.embedding,

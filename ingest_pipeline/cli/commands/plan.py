@@ -1,4 +1,4 @@
-"""The command `plan`: what an ingest would do, and what it would take."""
+"""The command `plan`, which says what an ingest would do and cost."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ import click
 from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._documents import nothing_found
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import echo, estimate_line, plain, print_json, print_rows, reembedding_line
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
+from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.ingestion.reembed import estimate_reembedding, model_mismatch
-from ingest_pipeline.orchestration.build import pipeline_settings
-from ingest_pipeline.orchestration.run_requests import runs_for
 from ingest_pipeline.planning.backoff import without_final
-from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.plan import DocumentPlan, runs_for
 from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.planning.removal_guard import check_removals
 
 
 @command
-@click.option("--exact", is_flag=True, help="Read and cut the documents, and look up which vectors are there already.")
+@click.option("--exact", is_flag=True, help="Read and chunk the documents, and look up which vectors exist.")
 @as_json
 def plan(*, exact: bool, as_json: bool) -> None:
-    """Show which documents differ from the corpus and what ingesting them would cost. Buys nothing."""
-    settings = Settings.from_environment()
+    """Show which documents differ and what ingesting them would cost. Embeds nothing."""
+    settings = CorpusConfig.from_environment()
     with _session.context(settings) as context:
         page = Planner(context).page()
         withheld = check_removals(context, page.removals)
         guard = RecipeGuard(context)
         puts, left = without_final(context, page.puts)
         plans = [*puts, *page.removals]
-        foreseen = count(context, plans) if exact else estimate(context, plans)
-        wanted = pipeline_settings(settings)
+        expected = count(context, plans) if exact else estimate(context, plans)
+        wanted = settings
         note, moving = model_mismatch(context, wanted), estimate_reembedding(context, wanted)
         nothing = None if page.puts or page.removals or page.on_hold else nothing_found(context)
     left_alone = {failure.key: "unreadable" if failure.unreadable else "in quarantine" for failure in left}
     unreadable = [UnreadableDocument(found.key, found.reason, found.error) for found in left if found.unreadable]
-    unreadable += foreseen.unreadable
+    unreadable += expected.unreadable
     changes = [
         *((plan, _change(plan)) for plan in plans),
         *((plan, "held") for plan in page.on_hold),
@@ -55,24 +54,24 @@ def plan(*, exact: bool, as_json: bool) -> None:
     ]
     sensor_runs = runs_for(len(plans))
     if as_json:
-        estimates = {"estimate": plain(foreseen), "reembedding": moving and plain(moving)}
-        found = {"unreadable": reasons_of(unreadable), "unreadable_documents": list(map(plain, unreadable))}
+        estimates = {"estimate": to_dict(expected), "reembedding": moving and to_dict(moving)}
+        found = {"unreadable": reasons_of(unreadable), "unreadable_documents": list(map(to_dict, unreadable))}
         print_json({"documents": rows, **found, **estimates, "sensor_runs": sensor_runs})
         return
     print_rows(
-        f"{len(rows)} documents differ, {len(page.on_hold)} of them held by a rollback, {len(left)} left alone because "
-        "they cannot be read or failed too often",
+        f"{len(rows)} documents differ; {len(page.on_hold)} are on hold after a rollback, {len(left)} are skipped "
+        "because they cannot be read or failed too often",
         rows,
     )
-    echo(estimate_line(foreseen, sensor_runs))
+    echo(estimate_line(expected, sensor_runs))
     if unreadable:
         counted = ", ".join(f"{count} {reason}" for reason, count in reasons_of(unreadable).items())
-        print_rows(f"{len(unreadable)} documents cannot be read: {counted}", list(map(plain, unreadable)))
+        print_rows(f"{len(unreadable)} documents cannot be read: {counted}", list(map(to_dict, unreadable)))
     if note is not None and moving is not None:
-        echo(f"{note} Moving takes: {reembedding_line(moving)}")
+        echo(f"{note} Moving costs: {reembedding_line(moving)}")
     if page.excluded:
         left_out = [{"document": key, "reason": reason} for key, reason in page.excluded_keys.items()]
-        print_rows(f"{page.excluded.total()} objects are left out", left_out)
+        print_rows(f"{page.excluded.total()} objects are excluded", left_out)
     for warning in (withheld or nothing, guard.error):
         if warning:
             echo(f"Warning: {warning}", err=True)

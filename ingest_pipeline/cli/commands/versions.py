@@ -1,18 +1,18 @@
-"""The commands about earlier versions: which there are, and going back to one."""
+"""The commands `history` and `rollback`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import click
 
-from ingest_pipeline.cli import _runs, _session
-from ingest_pipeline.cli._group import BAD_USAGE, FAILED, KEY, VERSION, as_json, command
-from ingest_pipeline.cli._output import echo, print_json, print_rows
-from ingest_pipeline.config import Settings
+from ingest_pipeline.cli import _session
+from ingest_pipeline.cli._group import KEY, VERSION, as_json, command, exit_with
+from ingest_pipeline.cli._output import print_rows
+from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import held_documents
@@ -24,19 +24,21 @@ from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retaine
 
 @command
 @click.argument("key", type=KEY, required=False)
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many rows to show.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Show at most so many rows."
+)
 @as_json
 def history(key: str | None, limit: int, *, as_json: bool) -> None:
-    """Show publications, newest first: of the corpus, or of one document.
+    """List the publications of the corpus, or of one document, newest first.
 
-    What is retained can be rolled back to.
+    You can roll back to every publication that is retained.
     """
-    with _session.corpus(Settings.from_environment()) as corpus:
+    with _session.corpus(CorpusConfig.from_environment()) as corpus:
         rows = _publications(corpus, limit) if key is None else _changes(corpus, key, limit)
         if key is not None and not rows and not _has_failed(corpus, key):
             raise UnknownDocumentError(
                 f"Corpus {corpus.name!r} never had a document {key!r}",
-                "Keys are paths below the source; `ingest-pipeline plan` lists those that differ.",
+                "Keys are paths below the source; `ingest-pipeline plan` lists the documents that differ.",
             )
         retained = retained_versions(corpus, [row["version"] for row in rows])
     rows = [{**row, "retained": row["version"] in retained} for row in rows]
@@ -102,16 +104,20 @@ def _what(kind: str, target_version: int | None) -> str:
 
 @command
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
-@click.option("--to", "version", type=VERSION, required=True, metavar="VERSION", help="A publication; see `history`.")
+@click.option(
+    "--to", "version", type=VERSION, required=True, metavar="VERSION", help="Version of a publication, see `history`."
+)
 @click.option("--dry-run", is_flag=True, help="List what would change.")
-@click.option("--confirm-removals", is_flag=True, help="Take documents out, even if that is most of the corpus.")
+@click.option("--confirm-removals", is_flag=True, help="Remove documents, even if that is most of the corpus.")
 @as_json
 def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_removals: bool, as_json: bool) -> None:
-    """Bring documents, or the whole corpus, back to an earlier publication, in one Dagster run.
+    """Roll documents, or the whole corpus, back to an earlier publication, in one Dagster run.
 
-    What the source holds now of these documents is held back until it changes, or until `ingest KEY` or `retry KEY`.
+    These documents stay on hold until their files change, or until `ingest KEY` or `retry KEY`.
     """
-    settings = Settings.from_environment()
+    from ingest_pipeline.cli import _runs  # noqa: PLC0415  `history` needs no Dagster
+
+    settings = CorpusConfig.from_environment()
     with _session.corpus(settings) as corpus:
         differences = plan_rollback(corpus, version, keys)
         refusal = None if confirm_removals else check_rollback(corpus, version, differences)
@@ -133,13 +139,10 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
         print_json({**summary, **counts, "changes": _rows(differences), "problems": problems})
     else:
         echo(
-            f"{published - removed} documents brought back to version {version}, {removed} removed; head is version "
-            f"{head}; {held} documents held"
+            f"{published - removed} documents rolled back to version {version}, {removed} removed; head is version "
+            f"{head}; {held} documents on hold"
         )
-    for problem in problems:
-        echo(f"Error: {problem}", err=True)
-    if problems:
-        sys.exit(BAD_USAGE if done and done.misconfigured else FAILED)
+    exit_with(problems, misconfigured=done is not None and done.misconfigured)
 
 
 def _rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:

@@ -1,0 +1,44 @@
+"""Dagster's instance on the database of the catalog. Only commands that launch a run or ask Dagster import this."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import dagster as dg
+from alembic.util import CommandError
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
+
+from ingest_pipeline.cli._session import dagster_environment
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from ingest_pipeline.postgres.url import without_password
+
+
+@contextmanager
+def instance(settings: CorpusConfig) -> Generator[dg.DagsterInstance]:
+    """Open Dagster's instance in this process.
+
+    Args:
+        settings: As `_session.postgres` yields them.
+
+    Raises:
+        DatabaseUnavailableError: Postgres stopped answering Dagster, when the block began or within it.
+        ConfigurationError: Dagster's tables would share a schema with those of another application.
+    """
+    os.environ.update(dagster_environment(settings))
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
+            yield opened
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The dagster.yaml in {settings.dagster_home} keeps Dagster's tables beside another application's Alembic "
+            f"table: {error}. Tables that Dagster made there before it failed are left there",
+            "Give Dagster a database or a schema of its own in that file; deploy/dagster.yaml shows how.",
+        ) from error
+    except (SQLAlchemyError, DagsterPostgresException) as error:
+        url = settings.database_url or ""
+        reason = without_password((str(error).splitlines() or [type(error).__name__])[0], url)
+        raise DatabaseUnavailableError(f"Dagster's own tables in Postgres cannot be used: {reason}") from error

@@ -1,0 +1,5 @@
+"""The commands, one module for each group of them.
+
+`cli.main` lists the commands and imports the module of the command that runs. A module imports Dagster only if its
+commands launch a run.
+"""

@@ -1,0 +1,80 @@
+"""The command `audit`, which can repair what it finds."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+
+import click
+
+from ingest_pipeline.cli import _session
+from ingest_pipeline.cli._group import VIOLATIONS, as_json, command
+from ingest_pipeline.cli._output import print_rows, reembedding_line
+from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.maintenance.audit import AuditReport
+from ingest_pipeline.maintenance.audit import audit as audit_corpus
+from ingest_pipeline.maintenance.repair import foresee_repair, repair
+from ingest_pipeline.planning.context import IngestContext
+
+
+@command
+@click.option(
+    "--repair", "wants_repair", is_flag=True, help="Publish the wrong documents again, then repeat the audit."
+)
+@click.option("--buy", is_flag=True, help="With --repair: embed texts whose vectors are lost, without asking.")
+@as_json
+def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
+    """Check that LanceDB and Postgres agree at head. The exit status is 3 if they do not.
+
+    Before a repair, the command says how many texts would be read and embedded.
+    """
+    settings = CorpusConfig.from_environment()
+    with _session.corpus(settings) as corpus:
+        report = audit_corpus(corpus)
+    if wants_repair and report.violations:
+        with _session.context(settings) as context:
+            asyncio.run(_repair(settings, context, report, buy=buy))
+            report = audit_corpus(context.corpus)
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    else:
+        _print(report)
+    if report.violations:
+        sys.exit(VIOLATIONS)
+
+
+def _print(report: AuditReport) -> None:
+    rows = [
+        {"invariant": v.invariant, "document": v.document or "", "what": v.what, "ids": ", ".join(v.ids)}
+        for v in report.violations
+    ]
+    if rows:
+        print_rows("violations", rows)
+    echo(
+        f"corpus {report.corpus} at head {report.head_version}: {report.documents} documents, {report.chunks} "
+        f"chunks, {len(rows)} violations"
+        + (f"; the next sweep removes {report.files} files" if report.files else "")
+        + (f"; {report.unknown_files} files belong to unknown sagas" if report.unknown_files else "")
+    )
+
+
+async def _repair(settings: CorpusConfig, context: IngestContext, report: AuditReport, *, buy: bool) -> None:
+    expected = await asyncio.to_thread(foresee_repair, context, report)
+    echo(f"Repair: {reembedding_line(expected)}", err=True)
+    if expected.to_embed and not (buy or settings.uses_local_model or _confirmed()):
+        raise ConfigurationError(
+            f"The repair would embed {expected.to_embed} texts whose vectors are recorded nowhere. Nothing was changed",
+            "Run `ingest-pipeline audit --repair --buy` to pay for them.",
+        )
+    async with _session.embedder(settings, context.recipe.embedding) as embedder:
+        summary = await repair(context, embedder, report)
+    for _, error in (*summary.failed.values(), *summary.too_recent.values()):
+        echo(f"Error: {error}", err=True)
+
+
+def _confirmed() -> bool:
+    """Ask the user at a terminal. Without a terminal, the answer is no."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and click.confirm("Embed them?", err=True)

@@ -1,0 +1,90 @@
+"""The commands `ingest` and `retry`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from ingest_pipeline.cli import _session
+from ingest_pipeline.cli._group import KEY, as_json, command, exit_with
+from ingest_pipeline.cli._output import cost_line, to_dict
+from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.errors import UnknownDocumentError
+from ingest_pipeline.ingestion.context import release_holds
+from ingest_pipeline.planning.run_backoff import forgive_runs
+from ingest_pipeline.postgres import failures
+
+
+@command
+@click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
+@click.option("--confirm-removals", is_flag=True, help="Remove what the source lacks, even if that is most documents.")
+@click.option(
+    "--confirm-recipe",
+    is_flag=True,
+    help="Ingest documents again whose recipe alone changed, even if that is most documents.",
+)
+@as_json
+def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool, as_json: bool) -> None:
+    """Bring the corpus, or some documents, up to date with the source, in one Dagster run."""
+    from ingest_pipeline.cli import _runs  # noqa: PLC0415  `retry` needs no Dagster
+
+    settings = CorpusConfig.from_environment()
+    if settings.uses_local_model and not as_json:
+        echo("Embedding with the local model, at no cost.")
+    done = _runs.ingest(
+        settings,
+        keys,
+        Console(stderr=as_json),
+        confirm_removals=confirm_removals,
+        confirm_recipe=confirm_recipe,
+    )
+    if done.note is not None:
+        echo(done.note, err=True)
+    if as_json:
+        print_json(
+            {
+                "run_id": done.run_id,
+                **dataclasses.asdict(done.progress),
+                "costs": list(map(to_dict, done.costs)),
+                "skipped": dict(done.skipped.reasons),
+                "skipped_documents": list(map(to_dict, done.skipped.listed)),
+                "problems": done.problems,
+            }
+        )
+    elif done.progress.published or done.progress.embedded or not done.problems:
+        progress = done.progress
+        echo(
+            f"{progress.published - progress.removed} documents published, {progress.removed} removed, "
+            f"{progress.chunks} chunks; {progress.embedded} texts embedded, {progress.cached} cached, "
+            f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
+        )
+    if done.skipped:
+        echo(f"{done.skipped}. `status` shows why; `ingest KEY` tries one of them again.", err=True)
+    exit_with(done.problems, misconfigured=done.misconfigured)
+
+
+@command
+@click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
+def retry(keys: Sequence[str]) -> None:
+    """Let documents be ingested again that failed too often or that a rollback holds. Without KEY, all that failed.
+
+    Sensors that wait after failed runs request the next run at once.
+    """
+    with _session.corpus(CorpusConfig.from_environment()) as corpus:
+        with corpus.database.transaction() as connection:
+            failed = {failure.key for failure in failures.read_failures(connection, corpus.generation)}
+            forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
+            failures.clear_failures(connection, corpus.generation, forgiven)
+        forgive_runs(corpus)
+        released = release_holds(corpus, keys)
+    tried = {*forgiven, *released}
+    if keys and not tried:
+        raise UnknownDocumentError(
+            f"No document {' or '.join(map(repr, keys))} of the corpus failed or is on hold, so nothing was changed",
+            "`ingest-pipeline status` lists the documents that failed or are on hold.",
+        )
+    echo(f"{len(tried)} documents will be tried again")

@@ -1,0 +1,64 @@
+"""The command `search`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from ingest_pipeline.cli import _session
+from ingest_pipeline.cli._group import as_json, command
+from ingest_pipeline.cli._output import print_hits
+from ingest_pipeline.cli._terminal import print_json
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.search.filters import DocumentFilter, parse_filter
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
+from ingest_pipeline.search.search import search as search_corpus
+
+
+@command
+@click.argument("question")
+@click.option(
+    "--mode",
+    type=click.Choice(SEARCH_MODES),
+    default="hybrid",
+    show_default=True,
+    help="Search by meaning, by words, or by both.",
+)
+@click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Search only documents such as key=docs/* or size>1000. May be repeated.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Show at most so many chunks."
+)
+@as_json
+def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:
+    """Find the chunks at head that match a question best."""
+    settings = CorpusConfig.from_environment()
+    if not question.strip():
+        raise ConfigurationError("The question is empty", "Write some words to search for.")
+    where = parse_filter(conditions)
+    with _session.corpus(settings) as corpus:
+        hits = asyncio.run(_search(settings, corpus, question, limit, mode=mode, where=where))
+    if as_json:
+        print_json([dataclasses.asdict(hit) for hit in hits])
+        return
+    print_hits(Console(), question, hits)
+
+
+async def _search(
+    settings: CorpusConfig, corpus: Corpus, question: str, limit: int, *, mode: SearchMode, where: DocumentFilter
+) -> list[Hit]:
+    if mode == "text":
+        return await search_corpus(corpus, None, question, limit, mode=mode, where=where)
+    async with _session.embedder(settings, corpus.head().embedding) as embedder:
+        return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)

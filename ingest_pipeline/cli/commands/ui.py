@@ -1,0 +1,81 @@
+"""The commands `ui` and `demo`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from ingest_pipeline.cli import _session
+from ingest_pipeline.cli._group import command
+from ingest_pipeline.cli._terminal import echo
+from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.errors import MissingExtraError
+from ingest_pipeline.processes import with_parent_death_signal
+
+_STOPPING_SECONDS = 30
+_DEMO = Path(".ingest_pipeline/demo")
+
+
+@command
+@click.option("--port", default=3000, show_default=True, help="Port of the web server, on 127.0.0.1.")
+@click.option("--demo", "of_demo", is_flag=True, help="Show the corpus that `ingest-pipeline demo` made.")
+def ui(port: int, *, of_demo: bool) -> None:
+    """Run Dagster's web server and daemon for the corpus, until interrupted."""
+    settings = _session.demo_settings(_DEMO) if of_demo else CorpusConfig.from_environment()
+    dagster = shutil.which("dagster", path=str(Path(sys.executable).parent))
+    if dagster is None or shutil.which("dagster-webserver", path=str(Path(sys.executable).parent)) is None:
+        raise MissingExtraError("Dagster's web server is not installed", "Run `pip install 'ingest-pipeline[ui]'`.")
+    with _session.postgres(settings) as running:
+        environment = os.environ | _session.dagster_environment(running) | {"INGEST_CORPUS": settings.corpus}
+        echo(f"Dagster at http://127.0.0.1:{port} shows corpus {settings.corpus}; interrupt to stop.")
+        arguments = [dagster, "dev", "-m", "ingest_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+        sys.exit(_run_until_interrupted(arguments, environment))
+
+
+def _run_until_interrupted(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program that stops its own children when it is interrupted, and leave no process behind."""
+    interrupted = threading.Event()
+
+    # Installed before the child starts, which would otherwise inherit the ignored interrupt of a background job and
+    # never stop.
+    def stop(_: int, __: object) -> None:
+        interrupted.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # In a session of its own, so that an interrupt from the terminal reaches the program once, through this process.
+    command_line = with_parent_death_signal(arguments)
+    with subprocess.Popen(command_line, env=environment, start_new_session=True) as process:  # noqa: S603  our words
+        try:
+            while process.poll() is None and not interrupted.wait(0.2):
+                pass
+            process.send_signal(signal.SIGINT)
+            return process.wait(_STOPPING_SECONDS)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@command
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=_DEMO,
+    show_default=True,
+    help="Folder of everything that the demonstration writes.",
+)
+def demo(directory: Path) -> None:
+    """Ingest Python's own documentation, kill the pipeline in the middle, and show that nothing was lost."""
+    from ingest_pipeline.cli.demo.run import run_demo  # noqa: PLC0415  `ui` needs no Dagster in its own process
+
+    sys.exit(run_demo(directory))

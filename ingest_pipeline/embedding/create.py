@@ -1,0 +1,39 @@
+"""Choosing the embedder for a model: the local model in this process, or the client of an API."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ingest_pipeline.embedding.base import Embedder, OpenAISettings
+from ingest_pipeline.embedding.local import LOCAL_MODEL, LocalEmbedder
+from ingest_pipeline.types import split_embedding
+
+
+def create_embedder(configured: OpenAISettings, embedding: str | None = None) -> Embedder:
+    """Create an embedder, to be used as an async context manager.
+
+    Args:
+        configured: Settings of the configured model.
+        embedding: Model and dimensions of a corpus' vectors, if they may differ from the configured ones: a corpus
+            keeps its model until it is re-embedded. Both models must be served by the same endpoint. The local model
+            needs no endpoint.
+
+    Raises:
+        MissingExtraError: The local model is used and not installed.
+        EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
+    """
+    settings = for_embedding(configured, embedding)
+    # With an endpoint of its own, the configured model may have the name of the local one and be another.
+    if settings.model == LOCAL_MODEL and not (settings.model == configured.model and configured.base_url):
+        return LocalEmbedder(settings)
+    from ingest_pipeline.embedding.openai import OpenAIEmbedder  # noqa: PLC0415  the local model needs no client
+
+    return OpenAIEmbedder(settings)
+
+
+def for_embedding(configured: OpenAISettings, embedding: str | None) -> OpenAISettings:
+    """The settings with the model and dimensions of a corpus, if they are given."""
+    if embedding is None:
+        return configured
+    model, dimensions = split_embedding(embedding)
+    return replace(configured, model=model, dimensions=dimensions)

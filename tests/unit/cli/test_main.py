@@ -1,0 +1,61 @@
+"""The table of commands, and what a command imports before it does anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import click
+import pytest
+
+from ingest_pipeline.cli.main import COMMANDS, main
+
+# Imported to launch runs, to parse, to embed locally, to hand out LanceDB's own tables, or by tests alone.
+DAGSTER = {"dagster", "dagster_postgres", "sqlalchemy", "alembic"}
+HEAVY = {*DAGSTER, "lancedb", "kreuzberg", "wordllama", "playwright", "moto"}
+# These launch runs, or delete partitions from Dagster's instance.
+_OF_DAGSTER = {"reembed", "batch"}
+
+
+def imported_by(program: str) -> set[str]:
+    """The top-level modules that a program imports in a process of its own."""
+    report = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_table_has_the_commands_of_the_modules() -> None:
+    """Every command of the modules can be reached, under its own name."""
+    found = {
+        (value.name, module)
+        for module in sorted({module for module, _ in COMMANDS.values()})
+        for value in vars(import_module(f"ingest_pipeline.cli.commands.{module}")).values()
+        if isinstance(value, click.Command)
+    }
+    assert found == {(name, module) for name, (module, _) in COMMANDS.items()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_short_help_is_that_of_the_command(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.get_short_help_str(200).split(".")[0] + "." == COMMANDS[name][1]
+
+
+def test_help_imports_click_alone() -> None:
+    program = "from ingest_pipeline.cli.main import main; main(['--help'], standalone_mode=False)"
+    found = imported_by(program)
+    assert found & {*HEAVY, "lance", "numpy", "openai", "psycopg", "pyarrow", "pydantic", "rich"} == set()
+    assert {"click", "ingest_pipeline"} <= found
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in COMMANDS.values()} - _OF_DAGSTER))
+def test_a_command_without_a_run_imports_no_dagster(module: str) -> None:
+    assert imported_by(f"import ingest_pipeline.cli.commands.{module}") & HEAVY == set()
+
+
+def test_a_code_location_imports_what_its_sensors_and_runs_use_alone() -> None:
+    found = imported_by("import ingest_pipeline.definitions")
+    assert found & (HEAVY - DAGSTER) == set()
+    assert "dagster" in found
