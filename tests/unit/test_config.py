@@ -106,9 +106,8 @@ def test_an_error_names_the_option_as_the_user_wrote_it(
     change: dict[str, object], variable: str | None, message: str
 ) -> None:
     def named(write: str) -> str:
-        return re.sub(
-            r"\{(\w+)\}", lambda found: found[1] if write == "python" else f"INGEST_{found[1].upper()}", message
-        )
+        names = {"python": str, "environment": variable_of}
+        return re.sub(r"\{(\w+)\}", lambda found: names[write](found[1]), message)
 
     (name,) = change
     with pytest.raises(ConfigurationError) as caught:
@@ -124,9 +123,7 @@ def test_an_error_names_the_option_as_the_user_wrote_it(
 
 
 def test_a_secret_is_not_shown() -> None:
-    config = CorpusConfig(
-        corpus="docs", source="x", database_url="postgresql://me:hunter2@h/d", embedding_api_key="key-1"
-    )
+    config = CorpusConfig(corpus="docs", source="x", database_url="host=h password=hunter2", embedding_api_key="key-1")
     assert "hunter2" not in repr(config)
     assert "key-1" not in repr(config)
 
