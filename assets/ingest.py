@@ -1,7 +1,6 @@
 """The one step that makes all three assets of a corpus, and tells Dagster what it published."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NoReturn
 
 import dagster as dg
@@ -48,17 +47,16 @@ def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, poo
         embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
         # Nobody else notices a run that dies together with the code server which started it.
         tag_run_process(context.instance, context.run.run_id)
-        # A run may be launched with other resources than the definitions name.
-        wanted = replace(
-            settings,
-            source=source.url,
-            lancedb_uri=lancedb.uri,
-            embedding_model=embedder.model,
-            embedding_dimensions=embedder.dimensions,
-            chunk_size=settings.chunk_size if config.chunk_size is None else config.chunk_size,
-            chunk_overlap=settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
-        )
         try:
+            # A run may be launched with other resources than the definitions name.
+            wanted = settings.replace(
+                source=source.url,
+                lancedb_uri=lancedb.uri,
+                embedding_model=embedder.model,
+                embedding_dimensions=embedder.dimensions,
+                chunk_size=settings.chunk_size if config.chunk_size is None else config.chunk_size,
+                chunk_overlap=settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
+            )
             with lancedb.ingest_context(wanted) as ingest_context:
                 run = IngestRun(context, ingest_context, embedder, config, settings.on_unreadable)
                 outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _RETRIES)

@@ -69,7 +69,8 @@ def job_name(corpus: str) -> str:
 def build_definitions(config: CorpusConfig) -> dg.Definitions:
     """Build the definitions of a corpus whose database url, if there is one, is in INGEST_DATABASE_URL."""
     url = dg.EnvVar("INGEST_DATABASE_URL") if config.database_url else None
-    return corpus_definitions(config, build_resources(config, database_url=url))
+    options = DagsterOptions(owners=["team:data-platform"])
+    return corpus_definitions(config, build_resources(config, database_url=url), options)
 
 
 def corpus_definitions(

@@ -205,7 +205,7 @@ def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: Embedd
     assert cli.json("ingest")["published"] == 0
     assert [row["what"] for row in cli.json("history", "--limit", "2")] == [f"rollback to {good}", "ingest"]
     assert [row["what"] for row in cli.json("history", "c.txt")] == [f"rollback to {good}", "ingest"]
-    assert "0 documents brought back" in cli.run("rollback", "--to", str(good)).stdout
+    assert "0 documents rolled back" in cli.run("rollback", "--to", str(good)).stdout
 
     assert "1 documents will be tried again" in cli.run("retry", "c.txt").stdout
     assert cli.json("ingest")["published"] == 1

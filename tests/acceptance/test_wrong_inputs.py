@@ -99,7 +99,7 @@ def test_wrong_names_are_refused_with_what_may_have_been_meant(cli: Cli, embeddi
         (("rollback", "--to", "77"), "is no publication"),
         (("rollback", "--to", "2", "nope.txt"), "never had a document 'nope.txt'"),
         (("history", "nope.txt"), "never had a document 'nope.txt'"),
-        (("retry", "nope.txt"), "nothing to retry"),
+        (("retry", "nope.txt"), "so nothing was changed"),
         (("search", " "), "The question is empty"),
         (("search", "x", "--where", "colour=1"), "Columns are key"),
     ]:

@@ -184,4 +184,4 @@ def test_an_estimate_by_bytes_bounds_what_a_small_archive_holds(world: World) ->
     (Path(world.settings.source) / "broken.docx").write_bytes(b"PK\x03\x04 and no more")
     rough = estimate(world.context, plan_partitions(world.context))
     assert rough.uncertain == 2
-    assert "2 compressed documents may hold more text than this" in reembedding_line(rough)
+    assert "2 compressed documents may contain more text than estimated" in reembedding_line(rough)
