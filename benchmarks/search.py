@@ -20,7 +20,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TextIndexMissingError
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.chunk_table import TableRow
-from ingest_pipeline.maintenance.indexing import bring_up_to_date
+from ingest_pipeline.maintenance.indexing import update_indices
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.search import Hit, SearchMode, find
@@ -79,7 +79,7 @@ def _measure(report: Report, step: Callable[[str], None], rows: int) -> None:
         for indexed in (False, True):
             if indexed:
                 step("search: building indices")
-                bring_up_to_date(corpus)
+                update_indices(corpus)
             step(f"search: {'with' if indexed else 'without'} indices")
             _report(report, corpus, rows, questions, exact, indexed=indexed)
 

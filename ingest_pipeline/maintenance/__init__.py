@@ -1,5 +1,5 @@
-"""Keeping a corpus small, quick and checked.
+"""Maintenance, audit and repair of a corpus.
 
-`maintain` runs compaction, indexing, retention and the sweep; `audit` compares the two stores and `repair` publishes
-again what it names; `drop` deletes a corpus. Imports `ingestion` and what lies below it.
+`maintain` runs compaction, indexing, retention and the sweep; `audit` compares the two stores and `repair`
+publishes again what the audit names; `drop` deletes a corpus. Imports `ingestion` and the packages below it.
 """

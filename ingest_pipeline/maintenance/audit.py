@@ -1,4 +1,4 @@
-"""Checking that the two stores agree: the invariants of ARCHITECTURE.md, at one head, without changing anything."""
+"""The audit: checks the invariants of ARCHITECTURE.md at one head, and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ingest_pipeline.lance.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.fingerprints import Fingerprints, TableRows, differing
 from ingest_pipeline.maintenance.audit_files import overdue
-from ingest_pipeline.maintenance.audit_rows import chunk_hashes, promised
-from ingest_pipeline.maintenance.sweep import Litter, look_for_litter
+from ingest_pipeline.maintenance.audit_rows import chunk_hashes, expected_documents
+from ingest_pipeline.maintenance.sweep import OrphanFiles, find_orphan_files
 from ingest_pipeline.postgres import catalog, ledger
 from ingest_pipeline.postgres.catalog import DocumentRow, GenerationRow
 from ingest_pipeline.postgres.ledger import SagaRow
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import ChunkRow, text_hash
 
-# A saga without a sign of life for so long is in doubt with nobody to resolve it.
+# A saga without a heartbeat for this long is in doubt, and no process is resolving it.
 DOUBT_SECONDS = 60.0
-_NAMED_IDS = 5
-_NAMED_FILES = 20
-# So many documents are compared row by row at once.
-_CLOSELY = 1000
+_MAX_NAMED_IDS = 5
+_MAX_NAMED_FILES = 20
+# This many documents are compared row by row in one step.
+_STEP_DOCUMENTS = 1000
 _COLUMNS = [
     "id",
     "document",
@@ -47,40 +47,40 @@ _COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One way in which the stores break a promise."""
+    """One broken invariant."""
 
     invariant: str
     document: str | None
     what: str
     ids: list[str]
-    """Some of the chunks, versions or files concerned."""
+    """Some of the affected chunks, versions or files."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What an audit looked at and found."""
+    """What an audit checked and found."""
 
     corpus: str
     head_version: int
     documents: int
     chunks: int
     files: int
-    """That belong to nothing. The next sweep removes them; one that is still there a day later is a violation."""
+    """Orphan files. The next sweep removes them; one that still exists a day later is a violation."""
     violations: list[Violation]
     damaged: Sequence[DamagedFragment] = ()
     """Fragments at head whose rows cannot be read."""
     unknown_files: int = 0
-    """Of sagas that the ledger does not know: another database wrote them, or this one is older than the table."""
+    """Files of sagas that the ledger does not know: another database wrote them, or this one is older."""
 
 
 def nothing_to_audit(corpus: str) -> AuditReport:
-    """Of a corpus that does not exist yet."""
+    """The report of a corpus that does not exist yet."""
     return AuditReport(corpus, 0, 0, 0, 0, [])
 
 
 @dataclass(frozen=True, slots=True)
 class _VectorRow:
-    """A row of the table, without its vector but with what is wrong with it."""
+    """A row of the table, with checks of its text and vector instead of the vector itself."""
 
     id: UUID
     document: str
@@ -97,36 +97,36 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
     """Compare both stores at head.
 
     Args:
-        corpus: Which one.
-        keys: Look at the rows of these documents only, and not at files. None: at everything.
+        corpus: The corpus to audit.
+        keys: Check the rows of these documents only, and no files. None: check everything.
 
     Raises:
-        UnavailableError: One of them does not answer.
+        UnavailableError: One of the stores does not answer.
     """
     with corpus.database.transaction() as connection:
-        # Under the lock no publication is half way: what differs now was left so by somebody.
+        # Under the lock no publication is half done, so any difference is a violation.
         head = lock(connection, corpus)
         unfinished = ledger.unfinished(connection, corpus.generation)
         now = ledger.clock(connection)
         violations = list(_latest_violations(corpus, head, unfinished))
     if not any(violation.invariant == "head opens" for violation in violations):
         violations += _head_violations(corpus, head)
-    left = Litter([], [])
+    orphans = OrphanFiles([], [])
     found = _Found(0, 0, [])
     if not any(violation.invariant == "head opens" for violation in violations):
         if head.source is not None:
-            found = _compare_what_can_be_read(corpus, head.head_version, keys)
+            found = _compare_readable(corpus, head.head_version, keys)
         violations += found.violations
         violations += _doubt_violations(unfinished, now)
-        left = look_for_litter(corpus) if keys is None else left
-        violations += _left_over(corpus, left.files, now)
-    counts = found.documents, found.chunks, len(left.files)
-    return AuditReport(corpus.generation, head.head_version, *counts, violations, found.damaged, len(left.unknown))
+        orphans = find_orphan_files(corpus) if keys is None else orphans
+        violations += _orphan_violations(corpus, orphans.files, now)
+    counts = found.documents, found.chunks, len(orphans.files)
+    return AuditReport(corpus.generation, head.head_version, *counts, violations, found.damaged, len(orphans.unknown))
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a comparison of rows looked at and found."""
+    """What a comparison of rows checked and found."""
 
     documents: int
     chunks: int
@@ -134,8 +134,8 @@ class _Found:
     damaged: Sequence[DamagedFragment] = ()
 
 
-def _compare_what_can_be_read(corpus: Corpus, version: int, keys: Sequence[str] | None) -> _Found:
-    """All documents, or some; those with rows that cannot be read are named for that alone."""
+def _compare_readable(corpus: Corpus, version: int, keys: Sequence[str] | None) -> _Found:
+    """Compare all documents, or some. Documents with unreadable rows get that violation and no other."""
     try:
         return _compare_all(corpus, version, None) if keys is None else _compare_some(corpus, version, keys)
     except TableDamagedError:
@@ -164,31 +164,31 @@ def _compare_what_can_be_read(corpus: Corpus, version: int, keys: Sequence[str] 
 
 
 def _compare_all(corpus: Corpus, version: int, fragments: Collection[int] | None) -> _Found:
-    """Fingerprint the documents in both stores, and look closely at those that differ or are wrong by themselves."""
+    """Fingerprint the documents in both stores, and compare row by row those that differ or have invalid rows."""
     with corpus.database.transaction() as connection:
-        stated = promised(connection, corpus.generation, version)
-        catalogued = Fingerprints.of(len(stated.keys))
-        for numbers, hashes in chunk_hashes(connection, corpus.generation, version, stated):
+        expected = expected_documents(connection, corpus.generation, version)
+        catalogued = Fingerprints.of(len(expected.keys))
+        for numbers, hashes in chunk_hashes(connection, corpus.generation, version, expected):
             catalogued.add(numbers, hashes)
-    count = len(stated.keys)
-    table = TableRows(dict(stated.keys), Fingerprints.of(count))
+    count = len(expected.keys)
+    table = TableRows(dict(expected.keys), Fingerprints.of(count))
     for batch in corpus.table.batches(version, _COLUMNS, fragments=fragments):
         table.add(batch)
     suspects = {*table.suspects, *table.duplicates(), *differing(catalogued, table.prints)}
-    suspects.update(np.flatnonzero(stated.chunk_counts != catalogued.counts[:count]).tolist())
+    suspects.update(np.flatnonzero(expected.chunk_counts != catalogued.counts[:count]).tolist())
     violations: list[Violation] = []
     keys = sorted(key for key, number in table.keys.items() if number in suspects)
-    for start in range(0, len(keys), _CLOSELY):
-        violations += _compare_some(corpus, version, keys[start : start + _CLOSELY], fragments).violations
+    for start in range(0, len(keys), _STEP_DOCUMENTS):
+        violations += _compare_some(corpus, version, keys[start : start + _STEP_DOCUMENTS], fragments).violations
     return _Found(count, int(table.prints.counts.sum()), violations)
 
 
 def _compare_some(
     corpus: Corpus, version: int, keys: Sequence[str], fragments: Collection[int] | None = None
 ) -> _Found:
-    """Compare row by row, those in some fragments if these are given."""
+    """Compare documents row by row; if fragments are given, only the rows in them."""
     if not keys:
-        return _Found(0, 0, [])  # Lance reads no filter of no values
+        return _Found(0, 0, [])  # Lance refuses a filter without values
     with corpus.database.transaction() as connection:
         documents = catalog.documents_at(connection, corpus.generation, version, keys)
         chunks = catalog.chunks_at(connection, corpus.generation, version, keys)
@@ -230,22 +230,22 @@ def _vector_rows(
         finite = np.isfinite(flat.reshape(-1, width)).all(axis=1)
         whole = vectors.is_valid().to_numpy(zero_copy_only=False)
         for row, good in zip(batch.drop_columns(["vector"]).to_pylist(), finite & whole, strict=True):
-            stated = _uuid(row["text_hash"])
+            expected_hash = _uuid(row["text_hash"])
             yield _VectorRow(
                 _uuid(row["id"]),
                 row["document"],
                 row["ordinal"],
                 row["start_offset"],
                 row["end_offset"],
-                stated,
+                expected_hash,
                 _uuid(row["saga"]),
-                text_hash(row["text"]) == stated and len(row["text"]) == row["end_offset"] - row["start_offset"],
+                text_hash(row["text"]) == expected_hash and len(row["text"]) == row["end_offset"] - row["start_offset"],
                 bool(good),
             )
 
 
 def _uuid(text: str) -> UUID:
-    """An id that is none is that of nothing: whoever wrote the row, the catalog does not have it."""
+    """Parse an id. A malformed id becomes one that the catalog never has."""
     try:
         return UUID(text)
     except ValueError:
@@ -275,39 +275,41 @@ def _document_violations(
     checks = [
         ("chunks match", "vectors without a catalog row", in_table.keys() - in_catalog.keys()),
         ("chunks match", "catalog rows without a vector", in_catalog.keys() - in_table.keys()),
-        ("unique chunk ids", "vectors that stand twice", twice),
+        ("unique chunk ids", "vectors that occur twice", twice),
         (
             "single publication",
             "vectors of another saga",
             [r.id for r in stored if document is None or r.saga != document.saga],
         ),
-        ("texts match", "vectors whose text is not the catalog's", _differing(in_catalog, in_table)),
-        ("texts match", "vectors whose text is not the one hashed", [r.id for r in stored if not r.text_fits]),
+        ("texts match", "vectors whose text differs from the catalog's", _differing(in_catalog, in_table)),
+        ("texts match", "vectors whose text does not match its hash", [r.id for r in stored if not r.text_fits]),
         ("valid vectors", "vectors that are null or not finite", [row.id for row in stored if not row.finite]),
     ]
     for invariant, what, ids in checks:
         named = sorted(map(str, ids))
         if named:
-            yield Violation(invariant, key, f"{len(named)} {what}", named[:_NAMED_IDS])
+            yield Violation(invariant, key, f"{len(named)} {what}", named[:_MAX_NAMED_IDS])
     if document is not None and document.chunk_count != len(catalogued):
-        counts = f"the catalog promises {document.chunk_count} chunks and has {len(catalogued)}"
+        counts = f"the catalog expects {document.chunk_count} chunks and has {len(catalogued)}"
         yield Violation("chunks match", key, counts, [])
 
 
 def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _VectorRow]) -> list[UUID]:
-    def place(row: ChunkRow | _VectorRow) -> tuple[object, ...]:
+    def compared(row: ChunkRow | _VectorRow) -> tuple[object, ...]:
         return row.ordinal, row.start_offset, row.end_offset, row.text_hash
 
     return [
-        number for number in in_catalog.keys() & in_table.keys() if place(in_catalog[number]) != place(in_table[number])
+        number
+        for number in in_catalog.keys() & in_table.keys()
+        if compared(in_catalog[number]) != compared(in_table[number])
     ]
 
 
-def _left_over(corpus: Corpus, files: Sequence[str], now: datetime) -> Iterator[Violation]:
+def _orphan_violations(corpus: Corpus, files: Sequence[str], now: datetime) -> Iterator[Violation]:
     late = overdue(corpus, files, now)
     if late:
-        what = f"{len(late)} files belong to nothing, and no sweep has removed them"
-        yield Violation("no orphan files", None, what, late[:_NAMED_FILES])
+        what = f"{len(late)} orphan files were not removed by a sweep for a day"
+        yield Violation("no orphan files", None, what, late[:_MAX_NAMED_FILES])
 
 
 def _doubt_violations(unfinished: Iterable[SagaRow], now: datetime) -> Iterator[Violation]:

@@ -1,7 +1,7 @@
-"""The files' side of an audit: those that belong to nothing, and which of them a sweep should have removed by now.
+"""The audit of files: orphan files, and which of them a sweep should have removed by now.
 
-Of two runs over the same documents one publishes first. The other one plans again, and what it had staged belongs to
-nothing from then on. That is no fault: the next sweep removes it. A file that is there a day later is one.
+If two runs ingest the same documents, one publishes first. The other one plans again, and its staged files become
+orphans. That is no violation: the next sweep removes them. An orphan file that still exists a day later is one.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.postgres import ledger
 
-# Maintenance sweeps every hour. This is for reports only; a sweep does not judge by age.
+# Maintenance sweeps every hour. Only the audit uses this age; a sweep never does.
 _OVERDUE = timedelta(days=1)
 
 
 def overdue(corpus: Corpus, files: Sequence[str], now: datetime) -> list[str]:
-    """Those files that no sweep removed for a day.
+    """The orphan files that no sweep has removed for a day.
 
     Args:
-        corpus: Which one.
-        files: That belong to nothing, relative to the table's folder.
-        now: By the database's clock.
+        corpus: The audited corpus.
+        files: Orphan files, relative to the table's folder.
+        now: The time of the database's clock.
     """
     if not files:
         return []

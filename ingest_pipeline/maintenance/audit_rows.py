@@ -1,4 +1,4 @@
-"""The catalog's side of an audit, in blocks: documents with what they promise, and chunks as arrays."""
+"""The catalog's side of an audit: documents with their expected chunk counts, and chunks as arrays, in blocks."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ _Rows = np.ndarray[Any, np.dtype[np.void]]
 _FIELDS = {
     "document": ">i8", "id": "2>u8", "ordinal": ">i4", "start": ">i8", "end": ">i8", "text_hash": "2>u8", "saga": "2>u8"
 }  # fmt: skip
-# A row of COPY's binary form: the number of fields, then each with its length before it.
+# A row in COPY's binary format: the number of fields, then each field after its length.
 _ROW = np.dtype(
     [("fields", ">i2"), *(part for name, kind in _FIELDS.items() for part in ((f"{name}_", ">i4"), (name, kind)))]
 )
-_HEADER = 19
-_BLOCK = _ROW.itemsize * 50_000
+_HEADER_BYTES = 19
+_BLOCK_BYTES = _ROW.itemsize * 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Promised:
-    """What the catalog says of all documents at a version, in the order of their numbers."""
+class ExpectedDocuments:
+    """All documents of the catalog at a version, in the order of their numbers."""
 
     keys: dict[str, int]
-    """Number of each document."""
-    places: dict[int, int]
-    """Number of a document by a 64-bit hash of its key, as chunks have it."""
+    """The number of each document, by key."""
+    numbers: dict[int, int]
+    """The number of each document, by the 64-bit hash of its key that chunks have."""
     chunk_counts: npt.NDArray[np.int64]
 
 
-def promised(connection: Connection, generation: str, version: int) -> Promised:
-    """Documents at a version."""
+def expected_documents(connection: Connection, generation: str, version: int) -> ExpectedDocuments:
+    """Read the documents at a version."""
     keys: dict[str, int] = {}
-    places: dict[int, int] = {}
+    numbers: dict[int, int] = {}
     counts: list[int] = []
     with connection.cursor(name="expected_documents") as cursor:
         cursor.execute(query("expected_documents"), {"generation": generation, "version": version})
         for row in cursor:
-            places.setdefault(row["place"], len(keys))
+            numbers.setdefault(row["place"], len(keys))
             keys[row["key"]] = len(keys)
             counts.append(row["chunk_count"])
-    return Promised(keys, places, np.array(counts, np.int64))
+    return ExpectedDocuments(keys, numbers, np.array(counts, np.int64))
 
 
 def chunk_hashes(
-    connection: Connection, generation: str, version: int, documents: Promised
+    connection: Connection, generation: str, version: int, documents: ExpectedDocuments
 ) -> Iterator[tuple[npt.NDArray[np.int64], Words]]:
-    """Chunks at a version, a block at a time: the numbers of their documents, and a hash of each, shape (n,) both."""
+    """Read the chunks at a version in blocks: the document number and the hash of each chunk, shape (n,) both."""
     for rows in _blocks(connection, generation, version):
         hashed, codes = np.unique(rows["document"], return_inverse=True)
-        numbers = np.array([documents.places[int(place)] for place in hashed], np.int64)[codes]
+        numbers = np.array([documents.numbers[int(key_hash)] for key_hash in hashed], np.int64)[codes]
         uuids = [rows[name].astype(np.uint64) for name in ("id", "text_hash", "saga")]
         ordinal, start, end = (rows[name].astype(np.int64) for name in ("ordinal", "start", "end"))
         yield numbers, row_hashes(uuids, ordinal, start, end)
@@ -65,21 +65,21 @@ def chunk_hashes(
 def _blocks(connection: Connection, generation: str, version: int) -> Iterator[_Rows]:
     values = {"generation": generation, "version": version}
     waiting = bytearray()
-    to_skip = _HEADER
+    to_skip = _HEADER_BYTES
     with connection.cursor() as cursor, cursor.copy(query("expected_chunks"), values) as copy:
         for part in copy:
             waiting += part
             if to_skip and len(waiting) >= to_skip:
                 del waiting[:to_skip]
                 to_skip = 0
-            if len(waiting) >= _BLOCK:
+            if len(waiting) >= _BLOCK_BYTES:
                 yield _whole_rows(waiting)
     if len(waiting) >= _ROW.itemsize:
         yield _whole_rows(waiting)
 
 
 def _whole_rows(waiting: bytearray) -> _Rows:
-    """Take them out; a part of a row, or the end mark, stays."""
+    """Remove the complete rows from the buffer; a partial row, or the end mark, stays."""
     size = len(waiting) // _ROW.itemsize * _ROW.itemsize
     rows = np.frombuffer(bytes(waiting[:size]), _ROW)
     del waiting[:size]

@@ -1,9 +1,9 @@
-"""Rewriting small and worn fragments into fewer: every publication leaves a small one, every removal wears one.
+"""Compaction: rewriting small fragments, and those with many deleted rows, into fewer.
 
-A group becomes one data file, in one saga and one version. Groups grow by size, so that a row is rewritten about as
-often as the logarithm of the table's size, and not whenever something small is added to it. What is rewritten lies on
-disk twice until retention takes the old versions, so a table is kept in several fragments, and one maintenance rewrites
-a quarter of it at most.
+Every publication adds a small fragment, and every removal leaves deleted rows in one. A group of fragments becomes one
+data file, in one saga and one version. Groups grow by size, so that a row is rewritten about as often as the logarithm
+of the table's size, and not whenever something small is added. Rewritten rows are on disk twice until retention removes
+the old versions, so a table keeps several fragments, and one maintenance rewrites a quarter of it at most.
 """
 
 from __future__ import annotations
@@ -23,55 +23,55 @@ from ingest_pipeline.postgres.database import Connection
 
 log = logging.getLogger(__name__)
 
-# A fragment with a sixteenth of the rows, within these bounds, is left as it is until it is worn.
-_PARTS = 16
-SMALLEST_FULL, LARGEST_FULL = 250, 100_000
-# This part of the rows may be rewritten at once.
-_SHARE = 4
-# So many small ones are worth a version.
-_GROUP = 8
-# A fragment is worn when so many of its rows are gone.
-_WORN = 0.2
-# The next in a group may be so much larger than the others together.
-_STEP = 2
-_ROWS_AT_ONCE = 1024
+# A fragment with a sixteenth of the rows, within these bounds, is full: it is rewritten only once it is fragmented.
+_FULL_SHARE = 16
+MIN_FULL_ROWS, MAX_FULL_ROWS = 250, 100_000
+# One maintenance rewrites this part of the rows at most.
+_REWRITTEN_SHARE = 4
+# This many small fragments are worth a version.
+_MIN_GROUP = 8
+# A fragment is fragmented when this share of its rows is deleted.
+_FRAGMENTED_SHARE = 0.2
+# The next fragment of a group may be this many times larger than the others together.
+_MAX_STEP = 2
+_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class CompactionReport:
-    """What was rewritten."""
+    """What a compaction rewrote."""
 
     groups: int
     fragments: int
-    """That were replaced by one for each group."""
+    """Fragments that were replaced, by one for each group."""
     rows: int
-    left_out: int
+    skipped: int
     """Groups that changed while they were rewritten."""
 
 
 def compact(corpus: Corpus) -> CompactionReport:
-    """Rewrite what is worth it, group by group. Readers see the same rows before and after.
+    """Rewrite the fragments that are worth it, group by group. Readers see the same rows before and after.
 
     Raises:
-        UnavailableError, ForeignWriteError: As in `publish_maintenance`; groups that were published stay.
+        UnavailableError, ForeignWriteError: See `publish_maintenance`; groups that were published keep their effect.
     """
     head = corpus.head().head_version
     found = groups(corpus.table.fragments(head))
     done = [group for group in found if _rewrite(corpus, head, group)]
     return CompactionReport(
-        len(done), sum(map(len, done)), sum(_rows(group) for group in done), left_out=len(found) - len(done)
+        len(done), sum(map(len, done)), sum(_rows(group) for group in done), skipped=len(found) - len(done)
     )
 
 
 def groups(fragments: Sequence[FragmentState]) -> list[list[FragmentState]]:
-    """Which fragments to rewrite together: the smallest first, as many as one maintenance may."""
+    """The fragments to rewrite together: the smallest first, as many as one maintenance may rewrite."""
     total = _rows(fragments)
-    full = min(max(total // _PARTS, SMALLEST_FULL), LARGEST_FULL)
-    due = sorted((one for one in fragments if one.rows < full or _is_worn(one)), key=lambda one: one.rows)
+    full = min(max(total // _FULL_SHARE, MIN_FULL_ROWS), MAX_FULL_ROWS)
+    due = sorted((one for one in fragments if one.rows < full or _is_fragmented(one)), key=lambda one: one.rows)
     chosen: list[list[FragmentState]] = []
     for group in _tiers(due, full):
-        worth_it = len(group) >= _GROUP or any(map(_is_worn, group))
-        fits = sum(map(_rows, chosen)) + _rows(group) <= max(total // _SHARE, 2 * full)
+        worth_it = len(group) >= _MIN_GROUP or any(map(_is_fragmented, group))
+        fits = sum(map(_rows, chosen)) + _rows(group) <= max(total // _REWRITTEN_SHARE, 2 * full)
         if worth_it and (fits or not chosen):
             chosen.append(group)
     return chosen
@@ -81,7 +81,7 @@ def _tiers(ascending: Sequence[FragmentState], full: int) -> Iterator[list[Fragm
     group: list[FragmentState] = []
     for fragment in ascending:
         rows = _rows(group)
-        too_large = fragment.rows > _STEP * rows and not _is_worn(fragment)
+        too_large = fragment.rows > _MAX_STEP * rows and not _is_fragmented(fragment)
         if group and (too_large or rows + fragment.rows > 2 * full):
             yield group
             group = []
@@ -90,8 +90,8 @@ def _tiers(ascending: Sequence[FragmentState], full: int) -> Iterator[list[Fragm
         yield group
 
 
-def _is_worn(fragment: FragmentState) -> bool:
-    return fragment.deleted >= _WORN * (fragment.rows + fragment.deleted)
+def _is_fragmented(fragment: FragmentState) -> bool:
+    return fragment.deleted >= _FRAGMENTED_SHARE * (fragment.rows + fragment.deleted)
 
 
 def _rows(group: Sequence[FragmentState]) -> int:
@@ -100,7 +100,7 @@ def _rows(group: Sequence[FragmentState]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
-    """A group and the file that takes its place: both sides of the publication."""
+    """A group and the file that replaces it: both sides of the publication."""
 
     corpus: Corpus
     saga: UUID
@@ -109,8 +109,8 @@ class _Rewritten:
 
     def write(self, connection: Connection, base: int, version: int) -> Compaction:  # noqa: ARG002  of the protocol
         numbers = [fragment.number for fragment in self.group]
-        there = self.corpus.table.states(base, numbers)
-        if any(there.get(fragment.number) != fragment for fragment in self.group):
+        present = self.corpus.table.states(base, numbers)
+        if any(present.get(fragment.number) != fragment for fragment in self.group):
             raise ConflictError(
                 f"Fragments {numbers} of the table of corpus {self.corpus.name!r} changed while they were rewritten"
             )
@@ -125,9 +125,9 @@ class _Rewritten:
 def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
     def prepare(saga: UUID) -> _Rewritten:
         name = f"{saga}-0.lance"
-        # By fragment and then as they were written, so a document's rows stay together.
+        # In the order of fragments and then of rows, so that a document's rows stay together.
         numbers = [fragment.number for fragment in group]
-        rows = corpus.table.batches(head, corpus.table.columns(head), fragments=numbers, batch_size=_ROWS_AT_ONCE)
+        rows = corpus.table.batches(head, corpus.table.columns(head), fragments=numbers, batch_size=_BATCH_ROWS)
         file = corpus.table.stage_batches(name, rows)
         with boundary(Boundary.FRAGMENT_RECORDED), corpus.database.transaction() as connection:
             ledger.record_fragment(connection, saga, name=name, row_count=file.row_count)

@@ -1,15 +1,15 @@
-"""Deleting a corpus: first its rows say so, then the rows go, then its tables.
+"""Drop: deleting a corpus. Its generations are marked first, then rows are deleted, then its tables.
 
     BEGIN; lock the rows of all generations
-    end the sagas at work: their writers are fenced
-    every generation is dropped
+    end the active sagas: their writers are fenced
+    mark every generation as dropped
     COMMIT                                from here on no reader finds the corpus, and nothing can be published into it
     delete catalog and ledger, some rows a transaction
     delete the tables that are ours
 
-A death before COMMIT leaves the corpus, one after it a drop that may be repeated to the end. The rows of the
-generations stay as a note that their tables' folders were used: a new corpus of the same name gets other folders, so a
-process that sleeps in the middle of a drop deletes nothing of it.
+After a death before COMMIT the corpus still exists; after a later one, the drop can be repeated to its end. The rows of
+the generations stay as a record that their tables' folders were used: a new corpus of the same name gets other folders,
+so a process that was paused during a drop deletes nothing of it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.generations import Generation
 from ingest_pipeline.saga.generations import opened
 
-# Each deleted document takes its chunks along, and a statement has to end within its limit.
-_DELETED_AT_ONCE = 1000
+# Each deleted document deletes its chunks, and a statement has to end within its limit.
+_STEP_DOCUMENTS = 1000
 
 
 @dataclass(slots=True)
@@ -36,31 +36,31 @@ class Dropped:
 
     corpus: str
     documents: int = 0
-    """That readers saw before."""
+    """Documents that readers saw before."""
     tables: list[str] = field(default_factory=list[str])
     """Folders of the tables that were deleted, or were gone already."""
     kept: list[str] = field(default_factory=list[str])
-    """Folders in which there is a table of something else. It was not touched."""
+    """Folders with a table of another program or database. They were not touched."""
 
 
 def generations_of(database: Database, corpus: str) -> list[Generation]:
-    """All generations of a corpus, also of one that was dropped.
+    """All generations of a corpus, also of a dropped one.
 
     Raises:
-        ConfigurationError: There never was a corpus of that name.
+        ConfigurationError: No corpus of this name ever existed.
     """
     with database.transaction() as connection:
         found = generations.generations(connection, corpus)
     if not found:
-        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists those there are.")
+        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists the existing ones.")
     return found
 
 
 def drop_corpus(database: Database, corpus: str) -> Dropped:
-    """Delete a corpus with everything that both stores hold of it. May be repeated at any time.
+    """Delete a corpus from both stores. The call can be repeated at any time.
 
     Raises:
-        ConfigurationError: There never was a corpus of that name.
+        ConfigurationError: No corpus of this name ever existed.
         UnavailableError: One of the stores does not answer. If anything was deleted, the corpus is gone for readers,
             and the same call deletes the rest.
     """
@@ -72,7 +72,7 @@ def drop_corpus(database: Database, corpus: str) -> Dropped:
     for generation in found:
         there = opened(database, corpus, generation)
         if _is_ours(there):
-            # Of a catalog that was rebuilt, the table keeps the owner's mark of the database that was lost.
+            # After a rebuild of the catalog, the table still names the lost database as its owner.
             there.table.drop(owner=there.table.owner or "" if there.table.exists() else there.owner)
             dropped.tables.append(generation.table_uri)
         else:
@@ -81,7 +81,7 @@ def drop_corpus(database: Database, corpus: str) -> Dropped:
 
 
 def _is_ours(there: Corpus) -> bool:
-    """Whether the table is gone, or this very database wrote it last: no copy of the database, and nothing else."""
+    """Whether the table is gone, or this very database wrote it last, and neither a copy of it nor another program."""
     if not there.table.exists():
         return True
     mark = there.table.mark_of(there.table.latest_version())
@@ -91,7 +91,7 @@ def _is_ours(there: Corpus) -> bool:
 
 
 def _fence(database: Database, found: Sequence[Generation]) -> None:
-    """Let nothing be published any more."""
+    """Prevent further publications."""
     with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
             rows = generations.lock_generations(connection, [generation.name for generation in found])
@@ -104,10 +104,10 @@ def _fence(database: Database, found: Sequence[Generation]) -> None:
 
 
 def _forget_rows(database: Database, name: str) -> None:
-    deleted = _DELETED_AT_ONCE
-    while deleted == _DELETED_AT_ONCE:
+    deleted = _STEP_DOCUMENTS
+    while deleted == _STEP_DOCUMENTS:
         with database.transaction() as connection:
-            deleted = generations.forget_some_documents(connection, name, _DELETED_AT_ONCE)
+            deleted = generations.forget_some_documents(connection, name, _STEP_DOCUMENTS)
     with database.transaction() as connection:
         generations.forget_generation(connection, name)
         ledger.forget_sagas(connection, name)

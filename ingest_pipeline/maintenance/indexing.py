@@ -1,4 +1,4 @@
-"""Keeping indices up to date: a segment over the fragments that none covers, merged with segments of about its size.
+"""Indexing: a new segment covers the fragments that no segment covers, and merges segments of about its size.
 
 A segment is built from the rows, in one saga and one version. Like the groups of a compaction, segments grow by size: a
 row is indexed about as often as the logarithm of the table's size, and there are about as many segments.
@@ -24,48 +24,48 @@ DOCUMENT_INDICES = (
     IndexKind("document", "BLOOMFILTER", least=20_000, tail=20_000),
     IndexKind("vector", "IVF", least=20_000, tail=10_000),
 )
-"""Of a corpus of documents. Without one Lance finds no words at all; the others pay where a scan is no longer quick."""
+"""The indices of a corpus of documents. Without the first, Lance finds no words; the others pay once a scan is slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """One index after it was brought up to date."""
+    """One index after its update."""
 
     name: str
     rows: int
-    """That the table has."""
+    """Rows of the table."""
     unindexed: int
-    """Of them, those that are scanned."""
+    """Rows outside every segment, which are scanned."""
     segments: int
     built: int
-    """Rows that were indexed now, 0 if nothing was due."""
+    """Rows that this update indexed, 0 if nothing was due."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is due to one index."""
+    """What an update of one index has to do."""
 
     fragments: Sequence[int]
     replaced: frozenset[str]
     rows: int
 
 
-def bring_up_to_date(corpus: Corpus, kinds: Sequence[IndexKind] | None = None) -> list[IndexReport]:
-    """Build what is due of each index. Readers find the same rows before and after; vectors, with the stated recall.
+def update_indices(corpus: Corpus, kinds: Sequence[IndexKind] | None = None) -> list[IndexReport]:
+    """Build the segments that are due. Readers find the same rows before and after; nearest vectors are approximate.
 
     Args:
-        corpus: Which one.
-        kinds: Which indices. None: those of documents; a table of a user's own gets none.
+        corpus: The corpus to index.
+        kinds: The indices to update. None: those of documents; a table of a user's own gets none.
 
     Raises:
-        UnavailableError, ForeignWriteError: As in `publish_maintenance`; segments that were published stay.
+        UnavailableError, ForeignWriteError: See `publish_maintenance`; segments that were published keep their effect.
     """
     if kinds is None:
         kinds = DOCUMENT_INDICES if corpus.head().source is not None else ()
-    return [_bring_up_to_date(corpus, kind) for kind in kinds]
+    return [_update_index(corpus, kind) for kind in kinds]
 
 
-def _bring_up_to_date(corpus: Corpus, kind: IndexKind) -> IndexReport:
+def _update_index(corpus: Corpus, kind: IndexKind) -> IndexReport:
     head = corpus.head().head_version
     work = due(kind, _row_counts(corpus, head), corpus.table.segments(head, kind))
     built = work.rows if work is not None and _build(corpus, head, kind, work) else 0
@@ -77,23 +77,23 @@ def _bring_up_to_date(corpus: Corpus, kind: IndexKind) -> IndexReport:
 
 
 def due(kind: IndexKind, rows: Mapping[int, int], segments: Sequence[Segment]) -> _Work | None:
-    """What to build, and which segments it takes the place of.
+    """The segment to build, and the segments that it replaces; None if nothing is due.
 
     Args:
         kind: The index.
-        rows: How many each fragment has.
-        segments: What there is of the index.
+        rows: The number of rows of each fragment.
+        segments: The existing segments of the index.
     """
     covered = {number for segment in segments for number in segment.fragments}
     numbers = [number for number in rows if number not in covered]
     count = sum(rows[number] for number in numbers)
-    worn = [segment for segment in segments if 2 * len(segment.fragments & rows.keys()) <= len(segment.fragments)]
-    if count < (kind.tail if segments else kind.least) and not worn:
+    fragmented = [segment for segment in segments if 2 * len(segment.fragments & rows.keys()) <= len(segment.fragments)]
+    if count < (kind.tail if segments else kind.least) and not fragmented:
         return None
     replaced: set[str] = set()
-    for segment in sorted(segments, key=lambda one: (one not in worn, _live(rows, one))):
-        # Ascending, so the first that is too large ends it.
-        if segment not in worn and _live(rows, segment) > count:
+    for segment in sorted(segments, key=lambda one: (one not in fragmented, _live(rows, one))):
+        # Segments are in ascending order, so the first one that is too large ends the loop.
+        if segment not in fragmented and _live(rows, segment) > count:
             break
         replaced.add(segment.uuid)
         numbers += segment.fragments & rows.keys()
@@ -111,7 +111,7 @@ def _row_counts(corpus: Corpus, version: int) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Indexed:
-    """A segment to publish; there is nothing to write to the catalog."""
+    """A segment to publish; the catalog does not change."""
 
     corpus: Corpus
     change: Indexing
@@ -119,7 +119,7 @@ class _Indexed:
     def write(self, connection: Connection, base: int, version: int) -> Indexing:  # noqa: ARG002  of the protocol
         if not self.corpus.table.fits(base, self.change):
             raise ConflictError(
-                f"What index {self.change.built.kind.name!r} of corpus {self.corpus.name!r} covers changed meanwhile"
+                f"The fragments of index {self.change.built.kind.name!r} of corpus {self.corpus.name!r} have changed"
             )
         return self.change
 
@@ -135,7 +135,7 @@ def _build(corpus: Corpus, head: int, kind: IndexKind, work: _Work) -> bool:
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:
         log.info(
-            "corpus %s: %s has a segment of %d rows in place of %d others",
+            "corpus %s: %s has a new segment of %d rows, which replaces %d others",
             corpus.generation,
             kind.name,
             work.rows,

@@ -1,7 +1,7 @@
-"""Keeping a corpus small and quick: fragments rewritten, indices brought up to date, old versions gone, litter swept.
+"""Maintenance of a corpus: compaction, indexing, retention and sweep.
 
-Each step is safe beside publications, readers and another maintenance, and may die anywhere. What it makes comes
-through the one door, so a publication waits for one commit at most; the long work is done before, without the lock.
+Each step is safe while publications, readers and another maintenance are active, and may die anywhere. Its results are
+ordinary publications, so another publication waits for one commit at most; the long work is done without the lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.compaction import CompactionReport, compact
-from ingest_pipeline.maintenance.indexing import IndexReport, bring_up_to_date
+from ingest_pipeline.maintenance.indexing import IndexReport, update_indices
 from ingest_pipeline.maintenance.retention import RetentionReport, retain
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.types import Retention
@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """How much there is of a table."""
+class TableStats:
+    """The size of a table."""
 
     fragments: int
     versions: int
@@ -33,12 +33,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceReport:
-    """What was done, and what it brought."""
+    """What one maintenance did, and the size of the table before and after it."""
 
     corpus: str
     head_version: int
-    before: Extent
-    after: Extent
+    before: TableStats
+    after: TableStats
     compaction: CompactionReport
     indices: list[IndexReport]
     retention: RetentionReport
@@ -52,36 +52,36 @@ def maintain(
     *,
     log: Callable[[str], object] = _log.info,
 ) -> MaintenanceReport:
-    """Do what is due, which is often nothing.
+    """Run all steps of maintenance; each does only what is due.
 
     Args:
-        corpus: Which one.
+        corpus: The corpus to maintain.
         retention: How long versions are kept.
-        indices: Which the table shall have. None: those of a corpus of documents.
-        log: Is told of each step.
+        indices: The indices that the table should have. None: those of a corpus of documents.
+        log: Called with a message after each step.
 
     Raises:
-        ForeignWriteError: A version that is not ours stands above head.
-        OtherDatabaseError: The table is written by another database, or this one is older than it.
-        UnavailableError: One of the stores failed. What was done until then stays.
+        ForeignWriteError: A version that this package did not write is above head.
+        OtherDatabaseError: Another database writes the table, or this database is older than the table.
+        UnavailableError: One of the stores failed. The steps that were completed keep their effect.
     """
     check_writable(corpus)
     before = measure(corpus)
     compaction = compact(corpus)
-    log(f"{compaction.fragments} fragments became {compaction.groups}; {compaction.left_out} groups had changed")
-    indexed = bring_up_to_date(corpus, indices)
+    log(f"{compaction.fragments} fragments became {compaction.groups}; skipped {compaction.skipped} changed groups")
+    indexed = update_indices(corpus, indices)
     for index in indexed:
         log(f"{index.name}: {index.built} rows indexed, {index.unindexed} of {index.rows} are scanned")
     retained = retain(corpus, retention)
-    log(f"{retained.versions} versions before {retained.oldest_version} are gone, with {retained.documents} documents")
+    log(f"removed {retained.versions} versions before {retained.oldest_version} with {retained.documents} documents")
     swept = sweep(corpus)
-    log(f"{len(swept.files)} files, {len(swept.versions)} versions and {swept.rows} rows were swept")
+    log(f"swept {len(swept.files)} files, {len(swept.versions)} versions and {swept.rows} rows")
     head = corpus.head().head_version
     return MaintenanceReport(corpus.generation, head, before, measure(corpus), compaction, indexed, retained, swept)
 
 
-def measure(corpus: Corpus) -> Extent:
-    """Count what lies in the table's folder."""
+def measure(corpus: Corpus) -> TableStats:
+    """Measure the table's folder."""
     sizes = corpus.table.file_sizes()
     fragments = corpus.table.fragments(corpus.head().head_version)
-    return Extent(len(fragments), len(corpus.table.versions()), len(sizes), sum(sizes.values()))
+    return TableStats(len(fragments), len(corpus.table.versions()), len(sizes), sum(sizes.values()))

@@ -1,7 +1,7 @@
-"""One saga that changes how rows are kept and no row: long work at a head, without the lock, then a publication.
+"""A saga of maintenance changes how rows are stored, and no row: long work without the lock, then a publication.
 
-What was prepared may no longer fit when the lock is there, because a document was published meanwhile. Then nothing is
-published, what was written is swept, and the next maintenance looks again.
+The prepared change may no longer fit once the lock is taken, because a document was published meanwhile. Then nothing
+is published, the sweep removes the files, and the next maintenance tries again.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
     """Run one saga of kind ``maintenance``.
 
     Args:
-        corpus: Which one.
-        base: The head that the work is done on; it stays readable until the saga ends.
+        corpus: The corpus to maintain.
+        base: The head to work on; it stays readable until the saga ends.
         prepare: Writes files under the saga's id, and returns what to publish.
 
     Returns:
-        The version, or None if what was prepared no longer fitted.
+        The version, or None if the prepared change no longer fitted.
 
     Raises:
         UnavailableError: One of the stores failed; nothing was published, unless the message says that the outcome is
             in doubt until the next publication settles it.
-        ForeignWriteError: A version that is not ours stands above head.
+        ForeignWriteError: A version that this package did not write is above head.
     """
     try:
         with Saga.begin(corpus, "maintenance", base_version=base) as saga:

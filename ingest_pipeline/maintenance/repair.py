@@ -1,8 +1,8 @@
-"""Making right what an audit found wrong: the documents it names are published again, and no others.
+"""Repair: publishing again the documents that an audit named, and no others.
 
-Fragments that cannot be read go first, by their ids and in one publication, with all documents that had rows in them: a
-scan of the table works again, and both stores say that these documents are not there. Then the documents are ingested.
-Their vectors are found among what was recorded and in rows of the same text that can be read; the rest is bought.
+Unreadable fragments are removed first, by their ids and in one publication, with all documents that had rows in them: a
+scan of the table works again, and both stores agree that these documents are missing. Then the documents are ingested.
+Their vectors come from recorded batches and from readable rows with the same text; the other texts are embedded again.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from ingest_pipeline.saga.documents import publish_documents
 from ingest_pipeline.saga.lifecycle import Saga
 
 
-def foresee_repair(context: IngestContext, report: AuditReport) -> Estimate:
-    """What a repair would take: reads and cuts the documents, and reads the vectors that are there. Buys nothing."""
+def estimate_repair(context: IngestContext, report: AuditReport) -> Estimate:
+    """Estimate a repair: read and cut the documents, and look up their vectors. Embeds nothing."""
     return count(context, _plans(context, _named(report)), read_vectors=True)
 
 
 async def repair(context: IngestContext, embedder: Embedder, report: AuditReport) -> Summary:
-    """Publish again each document that the report names; one that the source has no more is taken out of both stores.
+    """Publish each document again that the report names; remove those that the source no longer has.
 
-    What names no document is not repaired here: `recover` settles sagas in doubt, `sweep` removes what is left over,
+    Other violations are not repaired here: `recover` settles sagas in doubt, `sweep` removes orphan files,
     and a head that does not open needs `recover --rebuild-catalog` or a backup.
 
     Args:
-        context: Of the corpus that was audited.
-        embedder: For texts whose vectors were lost.
-        report: What was found.
+        context: The audited corpus.
+        embedder: Embeds texts whose vectors were lost.
+        report: The audit's report.
 
     Raises:
         ConflictError: The damaged fragments changed since the audit; nothing was published.
-        IngestError: The source, one of the stores or the API failed. What was repaired until then stays.
+        IngestError: The source, one of the stores or the API failed. Documents that were repaired stay repaired.
     """
     if report.damaged:
-        take_out(context, report.damaged)
+        remove_damaged(context, report.damaged)
     return await Ingestion(context, embedder, search_for_rows=True).run(_plans(context, _named(report)))
 
 
-def take_out(context: IngestContext, damaged: Sequence[DamagedFragment]) -> int:
-    """Publish the table without some fragments and without the documents that had rows in them.
+def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -> int:
+    """Publish the table without damaged fragments and without the documents that had rows in them.
 
     Returns:
         The version.
 
     Raises:
-        ConflictError: The fragments are not at head as they were; nothing was published.
+        ConflictError: The fragments at head have changed; nothing was published.
         UnavailableError: One of the stores failed.
     """
     corpus = context.corpus
@@ -75,11 +75,11 @@ def take_out(context: IngestContext, damaged: Sequence[DamagedFragment]) -> int:
                 connection, generation=corpus.generation, saga=saga.id, recipe=recipe, documents=plans
             )
         saga.prepared()
-        return saga.publish(_TakenOut(corpus, saga.id, damaged, keys))
+        return saga.publish(_DamageRemoval(corpus, saga.id, damaged, keys))
 
 
 @dataclass(frozen=True, slots=True)
-class _TakenOut:
+class _DamageRemoval:
     """Both sides of the publication."""
 
     corpus: Corpus
@@ -89,15 +89,15 @@ class _TakenOut:
 
     def write(self, connection: Connection, base: int, version: int) -> Change:
         numbers = frozenset(fragment.number for fragment in self.damaged)
-        there = {number: state.signature for number, state in self.corpus.table.states(base, numbers).items()}
+        present = {number: state.signature for number, state in self.corpus.table.states(base, numbers).items()}
         concerned = catalog.documents_in(connection, self.corpus.generation, base, numbers)
-        if there != {one.number: one.signature for one in self.damaged} or not concerned.keys() <= set(self.keys):
+        if present != {one.number: one.signature for one in self.damaged} or not concerned.keys() <= set(self.keys):
             raise ConflictError(
                 f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.name!r} changed since the audit",
                 "Nothing was published. Run `ingest-pipeline audit --repair` again.",
             )
         publish_documents(connection, self.saga, version)
-        # Wherever they are: a document may have other rows, in fragments that can be read.
+        # In the whole table: a document may have other rows in readable fragments.
         return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:

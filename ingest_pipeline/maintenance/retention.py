@@ -1,9 +1,10 @@
-"""Letting old versions go: those that no reader, no rollback and no running saga may still want.
+"""Retention: removing old versions that no reader, no rollback and no running saga may still need.
 
 A version is kept while it is head or ceased to be head a few days ago, while it is among the last publications, while a
-live saga was planned on it or rolls back to it, and while it has a tag. What is older than the oldest such version goes
-in steps that a death may interrupt anywhere: the ledger says that the versions are retired, their catalog rows go in
-small transactions without the lock, then the versions with the files that only they hold. The next time does the rest.
+live saga was planned on it or rolls back to it, and while it has a tag. Versions older than the oldest such version are
+removed in steps that a death may interrupt anywhere: the ledger records that they are retired, their catalog rows are
+deleted in small transactions without the lock, then the versions with the files that no other version contains. The
+next maintenance continues.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ _DOCUMENTS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """What was let go."""
+    """What retention removed."""
 
     oldest_version: int
-    """That is kept."""
+    """The oldest version that is kept."""
     versions: int
     documents: int
-    """Catalog rows of documents as they were in those versions only; their chunks' rows went with them."""
+    """Catalog rows of documents that only those versions showed; their chunks' rows were deleted with them."""
 
 
 def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
-    """Remove what is older than the retention says, in both stores. Readers at versions that are kept notice nothing.
+    """Remove what retention no longer keeps, in both stores. Readers at versions that are kept notice nothing.
 
     Raises:
-        UnavailableError: One of the stores failed; the next call goes on.
+        UnavailableError: One of the stores failed; the next call continues.
     """
     tagged = corpus.table.tagged_versions()
     with corpus.database.transaction() as connection:
-        # Under the lock, so that no saga is planned on a version while it is taken for unneeded.
+        # Under the lock, so that no saga is planned on a version that is just being retired.
         lock(connection, corpus)
         with boundary(Boundary.RETIRED):
             oldest = ledger.retire_versions(
@@ -57,7 +58,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
     gone = [version for version in corpus.table.versions() if version < oldest]
     if gone:
         corpus.table.remove_versions(gone)
-        log.info("corpus %s: %d versions before %d are gone", corpus.generation, len(gone), oldest)
+        log.info("corpus %s: removed %d versions before %d", corpus.generation, len(gone), oldest)
     return RetentionReport(oldest, len(gone), documents)
 
 

@@ -1,16 +1,17 @@
-"""Removing what belongs to no retained publication and to no running saga: by name, never by age.
+"""Sweep: removing files and rows that no retained publication and no running saga needs. Names decide, never age.
 
-A data file's name begins with its saga's id, so the ledger says whether its writer may still want it. While Lance
-writes it on a local disk it has a name that says nothing: it may be anybody's as long as a saga is live. A data file of
-any other name is somebody else's and left alone. The folder of an index segment has its saga's id too. What a saga
-wrote that the ledger does not know is another database's, or this one is older than the table: it is left alone and
-reported. A saga is in the ledger before its first file is written, and never leaves it. Versions, transactions and
-deletions are written under the corpus' lock only. What else lies in the folder, as tags do, is not ours to judge.
+A data file's name begins with its saga's id, so the ledger knows whether its writer may still need it. While Lance
+writes a file on a local disk, the file has a temporary name without an id: it stays as long as any saga is live. A data
+file with any other name belongs to another program and is not touched. The folder of an index segment is named after
+its saga too. Files of a saga that the ledger does not know belong to another database, or this database is older than
+the table: they are kept and reported. A saga is in the ledger before its first file is written, and never leaves it.
+Versions, transactions and deletions are written under the generation's lock only. Anything else in the folder, such as
+tags, is not touched.
 
-The order of the looks is what makes sweeping beside living writers right. Files are listed first, under the lock, so
-that no publication is half way. A saga that is not live after that has ended: if it published, the versions that are
-read last hold its files; if not, nobody wants them. A file that came later was not listed. So the judgement holds for
-ever, and what it condemns is removed without the lock.
+The order of the checks makes a sweep safe while writers are active. Files are listed first, under the lock, so that no
+publication is half done. A saga that is not live after that has ended: if it published, the versions that are read last
+contain its files; if not, nothing needs them. A file that was written later was not listed. So the decision stays
+right, and the files are removed without the lock.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ingest_pipeline.corpus.corpus import Corpus, check_writable
 from ingest_pipeline.postgres import ledger
 from ingest_pipeline.saga.reconcile import lock, reconcile
 
-_NOT_OURS_TO_JUDGE = "_versions/latest_version_hint.json"
+_LANCE_HINT = "_versions/latest_version_hint.json"
 _HALF_WRITTEN = "data/.tmp"
 _UNDER_THE_LOCK = ("_versions/", "_transactions/", "_deletions/")
 _UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -33,22 +34,22 @@ _SEGMENT = re.compile(rf"_indices/{_UUID}/.*")
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What was removed, or would be."""
+    """What a sweep removed, or would remove."""
 
     files: list[str]
     versions: list[int]
     rows: int
-    """Ledger and catalog rows of sagas that ended without a publication."""
+    """Rows of ledger and catalog of sagas that ended without a publication."""
     unknown: list[str] = field(default_factory=list[str])
-    """Files of sagas that the ledger does not know, which were left alone."""
+    """Files of sagas that the ledger does not know. They were not touched."""
 
 
 def sweep(corpus: Corpus, *, dry_run: bool = False) -> SweepReport:
-    """Reconcile, then remove abandoned files, versions that were undone, and rows of sagas that published nothing.
+    """Reconcile, then remove orphan files, undone versions, and rows of sagas that published nothing.
 
     Raises:
-        ForeignWriteError: A version that is not ours stands above head.
-        OtherDatabaseError: The table is written by another database, or this one is older than it.
+        ForeignWriteError: A version that this package did not write is above head.
+        OtherDatabaseError: Another database writes the table, or this database is older than the table.
         UnavailableError: One of the stores does not answer.
     """
     check_writable(corpus)
@@ -57,32 +58,32 @@ def sweep(corpus: Corpus, *, dry_run: bool = False) -> SweepReport:
     versions = _undone_versions(corpus)
     if versions and not dry_run:
         corpus.table.remove_versions(versions)
-    left = look_for_litter(corpus)
+    found = find_orphan_files(corpus)
     if not dry_run:
-        for name in left.files:
+        for name in found.files:
             corpus.table.remove_file(name)
     with corpus.database.transaction() as connection:
         rows = ledger.forget_ended(connection, corpus.generation, dry_run=dry_run)
-    return SweepReport(left.files, versions, rows, left.unknown)
+    return SweepReport(found.files, versions, rows, found.unknown)
 
 
 @dataclass(frozen=True, slots=True)
-class Litter:
-    """Files that no version holds and no live saga may want."""
+class OrphanFiles:
+    """Files that no version contains and no live saga may need."""
 
     files: list[str]
-    """Of sagas that have ended."""
+    """Files of sagas that have ended."""
     unknown: list[str]
-    """Of sagas that the ledger does not know."""
+    """Files of sagas that the ledger does not know."""
 
 
 def orphans(corpus: Corpus) -> list[str]:
-    """Files in the table's folder that belong to nothing."""
-    return look_for_litter(corpus).files
+    """Names of the files that a sweep would remove."""
+    return find_orphan_files(corpus).files
 
 
-def look_for_litter(corpus: Corpus) -> Litter:
-    """Files in the table's folder that belong to nothing, and those of which this database cannot say."""
+def find_orphan_files(corpus: Corpus) -> OrphanFiles:
+    """Find the files that a sweep would remove, and those of sagas that this database does not know."""
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
         present = corpus.table.all_files()
@@ -91,20 +92,20 @@ def look_for_litter(corpus: Corpus) -> Litter:
         live = ledger.live_sagas(connection, corpus.generation)
         known = ledger.known_sagas(connection, corpus.generation, {*sagas.values()})
     untracked = present - corpus.table.tracked_files()
-    return Litter(
-        sorted(name for name in untracked if _is_litter(name, live, known - live)),
+    return OrphanFiles(
+        sorted(name for name in untracked if _is_orphan(name, live, known - live)),
         sorted(name for name in untracked if name in sagas and sagas[name] not in known),
     )
 
 
 def saga_of_file(name: str) -> UUID | None:
-    """The saga in the name of a data file or of an index segment's file, None if the name has none."""
+    """The saga in the name of a data file or of an index segment's file; None if the name has none."""
     found = _STAGED.fullmatch(name) or _SEGMENT.fullmatch(name)
     return UUID(found[1]) if found else None
 
 
-def _is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
-    if name == _NOT_OURS_TO_JUDGE:
+def _is_orphan(name: str, live: set[UUID], ended: set[UUID]) -> bool:
+    if name == _LANCE_HINT:
         return False
     if name.startswith(_HALF_WRITTEN):
         return not live
@@ -114,9 +115,9 @@ def _is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
 
 
 def _undone_versions(corpus: Corpus) -> list[int]:
-    """Versions below head that never were head. One whose saga is live holds files that it will publish again.
+    """Versions below head that never were head, without those of live sagas, whose files will be published again.
 
-    One of another database goes with retention.
+    Retention removes the versions of other databases.
     """
     existing = corpus.table.versions()
     with corpus.database.transaction() as connection:

@@ -1,5 +1,5 @@
-"""After a backup was restored, a catalog was lost, or a table was moved.
+"""Recovery after a restored backup, a lost catalog or a moved table.
 
-`rebuild` brings the catalog to what the table holds, `relocate` lets a corpus follow what was moved or renamed
-outside. Imports `maintenance` and what lies below it. docs/backup_and_restore.md has the cases.
+`rebuild` brings the catalog to the state of the table, `relocate` lets a corpus follow a table, source or model that
+was moved or renamed. Imports `maintenance` and the packages below it. docs/backup_and_restore.md has the cases.
 """

@@ -1,4 +1,4 @@
-"""Opening a corpus whose catalog is to be rebuilt: as the catalog has it, or as its table says if that was lost."""
+"""Opening a corpus for a rebuild of its catalog: from the catalog, or from the marks of its table if that was lost."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ingest_pipeline.postgres.catalog import GenerationRow
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
 
-# Names of generations have gaps, for a table is dropped a week after its generation was left.
-_GAP = 8
+# Names of generations have gaps, because a table is dropped a week after its generation was retired.
+_MAX_GAP = 8
 
 
 def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContext:
-    """The corpus with its table where the settings say, whoever published into it.
+    """Open the corpus with the table that the settings name, even if another database published into it.
 
-    If the database knows no such corpus, it is recorded by what the newest version of the table says of it. Readers
-    see nothing of it before the rebuild ends, for the catalog has no document of it.
+    If the database has no such corpus, the mark of the table's newest version describes it. Readers see nothing of
+    it before the rebuild ends, because the catalog has no document of it.
 
     Raises:
-        CorpusMismatchError: The table was made with another source or partition scheme than the settings say.
-        NotOurTableError: What lies there is no table of a corpus of this name.
+        CorpusMismatchError: The table was made with another source or partition scheme than that of the settings.
+        NotOurTableError: The table there is not that of a corpus of this name.
         TableUnavailableError: There is no table, or the store does not answer.
     """
     with database.transaction() as connection:
@@ -56,7 +56,7 @@ def _check(row: GenerationRow, wanted: Binding) -> None:
 
 
 def _record(database: Database, settings: CorpusConfig) -> GenerationRow:
-    """Write the row of a corpus that only its table knows."""
+    """Record a corpus that only its table knows."""
     table, version, mark, facts = _find(settings)
     row = GenerationRow(
         facts.generation,
@@ -75,13 +75,13 @@ def _record(database: Database, settings: CorpusConfig) -> GenerationRow:
         try:
             connection.execute(query("set_installation"), {"id": uuid.UUID(installation)})
         except ValueError as error:
-            raise NotOurTableError(f"The LanceDB table at {table.uri} was made by something else") from error
+            raise NotOurTableError(f"The LanceDB table at {table.uri} was made by another program") from error
         catalog.insert_generation(connection, row)
     return row
 
 
 def _find(settings: CorpusConfig) -> tuple[LanceTable, int, VersionMark, CorpusFacts]:
-    """The table of the corpus' newest generation that has the embedding of the settings."""
+    """Find the table of the corpus' newest generation with the embedding of the settings."""
     found: list[tuple[LanceTable, int, VersionMark, CorpusFacts]] = []
     missing = 0
     for number in count(1):
@@ -91,7 +91,7 @@ def _find(settings: CorpusConfig) -> tuple[LanceTable, int, VersionMark, CorpusF
         made = _newest_mark(table)
         if made is None:
             missing += 1
-            if missing == _GAP:
+            if missing == _MAX_GAP:
                 break
             continue
         missing = 0
@@ -104,18 +104,18 @@ def _find(settings: CorpusConfig) -> tuple[LanceTable, int, VersionMark, CorpusF
     if found:
         models = ", ".join(sorted({str(one[3].embedding) for one in found}))
         raise CorpusMismatchError(
-            f"The tables of corpus {settings.corpus!r} in {settings.lancedb_uri} hold vectors of {models}, and the "
-            f"settings say {settings.recipe.embedding}",
-            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to the one to go on with. Nothing was changed.",
+            f"The tables of corpus {settings.corpus!r} in {settings.lancedb_uri} hold vectors of {models}, but the "
+            f"settings name {settings.recipe.embedding}",
+            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to one of these. Nothing was changed.",
         )
     raise ConfigurationError(
-        f"There is no table of corpus {settings.corpus!r} in {settings.lancedb_uri}, and the database knows none",
+        f"There is no table of corpus {settings.corpus!r} in {settings.lancedb_uri}, and none in the database",
         "Check INGEST_LANCEDB_URI and INGEST_CORPUS. Nothing was changed.",
     )
 
 
 def _newest_mark(table: LanceTable) -> tuple[int, VersionMark] | None:
-    """The newest version that a saga made; None if there is no table."""
+    """The newest version that a saga made, with its mark; None if there is no table."""
     for version in reversed(table.versions()):
         mark = table.readable_mark(version)
         if mark is not None:

@@ -1,15 +1,15 @@
-"""Bringing the catalog to what the table holds, without buying an embedding.
+"""Rebuild: bringing the catalog to the state of the table, without embedding anything.
 
-The table outlives its database: a restore from a backup sets the catalog back, a lost server takes it away, a retention
-that went on takes the version that an old catalog names. But every version holds whole publications, and a row says its
-document, partition, place, text and saga. So the newest version of the table of which nothing is missing is published
-again, by this database, and the catalog gets the rows that go with it.
+The table outlives its database: a restore from a backup resets the catalog, a lost server loses it, and retention may
+have removed the version that an old catalog names. But every version contains whole publications, and a row names its
+document, partition, position, text and saga. So the newest complete version of the table is published again, by this
+database, and the catalog gets the rows that belong to it.
 
-What the table does not say is read from the source: a document whose bytes still come to the same chunks is recorded
-with its ETag and hash, and the next ingest finds nothing to do. One whose bytes come to others is recorded without, so
-the next ingest brings what changed. What is gone from the source is taken out by the rules of every ingest.
+Facts that the table lacks are read from the source. If a document's bytes still produce the same chunks, it is recorded
+with its ETag and hash, and the next ingest finds nothing to do. Otherwise it is recorded without them, so that the next
+ingest publishes the changes. The next ingest also removes deleted documents, by its usual rules.
 
-Until its one short transaction under the lock, nobody sees anything of it. Begun again after a death, it begins anew.
+Nothing is visible before the one short transaction under the lock. After a death, a rebuild starts from the beginning.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.restore.rebuild_rows import (
     CatalogChange,
-    Place,
+    ChunkPosition,
     SourceFacts,
     TableDocument,
+    chunk_positions,
     chunk_rows,
     known_pairs,
-    note_facts,
-    places_of,
     published_sagas_of,
+    record_facts,
     retire,
     scan,
     stage_documents,
@@ -61,59 +61,59 @@ from ingest_pipeline.types import SourceObject
 
 log = logging.getLogger(__name__)
 
-_DOCUMENTS_AT_ONCE = 500
+_STEP_DOCUMENTS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What a rebuild found, kept and left out."""
+    """What a rebuild found, kept and skipped."""
 
     corpus: str
     head_before: int
     head_after: int
     content_of: int
     """The version of the table whose content is head now."""
-    left_out: list[int]
-    """Newer versions, of which something is missing, or which are no publication."""
+    skipped: list[int]
+    """Newer versions that are incomplete or are no publication."""
     kept: int
-    """Documents that the catalog had as the table has them."""
+    """Documents whose rows agree in catalog and table."""
     added: int
     """Documents whose rows were read from the table."""
     removed: list[str]
-    """That the catalog had, and the table has not."""
+    """Documents that the catalog had and the table lacks."""
     incomplete: list[str]
-    """Whose rows did not fit together. They were taken out of the table, and the next ingest brings them again."""
+    """Documents with inconsistent rows. They were removed from the table, and the next ingest publishes them again."""
     changed: list[str]
-    """Of those that were added: the source holds other bytes than the rows were made of, or none."""
+    """Added documents whose source object has changed since, or is gone."""
     unknown_sagas: int
-    """That published what the table holds, and that the ledger did not know."""
+    """Sagas that published rows of the table and were missing from the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The version to go on with."""
+    """The version whose content is published again."""
 
     version: int
     latest: int
-    left_out: list[int]
+    skipped: list[int]
     died: set[UUID]
     """Sagas of this database whose versions were never published."""
     marks: dict[int, VersionMark | None]
-    """Of the versions that the table has."""
+    """The marks of all versions of the table."""
 
 
 def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
-    """Bring the catalog to the newest version of the table of which nothing is missing.
+    """Bring the catalog to the newest complete version of the table.
 
     Args:
-        context: Of the corpus, whose row the catalog has.
+        context: The corpus, whose row the catalog has.
 
     Returns:
-        What was done, or None if catalog and table agree already and belong together.
+        The report, or None if catalog and table already agree and belong together.
 
     Raises:
-        OtherDatabaseError: No version of the table is whole. Nothing was changed.
-        ConflictError: Something published meanwhile. Nothing was changed.
+        OtherDatabaseError: No version of the table is complete. Nothing was changed.
+        ConflictError: Another writer published meanwhile. Nothing was changed.
         UnavailableError: The source or one of the stores does not answer. Nothing was changed.
     """
     corpus = context.corpus
@@ -127,7 +127,7 @@ def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
 
 
 def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
-    """The newest whole version that a publication made; None if that is head, and head is this database's."""
+    """The newest complete version that a publication made; None if that is head, and this database made it."""
     table = corpus.table
     latest = _drop_unreadable(table)
     marks = {version: table.readable_mark(version) for version in table.versions()}
@@ -142,24 +142,24 @@ def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
         for version, mark in above.items()
         if mark is not None and made[version] == "ours" and ends[mark.saga].state != "published"
     }
-    left_out: list[int] = []
+    skipped: list[int] = []
     for version in sorted(marks, reverse=True):
         mark = marks[version]
         if mark is None or mark.saga in died or table.files_of(version) - files:
-            left_out.append(version)
+            skipped.append(version)
             continue
         is_head = version == head.head_version and mark.saga == head.head_saga
         if is_head and finding.is_ours and finding.written_at == head.table_uri:
             return None
-        return _Content(version, latest, left_out, died, marks)
+        return _Content(version, latest, skipped, died, marks)
     raise OtherDatabaseError(
-        f"No version of the table of corpus {head.corpus!r} at {head.table_uri} is whole",
-        "Nothing was changed. Put a backup of the table there, or delete the corpus with `ingest-pipeline drop`.",
+        f"No version of the table of corpus {head.corpus!r} at {head.table_uri} is complete",
+        "Nothing was changed. Restore a backup of the table there, or delete the corpus with `ingest-pipeline drop`.",
     )
 
 
 def _drop_unreadable(table: LanceTable) -> int:
-    """Remove manifests at the end of the table that cannot be read: nothing can be published on top of them."""
+    """Remove unreadable manifests at the end of the table: nothing can be published on top of them."""
     while True:
         try:
             return table.latest_version()
@@ -168,7 +168,7 @@ def _drop_unreadable(table: LanceTable) -> int:
 
 
 class _Rebuild:
-    """One rebuild, by one saga."""
+    """One rebuild, in one saga."""
 
     def __init__(self, context: IngestContext, head: GenerationRow, content: _Content, saga: UUID) -> None:
         self._context = context
@@ -192,7 +192,7 @@ class _Rebuild:
             self._head.head_version,
             version,
             self._content.version,
-            self._content.left_out,
+            self._content.skipped,
             len(change.kept) + len(change.revived),
             len(change.added),
             sorted(change.removed),
@@ -202,7 +202,7 @@ class _Rebuild:
         )
 
     def _adopt(self, documents: Iterable[TableDocument]) -> int:
-        """Note the sagas of rows, versions and files; returns how many the ledger did not know."""
+        """Record the sagas of rows, versions and files; returns how many the ledger did not have."""
         sagas = {mark.saga: version for version, mark in self._content.marks.items() if mark is not None}
         for document in documents:
             sagas.setdefault(document.saga_id, self._content.version)
@@ -210,11 +210,11 @@ class _Rebuild:
         for name in self._corpus.table.all_files():
             if saga := saga_of_file(name):
                 sagas.setdefault(saga, self._content.version)
-        said = f"taken over from version {self._content.version} of the table by `recover --rebuild-catalog`"
+        note = f"taken over from version {self._content.version} of the table by `recover --rebuild-catalog`"
         with self._corpus.database.transaction() as connection:
             known = ledger.known_sagas(connection, self._corpus.generation, sagas)
-            ledger.record_others(connection, self._corpus.generation, sagas, "adopted", said)
-            ledger.adopt(connection, self._corpus.generation, taken_over, said)
+            ledger.record_others(connection, self._corpus.generation, sagas, "adopted", note)
+            ledger.adopt(connection, self._corpus.generation, taken_over, note)
         return len(sagas.keys() - known)
 
     def _compare(self, documents: Mapping[str, TableDocument]) -> CatalogChange:
@@ -233,7 +233,7 @@ class _Rebuild:
                 known = known_pairs(connection, some)
             for document in some:
                 (revived if known.get(document.key) else added).append(document)
-        # A document without chunks has no row in the table: only the catalog knows of it.
+        # A document without chunks has no row in the table: only the catalog has it.
         gone = {
             key: row.partition
             for key, row in latest.items()
@@ -242,7 +242,7 @@ class _Rebuild:
         return CatalogChange(kept, added, revived, gone)
 
     def _stage(self, added: Sequence[TableDocument]) -> None:
-        """Write the rows of documents and chunks, seen by nobody yet."""
+        """Write the rows of documents and chunks, still invisible to readers."""
         recipe = self._context.recipe.fingerprint
         for some in _in_groups(added):
             with self._corpus.database.transaction() as connection:
@@ -254,25 +254,27 @@ class _Rebuild:
                     catalog.add_chunks(connection, rows)
 
     def _read_source(self, added: Sequence[TableDocument]) -> set[str]:
-        """Record what the source says of documents whose bytes come to the rows of the table; returns their keys."""
+        """Record ETag and hash of documents whose bytes produce the rows of the table; returns their keys."""
         unchanged: set[str] = set()
         for some in _in_groups(added):
             listed = {source.key: source for source in self._context.listed([document.key for document in some])}
             with self._corpus.database.transaction() as connection:
-                places = places_of(connection, some)
+                positions = chunk_positions(connection, some)
             facts = [
                 fact
                 for document in some
                 if (source := listed.get(document.key)) is not None
-                and (fact := self._facts(document, source, places.get(document.key, []))) is not None
+                and (fact := self._facts(document, source, positions.get(document.key, []))) is not None
             ]
             with self._corpus.database.transaction() as connection:
-                note_facts(connection, facts)
+                record_facts(connection, facts)
             unchanged.update(fact.key for fact in facts)
         return unchanged
 
-    def _facts(self, document: TableDocument, source: SourceObject, held: Sequence[Place]) -> SourceFacts | None:
-        """What to record of a document, None if its bytes do not come to the chunks that the table holds."""
+    def _facts(
+        self, document: TableDocument, source: SourceObject, expected: Sequence[ChunkPosition]
+    ) -> SourceFacts | None:
+        """The facts to record of a document; None if its bytes do not produce the chunks of the table."""
         reading = Reading(source, self._context.recipe)
         try:
             chunks = [
@@ -282,7 +284,7 @@ class _Rebuild:
             ]
         except (DocumentError, StaleError):
             return None
-        if chunks != list(held):
+        if chunks != list(expected):
             return None
         return SourceFacts(
             document.key,
@@ -295,7 +297,7 @@ class _Rebuild:
         )
 
     def _publish(self, change: CatalogChange, incomplete: Sequence[str]) -> int:
-        """Make the content the latest version, and let the catalog show it, in one transaction."""
+        """Make the content the latest version, and the catalog show it, in one transaction."""
         corpus, head = self._corpus, self._head
         with corpus.database.transaction() as connection:
             with boundary(Boundary.LOCK_TAKEN):
@@ -303,7 +305,7 @@ class _Rebuild:
             if now != head or corpus.table.latest_version() != self._content.latest:
                 raise ConflictError(
                     f"The table of corpus {corpus.name!r} was written to while its catalog was rebuilt",
-                    f"Nothing was changed. Stop what writes it, then run `{REBUILD}` again.",
+                    f"Nothing was changed. Stop all writers of the table, then run `{REBUILD}` again.",
                 )
             for ended in ledger.abandon_live(
                 connection, corpus.generation, "the catalog was rebuilt", keep=[self._saga]
@@ -333,7 +335,7 @@ class _Rebuild:
         expected = self._content.latest + 1
         version = table.restore(self._content.version, mark)
         while version == expected and version <= self._head.head_version:
-            # Head never moves back, so a table that ends before it gets versions until it is passed.
+            # Head never moves back, so a table that ends before head gets versions until head is passed.
             expected += 1
             version = table.restore(self._content.version, mark)
         if version == expected and incomplete:
@@ -342,12 +344,12 @@ class _Rebuild:
         if version != expected:
             raise ConflictError(
                 f"Version {expected} of the table of corpus {self._corpus.name!r} was taken by another writer",
-                f"Stop what writes it, then run `{REBUILD}` again.",
+                f"Stop all writers of the table, then run `{REBUILD}` again.",
             )
         return version
 
     def _retire(self, connection: Connection) -> None:
-        """Let there be no way back to publications whose versions the table does not have, or has of other sagas."""
+        """Retire publications whose versions are missing from the table, or belong to other sagas there."""
         marks = self._content.marks
         gone = [
             saga
@@ -359,5 +361,5 @@ class _Rebuild:
 
 def _in_groups(documents: Sequence[TableDocument]) -> Iterator[list[TableDocument]]:
     rest = iter(documents)
-    while some := list(islice(rest, _DOCUMENTS_AT_ONCE)):
+    while some := list(islice(rest, _STEP_DOCUMENTS)):
         yield some

@@ -1,4 +1,4 @@
-"""The rows of a table as documents, and the catalog's rows that a rebuild makes of them."""
+"""The rows of a table, summarised by document, and the catalog's rows that a rebuild makes from them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import ChunkRow
 
 _BATCH_ROWS = 4096
-_SCANNED = ["document", "partition", "ordinal", "saga"]
-_CHUNK = ["id", "document", "ordinal", "start_offset", "end_offset", "text_hash", "saga"]
+_SCANNED_COLUMNS = ["document", "partition", "ordinal", "saga"]
+_CHUNK_COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text_hash", "saga"]
 _NEVER = datetime(1970, 1, 1).astimezone()
 
-Place = tuple[int, int, int, UUID]
-"""Of a chunk: ordinal, start, end, hash of the text."""
+ChunkPosition = tuple[int, int, int, UUID]
+"""Ordinal, start, end and text hash of a chunk."""
 
 
 @dataclass(slots=True)
 class TableDocument:
-    """What the rows of a table say about a document."""
+    """A document, as far as the rows of a table describe it."""
 
     key: str
     partition: str
@@ -37,7 +37,7 @@ class TableDocument:
     _last: int = -1
 
     def add(self, partition: str, saga: str, ordinal: int, fragment: int) -> None:
-        """Take in one row."""
+        """Add one row."""
         self.count += 1
         self._sum += ordinal
         self._last = max(self._last, ordinal)
@@ -47,20 +47,20 @@ class TableDocument:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether its rows are of one saga, and numbered from 0 without a gap."""
+        """Whether the rows are of one saga, and numbered from 0 without a gap."""
         return self.is_whole and self._last == self.count - 1 and self._sum == self.count * (self.count - 1) // 2
 
     @property
     def saga_id(self) -> UUID:
-        """The saga that published it."""
+        """The saga that published the document."""
         return UUID(self.saga)
 
 
 def scan(table: LanceTable, version: int) -> dict[str, TableDocument]:
-    """All documents that a version holds, by key. Reads neither vectors nor texts."""
+    """Read all documents of a version, by key. Reads neither vectors nor texts."""
     found: dict[str, TableDocument] = {}
     for fragment in table.fragments(version):
-        for batch in table.batches(version, _SCANNED, fragments=[fragment.number], batch_size=_BATCH_ROWS):
+        for batch in table.batches(version, _SCANNED_COLUMNS, fragments=[fragment.number], batch_size=_BATCH_ROWS):
             for row in batch.to_pylist():
                 key, partition, saga = row["document"], row["partition"], row["saga"]
                 document = found.get(key) or found.setdefault(key, TableDocument(key, partition, saga))
@@ -69,9 +69,9 @@ def scan(table: LanceTable, version: int) -> dict[str, TableDocument]:
 
 
 def chunk_rows(table: LanceTable, version: int, documents: Mapping[str, TableDocument]) -> Iterator[list[ChunkRow]]:
-    """The chunks of some documents as the catalog has them, a batch at a time."""
+    """Read the chunks of some documents as rows of the catalog, a batch at a time."""
     numbers = sorted({number for document in documents.values() for number in document.fragments})
-    for batch in table.batches(version, _CHUNK, fragments=numbers, batch_size=_BATCH_ROWS):
+    for batch in table.batches(version, _CHUNK_COLUMNS, fragments=numbers, batch_size=_BATCH_ROWS):
         rows = [row for row in batch.to_pylist() if row["document"] in documents]
         if rows:
             yield [
@@ -89,13 +89,13 @@ def chunk_rows(table: LanceTable, version: int, documents: Mapping[str, TableDoc
 
 
 def known_pairs(connection: Connection, documents: Sequence[TableDocument]) -> dict[str, bool]:
-    """Those of the documents of which the catalog has a row by the same saga; whether it was ever published."""
+    """The documents that have a catalog row by the same saga, and whether that row was ever published."""
     rows = connection.execute(query("known_pairs"), _pairs(documents))
     return {row["key"]: row["was_published"] for row in rows}
 
 
 def stage_documents(connection: Connection, generation: str, recipe: str, documents: Sequence[TableDocument]) -> None:
-    """Write rows of documents that nobody sees yet, in place of what a rebuild that died left of them."""
+    """Write rows of documents, still invisible to readers. Rows of an earlier rebuild that died are replaced."""
     connection.execute(query("forget_pairs"), _pairs(documents))
     values = {
         **_pairs(documents),
@@ -108,8 +108,8 @@ def stage_documents(connection: Connection, generation: str, recipe: str, docume
     connection.execute(query("stage_rebuilt"), values)
 
 
-def places_of(connection: Connection, documents: Sequence[TableDocument]) -> dict[str, list[Place]]:
-    """Where the chunks of some documents begin and end, by key, in their order."""
+def chunk_positions(connection: Connection, documents: Sequence[TableDocument]) -> dict[str, list[ChunkPosition]]:
+    """The positions of the chunks of some documents, by key, in their order."""
     rows = connection.execute(query("chunk_places"), _pairs(documents))
     grouped = groupby(rows, key=lambda row: str(row["document"]))
     return {
@@ -120,7 +120,7 @@ def places_of(connection: Connection, documents: Sequence[TableDocument]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What the source says of a document whose rows are what its bytes come to."""
+    """Facts from the source about a document whose bytes produce its rows."""
 
     key: str
     saga: UUID
@@ -131,28 +131,28 @@ class SourceFacts:
     character_count: int
 
 
-def note_facts(connection: Connection, facts: Sequence[SourceFacts]) -> None:
-    """Record what the source says, so that the next ingest finds nothing to do."""
+def record_facts(connection: Connection, facts: Sequence[SourceFacts]) -> None:
+    """Record facts from the source, so that the next ingest finds nothing to do."""
     columns = {name: [getattr(fact, name) for fact in facts] for name in SourceFacts.__slots__}
     connection.execute(query("note_facts"), columns)
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogChange:
-    """What the catalog becomes at the version that a rebuild publishes."""
+    """The documents of the catalog at the version that a rebuild publishes."""
 
     kept: Sequence[TableDocument]
-    """That stand as they are; only where their rows lie is noted."""
+    """Documents that do not change; only the fragments of their rows are recorded."""
     added: Sequence[TableDocument]
-    """Whose staged rows become visible."""
+    """Documents whose staged rows become visible."""
     revived: Sequence[TableDocument]
-    """Whose rows the catalog took for superseded."""
+    """Documents whose rows the catalog had marked as replaced."""
     removed: Mapping[str, str]
-    """Partitions by key of documents that stand and that the table does not have."""
+    """Documents that the catalog shows and the table lacks: their partitions by key."""
 
 
 def write_change(connection: Connection, generation: str, saga: UUID, version: int, change: CatalogChange) -> None:
-    """Let readers at a version see what the table holds, and nothing else."""
+    """Make the catalog show exactly the documents of the table at a version."""
     new = [*change.added, *change.revived]
     superseded = [document.key for document in new] + list(change.removed)
     connection.execute(query("supersede_keys"), {"generation": generation, "keys": superseded, "version": version})
@@ -162,10 +162,10 @@ def write_change(connection: Connection, generation: str, saga: UUID, version: i
     connection.execute(
         query("insert_tombstones"), {**tombstones, "generation": generation, "saga": saga, "version": version}
     )
-    _note_fragments(connection, [*change.kept, *new])
+    _record_fragments(connection, [*change.kept, *new])
 
 
-def _note_fragments(connection: Connection, documents: Sequence[TableDocument]) -> None:
+def _record_fragments(connection: Connection, documents: Sequence[TableDocument]) -> None:
     together: defaultdict[tuple[UUID, tuple[int, ...]], list[str]] = defaultdict(list)
     for document in documents:
         together[document.saga_id, tuple(document.fragments)].append(document.key)
@@ -183,7 +183,7 @@ def published_sagas_of(connection: Connection, generation: str) -> dict[int, UUI
 
 
 def retire(connection: Connection, sagas: Collection[UUID]) -> None:
-    """Note that there is no way back to some publications: the table does not have their versions."""
+    """Record that nothing can be rolled back to these publications, because their versions are missing."""
     connection.execute(query("retire_sagas"), {"ids": list(sagas)})
 
 

@@ -1,8 +1,8 @@
-"""Letting a corpus follow what was moved or renamed outside: its tables, its source, or the name of its model.
+"""Relocation: letting a corpus follow tables, a source or a model that were moved or renamed.
 
-Nothing is copied and nothing is bought. A table at a new place must be the one that head names, whole; so a copy that
-is older than head, somebody else's table or half a copy is refused. Then head's content is published once more, there,
-by a saga of its own: the copy that was left behind lacks that version, and is refused from then on.
+Nothing is copied and nothing is embedded. A table at a new location must be the one that head names, and complete: a
+copy that is older than head, a table of another corpus and an incomplete copy are refused. Then head's content is
+published once more there, by a saga of its own: the old copy lacks that version, and is refused from then on.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ from ingest_pipeline.saga.heartbeat import fail
 from ingest_pipeline.saga.reconcile import begin_restore, lock, restore_as_head, versions_above
 from ingest_pipeline.types import Recipe, Vector, split_embedding
 
-_NAMED = 3
-# Endpoints of one model differ in the last digits, and in how they round.
-_SAME = 0.99
+_MAX_NAMED_FILES = 3
+# Vectors of one model from two endpoints differ by rounding only.
+_MIN_COSINE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """How many rows carry another name of the model now."""
+    """How many documents have the new name of the model."""
 
     documents: int
-    """At head."""
+    """Documents at head."""
     of_other_recipes: int
-    """At head, made by another recipe than the one that was renamed; they differ from the settings as before."""
+    """Documents at head with another recipe than the renamed one; they differ from the settings as before."""
 
 
 def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
-    """Let a corpus have its tables in another folder, into which they were copied or moved.
+    """Let a corpus use its tables in another folder, to which they were copied or moved.
 
     Args:
-        database: Where the catalog is.
-        corpus: Name of the corpus.
-        folder: Of the tables: a path or an object-store url.
+        database: The database of the catalog.
+        corpus: The name of the corpus.
+        folder: The folder of the tables: a path or an object-store URL.
 
     Returns:
-        Uris of the tables there.
+        The URIs of the tables there.
 
     Raises:
         ConfigurationError: There is no such corpus.
-        OtherDatabaseError: A table there holds more than this database knows. Nothing was changed.
-        NotOurTableError, CorpusMismatchError: A table there is not what head names, or not whole. Nothing was changed.
+        OtherDatabaseError: A table there has publications that this database does not know. Nothing was changed.
+        NotOurTableError, CorpusMismatchError: A table there is not the one of head, or incomplete. Nothing was changed.
         TableUnavailableError: There is no table, or the storage does not answer. Nothing was changed.
-        ConflictError: Something was published meanwhile. Nothing was changed.
+        ConflictError: Another writer published meanwhile. Nothing was changed.
     """
     with database.transaction() as connection:
         found = generations.living(connection, corpus)
     if not any(row.state == "current" for row in found):
-        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists those there are.")
+        raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists the existing ones.")
     copies = [(row, there) for row in found if (there := _copy_in(database, folder, row)) is not None]
     for row, there in copies:
         if row.table_uri != there.table.uri:
@@ -99,7 +99,7 @@ def _move_all(
         for row, there in copies:
             if rows[row.name] != row:
                 raise ConflictError(
-                    f"Corpus {corpus!r} was published to while the copy of its table was looked at",
+                    f"Corpus {corpus!r} was published to while the copy of its table was checked",
                     f"Nothing was changed. Stop all writers, copy {row.table_uri} again, and run the command again.",
                 )
             if row.name in sagas:
@@ -107,7 +107,7 @@ def _move_all(
 
 
 def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | None:
-    """A generation with its table in a folder. One that readers left may stay where it is until it is dropped."""
+    """A generation with its table in a folder. The table of a retired generation may be missing there."""
     uri = f"{folder.rstrip('/')}/{row.name}.lance"
     table = LanceTable(uri, storage_options(uri))
     if table.exists():
@@ -130,7 +130,7 @@ def _move_table(connection: Connection, there: Corpus, row: GenerationRow, saga:
 
 
 def _check_copy(there: Corpus, row: GenerationRow) -> None:
-    """Demand that a table holds head, made by the saga that head names, and that no file of it is missing."""
+    """Check that a table contains head, made by the saga that head names, and that none of its files is missing."""
     uri = there.table.uri
     if not (there.table.owner or "").endswith(f"/{there.generation}"):
         raise NotOurTableError(f"The LanceDB table at {uri} is not the one that corpus {row.corpus!r} made")
@@ -145,7 +145,7 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
     if there.table.saga_of(row.head_version) != row.head_saga or None in above.values():
         raise CorpusMismatchError(
             f"The LanceDB table at {uri} is another copy: its version {row.head_version} was made by another saga than "
-            f"the one that corpus {row.corpus!r} names, or something else wrote to it since. Nothing was changed",
+            f"the one that corpus {row.corpus!r} names, or another program wrote to it since. Nothing was changed",
             f"Stop all writers, copy {row.table_uri} again, and run the command again.",
         )
     with there.database.transaction() as connection:
@@ -154,17 +154,17 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
     if missing:
         raise CorpusMismatchError(
             f"The LanceDB table at {uri} lacks {len(missing)} files of its versions, among them "
-            f"{', '.join(missing[:_NAMED])}. Nothing was changed",
+            f"{', '.join(missing[:_MAX_NAMED_FILES])}. Nothing was changed",
             f"Copy {row.table_uri} again, and run the command again.",
         )
 
 
 def move_source(corpus: Corpus, url: str) -> None:
-    """Let a corpus have its documents from another place. Writers that work from the old one publish nothing more.
+    """Let a corpus read its documents from another source. Writers that use the old one are refused when they publish.
 
     Args:
         corpus: The current generation.
-        url: As `source.canonical_url` spells it.
+        url: The source, as `canonical_url` spells it.
     """
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
@@ -174,15 +174,15 @@ def move_source(corpus: Corpus, url: str) -> None:
 
 
 def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
-    """Let a corpus know its embedding model by another name that means the same vectors.
+    """Give the embedding model of a corpus another name that means the same vectors.
 
-    What was recorded under the old name is recorded under the new one from then on, so nothing is bought again: the
-    recipe of documents, of failures and of holds, and the answers and bulk orders of the API.
+    All records under the old name get the new one, so nothing is embedded again: the recipe of documents, failures
+    and holds, and the answers and batch jobs of the API.
 
     Args:
         corpus: The current generation.
-        recipe: Of the settings, with the model that the corpus has.
-        model: Its new name.
+        recipe: The recipe of the settings, with the model that the corpus has.
+        model: The new name of the model.
 
     Raises:
         CorpusMismatchError: No document at head was made by this recipe. Nothing was changed.
@@ -192,16 +192,15 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
         row = lock(connection, corpus)
         if row.embedding != recipe.embedding:
             raise CorpusMismatchError(
-                f"Corpus {row.corpus!r} holds vectors of {row.embedding}, not of {recipe.embedding}",
+                f"Corpus {row.corpus!r} has vectors of {row.embedding}, not of {recipe.embedding}",
                 "Run the command again. Nothing was changed.",
             )
         documents, others = catalog.count_recipe(connection, corpus.generation, recipe.fingerprint)
         if others and not documents:
             raise CorpusMismatchError(
-                f"None of the {others} documents of corpus {row.corpus!r} was made with these settings, so what is "
-                "recorded of them cannot be renamed",
-                "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to what the documents were made with. Nothing was "
-                "changed.",
+                f"None of the {others} documents of corpus {row.corpus!r} was made with these settings, so their "
+                "recipe cannot be renamed",
+                "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to the values of these documents. Nothing was changed.",
             )
         with boundary(Boundary.RELOCATED):
             generations.rebind(connection, corpus.generation, replace(binding_of(row), embedding=new.embedding))
@@ -210,22 +209,22 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
 
 
 async def check_model(corpus: Corpus, embedder: Embedder) -> None:
-    """Demand that an embedder makes of one text at head what the corpus holds of it. That text is paid for.
+    """Check that an embedder makes the published vector of one text at head. The API bills that text.
 
     Raises:
-        CorpusMismatchError: It makes another vector: another model. Nothing was changed.
+        CorpusMismatchError: The embedder makes another vector, so its model is another one. Nothing was changed.
         UnavailableError: The API or the table does not answer.
     """
     found = await asyncio.to_thread(_any_row, corpus)
     if found is None:
         return
-    text, held = found
+    text, published = found
     answer = await embedder.embed([text])
     made = answer.vectors[0]
-    likeness = float(np.dot(made, held) / (np.linalg.norm(made) * np.linalg.norm(held)))
-    if not likeness >= _SAME:
+    likeness = float(np.dot(made, published) / (np.linalg.norm(made) * np.linalg.norm(published)))
+    if not likeness >= _MIN_COSINE:
         raise CorpusMismatchError(
-            f"Of a text that corpus {corpus.name!r} holds, {embedder.settings.model!r} makes another vector "
+            f"Model {embedder.settings.model!r} makes another vector of a text of corpus {corpus.name!r} "
             f"(cosine similarity {likeness:.3f}), so it is another model",
             "`ingest-pipeline reembed` moves a corpus to another model. Nothing was changed.",
         )
@@ -239,10 +238,10 @@ def _any_row(corpus: Corpus) -> tuple[str, Vector] | None:
 
 
 def check_width(embedding: str | None, dimensions: int) -> str:
-    """The name of a corpus' model, if its vectors have that width.
+    """The name of a corpus' model, if its vectors have this width.
 
     Raises:
-        CorpusMismatchError: They have not.
+        CorpusMismatchError: The vectors have another width.
         ConfigurationError: The corpus has no embedding, because its rows are a user's own.
     """
     if embedding is None:
@@ -250,8 +249,8 @@ def check_width(embedding: str | None, dimensions: int) -> str:
     model, width = split_embedding(embedding)
     if width != dimensions:
         raise CorpusMismatchError(
-            f"The corpus holds vectors of {width} dimensions, and the settings say {dimensions}",
-            "Set INGEST_EMBEDDING_DIMENSIONS back. To get another width, run `ingest-pipeline reembed`. Nothing was "
+            f"The corpus has vectors of {width} dimensions, but the settings name {dimensions}",
+            "Set INGEST_EMBEDDING_DIMENSIONS back. For another width, run `ingest-pipeline reembed`. Nothing was "
             "changed.",
         )
     return model

@@ -16,7 +16,7 @@ from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.maintenance.audit import audit as audit_corpus
-from ingest_pipeline.maintenance.repair import foresee_repair, repair
+from ingest_pipeline.maintenance.repair import estimate_repair, repair
 from ingest_pipeline.planning.context import IngestContext
 
 
@@ -62,7 +62,7 @@ def _print(report: AuditReport) -> None:
 
 
 async def _repair(settings: CorpusConfig, context: IngestContext, report: AuditReport, *, buy: bool) -> None:
-    expected = await asyncio.to_thread(foresee_repair, context, report)
+    expected = await asyncio.to_thread(estimate_repair, context, report)
     echo(f"Repair: {reembedding_line(expected)}", err=True)
     if expected.to_embed and not (buy or settings.uses_local_model or _confirmed()):
         raise ConfigurationError(

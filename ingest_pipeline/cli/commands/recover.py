@@ -93,7 +93,7 @@ def _print(report: RebuildReport) -> None:
         f"embedded; {report.unknown_sagas} sagas were unknown"
     )
     for what, names in (
-        ("newer versions were skipped, because a file is missing or they are not a publication", report.left_out),
+        ("newer versions were skipped, because a file is missing or they are not a publication", report.skipped),
         ("documents with inconsistent rows; the next ingest publishes them again", report.incomplete),
         ("documents that the source lacks or has with other bytes; the next ingest decides", report.changed),
     ):

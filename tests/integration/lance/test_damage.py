@@ -18,7 +18,7 @@ from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.maintenance.repair import foresee_repair, repair
+from ingest_pipeline.maintenance.repair import estimate_repair, repair
 from ingest_pipeline.postgres import catalog
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import Retention
@@ -102,7 +102,7 @@ def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(wo
     }
     assert all(f"fragment {number} cannot be read: data/" in violation.what for violation in report.violations)
     assert ([one.number for one in report.damaged], report.documents) == ([number], 4)
-    assert foresee_repair(world.context, report).to_embed == 2
+    assert estimate_repair(world.context, report).to_embed == 2
     repaired(world)
     assert world.audit().violations == []
     assert world.embeddings.embedded == embedded + 2, "one text of three is in d.txt, too"
@@ -126,7 +126,7 @@ def test_what_was_recorded_is_not_bought_by_a_repair(hurt: World) -> None:
     finally:
         failpoints.install(None)
     embedded = hurt.embeddings.embedded
-    assert foresee_repair(hurt.context, hurt.audit()).to_embed == 0
+    assert estimate_repair(hurt.context, hurt.audit()).to_embed == 0
     repaired(hurt)
     assert (hurt.embeddings.embedded, hurt.audit().violations) == (embedded, [])
 

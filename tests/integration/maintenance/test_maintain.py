@@ -13,8 +13,8 @@ from ingest_pipeline.lance.changes import FragmentState
 from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
 from ingest_pipeline.lance.search import nearest as nearest_rows
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.maintenance.compaction import LARGEST_FULL, SMALLEST_FULL, compact, groups
-from ingest_pipeline.maintenance.indexing import bring_up_to_date, due
+from ingest_pipeline.maintenance.compaction import MAX_FULL_ROWS, MIN_FULL_ROWS, compact, groups
+from ingest_pipeline.maintenance.indexing import due, update_indices
 from ingest_pipeline.postgres import catalog, ledger
 from tests.support.world import World, paragraphs
 
@@ -59,7 +59,7 @@ def edit_all(world: World) -> None:
 def test_a_compaction_changes_no_row_and_tells_the_catalog_where_they_lie(world: World) -> None:
     before, old = world.texts(), world.head
     report = compact(world.corpus)
-    assert (report.groups, report.fragments, report.rows, report.left_out) == (1, 10, 30, 0)
+    assert (report.groups, report.fragments, report.rows, report.skipped) == (1, 10, 30, 0)
     assert world.texts() == world.texts(old) == before
     assert len(world.corpus.table.fragments(world.head)) == 1
     assert places(world) == really(world)
@@ -112,7 +112,7 @@ def test_a_group_that_changed_meanwhile_is_left_out(world: World, monkeypatch: p
 
     monkeypatch.setattr(LanceTable, "batches", edited_meanwhile)
     report = compact(world.corpus)
-    assert (report.groups, report.left_out) == (0, 1)
+    assert (report.groups, report.skipped) == (0, 1)
     assert "meanwhile" in world.text_at("3.txt")
     world.check_nothing_left()
     assert compact(world.corpus).groups == 1
@@ -155,14 +155,14 @@ def test_a_fragment_that_is_much_larger_is_not_rewritten_for_a_few_small_ones() 
 
 
 def test_a_full_fragment_is_left_until_it_is_worn() -> None:
-    full = LARGEST_FULL
+    full = MAX_FULL_ROWS
     assert groups([state(0, full)]) == []
     assert numbers(groups([state(0, full, full // 2)])) == [{0}]
 
 
 def test_no_group_grows_over_a_full_fragment() -> None:
-    found = groups([state(number, SMALLEST_FULL // 3) for number in range(20)])
-    assert all(sum(fragment.rows for fragment in group) <= 2 * SMALLEST_FULL for group in found)
+    found = groups([state(number, MIN_FULL_ROWS // 3) for number in range(20)])
+    assert all(sum(fragment.rows for fragment in group) <= 2 * MIN_FULL_ROWS for group in found)
 
 
 def test_one_maintenance_rewrites_a_quarter_of_a_large_table_at_most() -> None:
@@ -193,14 +193,14 @@ def check_same_answers(world: World, word: str) -> None:
 
 
 def test_indices_give_the_same_rows_as_a_scan_through_edits_and_compactions(world: World) -> None:
-    bring_up_to_date(world.corpus, [WORDS, NAMES])
+    update_indices(world.corpus, [WORDS, NAMES])
     check_same_answers(world, "words")
     edit_all(world)
     check_same_answers(world, "words")
     check_same_answers(world, "changed2")
     compact(world.corpus)
     check_same_answers(world, "words")
-    reports = bring_up_to_date(world.corpus, [WORDS, NAMES])
+    reports = update_indices(world.corpus, [WORDS, NAMES])
     assert [(report.unindexed, report.rows) for report in reports] == [(0, 32), (0, 32)]
     check_same_answers(world, "words")
     assert matches(world, "topic1", index=True) == set(), "the document was removed"
@@ -208,9 +208,9 @@ def test_indices_give_the_same_rows_as_a_scan_through_edits_and_compactions(worl
 
 
 def test_an_index_is_not_rebuilt_while_nothing_is_due(world: World) -> None:
-    bring_up_to_date(world.corpus, [WORDS])
+    update_indices(world.corpus, [WORDS])
     head = world.head
-    assert [report.built for report in bring_up_to_date(world.corpus, [WORDS])] == [0]
+    assert [report.built for report in update_indices(world.corpus, [WORDS])] == [0]
     assert world.head == head
 
 
@@ -227,7 +227,7 @@ def test_a_segment_for_fragments_that_changed_meanwhile_hides_no_row(
         return built
 
     monkeypatch.setattr(LanceTable, "build_segment", compacted_meanwhile)
-    bring_up_to_date(world.corpus, [WORDS])
+    update_indices(world.corpus, [WORDS])
     check_same_answers(world, "words")
     world.check_nothing_left()
 
@@ -238,11 +238,11 @@ def test_two_that_index_at_once_do_not_cover_a_row_twice(world: World, monkeypat
     def indexed_meanwhile(table: LanceTable, *arguments: Any) -> Any:
         monkeypatch.undo()
         built = build(table, *arguments)
-        assert bring_up_to_date(world.corpus, [WORDS])[0].built
+        assert update_indices(world.corpus, [WORDS])[0].built
         return built
 
     monkeypatch.setattr(LanceTable, "build_segment", indexed_meanwhile)
-    [report] = bring_up_to_date(world.corpus, [WORDS])
+    [report] = update_indices(world.corpus, [WORDS])
     assert (report.built, report.segments, report.unindexed) == (0, 1, 0)
     check_same_answers(world, "words")
     world.check_nothing_left()
@@ -275,7 +275,7 @@ def test_nine_of_ten_nearest_vectors_are_found_with_an_index_through_edits(world
         exact = [_exactly_nearest(world, question) for question in questions]
         return sum(len(set(nearest(world, q)) & one) for q, one in zip(questions, exact, strict=True)) / 200
 
-    [report] = bring_up_to_date(world.corpus, [VECTORS])
+    [report] = update_indices(world.corpus, [VECTORS])
     assert report.built == report.rows == 630
     assert recall() >= 0.9
     world.put("large0.txt", paragraphs("again0", 150))
@@ -283,7 +283,7 @@ def test_nine_of_ten_nearest_vectors_are_found_with_an_index_through_edits(world
     world.ingest()
     assert recall() >= 0.9
     compact(world.corpus)
-    bring_up_to_date(world.corpus, [VECTORS])
+    update_indices(world.corpus, [VECTORS])
     assert recall() >= 0.9
     world.check_nothing_left()
 

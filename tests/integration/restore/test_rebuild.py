@@ -110,7 +110,7 @@ def test_a_database_restored_to_an_hour_ago_takes_up_what_the_table_holds(
     report = rebuild(restored)
     assert report is not None
     assert (report.kept, report.added, report.removed) == (1, 3, ["3.txt"])
-    assert (report.incomplete, report.changed, report.left_out) == ([], [], [])
+    assert (report.incomplete, report.changed, report.skipped) == ([], [], [])
     check_rebuilt(restored, texts, embedded=embedded)
     world.put("0.txt", "The database that was replaced must not go on.")
     replaced = World(world.database, world.settings, world.embeddings)
@@ -170,7 +170,7 @@ def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_
     elsewhere = World(opened(world, old).database, copied, world.embeddings)
     report = rebuild(elsewhere)
     assert report is not None
-    assert (report.content_of, report.left_out) == (whole, [whole + 1])
+    assert (report.content_of, report.skipped) == (whole, [whole + 1])
     assert elsewhere.embeddings.embedded == embedded
     assert elsewhere.texts() == texts
     assert elsewhere.audit().violations == []

@@ -12,7 +12,7 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import CorpusMismatchError, TextIndexMissingError
 from ingest_pipeline.lance.indices import IndexKind
-from ingest_pipeline.maintenance.indexing import bring_up_to_date
+from ingest_pipeline.maintenance.indexing import update_indices
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, search
 from tests.support.world import World, paragraphs
@@ -85,18 +85,18 @@ def test_with_the_index_of_words_the_answers_are_the_same(library: World, mode: 
     questions = ["raise a statement", "exceptions", "names of a module", "water and bread"]
     before = [ranked(ask(library, question, mode)) for question in questions]
     assert any(before)
-    bring_up_to_date(library.corpus, [WORDS])
+    update_indices(library.corpus, [WORDS])
     assert [ranked(ask(library, question, mode)) for question in questions] == before
 
 
 def test_the_same_chunks_match_while_the_index_lags_behind(library: World) -> None:
-    bring_up_to_date(library.corpus, [WORDS])
+    update_indices(library.corpus, [WORDS])
     library.put("later.txt", "Later exceptions have other handlers.")
     library.remove("guide/exceptions.txt")
     library.ingest()
     lagging = ask(library, "exceptions and handlers", "text")
     assert set(keys(lagging)) == {"later.txt", "reference/raise.txt"}
-    bring_up_to_date(library.corpus, [WORDS])
+    update_indices(library.corpus, [WORDS])
     assert set(keys(ask(library, "exceptions and handlers", "text"))) == set(keys(lagging))
 
 
@@ -178,7 +178,7 @@ def test_a_large_table_without_an_index_of_words_says_what_to_do(
     monkeypatch.setattr("ingest_pipeline.lance.search._MAX_ROWS_INDEXED_IN_MEMORY", 2)
     with pytest.raises(TextIndexMissingError, match="ingest-pipeline maintain"):
         ask(library, "flour", "text")
-    bring_up_to_date(library.corpus, [WORDS])
+    update_indices(library.corpus, [WORDS])
     assert keys(ask(library, "flour", "text")) == ["notes.txt"]
 
 
@@ -186,7 +186,7 @@ def test_an_index_of_vectors_finds_nine_of_ten_of_the_nearest(world: World) -> N
     for number in range(12):
         world.put(f"{number}.txt", paragraphs(f"topic {number}", 60))
     world.ingest()
-    bring_up_to_date(world.corpus, [IndexKind("vector", "IVF", least=1, tail=1)])
+    update_indices(world.corpus, [IndexKind("vector", "IVF", least=1, tail=1)])
     found = wanted = 0
     for number in range(20):
         question = f"topic {number % 12} words {number}"
