@@ -73,7 +73,7 @@ def test_documents_are_edited_after_a_compaction_without_a_scan(world: World, mo
     def scan(*_: object) -> set[int]:
         raise AssertionError("the table was scanned")
 
-    monkeypatch.setattr("ingest_pipeline.lance.changes._holding", scan)
+    monkeypatch.setattr("ingest_pipeline.lance.changes._fragments_containing", scan)
     edit_all(world)
     assert places(world) == really(world)
     world.check_nothing_left()
