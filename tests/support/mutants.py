@@ -139,10 +139,10 @@ def sweep_takes_staged_files() -> None:
 
 
 def sweep_takes_half_written_files() -> None:
-    def is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
+    def is_orphan(name: str, live: set[UUID], ended: set[UUID]) -> bool:
         return name.startswith("data/.tmp") or not live
 
-    plug(sweep, "_is_litter", is_litter)
+    plug(sweep, "_is_orphan", is_orphan)
 
 
 def compaction_over_a_changed_fragment() -> None:
@@ -233,7 +233,7 @@ def no_time_of_change() -> None:
 
 
 def racily_clean_files_are_trusted() -> None:
-    plug(local, "_let_its_time_pass", answering(None))
+    plug(local, "_wait_for_next_clock_step", answering(None))
 
 
 def fence_of_fixed_length() -> None:
@@ -252,10 +252,10 @@ def unknown_saga_undone() -> None:
 
 
 def sweep_takes_unknown_files() -> None:
-    def is_litter(name: str, live: set[UUID], ended: set[UUID]) -> bool:
+    def is_orphan(name: str, live: set[UUID], ended: set[UUID]) -> bool:
         return name.startswith("data/") and sweep.saga_of_file(name) not in {None, *live}
 
-    plug(sweep, "_is_litter", is_litter)
+    plug(sweep, "_is_orphan", is_orphan)
 
 
 _PUBLICATION = "tests/integration/saga/test_publish.py::"
