@@ -11,7 +11,7 @@ __all__ = ["IngestPipelineComponent"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported when it is asked for: whoever uses the engine alone does not wait for Dagster.
+    # Imported on first use: programs that use the engine alone do not wait for Dagster.
     if name == "IngestPipelineComponent":
         from ingest_pipeline.orchestration.component import IngestPipelineComponent  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a document, a run and a day may buy, so that a hostile file or a wrong setting does not spend a fortune."""
+"""Limits on what a document, a run and a day may embed: a hostile file or a wrong setting must not spend a fortune."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the fault tests did, counted while they do it, and the table of it in GUARANTEES.md.
+"""Figures of the fault tests, counted while they run, and their tables in GUARANTEES.md.
 
-A run of all tests, or of all that are marked ``soak``, leaves a file; so do a storm and the mutants.
-``python -m tools.figures`` puts those that are there into the document.
+A run of all tests, or of all tests marked ``soak``, writes a file; so do a storm and the mutants.
+``python -m tools.figures`` puts the existing files into the document.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def count(what: str, number: int = 1) -> None:
     _counts[what] += number
 
 
-def killed_at(place: str) -> None:
-    """A process was killed at one side of a boundary."""
-    _killed_at.add(place)
+def killed_at(side: str) -> None:
+    """Record that a process was killed at one side of a boundary."""
+    _killed_at.add(side)
 
 
 @contextmanager
@@ -50,19 +50,19 @@ def recovery() -> Generator[None]:
 
 
 def counted() -> dict[str, Any]:
-    """What this process counted, as plain values that travel to the process which writes them."""
+    """The figures of this process, as plain values for the process that writes them."""
     return {"counts": dict(_counts), "recoveries": list(_recoveries), "killed_at": sorted(_killed_at)}
 
 
 def add(others: dict[str, Any]) -> None:
-    """Take in what another process counted."""
+    """Add the figures of another process."""
     _counts.update(others["counts"])
     _recoveries.extend(others["recoveries"])
     _killed_at.update(others["killed_at"])
 
 
 def write(passed: int, failed: int, *, soak: bool) -> None:
-    """Keep what was counted."""
+    """Write the figures into their file."""
     percentiles = quantiles(_recoveries, n=100) if len(_recoveries) > 1 else []
     found = {
         "commit": commit(),
@@ -80,7 +80,7 @@ def write(passed: int, failed: int, *, soak: bool) -> None:
 
 
 def commit() -> str:
-    """The commit that the figures are of; a plus sign stands for changes that were not committed."""
+    """The commit of the figures; a plus sign means uncommitted changes."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
     return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -109,7 +109,7 @@ def _storm() -> dict[str, Any]:
 
 
 def _grouped(figures: dict[str, Any]) -> dict[str, str]:
-    """One line for what has the same words before a colon: ``{"killed": "run worker: 23; command line: 22"}``."""
+    """One line for figures with the same words before a colon: ``{"killed": "run worker: 23; command line: 22"}``."""
     lines: dict[str, list[str]] = {}
     for name, value in figures.items():
         group, _, kind = name.partition(": ")

@@ -1,4 +1,4 @@
-"""Run each mutant against the test that has to fail for it: ``python -m tools.mutants [NAME...]``."""
+"""Run each mutant against the test that must catch it: ``python -m tools.mutants [NAME...]``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_caught(name: str) -> bool:
 
 
 def main() -> int:
-    """Exit status: 0 if all were caught."""
+    """Run the named mutants, or all. Exit status 0 if all were caught."""
     names = sys.argv[1:] or list(MUTANTS)
     caught = sum(is_caught(name) for name in names)
     sys.stdout.write(f"caught {caught} of {len(names)}\n")

@@ -1,9 +1,9 @@
-"""The storm: real Dagster, writers, readers and an auditor, all hurt at random; then calm, and judgement.
+"""The storm: Dagster, writers, readers and an auditor, all disturbed at random; then everything settles and is judged.
 
     python -m tools.storm --minutes 20 --seed 7 --json storm.json
 
-Exit status 1 if a promise was broken. All random choices come from the seed; what they meet does not, so that a seed
-repeats the kind of weather and not the very storm.
+Exit status 1 if a promise was broken. All random choices come from the seed, but their timing does not: a seed
+repeats the kind of disturbances, not the exact storm.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from tests.support.storm.writers import (
 
 _AUDIT_EVERY = 15.0
 _WATCHERS_SECONDS = 20.0
-# What a death or a writer under way may leave open for a while, and settling has to end.
+# Violations that a death or an active writer may cause for a while, and that settling has to remove.
 _OPEN_DURING_STORM = {"no orphan files", "nothing in doubt", "latest is head"}
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How hard a storm blows, and how long."""
+    """The intensity and the length of a storm."""
 
     minutes: float
     documents: int
@@ -62,12 +62,12 @@ class Load:
     write_every: float
     """Seconds between two programs of one writer, at most."""
     hurt_every: float
-    """Seconds between two blows, at most."""
+    """Seconds between two disturbances, at most."""
     backfill_every: float
     ticks: int
-    """Of a sensor, within which everything has to settle."""
+    """Sensor ticks within which everything has to settle."""
     daemon: bool
-    """Dagster's daemon and web server run; else the command line's own runs are all there is of Dagster."""
+    """Run Dagster's daemon and web server. Otherwise only the command line starts Dagster runs."""
 
 
 LONG = Load(20.0, 24, 2, 2, 2.5, 8.0, 6.0, 45.0, 10, daemon=True)
@@ -75,7 +75,7 @@ SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 1.5, 0.0, 3, daemon=False)
 
 
 class Crew:
-    """Threads that take part; what one of them dies of is a violation."""
+    """The threads of a storm; an exception in one of them is a violation."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -96,17 +96,17 @@ class Crew:
     def _guard(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:  # noqa: BLE001  whatever it is, the storm has to tell
+        except Exception:  # noqa: BLE001  the storm reports every exception
             self._stage.figures.violation(f"the {name} died: {traceback.format_exc()[-1500:]}")
 
 
 def storm(seed: int, load: Load, *, on_s3: bool) -> Figures:
-    """Let it blow for so long, settle, and judge."""
+    """Run a storm, let everything settle, and judge the result."""
     adopt_orphans()
     with stage(seed, on_s3=on_s3) as place:
         try:
             _blow_and_judge(place, load)
-        except Exception:  # noqa: BLE001  the figures until then are worth more than a bare traceback
+        except Exception:  # noqa: BLE001  the figures so far are worth more than a bare traceback
             place.figures.violation(f"the storm itself broke: {traceback.format_exc()[-2000:]}")
         finally:
             place.calm.set()
@@ -144,7 +144,7 @@ def _dagster(place: Stage) -> Generator[Dagster]:
         if place.figures.violations:
             _keep_logs(place)
         if not dagster.stop():
-            place.figures.violation("`ui` did not end when told")
+            place.figures.violation("`ui` did not end after SIGINT")
 
 
 def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, acknowledged: Acknowledgements) -> None:

@@ -47,7 +47,7 @@ def run_demo(directory: Path) -> int:
 
 
 def _check_unused(settings: CorpusConfig) -> None:
-    """Refuse to pull the database from under whoever shows an earlier demonstration.
+    """Refuse to drop a database that another demonstration is using.
 
     Raises:
         ConfigurationError: Somebody does.
@@ -156,7 +156,7 @@ class _Demo:
             report = audit(corpus)
         self._say(
             f"{report.documents} documents, {report.chunks} chunks in both stores at version {report.head_version}: "
-            f"{len(report.violations)} violations, {report.files} files left over."
+            f"{len(report.violations)} violations, {report.files} orphan files."
         )
         return not report.violations
 
