@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from ingest_pipeline.ingestion.ingest import Publication
-from ingest_pipeline.postgres.ledger import Cost
+from ingest_pipeline.postgres.embedding_cache import Cost
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions

@@ -17,8 +17,8 @@ from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger, reports
-from ingest_pipeline.postgres.catalog import PartitionState
+from ingest_pipeline.postgres import documents, embedding_cache, reports, sagas
+from ingest_pipeline.postgres.documents import PartitionState
 from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import version_tags
@@ -122,7 +122,7 @@ class RunReport:
             with self.ingest_context.corpus.database.transaction() as connection:
                 progress, costs = (
                     reports.run_progress(connection, run_id),
-                    ledger.costs(connection, run_id=run_id),
+                    embedding_cache.costs(connection, run_id=run_id),
                 )
         except UnavailableError:
             return  # the run itself will say so, and `status` adds it up in any case
@@ -141,7 +141,7 @@ class RunReport:
 
     def _states(self, partitions: Sequence[str]) -> dict[str, PartitionState]:
         with self.ingest_context.corpus.database.transaction() as connection:
-            return catalog.partition_states(connection, self.ingest_context.corpus.generation, partitions)
+            return documents.partition_states(connection, self.ingest_context.corpus.generation, partitions)
 
     def _add(self, partitions: Iterable[str]) -> None:
         definition = corpus_partitions(self.ingest_context.corpus.name, self.ingest_context.scheme)
@@ -154,7 +154,7 @@ class RunReport:
     def _mark_reported(self, publications: Iterable[Publication]) -> None:
         with self.ingest_context.corpus.database.transaction() as connection:
             for publication in publications:
-                ledger.mark_reported(connection, publication.saga)
+                sagas.mark_reported(connection, publication.saga)
 
     def _document_events(self, publication: Publication, document: PreparedDocument) -> list[dg.AssetMaterialization]:
         recipe, plan = self.ingest_context.recipe, document.plan

@@ -14,7 +14,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.types import ChunkRow, SourceObject, text_hash
@@ -46,18 +46,20 @@ class _Filling:
             DocumentPlan(key, key, SourceObject(key, "filled", 1, datetime.now(UTC)), None)
             for key in map(document_key, numbers)
         ]
-        catalog.insert_documents(connection, generation=self._corpus, saga=self._saga, recipe="filled", documents=plans)
+        documents.insert_documents(
+            connection, generation=self._corpus, saga=self._saga, recipe="filled", documents=plans
+        )
         connection.execute(
             "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
         )
-        catalog.add_chunks(connection, (chunk for number in numbers for chunk in chunk_rows(self._saga, number)))
-        catalog.publish_documents(connection, self._saga, version)
-        ledger.forget_fragments(connection, self._saga)
+        documents.add_chunks(connection, (chunk for number in numbers for chunk in chunk_rows(self._saga, number)))
+        documents.publish_documents(connection, self._saga, version)
+        sagas.forget_fragments(connection, self._saga)
         return Change(self._staged)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         places = {document_key(number): [fragments[name]] for name, found in self._files.items() for number in found}
-        catalog.place_documents(connection, self._saga, places)
+        documents.record_fragments(connection, self._saga, places)
 
 
 def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None = None) -> None:
@@ -71,7 +73,7 @@ def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None
     """
     make = table_rows or _table_rows
     with corpus.database.transaction() as connection:
-        saga = ledger.begin(
+        saga = sagas.begin(
             connection, generation=corpus.generation, kind="ingest", base_version=corpus.head().head_version
         )
     staged: list[StagedFragment] = []
@@ -82,7 +84,7 @@ def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None
         staged.append(corpus.table.stage(name, chunk_table(list(make(saga, documents, dimensions)))))
         files[name] = documents
     with corpus.database.transaction() as connection:
-        ledger.mark_prepared(connection, saga)
+        sagas.mark_prepared(connection, saga)
     publish(corpus, saga, _Filling(corpus.generation, saga, staged, files))
     with psycopg.connect(corpus.database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")  # as autovacuum does within a minute

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.failures import read_failures
 
 
@@ -16,7 +16,7 @@ def check_keys(context: IngestContext, keys: Sequence[str]) -> None:
         UnknownDocumentError: Names the first of them and what the user may have meant.
     """
     with context.corpus.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, context.corpus.generation, keys=keys)
+        latest = documents.latest_documents(connection, context.corpus.generation, keys=keys)
         failed = read_failures(connection, context.corpus.generation)
     # Failed documents are known too: some keys can be listed although their objects cannot be inspected.
     missing = sorted(set(keys) - {document.key for document in latest} - {failure.key for failure in failed})
@@ -33,7 +33,7 @@ def check_keys(context: IngestContext, keys: Sequence[str]) -> None:
 def nothing_found(context: IngestContext) -> str | None:
     """A warning if both the source and the corpus are empty, which is what a mistyped source looks like."""
     with context.corpus.database.transaction() as connection:
-        if catalog.count_documents(connection, context.corpus.generation):
+        if documents.count_documents(connection, context.corpus.generation):
             return None
     return (
         f"There is nothing to ingest in {context.source.url}, and the corpus has no documents. If the source should "

@@ -14,7 +14,7 @@ from ingest_pipeline.cli._terminal import print_json, printable
 
 if TYPE_CHECKING:
     from ingest_pipeline.ingestion.estimate import Estimate
-    from ingest_pipeline.postgres.ledger import Cost
+    from ingest_pipeline.postgres.embedding_cache import Cost
     from ingest_pipeline.search.search import Hit
 
 _MAX_TEXT = 160

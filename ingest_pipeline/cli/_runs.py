@@ -29,9 +29,9 @@ from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs
-from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.ledger import Cost
+from ingest_pipeline.postgres.embedding_cache import Cost
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 
@@ -111,7 +111,7 @@ def ingest(
             ops = {f"{settings.corpus}_ingest": {"config": config}}
             result = _execute(running, instance, run_id, job_name(settings.corpus), ops)
         with database.transaction() as connection:
-            costs = ledger.costs(connection, run_id=run_id)
+            costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "ingest", progress)
         note = model_mismatch(context, running) or _note_on_nothing(context, plans)
@@ -144,7 +144,7 @@ def reembed(settings: CorpusConfig, action: Action, documents: int, console: Con
             ops = {f"{settings.corpus}_migrate": {"config": {"action": action.name}}}
             result = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
         with database.transaction() as connection:
-            costs = ledger.costs(connection, run_id=run_id)
+            costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "reembed", progress)
         return Run(run_id, progress, costs, _problems(result), misconfigured=_is_misconfigured(result))

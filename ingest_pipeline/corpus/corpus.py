@@ -28,9 +28,9 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import NewColumns
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import catalog, failures, generations, ledger
-from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch
-from ingest_pipeline.postgres.catalog import GenerationRow, GenerationState
+from ingest_pipeline.postgres import corpora, documents, failures, sagas
+from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch, rebind
+from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
 
 
@@ -94,12 +94,12 @@ class Corpus:
     def exists(self) -> bool:
         """Whether the catalog has the corpus: it is created by its first ingest."""
         with self.database.transaction() as connection:
-            return catalog.read_generation(connection, self.generation) is not None
+            return corpora.read_generation(connection, self.generation) is not None
 
     def head(self) -> GenerationRow:
         """The version that readers may see."""
         with self.database.transaction() as connection:
-            row = catalog.read_generation(connection, self.generation)
+            row = corpora.read_generation(connection, self.generation)
         if row is None:
             raise ConfigurationError(
                 f"Corpus {self.generation!r} is gone from the database", "Ingest it again to create it."
@@ -204,10 +204,10 @@ def _read(database: Database, settings: CorpusSettings) -> tuple[GenerationRow |
     """The generation that the settings mean, and whether anything binds it."""
     with database.transaction() as connection:
         if settings.state == "current":
-            row = catalog.read_current(connection, settings.corpus)
+            row = corpora.read_current(connection, settings.corpus)
         else:
-            row = catalog.read_generation(connection, settings.generation)
-        is_bound = row is not None and (row.state != "current" or generations.is_bound(connection, row.name))
+            row = corpora.read_generation(connection, settings.generation)
+        is_bound = row is not None and (row.state != "current" or corpora.is_bound(connection, row.name))
     return row, is_bound
 
 
@@ -225,7 +225,7 @@ def check_writable(corpus: Corpus) -> None:
         TableUnavailableError: The store does not answer.
     """
     with corpus.database.transaction() as connection:
-        row = catalog.read_generation(connection, corpus.generation)
+        row = corpora.read_generation(connection, corpus.generation)
         if row is not None:
             check_ours(connection, row, corpus.table)
 
@@ -233,9 +233,9 @@ def check_writable(corpus: Corpus) -> None:
 def _create(database: Database, settings: CorpusSettings) -> None:
     """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
     installation = database.installation
-    with catalog.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
+    with corpora.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
         if settings.state == "current":
-            settings = settings.named(generations.next_name(connection, settings.corpus))
+            settings = settings.named(corpora.next_name(connection, settings.corpus))
         _insert(connection, installation, settings)
 
 
@@ -253,22 +253,22 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
         1,
         saga,
     )
-    catalog.insert_generation(connection, row)
-    ledger.begin(connection, generation=settings.generation, kind="create", base_version=0, saga=saga)
+    corpora.insert_generation(connection, row)
+    sagas.begin(connection, generation=settings.generation, kind="create", base_version=0, saga=saga)
     table = LanceTable(settings.table_uri, settings.storage_options)
     mark = mark_for(connection, row, saga)
     version = table.create(settings.schema, owner=f"{installation}/{settings.generation}", mark=mark)
     _record_creations_that_died(connection, table, settings.generation, version)
-    catalog.move_head(connection, settings.generation, version=version, saga=saga)
-    ledger.mark_prepared(connection, saga)
-    ledger.mark_published(connection, saga, base_version=0, version=version)
+    corpora.move_head(connection, settings.generation, version=version, saga=saga)
+    sagas.mark_prepared(connection, saga)
+    sagas.mark_published(connection, saga, base_version=0, version=version)
 
 
 def _record_creations_that_died(connection: Connection, table: LanceTable, name: str, version: int) -> None:
     """Note the sagas of versions before the first: the sweep takes nothing of sagas that the ledger does not know."""
     makers = {table.saga_of(before): before for before in range(1, version)}
-    sagas = {saga: before for saga, before in makers.items() if saga is not None}
-    ledger.record_others(connection, name, sagas, "compensated", "the creation of the corpus died")
+    died = {saga: before for saga, before in makers.items() if saga is not None}
+    sagas.record_unknown(connection, name, died, "compensated", "the creation of the corpus died")
 
 
 def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
@@ -287,13 +287,13 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
         if recorded.exists():
             check_ours(connection, row, recorded)
         # Ends before the table is touched, so that the ledger knows one that dies.
-        saga = ledger.begin(connection, generation=row.name, kind="create", base_version=row.head_version)
-        ledger.mark_prepared(connection, saga)
+        saga = sagas.begin(connection, generation=row.name, kind="create", base_version=row.head_version)
+        sagas.mark_prepared(connection, saga)
     try:
         return _take_settings_with(saga, corpus, row, settings)
     finally:
         with suppress(UnavailableError), corpus.database.transaction() as connection:
-            ledger.mark_ended(connection, saga, "failed", "the empty table needed no change")
+            sagas.mark_ended(connection, saga, "failed", "the empty table needed no change")
 
 
 def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
@@ -301,18 +301,18 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
     owner, installation = corpus.owner, corpus.database.installation
     with corpus.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            locked = catalog.lock_generation(connection, row.name)
-        if locked != row or generations.is_bound(connection, row.name):
+            locked = corpora.lock_generation(connection, row.name)
+        if locked != row or corpora.is_bound(connection, row.name):
             return True  # somebody was faster: look again
-        for dead in ledger.abandon_dead(connection, row.name, limit=SILENCE_SECONDS)[0]:
-            catalog.forget_documents(connection, dead)
-        if any(other.kind != "create" for other in ledger.unfinished(connection, row.name)):
+        for dead in sagas.abandon_dead(connection, row.name, limit=SILENCE_SECONDS)[0]:
+            documents.forget_documents(connection, dead)
+        if any(other.kind != "create" for other in sagas.unfinished(connection, row.name)):
             return False
         failures.forget_failures(connection, row.name)
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
             _change_in_place(connection, corpus, row, settings, saga)
         else:
-            ledger.mark_ended(connection, saga, "failed", "the table is made elsewhere")
+            sagas.mark_ended(connection, saga, "failed", "the table is made elsewhere")
             _move(connection, installation, row, settings)
             given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
     if given_up is not None:
@@ -329,24 +329,24 @@ def _has_latest(table: LanceTable, row: GenerationRow) -> bool:
 def _change_in_place(
     connection: Connection, corpus: Corpus, row: GenerationRow, settings: CorpusSettings, saga: UUID
 ) -> None:
-    generations.rebind(connection, row.name, settings.binding)
+    rebind(connection, row.name, settings.binding)
     if _wrong_columns(corpus, settings) is None:
         return
     mark = mark_for(connection, row, saga)
     version = corpus.table.commit(row.head_version, NewColumns(settings.schema, corpus.owner), mark)
     if version != row.head_version + 1:
         raise ConflictError(f"The empty table of corpus {row.corpus!r} was written to by something else")
-    catalog.move_head(connection, row.name, version=version, saga=saga)
-    ledger.mark_published(connection, saga, base_version=row.head_version, version=version)
+    corpora.move_head(connection, row.name, version=version, saga=saga)
+    sagas.mark_published(connection, saga, base_version=row.head_version, version=version)
 
 
 def _move(connection: Connection, installation: UUID, row: GenerationRow, settings: CorpusSettings) -> None:
     """Make the table elsewhere, as another generation, and give the first one up."""
     with boundary(Boundary.GENERATION_MOVED):
-        generations.set_state(connection, row.name, "dropped")
-    new = settings.named(generations.next_name(connection, settings.corpus))
+        corpora.set_state(connection, row.name, "dropped")
+    new = settings.named(corpora.next_name(connection, settings.corpus))
     _insert(connection, installation, new)
-    generations.move_ended_sagas(connection, row.name, new.generation)
+    corpora.move_ended_sagas(connection, row.name, new.generation)
 
 
 def _check_owner(corpus: Corpus) -> None:

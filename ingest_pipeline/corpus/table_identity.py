@@ -23,8 +23,8 @@ from uuid import UUID
 from ingest_pipeline.errors import ConflictError, NotOurTableError, OtherDatabaseError, VersionGoneError
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, DatabaseIdentity, VersionMark
-from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres import corpora, sagas
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 
@@ -86,11 +86,11 @@ def origins(connection: Connection, marks: Mapping[int, VersionMark | None]) -> 
         marks: What each version says about itself.
     """
     here = this_database(connection)
-    sagas = ledger.outcomes(connection, [mark.saga for mark in marks.values() if mark is not None])
-    return {version: _origin(here, sagas, mark) for version, mark in marks.items()}
+    outcomes = sagas.outcomes(connection, [mark.saga for mark in marks.values() if mark is not None])
+    return {version: _origin(here, outcomes, mark) for version, mark in marks.items()}
 
 
-def _origin(here: ThisDatabase, sagas: Mapping[UUID, ledger.Outcome], mark: VersionMark | None) -> Origin:
+def _origin(here: ThisDatabase, sagas: Mapping[UUID, sagas.Outcome], mark: VersionMark | None) -> Origin:
     if mark is None:
         return "foreign"
     saga = sagas.get(mark.saga)
@@ -168,7 +168,7 @@ def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTab
         finding = examine(connection, row, table)
         if finding.holds_head:
             break
-        now = catalog.read_generation(connection, row.name)
+        now = corpora.read_generation(connection, row.name)
         if now is None or now.head_version == row.head_version:
             raise _mismatch(row, finding)
         row = now  # retention took the version that ceased to be head just now

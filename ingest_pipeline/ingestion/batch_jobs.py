@@ -26,7 +26,7 @@ from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import batch_jobs, catalog, ledger, purchases
+from ingest_pipeline.postgres import batch_jobs, embedding_cache, sagas
 from ingest_pipeline.postgres.batch_jobs import BulkOrder
 from ingest_pipeline.preparation.prepare import first_of
 from ingest_pipeline.preparation.read import Reading
@@ -155,20 +155,20 @@ def _stretches(context: IngestContext, plan: DocumentPlan) -> Iterator[list[Chun
 def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
     name, recipe, wanted = context.corpus.generation, context.recipe, list(text_hashes)
     with context.corpus.database.transaction() as connection:
-        staged = ledger.staged_vectors(
+        staged = embedding_cache.staged_vectors(
             connection,
             name,
             embedding=recipe.embedding,
             dimensions=recipe.embedding_dimensions,
             text_hashes=wanted,
         )
-        published = {place.text_hash for place in catalog.published_texts(connection, name, wanted)}
+        published = {place.text_hash for place in embedding_cache.published_texts(connection, name, wanted)}
     return text_hashes - staged.keys() - published
 
 
 def _is_served(context: IngestContext, embedder: OpenAIEmbedder) -> bool:
     with context.corpus.database.transaction() as connection:
-        return purchases.is_served(connection, embedder.endpoint, context.recipe.embedding)
+        return embedding_cache.is_served(connection, embedder.endpoint, context.recipe.embedding)
 
 
 def _check_limits(context: IngestContext, shipment: _Shipment) -> None:
@@ -240,7 +240,7 @@ def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: in
         if not shipment.texts:
             return None
         price = None if context.price is None else context.price.in_batch()
-        saga = ledger.begin(connection, generation=corpus.generation, kind="batch", base_version=base, price=price)
+        saga = sagas.begin(connection, generation=corpus.generation, kind="batch", base_version=base, price=price)
         batch_jobs.place(
             connection,
             saga,
@@ -251,7 +251,7 @@ def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: in
             texts_a_request=texts_a_request,
             characters=sum(map(len, shipment.texts.values())),
         )
-        ledger.mark_ended(connection, saga, "abandoned", "a bulk order publishes nothing")
+        sagas.mark_ended(connection, saga, "abandoned", "a bulk order publishes nothing")
     return saga
 
 
@@ -345,7 +345,7 @@ def _record(context: IngestContext, found: BulkOrder, output: _Output, status: s
         if not batch_jobs.end(connection, found.saga, collected=collected, error=error):
             return None  # another process was as quick
         if output.unusable_requests:
-            purchases.record_unusable(
+            embedding_cache.record_unusable(
                 connection,
                 found.saga,
                 characters=found.characters * output.unusable_texts // total,
@@ -353,7 +353,7 @@ def _record(context: IngestContext, found: BulkOrder, output: _Output, status: s
             )
         for number, (vectors, tokens) in output.answers.items():
             texts = found.request(number)
-            ledger.record_batch(
+            embedding_cache.record_batch(
                 connection,
                 found.saga,
                 ordinal=number,

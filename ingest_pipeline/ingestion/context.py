@@ -15,9 +15,9 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.planner import Planner
-from ingest_pipeline.postgres import catalog, generations
+from ingest_pipeline.postgres import corpora, documents
 from ingest_pipeline.postgres.binding import table_mismatch
-from ingest_pipeline.postgres.catalog import GenerationState
+from ingest_pipeline.postgres.corpora import GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.holds import Hold, read_holds, release
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -41,8 +41,8 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
         UnavailableError: Something outside does not answer.
     """
     with database.transaction() as connection:
-        row = catalog.read_current(connection, settings.corpus)
-        is_bound = row is not None and generations.is_bound(connection, row.name)
+        row = corpora.read_current(connection, settings.corpus)
+        is_bound = row is not None and corpora.is_bound(connection, row.name)
     if row is None:
         return open_generation(database, settings, settings.corpus, "current", create=create)
     wanted = settings.with_embedding(row.embedding) if is_bound else settings
@@ -102,7 +102,7 @@ def find_corpus(database: Database, settings: CorpusConfig) -> Corpus:
     corpus = named_corpus(database, settings.corpus)
     problem = table_mismatch(corpus.name, corpus.table.uri, settings.uri_of(corpus.generation))
     with database.transaction() as connection:
-        is_bound = generations.is_bound(connection, corpus.generation)
+        is_bound = corpora.is_bound(connection, corpus.generation)
     if problem is not None and is_bound:
         raise problem
     return corpus
@@ -111,7 +111,7 @@ def find_corpus(database: Database, settings: CorpusConfig) -> Corpus:
 def named_corpus(database: Database, name: str) -> Corpus:
     """As `find_corpus`, by name alone."""
     with database.transaction() as connection:
-        row = catalog.read_current(connection, name)
+        row = corpora.read_current(connection, name)
     if row is None:
         raise ConfigurationError(f"There is no corpus {name!r}", "Run `ingest-pipeline ingest` first.")
     return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.corpus)
@@ -146,5 +146,5 @@ def held_documents(corpus: Corpus) -> list[Hold]:
 def documents_of(context: IngestContext, partitions: Sequence[str]) -> list[str]:
     """Keys of the documents of some partitions that stand at head."""
     with context.corpus.database.transaction() as connection:
-        found = catalog.latest_documents(connection, context.corpus.generation, partitions=partitions)
+        found = documents.latest_documents(connection, context.corpus.generation, partitions=partitions)
     return [document.key for document in found if not document.removed]

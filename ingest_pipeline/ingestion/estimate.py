@@ -23,7 +23,7 @@ from ingest_pipeline.ingestion.unpacked_size import unpacked_size
 from ingest_pipeline.parsing.formats import is_compressed, is_zipped
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger, reports
+from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.reports import DocumentRatio
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.read import Reading
@@ -208,14 +208,14 @@ def _count_new(
     with context.corpus.database.transaction() as connection:
         wanted = list(new)
         recipe = context.recipe
-        found = ledger.staged_vectors(
+        found = embedding_cache.staged_vectors(
             connection,
             context.corpus.generation,
             embedding=recipe.embedding,
             dimensions=recipe.embedding_dimensions,
             text_hashes=wanted,
         ).keys()
-        places = catalog.published_texts(connection, context.corpus.generation, wanted)
+        places = embedding_cache.published_texts(connection, context.corpus.generation, wanted)
     there = {place.text_hash for place in places} if published is None else published.read(places).keys()
     to_embed = new - found - there
     counted.seen |= new
@@ -226,7 +226,7 @@ def _count_new(
 
 def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
     with context.corpus.database.transaction() as connection:
-        billed, characters = ledger.token_ratio(connection, context.corpus.generation)
+        billed, characters = embedding_cache.token_ratio(connection, context.corpus.generation)
     tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
     removals = sum(plan.source is None for plan in plans)
     price = context.price

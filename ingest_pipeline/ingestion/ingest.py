@@ -25,9 +25,9 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
-from ingest_pipeline.postgres import catalog, failures, holds, ledger
-from ingest_pipeline.postgres.catalog import Superseded
+from ingest_pipeline.postgres import documents, embedding_cache, failures, holds, sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.documents import Superseded
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.preview import ChunkPreview
@@ -93,10 +93,10 @@ class _DocumentRows:
         keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
         failures.clear_failures(connection, self.corpus, keys)
         holds.release_superseded(connection, self.saga)
-        ledger.forget_fragments(connection, self.saga)
+        sagas.forget_fragments(connection, self.saga)
         if not self.prepared.failed:
             # What was bought for a document that failed is in no version yet; its next attempt will want it.
-            ledger.forget_batches(connection, self.saga)
+            embedding_cache.forget_batches(connection, self.saga)
         return Change(self.prepared.staged, self._removal(keys, superseded))
 
     def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
@@ -108,7 +108,7 @@ class _DocumentRows:
         places = {
             key: sorted(fragments[name] for name in document.files) for key, document in self.prepared.documents.items()
         }
-        catalog.place_documents(connection, self.saga, places)
+        documents.record_fragments(connection, self.saga, places)
 
 
 class Ingestion:
@@ -197,7 +197,7 @@ class Ingestion:
         if not vanished:
             return list(plans)
         with self._context.corpus.database.transaction() as connection:
-            latest = catalog.count_documents(connection, self._context.corpus.generation)
+            latest = documents.count_documents(connection, self._context.corpus.generation)
         is_empty = next(self._context.objects(), None) is None  # it fails if the source itself is gone
         if not (is_empty or is_suspicious(len(vanished), latest)):
             return list(plans)

@@ -14,7 +14,7 @@ from ingest_pipeline.errors import RecipeWithheldError
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.recipes import (
     DocumentsByRecipe,
     RecordedRecipe,
@@ -65,7 +65,7 @@ class RecipeGuard:
         with context.corpus.database.transaction() as connection:
             known = read(connection, context.corpus.generation)
             found = documents_by_recipe(connection, context.corpus.generation, context.recipe)
-            self._per_token = _characters_per_token(*ledger.token_ratio(connection, context.corpus.generation))
+            self._per_token = _characters_per_token(*embedding_cache.token_ratio(connection, context.corpus.generation))
         self._is_in_force = bool(known) and known[-1].fingerprint == self._recipe
         self._standing = found.latest
         self.error: RecipeWithheldError | None = None

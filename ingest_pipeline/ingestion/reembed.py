@@ -23,9 +23,9 @@ from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.corpora import Generation, GenerationDifference
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.generations import Difference, Generation
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.postgres.recipes import put_in_force
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
@@ -183,7 +183,7 @@ class Reembedding:
             "Readers stay where they are. Run again.",
         )
 
-    async def _look_at(self, found: Sequence[Difference]) -> list[Difference]:
+    async def _look_at(self, found: Sequence[GenerationDifference]) -> list[GenerationDifference]:
         """Ask the source about each difference, and mend those where the new generation lags behind it.
 
         Returns:
@@ -203,7 +203,7 @@ class Reembedding:
             self._check_complete(summary, found)
         return right
 
-    def _check_rolled_back(self, found: Sequence[Difference], there: Mapping[str, str]) -> None:
+    def _check_rolled_back(self, found: Sequence[GenerationDifference], there: Mapping[str, str]) -> None:
         """Refuse to show readers what a person rolled back: the new generation has only what the source has."""
         corpus = self._old.corpus
         with corpus.database.transaction() as connection:
@@ -232,7 +232,7 @@ class Reembedding:
         beside = await asyncio.to_thread(_removals, self._new, keys)
         await Ingestion(self._new, self._embedder, run_id=self._run_id).run(beside)
 
-    def _check_complete(self, summary: Summary, found: Sequence[Difference]) -> None:
+    def _check_complete(self, summary: Summary, found: Sequence[GenerationDifference]) -> None:
         seen_now = {difference.key for difference in found if difference.old_saga is not None}
         problems = {**summary.failed, **summary.too_recent}
         failed = sorted(seen_now & problems.keys())
@@ -253,7 +253,7 @@ def _target(found: Sequence[Generation], embedding: str) -> Generation | None:
 
 def _removals(context: IngestContext, keys: Sequence[str]) -> list[DocumentPlan]:
     with context.corpus.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, context.corpus.generation)
+        latest = documents.latest_documents(connection, context.corpus.generation)
     wanted = set(keys)
     return [
         DocumentPlan(document.key, document.partition, None, document)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, holds
+from ingest_pipeline.postgres import documents, holds
 from ingest_pipeline.types import SourceObject
 
 
@@ -31,7 +31,7 @@ class TouchedObjects:
         if not self._has_hash(source, latest.content_hash):
             return False
         with self._context.corpus.database.transaction() as connection:
-            catalog.refresh_etag(connection, self._context.corpus.generation, latest, source)
+            documents.refresh_etag(connection, self._context.corpus.generation, latest, source)
         return True
 
     def has_bytes_on_hold(self, plan: DocumentPlan) -> bool:

@@ -19,9 +19,10 @@ from ingest_pipeline.lance.fingerprints import Fingerprints, TableRows, differin
 from ingest_pipeline.maintenance.audit_files import overdue
 from ingest_pipeline.maintenance.audit_rows import chunk_hashes, expected_documents
 from ingest_pipeline.maintenance.sweep import OrphanFiles, find_orphan_files
-from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import DocumentRow, GenerationRow
-from ingest_pipeline.postgres.ledger import SagaRow
+from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.postgres.sagas import SagaRow
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import ChunkRow, text_hash
 
@@ -106,8 +107,8 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
     with corpus.database.transaction() as connection:
         # Under the lock no publication is half done, so any difference is a violation.
         head = lock(connection, corpus)
-        unfinished = ledger.unfinished(connection, corpus.generation)
-        now = ledger.clock(connection)
+        unfinished = sagas.unfinished(connection, corpus.generation)
+        now = sagas.clock(connection)
         violations = list(_latest_violations(corpus, head, unfinished))
     if not any(violation.invariant == "head opens" for violation in violations):
         violations += _head_violations(corpus, head)
@@ -144,7 +145,7 @@ def _compare_readable(corpus: Corpus, version: int, keys: Sequence[str] | None) 
             raise
     numbers = {fragment.number for fragment in damaged}
     with corpus.database.transaction() as connection:
-        concerned = catalog.documents_in(connection, corpus.generation, version, numbers)
+        concerned = documents.documents_in(connection, corpus.generation, version, numbers)
     readable = {fragment.number for fragment in corpus.table.fragments(version)} - numbers
     wanted = None if keys is None else [key for key in keys if key not in concerned]
     if wanted is None:
@@ -190,10 +191,10 @@ def _compare_some(
     if not keys:
         return _Found(0, 0, [])  # Lance refuses a filter without values
     with corpus.database.transaction() as connection:
-        documents = catalog.documents_at(connection, corpus.generation, version, keys)
-        chunks = catalog.chunks_at(connection, corpus.generation, version, keys)
+        found = documents.documents_at(connection, corpus.generation, version, keys)
+        chunks = documents.chunks_at(connection, corpus.generation, version, keys)
     rows = list(_vector_rows(corpus, version, keys, fragments))
-    return _Found(len(documents), len(rows), list(_row_violations(documents, chunks, rows)))
+    return _Found(len(found), len(rows), list(_row_violations(found, chunks, rows)))
 
 
 def _latest_violations(corpus: Corpus, head: GenerationRow, unfinished: Sequence[SagaRow]) -> Iterator[Violation]:

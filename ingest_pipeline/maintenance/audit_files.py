@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.maintenance.sweep import saga_of_file
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 
 # Maintenance sweeps every hour. Only the audit uses this age; a sweep never does.
 _OVERDUE = timedelta(days=1)
@@ -28,8 +28,8 @@ def overdue(corpus: Corpus, files: Sequence[str], now: datetime) -> list[str]:
     if not files:
         return []
     written = corpus.table.written_at()
-    sagas = {name: saga_of_file(name) for name in files}
+    owners = {name: saga_of_file(name) for name in files}
     with corpus.database.transaction() as connection:
-        ended = ledger.ends(connection, corpus.generation, {saga for saga in sagas.values() if saga is not None})
-    since = {name: written.get(name, now) if saga is None else ended.get(saga) for name, saga in sagas.items()}
+        ended = sagas.ends(connection, corpus.generation, {saga for saga in owners.values() if saga is not None})
+    since = {name: written.get(name, now) if saga is None else ended.get(saga) for name, saga in owners.items()}
     return [name for name, at in since.items() if at is None or now - at > _OVERDUE]

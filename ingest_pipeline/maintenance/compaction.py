@@ -18,7 +18,7 @@ from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Compaction, FragmentState, StagedFragment
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Connection
 
 log = logging.getLogger(__name__)
@@ -114,12 +114,12 @@ class _Rewritten:
             raise ConflictError(
                 f"Fragments {numbers} of the table of corpus {self.corpus.name!r} changed while they were rewritten"
             )
-        ledger.forget_fragments(connection, self.saga)
+        sagas.forget_fragments(connection, self.saga)
         return Compaction([self.file], numbers)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         old = [fragment.number for fragment in self.group]
-        catalog.move_rows(connection, self.corpus.generation, old=old, new=fragments[self.file.name])
+        documents.move_rows(connection, self.corpus.generation, old=old, new=fragments[self.file.name])
 
 
 def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
@@ -130,7 +130,7 @@ def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
         rows = corpus.table.batches(head, corpus.table.columns(head), fragments=numbers, batch_size=_BATCH_ROWS)
         file = corpus.table.stage_batches(name, rows)
         with boundary(Boundary.FRAGMENT_RECORDED), corpus.database.transaction() as connection:
-            ledger.record_fragment(connection, saga, name=name, row_count=file.row_count)
+            sagas.record_fragment(connection, saga, name=name, row_count=file.row_count)
         return _Rewritten(corpus, saga, group, file)
 
     version = publish_maintenance(corpus, head, prepare)

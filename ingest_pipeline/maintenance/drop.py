@@ -21,9 +21,9 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import catalog, generations, ledger
+from ingest_pipeline.postgres import corpora, documents, sagas
+from ingest_pipeline.postgres.corpora import Generation
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.generations import Generation
 from ingest_pipeline.saga.generations import opened
 
 # Each deleted document deletes its chunks, and a statement has to end within its limit.
@@ -50,7 +50,7 @@ def generations_of(database: Database, corpus: str) -> list[Generation]:
         ConfigurationError: No corpus of this name ever existed.
     """
     with database.transaction() as connection:
-        found = generations.generations(connection, corpus)
+        found = corpora.read_generations(connection, corpus)
     if not found:
         raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists the existing ones.")
     return found
@@ -94,20 +94,20 @@ def _fence(database: Database, found: Sequence[Generation]) -> None:
     """Prevent further publications."""
     with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            rows = generations.lock_generations(connection, [generation.name for generation in found])
+            rows = corpora.lock_generations(connection, [generation.name for generation in found])
         for name, row in rows.items():
-            for saga in ledger.abandon_live(connection, name, "the corpus was dropped"):
-                catalog.forget_documents(connection, saga)
+            for saga in sagas.abandon_live(connection, name, "the corpus was dropped"):
+                documents.forget_documents(connection, saga)
             if row.state != "dropped":
                 with boundary(Boundary.GENERATION_MOVED):
-                    generations.set_state(connection, name, "dropped")
+                    corpora.set_state(connection, name, "dropped")
 
 
 def _forget_rows(database: Database, name: str) -> None:
     deleted = _STEP_DOCUMENTS
     while deleted == _STEP_DOCUMENTS:
         with database.transaction() as connection:
-            deleted = generations.forget_some_documents(connection, name, _STEP_DOCUMENTS)
+            deleted = corpora.forget_some_documents(connection, name, _STEP_DOCUMENTS)
     with database.transaction() as connection:
-        generations.forget_generation(connection, name)
-        ledger.forget_sagas(connection, name)
+        corpora.forget_generation(connection, name)
+        sagas.forget_sagas(connection, name)

@@ -22,7 +22,7 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.documents import publish_documents
 from ingest_pipeline.saga.lifecycle import Saga
@@ -67,11 +67,11 @@ def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -
     head = corpus.head().head_version
     with Saga.begin(corpus, "ingest", base_version=head) as saga:
         with corpus.database.transaction() as connection:
-            keys = list(catalog.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
-            latest = catalog.latest_documents(connection, corpus.generation, keys=keys)
+            keys = list(documents.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
+            latest = documents.latest_documents(connection, corpus.generation, keys=keys)
             plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
             recipe = context.recipe.fingerprint
-            catalog.insert_documents(
+            documents.insert_documents(
                 connection, generation=corpus.generation, saga=saga.id, recipe=recipe, documents=plans
             )
         saga.prepared()
@@ -90,7 +90,7 @@ class _DamageRemoval:
     def write(self, connection: Connection, base: int, version: int) -> Change:
         numbers = frozenset(fragment.number for fragment in self.damaged)
         present = {number: state.signature for number, state in self.corpus.table.states(base, numbers).items()}
-        concerned = catalog.documents_in(connection, self.corpus.generation, base, numbers)
+        concerned = documents.documents_in(connection, self.corpus.generation, base, numbers)
         if present != {one.number: one.signature for one in self.damaged} or not concerned.keys() <= set(self.keys):
             raise ConflictError(
                 f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.name!r} changed since the audit",
@@ -110,7 +110,7 @@ def _named(report: AuditReport) -> list[str]:
 
 def _plans(context: IngestContext, keys: list[str]) -> list[DocumentPlan]:
     with context.corpus.database.transaction() as connection:
-        found = catalog.latest_documents(connection, context.corpus.generation, keys=keys)
+        found = documents.latest_documents(connection, context.corpus.generation, keys=keys)
     latest = {document.key: document for document in found}
     listed = {obj.key: obj for obj in context.listed(keys)}
     partition_of = context.scheme.partition_of

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, history
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Retention
@@ -47,7 +47,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
         # Under the lock, so that no saga is planned on a version that is just being retired.
         lock(connection, corpus)
         with boundary(Boundary.RETIRED):
-            oldest = ledger.retire_versions(
+            oldest = history.retire_versions(
                 connection,
                 corpus.generation,
                 days=retention.days,
@@ -63,7 +63,8 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
 
 
 def _forget_documents(corpus: Corpus, oldest: int) -> int:
-    return sum(_in_steps(corpus, oldest, forget) for forget in (catalog.forget_superseded, catalog.forget_tombstones))
+    steps = (documents.forget_superseded, documents.forget_tombstones)
+    return sum(_in_steps(corpus, oldest, forget) for forget in steps)
 
 
 def _in_steps(corpus: Corpus, oldest: int, forget: Callable[[Connection, str, int, int], int]) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import history, sagas
 from ingest_pipeline.saga.reconcile import lock, reconcile
 
 _LANCE_HINT = "_versions/latest_version_hint.json"
@@ -63,7 +63,7 @@ def sweep(corpus: Corpus, *, dry_run: bool = False) -> SweepReport:
         for name in found.files:
             corpus.table.remove_file(name)
     with corpus.database.transaction() as connection:
-        rows = ledger.forget_ended(connection, corpus.generation, dry_run=dry_run)
+        rows = sagas.forget_ended(connection, corpus.generation, dry_run=dry_run)
     return SweepReport(found.files, versions, rows, found.unknown)
 
 
@@ -87,14 +87,14 @@ def find_orphan_files(corpus: Corpus) -> OrphanFiles:
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
         present = corpus.table.all_files()
-    sagas = {name: saga for name in present if (saga := saga_of_file(name))}
+    owners = {name: saga for name in present if (saga := saga_of_file(name))}
     with corpus.database.transaction() as connection:
-        live = ledger.live_sagas(connection, corpus.generation)
-        known = ledger.known_sagas(connection, corpus.generation, {*sagas.values()})
+        live = sagas.live_sagas(connection, corpus.generation)
+        known = sagas.known_sagas(connection, corpus.generation, {*owners.values()})
     untracked = present - corpus.table.tracked_files()
     return OrphanFiles(
         sorted(name for name in untracked if _is_orphan(name, live, known - live)),
-        sorted(name for name in untracked if name in sagas and sagas[name] not in known),
+        sorted(name for name in untracked if name in owners and owners[name] not in known),
     )
 
 
@@ -121,13 +121,13 @@ def _undone_versions(corpus: Corpus) -> list[int]:
     """
     existing = corpus.table.versions()
     with corpus.database.transaction() as connection:
-        published = ledger.published_versions(connection, corpus.generation, existing)
+        published = history.published_versions(connection, corpus.generation, existing)
     never = [version for version in existing if version < max(published, default=0) and version not in published]
     makers = {version: corpus.table.saga_of(version) for version in never}
     with corpus.database.transaction() as connection:
-        ends = ledger.outcomes(connection, {maker for maker in makers.values() if maker is not None})
+        ends = sagas.outcomes(connection, {maker for maker in makers.values() if maker is not None})
     return [version for version, maker in makers.items() if maker is None or _was_undone(ends.get(maker))]
 
 
-def _was_undone(end: ledger.Outcome | None) -> bool:
+def _was_undone(end: sagas.Outcome | None) -> bool:
     return end is not None and end.state not in {"preparing", "prepared", "adopted"}

@@ -10,7 +10,7 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.planner import Page
 from ingest_pipeline.postgres.failures import Failure, clear_failures, read_failures
 from ingest_pipeline.postgres.holds import release_known
-from ingest_pipeline.postgres.ledger import clock
+from ingest_pipeline.postgres.sagas import clock
 
 _FIRST_DELAY = timedelta(seconds=30)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from uuid import UUID
 
-from ingest_pipeline.postgres.catalog import LatestDocument
+from ingest_pipeline.postgres.documents import LatestDocument
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.types import SourceObject
 

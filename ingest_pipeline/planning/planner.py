@@ -16,9 +16,9 @@ from time import monotonic
 
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan, merge_join
-from ingest_pipeline.postgres import catalog
-from ingest_pipeline.postgres.catalog import LatestDocument
+from ingest_pipeline.postgres import database, documents
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.documents import LatestDocument
 from ingest_pipeline.postgres.holds import Hold, read_holds
 from ingest_pipeline.types import SourceObject
 
@@ -114,7 +114,7 @@ class Planner:
         corpus = self._context.corpus
         with (
             corpus.database.transaction() as connection,
-            catalog.streamed_latest(connection, corpus.generation, after=after) as latest,
+            documents.streamed_latest(connection, corpus.generation, after=after) as latest,
         ):
             page = Page(after, holds=read_holds(connection, corpus.generation))
             comparison = _Comparison(self._context, page, limits)
@@ -141,7 +141,7 @@ class Planner:
         """
         corpus = self._context.corpus
         with corpus.database.transaction() as connection:
-            latest = catalog.latest_documents(connection, corpus.generation, partitions=names)
+            latest = documents.latest_documents(connection, corpus.generation, partitions=names)
             holds = read_holds(connection, corpus.generation)
         return self._named(latest, holds, lambda: _list_partitions(self._context, names))
 
@@ -153,7 +153,7 @@ class Planner:
         """
         corpus = self._context.corpus
         with corpus.database.transaction() as connection:
-            latest = catalog.latest_documents(connection, corpus.generation, keys=keys)
+            latest = documents.latest_documents(connection, corpus.generation, keys=keys)
             holds = read_holds(connection, corpus.generation, keys)
         return self._named(latest, holds, lambda: self._context.listed(keys))
 
@@ -241,7 +241,7 @@ def _keep_alive(connection: Connection, listed: Iterable[SourceObject]) -> Itera
     last = monotonic()
     for obj in listed:
         if monotonic() - last > _KEEPALIVE_SECONDS:
-            catalog.keepalive(connection)
+            database.keepalive(connection)
             last = monotonic()
         yield obj
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ingest_pipeline.errors import RemovalsWithheldError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
 
 _MAX_UNCONFIRMED = 10
 
@@ -33,7 +33,7 @@ def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> 
         removals: All documents that the source lacks, of those that were compared.
     """
     with context.corpus.database.transaction() as connection:
-        latest = catalog.count_documents(connection, context.corpus.generation)
+        latest = documents.count_documents(connection, context.corpus.generation)
     if not is_suspicious(len(removals), latest):
         return None
     return withheld(context.corpus.name, context.source.url, len(removals), latest)

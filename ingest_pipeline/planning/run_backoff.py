@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import SpendingLimitError, UnavailableError
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 
@@ -92,7 +92,7 @@ def waiting_backoff(corpus: Corpus, configuration: str) -> RunBackoff | None:
     """What keeps sensors from requesting a run at this moment, with these settings."""
     with corpus.database.transaction() as connection:
         found = read_backoff(connection, corpus.generation)
-        now = ledger.clock(connection)
+        now = sagas.clock(connection)
         if found is not None and found.configuration not in (None, configuration):
             found = _backoff_of_deaths(connection, corpus.generation)
     if found is None or (found.next_at is not None and found.next_at <= now):

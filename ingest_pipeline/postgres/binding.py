@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingest_pipeline.errors import CorpusMismatchError
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sql import query
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,18 @@ def mismatch(row: GenerationRow, wanted: Binding) -> CorpusMismatchError | None:
         if there != here:
             return _contradiction(row.corpus, what, there, here, remedy)
     return None
+
+
+def rebind(connection: Connection, name: str, binding: Binding) -> None:
+    """Record other settings of a generation. The caller has its lock."""
+    values = {
+        "name": name,
+        "table_uri": binding.table_uri,
+        "source": binding.source,
+        "partition_by": binding.partition_by,
+        "embedding": binding.embedding,
+    }
+    connection.execute(query("rebind"), values)
 
 
 def table_mismatch(corpus: str, recorded: str, wanted: str) -> CorpusMismatchError | None:

@@ -225,6 +225,11 @@ def is_under_way(connection: Connection) -> bool:
     return connection.info.transaction_status is TransactionStatus.INTRANS
 
 
+def keepalive(connection: Connection) -> None:
+    """Let Postgres know that a transaction which waits for something else is not forgotten."""
+    connection.execute(query("keepalive"))
+
+
 def _commit(connection: Connection) -> None:
     if not is_under_way(connection):
         # To COMMIT, Postgres would answer that it rolled back, and the driver would not say so.

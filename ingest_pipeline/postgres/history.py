@@ -5,7 +5,7 @@ Every call works in its caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -39,7 +39,7 @@ class PublicationRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class VersionDifference:
     """A document that readers at an earlier version see otherwise than readers at head."""
 
     key: str
@@ -82,6 +82,34 @@ def is_retained(connection: Connection, generation: str, version: int) -> bool:
     return row is not None and row["found"]
 
 
+def published_versions(connection: Connection, generation: str, among: Collection[int]) -> set[int]:
+    """Those of some versions that ever were head."""
+    found = connection.execute(query("published_versions"), {"generation": generation, "among": list(among)})
+    return {row["published_version"] for row in found}
+
+
+def retire_versions(
+    connection: Connection, generation: str, *, days: int, publications: int, at_least: int | None
+) -> int:
+    """Note that versions before the oldest that is still needed go, and what they had brought.
+
+    Args:
+        connection: Of a transaction that has the corpus' lock.
+        generation: Whose versions.
+        days: A version is needed so long after it ceased to be head.
+        publications: So many of the last ones are needed.
+        at_least: This one and all since are needed, whatever their age.
+
+    Returns:
+        The oldest version that is needed.
+    """
+    wanted = {"generation": generation, "days": days, "publications": publications, "at_least": at_least}
+    row = connection.execute(query("oldest_needed"), wanted).fetchone()
+    assert row is not None  # noqa: S101  head itself is needed
+    connection.execute(query("retire_versions"), {"generation": generation, "oldest": row["version"]})
+    return int(row["version"])
+
+
 def known_names(connection: Connection, generation: str, names: Sequence[str]) -> set[str]:
     """Those of the names that are a document's key or partition, at head or earlier."""
     rows = connection.execute(query("known_names"), {"generation": generation, "names": list(names)})
@@ -90,7 +118,7 @@ def known_names(connection: Connection, generation: str, names: Sequence[str]) -
 
 def differing_documents(
     connection: Connection, generation: str, version: int, names: Sequence[str] | None
-) -> list[Difference]:
+) -> list[VersionDifference]:
     """What differs between a version and head, by key in byte order.
 
     Args:
@@ -100,10 +128,12 @@ def differing_documents(
         names: Look at these keys or partitions only. None: at all.
     """
     values = {"generation": generation, "version": version, "names": None if names is None else list(names)}
-    return [Difference(**row) for row in connection.execute(query("differing_documents"), values)]
+    return [VersionDifference(**row) for row in connection.execute(query("differing_documents"), values)]
 
 
-def insert_copies(connection: Connection, generation: str, saga: UUID, differences: Sequence[Difference]) -> None:
+def insert_copies(
+    connection: Connection, generation: str, saga: UUID, differences: Sequence[VersionDifference]
+) -> None:
     """Plan document rows that repeat earlier ones, or take out what had no row then; seen by nobody yet."""
     values = {
         "generation": generation,

@@ -10,7 +10,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import FinishedDocument
+from ingest_pipeline.postgres.documents import FinishedDocument
 from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.seen_texts import OccurrenceCounter

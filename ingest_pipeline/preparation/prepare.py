@@ -33,7 +33,7 @@ from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.preparation.batches import DocumentInProgress, Parcel, PreparedDocument, Stretch, parcels
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
@@ -126,7 +126,7 @@ class Preparation:
 
     def _plan_rows(self) -> None:
         with self._context.corpus.database.transaction() as connection:
-            catalog.insert_documents(
+            documents.insert_documents(
                 connection,
                 generation=self._context.corpus.generation,
                 saga=self._saga.id,
@@ -297,9 +297,9 @@ class Preparation:
         fragment = self._stage(rows) if rows else None
         with boundary(Boundary.FRAGMENT_RECORDED), self._context.corpus.database.transaction() as connection:
             if fragment is not None:
-                ledger.record_fragment(connection, self._saga.id, name=fragment.name, row_count=fragment.row_count)
-            catalog.add_chunks(connection, (row.chunk for row in rows))
-            catalog.finish_documents(connection, self._saga.id, [document.facts() for document in finished])
+                sagas.record_fragment(connection, self._saga.id, name=fragment.name, row_count=fragment.row_count)
+            documents.add_chunks(connection, (row.chunk for row in rows))
+            documents.finish_documents(connection, self._saga.id, [document.facts() for document in finished])
         return fragment
 
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
@@ -313,7 +313,7 @@ class Preparation:
         document.waiting = []
         self._prepared.failed[document.plan.key] = error
         with self._context.corpus.database.transaction() as connection:
-            catalog.drop_document(connection, self._saga.id, document.plan.key)
+            documents.drop_document(connection, self._saga.id, document.plan.key)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,9 +10,9 @@ import numpy as np
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TableDamagedError, VersionGoneError
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.postgres import catalog
-from ingest_pipeline.postgres.catalog import TextPlace
+from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.embedding_cache import TextLocation
 from ingest_pipeline.types import Vector
 
 
@@ -28,11 +28,11 @@ class PublishedVectors:
         self._dimensions = dimensions
         self._damaged: set[int] = set()
 
-    def places(self, connection: Connection, hashes: Sequence[UUID]) -> list[TextPlace]:
+    def places(self, connection: Connection, hashes: Sequence[UUID]) -> list[TextLocation]:
         """Where rows of the texts are, by the catalog."""
-        return catalog.published_texts(connection, self._corpus.generation, hashes, without=self._damaged)
+        return embedding_cache.published_texts(connection, self._corpus.generation, hashes, without=self._damaged)
 
-    def read(self, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
+    def read(self, places: Sequence[TextLocation]) -> dict[UUID, Vector]:
         """The vectors of texts, by hash; one whose row is gone or cannot be read anywhere is left out.
 
         Raises:
@@ -49,7 +49,7 @@ class PublishedVectors:
             found |= self.read(elsewhere)
         return found
 
-    def _at(self, version: int, places: Sequence[TextPlace]) -> dict[UUID, Vector]:
+    def _at(self, version: int, places: Sequence[TextLocation]) -> dict[UUID, Vector]:
         fragments = {number for place in places for number in place.fragments} - self._damaged
         predicate = one_of("text_hash", [str(place.text_hash) for place in places])
         try:

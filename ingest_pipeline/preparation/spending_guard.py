@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import SpendingLimitError
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
@@ -72,7 +72,7 @@ class SpendingGuard:
         if self.is_off:
             return
         if self._spent is None:
-            tokens, characters = ledger.token_ratio(connection, self._corpus.generation)
+            tokens, characters = embedding_cache.token_ratio(connection, self._corpus.generation)
             self._per_token = characters / tokens if tokens and characters else CHARACTERS_PER_TOKEN
         self._spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas)
 

@@ -14,7 +14,7 @@ from ingest_pipeline.embedding.base import EmbeddedBatch, Embedder, pack
 from ingest_pipeline.embedding.usage import UsageMeter
 from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import catalog, ledger, purchases
+from ingest_pipeline.postgres import documents, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.seen_texts import CompactHashSet
@@ -146,14 +146,14 @@ class VectorResolver:
     def refresh_lookup_scope(self) -> None:
         """Find out again where to look: others may have bought or published since."""
         with self._corpus.database.transaction() as connection:
-            self._is_served = self._is_served or purchases.is_served(
+            self._is_served = self._is_served or embedding_cache.is_served(
                 connection, self._embedder.endpoint, self._recipe.embedding
             )
             self._guard.look(connection)
-            self._something_published = catalog.has_chunks(connection, self._corpus.generation)
-            self._others_buy = ledger.others_at_work(
+            self._something_published = documents.has_chunks(connection, self._corpus.generation)
+            self._others_buy = sagas.has_concurrent_ingest(
                 connection, self._corpus.generation, self._saga
-            ) or ledger.has_staged_vectors(
+            ) or embedding_cache.has_staged_vectors(
                 connection, self._corpus.generation, embedding=self._recipe.embedding, saga=self._saga
             )
 
@@ -188,7 +188,7 @@ class VectorResolver:
         found: dict[UUID, Vector] = {}
         with self._corpus.database.transaction() as connection:
             if staged:
-                found = ledger.staged_vectors(
+                found = embedding_cache.staged_vectors(
                     connection,
                     self._corpus.generation,
                     embedding=self._recipe.embedding,
@@ -285,15 +285,15 @@ class VectorResolver:
             connection = effects.enter_context(self._corpus.database.transaction())
             for failed in unusable:
                 characters = failed.characters if failed.usage.tokens else 0
-                purchases.record_unusable(connection, self._saga, characters=characters, usage=failed.usage)
+                embedding_cache.record_unusable(connection, self._saga, characters=characters, usage=failed.usage)
             self._note_served(connection, answers, unusable)
-            self._others_buy = self._others_buy or ledger.others_at_work(
+            self._others_buy = self._others_buy or sagas.has_concurrent_ingest(
                 connection, self._corpus.generation, self._saga
             )
             for embedded in answers:
                 answer = embedded.answer
                 kept = [place for place in range(len(embedded.batch)) if place not in answer.refused]
-                ledger.record_batch(
+                embedding_cache.record_batch(
                     connection,
                     self._saga,
                     ordinal=embedded.ordinal,
@@ -317,7 +317,7 @@ class VectorResolver:
         if self._embedder.is_free:
             return
         if any(failed.is_nonsense for failed in unusable):
-            purchases.forget_served(connection, self._embedder.endpoint, self._recipe.embedding)
+            embedding_cache.forget_served(connection, self._embedder.endpoint, self._recipe.embedding)
         elif not self._is_served and any(len(embedded.batch) > len(embedded.answer.refused) for embedded in answers):
-            purchases.mark_served(connection, self._embedder.endpoint, self._recipe.embedding)
+            embedding_cache.mark_served(connection, self._embedder.endpoint, self._recipe.embedding)
             self._is_served = True

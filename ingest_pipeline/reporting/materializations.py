@@ -8,8 +8,8 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
-from ingest_pipeline.postgres import catalog
-from ingest_pipeline.postgres.catalog import PartitionState
+from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.documents import PartitionState
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.reporting.data_versions import version_tags
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions
@@ -61,7 +61,7 @@ def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitio
 
 def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionState]:
     with corpus.database.transaction() as connection:
-        return catalog.partition_states(connection, corpus.generation, sorted(partitions))
+        return documents.partition_states(connection, corpus.generation, sorted(partitions))
 
 
 def _shared_materialization(

@@ -9,7 +9,7 @@ from dagster import DagsterInstance, DynamicPartitionsDefinition, PartitionsDefi
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
 from ingest_pipeline.saga.reconcile import lock
 
 # Dagster deletes them one by one, in some 40 ms each, and publications wait so long.
@@ -50,11 +50,11 @@ def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: Partiti
     if name is None:
         return 0
     with corpus.database.transaction() as connection:
-        first = catalog.first_partition(connection, corpus.generation)
+        first = documents.first_partition(connection, corpus.generation)
     if first is None or instance.has_dynamic_partition(name, first):
         return 0
     with corpus.database.transaction() as connection:
-        partitions = catalog.all_partitions(connection, corpus.generation)
+        partitions = documents.all_partitions(connection, corpus.generation)
     add_partitions(instance, definition, partitions)
     return len(partitions)
 
@@ -69,7 +69,7 @@ def drop_empty_partitions(
     stands: what is empty is asked again under the row lock, and deleted before anybody can publish.
     """
     with corpus.database.transaction() as connection:
-        latest = set(catalog.partition_states(connection, corpus.generation, sorted(partitions)))
+        latest = set(documents.partition_states(connection, corpus.generation, sorted(partitions)))
     name = _dynamic_name(corpus_partitions(corpus.name, scheme))
     if name is None:
         return sorted(latest)
@@ -77,7 +77,7 @@ def drop_empty_partitions(
     while some := list(islice(empty, _DROPPED_AT_ONCE)):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
-            returned = catalog.partition_states(connection, corpus.generation, some)
+            returned = documents.partition_states(connection, corpus.generation, some)
             for partition in (partition for partition in some if partition not in returned):
                 instance.delete_dynamic_partition(name, partition)
         latest.update(returned)

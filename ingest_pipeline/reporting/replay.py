@@ -14,7 +14,7 @@ from uuid import UUID
 import dagster as dg
 
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
 from ingest_pipeline.reporting.run_status import has_ended
@@ -36,7 +36,7 @@ def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) 
     """Report what ended runs published and left unreported."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
-        owed = ledger.unreported(connection, corpus.generation)
+        owed = sagas.unreported(connection, corpus.generation)
     report = ReplayReport()
     for saga in owed:
         if saga.run_id is None or not has_ended(instance, saga.run_id):
@@ -49,7 +49,7 @@ def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) 
             report.unclear[key] = unclear
             continue
         with corpus.database.transaction() as connection:
-            ledger.mark_reported(connection, saga.id)
+            sagas.mark_reported(connection, saga.id)
         report.reported += 1
     return report
 

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.processes import is_dead, is_remote, is_running, this_process
 
 _PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
@@ -103,7 +103,7 @@ def named_jobs(corpus: str) -> set[str]:
 def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
     """The Dagster run of each saga that has not ended."""
     with corpus.database.transaction() as connection:
-        unfinished = ledger.unfinished(connection, corpus.generation)
+        unfinished = sagas.unfinished(connection, corpus.generation)
     return {saga.id: saga.run_id for saga in unfinished if saga.run_id is not None}
 
 
@@ -130,7 +130,7 @@ def fail_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], giv
 def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
     """Runs that Dagster knows to have ended, while a saga of theirs has not."""
     with corpus.database.transaction() as connection:
-        runs = {saga.run_id for saga in ledger.unfinished(connection, corpus.generation)}
+        runs = {saga.run_id for saga in sagas.unfinished(connection, corpus.generation)}
     return [run for run in runs if run is not None and has_ended(instance, run)]
 
 

@@ -14,9 +14,9 @@ from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import corpora
 from ingest_pipeline.postgres.binding import Binding, mismatch
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
 
@@ -36,7 +36,7 @@ def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContex
         TableUnavailableError: There is no table, or the store does not answer.
     """
     with database.transaction() as connection:
-        row = catalog.read_current(connection, settings.corpus)
+        row = corpora.read_current(connection, settings.corpus)
     if row is None:
         row = _record(database, settings)
     uri = settings.uri_of(row.name)
@@ -76,7 +76,7 @@ def _record(database: Database, settings: CorpusConfig) -> GenerationRow:
             connection.execute(query("set_installation"), {"id": uuid.UUID(installation)})
         except ValueError as error:
             raise NotOurTableError(f"The LanceDB table at {table.uri} was made by another program") from error
-        catalog.insert_generation(connection, row)
+        corpora.insert_generation(connection, row)
     return row
 
 

@@ -36,9 +36,9 @@ from ingest_pipeline.lance.table import REBUILD, LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import catalog, generations, ledger
-from ingest_pipeline.postgres.binding import binding_of
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres import corpora, documents, sagas
+from ingest_pipeline.postgres.binding import binding_of, rebind
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.read import Reading
 from ingest_pipeline.restore.rebuild_rows import (
@@ -134,7 +134,7 @@ def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
     above = {version: mark for version, mark in marks.items() if version > head.head_version}
     with corpus.database.transaction() as connection:
         made = origins(connection, above)
-        ends = ledger.outcomes(connection, [mark.saga for mark in above.values() if mark is not None])
+        ends = sagas.outcomes(connection, [mark.saga for mark in above.values() if mark is not None])
         finding = examine(connection, head, table)
     files = table.all_files()
     died = {
@@ -203,26 +203,26 @@ class _Rebuild:
 
     def _adopt(self, documents: Iterable[TableDocument]) -> int:
         """Record the sagas of rows, versions and files; returns how many the ledger did not have."""
-        sagas = {mark.saga: version for version, mark in self._content.marks.items() if mark is not None}
+        found = {mark.saga: version for version, mark in self._content.marks.items() if mark is not None}
         for document in documents:
-            sagas.setdefault(document.saga_id, self._content.version)
-        taken_over = sagas.keys() - self._content.died
+            found.setdefault(document.saga_id, self._content.version)
+        taken_over = found.keys() - self._content.died
         for name in self._corpus.table.all_files():
             if saga := saga_of_file(name):
-                sagas.setdefault(saga, self._content.version)
+                found.setdefault(saga, self._content.version)
         note = f"taken over from version {self._content.version} of the table by `recover --rebuild-catalog`"
         with self._corpus.database.transaction() as connection:
-            known = ledger.known_sagas(connection, self._corpus.generation, sagas)
-            ledger.record_others(connection, self._corpus.generation, sagas, "adopted", note)
-            ledger.adopt(connection, self._corpus.generation, taken_over, note)
-        return len(sagas.keys() - known)
+            known = sagas.known_sagas(connection, self._corpus.generation, found)
+            sagas.record_unknown(connection, self._corpus.generation, found, "adopted", note)
+            sagas.adopt(connection, self._corpus.generation, taken_over, note)
+        return len(found.keys() - known)
 
-    def _compare(self, documents: Mapping[str, TableDocument]) -> CatalogChange:
+    def _compare(self, found: Mapping[str, TableDocument]) -> CatalogChange:
         with self._corpus.database.transaction() as connection:
-            latest = {one.key: one for one in catalog.latest_documents(connection, self._corpus.generation)}
+            latest = {one.key: one for one in documents.latest_documents(connection, self._corpus.generation)}
         kept: list[TableDocument] = []
         other: list[TableDocument] = []
-        for key, document in documents.items():
+        for key, document in found.items():
             row = latest.get(key)
             same = row is not None and not row.removed and row.saga == document.saga_id
             (kept if same and row is not None and row.chunk_count == document.count else other).append(document)
@@ -237,7 +237,7 @@ class _Rebuild:
         gone = {
             key: row.partition
             for key, row in latest.items()
-            if key not in documents and not row.removed and row.chunk_count
+            if key not in found and not row.removed and row.chunk_count
         }
         return CatalogChange(kept, added, revived, gone)
 
@@ -251,7 +251,7 @@ class _Rebuild:
         if wanted:
             for rows in chunk_rows(self._corpus.table, self._content.version, wanted):
                 with self._corpus.database.transaction() as connection:
-                    catalog.add_chunks(connection, rows)
+                    documents.add_chunks(connection, rows)
 
     def _read_source(self, added: Sequence[TableDocument]) -> set[str]:
         """Record ETag and hash of documents whose bytes produce the rows of the table; returns their keys."""
@@ -301,27 +301,27 @@ class _Rebuild:
         corpus, head = self._corpus, self._head
         with corpus.database.transaction() as connection:
             with boundary(Boundary.LOCK_TAKEN):
-                now = catalog.lock_generation(connection, corpus.generation)
+                now = corpora.lock_generation(connection, corpus.generation)
             if now != head or corpus.table.latest_version() != self._content.latest:
                 raise ConflictError(
                     f"The table of corpus {corpus.name!r} was written to while its catalog was rebuilt",
                     f"Nothing was changed. Stop all writers of the table, then run `{REBUILD}` again.",
                 )
-            for ended in ledger.abandon_live(
+            for ended in sagas.abandon_live(
                 connection, corpus.generation, "the catalog was rebuilt", keep=[self._saga]
             ):
-                catalog.forget_documents(connection, ended)
+                documents.forget_documents(connection, ended)
             if head.table_uri != corpus.table.uri:
                 with boundary(Boundary.RELOCATED):
-                    generations.rebind(connection, head.name, replace(binding_of(head), table_uri=corpus.table.uri))
+                    rebind(connection, head.name, replace(binding_of(head), table_uri=corpus.table.uri))
             mark = mark_for(connection, replace(head, table_uri=corpus.table.uri), self._saga)
             version = self._make_version(mark, incomplete)
             with boundary(Boundary.ROWS_WRITTEN):
                 write_change(connection, corpus.generation, self._saga, version, change)
                 self._retire(connection)
-            ledger.mark_published(connection, self._saga, base_version=head.head_version, version=version)
+            sagas.mark_published(connection, self._saga, base_version=head.head_version, version=version)
             with boundary(Boundary.HEAD_MOVED):
-                catalog.move_head(connection, corpus.generation, version=version, saga=self._saga)
+                corpora.move_head(connection, corpus.generation, version=version, saga=self._saga)
         log.info(
             "corpus %s: the catalog shows version %d of the table as %d",
             corpus.generation,

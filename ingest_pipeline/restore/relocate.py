@@ -27,9 +27,9 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import catalog, generations, ledger
-from ingest_pipeline.postgres.binding import binding_of
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres import corpora, documents, sagas
+from ingest_pipeline.postgres.binding import binding_of, rebind
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.saga.heartbeat import fail
 from ingest_pipeline.saga.reconcile import begin_restore, lock, restore_as_head, versions_above
@@ -69,7 +69,7 @@ def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
         ConflictError: Another writer published meanwhile. Nothing was changed.
     """
     with database.transaction() as connection:
-        found = generations.living(connection, corpus)
+        found = corpora.living_generations(connection, corpus)
     if not any(row.state == "current" for row in found):
         raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists the existing ones.")
     copies = [(row, there) for row in found if (there := _copy_in(database, folder, row)) is not None]
@@ -95,7 +95,7 @@ def _move_all(
 ) -> None:
     with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            rows = generations.lock_generations(connection, [row.name for row, _ in copies])
+            rows = corpora.lock_generations(connection, [row.name for row, _ in copies])
         for row, there in copies:
             if rows[row.name] != row:
                 raise ConflictError(
@@ -120,10 +120,10 @@ def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | No
 
 
 def _move_table(connection: Connection, there: Corpus, row: GenerationRow, saga: UUID) -> None:
-    for ended in ledger.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}", keep=[saga]):
-        catalog.forget_documents(connection, ended)
+    for ended in sagas.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}", keep=[saga]):
+        documents.forget_documents(connection, ended)
     with boundary(Boundary.RELOCATED):
-        generations.rebind(connection, row.name, replace(binding_of(row), table_uri=there.table.uri))
+        rebind(connection, row.name, replace(binding_of(row), table_uri=there.table.uri))
     moved = replace(row, table_uri=there.table.uri)
     latest = there.table.latest_version()
     restore_as_head(connection, there, moved, content=row.head_version, latest=latest, saga=saga)
@@ -168,9 +168,9 @@ def move_source(corpus: Corpus, url: str) -> None:
     """
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
-        for row in generations.living(connection, corpus.name):
+        for row in corpora.living_generations(connection, corpus.name):
             with boundary(Boundary.RELOCATED):
-                generations.rebind(connection, row.name, replace(binding_of(row), source=url))
+                rebind(connection, row.name, replace(binding_of(row), source=url))
 
 
 def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
@@ -195,17 +195,17 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
                 f"Corpus {row.corpus!r} has vectors of {row.embedding}, not of {recipe.embedding}",
                 "Run the command again. Nothing was changed.",
             )
-        documents, others = catalog.count_recipe(connection, corpus.generation, recipe.fingerprint)
-        if others and not documents:
+        made, others = documents.count_recipe(connection, corpus.generation, recipe.fingerprint)
+        if others and not made:
             raise CorpusMismatchError(
                 f"None of the {others} documents of corpus {row.corpus!r} was made with these settings, so their "
                 "recipe cannot be renamed",
                 "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to the values of these documents. Nothing was changed.",
             )
         with boundary(Boundary.RELOCATED):
-            generations.rebind(connection, corpus.generation, replace(binding_of(row), embedding=new.embedding))
-            generations.rename_recipe(connection, corpus.generation, recipe, new)
-    return Renamed(documents, others)
+            rebind(connection, corpus.generation, replace(binding_of(row), embedding=new.embedding))
+            corpora.rename_recipe(connection, corpus.generation, recipe, new)
+    return Renamed(made, others)
 
 
 async def check_model(corpus: Corpus, embedder: Embedder) -> None:

@@ -8,9 +8,9 @@ from uuid import UUID
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.lance.changes import Removal
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.postgres import catalog
-from ingest_pipeline.postgres.catalog import Superseded
+from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.documents import Superseded
 
 _NAMED = 5
 
@@ -21,11 +21,11 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
     Raises:
         ConflictError: One of them was published by another saga after it was planned.
     """
-    conflicts = catalog.conflicting_documents(connection, saga)
+    conflicts = documents.conflicting_documents(connection, saga)
     if conflicts:
         named = ", ".join(map(repr, conflicts[:_NAMED]))
         raise ConflictError(f"Another saga published {named} after this one planned it")
-    return catalog.publish_documents(connection, saga, version)
+    return documents.publish_documents(connection, saga, version)
 
 
 def removal_of(superseded: Sequence[Superseded]) -> Removal | None:

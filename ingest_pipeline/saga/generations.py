@@ -23,10 +23,9 @@ from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError, N
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import catalog, generations, ledger
-from ingest_pipeline.postgres.catalog import GenerationState
+from ingest_pipeline.postgres import corpora, documents, sagas
+from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
-from ingest_pipeline.postgres.generations import Difference, Generation
 from ingest_pipeline.saga.reconcile import lock
 
 # As long as what a failed saga bought: whoever changes their mind within it pays nothing again.
@@ -36,7 +35,7 @@ KEPT = timedelta(days=7)
 def list_generations(database: Database, corpus: str) -> list[Generation]:
     """Of a corpus, oldest first, dropped ones included."""
     with database.transaction() as connection:
-        return generations.generations(connection, corpus)
+        return corpora.read_generations(connection, corpus)
 
 
 def other_generations(corpus: Corpus) -> list[Corpus]:
@@ -48,13 +47,13 @@ def other_generations(corpus: Corpus) -> list[Corpus]:
     ]
 
 
-def differences(old: Corpus, new: Corpus) -> list[Difference]:
+def differences(old: Corpus, new: Corpus) -> list[GenerationDifference]:
     """Documents that two generations hold differently."""
     with old.database.transaction() as connection:
-        return generations.differences(connection, old.generation, new.generation)
+        return corpora.generation_differences(connection, old.generation, new.generation)
 
 
-def switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
+def switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]) -> bool:
     """Let readers see the new generation instead of the old one.
 
     Args:
@@ -79,21 +78,21 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
         raise
 
 
-def _switch(old: Corpus, new: Corpus, looked_at: Collection[Difference]) -> bool:
+def _switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]) -> bool:
     with old.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            rows = generations.lock_generations(connection, [old.generation, new.generation])
+            rows = corpora.lock_generations(connection, [old.generation, new.generation])
         if (rows[old.generation].state, rows[new.generation].state) != ("current", "building"):
             raise GenerationRetiredError(
                 f"Corpus {old.name!r} is no longer being moved from {old.generation} to {new.generation}"
             )
-        if set(generations.differences(connection, old.generation, new.generation)) - set(looked_at):
+        if set(corpora.generation_differences(connection, old.generation, new.generation)) - set(looked_at):
             return False
         _end_sagas(connection, old, f"readers moved to generation {new.generation}")
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, old.generation, "retired")
-            generations.set_state(connection, new.generation, "current")
-            generations.mark_unreported(connection, new.generation)
+            corpora.set_state(connection, old.generation, "retired")
+            corpora.set_state(connection, new.generation, "current")
+            corpora.mark_unreported(connection, new.generation)
     return True
 
 
@@ -131,9 +130,9 @@ def drop(corpus: Corpus) -> None:
         if row.state not in ("retired", "dropped"):
             raise GenerationRetiredError(f"Generation {corpus.generation!r} is {row.state}, and cannot be dropped")
         _end_sagas(connection, corpus, "the generation was dropped")
-        generations.forget_generation(connection, corpus.generation)
+        corpora.forget_generation(connection, corpus.generation)
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, corpus.generation, "dropped")
+            corpora.set_state(connection, corpus.generation, "dropped")
     corpus.table.drop(owner=corpus.owner)
 
 
@@ -145,8 +144,8 @@ def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
     """
     dropped: list[str] = []
     with corpus.database.transaction() as connection:
-        now = ledger.clock(connection)
-        rows = generations.generations(connection, corpus.name)
+        now = sagas.clock(connection)
+        rows = corpora.read_generations(connection, corpus.name)
     for found in rows:
         age = now - found.state_since
         if found.state == "retired" and age >= kept:
@@ -163,19 +162,19 @@ def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
 def _move(corpus: Corpus, before: GenerationState, after: GenerationState, *, also_lock: Collection[str] = ()) -> None:
     with corpus.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
-            row = generations.lock_generations(connection, [corpus.generation, *also_lock]).get(corpus.generation)
+            row = corpora.lock_generations(connection, [corpus.generation, *also_lock]).get(corpus.generation)
         if row is None:
             raise ConfigurationError(f"Generation {corpus.generation!r} is gone from the database")
         if row.state != before:
             raise GenerationRetiredError(f"Generation {corpus.generation!r} is {row.state}, not {before}")
         _end_sagas(connection, corpus, f"the generation was {before} and is {after} now")
         with boundary(Boundary.GENERATION_MOVED):
-            generations.set_state(connection, corpus.generation, after)
+            corpora.set_state(connection, corpus.generation, after)
 
 
 def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
-    for saga in ledger.abandon_live(connection, corpus.generation, error):
-        catalog.forget_documents(connection, saga)
+    for saga in sagas.abandon_live(connection, corpus.generation, error):
+        documents.forget_documents(connection, saga)
 
 
 def opened(database: Database, corpus: str, found: Generation) -> Corpus:

@@ -12,7 +12,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
 from ingest_pipeline.errors import FencedError, IngestError, UnavailableError
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Heartbeat:
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             try:
                 with self._corpus.database.transaction() as connection:
-                    ledger.touch(connection, self._saga)
+                    sagas.touch(connection, self._saga)
             except FencedError as error:
                 self.fenced = error
                 return
@@ -62,8 +62,8 @@ def fail(corpus: Corpus, saga: UUID, reason: BaseException | str) -> None:
     error = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
     try:
         with corpus.database.transaction() as connection:
-            if ledger.mark_ended(connection, saga, "failed", error):
-                catalog.forget_documents(connection, saga)
+            if sagas.mark_ended(connection, saga, "failed", error):
+                documents.forget_documents(connection, saga)
     except UnavailableError:
         message = f"Saga {saga} could not be marked as failed in the ledger; recovery will end it."
         log.warning("corpus %s: %s", corpus.generation, message)

@@ -17,8 +17,8 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import ledger
-from ingest_pipeline.postgres.ledger import SagaKind, SagaRow
+from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.sagas import SagaKind, SagaRow
 from ingest_pipeline.saga.heartbeat import Heartbeat, fail
 from ingest_pipeline.saga.publish import CatalogRows, publish
 from ingest_pipeline.types import Price
@@ -61,7 +61,7 @@ class Saga:
             price: The price of the tokens that the saga will be billed for, if one is configured.
         """
         with corpus.database.transaction() as connection:
-            saga_id = ledger.begin(
+            saga_id = sagas.begin(
                 connection,
                 generation=corpus.generation,
                 kind=kind,
@@ -97,7 +97,7 @@ class Saga:
             FencedError: Another process took this writer for dead and ended the saga.
         """
         with boundary(Boundary.PREPARED), self._corpus.database.transaction() as connection:
-            ledger.mark_prepared(connection, self.id)
+            sagas.mark_prepared(connection, self.id)
 
     def publish(self, rows: CatalogRows) -> int:
         """Publish the prepared saga; see `publish` for the errors.
@@ -120,7 +120,7 @@ class Saga:
             FencedError: The row is gone, because the corpus was dropped.
         """
         with self._corpus.database.transaction() as connection:
-            row = ledger.read(connection, self.id)
+            row = sagas.read(connection, self.id)
         if row is None:
             raise FencedError(f"Saga {self.id} is gone from the ledger: its corpus was dropped")
         return row

@@ -25,8 +25,8 @@ from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import TableChange
 from ingest_pipeline.lance.table import CommitRefusedError
-from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres import corpora, sagas
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
 
@@ -91,8 +91,8 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
             with boundary(Boundary.ROWS_WRITTEN):
                 change = rows.write(connection, base, version)
             with boundary(Boundary.HEAD_MOVED):
-                ledger.mark_published(connection, saga, base_version=base, version=version)
-                catalog.move_head(connection, corpus.generation, version=version, saga=saga)
+                sagas.mark_published(connection, saga, base_version=base, version=version)
+                corpora.move_head(connection, corpus.generation, version=version, saga=saga)
             touched = True
             mark = mark_for(connection, head, saga)
             made = corpus.table.commit(base, change, mark)
@@ -151,7 +151,7 @@ def settle(corpus: Corpus, saga: UUID) -> int | None:
     """
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
-        row = ledger.read(connection, saga)
+        row = sagas.read(connection, saga)
     if row is not None and row.state == "published":
         return row.published_version
     reconcile(corpus)

@@ -20,8 +20,8 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.table import CommitRefusedError
 from ingest_pipeline.lance.version_mark import VersionMark
-from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres import corpora, sagas
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
 from ingest_pipeline.saga.heartbeat import fail
 
@@ -29,7 +29,7 @@ from ingest_pipeline.saga.heartbeat import fail
 def lock(connection: Connection, corpus: Corpus) -> GenerationRow:
     """Take the corpus' row lock, which is also how head is read for writing."""
     with boundary(Boundary.LOCK_TAKEN):
-        row = catalog.lock_generation(connection, corpus.generation)
+        row = corpora.lock_generation(connection, corpus.generation)
     if row is None:
         raise ConfigurationError(f"Corpus {corpus.name!r} is gone from the database", "Ingest it again to create it.")
     corpus.check_table(row)
@@ -82,10 +82,10 @@ def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_fo
         head = lock(connection, corpus)
         above = versions_above(corpus, head)
         if not above:
-            ledger.mark_ended(connection, restoring, "failed", "another writer restored head first")
+            sagas.mark_ended(connection, restoring, "failed", "another writer restored head first")
             return []
         if over_foreign:
-            _record_others(connection, corpus, head, above)
+            _record_unknown(connection, corpus, head, above)
         else:
             check_may_undo(connection, corpus, head, above)
         restored = restore_as_head(
@@ -93,16 +93,16 @@ def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_fo
         )
         undone = [mark.saga for mark in above.values() if mark is not None and mark.saga != keep]
         with boundary(Boundary.SETTLED):
-            return ledger.mark_compensated(connection, undone, f"head {head.head_version} was restored as {restored}")
+            return sagas.mark_compensated(connection, undone, f"head {head.head_version} was restored as {restored}")
 
 
-def _record_others(
+def _record_unknown(
     connection: Connection, corpus: Corpus, head: GenerationRow, above: Mapping[int, VersionMark | None]
 ) -> None:
     """Note the sagas whose versions the user wants to be taken back, so that the sweep may remove their files."""
-    sagas = {mark.saga: version for version, mark in above.items() if mark is not None}
+    makers = {mark.saga: version for version, mark in above.items() if mark is not None}
     said = f"taken back to head {head.head_version} by `recover --restore`"
-    ledger.record_others(connection, corpus.generation, sagas, "compensated", said)
+    sagas.record_unknown(connection, corpus.generation, makers, "compensated", said)
 
 
 def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark | None]:
@@ -140,8 +140,8 @@ def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -
 
     Else the ledger would not know the saga of a restore that died, and nobody could tell it from another database's.
     """
-    saga = ledger.begin(connection, generation=corpus.generation, kind="restore", base_version=head.head_version)
-    ledger.mark_prepared(connection, saga)
+    saga = sagas.begin(connection, generation=corpus.generation, kind="restore", base_version=head.head_version)
+    sagas.mark_prepared(connection, saga)
     return saga
 
 
@@ -157,9 +157,9 @@ def restore_as_head(
     mark = mark_for(connection, head, saga)
     version = corpus.table.restore(content, mark)
     check_version(corpus, head, mark, made=version, expected=latest + 1)
-    ledger.mark_published(connection, saga, base_version=head.head_version, version=version)
+    sagas.mark_published(connection, saga, base_version=head.head_version, version=version)
     with boundary(Boundary.HEAD_MOVED):
-        catalog.move_head(connection, corpus.generation, version=version, saga=saga)
+        corpora.move_head(connection, corpus.generation, version=version, saga=saga)
     return version
 
 

@@ -17,8 +17,8 @@ from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
-from ingest_pipeline.postgres import catalog, ledger
-from ingest_pipeline.postgres.catalog import GenerationRow
+from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.saga.heartbeat import fail
 from ingest_pipeline.saga.reconcile import (
     begin_restore,
@@ -86,9 +86,9 @@ def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[U
     for _ in range(_LOOKS):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
-            ended, busy = ledger.abandon_dead(connection, corpus.generation, limit=silence, dead_runs=dead_runs)
+            ended, busy = sagas.abandon_dead(connection, corpus.generation, limit=silence, dead_runs=dead_runs)
             for saga in ended:
-                catalog.forget_documents(connection, saga)
+                documents.forget_documents(connection, saga)
         abandoned += ended
         if not busy:
             break

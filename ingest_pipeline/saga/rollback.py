@@ -29,9 +29,9 @@ from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollback
-from ingest_pipeline.postgres import catalog, history, holds, ledger
+from ingest_pipeline.postgres import documents, history, holds, sagas
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.history import Difference
+from ingest_pipeline.postgres.history import VersionDifference
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 
@@ -51,7 +51,7 @@ class RolledBack:
     target_version: int
     base_version: int
     version: int
-    changes: Sequence[Difference]
+    changes: Sequence[VersionDifference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class _CopiedRows:
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         superseded = publish_documents(connection, self.saga, version)
         holds.hold_documents(connection, self.saga, self.recipe)
-        ledger.forget_fragments(connection, self.saga)
+        sagas.forget_fragments(connection, self.saga)
         return Change(self.staged, removal_of(superseded))
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
         places = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
-        catalog.place_documents(connection, self.saga, places)
+        documents.record_fragments(connection, self.saga, places)
 
 
-def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> list[Difference]:
+def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> list[VersionDifference]:
     """What a rollback would change, by key.
 
     Args:
@@ -145,11 +145,13 @@ def rollback(
     return done
 
 
-def check_rollback(corpus: Corpus, version: int, differences: Sequence[Difference]) -> RemovalsWithheldError | None:
+def check_rollback(
+    corpus: Corpus, version: int, differences: Sequence[VersionDifference]
+) -> RemovalsWithheldError | None:
     """What has to be confirmed before these documents are rolled back; None if nothing has."""
     gone = sum(difference.change == "remove" for difference in differences)
     with corpus.database.transaction() as connection:
-        latest = catalog.count_documents(connection, corpus.generation)
+        latest = documents.count_documents(connection, corpus.generation)
     if not is_suspicious(gone, latest):
         return None
     return withheld_rollback(corpus.name, version, gone, latest)
@@ -175,7 +177,7 @@ def _check_retained(corpus: Corpus, version: int) -> None:
     if not retained or not corpus.table.has_version(version):
         there = corpus.table.versions()
         with corpus.database.transaction() as connection:
-            oldest = min(ledger.published_versions(connection, corpus.generation, there))
+            oldest = min(history.published_versions(connection, corpus.generation, there))
         raise RollbackRefusedError(
             f"Version {version} of corpus {corpus.name!r} is no longer retained; the oldest that is, is {oldest}"
         )
@@ -192,7 +194,7 @@ def _check_retained(corpus: Corpus, version: int) -> None:
 class _Rollback:
     """One saga."""
 
-    def __init__(self, corpus: Corpus, version: int, changes: Sequence[Difference], recipe: str) -> None:
+    def __init__(self, corpus: Corpus, version: int, changes: Sequence[VersionDifference], recipe: str) -> None:
         self._corpus = corpus
         self._version = version
         self._changes = changes
@@ -222,11 +224,11 @@ class _Rollback:
         _check_retained(self._corpus, self._version)
         with self._corpus.database.transaction() as connection:
             history.insert_copies(connection, self._corpus.generation, self._saga, self._changes)
-            ledger.touch(connection, self._saga)
+            sagas.touch(connection, self._saga)
         for part in _parts([change for change in self._changes if change.chunk_count]):
             self._copy(part)
 
-    def _copy(self, part: Sequence[Difference]) -> None:
+    def _copy(self, part: Sequence[VersionDifference]) -> None:
         """Stage the rows of some documents, and record the data files with the chunk rows."""
         expected = sum(change.chunk_count for change in part)
         files = [self._stage(rows) for rows in self._rows(part, expected)]
@@ -235,10 +237,10 @@ class _Rollback:
             if copied != expected:
                 raise self._rows_missing("Postgres", copied, expected, part)
             for file in files:
-                ledger.record_fragment(connection, self._saga, name=file.name, row_count=file.row_count)
+                sagas.record_fragment(connection, self._saga, name=file.name, row_count=file.row_count)
         self._staged += files
 
-    def _rows(self, part: Sequence[Difference], expected: int) -> Iterator[pa.Table]:
+    def _rows(self, part: Sequence[VersionDifference], expected: int) -> Iterator[pa.Table]:
         """The documents' rows at the version, as much at a time as a data file takes."""
         predicate = one_of("document", [change.key for change in part])
         fragments: set[int] | None = {number for change in part for number in change.fragments}
@@ -283,7 +285,7 @@ class _Rollback:
             self._files[key].add(name)
         return self._corpus.table.stage(name, pa.Table.from_arrays(columns, schema=self._schema))
 
-    def _rows_missing(self, store: str, found: int, expected: int, part: Sequence[Difference]) -> AuditError:
+    def _rows_missing(self, store: str, found: int, expected: int, part: Sequence[VersionDifference]) -> AuditError:
         concerned = [change for change in part if self._damaged.intersection(change.fragments)] or part
         damaged = f"; fragments {sorted(self._damaged)} cannot be read" if self._damaged else ""
         return AuditError(
@@ -293,8 +295,8 @@ class _Rollback:
         )
 
 
-def _parts(changes: Sequence[Difference]) -> Iterator[list[Difference]]:
-    part: list[Difference] = []
+def _parts(changes: Sequence[VersionDifference]) -> Iterator[list[VersionDifference]]:
+    part: list[VersionDifference] = []
     rows = 0
     for change in changes:
         if part and (len(part) == _PART_DOCUMENTS or rows + change.chunk_count > _ROWS_PER_FILE):

@@ -22,7 +22,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection, is_under_way
 from ingest_pipeline.saga.lifecycle import Saga
 
@@ -65,7 +65,7 @@ class Transaction:
             name = f"{self.saga}-{len(self.staged)}.lance"
             fragment = self._corpus.table.stage(name, fitted)
             with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
-                ledger.record_fragment(connection, self.saga, name=name, row_count=fragment.row_count)
+                sagas.record_fragment(connection, self.saga, name=name, row_count=fragment.row_count)
             self.staged.append(fragment)
 
     def delete(self, predicate: str) -> None:
@@ -97,7 +97,7 @@ class Transaction:
             connection.execute(statement, values)
             if not is_under_way(connection):
                 raise ConfigurationError(f"The statement {statement!r} ended the publication's transaction", _UNTOUCHED)
-        ledger.forget_fragments(connection, self.saga)
+        sagas.forget_fragments(connection, self.saga)
         predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
         return Change(self.staged, Removal(predicate) if predicate else None)
 

@@ -17,8 +17,8 @@ from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.search import matching, nearest
-from ingest_pipeline.postgres import catalog, history
-from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.postgres import documents, history
+from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.search.filters import DocumentFilter
 from ingest_pipeline.search.rerank import fuse
 
@@ -170,8 +170,8 @@ def _fused(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
 def _hits(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]], mode: SearchMode) -> list[Hit]:
     keys = sorted({row["document"] for row in rows})
     with corpus.database.transaction() as connection:
-        documents = {row.key: row for row in catalog.documents_at(connection, corpus.generation, head, keys)}
-    return [_hit(row, documents[row["document"]], head, mode) for row in rows]
+        found = {row.key: row for row in documents.documents_at(connection, corpus.generation, head, keys)}
+    return [_hit(row, found[row["document"]], head, mode) for row in rows]
 
 
 def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode) -> Hit:

@@ -18,7 +18,7 @@ from dagster._core.instance.config import PoolGranularity
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.cli import _session
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.reporting import run_status
 from ingest_pipeline.reporting.run_status import own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -83,7 +83,7 @@ def watched(report: Callable[..., object], reads: list[str]) -> Callable[..., ob
 
     def watching(*arguments: object) -> object:
         with pytest.MonkeyPatch.context() as patch:
-            for owner, name in ((LanceTable, "rows"), (catalog, "chunks_at"), (catalog, "documents_at")):
+            for owner, name in ((LanceTable, "rows"), (documents, "chunks_at"), (documents, "documents_at")):
                 patch.setattr(owner, name, reading(name))
             return report(*arguments)
 
@@ -317,8 +317,8 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
     with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
-        saga = ledger.begin(connection, generation="docs", kind="ingest", base_version=1)
-        ledger.mark_ended(connection, saga, "failed", "for the test")
+        saga = sagas.begin(connection, generation="docs", kind="ingest", base_version=1)
+        sagas.mark_ended(connection, saga, "failed", "for the test")
         connection.execute(
             "UPDATE ingest_pipeline.saga SET ended_at = now() - interval '2 days' WHERE id = %s", (saga,)
         )

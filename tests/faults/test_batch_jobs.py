@@ -17,7 +17,7 @@ from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import estimate
 from ingest_pipeline.postgres import batch_jobs as batch_job_rows
-from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres import embedding_cache, reports
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import COLLECTION, ORDER, places
@@ -93,7 +93,7 @@ def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_o
     world.put("b.txt", paragraphs("beta", 3))
     world.ingest()
     with world.database.transaction() as connection:
-        (cost,) = ledger.costs(connection, generation=world.corpus.generation)
+        (cost,) = embedding_cache.costs(connection, generation=world.corpus.generation)
         (shown,) = batch_job_rows.recent(connection, world.corpus.generation, 9)
     at_once = world.embeddings.tokens - in_batch
     assert cost.tokens == in_batch + at_once
@@ -110,7 +110,7 @@ def test_without_a_price_of_their_own_bulk_orders_have_no_cost(world: World) -> 
     api(world).finish()
     collect(world)
     with world.database.transaction() as connection:
-        (cost,) = ledger.costs(connection, generation=world.corpus.generation)
+        (cost,) = embedding_cache.costs(connection, generation=world.corpus.generation)
     assert (cost.tokens, cost.amount, cost.currency) == (world.embeddings.tokens, None, None)
 
 

@@ -15,7 +15,7 @@ from ingest_pipeline.errors import (
     UnavailableError,
 )
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import corpora, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Connection, Database
 from tests.support.servers.embedding_server import Fault
 from tests.support.world import World, paragraphs
@@ -118,8 +118,9 @@ def test_a_record_whose_answer_is_lost_ends_the_run_and_buys_nothing_twice(
 ) -> None:
     """The record itself was rolled back with its transaction."""
     with monkeypatch.context() as patch:
-        failing = Flaky(getattr(ledger, recording), DatabaseUnavailableError("lost"), times=1, done=True)
-        patch.setattr(ledger, recording, failing)
+        module = embedding_cache if recording == "record_batch" else sagas
+        failing = Flaky(getattr(module, recording), DatabaseUnavailableError("lost"), times=1, done=True)
+        patch.setattr(module, recording, failing)
         with pytest.raises(UnavailableError):
             world.ingest()
     check_settled(world, OLD)
@@ -132,7 +133,7 @@ def test_a_record_whose_answer_is_lost_ends_the_run_and_buys_nothing_twice(
 def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not_confirmed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lose_commit_after(monkeypatch, ledger, "record_batch")
+    lose_commit_after(monkeypatch, embedding_cache, "record_batch")
     with pytest.raises(UnavailableError):
         world.ingest()
     world.ingest()
@@ -143,7 +144,7 @@ def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not
 def test_a_publication_that_was_committed_is_acknowledged_though_its_commit_was_not_confirmed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lose_commit_after(monkeypatch, catalog, "move_head")
+    lose_commit_after(monkeypatch, corpora, "move_head")
     assert len(world.ingest().publications) == 1
     check_settled(world, NEW)
 

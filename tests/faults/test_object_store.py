@@ -18,7 +18,7 @@ from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.changes import Change, Removal
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.sources import object_store as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -221,8 +221,8 @@ def leave_a_version_above_head(world: S3World) -> None:
     """As a writer that died right after its Lance commit."""
     head = world.head
     with world.database.transaction() as connection:
-        dead = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=head)
-        ledger.mark_prepared(connection, dead)
+        dead = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=head)
+        sagas.mark_prepared(connection, dead)
     staged = world.corpus.table.stage(f"{dead}-0.lance", world.corpus.table.rows(head, world.corpus.table.schema.names))
     world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), mark(world.corpus, dead))
 

@@ -16,7 +16,7 @@ from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.partitioning import FILE
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.saga.recover import recover
@@ -182,7 +182,7 @@ def test_a_version_left_above_head_is_undone_by_the_next_publication(world: Worl
     world.put("other.txt", THEIRS)
     world.ingest([FILE.partition_of("other.txt")])
     with world.database.transaction() as connection:
-        rows = [ledger.read(connection, saga) for saga in dead]
+        rows = [sagas.read(connection, saga) for saga in dead]
     assert [row.state for row in rows if row] == ["compensated"]
     assert world.head == left + 2, "the version that restores, and the publication"
     check_after(world, dead, Outcome())
@@ -265,7 +265,7 @@ def test_a_transaction_ends_in_an_error_and_leaves_nothing(
     sweep(corpus)
     assert all("zombie" not in ids(corpus, version) for version in corpus.table.versions())
     with database.transaction() as connection:
-        assert ledger.unfinished(connection, corpus.generation) == []
+        assert sagas.unfinished(connection, corpus.generation) == []
     assert sweep(corpus).files == []
 
 

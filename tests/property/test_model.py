@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
@@ -150,8 +150,8 @@ class Corpus(RuleBasedStateMachine):
         """What readers of both stores see; a document without chunks is in the catalog alone."""
         version = version or self.world.head
         with self.world.database.transaction() as connection:
-            documents = catalog.documents_at(connection, self.world.corpus.generation, version)
-        return {row.key: "" for row in documents} | stored(self.world.texts(version))
+            found = documents.documents_at(connection, self.world.corpus.generation, version)
+        return {row.key: "" for row in found} | stored(self.world.texts(version))
 
 
 def stored(texts: Texts) -> Texts:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.types import ChunkRow, text_hash
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents

@@ -24,7 +24,7 @@ from ingest_pipeline.ingestion import ingest, recipe_guard
 from ingest_pipeline.lance import changes, damage, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import drop, sweep
-from ingest_pipeline.postgres import catalog, database, generations, history, holds, ledger, sql
+from ingest_pipeline.postgres import corpora, database, documents, history, holds, sagas, sql
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
@@ -62,7 +62,7 @@ def no_row_lock() -> None:
     def without_lock(name: str) -> Any:
         return query(name).replace("FOR NO KEY UPDATE", "")
 
-    plug(catalog, "query", without_lock)
+    plug(corpora, "query", without_lock)
 
 
 def no_version_check() -> None:
@@ -78,8 +78,8 @@ def no_compensation() -> None:
 
 
 def no_restore() -> None:
-    def keep(connection: Connection, corpus: Corpus, _: catalog.GenerationRow, *, latest: int, **__: object) -> int:
-        catalog.move_head(
+    def keep(connection: Connection, corpus: Corpus, _: corpora.GenerationRow, *, latest: int, **__: object) -> int:
+        corpora.move_head(
             connection, corpus.generation, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0)
         )
         return latest
@@ -91,20 +91,20 @@ def no_fence() -> None:
     def go_on(connection: Connection, name: str, saga: UUID, values: dict[str, object]) -> None:
         connection.execute(sql.query(name), values)
 
-    plug(ledger, "_expect_row", go_on)
+    plug(sagas, "_expect_row", go_on)
 
 
 def no_conflict_check() -> None:
-    plug(catalog, "conflicting_documents", answering([]))
+    plug(documents, "conflicting_documents", answering([]))
 
 
 def head_moved_in_another_transaction() -> None:
-    unplugged, move = publish.publish, catalog.move_head
+    unplugged, move = publish.publish, corpora.move_head
 
     def publish_then_move(corpus: Corpus, saga: UUID, rows: Any) -> int:
-        plug(catalog, "move_head", answering(None))
+        plug(corpora, "move_head", answering(None))
         version = unplugged(corpus, saga, rows)
-        plug(catalog, "move_head", move)
+        plug(corpora, "move_head", move)
         with corpus.database.transaction() as connection:
             move(connection, corpus.generation, version=version, saga=saga)
         return version
@@ -135,7 +135,7 @@ def unknown_taken_for_success() -> None:
 
 
 def sweep_takes_staged_files() -> None:
-    plug(ledger, "live_sagas", answering(set[UUID]()))
+    plug(sagas, "live_sagas", answering(set[UUID]()))
 
 
 def sweep_takes_half_written_files() -> None:
@@ -181,7 +181,7 @@ def retention_forgets_live_sagas() -> None:
         wanted = "state IN ('preparing', 'prepared')"
         return query(name).replace(wanted, "false") if name == "oldest_needed" else query(name)
 
-    plug(ledger, "query", without_live)
+    plug(history, "query", without_live)
 
 
 def index_covers_what_is_covered() -> None:
@@ -210,11 +210,11 @@ def no_flush() -> None:
 
 def no_generation_check() -> None:
     plug(Corpus, "check_generation", answering(None))
-    plug(ledger, "abandon_live", answering([]))
+    plug(sagas, "abandon_live", answering([]))
 
 
 def no_comparison_at_the_switch() -> None:
-    plug(generations, "differences", answering([]))
+    plug(corpora, "generation_differences", answering([]))
 
 
 def no_model_check() -> None:

@@ -22,7 +22,7 @@ from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import catalog, ledger, purchases
+from ingest_pipeline.postgres import corpora, documents, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import RecoveryReport, recover
 from ingest_pipeline.saga.rollback import RolledBack, rollback
@@ -74,13 +74,13 @@ def mark_served(database: Database, embedding: OpenAISettings) -> None:
     """Let the endpoint be one that was seen to serve the model, which need not be asked for one text first."""
     with database.transaction() as connection:
         endpoint = OpenAIEmbedder(embedding).endpoint
-        purchases.mark_served(connection, endpoint, f"{embedding.model}/{embedding.dimensions}")
+        embedding_cache.mark_served(connection, endpoint, f"{embedding.model}/{embedding.dimensions}")
 
 
 def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
     """What a version says about itself that a test makes by the hand of a saga, which was prepared by then."""
     with corpus.database.transaction() as connection:
-        row = catalog.read_generation(connection, corpus.generation)
+        row = corpora.read_generation(connection, corpus.generation)
         assert row is not None
         if prepared:
             connection.execute(
@@ -92,8 +92,8 @@ def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
 def ended_saga(world: World) -> UUID:
     """A saga that failed: what it wrote is wanted by nobody."""
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
-        ledger.mark_ended(connection, saga, "failed", "for the test")
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
+        sagas.mark_ended(connection, saga, "failed", "for the test")
     return saga
 
 
@@ -260,7 +260,7 @@ class World:
 
     def chunks(self, key: str, version: int | None = None) -> list[ChunkRow]:
         with self.database.transaction() as connection:
-            return catalog.chunks_at(connection, self.corpus.generation, version or self.head, [key])
+            return documents.chunks_at(connection, self.corpus.generation, version or self.head, [key])
 
     def text_at(self, key: str, version: int | None = None) -> str:
         """A document as a reader of the table sees it: its chunks' texts in their order."""

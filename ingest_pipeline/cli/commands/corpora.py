@@ -18,9 +18,8 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.maintenance.drop import drop_corpus, generations_of
-from ingest_pipeline.postgres import generations
+from ingest_pipeline.postgres.corpora import Generation, GenerationSummary, generation_summaries
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.generations import GenerationSummary
 from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
 from ingest_pipeline.sources.object_store import ObjectSource
 
@@ -34,7 +33,7 @@ def corpora(*, as_json: bool) -> None:
         Database(running.database_url or "") as database,
         database.transaction() as connection,
     ):
-        found = generations.summaries(connection)
+        found = generation_summaries(connection)
     if as_json:
         print_json([_as_value(name, generations) for name, generations in _by_corpus(found).items()])
         return
@@ -152,7 +151,7 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
     )
 
 
-def _confirm(name: str, found: Sequence[generations.Generation], typed: str | None) -> None:
+def _confirm(name: str, found: Sequence[Generation], typed: str | None) -> None:
     if typed is None:
         for generation in found:
             if generation.state != "dropped":

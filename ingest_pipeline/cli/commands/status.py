@@ -13,11 +13,11 @@ from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.ingestion.context import held_documents
 from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff
-from ingest_pipeline.postgres import batch_jobs, ledger, reports
+from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
+from ingest_pipeline.postgres.corpora import Generation, reembedding_progress
+from ingest_pipeline.postgres.corpora import read_generations as list_generations
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.failures import Failure, count_reasons, read_failures
-from ingest_pipeline.postgres.generations import Generation, reembedding_progress
-from ingest_pipeline.postgres.generations import generations as list_generations
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.postgres.recipes import read_recipes
 from ingest_pipeline.postgres.url import place_of
@@ -36,8 +36,8 @@ def status(*, as_json: bool) -> None:
         head, latest = corpus.head(), corpus.table.latest_version()
         with corpus.database.transaction() as connection:
             totals = reports.totals(connection, corpus.generation)
-            costs = ledger.costs(connection, generation=corpus.generation)
-            unfinished = ledger.unfinished(connection, corpus.generation)
+            costs = embedding_cache.costs(connection, generation=corpus.generation)
+            unfinished = sagas.unfinished(connection, corpus.generation)
             failed = read_failures(connection, corpus.generation)
             generations = list_generations(connection, corpus.name)
             spent = read_spent(connection, corpus.name)
@@ -46,7 +46,7 @@ def status(*, as_json: bool) -> None:
             orders = batch_jobs.open_orders(connection, corpus.generation)
             filling = next((found for found in generations if found.state == "building"), None)
             migration = _migration(connection, corpus.generation, filling) if filling else None
-            filling_costs = ledger.costs(connection, generation=filling.name) if filling else []
+            filling_costs = embedding_cache.costs(connection, generation=filling.name) if filling else []
         holds = held_documents(corpus)
     failures = [failure for failure in failed if not failure.unreadable]
     unreadable = [failure for failure in failed if failure.unreadable]

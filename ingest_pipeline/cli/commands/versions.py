@@ -18,7 +18,7 @@ from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import held_documents
 from ingest_pipeline.postgres import failures, reports
 from ingest_pipeline.postgres import history as versions
-from ingest_pipeline.postgres.history import Difference
+from ingest_pipeline.postgres.history import VersionDifference
 from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retained_versions
 
 
@@ -145,7 +145,7 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
     exit_with(problems, misconfigured=done is not None and done.misconfigured)
 
 
-def _rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:
+def _rows(differences: Sequence[VersionDifference]) -> list[dict[str, Any]]:
     return [
         {
             "document": difference.key,

@@ -13,7 +13,7 @@ from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres import embedding_cache, reports, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
@@ -126,7 +126,7 @@ def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> No
 def _report_spending(context: dg.OpExecutionContext, ingest_context: IngestContext) -> None:
     run_id = context.run.run_id
     with ingest_context.corpus.database.transaction() as connection:
-        progress, costs = reports.run_progress(connection, run_id), ledger.costs(connection, run_id=run_id)
+        progress, costs = reports.run_progress(connection, run_id), embedding_cache.costs(connection, run_id=run_id)
     key = dg.AssetKey([ingest_context.corpus.name, "embeddings"])
     context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
 
@@ -135,12 +135,12 @@ def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, t
     """Materialize what readers see now. If the run dies before that is done, the recovery sensor does the rest."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
-        owed = ledger.unreported(connection, corpus.generation)
+        owed = sagas.unreported(connection, corpus.generation)
     for saga in owed:
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
         status = f"readers moved to {ingest_context.recipe.embedding}"
         report_documents(context.instance, corpus, changes, status, context.log_event, recipe=ingest_context.recipe)
         with corpus.database.transaction() as connection:
-            ledger.mark_reported(connection, saga.id)
+            sagas.mark_reported(connection, saga.id)
     drop_empty_partitions(context.instance, corpus, set(taken_out))

@@ -6,7 +6,7 @@ from pydantic import Field
 from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.reporting.materializations import report_documents
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
@@ -90,4 +90,4 @@ def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, roll
     status = f"rolled back to version {rolled_back.target_version}"
     report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
     with corpus.database.transaction() as connection:
-        ledger.mark_reported(connection, rolled_back.saga)
+        sagas.mark_reported(connection, rolled_back.saga)

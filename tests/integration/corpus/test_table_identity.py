@@ -20,7 +20,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover, take_over
 from ingest_pipeline.saga.transaction import transaction
@@ -57,7 +57,7 @@ def writes(world: World) -> list[Callable[[], object]]:
     """All that writes into a table or forgets something, each of which opens the corpus anew."""
     world = World(world.database, world.settings, world.embeddings)
     with world.database.transaction() as connection:
-        row = catalog.read_current(connection, world.settings.corpus)
+        row = corpora.read_current(connection, world.settings.corpus)
     assert row is not None
     corpus = find_corpus(world.database, world.settings)
     return [
@@ -183,20 +183,20 @@ def test_a_database_set_back_in_place_undoes_nothing_that_was_published_since(wo
 
 def test_a_saga_that_was_at_work_when_the_backup_was_taken_is_not_undone(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
     change = Change((), Removal("document = '0.txt'"))
     version = world.corpus.table.commit(world.head, change, mark(world.corpus, saga, prepared=False))
     check_refused(world)
     with world.database.transaction() as connection:
-        ledger.mark_ended(connection, saga, "abandoned", "by a switch")
+        sagas.mark_ended(connection, saga, "abandoned", "by a switch")
     check_refused(world)
     assert world.corpus.table.latest_version() == version
 
 
 def test_a_prepared_saga_is_not_undone_if_the_database_lost_a_part_of_its_log(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
-        ledger.mark_prepared(connection, saga)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        sagas.mark_prepared(connection, saga)
     made = mark(world.corpus, saga)
     assert made.flushed is not None
     ahead = replace(made, flushed=made.flushed + 2**40)
@@ -207,11 +207,11 @@ def test_a_prepared_saga_is_not_undone_if_the_database_lost_a_part_of_its_log(wo
 def test_a_restore_that_died_is_known_to_the_ledger_and_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its saga is committed before the table is touched: else it would pass for another database's."""
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
     world.corpus.table.commit(world.head, Change((), Removal("document = '0.txt'")), mark(world.corpus, saga))
     texts = world.texts()
     with monkeypatch.context() as patched:
-        patched.setattr(catalog, "move_head", lambda *_, **__: 1 / 0)  # pyright: ignore[reportUnknownLambdaType]
+        patched.setattr(corpora, "move_head", lambda *_, **__: 1 / 0)  # pyright: ignore[reportUnknownLambdaType]
         with pytest.raises(ZeroDivisionError):
             world.recover()
     assert world.corpus.table.latest_version() == world.head + 2
@@ -255,7 +255,7 @@ def test_a_table_that_was_copied_says_so_and_can_be_taken_over(world: World, tmp
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
     uri = copied.table_uri
     with world.database.transaction() as connection:
-        row = catalog.read_generation(connection, "docs")
+        row = corpora.read_generation(connection, "docs")
         assert row is not None
         finding = examine(connection, replace(row, table_uri=uri), LanceTable(uri))
         connection.execute("UPDATE ingest_pipeline.generation SET table_uri = %s", (uri,))

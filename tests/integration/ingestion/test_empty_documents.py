@@ -10,8 +10,8 @@ import pytest
 from ingest_pipeline.errors import TooRecentError
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import count
-from ingest_pipeline.postgres import catalog, reports
-from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.postgres import documents, reports
+from ingest_pipeline.postgres.documents import DocumentRow
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.migrating import address_after, migrate, world_after
 from tests.support.world import World, paragraphs
@@ -19,7 +19,7 @@ from tests.support.world import World, paragraphs
 
 def document(world: World, key: str, version: int | None = None) -> DocumentRow:
     with world.database.transaction() as connection:
-        [row] = catalog.documents_at(connection, world.corpus.generation, version or world.head, [key])
+        [row] = documents.documents_at(connection, world.corpus.generation, version or world.head, [key])
     return row
 
 

@@ -14,7 +14,7 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.errors import FencedError, RemovalsWithheldError, SourceUnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.planning.planner import Planner
-from ingest_pipeline.postgres import failures, ledger
+from ingest_pipeline.postgres import failures, sagas
 from ingest_pipeline.sources import filters
 from ingest_pipeline.types import SourceObject
 from tests.support.servers.embedding_server import POISON
@@ -234,7 +234,7 @@ def test_a_saga_that_is_given_up_again_and_again_is_no_fault_of_its_documents(wo
     def give_up(name: Boundary, side: str) -> None:
         if (name, side) == (Boundary.PREPARED, "before"):
             with corpus.database.transaction() as connection:
-                ledger.abandon_live(connection, corpus.generation, "for the test")
+                sagas.abandon_live(connection, corpus.generation, "for the test")
 
     failpoints.install(give_up)
     try:

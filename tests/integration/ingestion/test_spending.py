@@ -10,7 +10,7 @@ from ingest_pipeline.cli.demo.sample_documents import write_python_topics
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import count, estimate
-from ingest_pipeline.postgres import ledger, reports
+from ingest_pipeline.postgres import embedding_cache, reports
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.servers.embedding_server import POISON, TEST_MODEL, Fault
@@ -24,9 +24,9 @@ def totals(world: World) -> dict[str, Any]:
         return reports.totals(connection, world.corpus.generation)
 
 
-def costs(world: World) -> list[ledger.Cost]:
+def costs(world: World) -> list[embedding_cache.Cost]:
     with world.database.transaction() as connection:
-        return ledger.costs(connection, generation=world.corpus.generation)
+        return embedding_cache.costs(connection, generation=world.corpus.generation)
 
 
 def shares(world: World) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.repair import estimate_repair, repair
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import Retention
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
@@ -58,7 +58,7 @@ def world(world: World) -> World:
 
 def fragments_of(world: World, key: str) -> list[int]:
     with world.database.transaction() as connection:
-        [document] = catalog.latest_documents(connection, world.corpus.generation, keys=[key])
+        [document] = documents.latest_documents(connection, world.corpus.generation, keys=[key])
     return document.fragments
 
 

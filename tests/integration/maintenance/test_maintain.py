@@ -15,7 +15,7 @@ from ingest_pipeline.lance.search import nearest as nearest_rows
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.compaction import MAX_FULL_ROWS, MIN_FULL_ROWS, compact, groups
 from ingest_pipeline.maintenance.indexing import due, update_indices
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)
@@ -34,7 +34,7 @@ def world(world: World) -> World:
 
 def places(world: World) -> dict[str, list[int]]:
     with world.database.transaction() as connection:
-        latest = catalog.latest_documents(connection, world.corpus.generation)
+        latest = documents.latest_documents(connection, world.corpus.generation)
     return {document.key: document.fragments for document in latest if not document.removed}
 
 
@@ -126,7 +126,7 @@ def test_a_compaction_may_be_undone_like_any_publication(world: World, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(catalog, "move_rows", fail)
+    monkeypatch.setattr(documents, "move_rows", fail)
     with pytest.raises(RuntimeError):
         compact(world.corpus)
     monkeypatch.undo()
@@ -253,7 +253,7 @@ def test_a_fragment_of_the_same_number_with_other_rows_is_not_covered(world: Wor
     table, head = world.corpus.table, world.head
     [first, *_] = table.fragments(head)
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="maintenance", base_version=head)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="maintenance", base_version=head)
     change = Indexing(table.build_segment(head, WORDS, [first.number], saga), frozenset())
     assert table.fits(head, change)
     change.built.files[first.number].append("other.lance")  # type: ignore[attr-defined]

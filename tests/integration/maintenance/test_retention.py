@@ -16,7 +16,7 @@ from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain
-from ingest_pipeline.postgres import catalog, history, ledger, reports
+from ingest_pipeline.postgres import documents, history, reports, sagas
 from ingest_pipeline.types import Retention
 from tests.integration.preparation.test_look_ups import blocks_read
 from tests.support.world import World, paragraphs
@@ -107,9 +107,9 @@ def test_what_maintenance_makes_is_not_counted_as_a_publication(world: World) ->
     assert world.corpus.table.versions()[0] == oldest
 
 
-def begin(world: World, kind: ledger.SagaKind, base: int, target: int | None = None) -> UUID:
+def begin(world: World, kind: sagas.SagaKind, base: int, target: int | None = None) -> UUID:
     with world.database.transaction() as connection:
-        return ledger.begin(
+        return sagas.begin(
             connection, generation=world.corpus.generation, kind=kind, base_version=base, target_version=target
         )
 
@@ -120,7 +120,7 @@ def test_what_a_live_saga_was_planned_on_stays_until_it_ends(world: World) -> No
     assert retain(world.corpus, ONLY_HEAD).oldest_version == base
     assert base in world.corpus.table.versions()
     with world.database.transaction() as connection:
-        ledger.mark_ended(connection, saga, "failed", "for the test")
+        sagas.mark_ended(connection, saga, "failed", "for the test")
     assert retain(world.corpus, ONLY_HEAD).oldest_version == world.head
 
 
@@ -180,7 +180,7 @@ def test_a_removed_documents_tombstone_outlives_its_rows(world: World) -> None:
     world.ingest()
     retain(world.corpus, ONLY_HEAD)
     with world.database.transaction() as connection:
-        latest = {d.key: d.removed for d in catalog.latest_documents(connection, world.corpus.generation)}
+        latest = {d.key: d.removed for d in documents.latest_documents(connection, world.corpus.generation)}
     assert latest == {"a.txt": True, "still.txt": False}
     assert world.ingest().publications == []
 

@@ -16,7 +16,7 @@ from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.sweep import orphans, sweep
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.saga.reconcile import reconcile
@@ -32,12 +32,12 @@ def world(world: World) -> World:
 
 def begin(world: World) -> UUID:
     with world.database.transaction() as connection:
-        return ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        return sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
 
 
 def end(world: World, saga: UUID) -> None:
     with world.database.transaction() as connection:
-        ledger.mark_ended(connection, saga, "failed", "for the test")
+        sagas.mark_ended(connection, saga, "failed", "for the test")
 
 
 def stage(world: World, saga: UUID) -> str:
@@ -99,14 +99,14 @@ def test_a_saga_that_publishes_while_the_sweep_looks_keeps_its_file(
     saga = begin(world)
     name = stage(world, saga)
     with world.database.transaction() as connection:
-        ledger.mark_prepared(connection, saga)
+        sagas.mark_prepared(connection, saga)
 
     def publish_first(connection: Connection, corpus: str) -> set[UUID]:
         monkeypatch.undo()
         publish(world.corpus, saga, NoRows(StagedFragment(name.removeprefix("data/"), 3)))
-        return ledger.live_sagas(connection, corpus)
+        return sagas.live_sagas(connection, corpus)
 
-    monkeypatch.setattr(ledger, "live_sagas", publish_first)
+    monkeypatch.setattr(sagas, "live_sagas", publish_first)
     assert orphans(world.corpus) == []
     assert name in world.corpus.table.all_files()
 
@@ -188,7 +188,7 @@ def test_a_version_that_was_undone_stays_while_its_saga_may_publish_again(world:
     fragment = StagedFragment(name.removeprefix("data/"), 3)
     world.corpus.table.commit(world.head, Change([fragment]), mark(world.corpus, saga))
     with world.database.transaction() as connection:
-        ledger.mark_prepared(connection, saga)
+        sagas.mark_prepared(connection, saga)
     reconcile(world.corpus, keep=saga)
     world.sweep()
     publish(world.corpus, saga, NoRows(fragment))

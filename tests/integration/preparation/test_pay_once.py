@@ -16,7 +16,7 @@ import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import embedding_cache, sagas
 from ingest_pipeline.preparation import prepare
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.types import Chunk, Usage, text_hash
@@ -104,8 +104,8 @@ def test_what_a_crashed_run_bought_serves_other_documents_too(world: World) -> N
 def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None:
     hashed = text_hash("a text")
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
-        ledger.record_batch(
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
+        embedding_cache.record_batch(
             connection,
             saga,
             ordinal=0,
@@ -119,7 +119,7 @@ def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None
         def found(embedding: str, dimensions: int) -> set[UUID]:
             name = world.corpus.generation
             return set(
-                ledger.staged_vectors(
+                embedding_cache.staged_vectors(
                     connection, name, embedding=embedding, dimensions=dimensions, text_hashes=[hashed]
                 )
             )
@@ -220,10 +220,10 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
 @contextmanager
 def at_work(world: World) -> Generator[UUID]:
     with world.database.transaction() as connection:
-        saga = ledger.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
     yield saga
     with world.database.transaction() as connection:
-        ledger.mark_ended(connection, saga, "abandoned", "the test is over")
+        sagas.mark_ended(connection, saga, "abandoned", "the test is over")
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> Event:

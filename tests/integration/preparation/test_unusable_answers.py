@@ -9,7 +9,7 @@ import pytest
 
 from ingest_pipeline.errors import EmbeddingResponseError
 from ingest_pipeline.postgres import reports
-from ingest_pipeline.postgres.purchases import is_served
+from ingest_pipeline.postgres.embedding_cache import is_served
 from tests.support.servers import embedding_server
 from tests.support.servers.embedding_server import POISON, Fault
 from tests.support.world import World, paragraphs

@@ -22,7 +22,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.postgres import catalog
+from ingest_pipeline.postgres import corpora, documents
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.binaries import ServerAccount, find_binaries
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
@@ -284,7 +284,7 @@ def test_settings_that_are_not_the_tables_are_refused(
     with pytest.raises(ConfigurationError):
         open_for_rebuild(empty.database, world.settings.replace(lancedb_uri=str(tmp_path / "theirs")))
     with empty.database.transaction() as connection:
-        assert catalog.read_current(connection, "docs") is None
+        assert corpora.read_current(connection, "docs") is None
 
 
 def test_a_source_that_does_not_answer_leaves_everything_as_it_was(
@@ -310,7 +310,7 @@ def test_a_writer_that_is_still_at_work_elsewhere_is_noticed(
     old = backup()
     publish_more(world)
     restored = opened(world, old)
-    add = catalog.add_chunks
+    add = documents.add_chunks
 
     def publish_first(*arguments: object) -> None:
         monkeypatch.undo()
@@ -318,7 +318,7 @@ def test_a_writer_that_is_still_at_work_elsewhere_is_noticed(
         world.ingest()
         add(*arguments)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(catalog, "add_chunks", publish_first)
+    monkeypatch.setattr(documents, "add_chunks", publish_first)
     with pytest.raises(ConflictError):
         rebuild(restored)
     texts = world.texts()

@@ -11,7 +11,7 @@ import pytest
 
 from ingest_pipeline.errors import FencedError, UnavailableError
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import catalog, ledger
+from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
 from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.lifecycle import Saga
@@ -41,7 +41,7 @@ def planned_rows(world: World, saga: Saga) -> int:
 
 def plan_a_document(world: World, saga: Saga) -> None:
     with world.corpus.database.transaction() as connection:
-        catalog.insert_documents(
+        documents.insert_documents(
             connection,
             generation=world.corpus.generation,
             saga=saga.id,
@@ -74,14 +74,14 @@ def test_the_heartbeat_finds_out_that_the_writer_was_taken_for_dead(world: World
         saga.check_not_fenced()
         # Not by `recover`, whose silence of 0 seconds a heartbeat may just undercut.
         with world.corpus.database.transaction() as connection:
-            assert ledger.abandon_live(connection, world.corpus.generation, "for the test") == [saga.id]
+            assert sagas.abandon_live(connection, world.corpus.generation, "for the test") == [saga.id]
         until_fenced(saga)
 
 
 def test_the_heartbeat_outlasts_a_database_that_fails_for_a_while(
     world: World, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch, failures = ledger.touch, iter([UnavailableError("for the test"), DatabaseConflictError("for the test")])
+    touch, failures = sagas.touch, iter([UnavailableError("for the test"), DatabaseConflictError("for the test")])
 
     def fail_twice(*values: object) -> None:
         if (error := next(failures, None)) is not None:
@@ -90,7 +90,7 @@ def test_the_heartbeat_outlasts_a_database_that_fails_for_a_while(
 
     with begin(world) as saga:
         before = saga.row().seen_at
-        monkeypatch.setattr(ledger, "touch", fail_twice)
+        monkeypatch.setattr(sagas, "touch", fail_twice)
         end = time.monotonic() + _PATIENCE_SECONDS
         while saga.row().seen_at == before and time.monotonic() < end:
             time.sleep(0.01)

@@ -19,7 +19,7 @@ from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.lance.table import CommitRefusedError, LanceTable
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.saga.recover import recover
@@ -74,8 +74,8 @@ def test_preparing_does_not_wait_for_the_lock(corpus: Corpus) -> None:
         lock(connection, corpus)
         with corpus.database.transaction() as other:
             other.execute("SET LOCAL lock_timeout = '5s'")
-            saga = ledger.begin(other, generation=corpus.generation, kind="ingest", base_version=1)
-            ledger.record_fragment(other, saga, name="a", row_count=1)
+            saga = sagas.begin(other, generation=corpus.generation, kind="ingest", base_version=1)
+            sagas.record_fragment(other, saga, name="a", row_count=1)
 
 
 def test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest(corpus: Corpus) -> None:

@@ -15,7 +15,7 @@ import pytest
 from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance.changes import Change, Removal
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
@@ -52,7 +52,7 @@ def world(world: World) -> World:
 
 def begin(world: World, run_id: str | None = None) -> UUID:
     with world.database.transaction() as connection:
-        return ledger.begin(
+        return sagas.begin(
             connection, generation=world.corpus.generation, kind="ingest", base_version=world.head, run_id=run_id
         )
 
@@ -76,14 +76,14 @@ def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None
     saga, other = begin(world, "dead"), begin(world, "alive")
     assert recover(world.corpus, dead_runs=["dead"]).abandoned == [saga]
     with world.database.transaction() as connection:
-        assert ledger.live_sagas(connection, world.corpus.generation) == {other}
+        assert sagas.live_sagas(connection, world.corpus.generation) == {other}
 
 
 def test_a_writer_that_holds_its_saga_is_passed_by_and_settled_later(world: World) -> None:
     """One that was stopped in mid transaction must not stop who recovers, nor with it the whole corpus."""
     held, free = begin(world), begin(world)
     with world.database.transaction() as writer:
-        ledger.touch(writer, held)
+        sagas.touch(writer, held)
         assert world.recover().abandoned == [free]
         world.put("new.txt", paragraphs("new", 1))
         world.ingest()
@@ -92,16 +92,16 @@ def test_a_writer_that_holds_its_saga_is_passed_by_and_settled_later(world: Worl
 
 def test_versions_of_several_dead_writers_are_undone_together(world: World) -> None:
     before = world.texts()
-    sagas = [begin(world), begin(world)]
+    dead = [begin(world), begin(world)]
     with world.database.transaction() as connection:
-        for saga in sagas:
-            ledger.mark_prepared(connection, saga)
-    for saga in sagas:
+        for saga in dead:
+            sagas.mark_prepared(connection, saga)
+    for saga in dead:
         world.corpus.table.commit(
             world.corpus.table.latest_version(), Change((), Removal("ordinal = 0")), mark(world.corpus, saga)
         )
     report = world.recover()
-    assert sorted(report.compensated) == sorted(sagas)
+    assert sorted(report.compensated) == sorted(dead)
     assert (report.head_before + 3, world.texts()) == (report.head_after, before)
     world.check_nothing_left()
 

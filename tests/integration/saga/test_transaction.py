@@ -22,7 +22,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.sweep import orphans, sweep
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.recover import recover
@@ -66,7 +66,7 @@ def check_untouched(corpus: Corpus, head: int) -> None:
     sweep(corpus)
     assert orphans(corpus) == []
     with corpus.database.transaction() as connection:
-        assert ledger.unfinished(connection, corpus.generation) == []
+        assert sagas.unfinished(connection, corpus.generation) == []
 
 
 def test_rows_and_statements_are_published_together(corpus: Corpus) -> None:

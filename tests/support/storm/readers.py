@@ -15,8 +15,8 @@ import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnavailableError
-from ingest_pipeline.postgres import catalog
-from ingest_pipeline.postgres.catalog import DocumentRow
+from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.types import ChunkRow
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents, fingerprint
@@ -41,9 +41,9 @@ class Reading:
     @classmethod
     def at(cls, corpus: Corpus, version: int) -> Reading:
         with corpus.database.transaction() as connection:
-            documents = {row.key: row for row in catalog.documents_at(connection, corpus.generation, version)}
+            seen = {row.key: row for row in documents.documents_at(connection, corpus.generation, version)}
         with corpus.database.transaction() as connection:
-            listed = catalog.chunks_at(connection, corpus.generation, version)
+            listed = documents.chunks_at(connection, corpus.generation, version)
         chunks: defaultdict[str, list[ChunkRow]] = defaultdict(list)
         for chunk in listed:
             chunks[chunk.document].append(chunk)
@@ -52,7 +52,7 @@ class Reading:
             rows[row["document"]].append(row)
         for found in rows.values():
             found.sort(key=lambda row: row["ordinal"])
-        return cls(version, documents, dict(chunks), dict(rows))
+        return cls(version, seen, dict(chunks), dict(rows))
 
     def text(self, key: str) -> str | None:
         """A document as a reader sees it; None if there is none."""

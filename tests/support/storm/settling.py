@@ -11,7 +11,7 @@ from ingest_pipeline.ingestion.context import open_context, plan_partitions
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import failures, ledger
+from ingest_pipeline.postgres import failures, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
 from tests.support.storm.contents import fingerprint
@@ -61,7 +61,7 @@ def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) 
     try:
         found = [f"{plan.key} differs from its source" for plan in plan_partitions(context) if plan.key not in bad]
         with corpus.database.transaction() as connection:
-            found += [f"saga {saga.id} is {saga.state}" for saga in ledger.unfinished(connection, corpus.generation)]
+            found += [f"saga {saga.id} is {saga.state}" for saga in sagas.unfinished(connection, corpus.generation)]
         latest, head = corpus.table.latest_version(), corpus.head().head_version
         if latest != head:
             found.append(f"latest is {latest}, head is {head}")

@@ -19,7 +19,7 @@ import psycopg
 from ingest_pipeline.corpus.protocol import PATIENCE_SECONDS
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.postgres import ledger
+from ingest_pipeline.postgres import history
 from ingest_pipeline.postgres.database import Connection
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
@@ -109,7 +109,7 @@ class Acknowledgements:
 
     def check(self, connection: Connection, corpus: str) -> None:
         """Every version that was acknowledged was head."""
-        if lost := self._versions - ledger.published_versions(connection, corpus, self._versions):
+        if lost := self._versions - history.published_versions(connection, corpus, self._versions):
             self._stage.figures.violation(f"versions {sorted(lost)} were acknowledged and never published")
 
 

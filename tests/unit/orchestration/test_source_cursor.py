@@ -9,7 +9,7 @@ import pytest
 from ingest_pipeline.orchestration.source_cursor import SourcePass
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.planner import Page
-from ingest_pipeline.postgres.catalog import LatestDocument
+from ingest_pipeline.postgres.documents import LatestDocument
 
 
 def gone(count: int, prefix: str = "k") -> list[DocumentPlan]:

@@ -1,4 +1,7 @@
-"""The catalog: corpora with their heads, documents and chunks. Every call works in its caller's transaction."""
+"""The catalog's documents and chunks.
+
+Every call works in its caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,14 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 from uuid import UUID
 
-from psycopg.errors import CheckViolation, UniqueViolation
 from psycopg.rows import class_row
 
-from ingest_pipeline.errors import ConfigurationError, ConflictError, TableInUseError
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import ChunkRow, SourceObject, Usage
-
-GenerationState = Literal["building", "current", "retired", "dropped"]
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationRow:
-    """A generation of a corpus and its head."""
-
-    name: str
-    """Of the generation, and of its LanceDB table."""
-    corpus: str
-    """Name of the corpus."""
-    state: GenerationState
-    table_uri: str
-    source: str | None
-    partition_by: str | None
-    embedding: str | None
-    head_version: int
-    head_saga: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,79 +86,6 @@ class Superseded:
     chunk_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class TextPlace:
-    """A text that was published, and where a row with it lies."""
-
-    text_hash: UUID
-    fragments: list[int]
-    version: int
-
-
-def read_generation(connection: Connection, name: str) -> GenerationRow | None:
-    """The corpus, None if there is none of that name."""
-    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
-        return cursor.execute(query("read_generation"), {"name": name}).fetchone()
-
-
-def read_current(connection: Connection, corpus: str) -> GenerationRow | None:
-    """The generation of a corpus that readers see, None if there is no such corpus."""
-    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
-        return cursor.execute(query("read_current"), {"corpus": corpus}).fetchone()
-
-
-def lock_generation(connection: Connection, name: str) -> GenerationRow | None:
-    """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
-    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
-        return cursor.execute(query("lock_generation"), {"name": name}).fetchone()
-
-
-@contextmanager
-def created_once(corpus: str, table_uri: str) -> Generator[None]:
-    """Translate the errors of a transaction that calls `insert_generation`; a corpus that exists by then is no error.
-
-    Raises:
-        ConfigurationError: The name is malformed.
-        ConflictError: Another process began to fill a second generation at the same time.
-        TableInUseError: The table belongs to another corpus.
-    """
-    try:
-        yield
-    except UniqueViolation as error:
-        if error.diag.constraint_name == "generation_building":
-            raise ConflictError(f"Another migration of corpus {corpus!r} began at the same time") from error
-        if error.diag.constraint_name not in ("generation_pkey", "generation_current"):
-            raise TableInUseError(f"The LanceDB table at {table_uri} belongs to another corpus") from error
-    except CheckViolation as error:
-        raise ConfigurationError(
-            f"The corpus name {corpus!r} must be lower-case letters, digits and underscores, beginning with a letter",
-            "Choose another name. Nothing was created.",
-        ) from error
-
-
-def insert_generation(connection: Connection, generation: GenerationRow) -> None:
-    """Add a corpus. Its name and its table are unique; `created_once` translates the error if they are not."""
-    connection.execute(
-        query("insert_generation"),
-        {
-            "name": generation.name,
-            "corpus": generation.corpus,
-            "state": generation.state,
-            "table_uri": generation.table_uri,
-            "source": generation.source,
-            "partition_by": generation.partition_by,
-            "embedding": generation.embedding,
-            "head_version": generation.head_version,
-            "head_saga": generation.head_saga,
-        },
-    )
-
-
-def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:
-    """Name another version as the published one."""
-    connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})
-
-
 def latest_documents(
     connection: Connection,
     generation: str,
@@ -215,11 +124,6 @@ def streamed_latest(connection: Connection, generation: str, *, after: str = "")
             query("latest_documents"), {"generation": generation, "after": after, "partitions": None, "keys": None}
         )
         yield iter(cursor)
-
-
-def keepalive(connection: Connection) -> None:
-    """Let Postgres know that a transaction which waits for something else is not forgotten."""
-    connection.execute(query("keepalive"))
 
 
 def count_documents(connection: Connection, generation: str) -> int:
@@ -345,7 +249,7 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
     return superseded
 
 
-def place_documents(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
+def record_fragments(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
     """Note in which Lance fragments the documents' rows lie."""
     together: dict[tuple[int, ...], list[str]] = {}
     for key, numbers in fragments.items():
@@ -388,22 +292,6 @@ def refresh_etag(connection: Connection, generation: str, document: LatestDocume
             "last_modified": source.last_modified,
         },
     )
-
-
-def published_texts(
-    connection: Connection, generation: str, text_hashes: Sequence[UUID], *, without: Collection[int] = ()
-) -> list[TextPlace]:
-    """Those of the texts that were ever published, each once; at head if it stands there.
-
-    Args:
-        connection: Of the caller's transaction.
-        generation: Whose documents.
-        text_hashes: Of the texts.
-        without: Ids of fragments that cannot be read. Documents with rows in them are passed over.
-    """
-    values = {"generation": generation, "text_hashes": list(text_hashes), "without": list(without)}
-    with connection.cursor(row_factory=class_row(TextPlace)) as cursor:
-        return cursor.execute(query("published_texts"), values).fetchall()
 
 
 def has_chunks(connection: Connection, generation: str) -> bool:

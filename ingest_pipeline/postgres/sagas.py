@@ -1,16 +1,18 @@
-"""The ledger: sagas, and what they staged and bought. Every call works in its caller's transaction."""
+"""The ledger: one row for each saga, and the data files that it staged.
+
+Every call works in its caller's transaction.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
-import numpy as np
 from psycopg.rows import class_row
 
 from ingest_pipeline.errors import FencedError
@@ -18,7 +20,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.processes import is_dead, this_process
-from ingest_pipeline.types import Price, Usage, Vector, Vectors
+from ingest_pipeline.types import Price, Usage
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "batch", "rebuild", "other"]
 SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
@@ -62,17 +64,6 @@ class Outcome:
     state: SagaState
     was_prepared: bool
     """Else it made no version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What tokens cost at one price list."""
-
-    tokens: int
-    currency: str | None
-    """None: no price was configured when they were bought."""
-    as_of: date | None
-    amount: Decimal | None
 
 
 def begin(
@@ -131,43 +122,6 @@ def touch(connection: Connection, saga: UUID) -> None:
         FencedError: Somebody took it for dead and settled the saga.
     """
     _expect_row(connection, "touch_saga", saga, {"id": saga})
-
-
-def record_batch(
-    connection: Connection,
-    saga: UUID,
-    *,
-    ordinal: int,
-    embedding: str,
-    text_hashes: Sequence[UUID],
-    vectors: Vectors,
-    characters: int,
-    usage: Usage,
-) -> None:
-    """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
-
-    Args:
-        connection: Of the caller's transaction.
-        saga: Whose request it was.
-        ordinal: Counts the saga's requests.
-        embedding: Model and dimensions, as in the recipe.
-        text_hashes: Of the inputs, n of them.
-        vectors: Shape (n, dimensions).
-        characters: Of the inputs together.
-        usage: What the request took.
-    """
-    count = {**asdict(usage), "saga": saga, "embedded": len(text_hashes), "characters": characters}
-    connection.execute(query("count_batch"), count)
-    connection.execute(
-        query("insert_batch"),
-        {
-            "saga": saga,
-            "ordinal": ordinal,
-            "embedding": embedding,
-            "text_hashes": list(text_hashes),
-            "vectors": vectors.astype("<f4").tobytes(),
-        },
-    )
 
 
 def record_fragment(connection: Connection, saga: UUID, *, name: str, row_count: int) -> None:
@@ -272,48 +226,9 @@ def forget_fragments(connection: Connection, saga: UUID) -> None:
     connection.execute(query("forget_fragments"), {"saga": saga})
 
 
-def forget_batches(connection: Connection, saga: UUID) -> None:
-    """Drop the answers that a saga bought: every one of their vectors is in a version now."""
-    connection.execute(query("forget_batches"), {"saga": saga})
-
-
-def costs(connection: Connection, *, generation: str | None = None, run_id: str | None = None) -> list[Cost]:
-    """What a corpus or a run spent, whatever became of its sagas; by currency and day of the price."""
-    with connection.cursor(row_factory=class_row(Cost)) as cursor:
-        return cursor.execute(query("costs"), {"generation": generation, "run_id": run_id}).fetchall()
-
-
-def token_ratio(connection: Connection, generation: str) -> tuple[int, int]:
-    """Tokens that were billed for the corpus, and the characters of the texts that they were billed for."""
-    row = connection.execute(query("token_ratio"), {"generation": generation}).fetchone()
-    return (row["tokens"], row["characters"]) if row else (0, 0)
-
-
 def live_sagas(connection: Connection, generation: str) -> set[UUID]:
     """Ids of the unfinished sagas."""
     return {row["id"] for row in connection.execute(query("live_sagas"), {"generation": generation})}
-
-
-def retire_versions(
-    connection: Connection, generation: str, *, days: int, publications: int, at_least: int | None
-) -> int:
-    """Note that versions before the oldest that is still needed go, and what they had brought.
-
-    Args:
-        connection: Of a transaction that has the corpus' lock.
-        generation: Whose versions.
-        days: A version is needed so long after it ceased to be head.
-        publications: So many of the last ones are needed.
-        at_least: This one and all since are needed, whatever their age.
-
-    Returns:
-        The oldest version that is needed.
-    """
-    wanted = {"generation": generation, "days": days, "publications": publications, "at_least": at_least}
-    row = connection.execute(query("oldest_needed"), wanted).fetchone()
-    assert row is not None  # noqa: S101  head itself is needed
-    connection.execute(query("retire_versions"), {"generation": generation, "oldest": row["version"]})
-    return int(row["version"])
 
 
 def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outcome]:
@@ -322,7 +237,7 @@ def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outc
     return {row["id"]: Outcome(row["state"], row["was_prepared"]) for row in rows}
 
 
-def record_others(
+def record_unknown(
     connection: Connection,
     generation: str,
     sagas: Mapping[UUID, int],
@@ -351,12 +266,6 @@ def ends(connection: Connection, generation: str, sagas: Collection[UUID]) -> di
     return {row["id"]: row["ended_at"] for row in found}
 
 
-def published_versions(connection: Connection, generation: str, among: Collection[int]) -> set[int]:
-    """Those of some versions that ever were head."""
-    found = connection.execute(query("published_versions"), {"generation": generation, "among": list(among)})
-    return {row["published_version"] for row in found}
-
-
 def forget_ended(connection: Connection, generation: str, *, dry_run: bool = False) -> int:
     """Drop what sagas that published nothing left in the ledger and the catalog; returns how many rows.
 
@@ -370,28 +279,7 @@ def forget_ended(connection: Connection, generation: str, *, dry_run: bool = Fal
     return int(row["found"]) if row else 0
 
 
-def staged_vectors(
-    connection: Connection, generation: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
-) -> dict[UUID, Vector]:
-    """Vectors that some saga of the corpus bought and did not publish yet, by text hash."""
-    values = {
-        "generation": generation,
-        "embedding": embedding,
-        "width": 4 * dimensions,
-        "text_hashes": list(text_hashes),
-    }
-    rows = connection.execute(query("staged_vectors"), values)
-    return {row["text_hash"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
-
-
-def has_staged_vectors(connection: Connection, generation: str, *, embedding: str, saga: UUID) -> bool:
-    """Whether another saga of the corpus left vectors that may be reused."""
-    values = {"generation": generation, "embedding": embedding, "saga": saga}
-    row = connection.execute(query("has_staged_vectors"), values).fetchone()
-    return row is not None and row["found"]
-
-
-def others_at_work(connection: Connection, generation: str, saga: UUID) -> bool:
+def has_concurrent_ingest(connection: Connection, generation: str, saga: UUID) -> bool:
     """Whether another saga of the corpus is unfinished, and so may buy vectors at any moment."""
     row = connection.execute(query("others_at_work"), {"generation": generation, "saga": saga}).fetchone()
     return row is not None and row["found"]
