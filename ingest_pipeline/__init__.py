@@ -1,21 +1,66 @@
-"""Files in object storage become a searchable LanceDB table and a Postgres catalog that never disagree."""
+"""Files in object storage become a searchable LanceDB table and a Postgres catalog that always agree.
+
+This module is the public API. Its names are imported when they are used, so that a script does not wait for Dagster,
+nor `--help` for anything.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ingest_pipeline import errors
+    from ingest_pipeline.api import OpenCorpus, open_corpus
+    from ingest_pipeline.config import CorpusConfig
+    from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
     from ingest_pipeline.orchestration.component import IngestPipelineComponent
+    from ingest_pipeline.resources.catalog import PostgresCatalogResource
+    from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+    from ingest_pipeline.resources.keys import CorpusResources
+    from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+    from ingest_pipeline.resources.search import CorpusSearchResource
+    from ingest_pipeline.resources.source import DocumentSourceResource
 
-__all__ = ["IngestPipelineComponent"]
+__all__ = [
+    "CorpusConfig",
+    "CorpusResources",
+    "CorpusSearchResource",
+    "DagsterOptions",
+    "DocumentSourceResource",
+    "IngestPipelineComponent",
+    "OpenAIEmbedderResource",
+    "OpenCorpus",
+    "PostgresCatalogResource",
+    "VersionedLanceDBResource",
+    "build_resources",
+    "corpus_definitions",
+    "errors",
+    "open_corpus",
+]
+
+_MODULES = {
+    "CorpusConfig": "config",
+    "CorpusResources": "resources.keys",
+    "CorpusSearchResource": "resources.search",
+    "DagsterOptions": "orchestration.build",
+    "DocumentSourceResource": "resources.source",
+    "IngestPipelineComponent": "orchestration.component",
+    "OpenAIEmbedderResource": "resources.embedder",
+    "OpenCorpus": "api",
+    "PostgresCatalogResource": "resources.catalog",
+    "VersionedLanceDBResource": "resources.lancedb",
+    "build_resources": "orchestration.build",
+    "corpus_definitions": "orchestration.build",
+    "open_corpus": "api",
+}
 
 
 def __getattr__(name: str) -> object:
-    # Imported on first use: programs that use the engine alone do not wait for Dagster.
-    if name == "IngestPipelineComponent":
-        from ingest_pipeline.orchestration.component import IngestPipelineComponent  # noqa: PLC0415
-
-        return IngestPipelineComponent
+    if name == "errors":
+        return import_module("ingest_pipeline.errors")
+    if name in _MODULES:
+        return getattr(import_module(f"ingest_pipeline.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,0 +1,238 @@
+"""A corpus without Dagster: what `ingest_pipeline.open_corpus` returns, for scripts and services.
+
+It works on the same ledger and catalog as Dagster's runs and the command line, under the same guarantees. Dagster shows
+the publications of a script after its recovery sensor has reported them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pyarrow as pa
+
+from ingest_pipeline.config import CorpusConfig, table_uri
+from ingest_pipeline.corpus.corpus import CorpusSettings
+from ingest_pipeline.corpus.corpus import open_corpus as open_table
+from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.ingestion.context import find_corpus, open_context, release_holds
+from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.maintenance.audit import AuditReport, audit
+from ingest_pipeline.planning.backoff import clear_resolved, without_final
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.planner import Limits, Page, Planner
+from ingest_pipeline.planning.removal_guard import check_removals
+from ingest_pipeline.planning.run_backoff import forgive_runs
+from ingest_pipeline.postgres import history, reports
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.history import PublicationRow
+from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.saga.rollback import RolledBack, rollback
+from ingest_pipeline.saga.transaction import Transaction, transaction
+from ingest_pipeline.search.filters import parse_filter
+from ingest_pipeline.search.search import Hit, SearchMode, search
+
+# Documents that are planned and published before the next are planned, so that memory does not grow with the corpus.
+_MAX_PLANS = 10_000
+
+
+@contextmanager
+def open_corpus(config: CorpusConfig | None = None) -> Generator[OpenCorpus]:
+    """Open a corpus: connect to Postgres, or start the embedded one, until the block ends.
+
+    Args:
+        config: Of the corpus. Default: the variables `INGEST_*` of the environment.
+
+    Raises:
+        ConfigurationError: The configuration is wrong.
+        DatabaseUnavailableError: No Postgres answers.
+        SchemaNewerError: A later release migrated the database.
+        MissingExtraError: There is neither a database url nor an embedded Postgres.
+    """
+    config = config or CorpusConfig.from_environment()
+    with ExitStack() as stack:
+        url = config.database_url
+        if url is None:
+            server = EmbeddedPostgres(config.postgres_directory)
+            url = server.start()
+            stack.callback(server.release)
+        yield OpenCorpus(stack.enter_context(Database(url)), config)
+
+
+class OpenCorpus:
+    """A corpus that is open, made by `open_corpus`.
+
+    Args:
+        database: Of the catalog.
+        config: Of the corpus.
+    """
+
+    def __init__(self, database: Database, config: CorpusConfig) -> None:
+        self._database = database
+        self.config = config
+
+    def ingest(
+        self, keys: Sequence[str] = (), *, confirm_removals: bool = False, confirm_recipe: bool = False
+    ) -> Summary:
+        """Bring the corpus, or some documents, up to date with the source. Creates the corpus if there is none.
+
+        Args:
+            keys: Documents, whose partitions are ingested, also if they are on hold or failed too often. Empty: all
+                documents that differ.
+            confirm_removals: Remove documents that the source lacks, even if that is most of the corpus.
+            confirm_recipe: Ingest documents again whose recipe alone changed, however many they are.
+
+        Returns:
+            The publications, and the documents that failed. Other documents are published although some fail.
+
+        Raises:
+            RemovalsWithheldError: Most documents would be removed. Everything else was published.
+            RecipeWithheldError: Many documents differ by recipe alone. Everything else was published.
+            IngestError: Something that concerns all documents failed. Publications until then stay.
+        """
+        context = open_context(self._database, self.config)
+        return asyncio.run(
+            self._ingest(context, keys, confirm_removals=confirm_removals, confirm_recipe=confirm_recipe)
+        )
+
+    async def _ingest(
+        self, context: IngestContext, keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool
+    ) -> Summary:
+        guard = RecipeGuard(context, confirmed=confirm_recipe)
+        if not keys or confirm_recipe:
+            guard.accept()
+        removals: list[DocumentPlan] = []
+        is_withheld = False
+        async with create_embedder(self.config.embedder_settings, context.recipe.embedding) as embedder:
+            ingestion = Ingestion(context, embedder)
+            summary = await ingestion.run(())
+            for page in _pages(context, keys):
+                puts = page.puts if keys else without_final(context, page.puts)[0]
+                due, withheld = guard.split(puts, are_named=bool(keys), reads=True)
+                is_withheld = is_withheld or bool(withheld)
+                removals += page.removals
+                summary = await ingestion.run(due)
+            refusal = None if confirm_removals else check_removals(context, removals)
+            if refusal is None:
+                summary = await ingestion.run(removals)
+        if summary.publications:
+            forgive_runs(context.corpus)
+        if refusal is not None:
+            raise refusal
+        if is_withheld and guard.error is not None:
+            raise guard.error
+        return summary
+
+    def plan(self, keys: Sequence[str] = ()) -> list[DocumentPlan]:
+        """List the documents that differ from the source and are not on hold. Reads no document, changes nothing.
+
+        Args:
+            keys: Documents, whose partitions are compared. Empty: all.
+        """
+        context = open_context(self._database, self.config, create=False)
+        planner = Planner(context)
+        page = planner.partitions(_partitions(context, keys)) if keys else planner.page()
+        return [*page.puts, *page.removals]
+
+    def search(
+        self, question: str, *, mode: SearchMode = "hybrid", where: Sequence[str] = (), limit: int = 10
+    ) -> list[Hit]:
+        """Find the chunks at head that match a question best, best first.
+
+        Args:
+            question: Some words.
+            mode: By meaning (`vector`), by words (`text`), or by both (`hybrid`).
+            where: Conditions on the documents, such as `key=policies/*` or `size>1000`. All must hold.
+            limit: Chunks, at most.
+
+        Raises:
+            ConfigurationError: There is no such corpus, or a condition is malformed.
+            TextIndexMissingError: A large corpus has no index of its words yet.
+            UnavailableError: A store or the embedding API does not answer.
+        """
+        return asyncio.run(self._search(question, mode, where, limit))
+
+    async def _search(self, question: str, mode: SearchMode, where: Sequence[str], limit: int) -> list[Hit]:
+        corpus, conditions = find_corpus(self._database, self.config), parse_filter(where)
+        if mode == "text":
+            return await search(corpus, None, question, limit, mode=mode, where=conditions)
+        async with create_embedder(self.config.embedder_settings, corpus.head().embedding) as embedder:
+            return await search(corpus, embedder, question, limit, mode=mode, where=conditions)
+
+    def history(self, limit: int = 20) -> list[PublicationRow]:
+        """List the publications of the corpus, newest first."""
+        corpus = find_corpus(self._database, self.config)
+        with self._database.transaction() as connection:
+            return history.publication_history(connection, corpus.generation, limit)
+
+    def document_history(self, key: str, limit: int = 20) -> list[DocumentChange]:
+        """List the publications that changed a document, newest first."""
+        corpus = find_corpus(self._database, self.config)
+        with self._database.transaction() as connection:
+            return reports.history(connection, corpus.generation, key, limit)
+
+    def rollback(self, version: int, keys: Sequence[str] = (), *, confirm_removals: bool = False) -> list[RolledBack]:
+        """Roll documents, or the whole corpus, back to an earlier publication. Embeds nothing.
+
+        Args:
+            version: A publication that is retained, see `history`.
+            keys: Documents or partitions. Empty: all.
+            confirm_removals: Remove documents that did not exist then, even if that is most of the corpus.
+
+        Raises:
+            RollbackRefusedError: The version is not a publication that is retained, or there is no such document.
+            RemovalsWithheldError: Most documents would be removed. Nothing was changed.
+            ConflictError, FencedError: Another writer published one of the documents. Nothing was changed.
+            UnavailableError: A store failed. Publications until then stay; run again for the rest.
+        """
+        corpus = find_corpus(self._database, self.config)
+        recipe = self.config.with_embedding(corpus.head().embedding).recipe.fingerprint
+        return rollback(corpus, version, keys, recipe=recipe, confirm_removals=confirm_removals)
+
+    def audit(self) -> AuditReport:
+        """Check that LanceDB and Postgres agree at head. The report lists all violations."""
+        return audit(find_corpus(self._database, self.config))
+
+    @contextmanager
+    def transaction(self, table: str, schema: pa.Schema) -> Generator[Transaction]:
+        """A transaction on a table of the user's own beside the corpus, in both stores. Creates a missing table.
+
+        For example::
+
+            with corpus.transaction("products", schema) as change:
+                change.delete("sku = 'A-1'")
+                change.add(rows)
+
+        Args:
+            table: Lower-case letters, digits and underscores.
+            schema: Its columns.
+
+        Raises:
+            ConflictError: Another transaction was published during the block. Run it again.
+            TableInUseError, NotOurTableError: The name belongs to something else.
+            UnavailableError: A store failed. Nothing was published unless the message says otherwise.
+        """
+        uri = self.config.lancedb_uri
+        settings = CorpusSettings(table, table_uri(uri, table), schema, storage_options=storage_options(uri))
+        with transaction(open_table(self._database, settings)) as change:
+            yield change
+
+
+def _partitions(context: IngestContext, keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(map(context.scheme.partition_of, keys)))
+
+
+def _pages(context: IngestContext, keys: Sequence[str]) -> Generator[Page]:
+    planner = Planner(context)
+    if keys:
+        release_holds(context.corpus, keys)
+        yield planner.partitions(_partitions(context, keys))
+        return
+    for page in planner.pages(Limits(plans=_MAX_PLANS)):
+        clear_resolved(context, page)
+        yield page

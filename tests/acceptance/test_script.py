@@ -1,0 +1,133 @@
+"""The public API: its names, what it imports, and a plain script that uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+import ingest_pipeline
+from ingest_pipeline import CorpusConfig, DagsterOptions, build_resources, corpus_definitions, errors, open_corpus
+
+_SCRIPT = Path(__file__).parents[2] / "examples" / "script.py"
+
+
+def test_the_names_of_the_api_are_these_and_can_be_imported() -> None:
+    assert ingest_pipeline.__all__ == [
+        "CorpusConfig",
+        "CorpusResources",
+        "CorpusSearchResource",
+        "DagsterOptions",
+        "DocumentSourceResource",
+        "IngestPipelineComponent",
+        "OpenAIEmbedderResource",
+        "OpenCorpus",
+        "PostgresCatalogResource",
+        "VersionedLanceDBResource",
+        "build_resources",
+        "corpus_definitions",
+        "errors",
+        "open_corpus",
+    ]
+    assert all(getattr(ingest_pipeline, name) is not None for name in ingest_pipeline.__all__)
+    assert set(ingest_pipeline.__all__) <= set(dir(ingest_pipeline))
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import ingest_pipeline", {"dagster", "lance", "lancedb", "pydantic", "psycopg", "openai"}),
+        ("import ingest_pipeline; ingest_pipeline.open_corpus", {"dagster", "lancedb", "openai", "wordllama"}),
+    ],
+)
+def test_the_root_imports_nothing_and_a_script_no_dagster(program: str, absent: set[str]) -> None:
+    report = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & absent == set()
+
+
+def test_the_script_of_the_examples_ingests_and_searches(tmp_path: Path) -> None:
+    assert len(_SCRIPT.read_text().splitlines()) <= 15
+    source = tmp_path / "documents"
+    source.mkdir()
+    (source / "leave.md").write_text("Employees have thirty days of holiday in a year.")
+    (source / "travel.md").write_text("Train tickets are paid by the company.")
+    command = [sys.executable, str(_SCRIPT), str(source), str(tmp_path / "state"), "How much vacation do I get?"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, *hits = done.stdout.splitlines()
+    assert first == "1 publications, 0 documents failed"
+    assert "leave.md" in hits[0]
+
+
+def test_an_open_corpus_plans_ingests_rolls_back_and_audits(tmp_path: Path, database_url: str) -> None:
+    source = tmp_path / "documents"
+    source.mkdir()
+    (source / "a.txt").write_text("alpha")
+    config = CorpusConfig(corpus="docs", source=str(source), state=str(tmp_path / "state"), database_url=database_url)
+    with open_corpus(config) as corpus:
+        assert [plan.key for plan in corpus.plan()] == ["a.txt"]
+        with pytest.raises(errors.ConfigurationError, match="no corpus 'docs'"):
+            corpus.history()
+        corpus.ingest()
+        (source / "a.txt").write_text("beta")
+        (source / "b.txt").write_text("gamma")
+        assert {plan.key for plan in corpus.plan(["b.txt"])} == {"b.txt"}
+        corpus.ingest()
+        newest, oldest, created = corpus.history()
+        assert [row.kind for row in (newest, oldest, created)] == ["ingest", "ingest", "create"]
+        assert [change.published_version for change in corpus.document_history("a.txt")] == [
+            newest.version,
+            oldest.version,
+        ]
+        assert [hit.document for hit in corpus.search("gamma", where=["key=b*"])] == ["b.txt"]
+        corpus.rollback(oldest.version, ["a.txt"])
+        assert [hit.text for hit in corpus.search("alpha", mode="text")] == ["alpha"]
+        assert corpus.plan() == []
+        assert corpus.audit().violations == []
+
+
+def test_an_ingest_withholds_most_removals_until_they_are_confirmed(tmp_path: Path, database_url: str) -> None:
+    source = tmp_path / "documents"
+    source.mkdir()
+    for number in range(6):
+        (source / f"{number}.txt").write_text(f"text {number}")
+    config = CorpusConfig(corpus="docs", source=str(source), state=str(tmp_path / "state"), database_url=database_url)
+    with open_corpus(config) as corpus:
+        corpus.ingest()
+        for number in range(6):
+            (source / f"{number}.txt").unlink()
+        with pytest.raises(errors.RemovalsWithheldError):
+            corpus.ingest()
+        assert len(corpus.plan()) == 6
+        corpus.ingest(confirm_removals=True)
+        assert corpus.plan() == []
+
+
+def test_a_transaction_publishes_a_table_of_the_users_own_or_nothing(tmp_path: Path, database_url: str) -> None:
+    schema = pa.schema([pa.field("sku", pa.string(), nullable=False)])
+    config = CorpusConfig(corpus="docs", source=str(tmp_path), state=str(tmp_path / "state"), database_url=database_url)
+    with open_corpus(config) as corpus:
+        with corpus.transaction("products", schema) as change:
+            change.add(pa.table({"sku": ["A-1"]}, schema=schema))
+        with suppress(ZeroDivisionError), corpus.transaction("products", schema) as change:
+            change.delete("sku = 'A-1'")
+            raise ZeroDivisionError
+        with corpus.transaction("products", schema) as change:
+            assert change.base_version == 2
+
+
+def test_definitions_are_built_in_python_and_show_no_secret(tmp_path: Path) -> None:
+    config = CorpusConfig(corpus="docs", source=str(tmp_path), state=str(tmp_path / "state"))
+    definitions = corpus_definitions(config, options=DagsterOptions(group="texts", source_sensor=False))
+    assert {sensor.name for sensor in definitions.sensors or ()} >= {"docs_source_sensor", "docs_recovery_sensor"}
+    secret = config.replace(database_url="host=h password=hunter2")
+    with pytest.raises(errors.ConfigurationError, match="holds a password") as caught:
+        corpus_definitions(secret)
+    assert "hunter2" not in str(caught.value)
+    named = corpus_definitions(secret, build_resources(secret, database_url=dg.EnvVar("A_URL")))
+    assert "hunter2" not in str(named.get_repository_def().get_top_level_resources())
