@@ -1,4 +1,4 @@
-"""What a benchmark found: a table for the reader, and a line of JSON for later comparisons."""
+"""What a benchmark found: a table for the reader, and a line of JSON for whoever compares later."""
 
 from __future__ import annotations
 

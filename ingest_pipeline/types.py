@@ -1,4 +1,4 @@
-"""The nouns of the pipeline, as plain values. Nothing here reads or writes anything."""
+"""The values that all packages share. Nothing here reads or writes anything."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Chunk:
 
     @property
     def text_hash(self) -> UUID:
-        """What a vector is looked up by."""
+        """Key of the vector in all look-ups."""
         return text_hash(self.text)
 
 
 def corpus_name(name: str) -> str:
-    """The name itself, if it serves as a corpus', a table's and a part of an asset's key.
+    """Return the name if it can name a corpus, a table and a part of an asset key.
 
     Raises:
-        ConfigurationError: It does not.
+        ConfigurationError: It cannot.
     """
     if not _CORPUS_NAME.fullmatch(name):
         raise ConfigurationError(
@@ -89,18 +89,18 @@ def chunk_id(document: str, hashed: UUID, occurrence: int) -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the output besides the bytes."""
+    """The settings that decide what a document becomes, besides its bytes."""
 
     parser: str
     chunker: str
     chunk_size: int
     """Characters at most."""
     chunk_overlap: int
-    """Characters that a chunk repeats of the one before it."""
+    """Characters that a chunk repeats from the one before it."""
     embedding_model: str
     embedding_dimensions: int
     encoding: str | None = None
-    """Of text that is neither UTF-8 nor marked."""
+    """Encoding of text that is neither UTF-8 nor marked."""
 
     @property
     def fingerprint(self) -> str:
@@ -109,24 +109,24 @@ class Recipe:
 
     @property
     def embedding(self) -> str:
-        """What two vectors must share to stand in one table."""
+        """Model and dimensions: equal for all vectors of one table."""
         return f"{self.embedding_model}/{self.embedding_dimensions}"
 
 
 def split_embedding(embedding: str) -> tuple[str, int]:
-    """Model and dimensions, of what `Recipe.embedding` made of them."""
+    """Model and dimensions from the form that `Recipe.embedding` gives them."""
     model, _, dimensions = embedding.rpartition("/")
     return model, int(dimensions)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long versions are kept: what either says is kept."""
+    """How long versions are kept. A version is kept as long as either rule keeps it."""
 
     days: int = 7
-    """Since a version ceased to be head."""
+    """Days since a version ceased to be head."""
     publications: int = 20
-    """The last so many that brought or removed rows; what maintenance makes does not count."""
+    """The newest publications that added or removed rows. Versions made by maintenance do not count."""
 
 
 DEFAULT_RETENTION = Retention()
@@ -181,22 +181,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What somebody read on a price list."""
+    """One entry of a price list."""
 
     model: str
     per_million_tokens: Decimal
     currency: str
     """Three letters, as in ISO 4217."""
     as_of: date
-    """The day on which it was read."""
+    """Date of the price list."""
     per_million_tokens_in_batch: Decimal | None = None
-    """At the Batch endpoint. None: nobody read it, and it is not guessed from the other."""
+    """At the Batch endpoint. None: not configured. It is not derived from the other price."""
 
     def cost(self, tokens: int) -> Decimal:
-        """What so many tokens cost."""
+        """The cost of so many tokens."""
         return self.per_million_tokens * tokens / _MILLION
 
     def in_batch(self) -> Price | None:
-        """The price of what is bought by bulk orders, None if it is not configured."""
+        """The price at the Batch endpoint, None if it is not configured."""
         amount = self.per_million_tokens_in_batch
         return None if amount is None else replace(self, per_million_tokens=amount)

@@ -1,5 +1,5 @@
-"""Text to chunks, as a stream.
+"""Cuts text into chunks, as a stream.
 
-`content_defined` chooses cut points from the text around them, so that an edit changes the chunks around it and no
-others. Imports `types` and `errors` only.
+`content_defined` chooses cut points from the text around them, so that an edit changes only the chunks around
+it. Imports `types` and `errors` only.
 """

@@ -1,11 +1,11 @@
-"""Cutting text into chunks, as a stream, so that an edit changes the chunks around it and no others.
+"""Cuts text into chunks, as a stream, so that an edit changes only the chunks around it.
 
 Two cuts, one inside the other. The outer one cuts the text into *windows* at places that the text itself chooses: of
 the paragraph breaks between a least and a greatest distance, the first that a heading follows, or whose preceding
 characters hash to a given residue with no heading near. The choice depends on nothing far away, so after an edit the
 windows fall back into step within one or two, and where a section begins they nearly always are in step. This is
 content-defined chunking as in LBFS (Muthitacharoen et al., SOSP 2001) and FastCDC (Xia et al., USENIX ATC 2016), on
-paragraph breaks in place of bytes. The inner cut packs each window into chunks with semantic-text-splitter, which
+paragraph breaks instead of bytes. The inner cut packs each window into chunks with semantic-text-splitter, which
 starts afresh in every window: no edit reaches past the end of its own.
 
 The constants were chosen by counting over 3,000 edits of one place and 750 moves of a section, in each of: documents of
@@ -32,19 +32,19 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import Chunk
 
 CHUNKER: Final = "section-windows-1/semantic-text-splitter-0.33"
-"""Goes into the recipe: another value means that the same text may be cut elsewhere."""
+"""Part of the recipe. A new value means that the same text may be cut at other positions."""
 
 LEAST_SIZE: Final = 50
 GREATEST_SIZE: Final = 16_384
-"""Characters. Four of them fill a window of 64 KB; the splitter's cost per character grows with what it is given."""
+"""Four chunks of this size fill a window of 64 KB. The splitter's cost per character grows with its input."""
 
 _LEAST_WINDOW: Final = 0.5
 _GREATEST_WINDOW: Final = 4
 _ONE_BREAK_IN: Final = 6
 _HASHED: Final = 32
-"""Characters before a break that decide about it: an edit further away than this leaves the decision alone."""
+"""Characters before a break that decide about it. An edit further away does not change the decision."""
 _AHEAD: Final = 256
-"""Characters after a break in which it is seen that a heading follows."""
+"""Characters after a break in which a heading is recognized."""
 
 _NEWLINE: Final = r"(?>\r\n?|\n)"
 _PARAGRAPH: Final = re.compile(rf"{_NEWLINE}(?:[ \t]*+{_NEWLINE})+")

@@ -1,6 +1,7 @@
-"""Texts to vectors: the embeddings API, and the model that runs on this machine.
+"""Turns texts into vectors, through an embeddings API or with a model in this process.
 
-Only this package imports `openai`. `openai` is the client: batches, retries, adaptive concurrency (`_concurrency`),
-checked responses (`_response`). `local` runs a small model without a key or an endpoint. `pricing` reads configured
-prices; nothing here knows one. Imports `types`, `processes` and `errors` only. Begin with `openai.Embedder`.
+`base` has the protocol that both embedders satisfy. `openai` talks to any OpenAI-compatible API: batches, retries,
+adaptive concurrency (`_concurrency`), checked responses (`_response`), counted tokens (`usage`). `local` runs a small
+model in this process, without a key or an endpoint. `pricing` reads configured prices; no price is built in. Only this
+package imports the OpenAI client. Imports `types` and `errors` only. Begin with `base.Embedder`.
 """

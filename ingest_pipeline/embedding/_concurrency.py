@@ -1,11 +1,10 @@
-"""How many requests an API sees at once: fewer when it says that they are too many, slowly more when it does not.
+"""Limits how many requests an API gets at once: fewer after it refuses some as too many, then slowly more again.
 
-Additive increase, multiplicative decrease, which is what lets many clients share what one server can bear without
-knowing of each other (Chiu and Jain, 1989). Two rules are TCP's (Jacobson, 1988): of all complaints about requests that
-were under way together only the first counts, and the limit grows by one for every round of as many answers as it lets
-out. A third is that of TCP Vegas (Brakmo and Peterson, 1994): while answers take much longer than the quickest did, a
-queue stands before the server, and more requests would only lengthen it. An API that never complains sees the greatest
-number from the first request on.
+Additive increase and multiplicative decrease let many clients share the capacity of one server without knowing of each
+other (Chiu and Jain, 1989). Two rules are from TCP (Jacobson, 1988): only the first of several refusals of concurrent
+requests counts, and the limit grows by one after as many answers as the limit allows at once. A third rule is from TCP
+Vegas (Brakmo and Peterson, 1994): while answers take much longer than the quickest one did, the server has a queue, and
+more requests would only make it longer. An API that never refuses gets the maximum from the first request on.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from time import monotonic
 
 _DECREASE = 0.5
 _QUEUEING = 3.0
-"""So many times the quickest answer: a queue, and not the difference between one request and another."""
+"""An answer that takes so many times longer than the quickest one has waited in a queue."""
 _FORGETTING = 1.02
-"""By so much the quickest answer is taken to be slower with every answer, so that it is one of late."""
+"""With every answer the quickest time is raised by this factor, so that old measurements are forgotten."""
 
 
 @dataclass(slots=True)
@@ -32,20 +31,20 @@ class Turn:
     wait: float = 0.0
 
     def refuse(self, wait: float = 0.0) -> None:
-        """Say that the API had too much to do.
+        """Report that the API refused the request because of its load.
 
         Args:
-            wait: Seconds for which it wants to be left alone.
+            wait: Seconds to wait, as the API requests.
         """
         self.refused, self.wait = True, wait
 
 
 class AdaptiveConcurrency:
-    """A limit on what is under way at once, which adapts.
+    """A limit on concurrent requests that adapts to the API.
 
     Args:
-        greatest: The limit while nobody complains.
-        clock: Seconds, never going back.
+        greatest: The limit while the API refuses nothing.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, greatest: int, clock: Callable[[], float] = monotonic) -> None:
@@ -60,17 +59,17 @@ class AdaptiveConcurrency:
 
     @property
     def limit(self) -> int:
-        """How many may be under way now, one at least."""
+        """How many requests may be in progress now, at least one."""
         return int(self._limit)
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:
-        """Wait for a turn, and for the end of a silence that the API asked for. An attempt that raises says nothing."""
+        """Wait for a turn and for the pause that the API requested. A failed attempt does not change the limit."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._under_way < self.limit)
             self._under_way += 1
         try:
-            while (silence := self._silent_until - self._clock()) > 0:  # noqa: ASYNC110  a time is waited for, no event
+            while (silence := self._silent_until - self._clock()) > 0:  # noqa: ASYNC110  waits for a time, not for an event
                 await asyncio.sleep(silence)
             turn = Turn(self._clock())
             try:

@@ -1,4 +1,4 @@
-"""What an embeddings API answered, taken apart and checked."""
+"""Parses and checks the answers of an embeddings API."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Vectors: TypeAlias = NDArray[np.float32]
 
 
 def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int]:
-    """The vectors, in the order of the inputs, and the tokens billed.
+    """Return the vectors in the order of the inputs, and the billed tokens.
 
     Raises:
-        ValueError: Something is wrong with the answer; the message completes "answered with".
+        ValueError: The answer is invalid. The message completes the phrase "answered with".
     """
     answer = _mapping(body, "the answer")
     data = answer.get("data")
@@ -51,7 +51,7 @@ def _mapping(value: object, name: str) -> dict[str, object]:
 
 
 def _decoded(embedding: object) -> Vectors:
-    # Some compatible endpoints answer with numbers whatever encoding was asked for.
+    # Some compatible endpoints answer with numbers although base64 was requested.
     try:
         if isinstance(embedding, str):
             return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")

@@ -1,7 +1,7 @@
-"""Vectors from an OpenAI-compatible embeddings API: the only module that imports its client.
+"""Embeds through an OpenAI-compatible API. Only this module imports the client.
 
-The client retries what may pass (408, 409, 429, 5xx, broken connections), with backoff and the server's Retry-After.
-This module adds what the client cannot know: which answers are not worth a retry, which are nonsense, and which input
+The client retries temporary faults (408, 409, 429, 5xx, broken connections) with backoff and the server's Retry-After.
+This module adds what the client cannot know: which answers are not worth a retry, which are invalid, and which input
 of a batch the API refuses.
 """
 
@@ -43,13 +43,13 @@ _NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
 _TOO_MUCH = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529)
 _LONGEST_SILENCE = 120.0
 _LEAST_UPLOAD = 256 << 10
-"""Bytes of a request, in a second, below which its sending is given up."""
+"""Bytes a second. A request that is sent more slowly than this times out."""
 _BODY = "ingest_pipeline.body"
-"""Under which an answer carries what its JSON says."""
+"""Key of the parsed JSON among the extensions of a response."""
 
 
 class _RefusedError(Exception):
-    """The API refuses a request because of one of its inputs."""
+    """The API refuses a request because of one input."""
 
     def __init__(self, problem: str, position: int | None) -> None:
         super().__init__(problem)
@@ -58,11 +58,11 @@ class _RefusedError(Exception):
 
 
 class _NotJsonError(httpx2.RemoteProtocolError):
-    """An answer was cut, or something other than the API gave it. Its base makes the client try again."""
+    """An answer was truncated or does not come from the API. The base class makes the client retry."""
 
 
 class _PacedClient(DefaultAsyncHttpxClient):
-    """Sends every attempt, retries too, when its turn has come. A client's backoff takes up no turn."""
+    """Sends every attempt, including retries, in its turn. The client's backoff does not occupy a turn."""
 
     def __init__(self, pace: AdaptiveConcurrency, seconds: float, **options: Any) -> None:  # noqa: ANN401  what the client's own takes
         super().__init__(**options)
@@ -82,17 +82,17 @@ class _PacedClient(DefaultAsyncHttpxClient):
             return response
 
     async def _send_in_time(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
-        """The client's own limits start again with every byte, interim answers and those of headers included."""
+        """Limit the whole attempt. The client's own limits restart with every byte of an interim answer or header."""
         uploading = int(request.headers.get("content-length", "0")) / _LEAST_UPLOAD
         try:
             async with asyncio.timeout(self._seconds + uploading):
                 return await super().send(request, **options)
         except TimeoutError as error:
-            raise httpx2.ReadTimeout("the answer does not come to an end", request=request) from error
+            raise httpx2.ReadTimeout("the answer does not end", request=request) from error
 
 
 def _wanted_silence(headers: Mapping[str, str]) -> float:
-    """Seconds that the API wants to be left alone, as the client reads them: no more than two minutes, else none."""
+    """Seconds to wait, as the API requests; 0 if it requests more than two minutes, as the client does."""
     for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             seconds = float(headers[name]) / divisor
@@ -103,7 +103,7 @@ def _wanted_silence(headers: Mapping[str, str]) -> float:
 
 
 class OpenAIEmbedder:
-    """An embeddings API under one set of settings. Its limit on concurrency is shared by all who use it.
+    """Embeds through an OpenAI-compatible API. All users of one embedder share its limit on concurrency.
 
     Raises:
         EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
@@ -141,30 +141,30 @@ class OpenAIEmbedder:
 
     @property
     def host(self) -> str:
-        """The endpoint's host, as messages name it."""
+        """The host of the endpoint, for messages."""
         return self._client.base_url.netloc.decode().rpartition("@")[2]
 
     @property
     def endpoint(self) -> str:
-        """The endpoint's address, without credentials: what is known of its models is known of this."""
+        """The address of the endpoint, without credentials. The ledger records under it which models it serves."""
         url = self._client.base_url
         return f"{url.scheme}://{self.host}{url.path}"
 
     async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
         """Embed one batch, in one request unless the API refuses an input of it.
 
-        If it does, the batch is divided until the input is alone: a refused request costs nothing, and the vectors of
-        the other texts are kept.
+        If it does, the batch is divided until that input is alone. Refused requests cost nothing, and the other texts
+        still get their vectors.
 
         Args:
-            texts: As many as a request can carry, see `pack`.
-            meter: Counts what was billed and sent, for callers who want to know it though the call fails.
+            texts: At most one batch, see `pack`.
+            meter: Counts requests and billed tokens, also if the call fails.
 
         Raises:
             EmbeddingAccessError: The key is refused, the quota is exhausted, or the model does not exist.
             EmbeddingUnavailableError: No answer within the retries.
-            EmbeddingResponseError: The answer is not what the API promises.
-            ConfigurationError: The API refuses the request, and not because of an input.
+            EmbeddingResponseError: The answer is invalid.
+            ConfigurationError: The API refuses the request for a reason other than an input.
         """
         async with self._slots:
             meter = meter or UsageMeter()
@@ -193,11 +193,11 @@ class OpenAIEmbedder:
 
     @property
     def narrowed(self) -> int | None:
-        """The width to ask for. Models of one width refuse the parameter, as ada-002 does; answers are checked."""
+        """The width to request, None for models that do not accept the parameter. Answers are checked in any case."""
         return self.settings.dimensions if self.settings.model.startswith(_TAKES_DIMENSIONS) else None
 
     async def call(self, made: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
-        """Make another call to the same API, and raise this package's errors in place of the client's.
+        """Make another call to the same API. The client's errors are translated.
 
         Raises:
             EmbeddingAccessError, EmbeddingUnavailableError, ConfigurationError: As `embed` raises them.
@@ -218,7 +218,7 @@ class OpenAIEmbedder:
         narrowed = openai.omit if self.narrowed is None else self.narrowed
         failure: Exception
         try:
-            # The client decodes base64 into lists of Python floats, unless it was asked for base64 in so many words.
+            # Without an explicit format, the client requests base64 and decodes it into lists of Python floats.
             response = await self._client.embeddings.with_raw_response.create(
                 model=model, input=texts, dimensions=narrowed, encoding_format="base64"
             )
@@ -234,11 +234,11 @@ class OpenAIEmbedder:
                 failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
             else:
                 return vectors
-        # Raised here, with no exception being handled: what the client raised may quote the key.
+        # Raised outside of the handler, because the client's exception may quote the key.
         raise failure
 
     async def _judge_for_retry(self, response: httpx2.Response) -> None:
-        """Tell the client's retries, on each answer, what its status does not."""
+        """Make the client retry, or not, where the status code alone is misleading."""
         try:
             async with asyncio.timeout(self.settings.timeout):
                 await response.aread()
@@ -249,7 +249,7 @@ class OpenAIEmbedder:
             response.headers["x-should-retry"] = "false"
         elif response.is_success and response.request.url.path.endswith("/embeddings"):
             try:
-                # Kept, since megabytes of text take a while to parse.
+                # Kept, because megabytes of text take a while to parse.
                 body = response.extensions[_BODY] = response.json()
                 count_answer(body)
             except ValueError as error:
@@ -286,7 +286,7 @@ class OpenAIEmbedder:
         host = self.host
         match error.status_code:
             case 401:
-                # What the API says here quotes part of the key.
+                # The API's message quotes part of the key.
                 return EmbeddingAccessError(f"{host} refused the key (401)", "Check OPENAI_API_KEY.")
             case 403:
                 said = self._clean(error.message)
@@ -315,7 +315,7 @@ def _usable_key(settings: OpenAISettings, base_url: str) -> str:
             "Set OPENAI_API_KEY, or set OPENAI_BASE_URL to an endpoint that needs none.",
         )
     if not (key.isascii() and key.isprintable()):
-        # The client would fail on it at each request, and retry.
+        # The client would fail and retry with every request.
         raise EmbeddingAccessError("The embedding key has characters that no key has", "Check OPENAI_API_KEY.")
     return key
 
@@ -325,7 +325,7 @@ def _sent(error: APIStatusError) -> int:
 
 
 def _divided(part: list[int], named: int | None) -> list[list[int]]:
-    """The input that the API named and the rest; or two halves, if it named none."""
+    """The input that the API named and the rest, or two halves if it named none."""
     if named is not None and named < len(part):
         return [part[:named] + part[named + 1 :], [part[named]]]
     middle = len(part) // 2

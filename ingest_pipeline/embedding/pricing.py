@@ -1,4 +1,4 @@
-"""What an embedding model costs: configuration with a date. Nothing here knows a price, and nothing guesses one."""
+"""Reads the prices of embedding models from the configuration. No price is built in or guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PRICE = re.compile(
 
 
 def read_prices(text: str) -> tuple[Price, ...]:
-    """Prices as INGEST_EMBEDDING_PRICES has them, divided by semicolons.
+    """Parse the prices of INGEST_EMBEDDING_PRICES, separated by semicolons.
 
     Args:
         text: For example ``text-embedding-3-small 0.02 USD 2026-11-01``: model, price of a million tokens, currency,
@@ -25,7 +25,7 @@ def read_prices(text: str) -> tuple[Price, ...]:
             ``0.02/0.01``.
 
     Raises:
-        ConfigurationError: It has another form, or names a model twice.
+        ConfigurationError: The text has another form, or names a model twice.
     """
     prices = tuple(_read(entry.strip()) for entry in text.split(";") if entry.strip())
     if len({price.model for price in prices}) < len(prices):
@@ -46,10 +46,10 @@ def _read(entry: str) -> Price:
         as_of = date.fromisoformat(found["as_of"])
     except ValueError as error:
         raise ConfigurationError(
-            f"INGEST_EMBEDDING_PRICES holds {entry!r}, which is not a model, a price of a million tokens, a currency "
-            "and the day on which it was read",
-            "Write it like `text-embedding-3-small 0.02 USD 2026-11-01`, the price of bulk orders as in `0.02/0.01`; "
-            "divide several by semicolons.",
+            f"INGEST_EMBEDDING_PRICES contains {entry!r}, which is not a model, a price of a million tokens, a "
+            "currency and the date of the price list",
+            "Write it like `text-embedding-3-small 0.02 USD 2026-11-01`, with the price of batch jobs as in "
+            "`0.02/0.01`. Separate several prices by semicolons.",
         ) from error
     in_batch = found["in_batch"]
     return Price(

@@ -1,4 +1,4 @@
-"""What calls of an embeddings API took: tokens as the API bills them, requests and seconds, usable answer or not."""
+"""Counts what calls of an embedder take: billed tokens, requests and seconds, whether or not the answer is usable."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _USAGE = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})(?=\D)')
 
 @dataclass(slots=True)
 class UsageMeter:
-    """Counts what one call of `Embedder.embed` takes, also if the call fails: the API bills what it answers."""
+    """Counts what one call of `Embedder.embed` takes, also if it fails: the API bills every answer."""
 
     tokens: int = 0
-    """Of all answers, those that cannot be used included."""
+    """Tokens of all answers, unusable ones included."""
     requests: int = 0
-    """Sent so far, retries included."""
+    """Requests sent so far, retries included."""
     calls: int = 0
-    """Requests that were not retries of others."""
+    """Requests without retries."""
     _began: float = field(default_factory=perf_counter)
 
     @property
     def retries(self) -> int:
-        """Requests that were sent again after a fault that may pass."""
+        """Requests that were sent again after a temporary fault."""
         return max(0, self.requests - self.calls)
 
     @property
     def seconds(self) -> float:
-        """Since the meter was started."""
+        """Seconds since the meter was started."""
         return perf_counter() - self._began
 
     @property
     def usage(self) -> Usage:
-        """What was counted so far. Which texts were embedded is not known here."""
+        """The counts so far. The meter does not know how many texts were embedded."""
         return Usage(tokens=self.tokens, requests=self.requests, retries=self.retries, seconds=self.seconds)
 
     def restart(self) -> None:
-        """Begin to count seconds now: waiting for a free slot is not counted."""
+        """Start counting seconds now, because waiting for a free slot does not count."""
         self._began = perf_counter()
 
 
@@ -52,7 +52,7 @@ _current: ContextVar[UsageMeter | None] = ContextVar("usage_meter", default=None
 
 @contextmanager
 def metered(meter: UsageMeter) -> Generator[None]:
-    """Let requests and answers of the block, and of what it awaits, count for the meter."""
+    """Count the requests and answers of the block, and of everything it awaits, with this meter."""
     token = _current.set(meter)
     try:
         yield
@@ -61,21 +61,21 @@ def metered(meter: UsageMeter) -> Generator[None]:
 
 
 def count_request() -> None:
-    """A request is about to be sent."""
+    """Count a request that is about to be sent."""
     meter = _current.get()
     if meter is not None:
         meter.requests += 1
 
 
 def count_answer(body: object) -> None:
-    """An answer came, and says what it is billed; it may be anything that JSON can hold."""
+    """Count the billed tokens of an answer, which may be any JSON value."""
     meter = _current.get()
     if meter is not None:
         meter.tokens += billed_tokens(body)
 
 
 def count_broken_answer(content: bytes) -> None:
-    """An answer came that is not JSON. If it was cut off behind its usage, it was billed and says so."""
+    """Count an answer that is not valid JSON. If it was truncated after its usage, the tokens are readable."""
     meter = _current.get()
     found = _USAGE.search(content)
     if meter is not None and found is not None:
@@ -83,7 +83,7 @@ def count_broken_answer(content: bytes) -> None:
 
 
 def billed_tokens(body: object) -> int:
-    """The tokens that an answer says it is billed; 0 if it does not say."""
+    """The billed tokens that an answer reports, 0 if it reports none."""
     usage = cast("dict[str, object]", body).get("usage") if isinstance(body, dict) else None
     total = cast("dict[str, object]", usage).get("total_tokens") if isinstance(usage, dict) else None
     return total if type(total) is int and total > 0 else 0

@@ -1,12 +1,12 @@
-"""Bulk orders: missing vectors from the API's Batch endpoint, at a lower price and within a day.
+"""Batch jobs: missing vectors from the API's Batch endpoint, at a lower price and within a day.
 
-    read, cut, look up ──texts that nobody has──> order (ledger) ──> file and batch (API)
-    what has come ──> embedded_batch, like any answer; an ordinary run finds it there and publishes
+    read, cut, look up ──texts without a vector──> batch job (ledger) ──> file and batch (API)
+    results ──> embedded_batch, like any other answer; an ordinary run finds them there and publishes
 
-An order is written down before the API hears of it, and the API carries its id as metadata. So a writer that dies
-between the two is settled by asking the API: what it has is taken up, what never came there is forgotten. Vectors and
-the end of their order are recorded in one transaction, and collecting again costs nothing. What fails, expires or comes
-damaged is not there afterwards, and the next ordinary run buys it. What it was billed is recorded all the same.
+A batch job is recorded before it is submitted, and the API keeps the id of its saga as metadata. If a writer dies
+between the two, the API is asked: a job that it has is continued, one that it never received is failed. Vectors and the
+end of their job are recorded in one transaction, so collecting again costs nothing. Texts of requests that fail, expire
+or come back damaged are embedded by the next ordinary run. Their billed tokens are recorded in any case.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from uuid import UUID
 
 from ingest_pipeline.embedding._response import Vectors, read_answer
@@ -28,8 +29,8 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, sagas
 from ingest_pipeline.postgres.batch_jobs import BulkOrder
-from ingest_pipeline.preparation.prepare import first_of
-from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.preparation.prepare import root_cause
+from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.processes import is_dead
@@ -37,23 +38,24 @@ from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Chunk, Usage
 
-ORDER_KEY = "ingest_pipeline_order"
-"""Under which the API carries an order's id."""
-# Their vectors are held in memory once, when they are collected. The API takes 50,000.
-_TEXTS = 10_000
-_BYTES_A_CHARACTER = 4
+METADATA_KEY = "ingest_pipeline_saga"
+"""Key under which the API keeps the saga's id."""
+# All vectors of a job are in memory while they are collected. The API accepts 50,000.
+_MAX_TEXTS = 10_000
+_CHUNKS_PER_LOOK_UP = 128
+_BYTES_PER_CHARACTER = 4
 _ENDED = ("completed", "expired", "failed", "cancelled")
-# The API lists a batch a moment after it took it.
+# The API lists a batch some time after it accepted it.
 _LISTED_AFTER = timedelta(minutes=1)
-_GIVEN_UP_AFTER = timedelta(minutes=15)
-# So much may the API's clock and ours differ.
-_CLOCKS = timedelta(hours=1)
-_PAGE = 100
+_ABANDONED_AFTER = timedelta(minutes=15)
+# Largest difference between the API's clock and ours.
+_CLOCK_SKEW = timedelta(hours=1)
+_PAGE_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """An order that ended."""
+    """A batch job that ended."""
 
     saga: UUID
     texts: int
@@ -62,52 +64,52 @@ class Collected:
 
 
 @dataclass(slots=True)
-class _Shipment:
+class _JobTexts:
     texts: dict[UUID, str] = field(default_factory=dict[UUID, str])
     keys: set[str] = field(default_factory=set[str])
 
 
 @dataclass(slots=True)
 class _Output:
-    """What came of an order."""
+    """The results of a batch job."""
 
     answers: dict[int, tuple[Vectors, int]] = field(default_factory=dict[int, tuple[Vectors, int]])
-    """Vectors and tokens by the number of the request; requests that failed are left out."""
+    """Vectors and tokens by the number of the request, without failed requests."""
     unusable_texts: int = 0
-    """Texts of answers that were billed and cannot be used."""
+    """Texts of answers that were billed but cannot be used."""
     unusable_tokens: int = 0
     unusable_requests: int = 0
 
 
 async def submit(context: IngestContext, embedder: OpenAIEmbedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
-    """Order the vectors that documents need, and that neither stand anywhere nor are on order.
+    """Submit batch jobs for the texts of documents that have no vector and are in no open job.
 
     Returns:
-        The orders.
+        The sagas of the jobs.
 
     Raises:
-        SpendingLimitError: The limits of a run or a day allow no more. What was ordered until then stays ordered.
-        UnavailableError: Something does not answer. What was ordered until then stays ordered.
+        SpendingLimitError: The limits of a run or a day allow no more. Jobs submitted until then continue.
+        UnavailableError: A store or the API does not answer. Jobs submitted until then continue.
     """
-    placed: list[UUID] = []
-    shipments = _shipments(context, plans)
+    submitted: list[UUID] = []
+    jobs = _jobs(context, plans)
     is_served = await asyncio.to_thread(_is_served, context, embedder)
-    while (shipment := await asyncio.to_thread(next, shipments, None)) is not None:
-        await asyncio.to_thread(_check_limits, context, shipment)
+    while (job := await asyncio.to_thread(next, jobs, None)) is not None:
+        await asyncio.to_thread(_check_limits, context, job)
         if not is_served:
-            await _probe(context, embedder, shipment)
+            await _probe(context, embedder, job)
             is_served = True
-        saga = await _submit(context, embedder, shipment)
+        saga = await _submit(context, embedder, job)
         if saga is not None:
-            placed.append(saga)
-    return placed
+            submitted.append(saga)
+    return submitted
 
 
 async def collect(context: IngestContext, embedder: OpenAIEmbedder) -> list[Collected]:
-    """Record the vectors that have come, and settle orders whose writer died before it knew that the API has them.
+    """Record the vectors of finished jobs, and resolve jobs whose writer died while it submitted them.
 
     Raises:
-        UnavailableError: Something does not answer; what is open stays open.
+        UnavailableError: A store or the API does not answer. Open jobs stay open.
     """
     collected: list[Collected] = []
     for found in await asyncio.to_thread(_open, context):
@@ -118,7 +120,7 @@ async def collect(context: IngestContext, embedder: OpenAIEmbedder) -> list[Coll
 
 
 def waiting_keys(context: IngestContext) -> set[str]:
-    """Documents whose vectors are on order: buying them now would be buying them twice."""
+    """Documents that wait for a batch job. Embedding them now would be billed twice."""
     return {key for found in _open(context) for key in found.keys}
 
 
@@ -127,29 +129,31 @@ def _open(context: IngestContext) -> list[BulkOrder]:
         return batch_jobs.open_orders(connection, context.corpus.generation)
 
 
-def _shipments(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_Shipment]:
+def _jobs(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_JobTexts]:
     ordered = {text_hash for found in _open(context) for text_hash in found.text_hashes}
-    shipment = _Shipment()
+    job = _JobTexts()
     for plan in plans:
-        for chunks in _stretches(context, plan):
+        chunks_left = _chunks(context, plan)
+        while chunks := list(islice(chunks_left, _CHUNKS_PER_LOOK_UP)):
             texts = {chunk.text_hash: chunk.text for chunk in chunks}
             missing = _missing(context, texts.keys() - ordered)
             if missing or texts.keys() & ordered:
-                shipment.keys.add(plan.key)
-            shipment.texts.update((text_hash, texts[text_hash]) for text_hash in missing)
+                job.keys.add(plan.key)
+            job.texts.update((text_hash, texts[text_hash]) for text_hash in missing)
             ordered |= missing
-            if len(shipment.texts) >= _TEXTS:
-                yield shipment
-                shipment = _Shipment()
-    if shipment.texts:
-        yield shipment
+            if len(job.texts) >= _MAX_TEXTS:
+                yield job
+                job = _JobTexts()
+    if job.texts:
+        yield job
 
 
-def _stretches(context: IngestContext, plan: DocumentPlan) -> Iterator[list[Chunk]]:
+def _chunks(context: IngestContext, plan: DocumentPlan) -> Iterator[Chunk]:
     if plan.source is not None:
-        # What is wrong with the document, its ingest will say.
+        # The ingest of the document will report the problem.
         with suppress(DocumentError, StaleError):
-            yield from Reading(plan.source, context.recipe).stretches(context.source, context.chunker, context.limits)
+            reader = DocumentReader(plan.source, context.recipe)
+            yield from reader.chunks(context.source, context.chunker, context.limits)
 
 
 def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
@@ -171,73 +175,73 @@ def _is_served(context: IngestContext, embedder: OpenAIEmbedder) -> bool:
         return embedding_cache.is_served(connection, embedder.endpoint, context.recipe.embedding)
 
 
-def _check_limits(context: IngestContext, shipment: _Shipment) -> None:
-    """Refuse a shipment that would pass a limit, of a run or of the day, together with all that is on order."""
-    on_order = sum(found.characters for found in _open(context))
+def _check_limits(context: IngestContext, job: _JobTexts) -> None:
+    """Refuse a job that would exceed a limit of a run or the day, together with all open jobs."""
+    in_open_jobs = sum(found.characters for found in _open(context))
     guard = SpendingGuard(context.corpus, context.limits)
-    guard.reserve(on_order + sum(map(len, shipment.texts.values())))
+    guard.reserve(in_open_jobs + sum(map(len, job.texts.values())))
 
 
-async def _probe(context: IngestContext, embedder: OpenAIEmbedder, shipment: _Shipment) -> None:
-    """Buy one text by an ordinary request, so that a wrong model or width is not paid for by the order.
+async def _probe(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts) -> None:
+    """Embed one text by an ordinary request, so that a wrong model or width does not cost a whole job.
 
     Raises:
-        EmbeddingResponseError: The endpoint does not serve the model in this width. Nothing was ordered.
+        EmbeddingResponseError: The endpoint does not serve the model in this width. No job was submitted.
     """
-    text_hash, text = next(iter(shipment.texts.items()))
+    text_hash, text = next(iter(job.texts.items()))
     corpus = context.corpus
     base = corpus.head().head_version
     with Saga.begin(corpus, "batch", base_version=base, price=context.price) as saga:
-        supply = VectorResolver(corpus, embedder, context.recipe, saga.id)
+        resolver = VectorResolver(corpus, embedder, context.recipe, saga.id)
         try:
             async with asyncio.TaskGroup() as tasks:
-                await supply.start(tasks)
-                await supply.order([Chunk(0, 0, len(text), text)])
-                await supply.flush()
+                await resolver.start(tasks)
+                await resolver.resolve([Chunk(0, 0, len(text), text)])
+                await resolver.flush()
         except ExceptionGroup as group:
-            raise first_of(group) from group
-        saga.fail("embedded one text to see what the endpoint serves")
-    del shipment.texts[text_hash]
+            raise root_cause(group) from group
+        saga.fail("embedded one text to test the endpoint")
+    del job.texts[text_hash]
 
 
-async def _submit(context: IngestContext, embedder: OpenAIEmbedder, shipment: _Shipment) -> UUID | None:
-    """Order the shipment's texts, those left out that another process ordered meanwhile; None if none is left."""
-    # A character has four bytes and a token one, at most: so no request is over the API's limit.
-    by_tokens = embedder.settings.batch_tokens // (_BYTES_A_CHARACTER * context.chunker.size)
+async def _submit(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts) -> UUID | None:
+    """Submit a job, without texts that another process has submitted meanwhile. None if no text remains."""
+    # A character has at most four bytes and a token at least one, so no request exceeds the API's limit.
+    by_tokens = embedder.settings.batch_tokens // (_BYTES_PER_CHARACTER * context.chunker.size)
     texts_a_request = max(1, min(embedder.settings.batch_inputs, by_tokens))
-    saga = await asyncio.to_thread(_write_down, context, shipment, texts_a_request)
+    saga = await asyncio.to_thread(_record_job, context, job, texts_a_request)
     if saga is None:
         return None
-    lines = _lines(embedder, list(shipment.texts.values()), texts_a_request)
+    lines = _lines(embedder, list(job.texts.values()), texts_a_request)
     with boundary(Boundary.BATCH_JOB_SUBMITTED):
         uploaded = await embedder.call(
             lambda client: client.files.create(file=(f"{saga}.jsonl", lines), purpose="batch")
         )
         if not await asyncio.to_thread(_is_still_ours, context, saga):
             return None
-        # Never sent again by the client: an answer may be lost, and the API would take a second one for another order.
+        # Without retries by the client: if an answer is lost, the API would accept the job a second time.
         batch = await embedder.call(
             lambda client: client.with_options(max_retries=0).batches.create(
                 input_file_id=uploaded.id,
                 endpoint="/v1/embeddings",
                 completion_window="24h",
-                metadata={ORDER_KEY: str(saga)},
+                metadata={METADATA_KEY: str(saga)},
             )
         )
     await asyncio.to_thread(_mark_submitted, context, saga, batch.id)
     return saga
 
 
-def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: int) -> UUID | None:
-    """The order's rows. Its saga ends at once: it publishes nothing, and is what the vectors will be kept under."""
+def _record_job(context: IngestContext, job: _JobTexts, texts_a_request: int) -> UUID | None:
+    """Record the job. Its saga ends at once, because it publishes nothing. The vectors are recorded under it."""
     corpus = context.corpus
     with boundary(Boundary.BATCH_JOB_RECORDED), corpus.database.transaction() as connection:
-        # Under the lock, so that of two who read the same documents at once one sees what the other ordered.
+        # Under the lock, so that of two processes with the same documents the second sees the job of the first.
         base = lock(connection, corpus).head_version
         for found in batch_jobs.open_orders(connection, corpus.generation):
             for text_hash in found.text_hashes:
-                shipment.texts.pop(text_hash, None)
-        if not shipment.texts:
+                job.texts.pop(text_hash, None)
+        if not job.texts:
             return None
         price = None if context.price is None else context.price.in_batch()
         saga = sagas.begin(connection, generation=corpus.generation, kind="batch", base_version=base, price=price)
@@ -246,17 +250,17 @@ def _write_down(context: IngestContext, shipment: _Shipment, texts_a_request: in
             saga,
             generation=corpus.generation,
             embedding=context.recipe.embedding,
-            keys=sorted(shipment.keys),
-            text_hashes=list(shipment.texts),
+            keys=sorted(job.keys),
+            text_hashes=list(job.texts),
             texts_a_request=texts_a_request,
-            characters=sum(map(len, shipment.texts.values())),
+            characters=sum(map(len, job.texts.values())),
         )
-        sagas.mark_ended(connection, saga, "abandoned", "a bulk order publishes nothing")
+        sagas.mark_ended(connection, saga, "abandoned", "a batch job publishes nothing")
     return saga
 
 
 def _is_still_ours(context: IngestContext, saga: UUID) -> bool:
-    """Say that the order's writer lives: sending the texts may have taken longer than others wait for it."""
+    """Renew the writer's heartbeat, because the upload may have taken longer than its timeout."""
     with context.corpus.database.transaction() as connection:
         return batch_jobs.renew(connection, saga)
 
@@ -267,7 +271,7 @@ def _mark_submitted(context: IngestContext, saga: UUID, api_batch: str) -> None:
 
 
 def _lines(embedder: OpenAIEmbedder, texts: Sequence[str], texts_a_request: int) -> bytes:
-    """The requests as the Batch endpoint takes them: JSON Lines, numbered."""
+    """The numbered requests in the format of the Batch endpoint, JSON Lines."""
     body: dict[str, object] = {"model": embedder.settings.model, "encoding_format": "base64"}
     if embedder.narrowed is not None:
         body["dimensions"] = embedder.narrowed
@@ -297,14 +301,14 @@ async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: 
 
 
 async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrder) -> str | None:
-    """The batch of an order whose writer did not say that it was submitted, if the API has it."""
-    if found.age < _LISTED_AFTER or not (is_dead(found.writer) or found.age > _GIVEN_UP_AFTER):
+    """The API's batch of a job that its writer did not mark as submitted, None if the API has none."""
+    if found.age < _LISTED_AFTER or not (is_dead(found.writer) or found.age > _ABANDONED_AFTER):
         return None
-    oldest = (found.ordered_at - _CLOCKS).timestamp()
+    oldest = (found.ordered_at - _CLOCK_SKEW).timestamp()
 
     async def find(client: Client) -> str | None:
-        async for batch in client.batches.list(limit=_PAGE):
-            if (batch.metadata or {}).get(ORDER_KEY) == str(found.saga):
+        async for batch in client.batches.list(limit=_PAGE_ROWS):
+            if (batch.metadata or {}).get(METADATA_KEY) == str(found.saga):
                 return batch.id
             if batch.created_at < oldest:
                 break
@@ -319,7 +323,7 @@ async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrd
 
 
 def _parse(found: BulkOrder, content: bytes, dimensions: int) -> _Output:
-    """What the lines of an output file hold; those that are damaged are left out."""
+    """Parse the lines of an output file. Damaged lines are skipped."""
     output = _Output()
     for line in content.splitlines():
         with suppress(ValueError, KeyError, TypeError):
@@ -340,10 +344,10 @@ def _parse(found: BulkOrder, content: bytes, dimensions: int) -> _Output:
 def _record(context: IngestContext, found: BulkOrder, output: _Output, status: str) -> Collected | None:
     collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
-    error = None if collected == total else f"{total - collected} of {total} vectors did not come: {status}"
+    error = None if collected == total else f"{total - collected} of {total} vectors were not returned: {status}"
     with boundary(Boundary.BATCH_JOB_COLLECTED), context.corpus.database.transaction() as connection:
         if not batch_jobs.end(connection, found.saga, collected=collected, error=error):
-            return None  # another process was as quick
+            return None  # another process has recorded it
         if output.unusable_requests:
             embedding_cache.record_unusable(
                 connection,

@@ -1,10 +1,10 @@
-"""What a plan would cost, before anything is bought.
+"""Estimates what a plan would cost, before anything is embedded.
 
-From the listing alone, by bytes: what a byte came to in characters, chunks and tokens is taken from what this corpus
-published and bought before, format by format; where it has done nothing yet, from the constants below. Or exactly, by
-reading and cutting the documents and looking their texts up, as an ingest would; then only the tokens are estimated,
-because no tokenizer is at hand for every model. Of Office and EPUB files the directory is read, since their bytes say
-nothing about their text; of PDFs neither does.
+`estimate` uses the sizes in the listing. The characters, chunks and tokens per byte are those of this corpus' published
+documents, format by format, or the constants below if it has none. For Office and EPUB files it reads the ZIP
+directory, because their size says nothing about their text. For PDFs there is no such bound. `count` reads and cuts the
+documents and looks up their texts, as an ingest would. Only its tokens are estimated, because there is no tokenizer for
+every model.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.reports import DocumentRatio
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
-from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent
 from ingest_pipeline.types import Chunk, SourceObject
 
-# Chunks end where paragraphs do, so they are not full. Measured on Python's documentation at 1,000 characters.
+# Chunks end at paragraph breaks, so they are not full. Measured on Python's documentation at 1,000 characters.
 FILL = 0.7
-_LOOKED_UP = 1024
-# Directories of Office and EPUB files that are read for an estimate by bytes: a request or two each.
-_DIRECTORIES = 200
+_CHUNKS_PER_LOOK_UP = 1024
+# ZIP directories that `estimate` reads at most: each takes one or two requests.
+_MAX_DIRECTORIES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableDocument:
-    """A document of which no text can be got."""
+    """A document whose text cannot be extracted."""
 
     document: str
     reason: str
@@ -49,43 +49,43 @@ class UnreadableDocument:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What bringing some documents to what the source holds would take."""
+    """What ingesting some documents would take."""
 
     documents: int
-    """To be read; removals cost nothing."""
+    """To be read. Removals cost nothing."""
     removals: int
     chunks: int
     characters: int
-    """Of the texts whose vectors would be bought."""
+    """Of the texts that would be embedded."""
     to_embed: int
-    """Embeddings. By bytes: all chunks, as if no text were known; so it is a bound for edits."""
+    """Chunks to embed. Estimated by bytes, it counts all chunks as if none had a vector: an upper bound for edits."""
     tokens: int
     cost: Decimal | None
     """None: no price is configured for the model."""
     cost_in_batch: Decimal | None
-    """Of a bulk order. None: that price is not configured."""
+    """At the Batch endpoint. None: that price is not configured."""
     currency: str | None
     exact: bool
-    """Chunks, characters and embeddings were counted. Tokens are estimated in any case."""
+    """Whether chunks, characters and embeddings were counted. Tokens are always estimated."""
     uncertain: int
-    """Documents whose text may be more than is reckoned here, because they are compressed and were not read."""
+    """Documents that may have more text than estimated, because they are compressed and were not read."""
     too_large: list[str]
-    """Documents with more chunks than one may have; by bytes: that may have. Those of text are not in the sums."""
+    """Documents that have, or by bytes may have, too many chunks. The sums exclude those that are text."""
     over_limit: str | None
-    """Which limit on tokens these would pass."""
+    """The limit on tokens that these would exceed."""
     measured: bool
-    """Tokens follow from what this corpus was billed before; else from a constant."""
+    """Whether tokens are estimated from what this corpus was billed, and not from a constant."""
     unreadable: tuple[UnreadableDocument, ...] = ()
-    """What cannot be read of the documents, if they were."""
+    """Documents that could not be read, if they were read."""
 
 
 def reasons_of(unreadable: Iterable[UnreadableDocument]) -> dict[str, int]:
-    """How many documents cannot be read for which reason."""
+    """Number of unreadable documents by reason."""
     return dict(sorted(Counter(document.reason for document in unreadable).items()))
 
 
 def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
-    """By the bytes of the listing. Reads no document."""
+    """Estimate from the sizes in the listing, without reading documents."""
     with context.corpus.database.transaction() as connection:
         ratios = reports.document_ratios(connection, context.corpus.generation)
     forecast = _Forecast(context, ratios)
@@ -98,19 +98,19 @@ def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
             is_refused = most is not None and chunks > most
             if is_refused:
                 counted.too_large.append(plan.key)
-            if not is_refused or is_compressed(plan.key):  # what its directory says is a bound, and may be far off
+            if not is_refused or is_compressed(plan.key):  # the size in its directory is only an upper bound
                 counted.add(chunks, ceil(characters * forecast.overlap))
     counted.uncertain = forecast.uncertain
     return _priced(context, plans, counted, exact=False)
 
 
 def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
-    """Exactly: reads and cuts each document, and looks up which texts have a vector. Buys nothing, publishes nothing.
+    """Count exactly: read and cut each document and look up which texts have a vector. Embeds and publishes nothing.
 
     Args:
         context: Of the corpus.
         plans: For its documents.
-        read_vectors: Read those that the catalog says are published, since their rows may be gone or damaged.
+        read_vectors: Whether to read published vectors too, because their rows may be gone or damaged.
 
     Raises:
         UnavailableError: The source or one of the stores does not answer.
@@ -118,7 +118,7 @@ def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors
     counted = _Count()
     published = PublishedVectors(context.corpus, context.recipe.embedding_dimensions)
     chunks = iter(_chunks(context, plans, counted))
-    while some := list(islice(chunks, _LOOKED_UP)):
+    while some := list(islice(chunks, _CHUNKS_PER_LOOK_UP)):
         _count_new(context, some, counted, published if read_vectors else None)
     return _priced(context, plans, counted, exact=True)
 
@@ -140,7 +140,7 @@ class _Count:
 
 
 class _Forecast:
-    """How many characters and chunks bytes come to, from what stands at head where it says something."""
+    """Predicts characters and chunks from bytes, using the documents at head if there are any."""
 
     def __init__(self, context: IngestContext, ratios: Iterable[DocumentRatio]) -> None:
         self._by_format: dict[str, list[int]] = {}
@@ -155,12 +155,12 @@ class _Forecast:
         self._source = context.source
         self._directories = 0
         self.uncertain = 0
-        """Documents whose bytes do not bound their text, and whose unpacked size is not known."""
+        """Documents whose size does not bound their text and whose unpacked size is unknown."""
         recipe = context.recipe
         step = recipe.chunk_size - recipe.chunk_overlap
         self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * step)
         self.overlap = recipe.chunk_size / step
-        """Characters that are embedded for one of the text: a chunk repeats some of the one before it."""
+        """Embedded characters per character of text, because chunks overlap."""
 
     def characters(self, document: SourceObject) -> int:
         key, size = document.key, document.size
@@ -174,11 +174,11 @@ class _Forecast:
         held = self._by_format.get(suffix.lower() if dot else "")
         if held is not None and held[0]:
             return ceil(size * held[1] / held[0])
-        return size  # for text it is right; of HTML it is more than it holds
+        return size  # right for text, too many for HTML
 
     def _unpacked(self, document: SourceObject) -> int | None:
         self._directories += 1
-        if self._directories > _DIRECTORIES:
+        if self._directories > _MAX_DIRECTORIES:
             return None
         return unpacked_size(self._source, document)
 
@@ -188,15 +188,15 @@ def _chunks(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
         if plan.source is None:
             continue
         try:
-            reading = Reading(plan.source, context.recipe)
-            for stretch in reading.stretches(context.source, context.chunker, context.limits):
-                yield from stretch
+            yield from DocumentReader(plan.source, context.recipe).chunks(
+                context.source, context.chunker, context.limits
+            )
         except UnreadableError as error:
             counted.unreadable.append(error)
             if isinstance(error, DocumentTooLargeError):
                 counted.too_large.append(plan.key)
         except (DocumentError, StaleError):
-            # What is wrong with it, its ingest will say; until there it is read, and paid for, all the same.
+            # The ingest will report the problem. The chunks before it are embedded in any case.
             continue
 
 
@@ -251,7 +251,7 @@ def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
 
 
 def _over_limit(context: IngestContext, tokens: int) -> str | None:
-    """The limit that so many tokens would pass, in words; None if none, or if the model costs nothing."""
+    """Describe the limit that so many tokens would exceed. None if there is none or the model is free."""
     limits = context.limits
     if context.recipe.embedding_model == LOCAL_MODEL:
         return None
@@ -261,7 +261,7 @@ def _over_limit(context: IngestContext, tokens: int) -> str | None:
         today = read_spent(connection, context.corpus.name).today
     if limits.tokens_per_day is not None and today + tokens > limits.tokens_per_day:
         return (
-            f"with the {today} tokens of today more than the {limits.tokens_per_day} that INGEST_MAX_TOKENS_PER_DAY "
+            f"with today's {today} tokens more than the {limits.tokens_per_day} that INGEST_MAX_TOKENS_PER_DAY "
             "allows a day"
         )
     return None

@@ -1,9 +1,10 @@
-"""Giving up, for good, what a hostile document could use: files, the network, and other processes.
+"""Permanently drops the rights that a hostile document could use: to files, the network and other processes.
 
-For the parser's child alone. Linux offers three means that need no privileges, and each is taken if the kernel has it:
+Used by the parser's child process only. Linux has three mechanisms that need no privileges. Each is used if the kernel
+supports it:
 
-- **Landlock**: of all files only some folders can be read, and one written. No process outside, such as the parent with
-  its secrets, can be looked into through ``/proc`` or sent a signal.
+- **Landlock**: only some folders can be read, and one can be written. Other processes, such as the parent with its
+  secrets, cannot be inspected through ``/proc`` or receive a signal.
 - **seccomp**: no sockets, no other programs, no new processes, no limits raised, and none of the calls by which
   kernels are attacked.
 - **Namespaces** of users and network, where one of these two is missing.
@@ -83,16 +84,16 @@ _Instruction = tuple[int, int, int, int]
 
 
 def confine(readable: Iterable[str], writable: Iterable[str], *, file_bytes: int, open_files: int) -> list[str]:
-    """Give up all that is not named. It must be called before the process has a second thread.
+    """Drop every right that is not named. Must be called before the process has a second thread.
 
     Args:
-        readable: Files and folders that may be read; those that are not there are left out.
+        readable: Files and folders that may be read. Missing ones are ignored.
         writable: Folders that may be written too.
         file_bytes: Of the largest file that may be written.
         open_files: How many may be open at once.
 
     Returns:
-        What could not be given up: of ``files``, ``network`` and ``other processes``.
+        The rights that could not be dropped: some of ``files``, ``network`` and ``other processes``.
     """
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
@@ -100,37 +101,37 @@ def confine(readable: Iterable[str], writable: Iterable[str], *, file_bytes: int
         (resource.RLIMIT_NOFILE, open_files),
     ):
         limit_for_good(kind, value)
-    # No privileges come back by running a program, which the other two demand.
+    # Landlock and seccomp require that no program started later can gain privileges.
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     alone = False
     if not (landlock_version() and _filters_calls()):
         alone = _libc.unshare(_NEW_USER | _NEW_NET) == 0
-    files = _give_up_files(readable, writable)
-    calls = _give_up_calls()
+    files = _drop_files(readable, writable)
+    calls = _drop_calls()
     kept = {"files": files, "network": calls or alone, "other processes": files or alone}
-    return [name for name, given_up in kept.items() if not given_up]
+    return [name for name, dropped in kept.items() if not dropped]
 
 
 def limit_for_good(kind: int, value: int) -> None:
-    """Lower a limit of this process, which nobody in it can raise again."""
+    """Lower a resource limit of this process permanently."""
     _, hard = resource.getrlimit(kind)
     lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (lower, lower))
 
 
 def unavailable() -> list[str]:
-    """What this kernel does not offer, or does not allow here; in words."""
+    """The mechanisms that this kernel lacks or does not allow here."""
     missing = {"Landlock": landlock_version() > 0, "seccomp": _filters_calls()}
     return [name for name, offered in missing.items() if not offered]
 
 
 def landlock_version() -> int:
-    """Of the kernel's Landlock; 0 if it has none."""
+    """Version of the kernel's Landlock, 0 if it has none."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _ABI_VERSION)))
 
 
 def _filters_calls() -> bool:
-    """Whether the kernel has seccomp's filters, and we know its numbers."""
+    """Whether the kernel supports seccomp filters and its call numbers are known."""
     machine = platform.machine()
     if machine not in _SECCOMP:
         return False
@@ -139,7 +140,7 @@ def _filters_calls() -> bool:
     return int(_libc.syscall(_SECCOMP[machine], action_available, 0, ctypes.byref(refuse))) == 0
 
 
-def _give_up_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
+def _drop_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
     version = landlock_version()
     if not version:
         return False
@@ -173,7 +174,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(place)
 
 
-def _give_up_calls() -> bool:
+def _drop_calls() -> bool:
     if not _filters_calls():
         return False
     program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(platform.machine()))
@@ -197,16 +198,16 @@ def _program(machine: str) -> Sequence[_Instruction]:
         found += [(_JUMP_EQUAL, 0, 1, number), refused]
     return [
         *found,
-        # Its flags cannot be read here; without it the C library takes `clone`.
+        # A filter cannot read its flags. Without it, the C library falls back to `clone`.
         (_JUMP_EQUAL, 0, 1, _CLONE3),
         (_RETURN, 0, 0, _REFUSE | errno.ENOSYS),
-        # Threads, and no processes.
+        # Allow threads, refuse processes.
         (_JUMP_EQUAL, 0, 4, _CLONE[machine]),
         (_LOAD, 0, 0, _ARGUMENTS_AT),
         (_JUMP_BITS, 1, 0, _CLONE_THREAD),
         refused,
         (_RETURN, 0, 0, _ALLOW),
-        # Reading a limit, which has no third argument; its halves are looked at one by one.
+        # Allow reading a limit, which has no third argument. Its halves are checked one by one.
         (_JUMP_EQUAL, 0, 5, _PRLIMIT[machine]),
         (_LOAD, 0, 0, _ARGUMENTS_AT + 2 * 8),
         (_JUMP_EQUAL, 0, 2, 0),

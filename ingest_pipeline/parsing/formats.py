@@ -1,4 +1,4 @@
-"""From the bytes of a document to its text.
+"""Extracts the text of a document from its bytes.
 
 Text of any kind is decoded as a stream, in the memory of one block. PDF, Office, HTML and EPUB documents are read
 whole, within limits, and parsed in a child process.
@@ -25,10 +25,10 @@ from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
 __all__ = ["PARSER", "ParserLimits", "is_compressed", "is_markdown", "is_parsed", "is_zipped", "media_type", "parse"]
 
 PARSER: Final = "text-1/kreuzberg-4.10"
-"""Goes into the recipe: another value means that the same bytes may give another text, and everything is made again.
+"""Part of the recipe. A new value means that the same bytes may give another text, so all documents are ingested again.
 
-It names what this package was tested with and not what is installed, so that a new release of kreuzberg alone does not
-make every corpus stale. A test compares the text of the samples and fails when this value has to change.
+It names the version that this package was tested with, not the installed one, so that a new release of kreuzberg alone
+does not make every corpus stale. A test compares the text of the samples and fails when this value has to change.
 """
 
 DEFAULT_LIMITS: Final = ParserLimits()
@@ -55,7 +55,7 @@ _TEXT: Final = {
 }
 
 _HEAD: Final = 1024
-"""Bytes that decide about the format. A PDF header and the encoding of an HTML page must lie within them."""
+"""Bytes that decide about the format. They must include a PDF's header and an HTML page's encoding."""
 
 _BINARY: Final = {
     b"PK\x03\x04": "a ZIP archive",
@@ -92,13 +92,13 @@ _pool: Final = ParserPool()
 
 
 def media_type(document: str) -> str:
-    """The media type that the extension of a key names; ``text/plain`` for every unknown one."""
+    """The media type of a key's extension, ``text/plain`` if the extension is unknown."""
     extension = _extension(document)
     return _PARSED.get(extension) or _TEXT.get(extension, "text/plain")
 
 
 def is_markdown(document: str) -> bool:
-    """Whether the extracted text of a document is Markdown, as that of all parsed formats is."""
+    """Whether the extracted text of a document is Markdown. That of all parsed formats is."""
     return _extension(document) in _PARSED or media_type(document) == "text/markdown"
 
 
@@ -108,12 +108,12 @@ def is_parsed(document: str) -> bool:
 
 
 def is_compressed(document: str) -> bool:
-    """Whether the extension names a format that may hold more text than it has bytes."""
+    """Whether the extension names a format that may have more text than bytes."""
     return is_zipped(document) or _PARSED.get(_extension(document)) == _PDF
 
 
 def is_zipped(document: str) -> bool:
-    """Whether the extension names a format that is a ZIP archive, which may hold far more text than it has bytes."""
+    """Whether the extension names a ZIP archive, which may have far more text than bytes."""
     return _extension(document) in _ZIPPED
 
 
@@ -122,16 +122,15 @@ def parse(
 ) -> Iterator[str]:
     """Extract the text of a document.
 
-    Text must be UTF-8, or begin with the byte order mark of UTF-16 or UTF-32, or be in the encoding that is given for
-    all other; the mark is removed, and newlines stay as they are. A document without bytes, or of nothing but white
-    space, gives no text and is no error. Nothing of a document is valid before the iterator ended: an error may come
-    after the first pieces.
+    Text must be UTF-8, begin with the byte order mark of UTF-16 or UTF-32, or have the given encoding. The mark is
+    removed, and newlines stay as they are. A document that is empty or only white space has no text, which is no error.
+    No piece is valid before the iterator ends, because an error may come after the first pieces.
 
     Args:
         document: Its key, whose extension names the format.
         blocks: Its bytes, in order, divided anywhere.
         limits: What parsing may cost; text formats are streamed and need none.
-        encoding: Of text that is not UTF-8 and says nothing of its encoding. None: there is no such text.
+        encoding: Of text that is neither UTF-8 nor marked. None: such text is an error.
 
     Yields:
         Pieces whose concatenation is the extracted text, to which the offsets of chunks refer.
@@ -142,8 +141,8 @@ def parse(
         DocumentEncodingError: It is text in an encoding that is neither UTF-8 nor marked nor the one given.
         CorruptDocumentError: It is truncated or damaged.
         DocumentTooLargeError: Parsing exceeded a limit.
-        EncryptedDocumentError: It opens with a password only.
-        UnsupportedFormatError: It is of an older Office format, or of a kind that its parser refuses.
+        EncryptedDocumentError: It needs a password.
+        UnsupportedFormatError: It has an older Office format, or one that the parser does not support.
         MissingExtraError: Its format needs kreuzberg, which is not installed.
         ConfigurationError: The parser does not start.
     """
@@ -162,7 +161,7 @@ def _extension(document: str) -> str:
 
 
 def _split_head(blocks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, as many as decide about the format, and an iterator over all blocks."""
+    """The first bytes, which decide about the format, and an iterator over all blocks."""
     source = iter(blocks)
     taken: list[bytes] = []
     while sum(map(len, taken)) < _HEAD and (block := next(source, None)) is not None:
@@ -171,7 +170,7 @@ def _split_head(blocks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _format(document: str, head: bytes) -> str | None:
-    """The media type that the child parses the document as; None for text."""
+    """The media type for the parser, None for text."""
     named = _PARSED.get(_extension(document))
     if head.startswith(_OLE):
         raise UnsupportedFormatError(
@@ -211,7 +210,7 @@ def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str
     for block, name in chain(named, [(b"", None)]):
         final = name is None
         if name is not None and name != encoding:
-            # All before it was ASCII, of which no decoder keeps a part.
+            # All earlier bytes were ASCII, so the decoder keeps no partial character.
             encoding, decoder = name, codecs.getincrementaldecoder(name)()
         waiting = len(decoder.getstate()[0])
         try:
@@ -226,15 +225,14 @@ def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str
 
 
 def _holds_nul(document: str) -> BinaryDocumentError:
-    return BinaryDocumentError(document, "holds NUL: it is not text, or UTF-16 without a byte order mark")
+    return BinaryDocumentError(document, "contains NUL: it is not text, or UTF-16 without a byte order mark")
 
 
 def _wrong_encoding(document: str, encoding: str, offset: int) -> DocumentEncodingError:
     return DocumentEncodingError(
         document,
         f"is not {encoding.upper()} at byte {offset}",
-        "Convert it to UTF-8, or name its encoding in INGEST_ENCODING (of a component: encoding). What was published "
-        "is untouched.",
+        "Convert it to UTF-8, or set INGEST_ENCODING (encoding of a component). Its published version is untouched.",
     )
 
 
@@ -253,12 +251,12 @@ def _parsed(
             return
     text = _pool.extract(document, kind, content, limits)
     if not text.strip():
-        raise EmptyDocumentError(document, "holds no text" + ("; scanned pages are not read" if kind == _PDF else ""))
+        raise EmptyDocumentError(document, "has no text" + ("; scanned pages are not read" if kind == _PDF else ""))
     yield text
 
 
 def _as_utf8(document: str, page: bytes, fallback: str | None) -> bytes:
-    """An HTML page in UTF-8: the parser would take every other encoding for damaged UTF-8 and say nothing."""
+    """An HTML page in UTF-8: the parser would treat any other encoding as damaged UTF-8 without an error."""
     encoding, mark = _encoding(page)
     declared = _DECLARED_ENCODING.search(page[:_HEAD])
     if not mark and declared:
@@ -277,7 +275,7 @@ def _as_utf8(document: str, page: bytes, fallback: str | None) -> bytes:
 
 
 def _declared(encoding: str) -> str:
-    """What browsers take a declared encoding for (Encoding Standard, 4.2; HTML Standard, 13.2.3.2)."""
+    """The encoding that browsers use for a declared one (Encoding Standard, 4.2; HTML Standard, 13.2.3.2)."""
     if encoding.lower() in {"iso-8859-1", "latin1", "us-ascii", "ascii"}:
         return "cp1252"
     # A declaration that could be read as ASCII is not in UTF-16.

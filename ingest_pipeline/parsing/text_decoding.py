@@ -1,4 +1,4 @@
-"""The encoding of text that carries no mark: UTF-8, or the one that the settings name for what is not UTF-8."""
+"""Detects the encoding of text without a byte order mark: UTF-8, or the configured encoding for other text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WINDOW_BYTES = 64 << 10
 
 
 def fallback_encoding(name: str) -> str:
-    """The encoding under the one name that Python has for it, if text without a mark can be in it.
+    """Python's canonical name of an encoding that text without a mark can have.
 
     Raises:
-        ConfigurationError: It is unknown, or its bytes for ASCII are not those of ASCII.
+        ConfigurationError: The encoding is unknown, or does not extend ASCII.
     """
     try:
         agrees = _ASCII.decode(name) == _ASCII.decode("ascii")
@@ -25,21 +25,21 @@ def fallback_encoding(name: str) -> str:
         agrees = False
     if not agrees:
         raise ConfigurationError(
-            f"The encoding {name!r} is not one that text which is not UTF-8 can be in",
-            "Name one that extends ASCII, such as cp1252, latin-1, shift_jis or gb18030.",
+            f"The encoding {name!r} is unknown or does not extend ASCII",
+            "Use one such as cp1252, latin-1, shift_jis or gb18030.",
         )
     return codecs.lookup(name).name
 
 
 def with_encoding(blocks: Iterable[bytes], fallback: str | None) -> Iterator[tuple[bytes, str]]:
-    """Blocks of text, each with its encoding: up to the first byte beyond ASCII it does not matter, then it is decided.
+    """Blocks of text, each with its encoding. The encoding is decided at the first byte that is not ASCII.
 
-    The text is UTF-8 if the 64 KB from that byte on are. So the encoding follows from the bytes, however they are
-    divided into blocks, and no more than this window and a block is held in memory.
+    The text is UTF-8 if the 64 KB from that byte on are. So the encoding depends on the bytes and not on how they are
+    divided into blocks, and only this window and one block are in memory.
 
     Args:
         blocks: The bytes of the text, in order.
-        fallback: The encoding if it is not UTF-8. None: it has to be.
+        fallback: The encoding of text that is not UTF-8. None: all text must be UTF-8.
     """
     source = iter(blocks)
     for block in source:
@@ -57,13 +57,13 @@ def with_encoding(blocks: Iterable[bytes], fallback: str | None) -> Iterator[tup
 
 
 def encoding_of(text: bytes, fallback: str | None) -> str:
-    """The encoding of a text that is there as a whole; arguments as of `with_encoding`."""
+    """The encoding of a complete text. Arguments as for `with_encoding`."""
     *_, (_, encoding) = with_encoding([text], fallback)
     return encoding
 
 
 def _is_utf8(window: bytes) -> bool:
-    """Whether the first 64 KB are UTF-8; their last character may be cut off, if more follows."""
+    """Whether the first 64 KB are UTF-8. If more follows, the last character may be incomplete."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         decoder.decode(window[:_WINDOW_BYTES], final=len(window) < _WINDOW_BYTES)

@@ -1,11 +1,11 @@
-"""The child process that parses documents: what a hostile file breaks or exhausts here ends here.
+"""The child process that parses documents, so that a hostile file cannot break or exhaust the parent.
 
-It runs as a script and imports next to nothing of the package, so that it starts in the time that its parser needs. It
-gives up files, the network and other processes before it loads its parser, see `confinement`; memory and CPU are
-limited by the parent. Requests come on standard input, one after another: a line of JSON with the media type, limits
+It runs as a script and imports almost nothing of the package, so that it starts as fast as its parser does. It drops
+its rights to files, the network and other processes before it loads the parser, see `confinement`. The parent limits
+memory and CPU. Requests come on standard input, one after another: a line of JSON with the media type, limits
 and the size of the document in bytes, then the document. Each is answered on standard output: a line of JSON with the
-outcome, one word, a detail for people and the size of the text in bytes, then the text in UTF-8. The parent closes the
-input to end the process.
+outcome, one word, a detail for the error message and the size of the text in bytes, then the text in UTF-8. The
+parent closes the input to end the process.
 """
 
 import json
@@ -28,15 +28,15 @@ OPEN_FILES: Final = 64
 GREATEST_DETAIL: Final = 1_000
 """Characters of an error message: some quote the document."""
 
-# The parser renders what stands in a head as YAML, which then reads as a rule and a heading; without these tags the
+# The parser renders the elements in a head as YAML, which then reads as a rule and a heading; without these tags the
 # title is the first paragraph and the rest, which no reader of the page sees, is gone.
 _HEAD: Final = re.compile(r"""</?(?:head|meta|link|base)\b(?:=\s*+(?:"[^"]*+"|'[^']*+')|[^>])*+>""", re.IGNORECASE)
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
 _DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
 
 
-def _give_up() -> list[str]:
-    """Keep Python, its libraries and the parser, to read, and a folder of our own to write."""
+def _drop_rights() -> list[str]:
+    """Keep only the rights to read Python, its libraries and the parser, and to write one folder."""
     parser = find_spec("kreuzberg")
     folders = [os.path.dirname(os.path.dirname(parser.origin))] if parser and parser.origin else []  # noqa: PTH120
     folders += [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
@@ -45,16 +45,16 @@ def _give_up() -> list[str]:
     return confine(readable, [os.environ["HOME"]], file_bytes=GREATEST_FILE, open_files=OPEN_FILES)
 
 
-KEPT: Final = _give_up()
-"""What this process could not give up."""
+KEPT: Final = _drop_rights()
+"""The rights that this process could not drop."""
 
-import kreuzberg  # noqa: E402  not before it can do no harm
+import kreuzberg  # noqa: E402  only after the rights were dropped
 
 _EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
 
 
 class Request(TypedDict):
-    """What precedes a document."""
+    """The line before a document."""
 
     media_type: str
     size: int
@@ -63,7 +63,7 @@ class Request(TypedDict):
 
 
 class Answer(TypedDict):
-    """What precedes a text."""
+    """The line before a text."""
 
     outcome: str
     """``ready`` once, at the start; then ``text``, ``corrupt``, ``too large``, ``encrypted`` or ``unsupported``."""
@@ -73,7 +73,7 @@ class Answer(TypedDict):
 
 def main() -> None:
     """Answer requests until the input ends."""
-    # Whatever a library prints must not stand between the answers.
+    # A library's output must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _answer(answers, "ready", ", ".join(KEPT))
@@ -88,7 +88,7 @@ def main() -> None:
             continue
         text = detail.encode()
         if len(text) > request["output_bytes"]:
-            _answer(answers, "too large", f"holds more than {request['output_bytes']} bytes of text")
+            _answer(answers, "too large", f"has more than {request['output_bytes']} bytes of text")
         else:
             _answer(answers, "text", text=text)
 
@@ -101,7 +101,7 @@ def _answer(answers: BinaryIO, outcome: str, detail: str = "", text: bytes = b""
 
 
 def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> tuple[str, str]:
-    """The outcome, and the text or what is wrong."""
+    """The outcome, and the text or the problem."""
     if data.startswith(b"PK") and (refused := _examine_archive(data, unpacked_bytes)):
         return refused
     if media_type == "text/html":
@@ -123,7 +123,7 @@ def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> tuple[str, st
 
 
 def _examine_archive(data: bytes, unpacked_bytes: int) -> tuple[str, str] | None:
-    """What is wrong with a ZIP archive, which the parser does not say: it leaves out the members it cannot read."""
+    """The problem with a ZIP archive. The parser skips members that it cannot read and does not report them."""
     try:
         with ZipFile(BytesIO(data)) as archive:
             if sum(member.file_size for member in archive.infolist()) > unpacked_bytes:
@@ -150,5 +150,5 @@ def _outcome(error: kreuzberg.KreuzbergError) -> str:
 
 if __name__ == "__main__":
     main()
-    # The parent does it too, if it lives.
+    # The parent does it too, if it is alive.
     shutil.rmtree(os.environ["HOME"], ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Child processes that parse, kept and reused: the parent's side of ``worker``.
+"""Runs child processes that parse documents: the parent's side of ``worker``.
 
-A child serves one document at a time and is kept for the next, because its start costs more than most documents do. It
-is replaced when it dies, when it exceeds a limit and after `FILES_PER_CHILD` documents. A document that a used child
-dies of is tried once more in a fresh one, so that no outcome depends on what the child parsed before.
+A child parses one document at a time and is kept for the next one, because starting it costs more than most documents
+do. It is replaced when it dies, when it exceeds a limit and after `FILES_PER_CHILD` documents. If a used child dies,
+its document is parsed once more in a fresh one, so that no outcome depends on what the child parsed before.
 """
 
 import atexit
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ParserLimits:
-    """What parsing one document may cost. Text formats are streamed and know no limits."""
+    """What parsing one document may cost. Text formats are streamed and have no limits."""
 
     input_bytes: int = 100_000_000
     unpacked_bytes: int = 250_000_000
@@ -68,7 +68,7 @@ class ParserLimits:
 
 
 class _DeadChildError(Exception):
-    """A child ended without an answer, or gave one that is none."""
+    """A child ended without an answer, or its answer was invalid."""
 
     def __init__(self, returncode: int, last_words: str, *, expired: bool) -> None:
         super().__init__(returncode, last_words)
@@ -78,34 +78,34 @@ class _DeadChildError(Exception):
 
     @property
     def out_of_bounds(self) -> bool:
-        """Whether the document, not the child's past, used up a limit that is counted anew for every document."""
+        """Whether the document alone exceeded a limit that is counted for each document."""
         return self.expired or self.returncode == -signal.SIGXCPU
 
     def blame(self, document: str, limits: ParserLimits) -> DocumentError:
-        """What the death means to the document the child was parsing."""
+        """The error of the document that the child was parsing when it died."""
         if self.expired:
             return DocumentTooLargeError(document, f"took more than {limits.wall_seconds:g} seconds to parse")
         if self.returncode == -signal.SIGXCPU:
             return DocumentTooLargeError(document, f"took more than {limits.cpu_seconds} seconds of CPU to parse")
-        # Rust aborts on a refused allocation and says so; the kernel's own killer sends SIGKILL.
+        # Rust aborts on a refused allocation and reports it. The kernel's out-of-memory killer sends SIGKILL.
         if self.returncode == -signal.SIGKILL or any(sign in self.last_words for sign in _OUT_OF_MEMORY):
             return DocumentTooLargeError(document, f"needs more than {limits.memory_bytes} bytes of memory to parse")
         return CorruptDocumentError(document, f"crashed the parser ({_how(self.returncode)})")
 
 
 class ParserPool:
-    """Lends children to threads, one each."""
+    """Lends each thread a child process of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[_Child] = []
         self._warned = False
         atexit.register(self.close)
-        # A forked process must not speak into the pipes of its parent's children.
+        # A forked process must not write into the pipes of its parent's children.
         os.register_at_fork(after_in_child=self._forget)
 
     def extract(self, document: str, media_type: str, data: bytes, limits: ParserLimits) -> str:
-        """Parse a document in a child; safe to call from several threads.
+        """Parse a document in a child. Threads may call this concurrently.
 
         Args:
             document: Key of the document, for the messages.
@@ -114,15 +114,15 @@ class ParserPool:
             limits: What it may cost.
 
         Returns:
-            The text as Markdown; empty when the document holds none.
+            The text as Markdown, empty if the document has none.
 
         Raises:
             MissingExtraError: kreuzberg is not installed.
             ConfigurationError: The child does not start.
             CorruptDocumentError: The document is damaged, or the child crashed over it.
             DocumentTooLargeError: It exceeded a limit.
-            EncryptedDocumentError: It opens with a password only.
-            UnsupportedFormatError: It is of a kind that kreuzberg refuses.
+            EncryptedDocumentError: It needs a password.
+            UnsupportedFormatError: kreuzberg does not support its format.
         """
         fresh = False
         while True:
@@ -143,7 +143,7 @@ class ParserPool:
             return text
 
     def close(self) -> None:
-        """End the children that wait for work."""
+        """End the idle children."""
         with self._lock:
             idle, self._idle = self._idle, []
         for child in idle:
@@ -162,8 +162,8 @@ class ParserPool:
         if child.kept and not self._warned:
             self._warned = True
             log.warning(
-                "The document parser could not give up %s, which a hostile document may use: this kernel or container "
-                "lacks %s",
+                "The document parser could not drop its rights to %s, which a hostile document may use: this kernel or "
+                "container lacks %s",
                 child.kept,
                 ", ".join(unavailable()) or "namespaces",
             )
@@ -185,7 +185,7 @@ class ParserPool:
 
 
 class _Child:
-    """One process, which has so much memory for ever. After any exception from `ask` it is gone."""
+    """One child process with a fixed memory limit. After any exception from `ask` it is gone."""
 
     def __init__(self, memory_bytes: int) -> None:
         if find_spec("kreuzberg") is None:
@@ -196,7 +196,7 @@ class _Child:
         self.served = 0
         self.memory_bytes = memory_bytes
         self._expired = False
-        # Its own, so that what a document plants there meets no document of another child.
+        # A folder of its own, so that documents of different children cannot affect each other.
         self._folder = tempfile.mkdtemp(prefix="ingest-pipeline-parser-")
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child; `stop` closes it
         # A session of its own: an interrupt from the terminal must not look like a document that kills its parser.
@@ -224,10 +224,10 @@ class _Child:
             ) from None
 
     def ask(self, media_type: str, data: bytes, limits: ParserLimits) -> tuple[str, str]:
-        """The outcome, and the text or what is wrong.
+        """The outcome, and the text or the problem.
 
         Raises:
-            _DeadChildError: The child died, was killed for taking too long, or did not keep to the protocol.
+            _DeadChildError: The child died, was killed after its time limit, or violated the protocol.
         """
         self.served += 1
         head = {
@@ -247,22 +247,22 @@ class _Child:
         return self._within(limits.wall_seconds, exchange)
 
     def _limit(self, cpu_seconds: int) -> None:
-        """Set the child's limits from outside; it has no right to."""
+        """Set the child's limits from outside, because it may not change them."""
         pid = self._process.pid
         _, hard = resource.prlimit(pid, resource.RLIMIT_AS)
         memory = _lower(self.memory_bytes, hard)
         resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory))
         _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
-        # The hard limit stays: it could not be raised for the next document.
+        # The hard limit stays, because it could not be raised again for the next document.
         resource.prlimit(pid, resource.RLIMIT_CPU, (_lower(math.ceil(_cpu_seconds(pid)) + cpu_seconds, hard), hard))
 
     def stop(self) -> None:
-        """End the process, whatever it does, and wait until it is gone."""
+        """Kill the process and wait until it is gone."""
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
         for pipe in (self._requests, self._answers, self._stderr):
-            # What was not yet sent to a dead child is of no use to anybody.
+            # Data that a dead child did not receive is useless.
             with suppress(OSError):
                 pipe.close()
 
@@ -273,7 +273,7 @@ class _Child:
         self._process.returncode = 0
 
     def _within(self, seconds: float, work: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-        """Do the work, which talks to the child; kill the child if it takes longer, which ends the work too."""
+        """Run work that talks to the child. If it takes longer, kill the child, which ends the work too."""
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
         timer.start()
@@ -299,7 +299,7 @@ class _Child:
         self._process.kill()
 
     def _receive(self, output_bytes: int) -> tuple[str, str]:
-        """Read one answer; what is none raises OSError, ValueError, KeyError or TypeError."""
+        """Read one answer. An invalid one raises OSError, ValueError, KeyError or TypeError."""
         answer = json.loads(self._answers.readline(_GREATEST_HEAD))
         outcome, detail, size = str(answer["outcome"]), str(answer["detail"]), int(answer["size"])
         if outcome not in _OUTCOMES or size > output_bytes:
@@ -320,14 +320,14 @@ class _Child:
 
 
 def _environment(directory: str) -> dict[str, str]:
-    """What the child is told: where this interpreter finds modules, and no secret that this process was given."""
+    """The child's environment: the paths where this interpreter finds modules, and no secret of this process."""
     found = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return found | {
         "HOME": directory,
         "TMPDIR": directory,
         "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path),
         "PYTHONUTF8": "1",
-        # Every thread and every arena of malloc would reserve address space, of which the limit allows 2 GB.
+        # Every thread and every malloc arena reserves address space, and the limit allows 2 GB in total.
         "MALLOC_ARENA_MAX": "2",
         "RAYON_NUM_THREADS": "1",
         "TOKIO_WORKER_THREADS": "1",
@@ -339,7 +339,7 @@ def _lower(wanted: int, hard: int) -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """What a process has used."""
+    """CPU seconds that a process has used."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 

@@ -1,5 +1,7 @@
-"""The long part of a saga: documents are read, cut, embedded and staged, and no reader sees any of it.
+"""The long part of a saga: documents are read, cut into chunks, embedded and staged. Readers see none of it yet.
 
-`read` makes chunks of one document, `vectors` finds their vectors or buys them, `prepare` writes them into files of
-no version yet. Imports `saga` and what lies below it. Begin with `prepare`.
+`Preparation` runs three stages over bounded queues: `read_stage` makes chunks, `embed_stage` finds or requests their
+vectors, `write_stage` writes data files and chunk rows. One `ChunkBatch` travels through all three. `vectors` decides
+where a vector comes from, `requests` embeds and records, `spending_guard` enforces the limits on tokens. Imports `saga`
+and the layers below it. Begin with `prepare`.
 """

@@ -1,9 +1,9 @@
-"""What travels between the stages of a preparation: documents in progress, cut into stretches, and parcels of these."""
+"""What travels between the stages of a preparation: batches of chunks, and the documents they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from ingest_pipeline.errors import IngestError
@@ -12,38 +12,25 @@ from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.documents import FinishedDocument
 from ingest_pipeline.preparation.preview import ChunkPreview
-from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.preparation.read import DocumentReader
+from ingest_pipeline.preparation.requests import EmbeddingRequest, PendingVector
 from ingest_pipeline.preparation.seen_texts import OccurrenceCounter
-from ingest_pipeline.preparation.vectors import Order, Wanted
 from ingest_pipeline.types import Chunk, Usage
 
 
 @dataclass(slots=True)
 class PreparedDocument:
-    """A document whose rows are staged."""
+    """A document whose rows are all staged."""
 
     plan: DocumentPlan
-    characters: int = 0
-    chunks: int = 0
-    usage: Usage = field(default_factory=Usage)
+    characters: int
+    chunks: int
+    usage: Usage
     """Its seconds count from the first byte read to the last row staged."""
-    files: list[str] = field(default_factory=list[str])
-    preview: ChunkPreview = field(default_factory=ChunkPreview)
+    files: list[str]
+    """Names of the data files that contain its rows."""
+    preview: ChunkPreview
     """Kept until the publication is reported."""
-    _batches: set[int] = field(default_factory=set[int])
-
-    def count(self, chunk: Chunk, wanted: Wanted | None) -> None:
-        """Count a chunk whose vector is there, and what was paid for it, if anything was."""
-        self.chunks += 1
-        self.preview.add(chunk)
-        if wanted is None:
-            self.usage += Usage(cached=1)
-            return
-        of_batch = Usage()
-        if wanted.batch not in self._batches:
-            self._batches.add(wanted.batch)
-            of_batch = wanted.batch_usage
-        self.usage += Usage(1, 0, wanted.tokens, of_batch.requests, of_batch.retries)
 
 
 @dataclass(slots=True)
@@ -51,47 +38,78 @@ class DocumentInProgress:
     """A document on its way through the stages."""
 
     plan: DocumentPlan
-    reading: Reading
-    result: PreparedDocument
-    texts: OccurrenceCounter = field(default_factory=OccurrenceCounter)
-    waiting: list[TableRow] = field(default_factory=list[TableRow])
+    reader: DocumentReader
+    error: IngestError | None = None
+    """Why it cannot be ingested, as far as reading it has shown. Set before the batch that ends it is handed on."""
+    failed: bool = False
+    """Its rows are dropped, and the rest of its chunks is ignored."""
+    rows: list[TableRow] = field(default_factory=list[TableRow])
+    """Rows that are in no data file yet."""
     files: list[StagedFragment] = field(default_factory=list[StagedFragment])
     has_own_files: bool = False
-    failed: bool = False
-    began: float = field(default_factory=perf_counter)
+    """It is too large to share data files with other documents."""
+    texts: OccurrenceCounter = field(default_factory=OccurrenceCounter)
+    chunks: int = 0
+    preview: ChunkPreview = field(default_factory=ChunkPreview)
+    _embedded: int = 0
+    _tokens: int = 0
+    _batches: dict[int, Usage] = field(default_factory=dict[int, Usage])
+    _began: float = field(default_factory=perf_counter)
+    _usage: Usage = field(default_factory=Usage)
 
-    def facts(self) -> FinishedDocument:
-        """What the catalog is told at the end."""
-        result = self.result
-        result.usage = replace(result.usage, seconds=perf_counter() - self.began)
+    def count(self, chunk: Chunk, request: EmbeddingRequest | None) -> None:
+        """Count a chunk whose vector has arrived.
+
+        Args:
+            chunk: The next chunk of the document.
+            request: What was embedded for this chunk; None if its vector was already there.
+        """
+        self.chunks += 1
+        self.preview.add(chunk)
+        if request is not None:
+            self._embedded += 1
+            self._tokens += request.tokens
+            self._batches[request.batch] = request.batch_usage
+
+    def finish(self) -> FinishedDocument:
+        """What the catalog records once the whole document was read."""
+        self._usage = Usage(
+            self._embedded,
+            self.chunks - self._embedded,
+            self._tokens,
+            sum(usage.requests for usage in self._batches.values()),
+            sum(usage.retries for usage in self._batches.values()),
+            perf_counter() - self._began,
+        )
         return FinishedDocument(
-            self.plan.key, self.reading.content_hash, result.characters, result.chunks, result.usage
+            self.plan.key, self.reader.content_hash, self.reader.characters, self.chunks, self._usage
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Some chunks of a document in progress, and the end of it if they are the last."""
-
-    document: DocumentInProgress
-    chunks: Sequence[Chunk]
-    orders: Sequence[Order] = ()
-    last: bool = False
-    error: IngestError | None = None
+    def prepared(self, files: Sequence[StagedFragment]) -> PreparedDocument:
+        """The result, once it is finished and all of its rows are in data files."""
+        names = [file.name for file in files] if self.chunks else []
+        return PreparedDocument(self.plan, self.reader.characters, self.chunks, self._usage, names, self.preview)
 
 
-Parcel = list[Stretch]
+@dataclass(slots=True)
+class ChunkBatch:
+    """About as many chunks as a request carries, of one document or several.
 
+    Threads, look-ups and queues have a cost for each batch, not for each chunk.
+    """
 
-def parcels(stretches: Iterator[Stretch], size: int) -> Iterator[Parcel]:
-    """Stretches in parcels of ``size`` chunks or a stretch more; the last may be smaller."""
-    parcel: Parcel = []
-    count = 0
-    for stretch in stretches:
-        parcel.append(stretch)
-        count += len(stretch.chunks)
-        if count >= size:
-            yield parcel
-            parcel, count = [], 0
-    if parcel:
-        yield parcel
+    documents: list[DocumentInProgress] = field(default_factory=list[DocumentInProgress])
+    """The document of each chunk."""
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+    vectors: Sequence[PendingVector] = ()
+    """The vector of each chunk. The embed stage adds them."""
+    ended: list[DocumentInProgress] = field(default_factory=list[DocumentInProgress])
+    """Documents that have no chunks after this batch."""
+
+    def add(self, document: DocumentInProgress, chunk: Chunk) -> None:
+        """Add the next chunk of a document."""
+        self.documents.append(document)
+        self.chunks.append(chunk)
+
+    def __iter__(self) -> Iterator[tuple[DocumentInProgress, Chunk, PendingVector]]:
+        return zip(self.documents, self.chunks, self.vectors, strict=True)

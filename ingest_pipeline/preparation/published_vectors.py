@@ -1,4 +1,4 @@
-"""Vectors of texts that were published, read from the versions and fragments that hold them."""
+"""Reads vectors of published texts from the table versions and fragments that contain them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from ingest_pipeline.types import Vector
 class PublishedVectors:
     """Vectors of one corpus by text hash.
 
-    A text whose row cannot be read is looked for in other fragments: fragments that turned out to be damaged are passed
-    over from then on.
+    If a fragment is damaged, its texts are looked up in other fragments, and the damaged one is skipped from then on.
     """
 
     def __init__(self, corpus: Corpus, dimensions: int) -> None:
@@ -29,11 +28,11 @@ class PublishedVectors:
         self._damaged: set[int] = set()
 
     def places(self, connection: Connection, hashes: Sequence[UUID]) -> list[TextLocation]:
-        """Where rows of the texts are, by the catalog."""
+        """The versions and fragments where the catalog has rows of the texts."""
         return embedding_cache.published_texts(connection, self._corpus.generation, hashes, without=self._damaged)
 
     def read(self, places: Sequence[TextLocation]) -> dict[UUID, Vector]:
-        """The vectors of texts, by hash; one whose row is gone or cannot be read anywhere is left out.
+        """The vectors of texts, by hash. Texts whose rows are gone or cannot be read are missing from the result.
 
         Raises:
             UnavailableError: One of the stores does not answer.
@@ -55,7 +54,7 @@ class PublishedVectors:
         try:
             rows = self._corpus.table.rows(version, ["text_hash", "vector"], predicate, sorted(fragments))
         except VersionGoneError:
-            return {}  # retention took it since it was looked up
+            return {}  # retention has deleted the version since it was looked up
         except TableDamagedError as error:
             self._damaged |= error.fragments
             return self._at(version, places)

@@ -1,10 +1,9 @@
-"""From the bytes of one document to its chunks, piece by piece."""
+"""From the bytes of one document to its chunks, without holding the document in memory."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.errors import DocumentTooLargeError
@@ -14,18 +13,16 @@ from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.types import Chunk, Recipe, SourceObject
 
-# Chunks that travel together; small, so that the stages after this one start soon and hold little.
-_PER_STRETCH = 128
 
-
-class Reading:
-    """A document being read. The counts are right once the last stretch was taken."""
+class DocumentReader:
+    """Reads one document once. Its counts and its hash are right when the last chunk was taken."""
 
     def __init__(self, source: SourceObject, recipe: Recipe) -> None:
         self.source = source
         self._recipe = recipe
         self.characters = 0
-        self.chunks = 0
+        """Of the text extracted so far."""
+        self.chunk_count = 0
         self._digest = hashlib.sha256()
 
     @property
@@ -33,15 +30,13 @@ class Reading:
         """SHA-256 of the bytes read so far, hexadecimal."""
         return self._digest.hexdigest()
 
-    def stretches(
-        self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits = NO_LIMITS
-    ) -> Iterator[list[Chunk]]:
-        """The document's chunks, some at a time, reading no further than they need. An empty document has none.
+    def chunks(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits = NO_LIMITS) -> Iterator[Chunk]:
+        """The document's chunks, without reading ahead of what they need. An empty document has none.
 
-        One that may have too many chunks is counted before the first of them is given out.
+        A document that may have too many chunks is counted before its first chunk is returned.
 
         Raises:
-            DocumentTooLargeError: It has more chunks than a document may have.
+            DocumentTooLargeError: It has more chunks than the limits allow for a document.
             DocumentError: The document cannot be ingested as it is.
             DocumentChangedError: The object is not the one that was listed.
             SourceUnavailableError: The store does not answer.
@@ -53,14 +48,13 @@ class Reading:
             self._check(parse(key, store.read(self.source), encoding=encoding), chunker, limits)
         pieces: Iterable[str] = self._counted(parse(key, self._hashed(store.read(self.source)), encoding=encoding))
         if is_parsed(key):
-            pieces = list(pieces)  # the parser gives the text as one piece
+            pieces = list(pieces)  # the parser returns the text as one piece
             if limits.may_exceed_chunks(self.characters, step):
                 self._check(pieces, chunker, limits)
-        chunks = iter(chunker.chunks(pieces, markdown=is_markdown(key)))
-        while stretch := list(islice(chunks, _PER_STRETCH)):
-            self.chunks += len(stretch)
-            self._limit(self.chunks, limits)
-            yield stretch
+        for chunk in chunker.chunks(pieces, markdown=is_markdown(key)):
+            self.chunk_count += 1
+            self._limit(self.chunk_count, limits)
+            yield chunk
 
     def _check(self, pieces: Iterable[str], chunker: Chunker, limits: SpendingLimits) -> None:
         for count, _ in enumerate(chunker.chunks(pieces, markdown=is_markdown(self.source.key)), 1):
@@ -71,9 +65,9 @@ class Reading:
         if most is not None and chunks > most:
             raise DocumentTooLargeError(
                 self.source.key,
-                f"holds more than {most} chunks",
-                "What was published before is untouched. If it is wanted, raise INGEST_MAX_CHUNKS (of a component: "
-                "max_chunks) and run `ingest-pipeline retry`; if not, leave it out with INGEST_EXCLUDE.",
+                f"has more than {most} chunks",
+                "Its published version is untouched. To ingest it, raise INGEST_MAX_CHUNKS (max_chunks of a component) "
+                "and run `ingest-pipeline retry`. To exclude it, set INGEST_EXCLUDE.",
             )
 
     def _hashed(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -86,3 +80,12 @@ class Reading:
         for piece in pieces:
             self.characters += len(piece)
             yield piece
+
+
+def content_hash(store: ObjectSource, source: SourceObject) -> str:
+    """SHA-256 of an object's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with boundary(Boundary.SOURCE_READ):
+        for block in store.read(source):
+            digest.update(block)
+    return digest.hexdigest()

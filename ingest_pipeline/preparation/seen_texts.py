@@ -1,7 +1,7 @@
-"""Which texts came before, in eight bytes each: of a large document there are millions, and a set would hold 200.
+"""Remembers which texts were seen, in eight bytes each. A large document has millions, and a set takes 200 bytes each.
 
-A text is known by the first 64 bits of its hash. Should two texts ever share them, the second is taken for a repetition
-of the first: its vector is looked up in vain, or its chunk gets the id of a second occurrence, which is as good.
+A text is identified by the first 64 bits of its hash. If two texts ever share them, the second counts as a repetition
+of the first: its vector is looked up without success, or its chunk gets the id of a second occurrence. Both are valid.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from array import array
 from collections import Counter
 from uuid import UUID
 
-# So many that one holds about a hundred of a million texts, and finding one among them takes a microsecond.
+# With a million texts, a bucket has about sixty, and a search in it takes a microsecond.
 _BUCKETS = 1 << 14
 
 
 class CompactHashSet:
-    """Texts, by their hashes."""
+    """A set of text hashes."""
 
     def __init__(self) -> None:
         self.buckets: dict[int, array[int]] = {}
 
     def add(self, text_hash: UUID) -> bool:
-        """Put a text in; True if it was there."""
+        """Add a text. Returns whether it was already there."""
         key = text_hash.int >> 64
         bucket = self.buckets.get(key % _BUCKETS)
         if bucket is None:
@@ -38,14 +38,14 @@ class CompactHashSet:
 
 
 class OccurrenceCounter:
-    """How often each text came."""
+    """Counts how often each text occurs."""
 
     def __init__(self) -> None:
         self._texts = CompactHashSet()
         self._again: Counter[UUID] = Counter()
 
     def count(self, text_hash: UUID) -> int:
-        """Count a text; returns how often it came before."""
+        """Count a text. Returns how often it occurred before."""
         if self._texts.add(text_hash):
             self._again[text_hash] += 1
         return self._again.get(text_hash, 0)

@@ -1,4 +1,4 @@
-"""Keeps a run and a day from buying more tokens than the settings allow. Postgres counts; this looks before it buys."""
+"""Enforces the limits on tokens for a run and a day. Postgres counts them; the guard checks before each request."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 
-# Of text whose corpus was billed nothing yet. Python's documentation has 4.2 in OpenAI's cl100k; most other languages,
-# tables and source code have fewer.
+# Assumed until the corpus was billed something. Python's documentation has 4.2 in OpenAI's cl100k. Tables, source code
+# and most other languages have fewer.
 CHARACTERS_PER_TOKEN = 4.0
-# Far from a limit the count of the last answer will do; near it Postgres is asked before each batch.
-_NEAR = 100
+# Closer to a limit than so many batches, the count in Postgres is read before each batch.
+_NEAR_BATCHES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class TokensSpent:
-    """What was billed, as Postgres counts it."""
+    """Tokens that were billed, as Postgres counts them."""
 
     run: int
     today: int
@@ -32,16 +32,16 @@ class TokensSpent:
 
 
 class SpendingGuard:
-    """The limits of one run, which may be of several sagas.
+    """The limits of one run, which may have several sagas.
 
-    A batch is not sent if it, with all that this process has under way, would pass a limit. What the texts will be
-    billed is estimated by what the corpus was billed before. So a limit is passed by the error of that estimate, and by
-    what other processes have under way at that moment: twice their concurrency in requests, each.
+    A batch is not sent if it would exceed a limit together with all requests of this process that are in progress. Its
+    tokens are estimated from what the corpus was billed before. So a limit can be exceeded by the error of that
+    estimate and by the requests that other processes have in progress: twice the concurrency of each.
 
     Args:
-        corpus: Whose tokens are counted by the day.
-        limits: What may be bought.
-        run_id: The Dagster run that pays for it, if there is one; it may begin anew in another process.
+        corpus: Whose tokens of the day are counted.
+        limits: On the tokens of a run and a day.
+        run_id: The Dagster run, if there is one. It may be retried in another process.
     """
 
     def __init__(self, corpus: Corpus, limits: SpendingLimits = NO_LIMITS, run_id: str | None = None) -> None:
@@ -51,24 +51,24 @@ class SpendingGuard:
         self._sagas: list[UUID] = []
         self._per_token = CHARACTERS_PER_TOKEN
         self._spent: TokensSpent | None = None
-        self._under_way = 0
+        self._reserved = 0
         self._lock = Lock()
 
     @property
     def is_off(self) -> bool:
-        """Whether there is no limit to look at."""
+        """Whether tokens are not limited at all."""
         return self._limits.tokens_per_run is None and self._limits.tokens_per_day is None
 
     def add(self, saga: UUID) -> None:
-        """Count what the saga buys as bought by this run."""
+        """Count the tokens of a saga for this run."""
         self._sagas.append(saga)
 
-    def look(self, connection: Connection) -> None:
-        """Find out what was billed until now."""
+    def refresh(self, connection: Connection) -> None:
+        """Read what was billed until now."""
         with self._lock:
-            self._look(connection)
+            self._refresh(connection)
 
-    def _look(self, connection: Connection) -> None:
+    def _refresh(self, connection: Connection) -> None:
         if self.is_off:
             return
         if self._spent is None:
@@ -77,54 +77,54 @@ class SpendingGuard:
         self._spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas)
 
     def reserve(self, characters: int) -> None:
-        """Ask to buy texts of so many characters; `settle` must follow when their answer is recorded.
+        """Reserve tokens for texts of so many characters. Call `release` when their answer is recorded.
 
         Raises:
-            SpendingLimitError: A limit would be passed. Nothing is to be bought.
+            SpendingLimitError: A limit would be exceeded. Nothing was reserved.
         """
         if self.is_off:
             return
-        if self._spent is None or self._room() < _NEAR * self._tokens(self._under_way + characters):
+        if self._spent is None or self._room() < _NEAR_BATCHES * self._tokens(self._reserved + characters):
             with self._corpus.database.transaction() as connection:
-                self.look(connection)
+                self.refresh(connection)
         with self._lock:
-            self.check(self._tokens(self._under_way + characters))
-            self._under_way += characters
+            self.check(self._tokens(self._reserved + characters))
+            self._reserved += characters
 
-    def settle(self, connection: Connection, characters: int) -> None:
-        """The answers to texts of so many characters were recorded, in the transaction of the connection."""
+    def release(self, connection: Connection, characters: int) -> None:
+        """Release a reservation, in the transaction that records the answer."""
         with self._lock:
-            self._look(connection)
-            self._under_way = max(0, self._under_way - characters)
+            self._refresh(connection)
+            self._reserved = max(0, self._reserved - characters)
 
     def check(self, tokens: int) -> None:
-        """Refuse to buy so many tokens if a limit would be passed.
+        """Check whether so many more tokens are allowed.
 
         Raises:
-            SpendingLimitError: It would.
+            SpendingLimitError: A limit would be exceeded.
         """
-        assert self._spent is not None  # noqa: S101  the callers looked
+        assert self._spent is not None  # noqa: S101  the callers have refreshed
         limits, spent, name = self._limits, self._spent, self._corpus.name
-        kept = "What was bought is recorded and will not be bought twice."
+        kept = "Vectors that were embedded are recorded and are not embedded again."
         if limits.tokens_per_day is not None and spent.today + tokens > limits.tokens_per_day:
             raise SpendingLimitError(
-                f"Corpus {name!r} was billed {spent.today} tokens today, the next requests take about {tokens}, and "
-                f"INGEST_MAX_TOKENS_PER_DAY (of a component: max_tokens_per_day) allows {limits.tokens_per_day}",
-                f"{kept} Wait until {spent.day_ends:%Y-%m-%d %H:%M %Z}, or raise the limit, then run again.",
+                f"Corpus {name!r} was billed {spent.today} tokens today and its next requests need about {tokens}, but "
+                f"INGEST_MAX_TOKENS_PER_DAY (max_tokens_per_day of a component) allows {limits.tokens_per_day}",
+                f"{kept} Wait until {spent.day_ends:%Y-%m-%d %H:%M %Z} or raise the limit, then run again.",
                 until=spent.day_ends,
             )
         if limits.tokens_per_run is not None and spent.run + tokens > limits.tokens_per_run:
             raise SpendingLimitError(
-                f"This run over corpus {name!r} was billed {spent.run} tokens, its next requests take about {tokens}, "
-                f"and INGEST_MAX_TOKENS_PER_RUN (of a component: max_tokens_per_run) allows {limits.tokens_per_run}",
-                f"{kept} Run `ingest-pipeline ingest` to let another run go on, or raise the limit.",
+                f"This run was billed {spent.run} tokens for corpus {name!r} and the next need about {tokens}, but "
+                f"INGEST_MAX_TOKENS_PER_RUN (max_tokens_per_run of a component) allows {limits.tokens_per_run}",
+                f"{kept} Run `ingest-pipeline ingest` to continue in another run, or raise the limit.",
             )
 
     def _tokens(self, characters: int) -> int:
         return ceil(characters / self._per_token)
 
     def _room(self) -> int:
-        assert self._spent is not None  # noqa: S101  the caller looked
+        assert self._spent is not None  # noqa: S101  the caller has refreshed
         rooms = [
             limit - spent
             for limit, spent in (
@@ -139,7 +139,7 @@ class SpendingGuard:
 def read_spent(
     connection: Connection, corpus: str, run_id: str | None = None, sagas: list[UUID] | None = None
 ) -> TokensSpent:
-    """What a corpus was billed today, and a run until now."""
+    """The tokens that a corpus was billed today, and a run so far."""
     values = {"corpus": corpus, "run_id": run_id, "sagas": sagas or []}
     row = connection.execute(query("tokens_spent"), values).fetchone()
     assert row is not None  # noqa: S101  a SELECT without FROM has one row

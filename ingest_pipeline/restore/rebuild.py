@@ -40,7 +40,7 @@ from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.preparation.read import Reading
+from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.restore.rebuild_rows import (
     CatalogChange,
     ChunkPosition,
@@ -275,12 +275,11 @@ class _Rebuild:
         self, document: TableDocument, source: SourceObject, expected: Sequence[ChunkPosition]
     ) -> SourceFacts | None:
         """The facts to record of a document; None if its bytes do not produce the chunks of the table."""
-        reading = Reading(source, self._context.recipe)
+        reader = DocumentReader(source, self._context.recipe)
         try:
             chunks = [
                 (chunk.ordinal, chunk.start, chunk.end, chunk.text_hash)
-                for stretch in reading.stretches(self._context.source, self._context.chunker, self._context.limits)
-                for chunk in stretch
+                for chunk in reader.chunks(self._context.source, self._context.chunker, self._context.limits)
             ]
         except (DocumentError, StaleError):
             return None
@@ -292,8 +291,8 @@ class _Rebuild:
             source.etag,
             source.size,
             source.last_modified,
-            reading.content_hash,
-            reading.characters,
+            reader.content_hash,
+            reader.characters,
         )
 
     def _publish(self, change: CatalogChange, incomplete: Sequence[str]) -> int:

@@ -134,7 +134,7 @@ def test_what_does_not_come_is_bought_by_the_next_run(world: World, status: str)
     order(world)
     api(world).finish(status, without=("0", "2"))
     (done,) = collect(world)
-    assert (done.texts - done.collected, done.error) == (12, f"12 of {done.texts} vectors did not come: {status}")
+    assert (done.texts - done.collected, done.error) == (12, f"12 of {done.texts} vectors were not returned: {status}")
     world.ingest()
     assert world.embeddings.requests == 2
     assert world.audit().violations == []
@@ -174,7 +174,7 @@ def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordere
     for name in ("other_0", "other_1", "other_2"):
         api(world).batches[name] = {**api(world).batches["batch_0"], "id": name, "metadata": None}
     assert collect(world) == []  # its writer lives, and may be about to say so
-    monkeypatch.setattr(batch_jobs, "_GIVEN_UP_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_ABANDONED_AFTER", timedelta(0))
     (done,) = collect(world)
     assert done.collected == done.texts
     world.ingest()
@@ -235,7 +235,7 @@ def give_up(world: World) -> None:
 def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_jobs, "_GIVEN_UP_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_ABANDONED_AFTER", timedelta(0))
     world.put("a.txt", TEXT)
     upload = BatchServer.upload
 
@@ -254,7 +254,7 @@ def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
 def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_jobs, "_GIVEN_UP_AFTER", timedelta(0))
+    monkeypatch.setattr(batch_jobs, "_ABANDONED_AFTER", timedelta(0))
     world.put("a.txt", TEXT)
     create = BatchServer.create
 

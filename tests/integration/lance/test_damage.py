@@ -112,7 +112,7 @@ def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(wo
 
 
 def test_what_was_recorded_is_not_bought_by_a_repair(hurt: World) -> None:
-    """A run that embedded the same texts ended before it published them."""
+    """A run that bought the same texts ended before it published them."""
 
     def die(boundary: Boundary, _: str) -> None:
         if boundary is Boundary.FRAGMENT_WRITTEN:
@@ -202,9 +202,8 @@ def test_rows_that_were_moved_are_rolled_back_beside_a_damaged_file(world: World
 
 
 def test_a_document_with_rows_in_several_fragments_goes_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest_pipeline.preparation.prepare._ROWS_PER_FILE", 4)
-    monkeypatch.setattr("ingest_pipeline.preparation.prepare._PARCEL_CHUNKS", 4)
-    monkeypatch.setattr("ingest_pipeline.preparation.read._PER_STRETCH", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.write_stage._ROWS_PER_FILE", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.read_stage._BATCH_CHUNKS", 4)
     world.put("large.txt", paragraphs("large", 12))
     world.ingest()
     numbers = fragments_of(world, "large.txt")

@@ -17,7 +17,7 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import embedding_cache, sagas
-from ingest_pipeline.preparation import prepare
+from ingest_pipeline.preparation import prepare, read_stage
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.types import Chunk, Usage, text_hash
 from tests.support.crash import jobs as crash_jobs
@@ -173,19 +173,19 @@ def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeyp
     monkeypatch.setattr(prepare, "HEARTBEAT_SECONDS", 0.01)
     world.put("a.txt", paragraphs("first", 300))
     world.put("b.txt", TEXT)
-    stretches: Any = getattr(prepare.Preparation, "_stretches")  # noqa: B009  it is private
+    batches: Any = getattr(read_stage.ReadStage, "_batches")  # noqa: B009  it is private
     looked_around = watch(monkeypatch)
 
-    def held_up(preparing: Any, waiting: Any) -> Iterator[Any]:
-        for stretch in stretches(preparing, waiting):
-            if stretch.document.plan.key == "b.txt" and stretch.chunks:
+    def held_up(stage: Any, plans: Any) -> Iterator[Any]:
+        for batch in batches(stage, plans):
+            if "b.txt" in {document.plan.key for document in batch.documents}:
                 other = Child(crash_jobs.ingest, world.address, ["b.txt"], kill_at=Place(Boundary.PREPARED, "before"))
                 assert other.outcome().killed
                 looked_around.clear()
                 assert looked_around.wait(10)
-            yield stretch
+            yield batch
 
-    monkeypatch.setattr(prepare.Preparation, "_stretches", held_up)
+    monkeypatch.setattr(read_stage.ReadStage, "_batches", held_up)
     world.ingest()
     assert bought_twice(world) == []
 
@@ -207,10 +207,10 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
                     await take(me, yours)
                     await asyncio.gather(take(me, ours), take(you, ours))
 
-    async def take(supply: VectorResolver, chunk: Chunk) -> None:
-        (order,) = await supply.order([chunk])
-        await supply.flush()
-        await order.vector
+    async def take(resolver: VectorResolver, chunk: Chunk) -> None:
+        (pending,) = await resolver.resolve([chunk])
+        await resolver.flush()
+        await pending.vector
 
     asyncio.run(prepare())
     assert (world.embeddings.texts[mine.text], world.embeddings.texts[yours.text]) == (1, 1)
@@ -230,8 +230,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Event:
     """An event that is set whenever a preparation has looked around."""
     event, refresh_lookup_scope = Event(), VectorResolver.refresh_lookup_scope
 
-    def noted(supply: VectorResolver) -> None:
-        refresh_lookup_scope(supply)
+    def noted(resolver: VectorResolver) -> None:
+        refresh_lookup_scope(resolver)
         event.set()
 
     monkeypatch.setattr(VectorResolver, "refresh_lookup_scope", noted)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_pipeline.preparation import prepare
+from ingest_pipeline.preparation import read_stage, write_stage
 from tests.support.servers.embedding_server import POISON
 from tests.support.world import World, paragraphs
 
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data file is full after a few rows, and a parcel after one segment."""
-    monkeypatch.setattr(prepare, "_ROWS_PER_FILE", 8)
-    monkeypatch.setattr(prepare, "_PARCEL_CHUNKS", 1)
+    """A data file is full after a few rows, and a batch after 16 chunks."""
+    monkeypatch.setattr(write_stage, "_ROWS_PER_FILE", 8)
+    monkeypatch.setattr(read_stage, "_BATCH_CHUNKS", 16)
 
 
 def test_small_documents_share_requests(world: World) -> None:
@@ -55,7 +55,7 @@ def test_a_document_that_fails_after_its_first_data_file_leaves_nothing(world: W
     assert [violation for violation in world.audit().violations if "bad.txt" in str(violation)] == []
 
 
-def test_counts_add_up_over_parcels(world: World, small_files: None) -> None:
+def test_counts_add_up_over_batches(world: World, small_files: None) -> None:
     world.put("a.txt", paragraphs("same", 150) + "\n\n" + paragraphs("same", 150))
     (publication,) = world.ingest().publications
     (document,) = publication.documents

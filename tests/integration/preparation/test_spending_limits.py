@@ -73,7 +73,7 @@ def test_a_document_of_too_many_chunks_fails_before_anything_of_it_is_bought(wor
     assert set(summary.failed) == {"large.txt", "packed.docx"}
     for _, error in summary.failed.values():
         assert isinstance(error, DocumentTooLargeError)
-        assert "holds more than 200 chunks" in str(error)
+        assert "has more than 200 chunks" in str(error)
         assert "INGEST_MAX_CHUNKS" in str(error)
     assert world.embeddings.embedded == len(world.chunks("small.txt"))
     assert not any("alpha" in text or "Paragraph" in text for text in world.embeddings.texts)

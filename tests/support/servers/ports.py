@@ -1,4 +1,4 @@
-"""A port on which no process listens."""
+"""A port that nobody listens at."""
 
 import socket
 

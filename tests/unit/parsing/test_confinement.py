@@ -139,4 +139,4 @@ def test_what_cannot_be_given_up_is_said_once(
         for _ in range(2):
             assert pool.extract("a.html", "text/html", b"<p>text</p>", ParserLimits()) == "text\n"
     (said,) = [record.getMessage() for record in caplog.records if record.name == worker_pool.__name__]
-    assert "could not give up files, network, other processes" in said
+    assert "could not drop its rights to files, network, other processes" in said

@@ -202,7 +202,7 @@ def test_a_known_binary_format_is_no_text_whatever_its_name(name: str, data: byt
 @pytest.mark.parametrize("prefix", [b"", b"text " * 1_000], ids=["in the head", "later"])
 @pytest.mark.parametrize("name", ["a.log", "a.html"])
 def test_nul_is_no_text(name: str, prefix: bytes) -> None:
-    with pytest.raises(BinaryDocumentError, match="holds NUL"):
+    with pytest.raises(BinaryDocumentError, match="contains NUL"):
         text_of(name, prefix, b"a\0b\xff" if name == "a.log" and not prefix else b"a\0b")
 
 
@@ -294,7 +294,7 @@ def test_text_under_the_name_of_another_format_is_corrupt(name: str, message: st
 
 
 def test_pages_without_text_are_an_empty_document(samples: dict[str, bytes]) -> None:
-    with pytest.raises(EmptyDocumentError, match="holds no text; scanned pages are not read"):
+    with pytest.raises(EmptyDocumentError, match="has no text; scanned pages are not read"):
         text_of("a.pdf", samples["sagas.pdf"].replace(b" Tj", b" %%"))
 
 

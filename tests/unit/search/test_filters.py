@@ -1,4 +1,4 @@
-"""Conditions on documents, as users write them."""
+"""Conditions on documents, as a person writes them."""
 
 from __future__ import annotations
 

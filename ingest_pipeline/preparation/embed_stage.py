@@ -1,0 +1,62 @@
+"""The second stage of a preparation: every chunk gets a vector, or the promise of one."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+
+from ingest_pipeline.preparation.batches import ChunkBatch
+from ingest_pipeline.preparation.vectors import VectorResolver
+
+
+class EmbedStage:
+    """Adds vectors to batches. It does not wait for the vectors that are being embedded; the write stage does.
+
+    Args:
+        resolver: Of the saga. Already started.
+        source: Batches without vectors, and None at the end.
+        target: Takes the batches with vectors, and None at the end.
+    """
+
+    def __init__(
+        self,
+        resolver: VectorResolver,
+        source: asyncio.Queue[ChunkBatch | None],
+        target: asyncio.Queue[ChunkBatch | None],
+    ) -> None:
+        self._resolver = resolver
+        self._source = source
+        self._target = target
+        self._all_read = False
+
+    async def run(self) -> None:
+        """Resolve the vectors of every batch.
+
+        Raises:
+            SpendingLimitError: The limits of the run or the day allow no more requests.
+            UnavailableError: One of the stores does not answer.
+        """
+        while batches := await self._take():
+            vectors = iter(await self._resolver.resolve([chunk for batch in batches for chunk in batch.chunks]))
+            for batch in batches:
+                batch.vectors = list(islice(vectors, len(batch.chunks)))
+                if self._target.full():
+                    # The writer may be waiting for a vector of a request that is not full yet.
+                    await self._resolver.flush()
+                await self._target.put(batch)
+        await self._resolver.flush()
+        await self._target.put(None)
+
+    async def _take(self) -> list[ChunkBatch]:
+        """All batches in the queue, one at least, so that one look-up serves many when look-ups are slow.
+
+        There are none at the end.
+        """
+        batches: list[ChunkBatch] = []
+        while not (self._all_read or (batches and self._source.empty())):
+            batch = await self._source.get()
+            if batch is None:
+                self._all_read = True
+            else:
+                batches.append(batch)
+        return batches

@@ -1,0 +1,76 @@
+"""Finds vectors that exist: embedded by some saga and not published yet, or published at head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.postgres import documents, embedding_cache, sagas
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.preparation.published_vectors import PublishedVectors
+from ingest_pipeline.preparation.seen_texts import CompactHashSet
+from ingest_pipeline.types import Recipe, Vector
+
+
+class VectorLookup:
+    """Looks for vectors where there may be some, so that a first ingest pays for no look-up.
+
+    Args:
+        corpus: Whose vectors are looked for.
+        recipe: Names the model and the dimensions.
+        saga: Whose preparation asks.
+    """
+
+    def __init__(self, corpus: Corpus, recipe: Recipe, saga: UUID) -> None:
+        self._corpus = corpus
+        self._recipe = recipe
+        self._saga = saga
+        self._requested = CompactHashSet()
+        self._others_embed = False
+        self._something_published = False
+        self._published = PublishedVectors(corpus, recipe.embedding_dimensions)
+
+    def refresh(self, connection: Connection) -> None:
+        """Find out whether other sagas have embedded anything, and whether anything is published."""
+        generation, embedding = self._corpus.generation, self._recipe.embedding
+        self._something_published = documents.has_chunks(connection, generation)
+        self._others_embed = sagas.has_concurrent_ingest(
+            connection, generation, self._saga
+        ) or embedding_cache.has_staged_vectors(connection, generation, embedding=embedding, saga=self._saga)
+
+    def notice_others(self, connection: Connection) -> None:
+        """Look among the vectors of other sagas from now on if one is at work."""
+        self._others_embed = self._others_embed or sagas.has_concurrent_ingest(
+            connection, self._corpus.generation, self._saga
+        )
+
+    def add_requested(self, text_hash: UUID) -> None:
+        """Remember that this saga embeds a text."""
+        self._requested.add(text_hash)
+
+    def may_find(self, hashes: Sequence[UUID]) -> bool:
+        """Whether `find` may find any of these texts. Asks no database."""
+        anywhere = self._others_embed or self._something_published
+        return anywhere or any(text_hash in self._requested for text_hash in hashes)
+
+    def find(self, hashes: Sequence[UUID]) -> dict[UUID, Vector]:
+        """The vectors that exist, by text hash.
+
+        Raises:
+            UnavailableError: One of the stores does not answer.
+        """
+        staged = hashes if self._others_embed else [h for h in hashes if h in self._requested]
+        found: dict[UUID, Vector] = {}
+        with self._corpus.database.transaction() as connection:
+            if staged:
+                found = embedding_cache.staged_vectors(
+                    connection,
+                    self._corpus.generation,
+                    embedding=self._recipe.embedding,
+                    dimensions=self._recipe.embedding_dimensions,
+                    text_hashes=staged,
+                )
+            rest = [text_hash for text_hash in hashes if text_hash not in found]
+            places = self._published.places(connection, rest) if rest and self._something_published else []
+        return found | self._published.read(places)

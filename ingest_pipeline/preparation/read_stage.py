@@ -1,0 +1,86 @@
+"""The first stage of a preparation: documents to batches of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from ingest_pipeline.errors import DocumentChangedError, DocumentError, TooRecentError
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
+from ingest_pipeline.preparation.read import DocumentReader
+from ingest_pipeline.types import Chunk
+
+_MAX_READERS = 4
+# As many as a request carries by default.
+_BATCH_CHUNKS = 128
+
+
+class ReadStage:
+    """Reads several documents at once, each batch in a thread.
+
+    Args:
+        context: Of the corpus.
+        plans: What the saga publishes. Removals are skipped.
+        target: Takes the batches, and None at the end.
+    """
+
+    def __init__(
+        self, context: IngestContext, plans: Sequence[DocumentPlan], target: asyncio.Queue[ChunkBatch | None]
+    ) -> None:
+        self._context = context
+        self._plans = plans
+        self._target = target
+
+    async def run(self) -> None:
+        """Read every document.
+
+        Raises:
+            UnavailableError: The source does not answer.
+        """
+        plans = iter([plan for plan in self._plans if plan.source is not None])
+        async with asyncio.TaskGroup() as readers:
+            for _ in range(_MAX_READERS):
+                readers.create_task(self._read(plans))
+        await self._target.put(None)
+
+    async def _read(self, plans: Iterator[DocumentPlan]) -> None:
+        batches = self._batches(plans)
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            await self._target.put(batch)
+
+    def _batches(self, plans: Iterator[DocumentPlan]) -> Iterator[ChunkBatch]:
+        batch = ChunkBatch()
+        for plan in plans:
+            assert plan.source is not None  # noqa: S101  `run` chose these
+            document = DocumentInProgress(plan, DocumentReader(plan.source, self._context.recipe))
+            for chunk in self._chunks(document):
+                batch.add(document, chunk)
+                if len(batch.chunks) >= _BATCH_CHUNKS:
+                    yield batch
+                    batch = ChunkBatch()
+            batch.ended.append(document)
+        if batch.ended:
+            yield batch
+
+    def _chunks(self, document: DocumentInProgress) -> Iterator[Chunk]:
+        """The chunks of one document. An error ends them and is kept in the document."""
+        context = self._context
+        try:
+            yield from document.reader.chunks(context.source, context.chunker, context.limits)
+        except (DocumentError, DocumentChangedError) as error:
+            document.error = error
+        else:
+            document.error = self._exclusion_reason(document.reader)
+
+    def _exclusion_reason(self, reader: DocumentReader) -> TooRecentError | None:
+        """Why a document that was read to its end is not published yet, None if it is.
+
+        Programs often empty a file before they write it anew. The old rows stay until it has been empty for a while.
+        """
+        source, seconds = reader.source, self._context.min_age_seconds
+        if reader.chunk_count or not source.is_too_recent(seconds, datetime.now(UTC)):
+            return None
+        return TooRecentError(f"Document {source.key!r} is empty and was modified less than {seconds} seconds ago")
