@@ -33,7 +33,7 @@ class Benchmark(Protocol):
         """Measure. ``step`` says what is going on; ``quick`` asks for smaller sizes and single rounds."""
 
 
-# One line each. What takes many minutes or gigabytes stands in the second list, and runs if it is named.
+# One line each. What takes many minutes or gigabytes is in the second list, and runs if it is named.
 _BENCHMARKS: dict[str, Benchmark] = {
     "comparison": comparison.run,
     "first_ingest": first_ingest.run,

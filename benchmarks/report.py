@@ -1,4 +1,4 @@
-"""What a benchmark found: a table for the reader, and a line of JSON for whoever compares later."""
+"""What a benchmark found: a table for the reader, and a line of JSON for later comparisons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark stands on: a folder, a Postgres server, and child processes whose time and memory are counted."""
+"""The environment of a benchmark: a folder, a Postgres server, and child processes with counted time and memory."""
 
 from __future__ import annotations
 

@@ -323,7 +323,7 @@ class CorpusConfig(CorpusOptions):
 
     def uri_of(self, generation: str) -> str:
         """Folder of the Lance dataset of a generation of the corpus."""
-        return table_uri(self.lancedb_uri, generation)
+        return f"{self.lancedb_uri.rstrip('/')}/{generation}.lance"
 
     @property
     def embedder_settings(self) -> OpenAISettings:

@@ -42,7 +42,7 @@ class Mutant:
 
 
 def plug(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
-    """Put something else in the place of a function, private ones included."""
+    """Replace a function, private ones included."""
     getattr(owner, name)  # a safeguard that was renamed is not unplugged
     setattr(owner, name, replacement)
 

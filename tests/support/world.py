@@ -172,7 +172,7 @@ class World:
 
     @property
     def recorded_vectors(self) -> int:
-        """How many vectors of the corpus were bought, recorded and not dropped since."""
+        """How many vectors of the corpus were embedded, recorded and not dropped since."""
         with self.database.transaction() as connection:
             row = connection.execute(
                 "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
@@ -198,7 +198,7 @@ class World:
         return audit(self.corpus)
 
     def check(self) -> None:
-        """Both stores agree at head, and nothing is left over once it is swept."""
+        """Both stores agree at head, and no orphans remain once it is swept."""
         report = self.audit()
         wrong = [violation for violation in report.violations if violation.invariant != "no orphan files"]
         figures.count("violations", len(wrong))
@@ -267,7 +267,7 @@ class World:
         return self.texts(version).get(key, "")
 
     def texts(self, version: int | None = None) -> dict[str, str]:
-        """All documents as a reader of the table at a version, head unless told otherwise, sees them."""
+        """All documents as a reader of the table at a version, head by default, sees them."""
         rows = self.corpus.table.rows(version or self.head, ["document", "ordinal", "text"]).to_pylist()
         found: dict[str, str] = {}
         for document, _, text in sorted((row["document"], row["ordinal"], row["text"]) for row in rows):

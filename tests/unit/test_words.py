@@ -72,6 +72,7 @@ DOCUMENTS = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
     *(ROOT / "deploy").rglob("*.md"),
+    *(ROOT / "deploy").rglob("*.yaml"),
     *(ROOT / "examples").rglob("*.md"),
     ROOT / "benchmarks" / "README.md",
     ROOT / "tests" / "README.md",

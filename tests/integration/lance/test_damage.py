@@ -112,7 +112,7 @@ def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(wo
 
 
 def test_what_was_recorded_is_not_bought_by_a_repair(hurt: World) -> None:
-    """A run that bought the same texts ended before it published them."""
+    """A run that embedded the same texts ended before it published them."""
 
     def die(boundary: Boundary, _: str) -> None:
         if boundary is Boundary.FRAGMENT_WRITTEN:

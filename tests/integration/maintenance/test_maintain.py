@@ -317,6 +317,6 @@ def test_a_segment_takes_smaller_ones_in_and_leaves_larger_ones() -> None:
 
 
 def test_a_segment_most_of_whose_fragments_are_gone_is_replaced() -> None:
-    work = due(KIND, {3: 100}, [segment("worn", 1, 2, 3)])
+    work = due(KIND, {3: 100}, [segment("fragmented", 1, 2, 3)])
     assert work is not None
-    assert (set(work.fragments), work.replaced) == ({3}, {"worn"})
+    assert (set(work.fragments), work.replaced) == ({3}, {"fragmented"})

@@ -1,4 +1,4 @@
-"""Retention takes what nobody may still want, in both stores, and nothing else."""
+"""Retention removes what is no longer needed, in both stores, and nothing else."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_pat
     other = World(world.database, fresh, world.embeddings)
     other.ingest()
     live = maintain(other.corpus, ONLY_HEAD).after.bytes
-    # What was just rewritten lies there twice, until the version before it goes.
+    # Rewritten rows exist twice until the version before is removed.
     assert max(used) <= 3 * live
     world.put("0.txt", paragraphs("last", 10))
     world.ingest(["0.txt"])

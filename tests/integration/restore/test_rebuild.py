@@ -1,4 +1,4 @@
-"""Databases that were lost, set back or copied: the catalog comes back from the table, and nothing is bought."""
+"""Databases that were lost, set back or copied: the catalog comes back from the table, and nothing is embedded."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def rebuild(world: World) -> RebuildReport | None:
 
 
 def check_rebuilt(world: World, texts: dict[str, str], *, embedded: int) -> None:
-    """Both stores hold the texts and nothing else; the next ingest finds nothing to do, and nothing was bought."""
+    """Both stores hold the texts and nothing else; the next ingest finds nothing to do, and nothing was embedded."""
     assert world.embeddings.embedded == embedded
     assert world.texts() == texts
     world.check_nothing_left()
@@ -88,7 +88,7 @@ def check_rebuilt(world: World, texts: dict[str, str], *, embedded: int) -> None
 
 
 def publish_more(world: World) -> None:
-    """An edit, a new document, a removal, upkeep, and an edit again: what a backup of an hour ago does not know."""
+    """An edit, a new document, a removal, maintenance, and an edit again, all missing from a backup of an hour ago."""
     world.put("0.txt", paragraphs("topic0", 3) + "\n\nOne sentence more.")
     world.put("new.txt", paragraphs("new", 2))
     world.remove("3.txt")
@@ -175,7 +175,7 @@ def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_
     assert elsewhere.texts() == texts
     assert elsewhere.audit().violations == []
     elsewhere.ingest()
-    assert elsewhere.embeddings.embedded == embedded + 2, "what the missing file held is bought again"
+    assert elsewhere.embeddings.embedded == embedded + 2, "the rows of the missing file are embedded again"
     assert elsewhere.texts() == world.texts()
     assert elsewhere.audit().violations == []
     assert world.audit().violations == []
@@ -368,7 +368,7 @@ def test_a_rebuild_may_die_anywhere(
 def test_a_dump_that_is_restored_elsewhere_and_a_clone_for_staging(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World], tmp_path: Path
 ) -> None:
-    """pg_dump and a copy of the folder make a pair that stands on its own once it has taken its table over."""
+    """pg_dump and a copy of the folder make a pair that works on its own once it has taken its table over."""
     dump = tmp_path / "catalog.dump"
     parts = urlsplit(world.database.url)
     tools = find_binaries(ServerAccount(), None)

@@ -49,7 +49,7 @@ def copy(world: World, moved: World) -> Path:
 
 
 def check_moved(moved: World, embedded: int) -> None:
-    """Nothing was bought, and the corpus goes on where it is now."""
+    """Nothing was embedded, and the corpus continues at its new location."""
     assert moved.texts().keys() == {"a.txt", "b.txt"}
     moved.check()
     moved.ingest()
@@ -152,7 +152,7 @@ def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, mo
     assert writer.outcome().error in ("FencedError", "GenerationRetiredError")
     embedded = world.embeddings.embedded
     moved.ingest()
-    assert world.embeddings.embedded == embedded, "what the fenced writer bought is used"
+    assert world.embeddings.embedded == embedded, "the vectors of the fenced writer are used"
     moved.check()
 
 

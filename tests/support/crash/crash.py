@@ -106,7 +106,7 @@ class Child:
         return not self._end.poll()
 
     def wait_until_stopped(self) -> bool:
-        """True once it stands at its place; False if it ended without coming there."""
+        """True once it has stopped at its place; False if it ended without coming there."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while time.monotonic() < deadline:
             if self._end.poll(0.005):

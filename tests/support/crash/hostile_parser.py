@@ -1,4 +1,4 @@
-"""The parser's child, taken over by its document: a Python expression, which runs in the place of the parser."""
+"""The parser's child, taken over by its document: a Python expression, which runs instead of the parser."""
 
 from __future__ import annotations
 

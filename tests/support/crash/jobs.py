@@ -1,4 +1,4 @@
-"""What child processes are told to do. Each job opens its own connections and returns something small."""
+"""Jobs of child processes. Each job opens its own connections and returns something small."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def sweep(address: Address) -> int:
 
 
 def maintain(address: Address, publications: int = 1_000_000) -> int:
-    """Rewrite what is worn, index all words, and let all but the last publications go; returns head."""
+    """Rewrite fragmented data files, index all words, and remove all but the last publications; returns head."""
     words = IndexKind("text", "INVERTED", least=1, tail=1)
     with _opened(address) as context:
         return ingest_pipeline.maintenance.maintain.maintain(

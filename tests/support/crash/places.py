@@ -92,11 +92,11 @@ MAINTENANCE = {
     Boundary.VERSIONS_REMOVED: 1,
     Boundary.COMMIT: 27,
 }
-"""Of a worn fragment, of the first index, and of all versions but head."""
+"""Of a fragment with deleted rows, of the first index, and of all versions but head."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
 """Of a corpus with its table."""
 WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 10}
-"""Of an empty table of another width in place of one."""
+"""Of an empty table of another width instead of one."""
 MOVED_WHILE_EMPTY = {
     **WIDENED_WHILE_EMPTY,
     Boundary.GENERATION_MOVED: 1,

@@ -1,6 +1,6 @@
 """The embedding server of the tests with OpenAI's files and batches: taken at once, answered when a test says so.
 
-What a batch holds counts as bought when the batch is created, so an order that is given twice is seen.
+What a batch holds counts as embedded when the batch is created, so a batch job that is submitted twice is seen.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def empty_database(postgres: str, entrance: str) -> str:
 
 
 def copy_of(postgres: str, url: str) -> str:
-    """Copy a database to which nobody is connected, within its server; returns the url of the copy."""
+    """Copy a database without connections, within its server; returns the url of the copy."""
     copy = f"copy_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{url.rpartition("/")[2]}"'.encode())

@@ -1,6 +1,6 @@
 """An embeddings server for tests: vectors from the text's hash, artificial latency, and faults on demand.
 
-It speaks the protocol through `embeddings_protocol`, needs no weights, and counts what was bought. Other
+It speaks the protocol through `embeddings_protocol`, needs no weights, and counts what was embedded. Other
 processes reach it by its ``base_url``; the counters are read in the process that started it.
 """
 
@@ -40,7 +40,7 @@ POISON = "\N{SKULL AND CROSSBONES}"
 
 
 class Fault(Enum):
-    """What goes wrong with one request. Only the last group and the malformed answers count as bought."""
+    """What goes wrong with one request. Only the last group and the malformed answers count as embedded."""
 
     RATE_LIMITED = auto()
     """429 that asks to be retried after a millisecond."""
@@ -63,7 +63,7 @@ class Fault(Enum):
     BAD_PARAMETER = auto()
     """400 that is about no input."""
     RESET = auto()
-    """The connection is reset before anything is read or bought."""
+    """The connection is reset before anything is read or embedded."""
 
     RESET_IN_BODY = auto()
     """The connection is reset in the middle of the answer."""
@@ -86,7 +86,7 @@ class Fault(Enum):
     """Numbers instead of base64: legal."""
 
     REPLY_LOST = auto()
-    """The vectors are bought, and the connection is closed instead of an answer."""
+    """The vectors are computed, and the connection is closed instead of an answer."""
 
 
 def vector_of(text: str, dimensions: int) -> Vectors:

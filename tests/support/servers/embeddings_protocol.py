@@ -49,7 +49,7 @@ class RequestRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerStats:
-    """What the server was asked for since it started. What it embedded was bought, even if the answer was lost."""
+    """What the server was asked for since it started. What it embedded counts, even if the answer was lost."""
 
     requests: int = 0
     """Embedding requests received, refused ones included."""
@@ -207,7 +207,7 @@ class ProtocolServer(ThreadingTCPServer):
         raise NotImplementedError
 
     def answer(self, request: EmbeddingRequest) -> Payload:
-        """What the API answers to a request; it counts as bought.
+        """What the API answers to a request; it counts as embedded.
 
         Raises:
             RequestRefusedError: The API would refuse it.

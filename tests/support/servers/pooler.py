@@ -21,7 +21,7 @@ class Pooler:
     """A child process that ends with `stop`.
 
     Args:
-        postgres: The url of any database of the server that stands behind it.
+        postgres: The url of any database of the server behind it.
     """
 
     def __init__(self, postgres: str) -> None:

@@ -1,4 +1,4 @@
-"""A port that nobody listens at."""
+"""A port on which no process listens."""
 
 import socket
 

@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parents[3]
 class S3Server:
     """moto on a free port of 127.0.0.1 with one empty bucket. Memory only: what is stored dies with it.
 
-    It fails requests when told to, by `weather` or `failing`.
+    It fails requests on demand, by `weather` or `failing`.
 
     Args:
         bucket: Name of the bucket.
@@ -94,7 +94,7 @@ class S3Server:
         return self.env_through(self.port)
 
     def env_through(self, port: int) -> dict[str, str]:
-        """The same, for a proxy of 127.0.0.1 that stands in front of the server."""
+        """The same, for a proxy of 127.0.0.1 in front of the server."""
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_ALLOW_HTTP": "true",

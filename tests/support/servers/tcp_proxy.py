@@ -29,7 +29,7 @@ class _Allowance:
 
 
 class TcpProxy:
-    """Forwards to ``host:port`` from a port of its own, until told to `cut`, `refuse` or be `deaf`, now or later."""
+    """Forwards to ``host:port`` from a port of its own, until it is ordered to `cut`, to `refuse` or to be `deaf`."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -71,7 +71,7 @@ class TcpProxy:
             connection.close()
 
     def refuse(self) -> None:
-        """Let nobody connect; connections that are open go on."""
+        """Refuse new connections; open ones continue."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, which closing does not
         self._listener.close()

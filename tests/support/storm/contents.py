@@ -36,7 +36,7 @@ class Contents:
     """The states of all keys, written by the driver and asked by readers.
 
     Args:
-        chunker: Cuts a text as the corpus does, to know which embeddings have to be bought.
+        chunker: Cuts a text as the corpus does, to know which texts have to be embedded.
     """
 
     def __init__(self, chunker: Chunker) -> None:
@@ -88,7 +88,7 @@ class Contents:
             return [number for number, visible in self._visible[key].items() if visible == seen]
 
     def needed(self) -> Counter[str]:
-        """How often each text came into the corpus, and so had to be bought at most."""
+        """How often each text came into the corpus, and so had to be embedded at most."""
         with self._lock:
             return self._needed.copy()
 

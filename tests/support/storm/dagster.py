@@ -153,7 +153,7 @@ class Dagster:
         return set(found.get("materializedPartitions", []))
 
     def _ask(self, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
-        """Ask as a person does, who reloads a page: the web server finds out by failing that its connections died."""
+        """Ask as a user does, who reloads a page: the web server finds out by failing that its connections died."""
         for _ in range(_RELOADS):
             with suppress(urllib.error.HTTPError):
                 return self._ask_once(query, variables)

@@ -72,7 +72,7 @@ class Driver:
 
     Args:
         files: The source.
-        contents: Told of every state before it is written.
+        contents: Gets every state before it is written.
         documents: How many keys there are.
         random: Of this driver alone.
         figures: What is counted.

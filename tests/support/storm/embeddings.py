@@ -1,4 +1,4 @@
-"""The embedding server in bad weather. It remembers every purchase, so that one too many is told from bad luck."""
+"""The embedding server in bad weather. It remembers every purchase, to distinguish one too many from bad luck."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class StormyEmbeddings(EmbeddingServer):
 def judge_purchases(
     purchases: Sequence[Purchase], contents: Contents, disruptions: Disruptions, figures: Figures
 ) -> None:
-    """Count what was bought more often than it came into the corpus, by the reason; without one it is a violation."""
+    """Count texts embedded more often than they entered the corpus, by reason; without a reason it is a violation."""
     needed = contents.needed()
     by_text: defaultdict[str, list[Purchase]] = defaultdict(list)
     for purchase in purchases:
@@ -104,7 +104,7 @@ def judge_purchases(
             if reason is None:
                 began = figures.seconds - (time.monotonic() - before.began)
                 figures.violation(
-                    f"bought at {began:.1f} s and again {after.began - before.ended:.1f} s later, with "
+                    f"embedded at {began:.1f} s and again {after.began - before.ended:.1f} s later, with "
                     f"{len(before.texts)} and {len(after.texts)} texts in the request: {text[:60]!r}"
                 )
 

@@ -80,7 +80,7 @@ class Figures:
             path.write_text(json.dumps(value, indent=2) + "\n")
 
     def show(self, console: Console) -> None:
-        """All of it for a person."""
+        """All figures, printed for the user."""
         table = Table("what happened", "", title=f"storm, seed {self.seed}", show_lines=False)
         table.columns[1].justify = "right"
         with self._lock:

@@ -1,4 +1,4 @@
-"""After the storm: everything settles without a person, and then nothing is wrong, in doubt, or left over."""
+"""After the storm: everything settles without help, and then nothing is wrong, in doubt, or orphaned."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def tend(stage: Stage, ticks: int) -> None:
 
 
 def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) -> list[str]:
-    """What a person would still wait for."""
+    """What a user would still wait for."""
     corpus = context.corpus
     bad = {key for key, state in stage.contents.current().items() if state.bad}
     try:

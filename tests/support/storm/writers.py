@@ -114,7 +114,7 @@ class Acknowledgements:
 
 
 def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgements, pause: float) -> None:
-    """Be a person who runs `ingest-pipeline ingest`, until the storm is over."""
+    """Act as a user who runs `ingest-pipeline ingest`, until the storm is over."""
     random = stage.random("command line")
     while not stage.calm.wait(random.uniform(0, pause)):
         keys = (
@@ -258,7 +258,7 @@ def _wake(stage: Stage, pid: int, seconds: float) -> None:
 
 
 def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
-    """Be a person who launches backfills from the UI, until the storm is over."""
+    """Act as a user who launches backfills from the UI, until the storm is over."""
     random = stage.random("backfills")
     while not stage.calm.wait(random.uniform(pause / 2, pause)):
         stage.figures.count(f"backfills launched: {_launch(dagster, random)}")

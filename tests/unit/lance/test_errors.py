@@ -1,4 +1,4 @@
-"""What Lance says is told by what can be done about it, and without places on the machine that built it."""
+"""Errors of Lance are classified by their remedy, and name no paths of the machine that built it."""
 
 from __future__ import annotations
 

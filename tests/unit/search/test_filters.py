@@ -1,4 +1,4 @@
-"""Conditions on documents, as a person writes them."""
+"""Conditions on documents, as users write them."""
 
 from __future__ import annotations
 

@@ -310,7 +310,7 @@ def test_of_two_names_that_look_alike_the_readable_one_is_listed(tmp_path: Path)
 @pytest.mark.parametrize("seconds", [1 << 40, -(1 << 40)])
 def test_a_time_beyond_the_calendar_is_its_first_or_last_moment(seconds: int) -> None:
     # Not every file system keeps such a time; the one in memory does.
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # of a name nobody knows before
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # with a name that is not known before
         os.utime(write(Path(name), "doc", b""), (seconds, seconds))
         (obj,) = ObjectSource(name).list()
     assert obj.last_modified.year in {1, 9999}
