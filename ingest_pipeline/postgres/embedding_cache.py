@@ -62,8 +62,7 @@ def record_batch(
         characters: Of the inputs together.
         usage: What the request took.
     """
-    count = {**asdict(usage), "saga": saga, "embedded": len(text_hashes), "characters": characters}
-    connection.execute(query("count_batch"), count)
+    _count_usage(connection, saga, usage, characters=characters, embedded=len(text_hashes), unusable_tokens=0)
     connection.execute(
         query("insert_batch"),
         {
@@ -85,7 +84,14 @@ def record_unusable(connection: Connection, saga: UUID, *, characters: int, usag
         characters: Of the texts, if they were billed.
         usage: What the request took.
     """
-    connection.execute(query("count_unusable"), {**asdict(usage), "saga": saga, "characters": characters})
+    _count_usage(connection, saga, usage, characters=characters, embedded=0, unusable_tokens=usage.tokens)
+
+
+def _count_usage(
+    connection: Connection, saga: UUID, usage: Usage, *, characters: int, embedded: int, unusable_tokens: int
+) -> None:
+    values = {"saga": saga, "characters": characters, "embedded": embedded, "unusable_tokens": unusable_tokens}
+    connection.execute(query("count_usage"), {**asdict(usage), **values})
 
 
 def forget_batches(connection: Connection, saga: UUID) -> None:

@@ -246,7 +246,7 @@ def record_unknown(
 ) -> None:
     """Note sagas that only the table knows, with a version each. Those that the ledger knows stay as they are."""
     values = {"generation": generation, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
-    connection.execute(query("insert_others"), {**values, "writer": this_process(), "error": sanitize_text(error)})
+    connection.execute(query("insert_unknown"), {**values, "writer": this_process(), "error": sanitize_text(error)})
 
 
 def adopt(connection: Connection, generation: str, sagas: Collection[UUID], error: str) -> None:
@@ -281,7 +281,7 @@ def forget_ended(connection: Connection, generation: str, *, dry_run: bool = Fal
 
 def has_concurrent_ingest(connection: Connection, generation: str, saga: UUID) -> bool:
     """Whether another saga of the corpus is unfinished, and so may buy vectors at any moment."""
-    row = connection.execute(query("others_at_work"), {"generation": generation, "saga": saga}).fetchone()
+    row = connection.execute(query("has_concurrent_ingest"), {"generation": generation, "saga": saga}).fetchone()
     return row is not None and row["found"]
 
 

@@ -27,18 +27,16 @@ FROM ingest_pipeline.generation WHERE corpus = %(corpus)s AND state = 'current'
 -- generations --
 -- Of a corpus, oldest first.
 SELECT name, state::text, state_since, embedding, head_version, table_uri,
-    (SELECT count(*) FROM ingest_pipeline.document d
-     WHERE d.generation = k.name AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed)
+    (SELECT count(*) FROM ingest_pipeline.head_document d WHERE d.generation = k.name)
     AS documents
 FROM ingest_pipeline.generation k WHERE corpus = %(corpus)s ORDER BY created_at, name
 
 -- reembedding_progress --
 -- In whatever version the new generation holds them: what has changed since, it takes up before readers move.
 SELECT count(n.key) AS documents, count(*) AS documents_to_hold
-FROM ingest_pipeline.document o
-LEFT JOIN ingest_pipeline.document n ON n.generation = %(new)s AND n.key = o.key
-    AND n.published_version IS NOT NULL AND n.superseded_version IS NULL AND NOT n.removed
-WHERE o.generation = %(old)s AND o.published_version IS NOT NULL AND o.superseded_version IS NULL AND NOT o.removed
+FROM ingest_pipeline.head_document o
+LEFT JOIN ingest_pipeline.head_document n ON n.generation = %(new)s AND n.key = o.key
+WHERE o.generation = %(old)s
 
 -- lock_generations --
 -- In the order of their names, so that two who lock the same rows do not wait for each other.
@@ -52,11 +50,9 @@ UPDATE ingest_pipeline.generation SET state = %(state)s, state_since = now() WHE
 -- Documents that two generations hold differently at their heads. The same bytes under another ETag are the same.
 SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.etag AS new_etag
 FROM (
-    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
-    WHERE generation = %(old)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.head_document WHERE generation = %(old)s
 ) o FULL JOIN (
-    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.document
-    WHERE generation = %(new)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.head_document WHERE generation = %(new)s
 ) n USING (key)
 WHERE o.saga IS NULL OR n.saga IS NULL
    OR (o.etag IS DISTINCT FROM n.etag AND o.content_hash IS DISTINCT FROM n.content_hash)
@@ -66,8 +62,7 @@ ORDER BY key
 SELECT k.corpus, k.name, k.state::text, k.table_uri, k.source, k.partition_by, k.embedding, k.head_version,
     count(d.key) AS documents, coalesce(sum(d.chunk_count), 0)::bigint AS chunks
 FROM ingest_pipeline.generation k
-LEFT JOIN ingest_pipeline.document d ON d.generation = k.name
-    AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed
+LEFT JOIN ingest_pipeline.head_document d ON d.generation = k.name
 WHERE k.state <> 'dropped' GROUP BY k.name ORDER BY k.corpus, k.created_at, k.name
 
 -- living_generations --
@@ -83,8 +78,7 @@ DELETE FROM ingest_pipeline.saga WHERE generation = %(generation)s
 
 -- count_recipe --
 SELECT count(*) FILTER (WHERE recipe = %(recipe)s) AS made, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- rename_recipe --
 WITH documents AS (
@@ -171,8 +165,7 @@ WHERE name = %(name)s
 -- documents_by_recipe --
 SELECT count(*) AS latest, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others,
     coalesce(sum(character_count) FILTER (WHERE recipe <> %(recipe)s), 0)::bigint AS characters
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- insert_generation --
 WITH named AS (
@@ -201,25 +194,13 @@ VALUES (%(id)s, %(generation)s, %(kind)s, %(base_version)s, %(run_id)s, %(writer
 UPDATE ingest_pipeline.saga SET seen_at = now()
 WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
 
--- count_batch --
+-- count_usage --
+-- What a request to the embedding API took. The day's sum is compared with the limits.
 WITH counted AS (
     UPDATE ingest_pipeline.saga SET seen_at = now(),
         requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
-        embedded = embedded + %(embedded)s, embedded_characters = embedded_characters + %(characters)s,
-        api_seconds = api_seconds + %(seconds)s
-    WHERE id = %(saga)s RETURNING generation
-)
-INSERT INTO ingest_pipeline.token_day AS t (corpus, day, tokens)
-SELECT k.corpus, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
-FROM counted JOIN ingest_pipeline.generation k ON k.name = counted.generation
-ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
-
--- count_unusable --
-WITH counted AS (
-    UPDATE ingest_pipeline.saga SET
-        requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
-        unusable_tokens = unusable_tokens + %(tokens)s, embedded_characters = embedded_characters + %(characters)s,
-        api_seconds = api_seconds + %(seconds)s
+        unusable_tokens = unusable_tokens + %(unusable_tokens)s, embedded = embedded + %(embedded)s,
+        embedded_characters = embedded_characters + %(characters)s, api_seconds = api_seconds + %(seconds)s
     WHERE id = %(saga)s RETURNING generation
 )
 INSERT INTO ingest_pipeline.token_day AS t (corpus, day, tokens)
@@ -371,7 +352,7 @@ FROM ingest_pipeline.saga WHERE generation = %(generation)s AND id = ANY(%(ids)s
 -- saga_outcomes --
 SELECT id, state::text, prepared_at IS NOT NULL AS was_prepared FROM ingest_pipeline.saga WHERE id = ANY(%(ids)s)
 
--- insert_others --
+-- insert_unknown --
 -- Sagas of another database, or of a history that was lost, by what the table says of them.
 INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, ended_at, error)
 SELECT id, %(generation)s, 'other', %(state)s, version, %(writer)s, now(), %(error)s
@@ -444,7 +425,7 @@ SELECT EXISTS (
     WHERE s.generation = %(generation)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
 ) AS found
 
--- others_at_work --
+-- has_concurrent_ingest --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga
     WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') AND kind = 'ingest' AND id <> %(saga)s
@@ -515,8 +496,7 @@ ON CONFLICT (generation, key) DO UPDATE SET
 SELECT f.key, f.partition, f.etag, f.recipe, f.attempts, f.reason, f.unreadable, f.final, f.error, f.since, f.failed_at,
     d.published_version
 FROM ingest_pipeline.failure f
-LEFT JOIN ingest_pipeline.document d ON d.generation = f.generation AND d.key = f.key
-    AND d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed
+LEFT JOIN ingest_pipeline.head_document d ON d.generation = f.generation AND d.key = f.key
 WHERE f.generation = %(generation)s ORDER BY f.key
 
 -- forget_failures --
@@ -558,8 +538,7 @@ WHERE generation = %(generation)s AND state = 'abandoned' AND kind = 'ingest'
 -- latest_documents --
 -- The row of every document that was ever published and not forgotten: at head, or its tombstone.
 SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL
+FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
   AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
   AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
   AND key > %(after)s
@@ -567,17 +546,14 @@ ORDER BY key
 
 -- count_documents --
 -- Of a generation, whose name is not that of the corpus once it was migrated; so not from the view.
-SELECT count(*) AS found FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+SELECT count(*) AS found FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- first_partition --
-SELECT partition FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+SELECT partition FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 ORDER BY key LIMIT 1
 
 -- all_partitions --
-SELECT DISTINCT partition FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+SELECT DISTINCT partition FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- partition_states --
 -- Of a generation, as above.
@@ -585,8 +561,7 @@ SELECT partition, count(*) AS documents, sum(chunk_count)::bigint AS chunks, sum
     sum(size)::bigint AS bytes, max(published_version) AS published_version, min(etag) AS etag, min(recipe) AS recipe,
     encode(sha256(convert_to(string_agg(concat_ws(E'\x01', key, etag, recipe), E'\x02' ORDER BY key), 'UTF8')), 'hex')
         AS digest
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+FROM ingest_pipeline.head_document WHERE generation = %(generation)s
     AND partition = ANY(%(partitions)s)
 GROUP BY partition
 
@@ -611,20 +586,19 @@ DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
 COPY ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash) FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
--- Where nothing stands, nothing is overwritten: what was to be replaced was a tombstone that retention took since.
+-- Without a latest row there is nothing to overwrite: retention removed the tombstone that was to be replaced.
 SELECT new.key
 FROM ingest_pipeline.document new
-LEFT JOIN ingest_pipeline.document standing ON standing.generation = new.generation AND standing.key = new.key
-    AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
-WHERE new.saga = %(saga)s AND standing.saga <> coalesce(new.replaces, new.saga)
+LEFT JOIN ingest_pipeline.latest_document latest ON latest.generation = new.generation AND latest.key = new.key
+WHERE new.saga = %(saga)s AND latest.saga <> coalesce(new.replaces, new.saga)
 ORDER BY new.key
 
 -- supersede_documents --
-UPDATE ingest_pipeline.document standing SET superseded_version = %(version)s
+UPDATE ingest_pipeline.document latest SET superseded_version = %(version)s
 FROM ingest_pipeline.document new
-WHERE new.saga = %(saga)s AND standing.generation = new.generation AND standing.key = new.key
-  AND standing.published_version IS NOT NULL AND standing.superseded_version IS NULL
-RETURNING standing.key, standing.fragments, standing.chunk_count
+WHERE new.saga = %(saga)s AND latest.generation = new.generation AND latest.key = new.key
+  AND latest.published_version IS NOT NULL AND latest.superseded_version IS NULL
+RETURNING latest.key, latest.fragments, latest.chunk_count
 
 -- publish_documents --
 UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga = %(saga)s
@@ -762,8 +736,7 @@ FROM (
       AND (superseded_version IS NULL OR superseded_version > %(version)s)
 ) AS old
 FULL JOIN (
-    SELECT * FROM ingest_pipeline.document
-    WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL
+    SELECT * FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
 ) AS head USING (key)
 WHERE old.saga IS DISTINCT FROM head.saga AND (old.saga IS NOT NULL OR NOT head.removed)
   AND (head.removed OR (old.content_hash, old.recipe) IS DISTINCT FROM (head.content_hash, head.recipe))
@@ -829,8 +802,7 @@ WHERE h.generation = %(generation)s AND (%(keys)s::text[] IS NULL OR h.key = ANY
 -- corpus_totals --
 SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,
     coalesce(sum(character_count), 0)::bigint AS characters, count(DISTINCT partition) AS partitions
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- corpus_spending --
 -- Whatever became of the sagas: what failed and what was killed was paid for like the rest.
@@ -872,8 +844,7 @@ FROM ingest_pipeline.saga WHERE generation = %(generation)s AND tokens > 0
 -- recipe those made.
 SELECT recipe, coalesce(lower(substring(key FROM '\.([^./]+)$')), '') AS format, count(*) AS documents,
     sum(size)::bigint AS bytes, sum(character_count)::bigint AS characters, sum(chunk_count)::bigint AS chunks
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL AND NOT removed
+FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 GROUP BY 1, 2
 
 -- adopt_sagas --
