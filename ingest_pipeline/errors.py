@@ -1,4 +1,4 @@
-"""Every error this package raises, one class per thing a caller can do about it.
+"""Every error that this package raises, with one class for each reaction of a caller.
 
 IngestError
 ├── ConfigurationError            change a setting, then start again
@@ -8,9 +8,9 @@ IngestError
 │   ├── NotOurTableError          the table exists and no corpus owns it
 │   ├── SchemaNewerError          upgrade the program
 │   ├── RollbackRefusedError      name another version or document
-│   ├── UnknownDocumentError      name a document that there is
+│   ├── UnknownDocumentError      name a document that exists
 │   └── EmbeddingAccessError      key refused, quota exhausted, model unknown
-├── UnavailableError              something outside does not answer: try again later
+├── UnavailableError              an outside service does not answer: try again later
 │   ├── DatabaseUnavailableError
 │   ├── SourceUnavailableError
 │   ├── TableUnavailableError
@@ -18,8 +18,8 @@ IngestError
 │   │   ├── TableFullError        make room
 │   │   └── TableIncompleteError  the table, or a file of it, is missing
 │   └── EmbeddingUnavailableError
-├── DocumentError                 this document cannot be ingested as it is; the others can
-│   ├── UnreadableError           no text can be got out of the file
+├── DocumentError                 this document cannot be ingested as it is; others can
+│   ├── UnreadableError           no text can be extracted from the file
 │   │   ├── InaccessibleDocumentError
 │   │   ├── EmptyDocumentError
 │   │   ├── BinaryDocumentError
@@ -30,22 +30,22 @@ IngestError
 │   │   └── DocumentTooLargeError
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be written: run again in a moment
-├── EmbeddingResponseError        the API answered nonsense
-├── SpendingLimitError            a run or a day would buy more tokens than the settings allow
-├── StaleError                    plan again from what is there now
+├── EmbeddingResponseError        the API sent an invalid response
+├── SpendingLimitError            a run or a day would use more tokens than allowed
+├── StaleError                    plan again from the current state
 │   ├── DocumentChangedError      the source object is not the one that was planned
 │   ├── ConflictError             another saga published the same document first
-│   ├── FencedError               this saga was given up by somebody else
+│   ├── FencedError               another process marked this saga as failed
 │   └── GenerationRetiredError       readers moved to another generation of the corpus
 ├── ReembeddingIncompleteError      the new generation cannot take all documents of the current one
 ├── TableDamagedError             a file of the table is missing or broken: audit, then repair
-├── VersionGoneError              retention took the version: read head
-├── TextIndexMissingError         let maintenance index the words first
-├── OtherDatabaseError            decide which database goes on with the table
-├── ForeignWriteError             a person has to decide about a version that is not ours
-├── InterruptedRunError           run the command again to go on
-├── RemovalsWithheldError         a person has to confirm that most documents are gone
-├── RecipeWithheldError           a person has to confirm that many documents are made again by another recipe
+├── VersionGoneError              retention removed the version: read head
+├── TextIndexMissingError         let maintenance build the text index first
+├── OtherDatabaseError            decide which database continues with the table
+├── ForeignWriteError             the user has to decide about a foreign version
+├── InterruptedRunError           run the command again to continue
+├── RemovalsWithheldError         the user has to confirm that most documents are gone
+├── RecipeWithheldError           the user has to confirm that many documents are ingested again
 └── AuditError                    the two stores disagree
 """
 
@@ -86,15 +86,15 @@ class CorpusMismatchError(ConfigurationError):
 
 
 class TableInUseError(ConfigurationError):
-    """Two corpora were pointed at one LanceDB table."""
+    """Two corpora are configured with one LanceDB table."""
 
     remedy = "Give this corpus a table of its own."
 
 
 class NotOurTableError(ConfigurationError):
-    """A LanceDB table exists where a corpus wants to create its own."""
+    """A LanceDB table exists at the location where a corpus would create its own."""
 
-    remedy = "Choose another table name, or move the existing table away. It was not touched."
+    remedy = "Choose another table name, or move the existing table. It was not touched."
 
 
 class SchemaNewerError(ConfigurationError):
@@ -104,7 +104,7 @@ class SchemaNewerError(ConfigurationError):
 
 
 class RollbackRefusedError(ConfigurationError):
-    """There is no way back to that version, or no such document."""
+    """The version cannot be restored, or there is no such document."""
 
     remedy = "`ingest-pipeline history` shows which versions can be rolled back to. Nothing was changed."
 
@@ -118,7 +118,7 @@ class EmbeddingAccessError(ConfigurationError):
 
 
 class UnavailableError(IngestError):
-    """Something outside does not answer; the same call may succeed later."""
+    """An outside service does not answer. The same call may succeed later."""
 
 
 class DatabaseUnavailableError(UnavailableError):
@@ -148,22 +148,22 @@ class TableAccessError(TableUnavailableError):
 class TableFullError(TableUnavailableError):
     """The storage under the LanceDB table has no room left."""
 
-    remedy = "Make room there, then run again: what was embedded is recorded and will not be bought twice."
+    remedy = "Make room there, then run again: the vectors so far are recorded and will not be billed again."
 
 
 class TableIncompleteError(TableUnavailableError):
-    """The LanceDB table, or a file of it, is missing or damaged; which rows are concerned was not found out."""
+    """The LanceDB table, or a file of it, is missing or damaged. The affected rows are unknown."""
 
     remedy = (
-        "Nothing was changed. Check INGEST_LANCEDB_URI, and put back what is missing if there is a copy; "
-        "`ingest-pipeline audit` says what is damaged, `ingest-pipeline audit --repair` publishes it again."
+        "Nothing was changed. Check INGEST_LANCEDB_URI, and restore missing files if there is a copy. "
+        "`ingest-pipeline audit` lists the damage, `ingest-pipeline audit --repair` publishes the documents again."
     )
 
 
 class EmbeddingUnavailableError(UnavailableError):
     """The embedding API did not answer within its retries."""
 
-    remedy = "Run again later: what was embedded so far is recorded and will not be bought twice."
+    remedy = "Run again later: the vectors so far are recorded and will not be billed again."
 
 
 class DocumentError(IngestError):
@@ -177,7 +177,7 @@ class DocumentError(IngestError):
 
     remedy = "What was published before is untouched. Fix or remove the file."
     reason: ClassVar[str] = "failed"
-    """A word or two, by which failures are counted."""
+    """The name under which failures of this kind are counted."""
 
     def __init__(self, document: str, problem: str, remedy: str | None = None) -> None:
         self.document = document
@@ -186,15 +186,15 @@ class DocumentError(IngestError):
 
 
 class UnreadableError(DocumentError):
-    """No text can be got out of the file. It is skipped, or fails the run, as the setting `on_unreadable` says."""
+    """No text can be extracted from the file. The option `on_unreadable` decides whether the run skips it or fails."""
 
     reason = "unreadable"
     may_pass: ClassVar[bool] = False
-    """Another attempt at the same bytes may end otherwise."""
+    """Whether another attempt at the same bytes may succeed."""
 
 
 class InaccessibleDocumentError(UnreadableError):
-    """The source lists the file and does not hand out its bytes."""
+    """The source lists the file but does not deliver its bytes."""
 
     reason = "inaccessible"
     may_pass = True
@@ -225,7 +225,7 @@ class UnsupportedFormatError(UnreadableError):
 
 
 class EncryptedDocumentError(UnsupportedFormatError):
-    """The document opens with a password only."""
+    """The document needs a password."""
 
     reason = "encrypted"
 
@@ -250,19 +250,19 @@ class EmbeddingInputError(DocumentError):
 
 
 class TooRecentError(IngestError):
-    """The file is empty, and was modified so little time ago that it may still be written."""
+    """The file is empty and was modified so recently that another program may still be writing it."""
 
-    remedy = "What was published before is untouched. Run again when it is written."
+    remedy = "What was published before is untouched. Run again when the file is complete."
 
 
 class EmbeddingResponseError(IngestError):
-    """The embedding API answered with the wrong number, order, width or kind of vectors. None was kept."""
+    """The embedding API sent the wrong number, order, width or kind of vectors. None was kept."""
 
     remedy = "Check that the model and INGEST_EMBEDDING_DIMENSIONS fit the endpoint, then run again."
 
 
 class SpendingLimitError(IngestError):
-    """A run or a day would buy more tokens than the settings allow. The texts were not bought.
+    """A run or a day would use more tokens than the settings allow. The texts were not embedded.
 
     Args:
         message: Which limit, and how much was billed.
@@ -276,9 +276,9 @@ class SpendingLimitError(IngestError):
 
 
 class StaleError(IngestError):
-    """What was prepared no longer fits what is there; nothing was published. Planning again settles it."""
+    """The prepared data no longer fits the current state. Nothing was published. Planning again resolves the error."""
 
-    remedy = "Run again: what was embedded is recorded and will not be bought twice."
+    remedy = "Run again: the vectors so far are recorded and will not be billed again."
 
 
 class DocumentChangedError(StaleError):
@@ -290,7 +290,7 @@ class ConflictError(StaleError):
 
 
 class FencedError(StaleError):
-    """This saga was given up by somebody else, who took its writer for dead; it can no longer publish."""
+    """Another process marked this saga as failed, because its writer seemed dead. It can no longer publish."""
 
 
 class GenerationRetiredError(StaleError):
@@ -298,9 +298,11 @@ class GenerationRetiredError(StaleError):
 
 
 class ReembeddingIncompleteError(IngestError):
-    """Documents that readers see now cannot be ingested with the new model, so readers were not moved."""
+    """Documents at head cannot be ingested with the new model, so readers were not moved to the new table."""
 
-    remedy = "Readers stay where they are. Fix or remove these documents, then run `ingest-pipeline reembed` again."
+    remedy = (
+        "Readers still see the current table. Fix or remove these documents, then run `ingest-pipeline reembed` again."
+    )
 
 
 class TableDamagedError(IngestError):
@@ -313,7 +315,7 @@ class TableDamagedError(IngestError):
     """
 
     remedy = (
-        "`ingest-pipeline audit` names the documents concerned, `ingest-pipeline audit --repair` publishes them again. "
+        "`ingest-pipeline audit` names the affected documents, `ingest-pipeline audit --repair` publishes them again. "
         "Other documents can be read and ingested meanwhile."
     )
 
@@ -323,45 +325,45 @@ class TableDamagedError(IngestError):
 
 
 class VersionGoneError(IngestError):
-    """A reader asked for a version that retention has taken."""
+    """The reader requested a version that retention has removed."""
 
-    remedy = "Read head, or keep versions for longer with INGEST_RETENTION_DAYS or INGEST_RETENTION_PUBLICATIONS."
+    remedy = "Read head, or keep versions longer with INGEST_RETENTION_DAYS or INGEST_RETENTION_PUBLICATIONS."
 
 
 class TextIndexMissingError(IngestError):
-    """The table has no index of its words yet, and too many rows to be searched by words without."""
+    """The table has no text index yet, and too many rows to be searched by words without one."""
 
     remedy = "Run `ingest-pipeline maintain`, then search again; a search by vector works meanwhile."
 
 
 class ForeignWriteError(IngestError):
-    """A version above head was written by something other than this package. It was left alone."""
+    """Another program wrote a version above head. It was not touched."""
 
 
 class OtherDatabaseError(IngestError):
-    """Another database publishes into the table, or this one lost what it had published. Nothing was written."""
+    """Another database publishes into the table, or this one lost its publications. Nothing was written."""
 
 
 class InterruptedRunError(IngestError):
-    """A run was interrupted from the keyboard, or by another process that sent the same signal."""
+    """A run was interrupted from the keyboard or by a signal."""
 
 
 class RemovalsWithheldError(IngestError):
-    """The source suddenly lacks most documents, which a wrong prefix or a failing store look like, too."""
+    """The source suddenly lacks most documents, as it would with a wrong prefix or a failing store."""
 
     remedy = (
-        "If they are meant to go, run `ingest-pipeline ingest --confirm-removals`, or set confirm_removals to true in "
-        "the Launchpad. If not, check INGEST_SOURCE, INGEST_INCLUDE and INGEST_EXCLUDE."
+        "To remove them, run `ingest-pipeline ingest --confirm-removals`, or set confirm_removals to true in "
+        "the Launchpad. If that is not intended, check INGEST_SOURCE, INGEST_INCLUDE and INGEST_EXCLUDE."
     )
 
 
 class RecipeWithheldError(IngestError):
-    """Many documents differ from the source by recipe alone, which a wrong or forgotten setting looks like, too."""
+    """Many documents differ from the source by recipe alone, as they would with a wrong or forgotten setting."""
 
     remedy = (
-        "If they are meant to be made again, run `ingest-pipeline ingest --confirm-recipe`, or set confirm_recipe to "
-        "true in the Launchpad. If not, set the settings back, here or on the machine where they differ. New, changed "
-        "and removed documents go on."
+        "To ingest them again, run `ingest-pipeline ingest --confirm-recipe`, or set confirm_recipe to "
+        "true in the Launchpad. If that is not intended, restore the settings, here or on the machine where they "
+        "differ. New, changed and removed documents are still ingested."
     )
 
 

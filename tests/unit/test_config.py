@@ -22,6 +22,19 @@ def test_the_reference_lists_the_variables_that_are_read() -> None:
     assert listed == _variables()
 
 
+def test_the_reference_has_the_defaults_and_the_descriptions_of_the_options() -> None:
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text().splitlines()
+    rows = {line.split("|")[1].strip(" `"): line for line in page if line.startswith("| `INGEST_")}
+    for name in environment_options():
+        field, row = CorpusOptions.model_fields[name], rows[variable_of(name)]
+        _, _, default, meaning, *_ = row.split("|")
+        shown = field.default if field.default_factory is None and not field.is_required() else None
+        if shown not in {None, "", ()}:
+            assert default.strip() == f"`{shown}`", row
+        assert field.description is not None
+        assert meaning.strip().startswith(field.description), row
+
+
 def test_the_component_has_an_attribute_for_each_variable() -> None:
     attributes = set(IngestPipelineComponent.model_fields)
     assert {name.removeprefix("INGEST_").lower() for name in _variables()} - attributes == set()
