@@ -1,1 +1,1 @@
-"""What is made: chunks, embeddings and metadata of a corpus, always together."""
+"""The assets of a corpus: chunks, embeddings and metadata, always made together."""

@@ -1,7 +1,7 @@
-"""Checks that the ingest step makes of its own run.
+"""Asset checks that the ingest step evaluates for the documents of its own run.
 
-Dagster skips what depends on an output that was not yielded, and the step yields none: it logs its materializations
-partition by partition. So it logs what the checks say as well, and they are told with every materialization.
+Dagster skips checks that depend on an output which was not yielded, and the step yields none: it logs its
+materializations partition by partition. So it logs the evaluations of the checks as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.failures import read_failures
 
-# Of more documents than this a check takes longer, and holds more in memory, than a run should lend it.
-MOST_DOCUMENTS = 1000
+# Checks of more documents take longer, and more memory, than a run should spend on them.
+MAX_DOCUMENTS = 1000
 
 
 def log_checks(
@@ -33,23 +33,25 @@ def log_checks(
     partitions: Sequence[str] | None,
     touched: Sequence[str],
 ) -> None:
-    """Say of the run's documents, after it published, what the checks of the corpus say of them.
+    """Evaluate the checks of the corpus for the documents of a run that has published.
 
     Args:
         context: Of the step.
         ingest_context: Of the corpus.
-        partitions: That the run was asked for. None: the corpus.
-        touched: Keys of the documents that it did something about: looked at if it was not asked for partitions.
+        partitions: The run's partitions. None: the whole corpus.
+        touched: Keys of the documents that it published or tried to. They are checked if the run has no partitions.
     """
     corpus = ingest_context.corpus.name
     try:
         keys = touched if partitions is None else documents_of(ingest_context, partitions)
-        if len(keys) > MOST_DOCUMENTS:
-            context.log.info(f"More than {MOST_DOCUMENTS} documents are left to the audit of the whole corpus")
+        if len(keys) > MAX_DOCUMENTS:
+            context.log.info(
+                f"More than {MAX_DOCUMENTS} documents were touched. They are checked by the audit of the whole corpus"
+            )
             return
         results = _results(ingest_context, partitions, keys)
     except IngestError as error:
-        context.log.warning(f"What was published could not be checked: {error}")
+        context.log.warning(f"The checks of this run could not be evaluated: {error}")
         return
     for name, result in results.items():
         evaluation = dg.AssetCheckEvaluation(
@@ -59,7 +61,7 @@ def log_checks(
             metadata=result.metadata,
             severity=result.severity,
         )
-        # Dagster's own code hands it evaluations, which the annotation of the method forgot.
+        # Dagster's own code passes evaluations too, although the annotation does not name them.
         context.log_event(evaluation)  # pyright: ignore[reportArgumentType]
 
 
@@ -74,7 +76,7 @@ def _results(
         "quarantine": quarantine_result(failures),
         "on_hold": held_result(held_documents(ingest_context.corpus)),
     }
-    if partitions is not None:  # else it would list the source a second time
+    if partitions is not None:  # otherwise the source would be listed twice
         differing = without_unreadable(ingest_context, plan_partitions(ingest_context, partitions))
         results["freshness"] = freshness_result(differing, datetime.now(UTC))
     return results

@@ -1,4 +1,4 @@
-"""What a check says: whether it passed, how bad it is, and which documents and chunks are concerned."""
+"""Results of asset checks: whether a check passed, its severity, and the affected documents and chunks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CHECKED = {
     "quarantine": "metadata",
     "on_hold": "metadata",
 }
-"""Of each check, the asset that it is about."""
-_SHOWN = 50
-# The sensor looks every 30 seconds, and a run takes a while.
+"""The asset of each check."""
+_MAX_ROWS = 50
+# The sensor compares every 30 seconds, and a run takes some minutes.
 _GRACE = timedelta(minutes=15)
-# What the recovery sensor and the sweep set right by themselves; no reader sees anything of it.
-_PASSING = {"nothing in doubt", "no orphan files"}
+# The recovery sensor and the sweep correct these, and readers do not see them.
+_SELF_CORRECTING = {"nothing in doubt", "no orphan files"}
 
 
 def audit_results(report: AuditReport, dimensions: int) -> dict[str, dg.AssetCheckResult]:
@@ -55,9 +55,9 @@ def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg
             "what": found.what,
             "ids": ", ".join(found.ids),
         }
-        for found in violations[:_SHOWN]
+        for found in violations[:_MAX_ROWS]
     ]
-    serious = any(found.invariant not in _PASSING for found in violations)
+    serious = any(found.invariant not in _SELF_CORRECTING for found in violations)
     return dg.AssetCheckResult(
         passed=not violations,
         severity=dg.AssetCheckSeverity.ERROR if serious else dg.AssetCheckSeverity.WARN,
@@ -72,16 +72,16 @@ def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg
 def freshness_result(
     plans: Sequence[DocumentPlan], now: datetime, backoff: RunBackoff | None = None
 ) -> dg.AssetCheckResult:
-    """What differs from the source, and since when. A removal has no time, and counts at once.
+    """Documents that differ from the source, and since when. A removal has no time, so it counts at once.
 
     Args:
-        plans: What differs.
+        plans: The documents that differ.
         now: The time.
-        backoff: What runs over the corpus fail of, if they do.
+        backoff: Why runs over the corpus fail, if they do.
     """
     rows = [
         {"document": plan.key, "change": _change(plan), "since": _since(plan)}
-        for plan in sorted(plans, key=_since)[:_SHOWN]
+        for plan in sorted(plans, key=_since)[:_MAX_ROWS]
     ]
     changed = [plan.source.last_modified for plan in plans if plan.source is not None]
     removed = sum(plan.source is None for plan in plans)
@@ -101,7 +101,7 @@ def freshness_result(
 
 
 def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
-    """Documents that are left alone, because they cannot be read or because they keep failing."""
+    """Documents that are skipped, because they cannot be read or because they keep failing."""
     left = [failure for failure in failures if failure.unreadable or failure.is_quarantined]
     stale = [failure.stale_since for failure in left if failure.stale_since is not None]
     rows = [
@@ -112,7 +112,7 @@ def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
             "stale since": "" if failure.stale_since is None else failure.stale_since.isoformat(timespec="seconds"),
             "error": failure.error,
         }
-        for failure in left[:_SHOWN]
+        for failure in left[:_MAX_ROWS]
     ]
     reasons = count_reasons(failure for failure in left if failure.unreadable)
     return dg.AssetCheckResult(
@@ -130,20 +130,20 @@ def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
 
 
 def held_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
-    """Documents that are left as they were rolled back."""
+    """Documents that are on hold after a rollback."""
     rows = [
         {
             "document": hold.key,
             "rolled back to": str(hold.version),
             "since": hold.held_at.isoformat(timespec="seconds"),
-            "held etag": hold.etag or "",
+            "etag on hold": hold.etag or "",
         }
-        for hold in holds[:_SHOWN]
+        for hold in holds[:_MAX_ROWS]
     ]
     return dg.AssetCheckResult(
         passed=not holds,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"held": len(holds), **_found(rows, ("document", "rolled back to", "since", "held etag"))},
+        metadata={"on_hold": len(holds), **_found(rows, ("document", "rolled back to", "since", "etag on hold"))},
     )
 
 
@@ -158,5 +158,5 @@ def _since(plan: DocumentPlan) -> str:
 
 
 def _found(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
-    """The rows as a table, where there are any."""
+    """The rows as a table, if there are any."""
     return {"found": table(dict.fromkeys(columns, "string"), rows)} if rows else {}

@@ -1,7 +1,6 @@
-"""Asset checks: do the two stores agree, does the corpus hold what the source holds, and what is left alone.
+"""Asset checks: whether the two stores agree, whether the corpus equals the source, and which documents are skipped.
 
-These look at the whole corpus. What a run of partitions touched the run checks itself, under the same names:
-`check_reports` says why.
+These check the whole corpus. A run evaluates the same checks for the documents that it touched: see `check_reports`.
 """
 
 from collections.abc import Generator, Iterator
@@ -29,12 +28,12 @@ from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
 _DESCRIPTIONS = {
-    "audit": "LanceDB and Postgres agree at head in all that an audit looks at.",
-    "chunks_match": "Each document has as many chunks as the catalog promises, with no orphan on either side.",
-    "single_publication": "Each document's rows are of the one publication that the catalog names.",
-    "texts_match": "Texts and offsets are those that the catalog knows.",
-    "unique_chunk_ids": "No vector stands twice.",
-    "valid_vectors": "Every vector has the declared width; none is null, none holds NaN or infinity.",
+    "audit": "LanceDB and Postgres agree at head in everything that an audit compares.",
+    "chunks_match": "Each document has as many chunks as the catalog records, and both stores have the same ones.",
+    "single_publication": "All rows of a document come from the publication that the catalog names.",
+    "texts_match": "Texts and offsets are those that the catalog records.",
+    "unique_chunk_ids": "No chunk id occurs twice.",
+    "valid_vectors": "Every vector has the declared width, and none is null or contains NaN or infinity.",
 }
 
 
@@ -45,7 +44,7 @@ def corpus_checks(settings: CorpusConfig) -> list[dg.AssetChecksDefinition]:
 
 @contextmanager
 def _ingest_context(context: dg.AssetCheckExecutionContext, settings: CorpusConfig) -> Generator[IngestContext]:
-    """The corpus of a check; what goes wrong with it fails the check's step in one line."""
+    """The corpus of a check. An error fails the check's step with one line."""
     lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
     try:
         with lancedb.ingest_context(settings, create=False) as ingest_context:
@@ -55,7 +54,7 @@ def _ingest_context(context: dg.AssetCheckExecutionContext, settings: CorpusConf
 
 
 def _stores_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
-    """The checks of both stores, in one step: they share one reading."""
+    """The checks that compare both stores, in one step, so that both are read once."""
     corpus = settings.corpus
 
     @dg.multi_asset_check(
@@ -84,7 +83,7 @@ def _freshness_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="freshness",
-        description="The corpus holds what the source holds, but for what changed a moment ago.",
+        description="The corpus equals the source, except for changes of the last 15 minutes.",
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
@@ -119,7 +118,7 @@ def _held_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="on_hold",
-        description="No document is left as a person rolled it back, while the source holds other bytes.",
+        description="No document is on hold: at an earlier version after a rollback, while the source has other bytes.",
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
     def check_held(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:

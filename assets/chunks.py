@@ -1,4 +1,4 @@
-"""The asset `chunks`: the text of each document, cut into pieces."""
+"""The asset `chunks`: the text of each document, cut into chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_BAR = 24
 
 COLUMNS = dg.TableSchema(
     columns=[
-        dg.TableColumn("id", "string", "Stable: the same text at the same place in the count keeps its id."),
+        dg.TableColumn("id", "string", "Stable: a text keeps its id while other chunks change."),
         dg.TableColumn("document", "string", "Key of the document under the source prefix."),
         dg.TableColumn("ordinal", "int", "Position among the document's chunks, from 0."),
         dg.TableColumn("start_offset", "int", "First character in the extracted text."),
@@ -29,7 +29,7 @@ COLUMNS = dg.TableSchema(
 
 
 def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) -> dg.AssetSpec:
-    """What the UI says of the asset before it is made."""
+    """The spec of the asset, which the UI shows before the first materialization."""
     return dg.AssetSpec(
         [corpus, "chunks"],
         description="Contiguous pieces of each document's extracted text: `extracted[start:end]` is the chunk.",

@@ -18,13 +18,13 @@ _COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("id", "string", "Id of the chunk."),
         dg.TableColumn("vector", "fixed_size_list<float32>", "The embedding of the chunk's text."),
-        dg.TableColumn("saga", "uuid", "The publication that brought the row."),
+        dg.TableColumn("saga", "uuid", "The publication that wrote the row."),
     ]
 )
 
 
 def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
-    """What the UI says of the asset before it is made."""
+    """The spec of the asset, which the UI shows before the first materialization."""
     return dg.AssetSpec(
         [corpus, "embeddings"],
         deps=[dg.AssetKey([corpus, "chunks"])],
@@ -64,7 +64,7 @@ def embeddings_metadata(
 
 
 def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.MetadataValue]:
-    """What the UI plots of whole runs, whether they succeeded or not."""
+    """Numbers of a whole run for the UI to plot, whether it succeeded or not."""
     found: dict[str, dg.MetadataValue] = {
         **usage_metadata(run.usage, "run_"),
         "run_seconds": dg.MetadataValue.float(round(run.seconds, 3)),

@@ -1,4 +1,4 @@
-"""The one step that makes all three assets of a corpus, and tells Dagster what it published."""
+"""The step that makes all three assets of a corpus, and reports to Dagster what it published."""
 
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -19,13 +19,13 @@ from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 
-_LISTED = 200
-_RETRIES = 2
+_MAX_ROWS = 200
+_MAX_RETRIES = 2
 _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
 def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, pool: str) -> dg.AssetsDefinition:
-    """Chunks, embeddings and metadata of a corpus, as one step whose outputs cannot be torn apart."""
+    """Chunks, embeddings and metadata of a corpus, made by one step that cannot be split."""
     corpus, recipe = settings.corpus, settings.recipe
 
     @dg.multi_asset(
@@ -45,7 +45,7 @@ def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, poo
         source = resource_of(context.resources, corpus, DocumentSourceResource)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
-        # Nobody else notices a run that dies together with the code server which started it.
+        # Nothing else notices a run that dies together with the code server which started it.
         tag_run_process(context.instance, context.run.run_id)
         try:
             # A run may be launched with other resources than the definitions name.
@@ -59,7 +59,7 @@ def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, poo
             )
             with lancedb.ingest_context(wanted) as ingest_context:
                 run = IngestRun(context, ingest_context, embedder, config, settings.on_unreadable)
-                outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _RETRIES)
+                outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _MAX_RETRIES)
         except IngestError as error:
             _retry_or_fail(error)
         _fail_unless_complete(corpus, outcome)
@@ -69,9 +69,9 @@ def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, poo
 
 
 def _retry_or_fail(error: IngestError) -> NoReturn:
-    """Run the step again after what passes by itself. The embedding client has retried for long before it gives up."""
+    """Retry the step after errors that may pass. The embedding client has retried for long before it fails."""
     if is_repeated(error):
-        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=5) from error
+        raise dg.RetryRequested(max_retries=_MAX_RETRIES, seconds_to_wait=5) from error
     raise dg.Failure(str(error), allow_retries=False) from error
 
 
@@ -102,6 +102,6 @@ def _fail_unless_complete(corpus: str, outcome: Outcome) -> None:
 def _table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
     rows = [
         {"partition": problem.partition, "document": problem.document or "", "problem": str(problem.error)}
-        for problem in problems[:_LISTED]
+        for problem in problems[:_MAX_ROWS]
     ]
     return table(dict.fromkeys(("partition", "document", "problem"), "string"), rows)

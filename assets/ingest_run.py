@@ -1,4 +1,4 @@
-"""What one run of the step does: compare, publish page by page, take out what is gone, and say what came of it."""
+"""One run of the ingest step: compare page by page, publish, remove what the source lacks, and report."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline.assets.check_reports import MOST_DOCUMENTS, log_checks
+from ingest_pipeline.assets.check_reports import MAX_DOCUMENTS, log_checks
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocument, SkippedDocuments
 from ingest_pipeline.errors import (
@@ -32,8 +32,8 @@ from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.types import OnUnreadable
 
-# So many documents are planned, published and forgotten before the next: memory does not grow with the corpus.
-_PAGE = 10_000
+# Pages of this size keep memory independent of the size of the corpus.
+_MAX_PAGE_DOCUMENTS = 10_000
 _RETRY_TAG = "dagster/retry_number"
 
 
@@ -42,32 +42,32 @@ class IngestConfig(dg.Config):
 
     partitions: list[str] = Field(
         default=[],
-        description="For a run without partitions: bring these to what the source holds now. Empty: all that differ.",
+        description="For a run without partitions: the partitions to ingest. Empty: all documents that differ.",
     )
     release_holds: bool = Field(
         default=True,
-        description="Ingest the named partitions also if a rollback holds them. The sensor says no.",
+        description="Ingest the named partitions even if a rollback put them on hold. The sensor sets it to false.",
     )
     confirm_removals: bool = Field(
         default=False,
-        description="Take out documents that the source lacks, even if these are all or most of the corpus.",
+        description="Remove documents that the source lacks, even if they are all or most of the corpus.",
     )
     withhold_removals: bool = Field(
-        default=False, description="Take out no document: what is gone was not counted to the end yet."
+        default=False, description="Remove no document. The sensor sets it until it has counted all missing documents."
     )
     confirm_recipe: bool = Field(
         default=False,
-        description="Make documents again that differ by recipe alone, also if these are many or the recipe is an "
-        "earlier one. It is then the corpus' recipe.",
+        description="Ingest documents that differ by recipe alone, even if they are many or the recipe is an earlier "
+        "one. The recipe is then in force.",
     )
     withhold_recipe: bool = Field(
         default=False,
-        description="Leave documents alone that differ by recipe alone, without failing, if that was not confirmed. "
-        "The sensors, which say so themselves, set it.",
+        description="Skip documents that differ by recipe alone and were not confirmed, without failing the run. The "
+        "sensors set it, because they report it themselves.",
     )
     skip_backed_off: bool = Field(
         default=False,
-        description="Leave documents alone that failed and wait for another attempt or are in quarantine.",
+        description="Skip documents that failed and are in retry backoff or in quarantine.",
     )
     chunk_size: int | None = Field(default=None, description="Characters in a chunk, instead of the corpus' own.")
     chunk_overlap: int | None = Field(
@@ -77,7 +77,7 @@ class IngestConfig(dg.Config):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a partition is not as the source has it."""
+    """Why a partition does not equal the source."""
 
     partition: str
     document: str | None
@@ -86,18 +86,18 @@ class Problem:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run."""
+    """The result of a run."""
 
     published: int = 0
     skipped: list[SkippedDocument] = field(default_factory=list[SkippedDocument])
-    """Left as they are, for which the run does not fail."""
+    """Documents that were skipped without failing the run."""
     failed: list[Problem] = field(default_factory=list[Problem])
     others: list[Problem] = field(default_factory=list[Problem])
-    """What a person has to confirm, removals or a recipe, and partitions that are nothing."""
+    """Removals or a recipe that need a confirmation, and partitions that do not exist."""
 
     @property
     def problems(self) -> list[Problem]:
-        """All of them, for which the run fails."""
+        """All problems that fail the run."""
         return [*sorted(self.failed, key=lambda problem: problem.document or ""), *self.others]
 
 
@@ -107,9 +107,9 @@ class IngestRun:
     Args:
         context: Dagster's.
         ingest_context: Of the corpus.
-        embedder: Who makes vectors.
-        config: What the run was told.
-        on_unreadable: What it does about files that cannot be read.
+        embedder: Makes the vectors.
+        config: Configuration of the run.
+        on_unreadable: Whether files that cannot be read are skipped or fail the run.
     """
 
     def __init__(
@@ -132,28 +132,28 @@ class IngestRun:
         self._skips_unreadable = on_unreadable == "skip"
         self._is_repeated = _RETRY_TAG in context.run.tags
         self._unreadable: Counter[str] = Counter()
-        """How many documents of a partition cannot be read and were skipped."""
-        self._read_in_vain: set[str] = set()
-        """Keys of those that this run tried to read."""
+        """Number of skipped unreadable documents, by partition."""
+        self._tried_unreadable: set[str] = set()
+        """Keys of the unreadable documents that this run tried to read."""
         self._touched: list[str] = []
 
     def run(self, partitions: Sequence[str] | None, *, is_last: bool = True) -> Outcome:
-        """Bring some partitions, or all that differ, to what the source holds.
+        """Ingest some partitions, or all documents that differ.
 
         Args:
-            partitions: Which ones. None: all that differ.
-            is_last: Whether Dagster repeats the step no more; a failure that it repeats is not counted.
+            partitions: The partitions. None: all documents that differ.
+            is_last: Whether Dagster will not retry the step. Failures that it retries are not counted.
 
         Raises:
-            IngestError: Something that concerns all documents. What was published until then stays.
+            IngestError: Something failed that concerns all documents. What was published before stays.
         """
         corpus, configuration = self._ingest_context.corpus, run_configuration(self._ingest_context, self._embedder)
         try:
             outcome = self._run(partitions)
         except Exception as error:
-            # One that published and then failed brought the corpus on: it did not fail as a whole.
+            # A run that published before it failed did not fail as a whole.
             if not self._outcome.published and (is_last or not is_repeated(error)):
-                with suppress(IngestError):  # what the run failed of is worth more than that it could not be counted
+                with suppress(IngestError):  # the run's own error is more useful
                     record_run_failure(corpus, configuration, error)
             raise
         if outcome.published:
@@ -166,9 +166,9 @@ class IngestRun:
         if partitions is None or self._config.confirm_recipe:
             self._recipe_guard.accept()
         for page in self._pages(partitions):
-            self._take_note(page)
+            self._log_page(page)
             self._ingest(puts)
-            puts = self._without_waiting(page.puts, are_named=partitions is not None)
+            puts = self._without_backed_off(page.puts, are_named=partitions is not None)
             puts = self._without_withheld(puts, are_named=partitions is not None)
             removals += page.removals
         self._ingest([*puts, *self._allowed(removals)])
@@ -178,7 +178,7 @@ class IngestRun:
         ghosts = self._report.finish(partitions or [], self._incomplete, self._unreadable)
         self._outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
         self._report.failed({problem.partition for problem in self._outcome.failed})
-        self._report.skipped(SkippedDocuments.of(self._outcome.skipped), self._stale(self._read_in_vain))
+        self._report.skipped(SkippedDocuments.of(self._outcome.skipped), self._stale(self._tried_unreadable))
         log_checks(self._context, self._ingest_context, partitions, self._touched)
         return self._outcome
 
@@ -189,43 +189,43 @@ class IngestRun:
                 release_holds(self._ingest_context.corpus, partitions)
             yield planner.partitions(partitions)
             return
-        for page in planner.pages(Limits(plans=_PAGE)):
+        for page in planner.pages(Limits(plans=_MAX_PAGE_DOCUMENTS)):
             clear_resolved(self._ingest_context, page)
             yield page
 
-    def _take_note(self, page: Page) -> None:
+    def _log_page(self, page: Page) -> None:
         self._context.log.info(
             f"{len(page.puts) + len(page.removals)} documents of corpus {self._ingest_context.corpus.name!r} "
             f"differ from the source; {len(page.on_hold)} are on hold after a rollback"
         )
         self._incomplete.update(plan.partition for plan in page.on_hold)
 
-    def _without_waiting(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
-        """Leave out documents that cannot be read and those in quarantine, unless the run names them.
+    def _without_backed_off(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
+        """Skip documents that cannot be read and those in quarantine, unless the run names them.
 
-        Those that wait for another attempt too, if the configuration says so, or if Dagster itself repeats the run.
+        Documents in retry backoff are skipped too, if the configuration says so or if Dagster retries the run.
         """
         skip_backed_off = self._is_repeated or self._config.skip_backed_off
-        waiting = read_retry_backoff(self._ingest_context)
+        backoff = read_retry_backoff(self._ingest_context)
         tried: list[DocumentPlan] = []
         for plan in puts:
-            failure = waiting.failure_of(plan)
+            failure = backoff.failure_of(plan)
             if failure is None or not (skip_backed_off or (failure.is_final and not are_named)):
                 tried.append(plan)
             else:
-                self._leave(plan, failure)
+                self._skip(plan, failure)
         return tried
 
     def _without_withheld(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
-        """Leave out documents that differ by recipe alone, if that has to be confirmed."""
-        by_a_person = are_named and not self._config.withhold_recipe
-        due, withheld = self._recipe_guard.split(puts, are_named=by_a_person, reads=True)
+        """Skip documents that differ by recipe alone, if that has to be confirmed."""
+        named_by_user = are_named and not self._config.withhold_recipe
+        due, withheld = self._recipe_guard.split(puts, are_named=named_by_user, reads=True)
         self._withheld += len(withheld)
         self._incomplete.update(plan.partition for plan in withheld)
         return due
 
-    def _leave(self, plan: DocumentPlan, failure: Failure) -> None:
-        """Take note of a document that is not tried again, and whether the run fails for it."""
+    def _skip(self, plan: DocumentPlan, failure: Failure) -> None:
+        """Skip a document that is not tried again, or let the run fail for it."""
         if failure.unreadable and self._skips_unreadable:
             self._skip_unreadable(plan, failure.reason, failure.error)
             return
@@ -233,19 +233,19 @@ class IngestRun:
         if self._is_repeated or (failure.unreadable and not self._config.skip_backed_off):
             self._outcome.failed.append(Problem(plan.partition, plan.key, IngestError(failure.error, "")))
             return
-        reason = "in quarantine" if failure.is_final else "waiting for another attempt"
+        reason = "in quarantine" if failure.is_final else "in retry backoff"
         reason = failure.reason if failure.unreadable else reason
         self._outcome.skipped.append(SkippedDocument(plan.key, reason, failure.error))
 
     def _skip_unreadable(self, plan: DocumentPlan, reason: str, problem: str) -> None:
-        """Leave out a file that cannot be read. A partition that is one document has no materialization then."""
+        """Skip a file that cannot be read. A partition that is one document has no materialization then."""
         if self._ingest_context.scheme.kind == "file":
             self._incomplete.add(plan.partition)
         self._unreadable[plan.partition] += 1
         self._outcome.skipped.append(SkippedDocument(plan.key, reason, problem))
 
     def _stale(self, keys: Collection[str]) -> list[Failure]:
-        """Those of the documents that cannot be read, and of which readers see an earlier file."""
+        """The documents among these that cannot be read and whose earlier file readers still see."""
         if not keys:
             return []
         with self._ingest_context.corpus.database.transaction() as connection:
@@ -267,16 +267,16 @@ class IngestRun:
         if not plans:
             return
         self._report.expect(plans)
-        # Of more than are checked it is enough to know that they are more.
-        self._touched += [plan.key for plan in plans[: MOST_DOCUMENTS + 1 - len(self._touched)]]
+        # The checks need no more keys than their maximum and one.
+        self._touched += [plan.key for plan in plans[: MAX_DOCUMENTS + 1 - len(self._touched)]]
         try:
             summary = run_interruptibly(self._publish(sorted(plans, key=lambda plan: plan.key)))
         finally:
-            self._report.spending()
+            self._report.usage()
         self._outcome.published += sum(len(publication.documents) for publication in summary.publications)
         for plan, error in summary.failed.values():
             if isinstance(error, UnreadableError):
-                self._read_in_vain.add(plan.key)
+                self._tried_unreadable.add(plan.key)
             if isinstance(error, UnreadableError) and self._skips_unreadable:
                 self._skip_unreadable(plan, error.reason, str(error))
             else:
@@ -289,8 +289,8 @@ class IngestRun:
         embedding, wanted = self._ingest_context.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"
         if embedding != wanted:
             self._context.log.warning(
-                f"The settings say {wanted}, and the corpus holds vectors of {embedding}. It stays with them until "
-                "`ingest-pipeline reembed`, or the job that does the same, moves it"
+                f"The settings name {wanted}, but the corpus has vectors of {embedding}. It keeps that model until "
+                "`ingest-pipeline reembed` or the re-embedding job moves it"
             )
         async with self._embedder.create_embedder(embedding) as embedder:
             if embedder.is_free:
@@ -302,7 +302,7 @@ class IngestRun:
 
 
 def is_repeated(error: Exception) -> bool:
-    """Whether the step is run again at once: it may pass by itself, and nobody has retried for long yet."""
+    """Whether the step is retried at once: the error may pass, and was not retried for long yet."""
     return isinstance(error, UnavailableError | StaleError) and not isinstance(error, EmbeddingUnavailableError)
 
 
@@ -313,6 +313,6 @@ def run_configuration(ingest_context: IngestContext, embedder: OpenAIEmbedderRes
 
 def _no_document(partition: str) -> IngestError:
     return IngestError(
-        f"Partition {partition!r} names no document: the source has none, and none stands",
-        "Delete the partition, or put a file there.",
+        f"Partition {partition!r} has no document, neither in the source nor at head",
+        "Delete the partition, or add the file to the source.",
     )

@@ -14,9 +14,9 @@ from ingest_pipeline.types import Recipe
 _COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("key", "text", "Path under the source prefix."),
-        dg.TableColumn("partition", "text", "Dagster's name for it."),
-        dg.TableColumn("saga", "uuid", "The publication that brought the row."),
-        dg.TableColumn("etag", "text", "The object that was read, and no other."),
+        dg.TableColumn("partition", "text", "The document's partition in Dagster."),
+        dg.TableColumn("saga", "uuid", "The publication that wrote the row."),
+        dg.TableColumn("etag", "text", "ETag of the object that was read."),
         dg.TableColumn("size", "bigint", "Bytes."),
         dg.TableColumn("content_hash", "text", "SHA-256 of the bytes."),
         dg.TableColumn("recipe", "text", "Fingerprint of parser, chunker and model."),
@@ -27,11 +27,11 @@ _COLUMNS = dg.TableSchema(
 
 
 def metadata_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) -> dg.AssetSpec:
-    """What the UI says of the asset before it is made."""
+    """The spec of the asset, which the UI shows before the first materialization."""
     return dg.AssetSpec(
         [corpus, "metadata"],
         deps=[dg.AssetKey([corpus, "embeddings"])],
-        description="Documents and chunks in Postgres, moved together with the vectors and the head that names them.",
+        description="Documents and chunks in Postgres, published together with the vectors.",
         skippable=True,
         group_name=group,
         kinds={"postgres", "table"},

@@ -1,4 +1,4 @@
-"""What a run tells Dagster: partition by partition, and never before the publication that made it true."""
+"""Reports of a run to Dagster, partition by partition, always after the publication that they report."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ingest_pipeline.reporting.event_log import log_materializations, log_planne
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 
 ASSETS = ("chunks", "embeddings", "metadata")
-_UNCHANGED = "unchanged: the same bytes and recipe stand at head"
+_UNCHANGED = "unchanged: head has the same bytes and recipe"
 _EMPTY = "no document belongs to this partition"
 _ALL_UNREADABLE = "no document of this partition can be read"
-_SHOWN_AS_FAILED = 50
+_MAX_FAILED_PARTITIONS = 50
 
 
 def _no_work() -> defaultdict[str, PartitionWork]:
@@ -40,31 +40,30 @@ def _no_work() -> defaultdict[str, PartitionWork]:
 class RunReport:
     """The events of one run.
 
-    Of a partition with one document, the materialization follows its publication. One that several documents share may
-    take several publications, and is materialized when the run has done all it can, if all of its documents are as the
-    source has them.
+    A partition that is one document is materialized after its publication. A partition that several documents share may
+    take several publications. It is materialized at the end of the run, if all of its documents equal the source.
     """
 
     context: dg.AssetExecutionContext
     ingest_context: IngestContext
-    _told: set[str] = field(default_factory=set[str])
+    _reported: set[str] = field(default_factory=set[str])
     _work: defaultdict[str, PartitionWork] = field(default_factory=_no_work)
-    _owed: list[Publication] = field(default_factory=list[Publication])
+    _unreported: list[Publication] = field(default_factory=list[Publication])
 
     def expect(self, plans: Iterable[DocumentPlan]) -> None:
-        """Let Dagster know the partitions that are about to be worked on."""
+        """Add the partitions that are about to be ingested."""
         self._add(plan.partition for plan in plans if plan.source is not None)
 
     def publication(self, publication: Publication) -> None:
-        """Take note of what was just published, and materialize what that completes."""
+        """Report what was just published, and materialize the partitions that it completes."""
         for plan in publication.removed:
-            self.context.log.info(f"Document {plan.key!r} is gone from the source and from both stores")
+            self.context.log.info(f"Document {plan.key!r} was removed from both stores, because the source lacks it")
         if self.ingest_context.scheme.kind != "file":
-            self._note(publication)
+            self._collect(publication)
             return
         published = {document.plan.partition for document in publication.documents}
         events: list[dg.AssetMaterialization] = []
-        # Whoever removed it before may have dropped the partition since this run began.
+        # A run that removed the document may have deleted its partition since this run began.
         self._add(published)
         for document in publication.documents:
             events += self._document_events(publication, document)
@@ -73,20 +72,20 @@ class RunReport:
         self._mark_reported([publication])
 
     def finish(self, partitions: Sequence[str], incomplete: set[str], unreadable: Mapping[str, int]) -> list[str]:
-        """Materialize what is complete now.
+        """Materialize the partitions that are complete now.
 
         Args:
-            partitions: What the run was asked for by name; what of it needed nothing is materialized as unchanged.
-            incomplete: Partitions with documents that are not as the source has them.
-            unreadable: How many documents of shared partitions cannot be read, which makes these no less complete.
+            partitions: The run's partitions. Those that needed nothing are materialized as unchanged.
+            incomplete: Partitions with documents that do not equal the source.
+            unreadable: Number of unreadable documents by shared partition. They do not make it incomplete.
 
         Returns:
-            Those of the partitions in which nothing stands, and never did.
+            The partitions that have no document at head and never had one.
         """
-        asked = [name for name in dict.fromkeys([*partitions, *self._work]) if name not in self._told | incomplete]
-        states = self._states(asked)
+        names = [name for name in dict.fromkeys([*partitions, *self._work]) if name not in self._reported | incomplete]
+        states = self._states(names)
         events: list[dg.AssetMaterialization] = []
-        for name in asked:
+        for name in names:
             if name in states:
                 events += self._state_events(states[name], unreadable.get(name, 0))
             elif name in (self.ingest_context.scheme.partitions or ()):
@@ -94,20 +93,20 @@ class RunReport:
         self._add(states)
         self._log(events)
         self._drop_empty({*self._work, *states} - incomplete)
-        self._mark_reported(self._owed)
-        empty = [name for name in asked if name not in {*states, *self._told, *unreadable}]
+        self._mark_reported(self._unreported)
+        empty = [name for name in names if name not in {*states, *self._reported, *unreadable}]
         return [] if self.ingest_context.scheme.partitions is not None else empty
 
     def failed(self, partitions: Iterable[str]) -> None:
-        """Let Dagster show partitions as failed whose names stand in the run's configuration alone."""
+        """Let Dagster show partitions as failed that only the run's configuration names."""
         if self.context.has_partition_key or self.context.has_partition_key_range:
             return
-        for partition in sorted(partitions)[:_SHOWN_AS_FAILED]:
+        for partition in sorted(partitions)[:_MAX_FAILED_PARTITIONS]:
             for asset in ASSETS:
                 log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
 
     def skipped(self, skipped: SkippedDocuments, stale: Iterable[Failure]) -> None:
-        """Say which documents the run left as they are, and which of them readers see as they were earlier."""
+        """Report which documents the run skipped, and for which of them readers see an earlier file."""
         key = self._key("metadata")
         for observation in stale_observations(key, stale):
             self.context.log_event(observation)
@@ -115,8 +114,8 @@ class RunReport:
             self.context.log.warning(str(skipped))
             self.context.log_event(dg.AssetObservation(key, metadata=skipped.metadata))
 
-    def spending(self) -> None:
-        """Say what the run has spent so far, also if it fails: that is paid for like the rest."""
+    def usage(self) -> None:
+        """Report the usage of the run so far, also if it fails, because it is billed in any case."""
         run_id = self.context.run.run_id
         try:
             with self.ingest_context.corpus.database.transaction() as connection:
@@ -125,15 +124,15 @@ class RunReport:
                     embedding_cache.costs(connection, run_id=run_id),
                 )
         except UnavailableError:
-            return  # the run itself will say so, and `status` adds it up in any case
+            return  # the run reports it, and `status` shows the usage
         self.context.log_event(dg.AssetObservation(self._key("embeddings"), metadata=run_metadata(progress, costs)))
 
     @property
     def _step(self) -> str:
         return self.context.op_execution_context.get_step_execution_context().step.key
 
-    def _note(self, publication: Publication) -> None:
-        self._owed.append(publication)
+    def _collect(self, publication: Publication) -> None:
+        self._unreported.append(publication)
         for document in publication.documents:
             self._work[document.plan.partition].publish(publication, document)
         for plan in publication.removed:
@@ -149,7 +148,7 @@ class RunReport:
 
     def _drop_empty(self, partitions: Collection[str]) -> None:
         drop_empty_partitions(self.context.instance, self.ingest_context.corpus, self.ingest_context.scheme, partitions)
-        self._told.update(partitions)
+        self._reported.update(partitions)
 
     def _mark_reported(self, publications: Iterable[Publication]) -> None:
         with self.ingest_context.corpus.database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""What the UI shows of a partition that several documents share."""
+"""Metadata of a partition that several documents share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
 from ingest_pipeline.types import Chunk, Recipe, Usage
 
-_LISTED = 20
+_MAX_ROWS = 20
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class PartitionWork:
 def shared_metadata(
     state: PartitionState, work: PartitionWork, recipe: Recipe, unreadable: int
 ) -> dict[str, Mapping[str, dg.MetadataValue]]:
-    """Of each of the three assets."""
+    """The metadata of each of the three assets."""
     counts = {"documents": dg.MetadataValue.int(state.documents), "chunks": dg.MetadataValue.int(state.chunks)}
     head = {"head": dg.MetadataValue.int(state.published_version)}
     return {
@@ -88,7 +88,7 @@ def _spending(work: PartitionWork) -> Mapping[str, dg.MetadataValue]:
 
 def _rows(documents: Sequence[PreparedDocument]) -> list[dg.TableRecord]:
     rows: list[dg.TableRecord] = []
-    for document in sorted(documents, key=lambda document: document.plan.key)[:_LISTED]:
+    for document in sorted(documents, key=lambda document: document.plan.key)[:_MAX_ROWS]:
         source = document.plan.source
         assert source is not None  # noqa: S101  a removal is not among the documents
         row: dict[str, str | int | float | bool | None] = {

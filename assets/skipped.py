@@ -1,4 +1,4 @@
-"""Documents that a run leaves as they are without failing for it, and how the run says so."""
+"""Documents that a run skips without failing, and how it reports them."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _STALE_COLUMNS = ("document", "reason", "stale since", "published as", "problem"
 
 @dataclass(frozen=True, slots=True)
 class SkippedDocument:
-    """A document that was not published by a run, although it differs from the source."""
+    """A document that a run skipped although it differs from the source."""
 
     document: str
     reason: str
     """A word or two, by which such documents are counted."""
     problem: str
-    """What is wrong with it, and what to do."""
+    """What is wrong with the document, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedDocuments:
-    """What a run skipped."""
+    """The documents that a run skipped."""
 
     reasons: Counter[str]
-    """How many documents, by reason."""
+    """Number of documents, by reason."""
     listed: Sequence[SkippedDocument]
-    """The first of them."""
+    """The first of the documents."""
 
     @classmethod
     def of(cls, skipped: Iterable[SkippedDocument]) -> SkippedDocuments:
-        """Count documents, and list the first by name."""
+        """Count documents, and list the first of them."""
         found = sorted(skipped, key=lambda document: document.document)
         return cls(Counter(document.reason for document in found), found[:_MAX_LISTED])
 
     @classmethod
-    def said_by(cls, result: dg.ExecuteInProcessResult) -> SkippedDocuments:
-        """What a run in this process says that it skipped."""
+    def reported_by(cls, result: dg.ExecuteInProcessResult) -> SkippedDocuments:
+        """The documents that a run in this process reported as skipped."""
         reasons: Counter[str] = Counter()
         listed: list[SkippedDocument] = []
         for event in result.get_asset_observation_events():
@@ -66,7 +66,7 @@ class SkippedDocuments:
 
     @property
     def metadata(self) -> Mapping[str, dg.MetadataValue]:
-        """Counts for the UI to plot, and a table."""
+        """Counts for the UI to plot, and a table of the documents."""
         named = {f"skipped_{reason.replace(' ', '_')}": count for reason, count in self.reasons.items()}
         return {
             "skipped": dg.MetadataValue.int(self.reasons.total()),
@@ -77,7 +77,7 @@ class SkippedDocuments:
 
 
 def stale_observations(key: dg.AssetKey, failures: Iterable[Failure]) -> Iterator[dg.AssetObservation]:
-    """Of partitions of which readers see earlier files than the source holds, because those cannot be read.
+    """Observations of partitions where readers see earlier files, because the source's files cannot be read.
 
     Args:
         key: Of the asset.

@@ -6,11 +6,11 @@ import dagster as dg
 
 
 def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
-    """A table, also of no rows.
+    """A table, which may have no rows.
 
     Args:
         columns: Type of each column, by name.
-        rows: Values by the names of their columns.
+        rows: Values by column name.
     """
     schema = dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in columns.items()])
     return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows], schema=schema)

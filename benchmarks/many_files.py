@@ -23,7 +23,7 @@ from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_definitions
-from ingest_pipeline.orchestration.run_requests import UNDER_WAY
+from ingest_pipeline.orchestration.run_requests import IN_PROGRESS
 from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.postgres import reports
 from ingest_pipeline.postgres.database import Database
@@ -125,7 +125,7 @@ class _Corpus:
 
     def _is_current(self, database: Database) -> bool:
         page = Planner(open_context(database, self._settings)).page()
-        busy = self._instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
+        busy = self._instance.get_runs_count(dg.RunsFilter(statuses=IN_PROGRESS))
         return not page.puts and page.latest == self._count and not busy
 
     def measure(self, case: str) -> dict[str, str | int | float]:

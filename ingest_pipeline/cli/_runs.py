@@ -121,7 +121,7 @@ def ingest(
             costs,
             _problems(result),
             note,
-            skipped=SkippedDocuments.said_by(result),
+            skipped=SkippedDocuments.reported_by(result),
             misconfigured=_is_misconfigured(result),
         )
 

@@ -1,8 +1,8 @@
-"""When so many documents differ by recipe alone that it has to be confirmed before they are made and bought again.
+"""The recipe guard: withholds documents that differ by recipe alone, if they are many, until that is confirmed.
 
 A recipe changes with a setting, with a release of this package, or because another machine ingests the same corpus with
-other settings. Then every document differs at once, though no file did. Documents that are new or changed, and those
-that are gone, are not the guard's business: they go on.
+other settings. Then every document differs at once, although no file changed. The guard does not affect documents that
+are new, changed or deleted.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ingest_pipeline.postgres.recipes import (
 from ingest_pipeline.postgres.recipes import read_recipes as read
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN
 
-_HANDFUL = 10
-_ONE_IN = 10
+_MAX_UNCONFIRMED = 10
+_UNCONFIRMED_SHARE = 10
 
 
 def is_suspicious(others: int, latest: int) -> bool:
-    """Whether it has to be confirmed: more than a tenth of all documents, and more than ten.
+    """Whether the change needs a confirmation: it affects more than a tenth of all documents, and more than ten.
 
     Args:
         others: Documents at head that another recipe made.
         latest: Documents at head.
     """
-    return others > _HANDFUL and _ONE_IN * others > latest
+    return others > _MAX_UNCONFIRMED and _UNCONFIRMED_SHARE * others > latest
 
 
 def differs_by_recipe_alone(plan: DocumentPlan, recipe: str) -> bool:
-    """Whether the document would be left alone under the recipe that made it, or under which a rollback holds it."""
+    """Whether the document has the bytes that are at head or on hold, and only the recipe differs."""
     source, latest, hold = plan.source, plan.latest, plan.hold
     if source is None:
         return False
@@ -52,11 +52,11 @@ def differs_by_recipe_alone(plan: DocumentPlan, recipe: str) -> bool:
 
 
 class RecipeGuard:
-    """Judges the recipe of the settings by what made the documents at head.
+    """Compares the recipe of the settings with the recipes of the documents at head.
 
     Args:
         context: Of the corpus.
-        confirmed: Somebody confirmed that the documents are to be made again.
+        confirmed: The user confirmed that the documents are ingested again.
     """
 
     def __init__(self, context: IngestContext, *, confirmed: bool = False) -> None:
@@ -67,14 +67,14 @@ class RecipeGuard:
             found = documents_by_recipe(connection, context.corpus.generation, context.recipe)
             self._per_token = _characters_per_token(*embedding_cache.token_ratio(connection, context.corpus.generation))
         self._is_in_force = bool(known) and known[-1].fingerprint == self._recipe
-        self._standing = found.latest
+        self._latest = found.latest
         self.error: RecipeWithheldError | None = None
-        """What has to be confirmed; None: nothing."""
+        """What has to be confirmed. None: nothing."""
         if not confirmed and not self._is_in_force and _is_withheld(known, self._recipe, found):
             self.error = self._withheld(known, found)
 
     def accept(self) -> None:
-        """Put the recipe in force, unless it has to be confirmed first."""
+        """Put the recipe in force, unless it needs a confirmation first."""
         if self.error is None and not self._is_in_force:
             with self._context.corpus.database.transaction() as connection:
                 put_in_force(connection, self._context.corpus.generation, self._context.recipe)
@@ -83,15 +83,15 @@ class RecipeGuard:
     def split(
         self, plans: Sequence[DocumentPlan], *, are_named: bool = False, reads: bool = False
     ) -> tuple[list[DocumentPlan], list[DocumentPlan]]:
-        """Set apart the documents that differ by recipe alone, if that has to be confirmed.
+        """Separate the documents that differ by recipe alone, if that has to be confirmed.
 
         Args:
             plans: What differs.
-            are_named: Somebody named these documents. A few of them need no confirmation.
+            are_named: The user named these documents. A few of them need no confirmation.
             reads: Read files that were touched, to see whether their bytes are the same.
 
         Returns:
-            What is to be done, and what is withheld.
+            The documents to ingest, and those that are withheld.
         """
         if self.error is None:
             return list(plans), []
@@ -100,12 +100,12 @@ class RecipeGuard:
             for plan in plans
             if differs_by_recipe_alone(plan, self._recipe) or (reads and self._was_only_touched(plan))
         }
-        if are_named and not is_suspicious(len(alone), self._standing):
+        if are_named and not is_suspicious(len(alone), self._latest):
             return list(plans), []
         return [plan for plan in plans if plan.key not in alone], [plan for plan in plans if plan.key in alone]
 
     def _was_only_touched(self, plan: DocumentPlan) -> bool:
-        """Whether the file has the bytes that stand at head, under another ETag, which is then noted."""
+        """Whether the file has the bytes that are at head, under another ETag, which is then recorded."""
         if plan.latest is None or plan.latest.recipe == self._recipe:
             return False
         return TouchedObjects(self._context).has_latest_bytes(plan)
@@ -114,15 +114,15 @@ class RecipeGuard:
         corpus, recipe = self._context.corpus.name, self._context.recipe
         changes = f" ({difference(known[-1], recipe)})" if known else ""
         earlier = next((one for one in known[:-1] if one.fingerprint == self._recipe), None)
-        what = f"The recipe of corpus {corpus!r} is another one than its documents were made by{changes}"
+        what = f"The settings have another recipe than the documents of corpus {corpus!r}{changes}"
         if earlier is not None:
             what = (
                 f"The settings go back to an earlier recipe of corpus {corpus!r}{changes}, which was replaced on "
                 f"{known[-1].since:%Y-%m-%d %H:%M %Z}"
             )
         return RecipeWithheldError(
-            f"{what}; {found.others} of {found.latest} documents would be made again, for up to about "
-            f"{self._cost(found)}. Those that differ by recipe alone were left as they are"
+            f"{what}; {found.others} of {found.latest} documents would be ingested again, for up to about "
+            f"{self._cost(found)}. Those that differ by recipe alone were skipped"
         )
 
     def _cost(self, found: DocumentsByRecipe) -> str:
@@ -133,7 +133,7 @@ class RecipeGuard:
 
 
 def _is_withheld(known: Sequence[RecordedRecipe], recipe: str, found: DocumentsByRecipe) -> bool:
-    """Whether a recipe that is not in force has to be confirmed: it is an earlier one, or changes much."""
+    """Whether a recipe that is not in force needs a confirmation: it is an earlier one, or affects many documents."""
     is_earlier = any(one.fingerprint == recipe for one in known)
     return found.others > 0 and (is_earlier or is_suspicious(found.others, found.latest))
 

@@ -1,4 +1,4 @@
-"""Which runs to request for documents that differ, and which partitions runs are at work on."""
+"""Run requests for documents that differ, and the partitions of runs in progress."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -6,17 +6,17 @@ import dagster as dg
 
 from ingest_pipeline.planning.plan import MAX_OWN_RUNS, MAX_SHARED_DOCUMENTS, DocumentPlan
 
-_SHARED_BYTES = 512 << 20
-# More than these would only wait in Dagster's queue, where nobody sees what they are waiting for.
-MOST_RUNS = 8
-UNDER_WAY = [
+_MAX_SHARED_BYTES = 512 << 20
+# More runs would only wait in Dagster's queue.
+MAX_RUNS = 8
+IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_DAGSTERS_OWN_JOB = "__ASSET_JOB"
+_BACKFILL_JOB = "__ASSET_JOB"
 _PARTITION = "dagster/partition"
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -26,12 +26,12 @@ def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list
 
     Args:
         step: Name of the step that ingests.
-        due: What differs.
+        due: The documents that differ.
         config: Further configuration of the step.
     """
     if len(due) > MAX_OWN_RUNS:
         return [shared_run(step, partitions, **config) for partitions in _shares(due)]
-    # A partition whose file is gone may be gone from Dagster too, so its run names it in the configuration.
+    # The partition of a deleted file may be gone from Dagster too, so the run names it in its configuration.
     there = {plan.partition for plan in due if plan.source is not None}
     return [
         dg.RunRequest(partition_key=partition, run_config=_run_config(step, **config))
@@ -42,18 +42,18 @@ def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list
 
 
 def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRequest:
-    """One run over partitions that need not be neighbours, which Dagster's own ranges demand. None: all that differ."""
+    """A run over any partitions, unlike Dagster's own ranges. No partitions: over all documents that differ."""
     return dg.RunRequest(run_config=_run_config(step, partitions=list(partitions), **config))
 
 
-def partitions_under_way(
+def partitions_in_progress(
     instance: dg.DagsterInstance, job: str, step: str, definition: dg.PartitionsDefinition[str]
 ) -> tuple[int, set[str] | None]:
-    """How many runs of a step have not ended, and which partitions they work on; None if one works on all.
+    """The number of runs of a step in progress, and their partitions; None if one of them covers all partitions.
 
-    Backfills, and people who select assets, run the step in Dagster's own job.
+    Backfills and materializations from the UI run the step in Dagster's own job.
     """
-    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if _has_step(run, job, step)]
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)) if _has_step(run, job, step)]
     busy: set[str] = set()
     for run in runs:
         partitions = _partitions_of(run, step, instance, definition)
@@ -64,7 +64,7 @@ def partitions_under_way(
 
 
 def _has_step(run: dg.DagsterRun, job: str, step: str) -> bool:
-    if run.job_name != _DAGSTERS_OWN_JOB:
+    if run.job_name != _BACKFILL_JOB:
         return run.job_name == job
     return run.asset_selection is None or any(f"{key.path[0]}_ingest" == step for key in run.asset_selection)
 
@@ -88,19 +88,19 @@ def _range(
     keys = definition.get_partition_keys(dynamic_partitions_store=instance)
     try:
         return keys[keys.index(first) : keys.index(last) + 1]
-    except ValueError:  # one of its ends was dropped meanwhile
+    except ValueError:  # one end of the range was deleted meanwhile
         return []
 
 
 def _shares(due: Iterable[DocumentPlan]) -> Iterator[list[str]]:
-    """Partitions, whole, in shares of about the documents and bytes that one run should have."""
+    """Whole partitions, in shares for one run each."""
     by_partition: dict[str, list[int]] = {}
     for plan in due:
         by_partition.setdefault(plan.partition, []).append(plan.source.size if plan.source else 0)
     share: list[str] = []
     documents = size = 0
     for partition, sizes in by_partition.items():
-        if share and (documents + len(sizes) > MAX_SHARED_DOCUMENTS or size + sum(sizes) > _SHARED_BYTES):
+        if share and (documents + len(sizes) > MAX_SHARED_DOCUMENTS or size + sum(sizes) > _MAX_SHARED_BYTES):
             yield share
             share, documents, size = [], 0, 0
         share.append(partition)

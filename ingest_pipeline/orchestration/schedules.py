@@ -1,4 +1,4 @@
-"""What happens by the clock: the audit and maintenance every hour, and every night what is stale."""
+"""Schedules: the audit and the maintenance of a corpus every hour, and an ingest every night."""
 
 import dagster as dg
 
@@ -15,12 +15,12 @@ from ingest_pipeline.saga.generations import drop_retired, other_generations
 def audit_schedule(
     corpus: str, checks: list[dg.AssetChecksDefinition], *, running: bool = False
 ) -> dg.ScheduleDefinition:
-    """Runs the asset checks of a corpus. Off until a person switches it on, since an audit reads every row."""
+    """Runs the asset checks of a corpus. Off by default, because an audit reads every row."""
     job = dg.define_asset_job(
         f"{corpus}_audit_job",
         selection=dg.AssetSelection.checks(*checks),
         executor_def=dg.in_process_executor,
-        description="Compares LanceDB with Postgres at head, and names documents that keep failing.",
+        description="Compares LanceDB with Postgres at head, and lists documents that keep failing.",
     )
     return dg.ScheduleDefinition(
         name=f"{corpus}_audit_schedule", job=job, cron_schedule="0 * * * *", default_status=_status(running)
@@ -28,7 +28,7 @@ def audit_schedule(
 
 
 def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.ScheduleDefinition:
-    """Keeps the table small and quick, beside whatever else is going on."""
+    """Keeps the table small and fast. Writers and readers go on meanwhile."""
     corpus = settings.corpus
 
     @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
@@ -51,7 +51,7 @@ def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.
     @dg.job(
         name=f"{corpus}_maintenance_job",
         executor_def=dg.in_process_executor,
-        description="Rewrites small and worn fragments, brings indices up to date, lets old versions go, sweeps.",
+        description="Compacts small fragments, updates indices, retires old versions and sweeps orphan files.",
     )
     def maintenance_job() -> None:
         maintain_corpus()
@@ -65,9 +65,9 @@ def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.
 
 
 def stale_schedule(settings: CorpusConfig, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
-    """Ingests what is new, changed, gone or failed, in one run. Off, because the source sensor does it all day long.
+    """Ingests all documents that differ, in one run at night.
 
-    It is for those who switch the sensor off, to ingest at night.
+    Off by default, because the source sensor does it all day. Switch it on where the sensor is off.
     """
     step = f"{settings.corpus}_ingest"
     return dg.ScheduleDefinition(
@@ -76,7 +76,7 @@ def stale_schedule(settings: CorpusConfig, job: str, *, running: bool = False) -
         cron_schedule="0 2 * * *",
         default_status=_status(running),
         run_config=shared_run(step, [], skip_backed_off=True, release_holds=False).run_config,
-        description="Ingests all that differs from the source, in one run; documents in quarantine are left alone.",
+        description="Ingests all documents that differ from the source in one run, except those in quarantine.",
     )
 
 
@@ -99,5 +99,5 @@ def _metadata(report: MaintenanceReport) -> dict[str, int]:
     }
 
 
-def _status(running: bool) -> dg.DefaultScheduleStatus:  # noqa: FBT001  the one thing it is about
+def _status(running: bool) -> dg.DefaultScheduleStatus:  # noqa: FBT001  its only argument
     return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED

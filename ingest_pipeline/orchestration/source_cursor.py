@@ -1,8 +1,8 @@
-"""The source sensor's way through a corpus, tick by tick.
+"""The cursor of the source sensor: its position in the source, and how many documents the source lacks.
 
-What is new or changed is requested as soon as a page shows it. What is gone is only counted, until the pass has seen
-all keys: then the removal guard judges, and the next pass may take out as many documents as were counted. The cursor
-holds no more than that, so losing it costs one pass and forgets nothing.
+New and changed documents are requested as soon as a page shows them. Missing ones are only counted until the pass has
+seen all keys. Then the removal guard decides, and the next pass may remove as many documents as were counted. The
+cursor holds nothing else, so losing it costs one pass and forgets nothing.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ingest_pipeline.planning.removal_guard import is_suspicious
 
 
 @dataclass(slots=True)
-class SourcePass:
-    """Where a pass stands, and what it counted."""
+class SourceCursor:
+    """The position of a pass, and its counts."""
 
     after: str = ""
-    """The next page begins behind this key."""
+    """The next page begins after this key."""
     latest: int = 0
-    """Documents at head, so far."""
+    """Documents at head, counted so far."""
     gone: int = 0
-    """Of these, the source holds so many no more."""
+    """How many of them the source lacks."""
     removable: int = 0
-    """How many may be taken out in this pass: what the last one counted, if the guard let it pass."""
+    """How many documents this pass may remove: those that the last pass counted, if the guard allowed them."""
 
     @classmethod
-    def parse(cls, cursor: str | None) -> SourcePass:
-        """Read a cursor; a new pass begins if there is none, or one that is not ours."""
+    def parse(cls, cursor: str | None) -> SourceCursor:
+        """Read a cursor. A new pass begins if there is none or if it is malformed."""
         try:
             values = json.loads(cursor or "{}")
             return cls(str(values["after"]), *(int(values[name]) for name in ("latest", "gone", "removable")))
@@ -39,15 +39,15 @@ class SourcePass:
             return cls()
 
     def dump(self) -> str:
-        """The cursor."""
+        """The cursor as text."""
         return json.dumps(asdict(self))
 
     def advance(self, page: Page) -> Sequence[DocumentPlan]:
-        """Take a page into account; returns the removals that may be requested now."""
+        """Count a page; returns the removals that may be requested now."""
         self.latest += page.latest
         self.gone += len(page.removals)
         if not page.after and page.last is None:
-            self.removable = self._verdict
+            self.removable = self._allowed
         removals = page.removals[: self.removable]
         self.removable -= len(removals)
         self.after = page.last or ""
@@ -60,14 +60,14 @@ class SourcePass:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether a person has to confirm what is gone, as far as it was counted."""
+        """Whether the removals counted so far need a confirmation."""
         return is_suspicious(self.gone, self.latest)
 
     @property
-    def next(self) -> SourcePass:
-        """The pass after this one has ended."""
-        return SourcePass(removable=self._verdict)
+    def next(self) -> SourceCursor:
+        """The cursor of the next pass."""
+        return SourceCursor(removable=self._allowed)
 
     @property
-    def _verdict(self) -> int:
+    def _allowed(self) -> int:
         return 0 if self.is_suspicious else self.gone

@@ -1,10 +1,10 @@
-"""Runs that failed as a whole: how long sensors wait before they request the next one, and when they stop.
+"""The backoff of runs that failed as a whole: how long sensors wait before they request the next one.
 
-A wrong key, a wrong width or an endpoint that is down fails every run alike, and some of these failures cost money. The
-waits double from a minute to an hour. A failure that somebody has to mend is tried five times; one that may pass by
-itself, a hundred times, which takes four days. After a run that met the limit on its tokens none is requested, after
-one that met the day's limit none before the next day. Other settings, a run that publishes documents, `ingest` and
-`retry` begin anew. Runs that people launch are not held back.
+A wrong key, a wrong width or an endpoint that is down fails every run in the same way, and some of these failures cost
+money. The delays double from one minute to one hour. A failure that needs a correction is tried five times. A failure
+that may pass is tried a hundred times, which takes four days. After a run that reached its token limit no run is
+requested, after one that reached the daily limit none before the next day. Changed settings, a run that publishes
+documents, `ingest` and `retry` reset the backoff. Runs that the user launches are not delayed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 
-_FIRST_WAIT = timedelta(minutes=1)
-_LONGEST_WAIT = timedelta(hours=1)
-_ATTEMPTS = 5
-_ATTEMPTS_IF_PASSING = 100
-# A machine that is restarted twice says nothing about the documents.
-_DEATHS_FORGIVEN = 2
+_FIRST_DELAY = timedelta(minutes=1)
+_MAX_DELAY = timedelta(hours=1)
+_MAX_ATTEMPTS = 5
+_MAX_TRANSIENT_ATTEMPTS = 100
+# Two restarts of a machine are no failures of the documents.
+_MAX_DEATHS_IGNORED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +70,26 @@ def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> 
 
 
 def forgive_runs(corpus: Corpus) -> None:
-    """Forget the runs that failed or died: the next one may be requested at once."""
+    """Reset the backoff: the next run may be requested at once."""
     with corpus.database.transaction() as connection:
         connection.execute(query("forgive_runs"), {"generation": corpus.generation})
 
 
 def read_backoff(connection: Connection, corpus: str) -> RunBackoff | None:
-    """What runs failed of, whether or not its time is over; None if the last one did not fail as a whole."""
+    """The backoff, whether or not its delay is over; None if the last run did not fail as a whole."""
     died = _backoff_of_deaths(connection, corpus)
     row = connection.execute(query("read_run_failure"), {"generation": corpus}).fetchone()
     if row is None:
         return died
     attempts, passing = row["attempts"], row["passing"]
-    next_at = _next_at(row["failed_at"], attempts, _ATTEMPTS_IF_PASSING if passing else _ATTEMPTS)
+    next_at = _next_at(row["failed_at"], attempts, _MAX_TRANSIENT_ATTEMPTS if passing else _MAX_ATTEMPTS)
     if row["over_limit"]:
         next_at = row["over_limit_until"]
     return RunBackoff(attempts, row["error"], row["failed_at"], next_at, row["configuration"])
 
 
 def waiting_backoff(corpus: Corpus, configuration: str) -> RunBackoff | None:
-    """What keeps sensors from requesting a run at this moment, with these settings."""
+    """The backoff that keeps sensors from requesting a run at this moment, with these settings."""
     with corpus.database.transaction() as connection:
         found = read_backoff(connection, corpus.generation)
         now = sagas.clock(connection)
@@ -102,15 +102,15 @@ def waiting_backoff(corpus: Corpus, configuration: str) -> RunBackoff | None:
 
 def _backoff_of_deaths(connection: Connection, corpus: str) -> RunBackoff | None:
     row = connection.execute(query("count_deaths"), {"generation": corpus}).fetchone()
-    if row is None or row["deaths"] <= _DEATHS_FORGIVEN:
+    if row is None or row["deaths"] <= _MAX_DEATHS_IGNORED:
         return None
-    attempts = row["deaths"] - _DEATHS_FORGIVEN
+    attempts = row["deaths"] - _MAX_DEATHS_IGNORED
     error = "Their processes ended before anything was published, as for lack of memory."
-    return RunBackoff(row["deaths"], error, row["last_at"], _next_at(row["last_at"], attempts, _ATTEMPTS), None)
+    return RunBackoff(row["deaths"], error, row["last_at"], _next_at(row["last_at"], attempts, _MAX_ATTEMPTS), None)
 
 
 def _next_at(failed_at: datetime, attempts: int, limit: int) -> datetime | None:
     if attempts >= limit:
         return None
-    doublings = min(attempts - 1, 10)  # far beyond the longest wait
-    return failed_at + min(_LONGEST_WAIT, _FIRST_WAIT * (1 << doublings))
+    doublings = min(attempts - 1, 10)  # far beyond the longest delay
+    return failed_at + min(_MAX_DELAY, _FIRST_DELAY * (1 << doublings))

@@ -1,6 +1,6 @@
-"""What Dagster's event log is told, and what is read from it.
+"""Reports to Dagster's event log, and what is read from it.
 
-`materializations` and `replay` report publications whose run died before it could; `run_status` ends runs whose
-process is gone; `partitions` keeps Dagster's partitions as head has them; `data_versions` says what is stale. Imports
-`maintenance`, `ingestion` and what lies below them.
+`materializations` and `replay` report publications whose run died before it reported them; `run_status` ends runs whose
+process is gone; `partitions` keeps Dagster's partitions equal to those at head; `data_versions` tells what is stale.
+Imports `maintenance`, `ingestion` and the packages below them. Begin with `materializations`.
 """

@@ -34,9 +34,11 @@ def log_materializations(
 
 
 def log_planned(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, key: dg.AssetKey, partition: str) -> None:
-    """Say that the run was to materialize a partition: if it then ends without, Dagster shows the partition as failed.
+    """Log that the run planned to materialize a partition.
 
-    Dagster says so itself for runs that it launches over partitions, not for those that name them in their
+    If the run ends without doing so, Dagster shows the partition as failed.
+
+    Dagster logs this itself for runs that it launches over partitions, but not for runs that name them in their
     configuration.
     """
     data = AssetMaterializationPlannedData(key, partition=partition)

@@ -1,4 +1,4 @@
-"""What Dagster is told of documents that were published without the ingest step there to tell it."""
+"""Materializations of documents that the ingest step did not report itself."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
@@ -33,8 +33,8 @@ def report_documents(
     Args:
         instance: Whose partitions these are.
         corpus: Whose documents.
-        changes: Documents that were published, and still stand.
-        status: What became of them, for a person.
+        changes: Documents that were published and not superseded since.
+        status: What the UI shows as their status.
         log: Takes the events.
         recipe: Of the corpus now.
     """
@@ -54,7 +54,7 @@ def report_documents(
 
 
 def drop_empty_partitions(instance: dg.DagsterInstance, corpus: Corpus, partitions: Collection[str]) -> list[str]:
-    """Let Dagster forget those of the partitions in which nothing stands; returns the others."""
+    """Delete the partitions that have no documents at head; returns the others."""
     scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
     return drop_empty(instance, corpus, scheme, partitions)
 

@@ -1,4 +1,4 @@
-"""The partitions of a corpus, as its scheme makes them."""
+"""The partitions of a corpus in Dagster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.saga.reconcile import lock
 
-# Dagster deletes them one by one, in some 40 ms each, and publications wait so long.
-_DROPPED_AT_ONCE = 10
-# Of more it is cheaper to read all that Dagster knows than to have it look at each.
-_ADDED_UNASKED = 200
+# Dagster deletes them one by one, in 40 ms each, and publications wait for the lock meanwhile.
+_MAX_DROPPED_UNDER_LOCK = 10
+# For more partitions, reading all that Dagster has is cheaper than letting it check each.
+_MAX_ADDED_UNCHECKED = 200
 
 
 def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinition:
@@ -30,20 +30,20 @@ def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinit
 
 
 def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, partitions: Iterable[str]) -> None:
-    """Let Dagster know of partitions that it does not know yet."""
+    """Add partitions that Dagster does not have yet."""
     name = _dynamic_name(definition)
     if name is not None:
         wanted = set(partitions)
-        if len(wanted) > _ADDED_UNASKED:
+        if len(wanted) > _MAX_ADDED_UNCHECKED:
             wanted -= set(instance.get_dynamic_partitions(name))
         instance.add_dynamic_partitions(name, sorted(wanted))
 
 
 def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme) -> int:
-    """Let an instance of Dagster that is new, or lost its storage, know what stands; returns how many partitions.
+    """Add all partitions to an instance of Dagster that is new or lost its storage; returns how many.
 
-    Looks at one partition only: whoever knows the first knows all. Dagster shows them as missing until they are
-    materialized, which reads no document that has not changed.
+    It checks the first partition only: an instance that has it has all of them. Dagster shows them as missing until
+    they are materialized, which reads no document that has not changed.
     """
     definition = corpus_partitions(corpus.name, scheme)
     name = _dynamic_name(definition)
@@ -62,11 +62,11 @@ def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: Partiti
 def drop_empty_partitions(
     instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme, partitions: Collection[str]
 ) -> list[str]:
-    """Let Dagster forget those of the partitions in which nothing stands; returns the others.
+    """Delete the partitions that have no documents at head; returns the others.
 
     Dagster shows no materialization that was logged while its partition was unknown, also if that is added later. So
-    whoever publishes adds the partition before the materialization is logged, and nobody deletes one in which something
-    stands: what is empty is asked again under the row lock, and deleted before anybody can publish.
+    a writer adds the partition before it logs the materialization, and no partition with documents is deleted: whether
+    it is empty is checked again under the row lock, and it is deleted before another writer can publish.
     """
     with corpus.database.transaction() as connection:
         latest = set(documents.partition_states(connection, corpus.generation, sorted(partitions)))
@@ -74,7 +74,7 @@ def drop_empty_partitions(
     if name is None:
         return sorted(latest)
     empty = iter(sorted(set(partitions) - latest))
-    while some := list(islice(empty, _DROPPED_AT_ONCE)):
+    while some := list(islice(empty, _MAX_DROPPED_UNDER_LOCK)):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
             returned = documents.partition_states(connection, corpus.generation, some)
@@ -85,7 +85,7 @@ def drop_empty_partitions(
 
 
 def forget_partitions(instance: DagsterInstance, corpus: str) -> int:
-    """Let Dagster forget all partitions of a corpus that was dropped; returns how many."""
+    """Delete all partitions of a corpus that was dropped; returns how many."""
     count = 0
     for name in (f"{corpus}_documents", f"{corpus}_folders"):
         for partition in instance.get_dynamic_partitions(name):
@@ -95,5 +95,5 @@ def forget_partitions(instance: DagsterInstance, corpus: str) -> int:
 
 
 def _dynamic_name(definition: PartitionsDefinition) -> str | None:
-    """Under which Dagster keeps the partitions, None if they are always there."""
+    """The name of dynamic partitions, None if the partitions are static."""
     return definition.name if isinstance(definition, DynamicPartitionsDefinition) else None

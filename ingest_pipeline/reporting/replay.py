@@ -1,8 +1,8 @@
-"""Materializations that are owed: of runs that died after they published and before they could say so.
+"""Replay of reports: materializations of publications whose runs died before they reported them.
 
-The ledger notes when a publication was reported to Dagster. One that was not, and whose run has ended, is reported by
-the recovery sensor, so that what the UI shows is what stands. Of a partition that several documents share, a
-publication alone does not say whether it is complete; there the sensor requests a run, which looks.
+The ledger records when a publication was reported to Dagster. The recovery sensor reports those that were not and whose
+run has ended, so that the UI shows the corpus as it is. Whether a partition that several documents share is complete, a
+publication alone does not tell. For such partitions the sensor requests a run, which compares them with the source.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
 from ingest_pipeline.reporting.run_status import has_ended
 
-_LOOKS = 3
+_MAX_RERUNS = 3
 
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What was told late, and what has to be looked at first."""
+    """What was reported, and which partitions need a run first."""
 
     reported: int = 0
     """Publications."""
-    unclear: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    """Partitions that several documents share, by the key of the run that shall look at them."""
+    needs_rerun: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Partitions that several documents share, by the key of the run to request."""
 
 
 def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) -> ReplayReport:
-    """Report what ended runs published and left unreported."""
+    """Report the unreported publications of runs that ended."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
-        owed = sagas.unreported(connection, corpus.generation)
+        unreported = sagas.unreported(connection, corpus.generation)
     report = ReplayReport()
-    for saga in owed:
+    for saga in unreported:
         if saga.run_id is None or not has_ended(instance, saga.run_id):
             continue
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
-        unclear = _tell(instance, ingest_context, changes)
-        key = _next_look(instance, saga.id) if unclear else None
+        needs_rerun = _report(instance, ingest_context, changes)
+        key = _next_run_key(instance, saga.id) if needs_rerun else None
         if key is not None:
-            report.unclear[key] = unclear
+            report.needs_rerun[key] = needs_rerun
             continue
         with corpus.database.transaction() as connection:
             sagas.mark_reported(connection, saga.id)
@@ -54,8 +54,10 @@ def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) 
     return report
 
 
-def _tell(instance: dg.DagsterInstance, ingest_context: IngestContext, changes: Sequence[DocumentChange]) -> list[str]:
-    """Report what the changes prove; returns the partitions of which they prove nothing."""
+def _report(
+    instance: dg.DagsterInstance, ingest_context: IngestContext, changes: Sequence[DocumentChange]
+) -> list[str]:
+    """Report the changes; returns the partitions that need a run, which may be incomplete."""
     corpus = ingest_context.corpus
     rolled_back = any(change.target_version is not None for change in changes)
     if ingest_context.scheme.kind == "file" or rolled_back:
@@ -65,13 +67,13 @@ def _tell(instance: dg.DagsterInstance, ingest_context: IngestContext, changes: 
     return drop_empty_partitions(instance, corpus, {change.partition for change in changes})
 
 
-def _next_look(instance: dg.DagsterInstance, saga: UUID) -> str | None:
-    """The key of the run that shall look; None if one has looked, or as many failed as may.
+def _next_run_key(instance: dg.DagsterInstance, saga: UUID) -> str | None:
+    """The key of the run to request; None if one succeeded, or if as many failed as are allowed.
 
-    Dagster runs a key once, so asking for one that is under way asks for nothing.
+    Dagster runs a key once, so requesting the key of a run in progress has no effect.
     """
-    for attempt in range(_LOOKS):
-        key = f"late report {attempt + 1} of {saga}"
+    for attempt in range(_MAX_RERUNS):
+        key = f"replay {attempt + 1} of {saga}"
         runs = instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
         if not runs or not has_ended(instance, runs[0].run_id):
             return key
@@ -83,4 +85,4 @@ def _next_look(instance: dg.DagsterInstance, saga: UUID) -> str | None:
 def _status(changes: Sequence[DocumentChange]) -> str:
     target = changes[0].target_version if changes else None
     done = "published" if target is None else f"rolled back to version {target}"
-    return f"{done} by a run that ended before it could say so"
+    return f"{done} by a run that ended before it reported this"

@@ -1,7 +1,7 @@
-"""Dagster runs whose process is gone: ended in Dagster's eyes, so that nothing waits for them.
+"""Dagster runs whose process is gone are marked as failed, so that nothing waits for them.
 
-Dagster's code server looks after the runs that it started, while it lives itself. A run that dies together with it, or
-in the process of the command line, has nobody else.
+Dagster's code server monitors the runs that it started, as long as it is alive itself. Nothing monitors a run that dies
+together with it, or in the process of the command line.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.processes import is_dead, is_remote, is_running, this_process
 
-_PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the prefix keeps it out of the list of runs
+_PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the UI hides tags with this prefix
 _OPEN = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -33,17 +33,20 @@ def own_process_tags() -> dict[str, str]:
 
 
 def tag_run_process(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Tag a run that Dagster launched with the process that it turned out to be in."""
+    """Tag a run that Dagster launched with its process."""
     instance.add_run_tags(run_id, own_process_tags())
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs of ours as failed whose process ended without a word; returns them."""
+    """Mark runs as failed whose process ended without reporting it; returns them."""
     dead: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
         process = run.tags.get(_PROCESS_TAG)
         if process is not None and is_dead(process):
-            instance.report_run_failed(run, "The process of this run ended without a word.")
+            instance.report_run_failed(
+                run,
+                "The run's process ended without reporting a result. The source sensor requests its documents again.",
+            )
             dead.append(run.run_id)
     return dead
 
@@ -87,7 +90,7 @@ def _is_unclaimed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
 
 
 def _worker_pids(instance: dg.DagsterInstance, run_id: str) -> list[int]:
-    """Process ids by which workers announced themselves, before they began to execute the run."""
+    """Process ids of the run's workers, from their first events."""
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
     pids = [event.engine_event_data.metadata.get("pid") for event in events]
@@ -96,7 +99,7 @@ def _worker_pids(instance: dg.DagsterInstance, run_id: str) -> list[int]:
 
 
 def named_jobs(corpus: str) -> set[str]:
-    """The jobs of a corpus whose runs name their process first of all."""
+    """The jobs of a corpus whose runs register their process first."""
     return {f"{corpus}_{work}_job" for work in ("ingest", "rollback", "reembed", "batch", "maintenance")}
 
 
@@ -107,34 +110,38 @@ def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
     return {saga.id: saga.run_id for saga in unfinished if saga.run_id is not None}
 
 
-def fail_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], given_up: Iterable[UUID]) -> list[str]:
-    """Mark runs as failed whose sagas were given up and which lived on another machine; returns them.
+def fail_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], ended_sagas: Iterable[UUID]) -> list[str]:
+    """Mark runs of another machine as failed whose sagas the recovery ended; returns them.
 
-    Not every launcher notices that a machine is gone, and such a run would stay open, and hold its place, for hours.
-    One that lives after all is fenced: its saga is over.
+    Not every launcher notices that a machine is gone, and such a run would stay open, and occupy its slot, for hours.
+    A run that is still alive is fenced, because its saga has ended.
 
     Args:
         instance: Dagster's.
-        runs: As `runs_in_doubt` said before the recovery.
-        given_up: Sagas that the recovery ended.
+        runs: The result of `runs_in_doubt` before the recovery.
+        ended_sagas: Sagas that the recovery ended.
     """
     silent: list[str] = []
-    for run_id in sorted({runs[saga] for saga in given_up if saga in runs}):
+    for run_id in sorted({runs[saga] for saga in ended_sagas if saga in runs}):
         run = instance.get_run_by_id(run_id)
         if run is not None and run.status in _OPEN and is_remote(run.tags.get(_PROCESS_TAG, "")):
-            instance.report_run_failed(run, "The machine of this run gave no sign of life, and its work was given up.")
+            instance.report_run_failed(
+                run,
+                "The run's machine sent no heartbeat, and recovery ended its saga. "
+                "The source sensor requests its documents again.",
+            )
             silent.append(run_id)
     return silent
 
 
 def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
-    """Runs that Dagster knows to have ended, while a saga of theirs has not."""
+    """Runs that have ended according to Dagster and have a saga that has not."""
     with corpus.database.transaction() as connection:
         runs = {saga.run_id for saga in sagas.unfinished(connection, corpus.generation)}
     return [run for run in runs if run is not None and has_ended(instance, run)]
 
 
 def has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether Dagster knows the run to have ended, well or not."""
+    """Whether the run has ended according to Dagster, with success or not."""
     run = instance.get_run_by_id(run_id)
     return run is not None and run.status in _ENDED

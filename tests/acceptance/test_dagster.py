@@ -184,7 +184,7 @@ def test_a_file_that_keeps_failing_is_left_alone_until_it_changes(dagster: Dagst
 def test_the_recovery_sensor_finds_nothing_to_do(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     dagster.run()
-    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
+    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("No saga is in doubt.")
 
 
 def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: DagsterWorld, database_url: str) -> None:
@@ -220,7 +220,7 @@ def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
     assert "reported 1 publications" in str(reason.skip_message)
     for asset in (CHUNKS, EMBEDDINGS, METADATA):
         assert dagster.materialized(asset) == {"a.txt"}
-    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
+    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("No saga is in doubt.")
 
 
 def edited(dagster: DagsterWorld) -> None:
@@ -252,7 +252,7 @@ def test_the_sensor_leaves_alone_what_was_rolled_back_until_it_changes(dagster: 
     for _ in range(2):
         tick = dagster.tick("docs_source_sensor")
         assert isinstance(tick, dg.SkipReason)
-        assert "3 are held by a rollback" in str(tick.skip_message)
+        assert "3 are on hold after a rollback" in str(tick.skip_message)
     assert dagster.run().success
     assert dagster.audit().head_version == 4
     assert dagster.failed_checks() == {"on_hold"}

@@ -62,7 +62,7 @@ def test_sensors_and_schedules_on_a_new_corpus_create_nothing(dagster: DagsterWo
     dagster.put("a.txt", paragraphs("alpha", 1))
     assert isinstance(dagster.tick("docs_source_sensor"), dg.SensorResult)
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("There is no corpus docs yet.")
-    assert dagster.tick("docs_batch_sensor") == dg.SkipReason("Nothing is on order.")
+    assert dagster.tick("docs_batch_sensor") == dg.SkipReason("No batch job is open.")
     for name in ("docs_maintenance_job", "docs_audit_job"):
         job = dagster.definitions.resolve_job_def(name)
         assert job.execute_in_process(instance=dagster.instance).success

@@ -138,7 +138,7 @@ def test_a_folder_whose_run_died_before_it_could_say_so_is_looked_at_again(
     assert dagster.materialized(METADATA) == {"a/", "b/"}
     assert dagster.embeddings.embedded == embedded
     assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
-    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("Nothing is in doubt.")
+    assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("No saga is in doubt.")
 
 
 @pytest.mark.parametrize("scheme", ["bucket:4"])

@@ -65,7 +65,7 @@ def test_hostile_names_are_published_or_said_to_be_unreadable(
     assert result.success
     report = dagster.audit()
     assert (report.documents, report.violations) == (len(HOSTILE), [])
-    skipped = SkippedDocuments.said_by(result)
+    skipped = SkippedDocuments.reported_by(result)
     assert skipped.reasons == {"inaccessible": len(UNREADABLE)}
     assert all("has a name that cannot be addressed" in document.problem for document in skipped.listed)
     for partition in dagster.materialized(METADATA):

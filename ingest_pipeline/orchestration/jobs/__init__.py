@@ -1,1 +1,1 @@
-"""Jobs besides the ingest: rollback, another embedding model, batch jobs."""
+"""Jobs other than the ingest: rollback, re-embedding and batch jobs."""

@@ -1,4 +1,4 @@
-"""Bulk orders in Dagster: a job that gives them, and a sensor that collects what has come."""
+"""Batch jobs in Dagster: a job that submits them, and a sensor that collects their vectors."""
 
 import dagster as dg
 from pydantic import Field
@@ -19,12 +19,12 @@ from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
 
-class BulkOrderConfig(dg.Config):
-    """What to order vectors for, for the Launchpad."""
+class BatchJobConfig(dg.Config):
+    """The documents of a batch job, for the Launchpad."""
 
     partitions: list[str] = Field(default=[], description="Partitions. Empty: all that differ from the source.")
     confirm_recipe: bool = Field(
-        default=False, description="Order vectors also of documents that differ by recipe alone, however many they are."
+        default=False, description="Include documents that differ by recipe alone, however many they are."
     )
 
 
@@ -35,10 +35,10 @@ def order_vectors(
     *,
     confirm_recipe: bool = False,
 ) -> int:
-    """Order the missing vectors of what differs; returns how many orders that took.
+    """Submit batch jobs for the missing vectors of documents that differ; returns how many.
 
     Raises:
-        RecipeWithheldError: Many documents differ by recipe alone. The vectors of the others were ordered.
+        RecipeWithheldError: Many documents differ by recipe alone. Batch jobs for the others were submitted.
     """
     guard = RecipeGuard(ingest_context, confirmed=confirm_recipe)
     if confirm_recipe:
@@ -58,7 +58,7 @@ def order_vectors(
 
 
 def collect_vectors(ingest_context: IngestContext, settings: OpenAISettings) -> list[batch_jobs.Collected]:
-    """Collect what has come."""
+    """Collect the vectors of batch jobs that ended."""
 
     async def run() -> list[batch_jobs.Collected]:
         async with OpenAIEmbedder(settings) as embedder:
@@ -74,17 +74,17 @@ def batch_endpoint(embedder: OpenAIEmbedderResource) -> OpenAISettings:
         ConfigurationError: The local model takes none.
     """
     if embedder.is_local:
-        raise ConfigurationError("The local model costs nothing and takes no bulk orders", "Ingest as usual.")
+        raise ConfigurationError("The local model costs nothing and has no batch jobs", "Ingest as usual.")
     return embedder.api_settings()
 
 
 def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
-    """Orders the missing vectors of what differs at the API's Batch endpoint."""
+    """Submits the missing vectors of documents that differ to the API's Batch endpoint."""
     name = settings.corpus
     keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
 
     @dg.op(name=f"{name}_bulk_order", required_resource_keys=keys)
-    def order(context: dg.OpExecutionContext, config: BulkOrderConfig) -> None:
+    def order(context: dg.OpExecutionContext, config: BatchJobConfig) -> None:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
         tag_run_process(context.instance, context.run.run_id)
@@ -102,7 +102,7 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     @dg.job(
         name=f"{name}_batch_job",
         executor_def=dg.in_process_executor,
-        description="Orders missing vectors in bulk, cheaper and within a day; the sensor collects them.",
+        description="Submits missing vectors as batch jobs, cheaper and within a day. The sensor collects them.",
     )
     def job() -> None:
         order()
@@ -111,12 +111,12 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
 
 
 def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDefinition:
-    """Collects the vectors of bulk orders. The source sensor then requests the documents that waited for them."""
+    """Collects the vectors of batch jobs. The source sensor then requests the documents that waited for them."""
     name = settings.corpus
 
     @dg.sensor(
         name=f"{name}_batch_sensor",
-        description="Collects the vectors of bulk orders that have come; without open orders it does nothing.",
+        description="Collects the vectors of batch jobs that ended. It does nothing while no batch job is open.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         job_name=f"{name}_batch_job",
@@ -131,13 +131,15 @@ def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDe
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 waiting = batch_jobs.waiting_keys(ingest_context)
                 if not waiting:
-                    return dg.SkipReason("Nothing is on order.")
+                    return dg.SkipReason("No batch job is open.")
                 endpoint = batch_endpoint(resource_of(context.resources, name, OpenAIEmbedderResource))
                 ended = collect_vectors(ingest_context, endpoint)
         except IngestError as error:
             return dg.SkipReason(str(error))
         for one in ended:
-            context.log.info(f"Order {one.saga}: {one.collected} of {one.texts} vectors. {one.error or ''}")
-        return dg.SkipReason(f"{len(ended)} orders ended; {len(waiting)} documents were waiting.")
+            context.log.info(
+                f"Batch job {one.saga}: {one.collected} of {one.texts} vectors collected. {one.error or ''}"
+            )
+        return dg.SkipReason(f"{len(ended)} batch jobs ended. {len(waiting)} documents were waiting for them.")
 
     return collect_orders

@@ -1,4 +1,4 @@
-"""The job that moves a corpus to another embedding model, step by step as a person asks for it."""
+"""The job that moves a corpus to another embedding model, in steps that the user chooses."""
 
 from collections.abc import Sequence
 
@@ -31,9 +31,9 @@ class ReembedConfig(dg.Config):
 
     action: Action = Field(
         default=Action.SWITCH,
-        description="SWITCH: fill a table with vectors of the model that the resource `embedder` names, beside the one "
-        "that readers see, then let readers see it. FILL: fill it only. ABORT: stop; it is kept for a week. DROP: "
-        "delete tables that were left.",
+        description="SWITCH: fill a second table with vectors of the model of `embedder`, then let readers "
+        "see it. FILL: only fill it. ABORT: stop; the table is kept for a week. DROP: "
+        "delete the tables of retired generations.",
     )
 
 
@@ -43,7 +43,7 @@ def migration_job_name(corpus: str) -> str:
 
 
 def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
-    """Moves a corpus to the embedding model of its resource `embedder`. Launching it is the consent to its cost."""
+    """Moves a corpus to the embedding model of its resource `embedder`. Launching it accepts the cost."""
     corpus = settings.corpus
 
     @dg.op(name=f"{corpus}_migrate", required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES})
@@ -57,9 +57,9 @@ def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
                 if config.action in (Action.SWITCH, Action.FILL):
                     _fill(context, database, wanted, embedder, then_switch=config.action is Action.SWITCH)
                 else:
-                    _leave(context, find_corpus(database, wanted), config.action)
+                    _end_generations(context, find_corpus(database, wanted), config.action)
         except IngestError as error:
-            # Nothing is tried again unasked: what was bought is recorded, and the next run goes on from there.
+            # There is no automatic retry. Embeddings are recorded, and the next run continues from there.
             raise dg.Failure(str(error), allow_retries=False) from error
 
     @dg.job(
@@ -83,7 +83,8 @@ def _fill(
 ) -> None:
     old, new = begin(database, settings)
     context.log.info(
-        f"Generation {new.corpus.generation} is filled with vectors of {new.recipe.embedding}; readers see none"
+        f"Generation {new.corpus.generation} is being filled with vectors of {new.recipe.embedding}. "
+        "Readers do not see it yet"
     )
 
     async def run() -> tuple[Reembedding, Summary]:
@@ -97,7 +98,7 @@ def _fill(
     try:
         migration, summary = run_interruptibly(run())
     finally:
-        _report_spending(context, old)
+        _report_usage(context, old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
     for key, problem in failed.items():
         context.log.warning(f"Document {key!r} is not in generation {new.corpus.generation}: {problem}")
@@ -113,7 +114,7 @@ def _fill(
         raise ReembeddingIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
 
 
-def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
+def _end_generations(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
     wanted = "building" if action is Action.ABORT else "retired"
     concerned = [generation for generation in other_generations(corpus) if generation.opened_as == wanted]
     if not concerned:
@@ -123,7 +124,7 @@ def _leave(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> No
         context.log.info(f"Generation {generation.generation} is {'retired' if action is Action.ABORT else 'dropped'}")
 
 
-def _report_spending(context: dg.OpExecutionContext, ingest_context: IngestContext) -> None:
+def _report_usage(context: dg.OpExecutionContext, ingest_context: IngestContext) -> None:
     run_id = context.run.run_id
     with ingest_context.corpus.database.transaction() as connection:
         progress, costs = reports.run_progress(connection, run_id), embedding_cache.costs(connection, run_id=run_id)
@@ -131,16 +132,16 @@ def _report_spending(context: dg.OpExecutionContext, ingest_context: IngestConte
     context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
 
 
-def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, taken_out: Sequence[str]) -> None:
-    """Materialize what readers see now. If the run dies before that is done, the recovery sensor does the rest."""
+def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, removed: Sequence[str]) -> None:
+    """Materialize what readers see now. If the run dies before it is done, the recovery sensor reports the rest."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
-        owed = sagas.unreported(connection, corpus.generation)
-    for saga in owed:
+        unreported = sagas.unreported(connection, corpus.generation)
+    for saga in unreported:
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
         status = f"readers moved to {ingest_context.recipe.embedding}"
         report_documents(context.instance, corpus, changes, status, context.log_event, recipe=ingest_context.recipe)
         with corpus.database.transaction() as connection:
             sagas.mark_reported(connection, saga.id)
-    drop_empty_partitions(context.instance, corpus, set(taken_out))
+    drop_empty_partitions(context.instance, corpus, set(removed))

@@ -1,4 +1,4 @@
-"""The job that rolls documents back, for the Launchpad and for the command line."""
+"""The job that rolls documents back. The Launchpad and the command line run it."""
 
 import dagster as dg
 from pydantic import Field
@@ -16,14 +16,14 @@ from ingest_pipeline.types import Recipe
 
 
 class RollbackConfig(dg.Config):
-    """What to bring back, for the Launchpad."""
+    """What to roll back, for the Launchpad."""
 
     version: int = Field(
         description="The publication to go back to: `head` in a partition's metadata, or `ingest-pipeline history`."
     )
     partitions: list[str] = Field(default=[], description="Partitions to roll back. Empty: the whole corpus.")
     confirm_removals: bool = Field(
-        default=False, description="Take documents out, even if these are all or most of the corpus."
+        default=False, description="Remove documents even if they are all or most of the corpus."
     )
 
 
@@ -33,7 +33,7 @@ def rollback_job_name(corpus: str) -> str:
 
 
 def rollback_step(corpus: str) -> str:
-    """Its one step, under which the run configuration stands."""
+    """The job's only step, which the run configuration names."""
     return f"{corpus}_rollback"
 
 
@@ -84,7 +84,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
 
 
 def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
-    """Materialize what was just published. Nothing is materialized before."""
+    """Materialize what was just published, never before."""
     with corpus.database.transaction() as connection:
         changes = reports.latest_changes(connection, rolled_back.saga)
     status = f"rolled back to version {rolled_back.target_version}"

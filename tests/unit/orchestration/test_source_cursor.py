@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline.orchestration.source_cursor import SourcePass
+from ingest_pipeline.orchestration.source_cursor import SourceCursor
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.planner import Page
 from ingest_pipeline.postgres.documents import LatestDocument
@@ -23,16 +23,16 @@ def page(after: str, last: str | None, latest: int, removals: int) -> Page:
 
 
 def test_a_corpus_of_one_page_is_judged_at_once() -> None:
-    now = SourcePass()
+    now = SourceCursor()
     assert len(now.advance(page("", None, 30, 15))) == 15
     assert now.ended
-    now = SourcePass()
+    now = SourceCursor()
     assert now.advance(page("", None, 30, 16)) == []
     assert now.is_suspicious
 
 
 def test_nothing_is_removed_before_the_pass_has_counted_all() -> None:
-    now = SourcePass()
+    now = SourceCursor()
     assert now.advance(page("", "m", 100, 20)) == []
     assert not now.ended
     assert now.advance(page("m", None, 100, 20)) == []
@@ -43,7 +43,7 @@ def test_nothing_is_removed_before_the_pass_has_counted_all() -> None:
 
 
 def test_what_is_gone_on_few_pages_does_not_hide_that_it_is_most() -> None:
-    now = SourcePass()
+    now = SourceCursor()
     for after, last, removals in (("", "c", 0), ("c", "m", 90), ("m", None, 90)):
         assert now.advance(page(after, last, 100, removals)) == []
     assert now.is_suspicious
@@ -52,19 +52,19 @@ def test_what_is_gone_on_few_pages_does_not_hide_that_it_is_most() -> None:
 
 def test_no_more_goes_than_was_counted() -> None:
     """As when the source becomes empty after the pass that was let through."""
-    second = SourcePass(removable=5)
+    second = SourceCursor(removable=5)
     assert len(second.advance(page("", "m", 100, 100))) == 5
     assert second.advance(page("m", None, 100, 100)) == []
     assert second.next.removable == 0
 
 
 def test_a_cursor_says_where_to_go_on_and_one_that_is_lost_begins_again() -> None:
-    now = SourcePass()
+    now = SourceCursor()
     now.advance(page("", "m", 100, 3))
-    assert SourcePass.parse(now.dump()) == now
-    assert SourcePass.parse(None) == SourcePass()
+    assert SourceCursor.parse(now.dump()) == now
+    assert SourceCursor.parse(None) == SourceCursor()
 
 
 @pytest.mark.parametrize("cursor", ["", "garbage", "[]", "3", '{"after": "x"}', '{"after": "x", "latest": "many"}'])
 def test_a_cursor_that_is_not_ours_begins_a_pass(cursor: str) -> None:
-    assert SourcePass.parse(cursor) == SourcePass()
+    assert SourceCursor.parse(cursor) == SourceCursor()
