@@ -1,7 +1,7 @@
-"""Moving a corpus to another embedding model: a second generation is filled beside the current one, then readers move.
+"""Re-embedding: a second generation is filled with vectors of another model, then readers move to it.
 
-Filling is ordinary ingestion into a table that nobody reads, so it may die, be repeated and go on where it was. Readers
-move in one transaction, once the new generation holds what the current one does, or what the source holds instead.
+Filling is ordinary ingestion into a table without readers, so it may die, be repeated and continue. Readers move in one
+transaction, once the new generation has every document of the current one, or the source's newer bytes of it.
 """
 
 from __future__ import annotations
@@ -32,42 +32,42 @@ from ingest_pipeline.saga.generations import differences, list_generations, resu
 
 log = logging.getLogger(__name__)
 
-# A corpus that is published to between every two looks changes faster than it can be moved.
-_ROUNDS = 10
-_NAMED = 10
+# A corpus that changes during each of so many comparisons changes faster than it can be moved.
+_MAX_ROUNDS = 10
+_MAX_NAMES = 10
 
 
 class Action(Enum):
-    """What a migration run does."""
+    """What a re-embedding run does."""
 
     SWITCH = "switch"
-    """Fill the new generation, then let readers see it."""
+    """Fill the new generation, then move readers to it."""
     FILL = "fill"
-    """Fill it only."""
+    """Only fill it."""
     ABORT = "abort"
-    """Stop filling it. It is kept for a week."""
+    """Stop filling it. The generation is kept for a week."""
     DROP = "drop"
-    """Delete the generations that were left, now."""
+    """Delete retired generations now."""
 
 
 def model_mismatch(current: IngestContext, settings: CorpusConfig) -> str | None:
-    """What to tell a person whose settings name another model than the corpus has."""
+    """The message for settings that name another model than the corpus has, None if they name the same one."""
     if settings.recipe.embedding == current.recipe.embedding:
         return None
     return (
-        f"The settings say {settings.recipe.embedding}, and corpus {current.corpus.name} holds vectors of "
-        f"{current.recipe.embedding}. It stays with them: `ingest-pipeline plan` shows what moving it takes, and "
+        f"The settings name {settings.recipe.embedding}, but corpus {current.corpus.name} has vectors of "
+        f"{current.recipe.embedding} and keeps that model. `ingest-pipeline plan` estimates a re-embedding, and "
         "`ingest-pipeline reembed` does it. If the new name means the same model, run `ingest-pipeline relocate "
         "--embedding-model`."
     )
 
 
 def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Estimate | None:
-    """What moving a corpus to the model of the settings would take, by bytes; less what is filled already.
+    """Estimate, from the sizes of the files, what re-embedding a corpus still takes.
 
     Args:
-        current: The corpus as it is.
-        settings: With the model to move to.
+        current: The corpus with its current model.
+        settings: Settings with the model to move to.
 
     Returns:
         None if the corpus has that model.
@@ -78,7 +78,7 @@ def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Esti
     if found is not None:
         target = open_generation(current.corpus.database, settings, found.name, found.state)
         return estimate(target, plan_partitions(target))
-    # Nothing of it is there, so what the current generation came to is the best that is known.
+    # The new generation does not exist yet, so the estimate uses the ratios of the current one.
     listed = [
         DocumentPlan(source.key, "", source, None)
         for source in current.objects()
@@ -94,12 +94,12 @@ def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Esti
 
 
 def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, IngestContext]:
-    """The current generation, and the one to fill: it is created, or taken up where it was left.
+    """Open the current generation and the one to fill, which is created if it does not exist.
 
     Raises:
-        ConfigurationError: There is no such corpus, or it has this model already.
-        CorpusMismatchError: It is being moved to another model.
-        ConflictError: Another process began at the same time.
+        ConfigurationError: The corpus does not exist, or it has this model already.
+        CorpusMismatchError: The corpus is being moved to another model.
+        ConflictError: Another process began a re-embedding at the same time.
     """
     found = list_generations(database, settings.corpus)
     if not any(generation.state == "current" for generation in found):
@@ -108,17 +108,17 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
     wanted = settings.recipe.embedding
     if old.recipe.embedding == wanted:
         raise ConfigurationError(
-            f"Corpus {settings.corpus!r} holds vectors of {wanted} already",
+            f"Corpus {settings.corpus!r} has vectors of {wanted} already",
             "Set INGEST_EMBEDDING_MODEL to the model to move to, then run again.",
         )
     filling = next((generation for generation in found if generation.state == "building"), None)
     if filling is not None and filling.embedding != wanted:
         raise CorpusMismatchError(
-            f"Corpus {settings.corpus!r} is being moved to {filling.embedding}, and the settings say {wanted}",
+            f"Corpus {settings.corpus!r} is being moved to {filling.embedding}, but the settings name {wanted}",
             "Set the model back and finish, or run `ingest-pipeline reembed --abort` first.",
         )
     target = _target(found, wanted)
-    # Generations are never forgotten, so their number names the next one.
+    # Rows of generations are never deleted, so their number gives the next name.
     name = target.name if target else f"{settings.corpus}-{len(found) + 1}"
     new = open_generation(database, settings, name, "building")
     if target is not None and target.state == "retired":
@@ -129,13 +129,13 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
 
 
 class Reembedding:
-    """One run that fills a generation and moves readers to it.
+    """A run that fills a generation and moves readers to it.
 
     Args:
         old: The current generation.
         new: The one to fill.
-        embedder: Of the new model. Nothing is embedded for the old generation here.
-        run_id: The Dagster run that pays for it, if there is one.
+        embedder: Embeds with the new model. Nothing is embedded for the old generation.
+        run_id: The Dagster run that the usage is counted for, if there is one.
     """
 
     def __init__(
@@ -146,48 +146,48 @@ class Reembedding:
         *,
         run_id: str | None = None,
     ) -> None:
-        self.taken_out: list[str] = []
-        """Partitions of documents that readers saw and the source lacks."""
+        self.removed_partitions: list[str] = []
+        """Partitions of documents that were removed because the source lacks them."""
         self._old = old
         self._new = new
         self._embedder = embedder
         self._run_id = run_id
 
     async def fill(self, partitions: Sequence[str] | None = None) -> Summary:
-        """Bring the new generation, or some partitions of it, to what the source holds now.
+        """Ingest the source, or some partitions of it, into the new generation.
 
         Raises:
-            IngestError: As `Ingestion.run`. What was published until then stays, and nobody sees it.
+            IngestError: As `Ingestion.run`. What was published before stays, and readers do not see it.
         """
         plans = await asyncio.to_thread(plan_partitions, self._new, partitions)
         return await Ingestion(self._new, self._embedder, run_id=self._run_id).run(plans)
 
     async def switch(self) -> None:
-        """Move readers, once the new generation holds all that they see or what the source holds instead.
+        """Move readers, once the new generation has all documents that they see, or newer bytes of them.
 
         Raises:
-            ReembeddingIncompleteError: The new generation cannot take some documents, or some were rolled back.
+            ReembeddingIncompleteError: Some documents cannot be ingested into the new generation, or were rolled back.
             ConflictError: Documents are published faster than they can be compared.
-            GenerationRetiredError: The migration was aborted, or is done already.
+            GenerationRetiredError: The re-embedding was aborted, or is done already.
         """
-        for _ in range(_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             found = await asyncio.to_thread(differences, self._old.corpus, self._new.corpus)
-            looked_at = await self._look_at(found)
-            if len(looked_at) < len(found):
+            confirmed = await self._compare_with_source(found)
+            if len(confirmed) < len(found):
                 continue
-            if await asyncio.to_thread(switch, self._old.corpus, self._new.corpus, looked_at):
+            if await asyncio.to_thread(switch, self._old.corpus, self._new.corpus, confirmed):
                 return
         raise ConflictError(
             f"Documents of corpus {self._old.corpus.name!r} were published faster than its generations could be "
             "compared",
-            "Readers stay where they are. Run again.",
+            "Readers were not moved. Run again.",
         )
 
-    async def _look_at(self, found: Sequence[GenerationDifference]) -> list[GenerationDifference]:
-        """Ask the source about each difference, and mend those where the new generation lags behind it.
+    async def _compare_with_source(self, found: Sequence[GenerationDifference]) -> list[GenerationDifference]:
+        """Compare each difference with the source, and update the new generation where it differs from the source.
 
         Returns:
-            Those where it does not.
+            The differences where the new generation equals the source.
         """
         listed = await asyncio.to_thread(self._new.listed, [difference.key for difference in found])
         there = {source.key: source.etag for source in listed}
@@ -197,40 +197,40 @@ class Reembedding:
         behind = [one.partition for one in found if one.key in there and one.new_etag != there[one.key]]
         gone = [one.key for one in found if one.key not in there]
         if gone:
-            await self._take_out(gone)
+            await self._remove(gone)
         if behind:
             summary = await self.fill(behind)
             self._check_complete(summary, found)
         return right
 
     def _check_rolled_back(self, found: Sequence[GenerationDifference], there: Mapping[str, str]) -> None:
-        """Refuse to show readers what a person rolled back: the new generation has only what the source has."""
+        """Refuse to show readers documents that were rolled back: the new generation has the source's bytes of them."""
         corpus = self._old.corpus
         with corpus.database.transaction() as connection:
             holds = read_holds(connection, corpus.generation, [difference.key for difference in found])
         kept = [key for key, hold in holds.items() if hold.etag == there.get(key)]
         if kept:
             raise ReembeddingIncompleteError(
-                f"{len(kept)} documents of corpus {corpus.name!r} were rolled back, and the source holds what they "
-                f"were rolled back from: {', '.join(kept[:_NAMED])}",
-                "Readers stay where they are. Put the right files there, or let in what is there with `ingest-pipeline "
-                "retry KEY` and `ingest`; then run `ingest-pipeline reembed` again.",
+                f"{len(kept)} documents of corpus {corpus.name!r} were rolled back, and the source still has the "
+                f"bytes that they were rolled back from: {', '.join(kept[:_MAX_NAMES])}",
+                "Readers were not moved. Correct the files, or accept them with `ingest-pipeline retry KEY` and "
+                "`ingest`; then run `ingest-pipeline reembed` again.",
             )
 
-    async def _take_out(self, keys: Sequence[str]) -> None:
-        """Take documents that the source lacks out of both generations. It costs nothing.
+    async def _remove(self, keys: Sequence[str]) -> None:
+        """Remove documents that the source lacks from both generations. This costs nothing.
 
         Raises:
-            RemovalsWithheldError: They are so many that a person has to confirm it first.
+            RemovalsWithheldError: They are so many that the removal needs a confirmation.
         """
         seen_now = await asyncio.to_thread(_removals, self._old, keys)
         withheld = await asyncio.to_thread(check_removals, self._old, seen_now)
         if withheld is not None:
             raise withheld
         await Ingestion(self._old, self._embedder, run_id=self._run_id).run(seen_now)
-        self.taken_out += [document.partition for document in seen_now]
-        beside = await asyncio.to_thread(_removals, self._new, keys)
-        await Ingestion(self._new, self._embedder, run_id=self._run_id).run(beside)
+        self.removed_partitions += [document.partition for document in seen_now]
+        from_new = await asyncio.to_thread(_removals, self._new, keys)
+        await Ingestion(self._new, self._embedder, run_id=self._run_id).run(from_new)
 
     def _check_complete(self, summary: Summary, found: Sequence[GenerationDifference]) -> None:
         seen_now = {difference.key for difference in found if difference.old_saga is not None}
@@ -240,12 +240,12 @@ class Reembedding:
             _, first = problems[failed[0]]
             raise ReembeddingIncompleteError(
                 f"{len(failed)} documents of corpus {self._old.corpus.name!r} could not be ingested with "
-                f"{self._new.recipe.embedding}: {', '.join(failed[:_NAMED])}. The first: {first.message}"
+                f"{self._new.recipe.embedding}: {', '.join(failed[:_MAX_NAMES])}. The first: {first.message}"
             )
 
 
 def _target(found: Sequence[Generation], embedding: str) -> Generation | None:
-    """The generation to fill: the one that is being filled, or the last of this model that was left."""
+    """The generation to fill: the one being filled, or the last retired one of this model."""
     usable = [generation for generation in found if generation.embedding == embedding]
     filling = [generation for generation in usable if generation.state == "building"]
     return next(reversed(filling or [generation for generation in usable if generation.state == "retired"]), None)

@@ -142,7 +142,7 @@ def _message(page: Page, now: SourceCursor, ingest_context: IngestContext, *, sk
         parts.append(f"{skipped} of them are skipped: unreadable, failed, or waiting for a batch job")
     if page.on_hold:
         parts.append(f"{len(page.on_hold)} are on hold after a rollback")
-    parts += [f"{count} are left out ({reason})" for reason, count in page.excluded.items()]
+    parts += [f"{count} are excluded ({reason})" for reason, count in page.excluded.items()]
     line = ", ".join(parts) + "."
     if now.ended and now.is_suspicious:
         line += f" {withheld(ingest_context.corpus.name, ingest_context.source.url, now.gone, now.latest)}"

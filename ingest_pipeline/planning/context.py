@@ -1,4 +1,4 @@
-"""What a corpus is ingested with: its source, its recipe, its partitions and its limits."""
+"""The ingest context: the source, recipe, partition scheme and limits of a corpus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingest_pipeline.types import Price, Recipe, SourceObject
 
 @dataclass(frozen=True, slots=True)
 class IngestContext:
-    """What preparing needs besides the saga."""
+    """Everything that an ingest needs: the corpus, its source and its settings."""
 
     corpus: Corpus
     source: ObjectSource
@@ -26,25 +26,25 @@ class IngestContext:
     scheme: PartitionScheme = FILE
     selection: Selection = EVERYTHING
     price: Price | None = None
-    """Of the recipe's embedding model, if it is configured."""
+    """Price of the recipe's embedding model, if it is configured."""
     limits: SpendingLimits = NO_LIMITS
-    """On chunks of a document and on tokens."""
+    """Limits on chunks per document and on tokens."""
     min_age_seconds: int = 0
-    """A file that is empty and was modified so little time ago is left as it is: it may still be written."""
+    """An empty file that was modified more recently than this is skipped, because it may still be written to."""
 
     def listed(self, keys: Sequence[str]) -> list[SourceObject]:
-        """Those of the documents that the source holds now and the settings do not leave out, by key."""
+        """The objects of these keys that are in the source and not excluded by the settings, by key."""
         named = [key for key in keys if self.selection.name_exclusion_reason(key) is None]
         return [found for found in self.source.stat_all(named) if self.selection.exclusion_reason(found) is None]
 
     def objects(
         self, after: str = "", folder: str = "", on_excluded: OnExcluded = ignore_excluded
     ) -> Iterator[SourceObject]:
-        """What the source holds; of a local one, without looking into folders that the settings leave out.
+        """The objects of the source. Excluded folders of a local source are not entered.
 
         Args:
-            after: Only keys behind this one.
-            folder: Only what lies below this folder.
-            on_excluded: Takes note of what is not listed, by name and reason.
+            after: Only keys after this one.
+            folder: Only keys below this folder.
+            on_excluded: Called with the name and reason of what is not listed.
         """
         return self.source.list(after, folder, self.selection.name_exclusion_reason, on_excluded)

@@ -26,7 +26,7 @@ class DocumentPlan:
     source: SourceObject | None
     """The object to ingest. None: the source lacks it, so its rows have to be removed."""
     latest: LatestDocument | None
-    """The latest published row, which the publication supersedes."""
+    """The latest published row, which the publication replaces."""
     hold: Hold | None = None
     """The hold on the document, if a rollback put it on hold."""
 

@@ -210,7 +210,7 @@ def test_what_the_settings_leave_out_is_not_requested_and_what_stands_of_it_goes
     dagster.follow()
     assert dagster.materialized(METADATA) >= {"b.txt", "c.txt"}
     assert dagster.audit().documents == 2
-    assert "1 are left out (excluded)" in reason(dagster.tick("docs_source_sensor"))
+    assert "1 are excluded (excluded)" in reason(dagster.tick("docs_source_sensor"))
 
 
 def test_dagsters_retries_and_ours_do_not_multiply(dagster: DagsterWorld, database_url: str) -> None:

@@ -106,7 +106,7 @@ def _fill(
         context.log.info(
             f"Readers see generation {new.corpus.generation} now; {old.corpus.generation} is kept for a week"
         )
-        _report_all(context, new, migration.taken_out)
+        _report_all(context, new, migration.removed_partitions)
         return
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
     refused += sorted(summary.too_recent)
