@@ -32,7 +32,7 @@ def dagster(
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest_pipeline.orchestration.sensors._PAGE_DOCUMENTS", 3)
+    monkeypatch.setattr("ingest_pipeline.orchestration.sensors._MAX_PAGE_DOCUMENTS", 3)
 
 
 def put_many(dagster: DagsterWorld, count: int) -> None:

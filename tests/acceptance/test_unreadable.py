@@ -146,7 +146,7 @@ def test_in_dagster_their_partitions_stay_missing_and_nothing_is_requested_for_t
     assert "image.png" in dagster.instance.get_dynamic_partitions("docs_documents")
     skip = dagster.tick("docs_source_sensor")
     assert isinstance(skip, dg.SkipReason)
-    assert "1 of them cannot be read" in str(skip.skip_message)
+    assert "1 of them are skipped: unreadable" in str(skip.skip_message)
     [(_, said)] = [found for run in runs for found in observed(run, "skipped")]
     assert (said["skipped"], said["skipped_binary"]) == (1, 1)
 
