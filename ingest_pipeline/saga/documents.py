@@ -1,4 +1,4 @@
-"""Putting a saga's documents in the place of what stands, within its publication."""
+"""Documents in a publication: replace the rows at head by those of the saga."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import Superseded
 
-_NAMED = 5
+_MAX_NAMED = 5
 
 
 def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
-    """Let readers at a version see the saga's documents; returns what stood in their place.
+    """Let readers at a version see the saga's documents; returns the rows that they replace.
 
     Raises:
         ConflictError: One of them was published by another saga after it was planned.
     """
     conflicts = documents.conflicting_documents(connection, saga)
     if conflicts:
-        named = ", ".join(map(repr, conflicts[:_NAMED]))
+        named = ", ".join(map(repr, conflicts[:_MAX_NAMED]))
         raise ConflictError(f"Another saga published {named} after this one planned it")
     return documents.publish_documents(connection, saga, version)
 

@@ -1,15 +1,15 @@
-"""Moving a corpus from one generation to another, and what becomes of the one that is left.
+"""Move a corpus from one generation to another, and drop the generation that was retired.
 
 A generation is one table with its head, sagas and catalog rows, made with one embedding model. Readers see the current
-one. A migration fills another beside it through ordinary publications, which nobody sees, and then this happens:
+one. Re-embedding fills a second one by ordinary publications, which no reader sees. Then the switch happens:
 
-    BEGIN; lock the rows of both: no publication is half way in either
-    compare: is there a document that they hold differently, and that was not looked at as they hold it?  -> not yet
-    end the sagas that are at work on the old one: their writers are fenced
-    the old one is left, the new one current
+    BEGIN; lock the rows of both, so that no publication is half way in either
+    compare their documents; an unexplained difference means: not yet
+    end the unfinished sagas of the old one, which fences their writers
+    the old one becomes retired, the new one current
     COMMIT
 
-A writer that is told nothing of it finds its generation left when it takes the lock, and publishes nothing.
+A writer that does not know finds its generation retired when it takes the lock, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, G
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.saga.reconcile import lock
 
-# As long as what a failed saga bought: whoever changes their mind within it pays nothing again.
+# As long as the vectors of a failed saga are kept, so that going back within this time costs nothing.
 KEPT = timedelta(days=7)
 
 
 def list_generations(database: Database, corpus: str) -> list[Generation]:
-    """Of a corpus, oldest first, dropped ones included."""
+    """The generations of a corpus, oldest first, including dropped ones."""
     with database.transaction() as connection:
         return corpora.read_generations(connection, corpus)
 
@@ -97,7 +97,7 @@ def _switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference
 
 
 def resume(corpus: Corpus, current: str) -> None:
-    """Begin to fill a generation again that was left.
+    """Begin to fill a retired generation again.
 
     Args:
         corpus: The generation.
@@ -107,7 +107,7 @@ def resume(corpus: Corpus, current: str) -> None:
 
 
 def abort(corpus: Corpus) -> None:
-    """Stop filling a generation: its writers are fenced, and nothing more is bought. It is kept for a while.
+    """Stop filling a generation: its writers are fenced, and nothing more is embedded. It is kept for a while.
 
     Raises:
         GenerationRetiredError: It is not being filled: it was aborted before, or readers see it.
@@ -116,7 +116,7 @@ def abort(corpus: Corpus) -> None:
 
 
 def drop(corpus: Corpus) -> None:
-    """Delete a generation that was left: its rows at once, then its table. What it cost stays in the ledger.
+    """Delete a retired generation: its rows at once, then its table. Its costs stay in the ledger.
 
     Raises:
         GenerationRetiredError: It is current, or being filled.
@@ -137,7 +137,7 @@ def drop(corpus: Corpus) -> None:
 
 
 def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
-    """Drop the generations that were left longer ago than they are kept, and finish drops that died; returns them.
+    """Drop the generations whose time since retirement is over, and finish interrupted drops; returns their names.
 
     Raises:
         UnavailableError: One of the stores does not answer.

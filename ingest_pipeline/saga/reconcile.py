@@ -1,7 +1,7 @@
-"""Making the latest version equal head again, by whoever holds the lock and finds them apart.
+"""Make the latest version equal head again; done by any holder of the lock that finds them different.
 
-A version above head belongs to a saga that died, lost its COMMIT or woke up late. It is undone by restoring head's
-content as a new version, to which head moves in the same transaction. Lance refuses whatever was planned in between.
+A version above head belongs to a saga that died, lost its COMMIT or woke up late. Restoring head's content as a new
+version undoes it, and head moves to that version in the same transaction. Lance then refuses every older plan.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settling what writers left behind when they died: sagas in doubt, and versions above head."""
+"""Recovery from dead writers: end their unfinished sagas, and undo their versions above head."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from ingest_pipeline.saga.reconcile import (
     versions_above,
 )
 
-# What is still held after so many looks is left to the next recovery.
-_LOOKS = 20
+# Sagas whose rows are still locked after so many attempts are left to the next recovery.
+_LOCK_ATTEMPTS = 20
 _PAUSE_SECONDS = 0.1
 
 
@@ -83,7 +83,7 @@ def recover(
 def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[UUID]:
     """End the sagas of dead writers. A backend needs a moment to see that its client is gone; a paused one, minutes."""
     abandoned: list[UUID] = []
-    for _ in range(_LOOKS):
+    for _ in range(_LOCK_ATTEMPTS):
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
             ended, busy = sagas.abandon_dead(connection, corpus.generation, limit=silence, dead_runs=dead_runs)
