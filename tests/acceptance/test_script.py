@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -131,3 +132,24 @@ def test_definitions_are_built_in_python_and_show_no_secret(tmp_path: Path) -> N
     assert "hunter2" not in str(caught.value)
     named = corpus_definitions(secret, build_resources(secret, database_url=dg.EnvVar("A_URL")))
     assert "hunter2" not in str(named.get_repository_def().get_top_level_resources())
+
+
+def test_reading_commands_import_no_dagster_when_they_run(tmp_path: Path, database_url: str) -> None:
+    source = tmp_path / "documents"
+    source.mkdir()
+    (source / "a.txt").write_text("alpha")
+    state = str(tmp_path / "state")
+    with open_corpus(CorpusConfig(corpus="docs", source=str(source), state=state, database_url=database_url)) as corpus:
+        corpus.ingest()
+    environment = {"INGEST_CORPUS": "docs", "INGEST_SOURCE": str(source), "INGEST_STATE": state}
+    environment |= {"INGEST_DATABASE_URL": database_url}
+    program = (
+        "import sys; from ingest_pipeline.cli.main import main\n"
+        "for arguments in (['status'], ['history'], ['plan'], ['search', 'alpha']):\n"
+        "    main(arguments, standalone_mode=False)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    heavy = {"dagster", "dagster_postgres", "sqlalchemy", "alembic", "lancedb", "openai", "kreuzberg", "moto"}
+    assert set(done.stdout.splitlines()[-1].split()) & heavy == set()
