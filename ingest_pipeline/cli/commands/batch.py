@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import click
+import dagster as dg
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
@@ -32,7 +33,8 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
     A later ingest uses the collected vectors and embeds nothing. Until then the source sensor skips these documents.
     """
     settings = CorpusConfig.from_environment()
-    embedder = build_resources(settings).embedder
+    # The url may hold a password, which is not given to a resource. The embedder does not need it.
+    embedder = build_resources(settings, database_url=dg.EnvVar("INGEST_DATABASE_URL")).embedder
     endpoint = batch_endpoint(embedder)
     with _session.context(settings, create=not collect) as context:
         ended = collect_vectors(context, endpoint)
