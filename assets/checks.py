@@ -16,7 +16,7 @@ from ingest_pipeline.assets.check_results import (
     held_result,
     quarantine_result,
 )
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import held_documents, plan_partitions
 from ingest_pipeline.maintenance.audit import audit, nothing_to_audit

@@ -10,7 +10,7 @@ from ingest_pipeline.assets.embeddings import embeddings_spec
 from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem, is_repeated
 from ingest_pipeline.assets.metadata import metadata_spec
 from ingest_pipeline.assets.tables import table
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.reporting.partitions import corpus_partitions
 from ingest_pipeline.reporting.run_status import tag_run_process

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from benchmarks.report import Report
 from benchmarks.stage import stage
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.planner import Limits, Planner

@@ -16,7 +16,7 @@ from benchmarks.random_edits import EDITS, edited, normal, real_documents
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import prose
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context, plan_partitions

@@ -17,7 +17,7 @@ from benchmarks.publish import lock_times, merge_times
 from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import edit, write_document
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context, plan_partitions

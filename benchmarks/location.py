@@ -4,7 +4,7 @@ import os
 
 from dagster import EnvVar
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import (
     DagsterOptions,
     build_resources,

@@ -20,7 +20,7 @@ from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_documents
 from ingest_pipeline.cli import _dagster, _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.run_requests import IN_PROGRESS

@@ -6,7 +6,7 @@ import asyncio
 
 from benchmarks.endpoint import DIMENSIONS, MODEL
 from benchmarks.stage import Job, serve
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context, plan_partitions

@@ -19,7 +19,7 @@ from benchmarks.report import Report
 from benchmarks.stage import Stage, stage
 from benchmarks.texts import write_document
 from ingest_pipeline import failpoints
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary

@@ -10,7 +10,7 @@ from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
 from benchmarks.report import Report
 from benchmarks.stage import Job, stage
 from benchmarks.texts import write_document, write_documents
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover

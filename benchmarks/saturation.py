@@ -15,7 +15,7 @@ from benchmarks.first_ingest import LATENCY
 from benchmarks.report import Report
 from benchmarks.stage import stage
 from benchmarks.texts import write_documents
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context, plan_partitions

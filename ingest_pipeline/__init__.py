@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ingest_pipeline import errors
     from ingest_pipeline.api import OpenCorpus, open_corpus
-    from ingest_pipeline.config import CorpusConfig
+    from ingest_pipeline.config.corpus_config import CorpusConfig
     from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
     from ingest_pipeline.orchestration.component import IngestPipelineComponent
     from ingest_pipeline.resources.catalog import PostgresCatalogResource
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CorpusConfig": "config",
+    "CorpusConfig": "config.corpus_config",
     "CorpusResources": "resources.keys",
     "CorpusSearchResource": "resources.search",
     "DagsterOptions": "orchestration.build",

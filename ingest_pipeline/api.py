@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
-from ingest_pipeline.config import CorpusConfig, table_uri
+from ingest_pipeline.config.corpus_config import CorpusConfig, table_uri
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.corpus import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder

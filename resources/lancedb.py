@@ -8,7 +8,7 @@ import pyarrow as pa
 from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
-from ingest_pipeline.config import CorpusConfig, table_uri
+from ingest_pipeline.config.corpus_config import CorpusConfig, table_uri
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus, open_context

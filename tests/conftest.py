@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.mutants import apply_from_environment

@@ -12,7 +12,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_pipeline.cli._session import dagster_environment
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.url import without_password
 

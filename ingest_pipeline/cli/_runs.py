@@ -18,7 +18,7 @@ from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.cli._documents import check_keys, nothing_found
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, plan_partitions, release_holds
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch

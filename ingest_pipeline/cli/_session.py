@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.embedding.create import create_embedder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
 from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
+from ingest_pipeline.config.spending_limits import NO_LIMITS
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
     CorpusMismatchError,
@@ -34,7 +35,6 @@ from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
-from ingest_pipeline.spending_limits import NO_LIMITS
 from ingest_pipeline.types import Price, Usage
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from enum import Enum
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job

@@ -21,7 +21,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from ingest_pipeline.config import CorpusConfig, CorpusOptions, refusals
+from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.config.options import CorpusOptions, refusals
 from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
 from ingest_pipeline.postgres.url import database_url, holds_password
 

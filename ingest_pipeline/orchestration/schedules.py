@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.maintenance.maintain import MaintenanceReport, maintain
 from ingest_pipeline.orchestration.run_requests import shared_run

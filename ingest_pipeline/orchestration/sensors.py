@@ -7,7 +7,7 @@ daemon is lost, and a file that is changed back to earlier bytes is detected lik
 import dagster as dg
 
 from ingest_pipeline.assets.ingest_run import run_configuration
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard

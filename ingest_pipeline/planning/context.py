@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.sources.filters import EVERYTHING, Selection
 from ingest_pipeline.sources.local import OnExcluded, ignore_excluded
 from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.types import Price, Recipe, SourceObject
 
 

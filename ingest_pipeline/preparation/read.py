@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.errors import DocumentTooLargeError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.parsing.formats import is_markdown, is_parsed, parse
 from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.types import Chunk, Recipe, SourceObject
 
 

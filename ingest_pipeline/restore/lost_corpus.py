@@ -6,7 +6,7 @@ import uuid
 from dataclasses import replace
 from itertools import count
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError
 from ingest_pipeline.ingestion.context import context_of, corpus_settings

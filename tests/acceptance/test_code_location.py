@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 
 _ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 import ingest_pipeline
 from ingest_pipeline import IngestPipelineComponent
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 
 _MINIMAL = "corpus: docs\nsource: documents\n"
 

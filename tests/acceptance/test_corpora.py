@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from ingest_pipeline.cli import _dagster, _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from tests.support.dagster.cli import Cli
 from tests.support.servers.embedding_server import NARROWING_MODEL, EmbeddingServer
 from tests.support.world import paragraphs

@@ -12,7 +12,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
 from tests.support.crash.migrating import EMBEDDING, WIDTH

@@ -11,7 +11,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.local import LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.build import corpus_definitions, job_name

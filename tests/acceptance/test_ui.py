@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.embedding_server import POISON, EmbeddingServer

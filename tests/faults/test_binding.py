@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place

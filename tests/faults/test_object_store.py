@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.changes import Change, Removal

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.maintenance.audit import audit
 from tests.support.dagster.cli import environment_of
 from tests.support.dagster.cluster import WORKERS, Celery, Cluster
@@ -32,7 +32,7 @@ _WANTED = [f"d{number:02}.txt" for number in range(0, 12, 2)]
 _LOCATION = """\
 from dagster import EnvVar
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import (
     DagsterOptions,
     build_resources,

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from ingest_pipeline import failpoints
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.embedding.base import OpenAISettings

@@ -12,7 +12,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import VIOLATIONS, as_json, command
 from ingest_pipeline.cli._output import print_rows, reembedding_line
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.maintenance.audit import audit as audit_corpus

@@ -11,7 +11,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_resources
 from ingest_pipeline.orchestration.jobs.batch import batch_endpoint, collect_vectors, order_vectors
 from ingest_pipeline.postgres import batch_jobs

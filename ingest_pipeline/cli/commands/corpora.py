@@ -13,7 +13,8 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig, absolute_location
+from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.config.options import absolute_location
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import named_corpus

@@ -10,7 +10,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.maintenance.maintain import maintain as maintain_corpus
 from ingest_pipeline.maintenance.sweep import SweepReport
 from ingest_pipeline.maintenance.sweep import sweep as sweep_corpus

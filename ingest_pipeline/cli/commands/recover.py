@@ -10,7 +10,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import RebuildReport, rebuild_catalog

@@ -13,7 +13,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli._terminal import print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter

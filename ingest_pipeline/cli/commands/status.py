@@ -9,7 +9,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import cost_line, print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import held_documents
 from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff

@@ -17,7 +17,7 @@ import click
 from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import command
 from ingest_pipeline.cli._terminal import echo
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.processes import with_parent_death_signal
 

@@ -12,7 +12,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import KEY, VERSION, as_json, command, exit_with
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import held_documents

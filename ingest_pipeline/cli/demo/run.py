@@ -18,7 +18,7 @@ from rich.rule import Rule
 from ingest_pipeline.cli import _runs, _session
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics, write_samples
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import EmbeddingSettings
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError

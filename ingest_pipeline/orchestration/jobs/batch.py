@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ConfigurationError, IngestError

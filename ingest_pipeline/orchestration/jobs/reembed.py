@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.assets.embeddings import run_metadata
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError, ReembeddingIncompleteError, UnreadableError
 from ingest_pipeline.ingestion.context import find_corpus

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.postgres import reports, sagas

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline import failpoints
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary

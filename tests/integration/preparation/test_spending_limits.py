@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 
 from ingest_pipeline.cli._output import reembedding_line
+from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
 from ingest_pipeline.ingestion.context import open_context, plan_partitions
@@ -20,7 +21,6 @@ from ingest_pipeline.ingestion.estimate import count, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.run_backoff import record_run_failure, waiting_backoff
 from ingest_pipeline.preparation.spending_guard import read_spent
-from ingest_pipeline.spending_limits import NO_LIMITS, SpendingLimits
 from tests.support.world import World, paragraphs
 
 TOKENS_A_PARAGRAPH = 220

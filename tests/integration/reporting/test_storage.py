@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline.cli import _dagster, _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA, storage_url

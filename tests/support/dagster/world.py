@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline.cli import _dagster, _session
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.ingest import Summary

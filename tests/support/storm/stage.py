@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.config import CorpusConfig
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.postgres.database import Database

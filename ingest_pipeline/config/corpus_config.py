@@ -1,0 +1,199 @@
+"""The configuration of a corpus: the value that everything else takes, made in Python or from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import (
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ingest_pipeline.chunking.content_defined import CHUNKER
+from ingest_pipeline.config.environment import (
+    check_names,
+    configuration_error,
+    environment_options,
+    parsed,
+    variable_of,
+)
+from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location
+from ingest_pipeline.config.spending_limits import SpendingLimits
+from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
+from ingest_pipeline.embedding.local import LOCAL_MODEL
+from ingest_pipeline.embedding.pricing import read_prices
+from ingest_pipeline.parsing.formats import PARSER
+from ingest_pipeline.partitioning import PartitionScheme
+from ingest_pipeline.sources.filters import Selection, pattern_of
+from ingest_pipeline.types import (
+    Price,
+    Recipe,
+    Retention,
+    corpus_name,
+    split_embedding,
+)
+
+_ENVIRONMENT_DEFAULTS = {"corpus": "documents", "source": "documents"}
+_FROM_ENVIRONMENT = "environment"
+
+
+class CorpusConfig(CorpusOptions):
+    """The configuration of one corpus, for example `CorpusConfig(corpus="handbook", source="documents")`.
+
+    Relative paths are resolved against the current folder when the value is made.
+
+    Raises:
+        ConfigurationError: An option is wrong, or there is no such option.
+    """
+
+    @field_validator("source", "state", "lancedb_uri")
+    @classmethod
+    def _make_absolute(cls, value: str) -> str:
+        return absolute_location(value)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _raise_own_error(cls, value: object, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            failure = configuration_error(error, set(cls.model_fields), info.context == _FROM_ENVIRONMENT)
+        raise failure
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> CorpusConfig:
+        """Read the variables `INGEST_*`. An empty variable counts as unset.
+
+        Raises:
+            ConfigurationError: A value is malformed, or no option has the name of a variable.
+        """
+        if endpoint := environment.get("OPENAI_BASE_URL"):
+            check_endpoint(endpoint, "OPENAI_BASE_URL")
+        values: dict[str, object] = dict(_ENVIRONMENT_DEFAULTS)
+        if environment.get("OPENAI_API_KEY") or endpoint:
+            values["embedding_model"] = OPENAI_MODEL
+        for name in environment_options():
+            if text := environment.get(variable_of(name)):
+                values[name] = parsed(name, text)
+        config = cls.model_validate(values, context=_FROM_ENVIRONMENT)
+        check_names(environment)
+        return config
+
+    def replace(self, **changes: Any) -> Self:  # noqa: ANN401  the values of options, which are checked
+        """A copy with other values, which are checked."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
+    def with_embedding(self, embedding: str | None) -> Self:
+        """A copy with the model and dimensions of a generation that exists."""
+        if embedding is None:
+            return self
+        model, dimensions = split_embedding(embedding)
+        return self.replace(embedding_model=model, embedding_dimensions=dimensions)
+
+    @property
+    def uses_local_model(self) -> bool:
+        """Whether vectors come from the model of this package, which costs nothing."""
+        return self.embedding_model == LOCAL_MODEL and not self.embedding_base_url
+
+    @property
+    def dagster_home(self) -> Path:
+        """`DAGSTER_HOME`, or a folder under `state`."""
+        return Path(os.environ.get("DAGSTER_HOME") or f"{self.state}/dagster").absolute()
+
+    @property
+    def postgres_directory(self) -> Path:
+        """Folder of the embedded Postgres."""
+        return Path(self.state) / "postgres"
+
+    @property
+    def table_uri(self) -> str:
+        """Folder of the Lance dataset, where LanceDB looks for a table that is named like the corpus."""
+        return self.uri_of(self.corpus)
+
+    def uri_of(self, generation: str) -> str:
+        """Folder of the Lance dataset of a generation of the corpus."""
+        return f"{self.lancedb_uri.rstrip('/')}/{generation}.lance"
+
+    @property
+    def embedder_settings(self) -> OpenAISettings:
+        """Settings of the embedder. Without a key or an endpoint it reads OPENAI_API_KEY and OPENAI_BASE_URL."""
+        return OpenAISettings(
+            self.embedding_model,
+            self.embedding_dimensions,
+            base_url=self.embedding_base_url,
+            api_key=self.embedding_api_key,
+            concurrency=self.embedding_concurrency,
+        )
+
+    @property
+    def scheme(self) -> PartitionScheme:
+        """How documents are assigned to partitions."""
+        return PartitionScheme.parse(self.partition_by)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Everything besides the bytes that determines the chunks and vectors of a document."""
+        return Recipe(
+            PARSER,
+            CHUNKER,
+            self.chunk_size,
+            self.chunk_overlap,
+            self.embedding_model,
+            self.embedding_dimensions,
+            self.encoding,
+        )
+
+    @property
+    def selection(self) -> Selection:
+        """Which objects of the source are documents. Folders of this package below the source never are."""
+        own = own_folders(self.source, self.lancedb_uri, Path(self.state), os.environ.get("DAGSTER_HOME"))
+        return Selection(self.include, (*self.exclude, *own), self.max_bytes)
+
+    @property
+    def prices(self) -> tuple[Price, ...]:
+        """Prices of embedding models. Without one, no cost is shown."""
+        return read_prices(self.embedding_prices)
+
+    @property
+    def limits(self) -> SpendingLimits:
+        """Limits on the chunks of a document and on the tokens of a run and a day."""
+        return SpendingLimits.of(self.max_chunks, self.max_tokens_per_run, self.max_tokens_per_day)
+
+    @property
+    def retention(self) -> Retention:
+        """How long versions are kept."""
+        return Retention(self.retention_days, self.retention_publications)
+
+
+def table_uri(lancedb_uri: str, name: str) -> str:
+    """Folder of the Lance dataset of a LanceDB table.
+
+    Raises:
+        ConfigurationError: The name cannot be that of a table.
+    """
+    return f"{lancedb_uri.rstrip('/')}/{corpus_name(name)}.lance"
+
+
+def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | None) -> tuple[str, ...]:
+    """Patterns of this package's own folders below the source, which would otherwise ingest its own output for ever.
+
+    Args:
+        source: A path or a url of the documents.
+        lancedb_uri: A path or a url of the tables.
+        state: Folder of everything that this machine keeps.
+        dagster_home: `DAGSTER_HOME`, if it is set.
+    """
+    if "://" in source:
+        return ()
+    root = Path(source).resolve()
+    folders = [state / "postgres", state / "dagster", state / "lancedb"]
+    folders += [] if "://" in lancedb_uri else [Path(lancedb_uri)]
+    folders += [Path(dagster_home)] if dagster_home else []
+    within = {folder.resolve().relative_to(root) for folder in folders if folder.resolve().is_relative_to(root)}
+    return tuple(f"{pattern_of(str(folder))}/" for folder in sorted(within) if folder.parts)

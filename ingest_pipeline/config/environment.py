@@ -1,0 +1,81 @@
+"""The options as variables of the environment, and errors that name what the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from pydantic import (
+    ValidationError,
+)
+
+from ingest_pipeline.config.options import CorpusOptions, RefusedError, attributes
+from ingest_pipeline.errors import ConfigurationError
+
+_PREFIX = "INGEST_"
+# Variables of the prefix that other modules read.
+_READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
+# Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
+_NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_concurrency"}
+
+
+def environment_options() -> list[str]:
+    """Names of the options that the environment can set."""
+    return [name for name in CorpusOptions.model_fields if name not in _NOT_IN_ENVIRONMENT]
+
+
+def variable_of(option: str) -> str:
+    """The variable of the environment that sets an option."""
+    return f"{_PREFIX}{option.upper()}"
+
+
+def parsed(name: str, text: str) -> object:
+    """The value of an option from its variable."""
+    if name in {"include", "exclude"}:
+        return [part for part in text.split(":") if part]  # as in PATH
+    if name == "max_bytes":
+        return _number(name, text, 0) or None
+    field = CorpusOptions.model_fields[name]
+    if field.annotation is not int:
+        return text
+    return _number(name, text, max((getattr(bound, "ge", 0) for bound in field.metadata), default=0))
+
+
+def _number(name: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        variable = variable_of(name)
+        raise ConfigurationError(
+            f"{variable} is {text!r}, which is not a whole number of {least} or more", f"Correct {variable}."
+        )
+    return int(text)
+
+
+def check_names(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that looks like an option and is none. Misspelt, it would silently do nothing."""
+    known = set(map(variable_of, environment_options()))
+    for name in sorted(environment):
+        if name.startswith(_PREFIX) and name not in known | _READ_ELSEWHERE:
+            remedy = _suggestion(name, known)
+            raise ConfigurationError(f"There is no setting {name}", f"{remedy} Nothing was changed.")
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"Did you mean {close[0]}?" if close else f"The known ones are {', '.join(sorted(known))}."
+
+
+def configuration_error(error: ValidationError, known: set[str], from_environment: bool) -> ConfigurationError:  # noqa: FBT001
+    """The first of pydantic's errors, with the names that the reader of the message used."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, RefusedError):
+        refused = cause.error
+        if from_environment:
+            return refused
+        return ConfigurationError(attributes(refused.message), attributes(refused.advice))
+    option = str(first["loc"][0]) if first["loc"] else "The configuration"
+    if first["type"] == "extra_forbidden":
+        return ConfigurationError(f"There is no option {option!r}", _suggestion(option, known))
+    name = variable_of(option) if from_environment else option
+    shown = f" is {first['input']!r}" if first["type"] == "literal_error" else ""
+    return ConfigurationError(f"{name}{shown}: {first['msg']}", f"Correct {name}.")

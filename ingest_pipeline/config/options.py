@@ -1,0 +1,262 @@
+"""Every option of a corpus, declared once: its name, default, description and check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
+from ingest_pipeline.embedding.base import check_endpoint
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
+from ingest_pipeline.embedding.pricing import read_prices
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.parsing.text_decoding import fallback_encoding
+from ingest_pipeline.partitioning import PartitionScheme
+from ingest_pipeline.postgres.url import database_url as checked_url
+from ingest_pipeline.sources.filters import Selection
+from ingest_pipeline.sources.local import FollowLinks
+from ingest_pipeline.sources.object_store import canonical_url
+from ingest_pipeline.types import (
+    DEFAULT_RETENTION,
+    OnUnreadable,
+    corpus_name,
+)
+
+_VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
+_LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
+
+
+OPENAI_MODEL = "text-embedding-3-small"
+_OPENAI_DIMENSIONS = 1536
+
+
+class RefusedError(ValueError):
+    """A `ConfigurationError` about one option, in the form in which pydantic collects errors. Names attributes."""
+
+    def __init__(self, error: ConfigurationError) -> None:
+        super().__init__(attributes(str(error)))
+        self.error = error
+
+
+@contextmanager
+def refusals() -> Generator[None]:
+    """Raise the `ConfigurationError` of the block as a `RefusedError`, so that pydantic adds the option's name."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise RefusedError(error) from None
+
+
+class CorpusOptions(BaseModel):
+    """The options of a corpus. Paths may be relative to a folder that the reader of the options knows."""
+
+    # An error message must not repeat a value that may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+    corpus: str = Field(
+        description="Name of the corpus and of its LanceDB table. All its names in Dagster begin with it.",
+        examples=["handbook"],
+    )
+    source: str = Field(
+        description="The files: a path, or s3://, gs:// or az:// with bucket and prefix.",
+        examples=["documents", "s3://company/handbook"],
+    )
+    state: str = Field(
+        default=".ingest_pipeline",
+        description="Folder of everything that this machine keeps: the embedded Postgres, and Dagster's home.",
+    )
+    lancedb_uri: str = Field(
+        default_factory=lambda data: f"{data['state']}/lancedb",
+        description="Folder of the LanceDB tables: a path or an object-store url. Default: `lancedb` under `state`.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="Postgres of the catalog. Default: an embedded Postgres under `state`.",
+    )
+    embedding_model: str = Field(
+        default=LOCAL_MODEL,
+        description="Name of the embedding model. The local model runs in the process and costs nothing.",
+        examples=[OPENAI_MODEL],
+    )
+    embedding_dimensions: int = Field(
+        default_factory=lambda data: default_dimensions(data["embedding_model"]),
+        ge=1,
+        description="Width of the vectors. Default: 256 for the local model, 1536 for any other.",
+    )
+    embedding_base_url: str | None = Field(
+        default=None, description="Endpoint of an API that speaks OpenAI's protocol, instead of OPENAI_BASE_URL."
+    )
+    embedding_api_key: str | None = Field(default=None, repr=False, description="Its key, instead of OPENAI_API_KEY.")
+    embedding_concurrency: int = Field(default=16, ge=1, description="Requests of one run in flight at once, at most.")
+    embedding_prices: str = Field(
+        default="",
+        description="What models cost: model, price of a million tokens, currency and date. Default: no cost is shown.",
+        examples=["text-embedding-3-small 0.02 USD 2026-11-01"],
+    )
+    partition_by: str = Field(
+        default="file",
+        description="How documents are assigned to partitions. Fixed by the first publication.",
+        examples=["file", "folder", "folder:2", "bucket:64"],
+    )
+    include: Sequence[str] = Field(
+        default=(),
+        description="Patterns of the documents to ingest, as in a .gitignore. Default: all.",
+        examples=[["*.md"]],
+    )
+    exclude: Sequence[str] = Field(
+        default=(), description="Patterns of documents that are not ingested although included.", examples=[["drafts/"]]
+    )
+    max_bytes: int | None = Field(default=None, ge=1, description="Larger files are not ingested. Default: any size.")
+    min_age_seconds: int = Field(
+        default=5, ge=0, description="The source sensor waits until a file has not been modified for so long."
+    )
+    follow_links: FollowLinks = Field(
+        default="inside",
+        description="Which links of a local folder are followed: inside (if they stay within it), anywhere or never.",
+    )
+    on_unreadable: OnUnreadable = Field(
+        default="skip",
+        description="Whether a run skips and lists files that cannot be read, or fails after it did the rest.",
+        examples=["fail"],
+    )
+    encoding: str | None = Field(
+        default=None,
+        description="Encoding of text that is not UTF-8 and has no byte order mark. Default: such text is unreadable.",
+        examples=["cp1252"],
+    )
+    chunk_size: int = Field(default=1000, description="Characters in a chunk, at most.")
+    chunk_overlap: int = Field(default=0, description="Characters that a chunk repeats of the one before it, at most.")
+    max_chunks: int = Field(
+        default=DEFAULT_LIMITS.chunks_per_document or 0,
+        ge=0,
+        description="Chunks of one document, at most. A document with more is refused. 0: no limit.",
+    )
+    max_tokens_per_run: int = Field(
+        default=DEFAULT_LIMITS.tokens_per_run or 0,
+        ge=0,
+        description="Tokens that one run may embed with a paid model, at most. 0: no limit.",
+    )
+    max_tokens_per_day: int = Field(
+        default=DEFAULT_LIMITS.tokens_per_day or 0,
+        ge=0,
+        description="Tokens that all runs of a corpus may embed with a paid model per day (UTC), at most. 0: no limit.",
+    )
+    retention_days: int = Field(
+        default=DEFAULT_RETENTION.days, ge=0, description="Days for which a version is kept after it was head."
+    )
+    retention_publications: int = Field(
+        default=DEFAULT_RETENTION.publications,
+        ge=0,
+        description="The versions of so many last publications are kept, however old they are.",
+    )
+
+    @field_validator("corpus")
+    @classmethod
+    def _check_corpus(cls, value: str) -> str:
+        with refusals():
+            return corpus_name(value)
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, value: str) -> str:
+        with refusals():
+            if "://" in value:  # a path is checked where it is read, which may be another machine
+                canonical_url(value)
+        return value
+
+    @field_validator("lancedb_uri")
+    @classmethod
+    def _check_lancedb_uri(cls, value: str) -> str:
+        with refusals():
+            return check_lancedb_uri(value)
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str | None) -> str | None:
+        with refusals():
+            return checked_url(value) if value else None
+
+    @field_validator("embedding_base_url")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        with refusals():
+            return check_endpoint(value, "embedding_base_url") if value else None
+
+    @field_validator("embedding_prices")
+    @classmethod
+    def _check_prices(cls, value: str) -> str:
+        with refusals():
+            read_prices(value)
+        return value
+
+    @field_validator("partition_by")
+    @classmethod
+    def _check_scheme(cls, value: str) -> str:
+        with refusals():
+            return str(PartitionScheme.parse(value))
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _check_patterns(cls, value: Sequence[str]) -> Sequence[str]:
+        with refusals():
+            Selection(value)
+        return tuple(value)
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str | None) -> str | None:
+        with refusals():
+            return fallback_encoding(value) if value else None
+
+    @model_validator(mode="after")
+    def _check_chunks(self) -> Self:
+        with refusals():
+            Chunker(self.chunk_size, self.chunk_overlap)
+        return self
+
+
+def check_lancedb_uri(uri: str) -> str:
+    """The uri without slashes at its end.
+
+    Raises:
+        ConfigurationError: It cannot be a folder of tables.
+    """
+    if "://" not in uri:
+        return uri.rstrip("/") or uri
+    parts = urlsplit(uri)
+    if parts.scheme in _LANCE_SCHEMES and (parts.netloc or parts.scheme == "file"):
+        return uri.rstrip("/")
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    raise ConfigurationError(
+        f"INGEST_LANCEDB_URI is {shown!r}, which is neither a path nor a url such as s3://bucket/folder",
+        "Correct INGEST_LANCEDB_URI.",
+    )
+
+
+def absolute_location(location: str) -> str:
+    """A local path as an absolute one, so that one corpus is not mistaken for two. A url is returned unchanged."""
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def attributes(text: str) -> str:
+    """The text with the names of attributes instead of those of variables."""
+    return _VARIABLE.sub(lambda found: found[1].lower(), text)
+
+
+def default_dimensions(model: str) -> int:
+    """Width of a model's vectors unless another one is configured."""
+    return LOCAL_DIMENSIONS if model == LOCAL_MODEL else _OPENAI_DIMENSIONS
