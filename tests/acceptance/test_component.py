@@ -159,7 +159,7 @@ def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as argu
         (f"{_MINIMAL}min_age_seconds: 0.5\n", "min_age_seconds", "valid integer"),
         (f"{_MINIMAL}min_age_seconds: -1\n", "min_age_seconds", "greater than or equal to 0"),
         (f"{_MINIMAL}on_unreadable: ignore\n", "on_unreadable", "skip"),
-        (f"{_MINIMAL}encoding: utf-16\n", "encoding", "extends ASCII"),
+        (f"{_MINIMAL}encoding: utf-16\n", "encoding", "extend ASCII"),
         (f"{_MINIMAL}embedding_prices: cheap\n", "embedding_prices", "cheap"),
         (f"{_MINIMAL}owners: 3\n", "owners", "Input should be"),
         (f"{_MINIMAL}source_sensor: perhaps\n", "source_sensor", "valid boolean"),

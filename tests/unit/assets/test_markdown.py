@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,11 @@ def _made_in(path: Path) -> list[str]:
         f"line {node.lineno}"
         for node in ast.walk(ast.parse(path.read_text()))
         if (isinstance(node, ast.Attribute | ast.alias) and _name(node) in _MAKERS)
-        or (isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and "md" in ast.unparse(node))
+        or (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "getattr"
+            and re.search(r"\bmd\b", ast.unparse(node))
+        )
     ]
 
 
