@@ -247,7 +247,7 @@ def test_the_command_says_what_it_costs_and_asks(
     assert float(plan["reembedding"]["cost"]) > 0
     assert "ingest-pipeline reembed" in cli.run("plan").output
     cli.put("b.txt", paragraphs("beta", 1))
-    assert "stays with" in cli.run("ingest").stderr
+    assert "keeps that model" in cli.run("ingest").stderr
     refused = cli.run("reembed")
     assert refused.exit_code == 1
     assert "USD" in refused.output

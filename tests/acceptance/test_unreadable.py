@@ -76,7 +76,7 @@ def test_an_encoding_can_be_named_and_makes_another_recipe(cli: Cli, source: Pat
     assert cli.json("search", "lait", "--mode", "text")[0]["text"] == "Caf\u00e9 au lait."
     refused = cli.run("ingest", INGEST_ENCODING="utf-16")
     assert refused.exit_code == 2
-    assert "extends ASCII" in refused.stderr
+    assert "extend ASCII" in refused.stderr
 
 
 def test_with_fail_every_run_over_everything_fails_at_its_end_and_reads_them_once(cli: Cli, source: Path) -> None:
