@@ -1,1 +1,1 @@
-"""The engine, lent to Dagster."""
+"""Dagster resources that give assets and ops access to the engine."""

@@ -1,4 +1,4 @@
-"""The Postgres that holds the ledger and the catalog."""
+"""The Postgres database of the ledger and the catalog, as a resource."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from ingest_pipeline.postgres.url import database_url
 
 
 class PostgresCatalogResource(ConfigurableResource[None]):
-    """A Postgres server of yours, or an embedded one that is started when it is needed and stopped by its last user."""
+    """A Postgres server of your own, or an embedded one, which starts on demand and stops after its last user."""
 
     url: str | None = Field(
         default=None,
@@ -26,13 +26,13 @@ class PostgresCatalogResource(ConfigurableResource[None]):
 
     @contextmanager
     def connect(self) -> Generator[Database]:
-        """A migrated database, for the time of the block.
+        """Open a database with a migrated schema for the duration of the block.
 
         Raises:
             DatabaseUnavailableError: No server answers.
             ConfigurationError: The url is malformed.
-            SchemaNewerError: A later release migrated it.
-            MissingExtraError: There is no url and no Postgres to embed.
+            SchemaNewerError: A later release migrated the schema.
+            MissingExtraError: No url is configured and the embedded Postgres is not installed.
         """
         if self.url:
             with Database(database_url(self.url, "The catalog's url")) as database:

@@ -15,8 +15,8 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     """An OpenAI-compatible embeddings API or the local model, which runs in the process that embeds.
 
     Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that a run's configuration contains no key. The
-    local model ignores OPENAI_BASE_URL, which other corpora of the same process may need. With a `base_url`, a model of
-    its name is requested from that endpoint.
+    local model ignores OPENAI_BASE_URL, which other corpora of the same process may need. If `base_url` is set, that
+    endpoint must serve the model, even if its name is that of the local one.
     """
 
     model: str = Field(default=LOCAL_MODEL, description="Name of the embedding model.")

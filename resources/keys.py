@@ -23,7 +23,7 @@ R = TypeVar("R", bound=ConfigurableResource[None])
 
 @dataclass(frozen=True, slots=True)
 class CorpusResources:
-    """What a corpus works with."""
+    """The four resources of a corpus."""
 
     catalog: PostgresCatalogResource
     source: DocumentSourceResource
@@ -31,7 +31,7 @@ class CorpusResources:
     embedder: OpenAIEmbedderResource
 
     def by_key(self, corpus: str) -> dict[str, ConfigurableResource[None]]:
-        """The four under the keys that the definitions of the corpus require."""
+        """The resources, under the keys that the definitions of the corpus require."""
         return {resource_key(corpus, kind): getattr(self, name) for kind, name in _NAMES.items()}
 
 
@@ -44,12 +44,12 @@ def resource_of(resources: object, corpus: str, kind: type[R]) -> R:
     """A corpus' resource of one of the four kinds.
 
     Args:
-        resources: What a context calls `resources`; its definition must require the key.
+        resources: The `resources` of a Dagster context, whose definition must require the key.
         corpus: Name of the corpus.
-        kind: Which one.
+        kind: The class of the resource.
 
     Raises:
-        ConfigurationError: Something else was put under the key.
+        ConfigurationError: The key has a resource of another class.
     """
     key = resource_key(corpus, kind)
     found = getattr(resources, key)

@@ -1,4 +1,4 @@
-"""LanceDB tables whose writes are versioned transactions, with a rollback to the version they began from."""
+"""LanceDB tables as a resource. Writes are versioned transactions; a failure returns the table to the base version."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class VersionedLanceDBResource(ConfigurableResource[None]):
     """A folder of LanceDB tables whose published versions Postgres names.
 
-    A table of your own is written like this, from an asset or from a script::
+    Write a table of your own like this, from an asset or from a script::
 
         lancedb = VersionedLanceDBResource(uri="s3://lake/lancedb", catalog=PostgresCatalogResource(url=...))
 
@@ -34,8 +34,8 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
             change.add(rows)
             change.execute("INSERT INTO price_change (sku) VALUES (%s)", ("A-1",))
 
-    Readers of `head` see the table before or after the whole block, and the inserted row with it; whatever fails or
-    dies, the table goes back to the version at which the block began.
+    Readers of `head` see the table before or after the whole block, together with the inserted row. If anything fails
+    or dies, the table returns to the version at which the block began.
     """
 
     uri: str = Field(description="Folder of the tables: a path or an object-store url.")
@@ -43,28 +43,28 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
 
     @contextmanager
     def transaction(self, table: str, schema: pa.Schema) -> Generator[Transaction]:
-        """A transaction on a table of yours, which is created empty if it does not exist.
+        """Open a transaction on a table of your own, which is created empty if it does not exist.
 
         Args:
-            table: Its name: lower-case letters, digits and underscores.
-            schema: Its columns.
+            table: Name of the table: lower-case letters, digits and underscores.
+            schema: The columns of the table.
 
         Raises:
             ConflictError: Another transaction was published during the block; run it again.
             TableInUseError, NotOurTableError: The name belongs to something else.
-            UnavailableError: Postgres or the storage failed. Nothing was published, or the message says that the
-                outcome is settled later.
+            UnavailableError: Postgres or the storage failed. Nothing was published, unless the message says
+                that the outcome is in doubt and settled later.
         """
         with self._open(table, schema) as corpus, transaction(corpus) as change:
             yield change
 
     @contextmanager
     def head(self, table: str) -> "Generator[Table]":
-        """A table as readers may see it: LanceDB's own, checked out at the published version.
+        """Open a table as readers may see it: a LanceDB table, checked out at the published version.
 
         Raises:
-            CorpusMismatchError: It was published in another folder.
-            ConfigurationError: No transaction ever made such a table.
+            CorpusMismatchError: The table was published in another folder.
+            ConfigurationError: No transaction ever created such a table.
         """
         with self.catalog.connect() as database, database.transaction() as connection:
             row = read_current(connection, table)
@@ -80,21 +80,21 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
 
     @contextmanager
     def ingest_context(self, settings: CorpusConfig, *, create: bool = True) -> Generator[IngestContext]:
-        """A corpus of documents with what preparing it takes, for the time of the block.
+        """Open the ingest context of a corpus for the duration of the block.
 
         Args:
-            settings: Of the corpus.
-            create: Create the corpus if there is none. Else it is left as it is, and can be planned against.
+            settings: The settings of the corpus.
+            create: Create the corpus if it does not exist. If false, nothing is changed, and plans can be made.
         """
         with self.catalog.connect() as database:
             yield open_context(database, settings, create=create)
 
     @contextmanager
     def corpus(self, settings: CorpusConfig) -> Generator[Corpus]:
-        """A corpus of documents as it is, for the time of the block; its source is not asked.
+        """Open a corpus of documents as it is, for the duration of the block. Its source is not accessed.
 
         Raises:
-            ConfigurationError: Nothing was ever ingested into it.
+            ConfigurationError: Nothing was ever ingested into the corpus.
         """
         with self.catalog.connect() as database:
             yield find_corpus(database, settings)

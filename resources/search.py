@@ -1,4 +1,4 @@
-"""Searching a corpus from an asset, an op or a script."""
+"""The search in a corpus as a resource, for assets, ops and scripts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ingest_pipeline.search.search import Hit, SearchMode, search
 
 
 class CorpusSearchResource(ConfigurableResource[None]):
-    """Reads corpora at head: by meaning, by words, or by both.
+    """Searches corpora at head: by meaning, by words, or by both.
 
     For example::
 
@@ -33,18 +33,18 @@ class CorpusSearchResource(ConfigurableResource[None]):
         where: Sequence[str] = (),
         limit: int = 10,
     ) -> list[Hit]:
-        """The best chunks at head, best first.
+        """Find the best chunks at head, best first.
 
         Args:
-            corpus: Its name.
-            question: In words.
-            mode: By ``vector``, by the words of the ``text``, or ``hybrid``.
-            where: Conditions on the documents to look into, such as ``key=policies/*`` or ``size>1000``; all hold.
-            limit: Chunks, at most.
+            corpus: Name of the corpus.
+            question: The question in words.
+            mode: ``vector`` for meaning, ``text`` for words, or ``hybrid`` for both.
+            where: Conditions such as ``key=policies/*`` or ``size>1000``. A document must meet all of them.
+            limit: Maximum number of chunks.
 
         Raises:
-            ConfigurationError: There is no such corpus, its embedding is another one, or a condition says nothing.
-            TextIndexMissingError: A search by words of a large corpus whose index was never built.
+            ConfigurationError: The corpus does not exist or has another embedding, or a condition is invalid.
+            TextIndexMissingError: A search by words needs an index that was never built for this large corpus.
             UnavailableError: One of the stores, or the embedding API, does not answer.
         """
         conditions = parse_filter(where)

@@ -1,8 +1,8 @@
-"""A corpus at run time: its name, its database and its table; how it is created, found again, and read at head.
+"""A corpus at run time: its name, its database and its table; how it is created, opened, and read at head.
 
-A corpus into which nothing was published yet is bound to nothing: opened with other settings, it takes them. That is
-done under its lock, and only while no living writer works on it. The empty table gets other columns by a Lance commit.
-A table in another folder is another generation, so no folder is used twice, and a late deletion finds nothing of value.
+A corpus is bound to its settings by its first publication. Before that, `open_corpus` gives it the settings that it is
+opened with, under its lock and only while no living writer works on it. A Lance commit changes the columns of the empty
+table. A table in another folder is another generation. So no folder is used twice, and a late deletion is harmless.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ingest_pipeline.postgres.database import Connection, Database
 
 @dataclass(frozen=True, slots=True)
 class CorpusSettings:
-    """What a corpus is created with and must be opened with."""
+    """The settings that a corpus is created with and must be opened with."""
 
     generation: str
     """Name of the generation, and of its LanceDB table."""
@@ -44,15 +44,15 @@ class CorpusSettings:
     """Folder of the Lance dataset."""
     schema: pa.Schema
     source: str | None = None
-    """Url of the documents. None: a user of the library manages the rows."""
+    """URL of the documents. None: a user of the library manages the rows."""
     partition_by: str | None = None
     embedding: str | None = None
     """Model and dimensions of the vectors."""
     storage_options: dict[str, str] | None = None
     corpus_name: str | None = None
-    """Name of the corpus, if the generation's is another."""
+    """Name of the corpus, if it differs from the name of the generation."""
     state: GenerationState = "current"
-    """What the generation is created as, and the writer takes it for."""
+    """The state in which the generation is created, and which the writer expects."""
 
     @property
     def corpus(self) -> str:
@@ -61,11 +61,11 @@ class CorpusSettings:
 
     @property
     def binding(self) -> Binding:
-        """What the catalog records of these settings."""
+        """The part of these settings that the catalog records."""
         return Binding(self.table_uri, self.source, self.partition_by, self.embedding)
 
     def named(self, name: str) -> CorpusSettings:
-        """The same for a generation of another name, whose table lies in the same folder."""
+        """The same settings for a generation of another name, whose table is in the same parent folder."""
         if name == self.generation:
             return self
         folder = self.table_uri.rpartition("/")[0]
@@ -74,7 +74,7 @@ class CorpusSettings:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """An open generation of a corpus. Most corpora only ever have the one that bears their name."""
+    """An open generation of a corpus. Most corpora have one generation, with the name of the corpus."""
 
     generation: str
     """Name of the open generation: the key of its rows in the ledger and the catalog, and of its LanceDB table."""
@@ -84,20 +84,20 @@ class Corpus:
     """Name of the corpus to its users and readers."""
     opened_as: GenerationState = "current"
     opened_with: Binding | None = None
-    """What a writer works by. None: by nothing but the table."""
+    """The settings that a writer expects in the catalog. None: it expects only the table."""
 
     @property
     def owner(self) -> str:
-        """What marks the table as this generation's."""
+        """The owner that is recorded in the table of this generation."""
         return f"{self.database.installation}/{self.generation}"
 
     def exists(self) -> bool:
-        """Whether the catalog has the corpus: it is created by its first ingest."""
+        """Whether the catalog has the corpus. Its first ingest creates it."""
         with self.database.transaction() as connection:
             return corpora.read_generation(connection, self.generation) is not None
 
     def head(self) -> GenerationRow:
-        """The version that readers may see."""
+        """The generation's row, which names the version that readers may see."""
         with self.database.transaction() as connection:
             row = corpora.read_generation(connection, self.generation)
         if row is None:
@@ -107,10 +107,10 @@ class Corpus:
         return row
 
     def check_generation(self, row: GenerationRow) -> None:
-        """Refuse a writer whose generation readers have left, or that was given up or changed, since it was opened.
+        """Refuse to write if the generation was retired, or the corpus got other settings, since the writer opened it.
 
         Raises:
-            GenerationRetiredError: It was. What the writer published would be seen by nobody, or be of other settings.
+            GenerationRetiredError: Readers would not see the publication, or it would not match the settings.
         """
         if row.state not in (self.opened_as, "current"):
             raise GenerationRetiredError(
@@ -125,7 +125,7 @@ class Corpus:
             )
 
     def check_table(self, row: GenerationRow) -> None:
-        """Refuse to work on a table that the corpus was moved away from.
+        """Refuse to work on a table that the corpus no longer uses.
 
         Raises:
             GenerationRetiredError: The corpus has another table now.
@@ -138,14 +138,14 @@ class Corpus:
 
 
 def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
-    """Find the corpus, or create it with an empty table. One into which nothing was published takes the settings.
+    """Open the corpus, or create it with an empty table. A corpus without publications is given the settings.
 
     Raises:
         OtherDatabaseError: The table is written by another database, or this one is older than it.
-        CorpusMismatchError: It holds documents of another table, source, partition scheme, embedding or columns.
-        ConfigurationError: The name does not serve.
+        CorpusMismatchError: The corpus is bound to another table, source, partition scheme, embedding or columns.
+        ConfigurationError: The name is invalid.
         TableInUseError: Another corpus has the table.
-        NotOurTableError: A table lies there that no corpus created.
+        NotOurTableError: The folder contains a table that no corpus created.
         TableUnavailableError: The store does not answer.
         ConflictError: Other processes changed the corpus at every attempt.
     """
@@ -176,7 +176,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
 
 
 def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
-    """The corpus as it is, or as `open_corpus` would make it: nothing is created and nothing is changed.
+    """Return the corpus as it is, or as `open_corpus` would create or change it, without any effect.
 
     Raises:
         CorpusMismatchError, NotOurTableError, TableUnavailableError: As `open_corpus`.
@@ -186,7 +186,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
         return _opened(database, settings)
     wanted = settings.named(row.name)
     if not is_bound:
-        # Head and catalog rows are there, but the table may be another one before anything is written.
+        # Head and catalog rows exist, but the settings may name another table before the first publication.
         return replace(_opened(database, wanted), table=LanceTable(row.table_uri, storage_options(row.table_uri)))
     problem = mismatch(row, wanted.binding)
     if problem is not None:
@@ -201,7 +201,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
 
 
 def _read(database: Database, settings: CorpusSettings) -> tuple[GenerationRow | None, bool]:
-    """The generation that the settings mean, and whether anything binds it."""
+    """Read the generation that the settings name, and whether it is bound."""
     with database.transaction() as connection:
         if settings.state == "current":
             row = corpora.read_current(connection, settings.corpus)
@@ -217,11 +217,11 @@ def _opened(database: Database, settings: CorpusSettings) -> Corpus:
 
 
 def check_writable(corpus: Corpus) -> None:
-    """Refuse to write a table that another database writes, or that this one knows from an older time only.
+    """Refuse to write a table that another database writes, or that is newer than this database.
 
     Raises:
-        OtherDatabaseError: Nothing may be written before the user decides which of the two goes on with the table.
-        NotOurTableError: The table is not the one that the corpus made.
+        OtherDatabaseError: The user must first decide which of the two databases continues with the table.
+        NotOurTableError: The table is not the one that the corpus created.
         TableUnavailableError: The store does not answer.
     """
     with corpus.database.transaction() as connection:
@@ -231,7 +231,7 @@ def check_writable(corpus: Corpus) -> None:
 
 
 def _create(database: Database, settings: CorpusSettings) -> None:
-    """Create table and corpus in one saga. A table left by a creation that died is empty, marked as ours, and taken."""
+    """Create table and corpus in one saga. An empty table of ours, from a creation that died, is used."""
     installation = database.installation
     with corpora.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
         if settings.state == "current":
@@ -240,7 +240,7 @@ def _create(database: Database, settings: CorpusSettings) -> None:
 
 
 def _insert(connection: Connection, installation: UUID, settings: CorpusSettings) -> None:
-    """Row and table of a generation."""
+    """Insert the row of a generation and create its table."""
     saga = uuid.uuid4()
     row = GenerationRow(
         settings.generation,
@@ -265,28 +265,28 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
 
 
 def _record_creations_that_died(connection: Connection, table: LanceTable, name: str, version: int) -> None:
-    """Note the sagas of versions before the first: the sweep takes nothing of sagas that the ledger does not know."""
+    """Record the sagas of earlier versions, because the sweep spares the files of sagas that the ledger lacks."""
     makers = {table.saga_of(before): before for before in range(1, version)}
     died = {saga: before for saga, before in makers.items() if saga is not None}
     sagas.record_unknown(connection, name, died, "compensated", "the creation of the corpus died")
 
 
 def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
-    """Give a corpus into which nothing was published other settings.
+    """Give other settings to a corpus without publications.
 
     Args:
-        corpus: As the settings want it.
-        row: As it was read.
-        settings: The wanted ones.
+        corpus: The corpus with the new settings.
+        row: The row of the generation as it was read.
+        settings: The new settings.
 
     Returns:
-        False if it may not: a living writer works on it with the settings that it has.
+        False if a living writer works on the corpus with its present settings.
     """
     recorded = LanceTable(row.table_uri, storage_options(row.table_uri))
     with corpus.database.transaction() as connection:
         if recorded.exists():
             check_ours(connection, row, recorded)
-        # Ends before the table is touched, so that the ledger knows one that dies.
+        # Commits before the table is changed, so that the ledger knows the saga if its writer dies.
         saga = sagas.begin(connection, generation=row.name, kind="create", base_version=row.head_version)
         sagas.mark_prepared(connection, saga)
     try:
@@ -303,7 +303,7 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
         with boundary(Boundary.LOCK_TAKEN):
             locked = corpora.lock_generation(connection, row.name)
         if locked != row or corpora.is_bound(connection, row.name):
-            return True  # somebody was faster: look again
+            return True  # another process was faster: read the row again
         for dead in sagas.abandon_dead(connection, row.name, limit=SILENCE_SECONDS)[0]:
             documents.forget_documents(connection, dead)
         if any(other.kind != "create" for other in sagas.unfinished(connection, row.name)):
@@ -316,13 +316,13 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
             _move(connection, installation, row, settings)
             given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
     if given_up is not None:
-        with suppress(UnavailableError):  # the folder may be one that never existed; maintenance tries again
+        with suppress(UnavailableError):  # the folder may never have existed; maintenance tries again
             given_up.drop(owner=owner)
     return True
 
 
 def _has_latest(table: LanceTable, row: GenerationRow) -> bool:
-    """Whether the table is there, and no dead process left a version above head."""
+    """Whether the table exists and has no version above head from a dead writer."""
     return table.exists() and table.latest_version() == row.head_version
 
 
@@ -341,7 +341,7 @@ def _change_in_place(
 
 
 def _move(connection: Connection, installation: UUID, row: GenerationRow, settings: CorpusSettings) -> None:
-    """Make the table elsewhere, as another generation, and give the first one up."""
+    """Create the table in another folder, as another generation, and retire the first one."""
     with boundary(Boundary.GENERATION_MOVED):
         corpora.set_state(connection, row.name, "dropped")
     new = settings.named(corpora.next_name(connection, settings.corpus))
@@ -350,7 +350,7 @@ def _move(connection: Connection, installation: UUID, row: GenerationRow, settin
 
 
 def _check_owner(corpus: Corpus) -> None:
-    # Of a catalog that was rebuilt, the table keeps the mark of the database that was lost.
+    # After a rebuild of the catalog, the table keeps the mark of the lost database.
     if not (corpus.table.owner or "").endswith(f"/{corpus.generation}"):
         raise NotOurTableError(
             f"The LanceDB table at {corpus.table.uri} is not the one that corpus {corpus.name!r} made"
@@ -358,7 +358,7 @@ def _check_owner(corpus: Corpus) -> None:
 
 
 def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchError | None:
-    """The table must have the columns of the settings. One whose rows a user manages may have more."""
+    """The error if the table lacks columns of the settings. A table that a user manages may have more."""
     there = {field.name: field.type for field in corpus.table.schema}
     for field in settings.schema:
         if there.get(field.name) != field.type:

@@ -1,6 +1,6 @@
-"""Times and attempts of the saga protocol, all in one place.
+"""Timeouts and numbers of attempts of the saga protocol.
 
-They are here, below `saga`, because opening an empty corpus needs them, too.
+They are in a layer below `saga`, because opening an empty corpus needs them too.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 """A writer without a heartbeat for this long is taken for dead: its saga is ended, and the writer is fenced."""
 ATTEMPTS = 5
-"""How often publishing, reconciling and opening a corpus are tried.
+"""Maximum attempts to publish, reconcile or open a corpus.
 
-Each attempt after the first means that another writer died or woke up late at that moment, or that Postgres chose this
-transaction to break a deadlock.
+An attempt is repeated if another writer died or resumed late at that moment, or if Postgres aborted this transaction to
+break a deadlock.
 """
 PATIENCE_SECONDS = 240.0
-"""No attempt to publish begins later than this after the first, however long the earlier ones waited for the lock."""
+"""Seconds after the first attempt to publish, after which no other attempt begins."""

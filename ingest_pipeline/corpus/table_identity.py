@@ -1,16 +1,16 @@
-"""Whether a table is the one that the catalog means, and whether this database is the one that writes it.
+"""Checks that a table is the one in the catalog, and that this database is the one that writes the table.
 
-A database can be older than its table: it was restored from a backup, or took over from a server that had confirmed
-more. Or it is a copy: a clone for tests over the same storage. To either, what was published since looks like the
-remains of a writer that died. So what a version says about its maker decides, not what is missing here:
+A database can be older than its table: it was restored from a backup, or replaced a server that had confirmed more. Or
+it is a copy, such as a clone for tests over the same storage. To both, later publications look like the remains of a
+writer that died. So the mark of a version decides what it is, not what the ledger lacks:
 
-- no saga: something else wrote it;
-- a saga of this very database that it prepared and did not publish: its writer died, and it is undone;
-- anything else: another database published it, or this one in a history that it lost. It is left alone.
+- no saga: something else wrote the version;
+- a saga of this database that was prepared and not published: its writer died, and the version is undone;
+- anything else: another database published the version, or this one did in a history that it lost. It is kept.
 
-The log of the database tells the last two apart where the ledger cannot: a backup taken between a saga's preparation
-and its COMMIT knows the saga. A version says how much of the log was on disk before it was made. A database that has
-less has lost some, which no crash does.
+The ledger cannot always distinguish the last two, because a backup taken between a saga's preparation and its COMMIT
+contains the saga. The write-ahead log can: a mark records how much of the log was on disk before the version was
+written. If a database has less log than that, it lost some, which no crash causes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 
 Origin = Literal["ours", "foreign", "other"]
-"""Of a version: made by a saga of this database, by no saga at all, by a saga of another database or history."""
+"""Who made a version: a saga of this database, no saga, or a saga of another database or history."""
 
 _LOOKS = 3
 _SEE = "docs/backup_and_restore.md says more."
@@ -37,34 +37,34 @@ _SEE = "docs/backup_and_restore.md says more."
 
 @dataclass(frozen=True, slots=True)
 class ThisDatabase:
-    """Who this database is, and how far its log goes. None: the server does not say."""
+    """The identity of this database and the length of its log. None: the server does not report it."""
 
     identity: DatabaseIdentity
     flushed: int | None
-    """Bytes of the log that are on disk."""
+    """Bytes of the write-ahead log that are on disk."""
     written: int | None
-    """Bytes of the log."""
+    """Bytes of the write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableFinding:
-    """What a table says about itself, compared with a row of the catalog."""
+    """The marks of a table, compared with a row of the catalog."""
 
     latest: int
     holds_head: bool
-    """It has the version that head names, made by the saga that head names."""
+    """Whether the table has the version that head names, made by the saga that head names."""
     written_by: DatabaseIdentity | None
-    """The database that made that version."""
+    """The database that made the version at head."""
     is_ours: bool
-    """That is this one."""
+    """Whether this database made the version at head."""
     written_at: str
-    """The uri that the table had then; another than it has now if the table was moved or copied."""
+    """The URI of the table at that time. It differs from the present one if the table was moved or copied."""
     newer: int | None
-    """The first version above head that another database made, or this one in a history that it lost."""
+    """The first version above head that another database made, or that this one made in a lost history."""
 
 
 def this_database(connection: Connection) -> ThisDatabase:
-    """Who answers on a connection."""
+    """Read the identity of the database of a connection."""
     row = connection.execute(query("this_database")).fetchone()
     assert row is not None  # noqa: S101  a function with OUT parameters returns one row
     parts = {name: row[name] or "" for name in ("installation", "system", "timeline", "number", "folder", "name")}
@@ -72,18 +72,18 @@ def this_database(connection: Connection) -> ThisDatabase:
 
 
 def mark_for(connection: Connection, row: GenerationRow, saga: UUID) -> VersionMark:
-    """What a version that a saga is about to make says about itself."""
+    """The mark for the version that a saga is about to make."""
     here = this_database(connection)
     facts = CorpusFacts(row.name, row.corpus, row.source, row.partition_by, row.embedding)
     return VersionMark(saga, here.identity, here.flushed, row.table_uri, facts)
 
 
 def origins(connection: Connection, marks: Mapping[int, VersionMark | None]) -> dict[int, Origin]:
-    """Who made some versions that are not published.
+    """Determine who made some unpublished versions.
 
     Args:
-        connection: Of the caller's transaction.
-        marks: What each version says about itself.
+        connection: The connection of the caller's transaction.
+        marks: The mark of each version.
     """
     here = this_database(connection)
     outcomes = sagas.outcomes(connection, [mark.saga for mark in marks.values() if mark is not None])
@@ -97,7 +97,7 @@ def _origin(here: ThisDatabase, sagas: Mapping[UUID, sagas.Outcome], mark: Versi
     if saga is None or mark.database != here.identity or _has_less_log(here, mark):
         return "other"
     if saga.state == "published":
-        # Seen without the lock, a version may have become head since; one of an earlier attempt was undone by then.
+        # Without the lock, the version may be head by now. A version of an earlier attempt was undone before.
         return "ours"
     return "ours" if saga.was_prepared and saga.state != "adopted" else "other"
 
@@ -110,12 +110,12 @@ def examine(connection: Connection, row: GenerationRow, table: LanceTable) -> Ta
     """Compare a table with a row of the catalog. Changes nothing.
 
     Args:
-        connection: Of the caller's transaction.
-        row: Of the catalog; it need not name this table.
-        table: Anywhere.
+        connection: The connection of the caller's transaction.
+        row: A row of the catalog, which may name another table.
+        table: The table, in any folder.
 
     Raises:
-        TableUnavailableError: There is no table, or the store does not answer.
+        TableUnavailableError: The table does not exist, or the store does not answer.
     """
     latest = table.latest_version()
     mark = _mark_at(table, row.head_version) if row.head_version <= latest else None
@@ -132,13 +132,13 @@ def examine(connection: Connection, row: GenerationRow, table: LanceTable) -> Ta
 
 
 def check_ours(connection: Connection, row: GenerationRow, table: LanceTable) -> None:
-    """Refuse to write a table that another database writes, or that this one knows from an older time only.
+    """Refuse to write a table that another database writes, or that is newer than this database.
 
-    Takes no lock: what is refused stays wrong, however many others publish.
+    Takes no lock, because concurrent publications cannot make a refused table acceptable.
 
     Raises:
-        OtherDatabaseError: Nothing may be written before the user decides which of the two is right.
-        NotOurTableError: The table is not the one that this corpus made.
+        OtherDatabaseError: The user must first decide which of the two databases is right.
+        NotOurTableError: The table is not the one that this corpus created.
     """
     finding = check_holds_head(connection, row, table)
     if not finding.is_ours:
@@ -159,7 +159,7 @@ def check_ours(connection: Connection, row: GenerationRow, table: LanceTable) ->
 
 
 def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTable) -> TableFinding:
-    """Refuse a table that lacks head, or holds more than this database knows; whoever published head.
+    """Refuse a table that lacks head or has newer versions of another database. Any database may have made head.
 
     Raises:
         OtherDatabaseError, NotOurTableError: As in `check_ours`.
@@ -171,7 +171,7 @@ def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTab
         now = corpora.read_generation(connection, row.name)
         if now is None or now.head_version == row.head_version:
             raise _mismatch(row, finding)
-        row = now  # retention took the version that ceased to be head just now
+        row = now  # retention removed the version that was head a moment ago
     else:
         raise ConflictError(f"Head of corpus {row.corpus!r} moved at every look at its table")
     if finding.newer is not None:
@@ -180,7 +180,7 @@ def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTab
 
 
 def other_write(row: GenerationRow, version: int, mark: VersionMark | None) -> OtherDatabaseError:
-    """What to tell the user about a version above head that is not ours to undo."""
+    """The error for a version above head that this database must not undo."""
     maker = "" if mark is None else f" saga {mark.saga} of the database {mark.database}"
     return OtherDatabaseError(
         f"Version {version} of the table of corpus {row.corpus!r}, above head {row.head_version}, was published by"
@@ -192,7 +192,7 @@ def other_write(row: GenerationRow, version: int, mark: VersionMark | None) -> O
 
 
 def without_head(row: GenerationRow, latest: int) -> OtherDatabaseError:
-    """What to tell the user of a table that ends before head."""
+    """The error for a table whose latest version is below head."""
     return OtherDatabaseError(
         f"Corpus {row.corpus!r} has head {row.head_version}, and its table at {row.table_uri} ends at version "
         f"{latest}: the table was replaced, or restored from an older backup",
@@ -227,7 +227,7 @@ def _mark_at(table: LanceTable, version: int) -> VersionMark | None:
 
 
 def _first_of_others(connection: Connection, row: GenerationRow, table: LanceTable, latest: int) -> int | None:
-    """A version above head that is not ours to undo."""
+    """The first version above head that this database must not undo."""
     for version in range(row.head_version + 1, latest + 1):
         try:
             mark = table.mark_of(version)

@@ -4,9 +4,10 @@
     results ──> embedded_batch, like any other answer; an ordinary run finds them there and publishes
 
 A batch job is recorded before it is submitted, and the API keeps the id of its saga as metadata. If a writer dies
-between the two, the API is asked: a job that it has is continued, one that it never received is failed. Vectors and the
-end of their job are recorded in one transaction, so collecting again costs nothing. Texts of requests that fail, expire
-or come back damaged are embedded by the next ordinary run. Their billed tokens are recorded in any case.
+between the two, the API's list decides: a job in the list is continued, and a job that the API never received is marked
+as failed. Vectors and the end of their job are recorded in one transaction, so collecting again costs nothing. Texts of
+requests that fail, expire or return damaged are embedded by the next ordinary run. Their billed tokens are recorded in
+any case.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Chunk, Usage
 
 METADATA_KEY = "ingest_pipeline_saga"
-"""Key under which the API keeps the saga's id."""
+"""Metadata key under which the API keeps the saga's id."""
 # All vectors of a job are in memory while they are collected. The API accepts 50,000.
 _MAX_TEXTS = 10_000
 _CHUNKS_PER_LOOK_UP = 128
@@ -55,7 +56,7 @@ _PAGE_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A batch job that ended."""
+    """The outcome of a batch job that ended."""
 
     saga: UUID
     texts: int
@@ -120,7 +121,7 @@ async def collect(context: IngestContext, embedder: OpenAIEmbedder) -> list[Coll
 
 
 def waiting_keys(context: IngestContext) -> set[str]:
-    """Documents that wait for a batch job. Embedding them now would be billed twice."""
+    """Keys of documents that wait for a batch job. Embedding them now would be billed twice."""
     return {key for found in _open(context) for key in found.keys}
 
 
@@ -236,7 +237,7 @@ def _record_job(context: IngestContext, job: _JobTexts, texts_a_request: int) ->
     """Record the job. Its saga ends at once, because it publishes nothing. The vectors are recorded under it."""
     corpus = context.corpus
     with boundary(Boundary.BATCH_JOB_RECORDED), corpus.database.transaction() as connection:
-        # Under the lock, so that of two processes with the same documents the second sees the job of the first.
+        # The lock makes a second process with the same documents see the job of the first.
         base = lock(connection, corpus).head_version
         for found in batch_jobs.open_orders(connection, corpus.generation):
             for text_hash in found.text_hashes:

@@ -1,4 +1,4 @@
-"""A corpus of documents as a whole: its settings, its workshop, and what has to be done to it."""
+"""Opens a corpus of documents by its settings, and plans its documents."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ from ingest_pipeline.types import corpus_name
 
 
 def open_context(database: Database, settings: CorpusConfig, *, create: bool = True) -> IngestContext:
-    """Open the corpus and what else preparing takes.
+    """Open the corpus, its source and its settings for an ingest.
 
-    A corpus into which something was published keeps its embedding model, whatever the settings say: only a migration
-    moves it to another one.
+    A corpus with publications keeps its embedding model, whatever the settings say. Only re-embedding changes it.
 
     Args:
-        database: Where the catalog is.
-        settings: Of the corpus.
-        create: Create the corpus if there is none, and let one into which nothing was published take the settings.
-            Else nothing is changed, and such a corpus can be planned against: it looks as if it had been created.
+        database: The database of the catalog.
+        settings: The settings of the corpus.
+        create: Create the corpus if it does not exist, and give the settings to a corpus without publications.
+            If false, nothing is changed. The result can be planned against as if the corpus had been created.
 
     Raises:
-        ConfigurationError: A setting is wrong or contradicts what the corpus was made with.
-        UnavailableError: Something outside does not answer.
+        ConfigurationError: A setting is invalid or contradicts the corpus.
+        UnavailableError: The database, the storage or the source does not answer.
     """
     with database.transaction() as connection:
         row = corpora.read_current(connection, settings.corpus)
@@ -52,10 +51,10 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
 def open_generation(
     database: Database, settings: CorpusConfig, name: str, state: GenerationState, *, create: bool = True
 ) -> IngestContext:
-    """Open one generation of the corpus, creating it if need be, with the embedding that the settings say.
+    """Open one generation of the corpus with the embedding of the settings. Create it if it does not exist.
 
     Raises:
-        CorpusMismatchError: It exists with other settings.
+        CorpusMismatchError: The generation exists with other settings.
         ConfigurationError, UnavailableError: As `open_context`.
     """
     wanted = corpus_settings(settings, name, state)
@@ -63,7 +62,7 @@ def open_generation(
 
 
 def corpus_settings(settings: CorpusConfig, name: str, state: GenerationState) -> CorpusSettings:
-    """What one generation of the corpus is created with."""
+    """The settings with which one generation of the corpus is created."""
     return CorpusSettings(
         name,
         settings.uri_of(name),
@@ -78,7 +77,7 @@ def corpus_settings(settings: CorpusConfig, name: str, state: GenerationState) -
 
 
 def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
-    """A corpus that is open already, with what else preparing takes."""
+    """The ingest context of a corpus that is open already."""
     return IngestContext(
         corpus,
         ObjectSource(settings.source, settings.follow_links),
@@ -93,11 +92,11 @@ def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
 
 
 def find_corpus(database: Database, settings: CorpusConfig) -> Corpus:
-    """The corpus as it is, to read from.
+    """Open the corpus as it is, for reading.
 
     Raises:
-        CorpusMismatchError: Its table is not where the settings say, as after a copy of a state folder.
-        ConfigurationError: There is none of that name yet.
+        CorpusMismatchError: The table is in another folder than the settings say, as after a copy of a state folder.
+        ConfigurationError: No corpus of that name exists yet.
     """
     corpus = named_corpus(database, settings.corpus)
     problem = table_mismatch(corpus.name, corpus.table.uri, settings.uri_of(corpus.generation))
@@ -109,7 +108,7 @@ def find_corpus(database: Database, settings: CorpusConfig) -> Corpus:
 
 
 def named_corpus(database: Database, name: str) -> Corpus:
-    """As `find_corpus`, by name alone."""
+    """Open a corpus for reading, by its name alone."""
     with database.transaction() as connection:
         row = corpora.read_current(connection, name)
     if row is None:
@@ -118,33 +117,33 @@ def named_corpus(database: Database, name: str) -> Corpus:
 
 
 def plan_partitions(context: IngestContext, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
-    """The documents of some partitions, or of the whole source, that differ from head and are not on hold."""
+    """Plan the documents of some partitions, or of the source, that differ from head and are not on hold."""
     planner = Planner(context)
     return (planner.page() if partitions is None else planner.partitions(partitions)).plans
 
 
 def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
-    """Let documents that were rolled back be ingested again; a person asked for them.
+    """Release holds at the user's request, so that documents that were rolled back are ingested again.
 
     Args:
-        corpus: Whose documents.
+        corpus: The corpus of the documents.
         names: Keys or partitions.
 
     Returns:
-        Keys of those that were held.
+        The keys of the documents that were on hold.
     """
     with corpus.database.transaction() as connection:
         return release(connection, corpus.generation, names)
 
 
 def held_documents(corpus: Corpus) -> list[Hold]:
-    """Documents that are left as they were rolled back, by key."""
+    """The holds of documents that were rolled back, by key."""
     with corpus.database.transaction() as connection:
         return list(read_holds(connection, corpus.generation).values())
 
 
 def documents_of(context: IngestContext, partitions: Sequence[str]) -> list[str]:
-    """Keys of the documents of some partitions that stand at head."""
+    """Keys of the documents at head in some partitions."""
     with context.corpus.database.transaction() as connection:
         found = documents.latest_documents(connection, context.corpus.generation, partitions=partitions)
     return [document.key for document in found if not document.removed]

@@ -43,27 +43,27 @@ class UnreadableDocument:
 
     document: str
     reason: str
-    """A word or two."""
+    """The reason in one or two words."""
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What ingesting some documents would take."""
+    """The estimated work and cost of an ingest."""
 
     documents: int
-    """To be read. Removals cost nothing."""
+    """Number of documents to read. Removals cost nothing."""
     removals: int
     chunks: int
     characters: int
-    """Of the texts that would be embedded."""
+    """Number of characters in the texts to embed."""
     to_embed: int
-    """Chunks to embed. Estimated by bytes, it counts all chunks as if none had a vector: an upper bound for edits."""
+    """Number of chunks to embed. An estimate by bytes assumes that none has a vector: an upper bound for edits."""
     tokens: int
     cost: Decimal | None
-    """None: no price is configured for the model."""
+    """Cost at the ordinary endpoint. None: no price is configured for the model."""
     cost_in_batch: Decimal | None
-    """At the Batch endpoint. None: that price is not configured."""
+    """Cost at the Batch endpoint. None: that price is not configured."""
     currency: str | None
     exact: bool
     """Whether chunks, characters and embeddings were counted. Tokens are always estimated."""
@@ -72,7 +72,7 @@ class Estimate:
     too_large: list[str]
     """Documents that have, or by bytes may have, too many chunks. The sums exclude those that are text."""
     over_limit: str | None
-    """The limit on tokens that these would exceed."""
+    """The limit on tokens that the ingest would exceed. None: it exceeds none."""
     measured: bool
     """Whether tokens are estimated from what this corpus was billed, and not from a constant."""
     unreadable: tuple[UnreadableDocument, ...] = ()
@@ -108,8 +108,8 @@ def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors
     """Count exactly: read and cut each document and look up which texts have a vector. Embeds and publishes nothing.
 
     Args:
-        context: Of the corpus.
-        plans: For its documents.
+        context: The ingest context of the corpus.
+        plans: The plans of its documents.
         read_vectors: Whether to read published vectors too, because their rows may be gone or damaged.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Bringing documents to what the source holds now: plans in groups, each group a saga, prepared and then published."""
+"""Ingest: update documents to the source in groups. Each group is one saga, which is prepared and then published."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from ingest_pipeline.types import Price, Usage
 
 log = logging.getLogger(__name__)
 
-# A group shares requests, data files and one publication. Small groups publish sooner and hold less back when the whole
-# saga fails; large ones make fewer versions, and wait less often for the last answers. What a group costs besides its
-# bytes is a row for each document in one statement or two.
+# A group shares requests, data files and one publication. Small groups publish sooner and delay less if a saga fails.
+# Large groups make fewer versions, and wait less often for the last answers. Besides its bytes, a group costs one row
+# for each document, in one or two statements.
 _GROUP_DOCUMENTS = 8192
 _GROUP_BYTES = 64 << 20
-# A document that changes under every one of so many attempts is being written to faster than it can be read.
+# A document that changes during each of so many attempts is written faster than it can be read.
 _PLANNINGS = 3
 
 
@@ -64,7 +64,7 @@ class Publication:
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the plans."""
+    """The outcome of the plans of a run."""
 
     publications: list[Publication] = field(default_factory=list[Publication])
     unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
@@ -73,7 +73,7 @@ class Summary:
     too_recent: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
-    """Empty files that may still be written: left as they are, for a later run."""
+    """Empty files that may still be written to, and are deferred to a later run."""
     failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
@@ -81,7 +81,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class _DocumentRows:
-    """The catalog side of an ingest saga."""
+    """The catalog rows of an ingest saga."""
 
     corpus: str
     saga: UUID
@@ -95,7 +95,7 @@ class _DocumentRows:
         holds.release_superseded(connection, self.saga)
         sagas.forget_fragments(connection, self.saga)
         if not self.prepared.failed:
-            # What was bought for a document that failed is in no version yet; its next attempt will want it.
+            # Vectors of a failed document are in no version yet. They are kept for its next attempt.
             embedding_cache.forget_batches(connection, self.saga)
         return Change(self.prepared.staged, self._removal(keys, superseded))
 
@@ -112,14 +112,14 @@ class _DocumentRows:
 
 
 class Ingestion:
-    """Ingest into one corpus.
+    """A run that ingests into one corpus.
 
     Args:
-        context: Where things come from and go to.
-        embedder: Shared by all that embeds in this process.
-        run_id: The Dagster run that pays for it, if there is one.
+        context: The corpus, its source and its settings.
+        embedder: The embedder of this process.
+        run_id: The Dagster run that the usage is counted for, if there is one.
         report: Called after each publication.
-        search_for_rows: Take a document's old rows out wherever they stand, instead of where the catalog has them.
+        search_for_rows: Remove old rows by a search of the whole table, instead of where the catalog locates them.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class Ingestion:
         self._guard = SpendingGuard(context.corpus, limits, run_id)
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
-        """Publish what the plans say; documents that cannot be ingested are in the summary, the others go on.
+        """Publish the plans. Documents that cannot be ingested are in the summary, and do not stop the others.
 
         Raises:
-            IngestError: Something that concerns all documents. What was published until then stays.
+            IngestError: A failure that affects all documents. Earlier publications remain.
         """
         self._check_model(plans)
         groups = _groups(self._changed(plans))
@@ -158,7 +158,7 @@ class Ingestion:
         return self._summary
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
-        """Vectors of two models never stand in one table."""
+        """Refuse an embedder of another model than the corpus has, since a table never mixes two models."""
         settings, recipe = self._embedder.settings, self._context.recipe
         theirs = f"{settings.model}/{settings.dimensions}"
         if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
@@ -169,7 +169,7 @@ class Ingestion:
             )
 
     def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan]:
-        """The plans whose objects changed. Of those that were only touched, the new ETags are recorded."""
+        """Yield the plans of objects that changed. For objects that were only touched, record the new ETags."""
         touched, recipe = TouchedObjects(self._context), self._context.recipe.fingerprint
         for document in plans:
             if touched.has_bytes_on_hold(document):
@@ -189,9 +189,9 @@ class Ingestion:
         return self._without_vanished(plans, {document.key for document in stale if document.source is None})
 
     def _without_vanished(self, plans: Sequence[DocumentPlan], meant_to_go: Collection[str]) -> list[DocumentPlan]:
-        """Leave out what went while it was read, if that is so much that a person has to confirm it.
+        """Skip documents that vanished from the source during the run, if their removal needs a confirmation.
 
-        Nobody has counted these removals yet, and a source that is taken away in mid run looks like many.
+        The removal guard has not counted these removals, and a source that disappears during a run looks like many.
         """
         vanished = {document.key for document in plans if document.source is None} - set(meant_to_go)
         if not vanished:
@@ -218,7 +218,7 @@ class Ingestion:
                     await asyncio.to_thread(saga.fail, "none of its documents could be ingested")
                     return stale
                 rows = _DocumentRows(self._context.corpus.generation, saga.id, prepared, self._search_for_rows)
-                # Read before the publication, since nothing may fail between publishing and acknowledging it.
+                # Read before the publication, because nothing may fail between publishing and recording it.
                 row = await asyncio.to_thread(saga.row)
                 version = await asyncio.to_thread(saga.publish, rows)
         except GenerationRetiredError:
@@ -238,7 +238,7 @@ class Ingestion:
     def _without_damaged(
         self, group: Sequence[DocumentPlan], error: TableDamagedError, *, last: bool
     ) -> list[DocumentPlan]:
-        """Leave out the documents whose old rows cannot be read and so not be taken out; returns the others.
+        """Skip documents whose old rows cannot be read and so cannot be removed. Returns the others.
 
         Nothing is wrong with the documents, so no attempt at them is counted.
         """
@@ -254,7 +254,7 @@ class Ingestion:
         return [document for document in group if document.key not in left]
 
     def _sort_out(self, prepared: Prepared, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
-        """Note the documents that failed; returns those which failed only because they changed meanwhile."""
+        """Record the documents that failed. Returns those that failed only because they changed meanwhile."""
         plans = {document.key: document for document in group}
         stale: list[DocumentPlan] = []
         for key, error in prepared.failed.items():

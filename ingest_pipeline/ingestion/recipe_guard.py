@@ -55,8 +55,8 @@ class RecipeGuard:
     """Compares the recipe of the settings with the recipes of the documents at head.
 
     Args:
-        context: Of the corpus.
-        confirmed: The user confirmed that the documents are ingested again.
+        context: The ingest context of the corpus.
+        confirmed: Whether the user confirmed that the documents are ingested again.
     """
 
     def __init__(self, context: IngestContext, *, confirmed: bool = False) -> None:
@@ -69,7 +69,7 @@ class RecipeGuard:
         self._is_in_force = bool(known) and known[-1].fingerprint == self._recipe
         self._latest = found.latest
         self.error: RecipeWithheldError | None = None
-        """What has to be confirmed. None: nothing."""
+        """The error that names what needs a confirmation. None: nothing does."""
         if not confirmed and not self._is_in_force and _is_withheld(known, self._recipe, found):
             self.error = self._withheld(known, found)
 
@@ -86,9 +86,9 @@ class RecipeGuard:
         """Separate the documents that differ by recipe alone, if that has to be confirmed.
 
         Args:
-            plans: What differs.
-            are_named: The user named these documents. A few of them need no confirmation.
-            reads: Read files that were touched, to see whether their bytes are the same.
+            plans: The plans of the documents that differ.
+            are_named: Whether the user named these documents. A few of them need no confirmation.
+            reads: Whether to read files that were touched, to compare their bytes.
 
         Returns:
             The documents to ingest, and those that are withheld.

@@ -1,7 +1,7 @@
-"""Touched objects: their ETag changed, and their bytes may be the same as before.
+"""Touched objects: their ETag changed, but their bytes may be the same as before.
 
-Reading them tells. One whose bytes are the same needs no publication, only its new ETag is recorded. One that changed
-is kept in memory until it is prepared, so that either is read from the source once.
+The bytes are read and compared. If they are the same, the document needs no publication, and only its new ETag is
+recorded. If they changed, they are kept in memory until the document is prepared. So each object is read once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ingest_pipeline.types import SourceObject
 
 
 class TouchedObjects:
-    """Compares the bytes of touched objects with what the catalog says.
+    """Compares the bytes of touched objects with the hashes in the catalog.
 
     Args:
-        context: Of the corpus.
+        context: The ingest context of the corpus.
     """
 
     def __init__(self, context: IngestContext) -> None:

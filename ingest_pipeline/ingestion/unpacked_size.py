@@ -1,7 +1,7 @@
-"""How much text an Office or EPUB file may hold: the sizes that the directory of its ZIP archive names.
+"""An upper bound for the text of an Office or EPUB file: the unpacked sizes in the directory of its ZIP archive.
 
-Only the directory is read, a request or two at the end of the file. What it says is an upper bound: the members are XML
-or HTML, of which the text is a part.
+Only the directory is read, with one or two requests at the end of the file. The sizes are an upper bound, because the
+members are XML or HTML and contain markup besides the text.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _BLOCK = 64 << 10
 _TEXT = (".xml", ".xhtml", ".html", ".htm", ".txt", ".ncx")
-# A directory of more bytes than this is not read for an estimate.
+# An estimate does not read a directory that is larger than this.
 _MOST_BYTES = 4 << 20
 
 
 def unpacked_size(source: ObjectSource, document: SourceObject) -> int | None:
-    """Bytes of the members that may hold text, unpacked; None if the file is no ZIP archive or cannot be read.
+    """The unpacked bytes of the members that may have text. None if the file is no ZIP archive or cannot be read.
 
     Raises:
         SourceUnavailableError: The source does not answer.
@@ -39,7 +39,7 @@ def unpacked_size(source: ObjectSource, document: SourceObject) -> int | None:
 
 
 class _Reader(io.RawIOBase):
-    """An object of the source as a file that reads ranges of it."""
+    """A read-only file over an object of the source, which requests ranges of bytes."""
 
     def __init__(self, source: ObjectSource, document: SourceObject) -> None:
         self._source = source

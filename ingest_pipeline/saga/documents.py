@@ -16,7 +16,7 @@ _MAX_NAMED = 5
 
 
 def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
-    """Let readers at a version see the saga's documents; returns the rows that they replace.
+    """Make the saga's documents visible at a version, and return the rows that they replace.
 
     Raises:
         ConflictError: One of them was published by another saga after it was planned.
@@ -29,7 +29,7 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
 
 
 def removal_of(superseded: Sequence[Superseded]) -> Removal | None:
-    """The table's rows of superseded documents, where the catalog has them; None if they have none."""
+    """The removal of the table rows of replaced documents, as the catalog locates them. None if they have no rows."""
     with_rows = [document for document in superseded if document.chunk_count]
     if not with_rows:
         return None

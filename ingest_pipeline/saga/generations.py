@@ -3,13 +3,13 @@
 A generation is one table with its head, sagas and catalog rows, made with one embedding model. Readers see the current
 one. Re-embedding fills a second one by ordinary publications, which no reader sees. Then the switch happens:
 
-    BEGIN; lock the rows of both, so that no publication is half way in either
-    compare their documents; an unexplained difference means: not yet
+    BEGIN; lock the rows of both, so that no publication is in progress in either
+    compare their documents; stop if there is an unexplained difference
     end the unfinished sagas of the old one, which fences their writers
     the old one becomes retired, the new one current
     COMMIT
 
-A writer that does not know finds its generation retired when it takes the lock, and publishes nothing.
+A writer that still uses the old generation finds it retired when it takes the lock, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, G
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.saga.reconcile import lock
 
-# As long as the vectors of a failed saga are kept, so that going back within this time costs nothing.
+# Equal to the time for which vectors of a failed saga are kept, so that a return within this time costs nothing.
 KEPT = timedelta(days=7)
 
 
@@ -48,7 +48,7 @@ def other_generations(corpus: Corpus) -> list[Corpus]:
 
 
 def differences(old: Corpus, new: Corpus) -> list[GenerationDifference]:
-    """Documents that two generations hold differently."""
+    """The documents that differ between two generations."""
     with old.database.transaction() as connection:
         return corpora.generation_differences(connection, old.generation, new.generation)
 
@@ -59,19 +59,19 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]
     Args:
         old: The current generation.
         new: The one that was filled.
-        looked_at: Differences which are right: the new generation holds what the source does.
+        looked_at: Accepted differences: the new generation equals the source in these documents.
 
     Returns:
-        Whether readers were moved. Not, if there are other differences than those: something was published meanwhile.
+        Whether readers were moved. False if there are other differences, because something was published meanwhile.
 
     Raises:
-        GenerationRetiredError: The migration was aborted, or is done already.
-        UnavailableError: Postgres does not answer. Readers see one of the two.
+        GenerationRetiredError: The re-embedding was aborted, or is done already.
+        UnavailableError: Postgres does not answer. Readers see one of the two generations.
     """
     try:
         return _switch(old, new, looked_at)
     except UnavailableError:
-        # COMMIT may have been done. Whoever reads the row with the lock knows.
+        # COMMIT may have succeeded. Reading the row under the lock shows whether it did.
         with new.database.transaction() as connection:
             if lock(connection, new).state == "current":
                 return True
@@ -101,7 +101,7 @@ def resume(corpus: Corpus, current: str) -> None:
 
     Args:
         corpus: The generation.
-        current: Name of the current one, whose lock orders migrations.
+        current: Name of the current generation, whose lock serializes re-embeddings.
     """
     _move(corpus, "retired", "building", also_lock=[current])
 
@@ -110,7 +110,7 @@ def abort(corpus: Corpus) -> None:
     """Stop filling a generation: its writers are fenced, and nothing more is embedded. It is kept for a while.
 
     Raises:
-        GenerationRetiredError: It is not being filled: it was aborted before, or readers see it.
+        GenerationRetiredError: The generation is not being filled: it was aborted before, or is current.
     """
     _move(corpus, "building", "retired")
 
@@ -119,9 +119,9 @@ def drop(corpus: Corpus) -> None:
     """Delete a retired generation: its rows at once, then its table. Its costs stay in the ledger.
 
     Raises:
-        GenerationRetiredError: It is current, or being filled.
-        OtherDatabaseError: The table is written by another database, or this one is older than it.
-        TableUnavailableError: The storage failed. The next sweep deletes what is left of the table.
+        GenerationRetiredError: The generation is current, or is being filled.
+        OtherDatabaseError: The table is written by another database, or is newer than this database.
+        TableUnavailableError: The storage failed. The next sweep deletes the rest of the table.
     """
     if corpus.table.exists():
         check_writable(corpus)
@@ -137,7 +137,7 @@ def drop(corpus: Corpus) -> None:
 
 
 def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
-    """Drop the generations whose time since retirement is over, and finish interrupted drops; returns their names.
+    """Drop generations that were retired long enough ago, and finish interrupted drops. Returns their names.
 
     Raises:
         UnavailableError: One of the stores does not answer.
@@ -152,9 +152,9 @@ def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
             drop(opened(corpus.database, corpus.name, found))
             dropped.append(found.name)
         elif found.state == "dropped" and age < 2 * KEPT:
-            # A writer that did not know yet may have written a file since.
+            # A writer that did not notice the retirement may have written a file since.
             given_up = opened(corpus.database, corpus.name, found)
-            with suppress(NotOurTableError):  # something else uses the folder since
+            with suppress(NotOurTableError):  # something else uses the folder by now
                 given_up.table.drop(owner=given_up.owner)
     return dropped
 
@@ -178,6 +178,6 @@ def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
 
 
 def opened(database: Database, corpus: str, found: Generation) -> Corpus:
-    """A generation of a corpus, whatever its state."""
+    """Open a generation of a corpus in any state."""
     table = LanceTable(found.table_uri, storage_options(found.table_uri))
     return Corpus(found.name, database, table, corpus, found.state)

@@ -1,6 +1,6 @@
 """The heartbeat of a saga's writer, and how a saga is marked as failed.
 
-Recovery tells a living writer from a dead one by the heartbeat. Only `lifecycle` and `reconcile` use this module.
+Recovery distinguishes living writers from dead ones by the heartbeat. Only `lifecycle` and `reconcile` use this module.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Saga:
         Returns:
             The version, which is head now.
         """
-        # Its row is locked from here on, and the end of a heartbeat that waits for the row would be waited for.
+        # The publication locks the saga's row. A heartbeat would wait for the row, and stopping would wait for it.
         self._heartbeat.stop()
         return publish(self._corpus, self.id, rows)
 

@@ -7,8 +7,8 @@
     if the version made is not head + 1, or not ours: undo it, begin again
     COMMIT
 
-What can go wrong after the Lance commit ends in `settle`, which takes the lock again and looks: if the ledger says that
-the saga is published, it is; else the table is restored to head. The outcome is never guessed.
+After a failure past the Lance commit, `settle` takes the lock again and reads the ledger. If the ledger says that the
+saga is published, it is. Otherwise the table is restored to head. The outcome is never guessed.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ class CatalogRows(Protocol):
     """The SQL side of a publication. Both calls work in the publication's transaction."""
 
     def write(self, connection: Connection, base: int, version: int) -> TableChange:
-        """Write what readers at ``version`` shall see; returns the change of the table that goes with it.
+        """Write the catalog rows that readers see at ``version``, and return the matching change of the table.
 
         Raises:
-            ConflictError: What was prepared no longer fits what is there.
+            ConflictError: The prepared rows no longer match the state at head.
         """
         ...
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
-        """Note the fragment ids that Lance gave to the staged files, by file name."""
+        """Record the fragment ids that Lance gave to the staged files, by file name."""
 
 
 class _TryAgainError(Exception):
-    """This attempt changed nothing, or what it changed is undone by reconciling."""
+    """Raised to repeat an attempt that changed nothing, or whose change reconciling undoes."""
 
 
 def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
-    """Publish a prepared saga: the one door through which versions come, whatever they change.
+    """Publish a prepared saga of any kind.
 
     Returns:
-        The version, which is head now.
+        The published version, which is head now.
 
     Raises:
         ConflictError, FencedError: Nothing was published; plan again.
-        ForeignWriteError: Something else wrote to the table; a person has to decide.
-        OtherDatabaseError: Another database did, or this one is older than the table.
+        ForeignWriteError: Something else wrote to the table; the user must decide about that version.
+        OtherDatabaseError: Another database wrote to the table, or the table is newer than this database.
         UnavailableError: Nothing was published, or, if the message says so, the saga is in doubt until it is settled.
     """
     attempts, end = 0, monotonic() + PATIENCE_SECONDS
@@ -120,7 +120,7 @@ def _locked_head(connection: Connection, corpus: Corpus) -> GenerationRow:
 
 
 def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
-    """Decide what became of a saga whose transaction broke after Lance was touched."""
+    """Determine the outcome of a saga whose transaction failed after the Lance commit may have been made."""
     try:
         version = settle(corpus, saga)
     except UnavailableError as second:
@@ -142,12 +142,12 @@ def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
 
 
 def settle(corpus: Corpus, saga: UUID) -> int | None:
-    """Find out under the lock whether a saga was published, and undo it if it was not.
+    """Determine under the lock whether a saga was published, and undo the saga if it was not.
 
-    Whoever gets the lock knows that the transaction which held it has ended, one way or the other.
+    Once the lock is free, the transaction that had it has ended, committed or not.
 
     Returns:
-        The version it was published as, or None.
+        The published version, or None if the saga was not published.
     """
     with corpus.database.transaction() as connection:
         lock(connection, corpus)

@@ -1,7 +1,7 @@
-"""Make the latest version equal head again; done by any holder of the lock that finds them different.
+"""Make the latest version equal head again. Any process that has the lock and finds a difference does this.
 
-A version above head belongs to a saga that died, lost its COMMIT or woke up late. Restoring head's content as a new
-version undoes it, and head moves to that version in the same transaction. Lance then refuses every older plan.
+A version above head belongs to a saga whose writer died, lost its COMMIT or resumed late. To undo that version, head's
+content is restored as a new version, and head moves to it in the same transaction. Lance then refuses older commits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ingest_pipeline.saga.heartbeat import fail
 
 
 def lock(connection: Connection, corpus: Corpus) -> GenerationRow:
-    """Take the corpus' row lock, which is also how head is read for writing."""
+    """Take the row lock of the generation, and read its head for writing."""
     with boundary(Boundary.LOCK_TAKEN):
         row = corpora.lock_generation(connection, corpus.generation)
     if row is None:
@@ -40,17 +40,17 @@ def reconcile(corpus: Corpus, *, keep: UUID | None = None, over_foreign: bool = 
     """Make latest equal head.
 
     Args:
-        corpus: Which one.
-        keep: The caller's own saga: its version is undone like the others, but it may publish again.
-        over_foreign: Take back versions that something else or another database wrote, too: the user decided so.
+        corpus: The corpus to reconcile.
+        keep: The caller's own saga. Its version is undone like the others, but the saga may publish again.
+        over_foreign: Also undo versions that something else or another database wrote, as the user decided.
 
     Returns:
         The other sagas whose versions were undone; they have ended.
 
     Raises:
         ForeignWriteError: Something else wrote a version above head.
-        OtherDatabaseError: Another database wrote one, or this one is older than the table.
-        CommitRefusedError: Zombies came between at every attempt.
+        OtherDatabaseError: Another database wrote one, or the table is newer than this database.
+        CommitRefusedError: Zombies wrote a version during every attempt.
     """
     for _ in range(ATTEMPTS - 1):
         try:
@@ -77,7 +77,7 @@ def _reconcile_once(corpus: Corpus, keep: UUID | None, *, over_foreign: bool) ->
 
 
 def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_foreign: bool) -> list[UUID]:
-    # A new transaction for every attempt: it fails where the lock was lost, before anything more is restored.
+    # Each attempt has a new transaction, which fails before another restore if the lock was lost.
     with corpus.database.transaction() as connection:
         head = lock(connection, corpus)
         above = versions_above(corpus, head)
@@ -99,14 +99,14 @@ def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_fo
 def _record_unknown(
     connection: Connection, corpus: Corpus, head: GenerationRow, above: Mapping[int, VersionMark | None]
 ) -> None:
-    """Note the sagas whose versions the user wants to be taken back, so that the sweep may remove their files."""
+    """Record the sagas whose versions the user wants undone, so that the sweep may remove their files."""
     makers = {mark.saga: version for version, mark in above.items() if mark is not None}
     said = f"taken back to head {head.head_version} by `recover --restore`"
     sagas.record_unknown(connection, corpus.generation, makers, "compensated", said)
 
 
 def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark | None]:
-    """Versions that are not published, ascending, with what they say about their makers; None: something else did.
+    """The unpublished versions in ascending order, with their marks. None: something else wrote the version.
 
     Raises:
         OtherDatabaseError: The table lost the version that head names.
@@ -120,10 +120,10 @@ def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark
 def check_may_undo(
     connection: Connection, corpus: Corpus, head: GenerationRow, marks: Mapping[int, VersionMark | None]
 ) -> None:
-    """Refuse to undo versions above head that are not of sagas which died here.
+    """Refuse to undo versions above head that were not made by sagas of this database.
 
     Raises:
-        OtherDatabaseError: Another database published one, or this one did in a history that it lost.
+        OtherDatabaseError: Another database published one, or this one published it in a lost history.
         ForeignWriteError: Something else wrote one.
     """
     found = origins(connection, marks)
@@ -138,7 +138,7 @@ def check_may_undo(
 def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -> UUID:
     """Begin a saga that restores a version. Its transaction ends before the restore begins.
 
-    Else the ledger would not know the saga of a restore that died, and nobody could tell it from another database's.
+    Otherwise the ledger would lack the saga of a restore that died, and it would look like another database's saga.
     """
     saga = sagas.begin(connection, generation=corpus.generation, kind="restore", base_version=head.head_version)
     sagas.mark_prepared(connection, saga)
@@ -148,11 +148,11 @@ def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -
 def restore_as_head(
     connection: Connection, corpus: Corpus, head: GenerationRow, *, content: int, latest: int, saga: UUID
 ) -> int:
-    """Publish the content of a version again, on top of the latest one, by a saga that `begin_restore` began.
+    """Publish the content of a version again, above the latest one, with a saga that `begin_restore` began.
 
     Raises:
-        CommitRefusedError: A zombie's version came between; nothing is published.
-        ForeignWriteError, OtherDatabaseError: A version that is not ours came between; it is the latest again.
+        CommitRefusedError: A zombie wrote a version meanwhile; nothing is published.
+        ForeignWriteError, OtherDatabaseError: Another writer made a version meanwhile, which is the latest again.
     """
     mark = mark_for(connection, head, saga)
     version = corpus.table.restore(content, mark)
@@ -164,9 +164,9 @@ def restore_as_head(
 
 
 def check_version(corpus: Corpus, head: GenerationRow, mark: VersionMark, *, made: int, expected: int) -> None:
-    """The second fence: Lance rebased our commit over somebody's, so it is not the change of head that was meant.
+    """The second fence: refuse a version that Lance rebased over another commit, since it is not based on head.
 
-    If something else came between, our version is taken back and nothing else: what lies below is not ours to undo.
+    If something else made the other commit, only our version is undone, because the one below it must not be.
 
     Raises:
         CommitRefusedError, ForeignWriteError, OtherDatabaseError: As in `restore_as_head`.
@@ -175,7 +175,7 @@ def check_version(corpus: Corpus, head: GenerationRow, mark: VersionMark, *, mad
         return
     between = {version: corpus.table.mark_of(version) for version in range(expected, made)}
     try:
-        # By another connection: the transaction of a zombie was ended.
+        # Uses another connection, because the transaction of a zombie was ended.
         with corpus.database.transaction() as connection:
             check_may_undo(connection, corpus, head, between)
     except (ForeignWriteError, OtherDatabaseError):
@@ -185,7 +185,7 @@ def check_version(corpus: Corpus, head: GenerationRow, mark: VersionMark, *, mad
 
 
 def foreign_write(corpus: Corpus, version: int, head: GenerationRow) -> ForeignWriteError:
-    """What to tell a person who has to decide about a version that is not ours."""
+    """The error that asks the user to decide about a foreign version."""
     return ForeignWriteError(
         f"Version {version} of the table of corpus {corpus.name!r} was written by something else, above head "
         f"{head.head_version}",

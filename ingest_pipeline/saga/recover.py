@@ -29,14 +29,14 @@ from ingest_pipeline.saga.reconcile import (
     versions_above,
 )
 
-# Sagas whose rows are still locked after so many attempts are left to the next recovery.
+# After this many attempts, sagas whose rows are still locked are deferred to the next recovery.
 _LOCK_ATTEMPTS = 20
 _PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What was settled."""
+    """The sagas that a recovery ended."""
 
     corpus: str
     head_before: int
@@ -54,19 +54,19 @@ def recover(
     dead_runs: Sequence[str] = (),
     foreign: Literal["adopt", "restore"] | None = None,
 ) -> RecoveryReport:
-    """Make latest equal head, and end the sagas whose writers are gone. Safe beside any number of writers.
+    """Make latest equal head, and end the sagas whose writers are gone. Safe to run beside concurrent writers.
 
     Args:
-        corpus: Which one.
-        silence: Seconds without a sign of life after which a writer is taken for dead. Too short a time is wasteful,
-            not wrong: a living writer is fenced and plans again.
-        dead_runs: Dagster runs that are known to have ended; their sagas are settled at once.
-        foreign: What to do with a version above head that something else wrote: keep its content, which is refused if
-            it does not have the columns and hold exactly the rows of head, or take it back.
+        corpus: The corpus to recover.
+        silence: Seconds without a heartbeat after which a writer is taken for dead. Too short a time is wasteful but
+            safe: a living writer is fenced and plans again.
+        dead_runs: Dagster runs that are known to have ended. Their sagas are settled at once.
+        foreign: What to do with a foreign version above head: undo it, or keep its content. Keeping is refused unless
+            the version has the columns and exactly the rows of head.
 
     Raises:
-        ForeignWriteError: There is such a version and nothing was decided, or adopting it would break the catalog.
-        ConflictError: Something was published while the foreign version was looked at; nothing was adopted.
+        ForeignWriteError: There is a foreign version without a decision, or keeping it would break the catalog.
+        ConflictError: Something was published while the foreign version was examined; nothing was adopted.
         UnavailableError: One of the stores does not answer.
     """
     before = corpus.head().head_version
@@ -81,7 +81,7 @@ def recover(
 
 
 def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[UUID]:
-    """End the sagas of dead writers. A backend needs a moment to see that its client is gone; a paused one, minutes."""
+    """End the sagas of dead writers. Retries while their rows are locked by the backend of a client that is gone."""
     abandoned: list[UUID] = []
     for _ in range(_LOCK_ATTEMPTS):
         with corpus.database.transaction() as connection:
@@ -97,11 +97,11 @@ def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[U
 
 
 def _adopt(corpus: Corpus) -> None:
-    """Publish the last version that something else wrote, if it holds exactly the rows of head: a compaction does.
+    """Publish the last foreign version if it has exactly the rows of head, as after a compaction.
 
-    Versions of ours that lie over it are not part of it: they were taken back, or reconciling takes them back.
+    Later versions of ours are not part of it: they were undone, or reconciling undoes them.
     """
-    # Versions never change, so reading all of two takes no lock.
+    # Versions never change, so two of them can be read without a lock.
     head = corpus.head()
     foreign = _last_foreign(corpus, head)
     if foreign is None:
@@ -125,16 +125,16 @@ def _check_unchanged(corpus: Corpus, now: GenerationRow, head: GenerationRow, fo
 
 
 def take_over(corpus: Corpus) -> int | None:
-    """Let this database go on with a table that another one published into, or that was moved or copied.
+    """Let this database continue with a table into which another one published, or that was moved or copied.
 
-    Head is published again by this database. That fences the other: its next writer finds a version that it does not
-    know above its head, and is told so.
+    This database publishes head again. That fences the other database: its next writer finds an unknown version above
+    its head, and fails with an error that says so.
 
     Returns:
-        The version, or None if the table is this database's already.
+        The published version, or None if the table belongs to this database already.
 
     Raises:
-        OtherDatabaseError: The table holds more than this database knows, or less: it must be decided what to keep.
+        OtherDatabaseError: The table is newer or older than this database. The user must decide what to keep.
         ForeignWriteError: Something else wrote a version above head.
         UnavailableError: One of the stores does not answer.
     """
@@ -163,9 +163,10 @@ def _last_foreign(corpus: Corpus, head: GenerationRow) -> int | None:
 
 
 def _check_same_columns(corpus: Corpus, head: GenerationRow, version: int) -> None:
-    """Lance refuses to append a data file that lacks a column of the table, even one that may be null.
+    """Refuse a version whose columns differ from head, because Lance could append no data files to it.
 
-    Rows of documents have the columns of this package. Only a table whose rows a user manages can take more columns.
+    Lance requires all columns of the table in a data file, nullable ones too. Rows of documents have the columns of
+    this package. Only a table whose rows a user manages can have more columns.
     """
     ours, theirs = (corpus.table.at(number).schema for number in (head.head_version, version))
     differences = list(column_differences(ours, theirs, may_add=head.source is None))
@@ -181,12 +182,12 @@ def _check_same_columns(corpus: Corpus, head: GenerationRow, version: int) -> No
 
 
 def column_differences(ours: pa.Schema, theirs: pa.Schema, *, may_add: bool) -> Iterator[str]:
-    """What keeps rows with some columns from being appended to a table with others, each in a few words.
+    """The differences in columns that prevent rows from being appended to a table, as short phrases.
 
     Args:
-        ours: Columns of the rows.
-        theirs: Columns of the table.
-        may_add: A column more is no difference.
+        ours: The columns of the rows.
+        theirs: The columns of the table.
+        may_add: Whether the table may have additional columns.
     """
     for field in ours:
         place = theirs.get_field_index(field.name)
@@ -213,7 +214,7 @@ def _check_same_rows(corpus: Corpus, head: GenerationRow, version: int) -> None:
 
 
 def _row_counts(corpus: Corpus, version: int, columns: list[str]) -> Counter[bytes]:
-    """How often each row occurs, by a digest of its values."""
+    """Count how often each row occurs, by a digest of its values."""
     return Counter(
         blake2b(repr(row).encode(), digest_size=16).digest()
         for batch in corpus.table.batches(version, columns)

@@ -1,10 +1,10 @@
-"""Rolling documents back to an earlier version: a publication whose rows come from that version, not from the source.
+"""Roll documents back to an earlier version: a publication whose rows come from that version, not from the source.
 
-The rows of each document that differs are read at the version, vectors included, and staged under the new saga; its
-catalog rows are copied in Postgres. A document that was not there then is taken out. What comes after is an ordinary
-publication. So history only grows, nothing is bought, and the cost is that of what differs.
+For each document that differs, the rows at that version are read, vectors included, and staged under the new saga. The
+catalog rows are copied in Postgres. A document that the version lacks is removed. The rest is an ordinary publication.
+So history only grows, no text is embedded, and the work is proportional to the documents that differ.
 
-The source still holds what was rolled back. A hold keeps it from being ingested again at once: see `holds`.
+The source still has the newer documents. A hold keeps them from being ingested again at once: see `holds`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from ingest_pipeline.postgres.history import VersionDifference
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 
-# Readers see the whole of a rollback at once, up to so many documents; its rows stream, so memory sets no limit.
+# Up to this many documents are rolled back in one publication. Rows are streamed, so memory sets no limit.
 _PUBLICATION_DOCUMENTS = 10_000
-# What is read and staged together: whole documents, or a part of a large one.
+# Documents that are read and staged together.
 _PART_DOCUMENTS = 1024
 _ROWS_PER_FILE = 4096
 _ROWS_PER_BATCH = 512
@@ -56,13 +56,13 @@ class RolledBack:
 
 @dataclass(frozen=True, slots=True)
 class _CopiedRows:
-    """The catalog side of a rollback."""
+    """The catalog rows of a rollback's publication."""
 
     saga: UUID
     recipe: str
     staged: Sequence[StagedFragment]
     files: dict[str, set[str]]
-    """Names of the data files that hold a document's rows."""
+    """The names of the data files with each document's rows, by key."""
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         superseded = publish_documents(connection, self.saga, version)
@@ -76,15 +76,15 @@ class _CopiedRows:
 
 
 def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> list[VersionDifference]:
-    """What a rollback would change, by key.
+    """List what a rollback would change, by key.
 
     Args:
-        corpus: Which one.
-        version: A publication.
+        corpus: The corpus.
+        version: The version of a publication.
         names: Keys or partitions of the documents to roll back. None given: all.
 
     Raises:
-        RollbackRefusedError: The version is no publication or is not retained, or no document ever had such a name.
+        RollbackRefusedError: The version is not a publication or is not retained, or a name matches no document.
     """
     with corpus.database.transaction() as connection:
         published = history.is_publication(connection, corpus.generation, version)
@@ -108,28 +108,28 @@ def rollback(
     report: Callable[[RolledBack], None] = lambda _: None,
     confirm_removals: bool = False,
 ) -> list[RolledBack]:
-    """Bring documents back to what they were at an earlier version.
+    """Bring documents back to their state at an earlier version.
 
     Args:
-        corpus: Which one.
-        version: A publication.
+        corpus: The corpus.
+        version: The version of a publication.
         names: Keys or partitions of the documents to roll back. None given: all.
-        recipe: Fingerprint of the recipe in force, with which the source's bytes are not to be ingested again.
-        run_id: The Dagster run that does it, if there is one.
+        recipe: Fingerprint of the recipe in force. The hold lasts while the bytes and this recipe are the same.
+        run_id: The Dagster run that performs the rollback, if there is one.
         report: Called after each publication.
-        confirm_removals: Take documents out, even if these are all or most of the corpus.
+        confirm_removals: Remove documents even if they are all or most of the corpus.
 
     Returns:
         The publications: none if nothing differs, one for each 10,000 documents that do.
 
     Raises:
         RollbackRefusedError: As in `plan_rollback`.
-        ConflictError, FencedError: Somebody else published one of the documents meanwhile, or took this writer for
-            dead. Nothing was published; a person has to decide again.
-        OtherDatabaseError: The table is written by another database, or this one is older than it.
-        RemovalsWithheldError: It would take out all documents or most of them, and that is not confirmed.
-        AuditError: The table does not hold the rows that the catalog promises at that version.
-        UnavailableError: One of the stores failed. What was published until then stays; run again for the rest.
+        ConflictError, FencedError: Another process published one of the documents meanwhile, or took this writer for
+            dead. Nothing was published; the user must decide again.
+        OtherDatabaseError: The table is written by another database, or is newer than this database.
+        RemovalsWithheldError: The rollback would remove all documents or most of them without a confirmation.
+        AuditError: The table lacks rows that the catalog has at that version.
+        UnavailableError: One of the stores failed. Earlier publications remain; run again for the rest.
     """
     check_writable(corpus)
     differences = plan_rollback(corpus, version, names)
@@ -148,7 +148,7 @@ def rollback(
 def check_rollback(
     corpus: Corpus, version: int, differences: Sequence[VersionDifference]
 ) -> RemovalsWithheldError | None:
-    """What has to be confirmed before these documents are rolled back; None if nothing has."""
+    """The error if rolling back these documents needs a confirmation, else None."""
     gone = sum(difference.change == "remove" for difference in differences)
     with corpus.database.transaction() as connection:
         latest = documents.count_documents(connection, corpus.generation)
@@ -158,7 +158,7 @@ def check_rollback(
 
 
 def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
-    """Those of some publications that can be rolled back to."""
+    """The given versions that are retained, and so can be rolled back to."""
     return {*versions}.intersection(corpus.table.versions())
 
 
@@ -192,7 +192,7 @@ def _check_retained(corpus: Corpus, version: int) -> None:
 
 
 class _Rollback:
-    """One saga."""
+    """One saga of a rollback."""
 
     def __init__(self, corpus: Corpus, version: int, changes: Sequence[VersionDifference], recipe: str) -> None:
         self._corpus = corpus
@@ -220,7 +220,7 @@ class _Rollback:
         return RolledBack(saga.id, self._version, made - 1, made, self._changes)
 
     def _prepare(self) -> None:
-        # Again, since retention may have come between; from here on it spares what a live saga goes back to.
+        # Checked again, because retention may have run. From now on it keeps the target version of this live saga.
         _check_retained(self._corpus, self._version)
         with self._corpus.database.transaction() as connection:
             history.insert_copies(connection, self._corpus.generation, self._saga, self._changes)
@@ -241,12 +241,12 @@ class _Rollback:
         self._staged += files
 
     def _rows(self, part: Sequence[VersionDifference], expected: int) -> Iterator[pa.Table]:
-        """The documents' rows at the version, as much at a time as a data file takes."""
+        """Yield the documents' rows at the version, in tables of the size of a data file."""
         predicate = one_of("document", [change.key for change in part])
         fragments: set[int] | None = {number for change in part for number in change.fragments}
         found = self._count(predicate, fragments)
         if found != expected:
-            # The rows are not where the catalog has them, because the fragments were rewritten since: look everywhere.
+            # The fragments in the catalog lack the rows, because they were rewritten since: search all fragments.
             fragments = None
             found = self._count(predicate, None)
         if found is None:
@@ -266,7 +266,7 @@ class _Rollback:
             yield pa.Table.from_batches(waiting)
 
     def _count(self, predicate: str, fragments: set[int] | None) -> int | None:
-        """Rows in some fragments, or in all; None if these cannot all be read."""
+        """Count the rows in some or all fragments. None if a fragment cannot be read."""
         try:
             return self._corpus.table.count(self._version, predicate, fragments)
         except TableDamagedError as error:

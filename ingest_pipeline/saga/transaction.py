@@ -5,8 +5,8 @@
         change.add(rows)
         change.execute("INSERT INTO price_change (sku) VALUES (%s)", ("A-1",))
 
-Nothing is visible before the block ends. Then everything is, vectors and SQL rows, at one new version; or, if anything
-fails, nothing is, and the table is back at the version it was bound to.
+Nothing is visible before the block ends. Then vectors and SQL rows become visible together, at one new version. If
+anything fails, nothing becomes visible, and the table returns to its base version.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Transaction:
 
     def __init__(self, corpus: Corpus, saga: UUID, base_version: int) -> None:
         self.base_version = base_version
-        """Head when the transaction began: what `dataset` shows and what is rolled back to."""
+        """Head when the transaction began: the version that `dataset` shows, and to which a failure returns."""
         self.published_version: int | None = None
-        """The version that the transaction became, once its block ended well."""
+        """The version that the transaction published. None before its block has ended without an error."""
         self.saga = saga
         self.staged: list[StagedFragment] = []
         self._corpus = corpus
@@ -48,17 +48,17 @@ class Transaction:
 
     @property
     def dataset(self) -> lance.LanceDataset:
-        """The table at the base version, to read from."""
+        """The table at the base version, for reading."""
         return self._corpus.table.at(self.base_version)
 
     def add(self, rows: pa.Table) -> None:
-        """Stage rows: written to storage now, in no version before the block ends.
+        """Stage rows: they are written to storage now, and are in no version before the block ends.
 
         Args:
-            rows: Columns as in the table, in any order.
+            rows: Rows with the columns of the table, in any order.
 
         Raises:
-            ConfigurationError: They have other columns, or values that these cannot take.
+            ConfigurationError: The rows have other columns, or values that do not fit the columns.
         """
         fitted = _fitted(rows, self._corpus.table.schema)
         if fitted.num_rows:
@@ -69,13 +69,13 @@ class Transaction:
             self.staged.append(fragment)
 
     def delete(self, predicate: str) -> None:
-        """Take out the rows of the base version that satisfy a predicate; rows added here stay.
+        """Remove the rows of the base version that satisfy a predicate. Rows of this transaction stay.
 
         Args:
             predicate: A filter over the table's columns, string literals in single quotes.
 
         Raises:
-            ConfigurationError: It cannot be read.
+            ConfigurationError: The predicate cannot be parsed.
         """
         problem = self._corpus.table.filter_error(self.base_version, predicate)
         if problem is not None:
@@ -83,11 +83,11 @@ class Transaction:
         self._predicates.append(predicate)
 
     def execute(self, statement: LiteralString, values: Sequence[object] = ()) -> None:
-        """Run a statement in the publication's own Postgres transaction: it holds if the rows do."""
+        """Run a statement in the publication's Postgres transaction. It takes effect together with the rows."""
         self._statements.append((statement, values))
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
-        """Part of the publication: the SQL side, and which rows go."""
+        """Run the SQL statements of the publication, and return the change of the table."""
         if base != self.base_version:
             raise ConflictError(
                 f"Corpus {self._corpus.name!r} moved from version {self.base_version} to {base} during a transaction",
@@ -102,7 +102,7 @@ class Transaction:
         return Change(self.staged, Removal(predicate) if predicate else None)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:
-        """Part of the publication: a user's own rows need no note of where they lie."""
+        """Record nothing: the catalog does not track the fragments of rows that a user manages."""
 
 
 def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -119,13 +119,13 @@ def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 @contextmanager
 def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Transaction]:
-    """Bind a transaction to head, publish it if the block ends, and roll it back if the block raises.
+    """Bind a transaction to head. Publish it if the block ends, and undo it if the block raises an error.
 
     Raises:
         ConflictError: Head moved meanwhile; nothing was published.
         UnavailableError: Postgres or the table's storage failed; nothing was published, unless the message says that
             the outcome is in doubt until the next publication settles it.
-        FencedError: Somebody took this writer for dead, as it had given no sign of life; nothing was published.
+        FencedError: Another process took this writer for dead after missing heartbeats; nothing was published.
         psycopg.Error: A statement given to `Transaction.execute` failed; nothing was published.
     """
     base = corpus.head().head_version

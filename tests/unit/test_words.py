@@ -55,7 +55,6 @@ _RETIRED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in RETIRED), re
 _CODE_SPAN = re.compile(r"`[^`\s]+`")
 
 NOT_YET: set[str] = {
-    "corpus",
     "ingestion",
     "postgres",
     "saga",

@@ -1,1 +1,1 @@
-"""The demonstration, and the documents it makes for itself."""
+"""The demonstration, and the sample documents that it writes."""

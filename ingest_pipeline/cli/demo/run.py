@@ -1,4 +1,4 @@
-"""The demonstration: ingest, edit, die in the middle of a publication, recover, search, audit. Figures are measured."""
+"""The demonstration: ingest, edit, kill a publication, recover, search and audit. All figures are measured."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _QUESTIONS = (
 
 
 def run_demo(directory: Path) -> int:
-    """Run all of it in a fresh folder; returns the exit status."""
+    """Run the whole demonstration in a fresh folder, and return the exit status."""
     settings = _session.demo_settings(directory)
     _check_unused(settings)
-    # One Postgres for all steps, as a server of yours would be.
+    # One Postgres server serves all steps, as in a deployment.
     with _session.postgres(settings) as running:
         _forget(running)
         return _Demo(running, Console()).run()
@@ -50,7 +50,7 @@ def _check_unused(settings: CorpusConfig) -> None:
     """Refuse to drop a database that another demonstration is using.
 
     Raises:
-        ConfigurationError: Somebody does.
+        ConfigurationError: Another demonstration uses the database.
     """
     server = EmbeddedPostgres(settings.postgres_directory)
     server.start()
@@ -60,7 +60,7 @@ def _check_unused(settings: CorpusConfig) -> None:
 
 
 def _forget(settings: CorpusConfig) -> None:
-    """Drop what an earlier demonstration left; the database is its own."""
+    """Delete the data of an earlier demonstration. No other program uses its database."""
     with Database(settings.database_url or "") as database, database.transaction() as connection:
         connection.execute("DROP SCHEMA ingest_pipeline CASCADE; DROP SCHEMA IF EXISTS ingest_pipeline_dagster CASCADE")
     for name in ("documents", "lancedb", "dagster"):

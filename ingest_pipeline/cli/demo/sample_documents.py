@@ -1,4 +1,4 @@
-"""Small real documents of every format, made on the spot: each tells of one subject, so that a search can find it."""
+"""Writes small documents of every format. Each is about one subject, so that a search can find it."""
 
 import json
 from collections.abc import Mapping
@@ -65,10 +65,10 @@ _FIRST_ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 def write_samples(directory: Path) -> list[Path]:
     """Write one small document per format: PDF, DOCX, PPTX, XLSX, EPUB, HTML, Markdown, CSV and JSONL.
 
-    The bytes are the same on every call, so that a second ingestion of them finds nothing new.
+    The bytes are the same on every call, so that a second ingest finds no change.
 
     Args:
-        directory: Where to write; made if it is missing.
+        directory: The folder to write to, which is created if it does not exist.
 
     Returns:
         The files, sorted.
@@ -91,10 +91,10 @@ def write_samples(directory: Path) -> list[Path]:
 
 
 def write_python_topics(directory: Path) -> list[Path]:
-    """Write the language reference that the running Python carries for ``help()``, one ``.txt`` file a topic.
+    """Write the language reference of the running Python's ``help()``, one ``.txt`` file for each topic.
 
     Args:
-        directory: Where to write; made if it is missing.
+        directory: The folder to write to, which is created if it does not exist.
 
     Returns:
         The files, sorted.
@@ -124,7 +124,7 @@ def _html(lines: list[str]) -> str:
 
 
 def _pdf(lines: list[str]) -> bytes:
-    """One page of Helvetica; the cross-reference table holds each object's byte offset (ISO 32000-1, 7.5)."""
+    """A PDF file with one page. Its cross-reference table has the byte offset of each object (ISO 32000-1, 7.5)."""
     shown = "".join(f"({line}) Tj 0 -20 Td\n" for line in lines)
     stream = f"BT /F1 10 Tf 50 780 Td\n{shown}ET".encode("latin-1")
     objects = [
@@ -164,7 +164,7 @@ def _relationships(targets: Mapping[str, str]) -> str:
 
 
 def _office(main: str, content_types: Mapping[str, str], parts: Mapping[str, str]) -> bytes:
-    """An Office Open XML package (ECMA-376, part 2): the content types, a relation to the main part, the parts."""
+    """An Office Open XML package (ECMA-376, part 2): content types, the relationship to the main part, and parts."""
     overrides = "".join(
         f'<Override PartName="/{part}" ContentType="{_CONTENT}.{kind}+xml"/>' for part, kind in content_types.items()
     )
@@ -229,7 +229,7 @@ def _xlsx(rows: list[Mapping[str, str]]) -> bytes:
 
 
 def _epub(lines: list[str]) -> bytes:
-    """An EPUB 3 container: the type first and uncompressed, a pointer to the package, the package, one chapter."""
+    """An EPUB 3 container: the uncompressed media type, the location of the package, the package, and one chapter."""
     container = (
         f'{_XML}<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
         '<rootfile full-path="content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
