@@ -1,4 +1,4 @@
-"""The ledger's rows about bulk orders. Every call works in its caller's transaction."""
+"""The ledger's rows about batch jobs. Every function runs in its caller's transaction."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from ingest_pipeline.processes import this_process
 
 @dataclass(frozen=True, slots=True)
 class BulkOrder:
-    """Texts handed to the API's Batch endpoint."""
+    """A batch job: texts that were submitted to the API's Batch endpoint."""
 
     saga: UUID
-    """Of the ledger; the vectors are kept under it. The API carries it as metadata."""
+    """The saga in the ledger under which the vectors are stored. The API keeps its id as metadata of the job."""
     embedding: str
     keys: list[str]
-    """Documents that wait for the vectors."""
+    """Keys of the documents that wait for the vectors."""
     text_hashes: list[UUID]
-    """In the order of the requests; each but the last has as many as the next field says."""
+    """Hashes in the order of the requests. Each request except the last has `texts_a_request` texts."""
     texts_a_request: int
     characters: int
     state: Literal["submitting", "submitted", "collected", "failed"]
     api_batch: str | None
-    """Its id at the API. None: it may not have come there."""
+    """The id of the job at the API. None: the job may not have reached the API."""
     writer: str
     ordered_at: datetime
     age: timedelta
-    """By the database's clock."""
+    """Time since submission, by the database's clock."""
     ended_at: datetime | None
     collected: int
-    """Vectors that came."""
+    """Number of vectors that were received."""
     error: str | None
 
     def request(self, number: int) -> list[UUID]:
-        """The texts of one request; [] if there is none of that number."""
+        """Return the text hashes of one request, [] if no request has that number."""
         start = number * self.texts_a_request
         return self.text_hashes[start : start + self.texts_a_request] if number >= 0 else []
 
@@ -57,7 +57,7 @@ def place(
     texts_a_request: int,
     characters: int,
 ) -> None:
-    """Write an order down, before the API hears of it."""
+    """Record a batch job before it is submitted to the API."""
     values = {
         "saga": saga,
         "generation": generation,
@@ -72,28 +72,28 @@ def place(
 
 
 def renew(connection: Connection, saga: UUID) -> bool:
-    """Count an order's age from now on; False if somebody gave it up because its writer said nothing for so long."""
+    """Restart the age of a job; False if another process closed it because its writer was silent for too long."""
     return connection.execute(query("renew_order"), {"saga": saga}).fetchone() is not None
 
 
 def mark_submitted(connection: Connection, saga: UUID, api_batch: str) -> None:
-    """Note under which id the API has the order; also of one that was given up, for it will be paid."""
+    """Record the API's id of the job. A closed job also gets its id, because the API bills it."""
     connection.execute(query("submit_order"), {"saga": saga, "api_batch": api_batch})
 
 
 def end(connection: Connection, saga: UUID, *, collected: int, error: str | None) -> bool:
-    """Close an order, which has failed if nothing was collected; False if somebody else did."""
+    """Close a job, as failed if no vector was collected; False if another process already closed it."""
     state = "collected" if collected else "failed"
     values = {"saga": saga, "state": state, "collected": collected, "error": error}
     return connection.execute(query("end_order"), values).fetchone() is not None
 
 
 def open_orders(connection: Connection, generation: str) -> list[BulkOrder]:
-    """Orders whose vectors may still come, oldest first."""
+    """Return the jobs whose vectors may still arrive, oldest first."""
     with connection.cursor(row_factory=class_row(BulkOrder)) as cursor:
         return cursor.execute(query("open_orders"), {"generation": generation}).fetchall()
 
 
 def recent(connection: Connection, generation: str, limit: int) -> list[dict[str, Any]]:
-    """What became of the last orders, newest first, in counts."""
+    """Return the counts and outcomes of the last jobs, newest first."""
     return connection.execute(query("recent_orders"), {"generation": generation, "limit": limit}).fetchall()

@@ -1,4 +1,4 @@
-"""What a corpus is bound to once something was published into it: its table, source, partition scheme and embedding."""
+"""The table, source, partition scheme and embedding to which the first publication binds a corpus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingest_pipeline.postgres.sql import query
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Values that settings and catalog must agree on."""
+    """Values that must be equal in the settings and in the catalog."""
 
     table_uri: str
     source: str | None
@@ -21,12 +21,12 @@ class Binding:
 
 
 def binding_of(row: GenerationRow) -> Binding:
-    """What the catalog records."""
+    """Return the binding that the catalog records for a generation."""
     return Binding(row.table_uri, row.source, row.partition_by, row.embedding)
 
 
 def mismatch(row: GenerationRow, wanted: Binding) -> CorpusMismatchError | None:
-    """The first value in which the settings contradict the catalog, as an error; None if they agree."""
+    """Return an error for the first value that differs between settings and catalog, None if all are equal."""
     recorded = binding_of(row)
     for what, there, here, remedy in (
         ("table", recorded.table_uri, wanted.table_uri, _TABLE),
@@ -40,7 +40,7 @@ def mismatch(row: GenerationRow, wanted: Binding) -> CorpusMismatchError | None:
 
 
 def rebind(connection: Connection, name: str, binding: Binding) -> None:
-    """Record other settings of a generation. The caller has its lock."""
+    """Record another binding of a generation. The caller holds its lock."""
     values = {
         "name": name,
         "table_uri": binding.table_uri,
@@ -52,7 +52,7 @@ def rebind(connection: Connection, name: str, binding: Binding) -> None:
 
 
 def table_mismatch(corpus: str, recorded: str, wanted: str) -> CorpusMismatchError | None:
-    """As `mismatch`, of the table alone, which a reader has to know."""
+    """Compare the tables only, which is all that a reader needs; otherwise like `mismatch`."""
     return None if recorded == wanted else _contradiction(corpus, "table", recorded, wanted, _TABLE)
 
 

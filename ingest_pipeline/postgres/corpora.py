@@ -1,6 +1,6 @@
 """Corpora and their generations: settings, state and head.
 
-Every call works in its caller's transaction.
+Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ GenerationState = Literal["building", "current", "retired", "dropped"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationRow:
-    """A generation of a corpus and its head."""
+    """A generation of a corpus, its binding and its head."""
 
     name: str
-    """Of the generation, and of its LanceDB table."""
+    """Name of the generation and of its LanceDB table."""
     corpus: str
     """Name of the corpus."""
     state: GenerationState
@@ -71,41 +71,41 @@ class GenerationSummary:
 
 @dataclass(frozen=True, slots=True)
 class GenerationDifference:
-    """A document that two read_generations hold differently."""
+    """A document whose rows differ between two generations."""
 
     key: str
     partition: str
     old_saga: UUID | None
-    """None: the old generation does not hold it."""
+    """None: the old generation does not contain the document."""
     new_etag: str | None
-    """None: the new one does not hold it."""
+    """None: the new generation does not contain the document."""
 
 
 def read_generation(connection: Connection, name: str) -> GenerationRow | None:
-    """The corpus, None if there is none of that name."""
+    """Return the generation of that name, None if there is none."""
     with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
         return cursor.execute(query("read_generation"), {"name": name}).fetchone()
 
 
 def read_current(connection: Connection, corpus: str) -> GenerationRow | None:
-    """The generation of a corpus that readers see, None if there is no such corpus."""
+    """Return the generation of a corpus that readers see, None if there is no such corpus."""
     with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
         return cursor.execute(query("read_current"), {"corpus": corpus}).fetchone()
 
 
 def lock_generation(connection: Connection, name: str) -> GenerationRow | None:
-    """The corpus, locked until the transaction ends. Postgres frees the lock of a holder that died or sleeps."""
+    """Lock a generation until the transaction ends. Postgres releases the lock of a process that died or hangs."""
     with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
         return cursor.execute(query("lock_generation"), {"name": name}).fetchone()
 
 
 @contextmanager
 def created_once(corpus: str, table_uri: str) -> Generator[None]:
-    """Translate the errors of a transaction that calls `insert_generation`; a corpus that exists by then is no error.
+    """Translate the errors of a transaction that calls `insert_generation`; a corpus that already exists is no error.
 
     Raises:
         ConfigurationError: The name is malformed.
-        ConflictError: Another process began to fill a second generation at the same time.
+        ConflictError: Another process created a generation in state `building` at the same time.
         TableInUseError: The table belongs to another corpus.
     """
     try:
@@ -123,7 +123,7 @@ def created_once(corpus: str, table_uri: str) -> Generator[None]:
 
 
 def insert_generation(connection: Connection, generation: GenerationRow) -> None:
-    """Add a corpus. Its name and its table are unique; `created_once` translates the error if they are not."""
+    """Add a generation. Its name and its table are unique; `created_once` translates the error if they are not."""
     connection.execute(
         query("insert_generation"),
         {
@@ -141,78 +141,78 @@ def insert_generation(connection: Connection, generation: GenerationRow) -> None
 
 
 def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:
-    """Name another version as the published one."""
+    """Set head to another version."""
     connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})
 
 
 def read_generations(connection: Connection, corpus: str) -> list[Generation]:
-    """Of a corpus, oldest first, dropped ones included."""
+    """Return all generations of a corpus, oldest first, including dropped ones."""
     return [Generation(**row) for row in connection.execute(query("generations"), {"corpus": corpus})]
 
 
 def generation_summaries(connection: Connection) -> list[GenerationSummary]:
-    """All read_generations of all corpora that were not dropped, by corpus, the oldest first."""
+    """Return the generations of all corpora, except dropped ones, ordered by corpus and age."""
     return [GenerationSummary(**row) for row in connection.execute(query("generation_summaries"))]
 
 
 def living_generations(connection: Connection, corpus: str) -> list[GenerationRow]:
-    """Generations of a corpus that were not dropped."""
+    """Return the generations of a corpus that were not dropped."""
     return [GenerationRow(**row) for row in connection.execute(query("living_generations"), {"corpus": corpus})]
 
 
 def next_name(connection: Connection, corpus: str) -> str:
-    """The name of a corpus' next generation. No name is used twice, so no table's folder is."""
+    """Return the name of a corpus' next generation. Names, and therefore table folders, are never used twice."""
     row = connection.execute(query("count_generations"), {"corpus": corpus}).fetchone()
     count = int(row["found"]) if row else 0
     return f"{corpus}-{count + 1}" if count else corpus
 
 
 def is_bound(connection: Connection, name: str) -> bool:
-    """Whether the current generation must keep its settings: something was published or ordered, or it is migrated."""
+    """Whether the binding is fixed: a publication, a batch job or a second generation exists."""
     row = connection.execute(query("is_bound"), {"name": name}).fetchone()
     return row is not None and row["found"]
 
 
 def move_ended_sagas(connection: Connection, old: str, new: str) -> None:
-    """Let another generation have what ended sagas bought without publishing it."""
+    """Move ended sagas, with the vectors that they embedded and did not publish, to another generation."""
     connection.execute(query("move_ended_sagas"), {"old": old, "new": new})
 
 
 def lock_generations(connection: Connection, names: Sequence[str]) -> dict[str, GenerationRow]:
-    """Some read_generations by name, locked until the transaction ends: no publication is half way in any of them."""
+    """Lock some generations until the transaction ends, so that no publication is in progress in any of them."""
     connection.execute(query("limit_waiting"))
     rows = connection.execute(query("lock_generations"), {"names": list(names)})
     return {row["name"]: GenerationRow(**row) for row in rows}
 
 
 def set_state(connection: Connection, name: str, state: GenerationState) -> None:
-    """Move a generation to another state."""
+    """Set the state of a generation."""
     connection.execute(query("set_state"), {"name": name, "state": state})
 
 
 def generation_differences(connection: Connection, old: str, new: str) -> list[GenerationDifference]:
-    """Documents that two read_generations hold differently at their heads, by key."""
+    """Return the documents that differ between the heads of two generations, by key."""
     rows = connection.execute(query("generation_differences"), {"old": old, "new": new})
     return [GenerationDifference(**row) for row in rows]
 
 
 def reembedding_progress(connection: Connection, old: str, new: str) -> dict[str, int]:
-    """Of the ``documents_to_hold`` that readers see in the old generation, how many ``documents`` the new one holds."""
+    """Count `documents_to_hold`, the documents at head of the old generation, and `documents`, those in both."""
     return connection.execute(query("reembedding_progress"), {"old": old, "new": new}).fetchone() or {}
 
 
 def forget_generation(connection: Connection, name: str) -> None:
-    """Delete the catalog's rows of a generation, and what its sagas staged and bought."""
+    """Delete the catalog's rows of a generation, and the staged files and embedded batches of its sagas."""
     connection.execute(query("forget_generation"), {"generation": name})
 
 
 def forget_some_documents(connection: Connection, name: str, limit: int) -> int:
-    """Delete some documents of a generation with their chunks; returns how many, at most ``limit``."""
+    """Delete at most ``limit`` documents of a generation with their chunks; return how many were deleted."""
     return connection.execute(query("forget_some_documents"), {"generation": name, "limit": limit}).rowcount
 
 
 def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -> None:
-    """Record under a new recipe what was made under an old one that means the same. The caller has the lock."""
+    """Replace an old recipe by an equivalent new one in all rows of a generation. The caller holds its lock."""
     values = {
         "generation": name,
         "old": old.fingerprint,
@@ -224,5 +224,5 @@ def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -
 
 
 def mark_unreported(connection: Connection, name: str) -> None:
-    """Let everything that a generation published be reported to Dagster again."""
+    """Mark all publications of a generation as unreported, so that Dagster receives them again."""
     connection.execute(query("mark_unreported"), {"generation": name})

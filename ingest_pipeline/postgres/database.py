@@ -1,4 +1,4 @@
-"""The one module that speaks to Postgres: connections, transactions, migrations, and what its errors mean to us."""
+"""Connections to Postgres, transactions, schema migrations and the translation of the driver's errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ingest_pipeline.postgres.sql import Migration, migrations, query
 from ingest_pipeline.postgres.url import database_url, parts_of, place_of, without_password
 
 Connection = psycopg.Connection[Any]
-"""Rows come as dictionaries, unless a cursor is told otherwise."""
+"""A connection whose rows are dictionaries, unless a cursor sets another row factory."""
 T = TypeVar("T")
 
 _CONNECT: dict[str, Any] = {
@@ -35,22 +35,22 @@ _CONNECT: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "prepare_threshold": None,  # server-side statements do not survive a transaction-mode pooler
+    "prepare_threshold": None,  # a transaction-mode pooler loses server-side statements
 }
-# One number of ours in the space that Postgres shares among applications; held only while the schema is migrated.
+# Key of the advisory lock of schema migrations. All applications of a database share the space of these keys.
 _MIGRATION_LOCK = 7_264_110_513
-# Longer than the server's own limits, which `limit_waiting` sets: it gives up first, and says why.
+# Longer than the server's limits, which `limit_waiting` sets: the server times out first and reports the reason.
 _ANSWER_SECONDS = 150.0
-# Of a connection that was not in use: it has nothing to wait for.
+# Limit for the check of an idle connection, which waits for no lock.
 _CHECK_SECONDS = 5.0
 _POOL_SECONDS = 10.0
-# COMMIT with one of these did not happen. Any other error leaves it open: even 57P01 may come after it was done, when
-# a server that shuts down stops waiting for its standby.
+# SQLSTATE prefixes after which COMMIT certainly failed. After any other error the outcome is unknown: even 57P01 may
+# follow a COMMIT that took effect, when a server that shuts down stops waiting for its standby.
 _COMMIT_REFUSED = ("23", "40001", "40P01")
 
 
 class _BoundedConnection(psycopg.Connection[Any]):
-    """A connection that gives up a server which neither answers nor closes, as behind a proxy that hangs."""
+    """A connection that times out when the server neither answers nor closes, for example behind a proxy that hangs."""
 
     _idle = False
 
@@ -60,14 +60,14 @@ class _BoundedConnection(psycopg.Connection[Any]):
             return super().wait(gen, interval, longest if timeout is None else timeout)
         except psycopg.OperationalError as error:
             if error.sqlstate is None:
-                self.pgconn.finish()  # or its rollback would wait as long again
+                self.pgconn.finish()  # otherwise the rollback would wait for the same time again
             raise
 
     def check(self) -> None:
-        """Ask the server, before the connection is lent out, whether it is there.
+        """Check that the server answers, before the pool hands out the connection.
 
         Raises:
-            psycopg.Error: It is not.
+            psycopg.Error: The server does not answer.
         """
         self._idle = True
         try:
@@ -77,16 +77,16 @@ class _BoundedConnection(psycopg.Connection[Any]):
 
 
 class CommitStateUnknownError(UnavailableError):
-    """The connection ended while COMMIT was under way: it may or may not have happened.
+    """The connection ended during COMMIT, so that the transaction may or may not have been committed.
 
-    Taking the row lock again and reading the saga's state settles it.
+    To settle the outcome, take the row lock again and read the saga's state.
     """
 
     remedy = "Run again: whether it happened is found out then."
 
 
 class DatabaseConflictError(UnavailableError):
-    """Postgres chose this transaction as the one to give way: a deadlock, or a serialization failure."""
+    """Postgres aborted this transaction because of a deadlock or a serialization failure."""
 
     remedy = "Nothing was changed. Run again."
 
@@ -106,12 +106,12 @@ class Database:
         self._pool: ConnectionPool[_BoundedConnection] | None = None
 
     def open(self) -> Self:
-        """Connect and migrate.
+        """Connect, and apply the missing schema migrations.
 
         Raises:
             DatabaseUnavailableError: No server answers at the url.
             SchemaNewerError: The database was migrated by a later release.
-            ConfigurationError: The role may not create the tables that are missing, or may not use those there are.
+            ConfigurationError: The role may not create the missing tables, or may not use the existing ones.
         """
         with translated(self.url):
             first: Connection = _BoundedConnection.connect(self.url, **_CONNECT)
@@ -132,7 +132,7 @@ class Database:
         return self
 
     def close(self) -> None:
-        """Give the connections back. The object can be opened again."""
+        """Close the pool. The object can be opened again."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -145,12 +145,12 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Generator[Connection]:
-        """One transaction: committed when the block ends, rolled back when it raises.
+        """Run one transaction: commit when the block ends, roll back when it raises.
 
         Raises:
             CommitStateUnknownError: The connection ended during COMMIT.
-            DatabaseUnavailableError: The connection could not be had, or ended before COMMIT was sent.
-            DatabaseConflictError: Postgres asks to try again.
+            DatabaseUnavailableError: No connection was available, or it ended before COMMIT was sent.
+            DatabaseConflictError: Postgres aborted the transaction; a retry may succeed.
         """
         if self._pool is None:
             raise DatabaseUnavailableError("The database was used before it was opened")
@@ -165,15 +165,15 @@ class Database:
         """The identity that this database gives to the tables it owns."""
         with self.transaction() as connection:
             row = connection.execute("SELECT id FROM ingest_pipeline.installation").fetchone()
-        assert row is not None  # noqa: S101  the first migration wrote it
+        assert row is not None  # noqa: S101  the first migration inserts it
         return UUID(str(row["id"]))
 
 
 def search_path(url: str) -> str:
-    """The schemas in which a connection looks for tables, as the server has it.
+    """Return the server's search path: the schemas in which a connection looks for tables.
 
     Raises:
-        DatabaseUnavailableError: No server answers at the url, or a pooler refuses what the url asks for.
+        DatabaseUnavailableError: No server answers at the url, or a pooler rejects an option of the url.
     """
     address = database_url(url)
     with translated(address), _BoundedConnection.connect(address, **_CONNECT) as connection:
@@ -182,21 +182,21 @@ def search_path(url: str) -> str:
 
 
 def make_schema(url: str, name: LiteralString) -> None:
-    """Make a schema if there is none of that name.
+    """Create a schema if there is none of that name.
 
     Raises:
         DatabaseUnavailableError: No server answers at the url.
-        ConfigurationError: The user may not make it.
+        ConfigurationError: The user may not create the schema.
     """
     address = database_url(url)
     with translated(address), _BoundedConnection.connect(address, **_CONNECT) as connection:
         connection.row_factory = dict_row
         if _exists(connection, f"to_regnamespace('{name}')"):
-            return  # making one that exists would demand a right on the whole database
+            return  # CREATE SCHEMA IF NOT EXISTS requires a privilege on the database even if the schema exists
         try:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
         except psycopg.errors.UniqueViolation:
-            return  # another process made it at the same time
+            return  # another process created it at the same time
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigurationError(
                 f"The user of the database at {place_of(address)} may not create the schema {name}: "
@@ -210,29 +210,30 @@ def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnecti
     try:
         connection.check()
     except psycopg.Error:
-        # What broke this one has most likely broken all. The pool finds out one by one, and pauses longer each time.
+        # The other connections are most likely broken too. Without `drain` the pool would check them one by one, with
+        # a growing pause after each failure.
         pool.drain()
         raise
 
 
 def sanitize_text(text: str) -> str:
-    """What Postgres takes of a text that may quote anything: no NUL, and no half of a character."""
+    """Escape what Postgres cannot store in a text: NUL characters and lone surrogates."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def is_under_way(connection: Connection) -> bool:
-    """Whether a transaction that was begun is neither ended nor bound to be rolled back."""
+    """Whether a transaction is open and none of its statements has failed."""
     return connection.info.transaction_status is TransactionStatus.INTRANS
 
 
 def keepalive(connection: Connection) -> None:
-    """Let Postgres know that a transaction which waits for something else is not forgotten."""
+    """Run a trivial statement, so that the idle timeout does not end a transaction that waits for another system."""
     connection.execute(query("keepalive"))
 
 
 def _commit(connection: Connection) -> None:
     if not is_under_way(connection):
-        # To COMMIT, Postgres would answer that it rolled back, and the driver would not say so.
+        # Postgres would answer COMMIT with ROLLBACK, and the driver would not raise an error.
         raise DatabaseUnavailableError("A transaction was ended, or one of its statements failed, before its COMMIT")
     try:
         connection.commit()
@@ -242,7 +243,7 @@ def _commit(connection: Connection) -> None:
         raise CommitStateUnknownError(f"Postgres did not confirm COMMIT ({_first_line(error)})") from error
 
 
-# The last two are what a connection hears that idled in a transaction for too long, or reached a standby.
+# The last two: the transaction was idle for too long; the server is a standby.
 _GONE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -251,7 +252,7 @@ _GONE = (
 )
 
 
-# What a process writes while it prepares, which a drop of the corpus may have taken away from under it.
+# Tables into which a saga writes while it prepares. A concurrent drop of the corpus may delete their rows.
 _OF_SAGAS = {
     ("ingest_pipeline", table)
     for table in ("saga", "document", "chunk", "staged_fragment", "embedded_batch", "batch_job", "failure", "hold")
@@ -260,14 +261,14 @@ _OF_SAGAS = {
 
 @contextmanager
 def translated(url: str) -> Generator[None]:
-    """Raise this package's errors in place of the driver's."""
+    """Raise this package's errors instead of the driver's."""
     try:
         yield
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
         raise DatabaseConflictError(f"Postgres gave up this transaction ({_first_line(error)})") from error
     except psycopg.errors.ForeignKeyViolation as error:
         if (error.diag.schema_name, error.diag.table_name) not in _OF_SAGAS:
-            raise  # of a table of the user's own, which may be in our schema if the user is called like it
+            raise  # a user's own table, which is in this schema if the role has the schema's name
         raise FencedError(
             f"What this process worked on was deleted from the database ({_first_line(error)})"
         ) from error
@@ -301,15 +302,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _migrate(connection: Connection, url: str) -> None:
-    """Apply the migrations that the database does not have yet, all in one transaction, by one process at a time."""
+    """Apply the missing migrations in one transaction. An advisory lock admits one process at a time."""
     missing = _missing(connection)
     if not missing:
-        return  # who only works with the tables needs no right to make some, and waits for nobody who does
+        return  # a role that only uses the tables needs no privilege to create them, and waits for no lock
     connection.execute("SET LOCAL lock_timeout = '60s'")
     connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
     try:
-        # Making one that exists would demand a right on the whole database.
+        # CREATE SCHEMA requires a privilege on the database even if the schema exists.
         if not _exists(connection, "to_regnamespace('ingest_pipeline')"):
             connection.execute("CREATE SCHEMA ingest_pipeline")
         connection.execute(_MIGRATION_TABLE)
@@ -329,10 +330,10 @@ def _migrate(connection: Connection, url: str) -> None:
 
 
 def _missing(connection: Connection) -> list[Migration]:
-    """Migrations that the database does not have.
+    """Return the migrations that are not applied to the database.
 
     Raises:
-        SchemaNewerError: It has some that this program does not know.
+        SchemaNewerError: The database has migrations that this program does not know.
     """
     known, applied = migrations(), _applied(connection)
     newest = known[-1].number
@@ -342,7 +343,7 @@ def _missing(connection: Connection) -> list[Migration]:
 
 
 def _applied(connection: Connection) -> set[int]:
-    """Numbers of the migrations that the database has."""
+    """Return the numbers of the migrations that are applied to the database."""
     if not _exists(connection, "to_regclass('ingest_pipeline.migration')"):
         return set()
     return {row["number"] for row in connection.execute("SELECT number FROM ingest_pipeline.migration")}

@@ -1,6 +1,6 @@
 """The catalog's documents and chunks.
 
-Every call works in its caller's transaction.
+Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ingest_pipeline.types import ChunkRow, SourceObject, Usage
 
 @dataclass(frozen=True, slots=True)
 class LatestDocument:
-    """The last published word on a document: its rows at head, or that it was removed."""
+    """The latest published row of a document: the document at head, or its tombstone."""
 
     key: str
     partition: str
@@ -37,7 +37,7 @@ class LatestDocument:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document as readers at some version see it."""
+    """A document as readers at a version see it."""
 
     key: str
     partition: str
@@ -56,7 +56,7 @@ class DocumentRow:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """What stands at head of a partition."""
+    """The state of a partition at head."""
 
     partition: str
     documents: int
@@ -64,22 +64,22 @@ class PartitionState:
     characters: int
     bytes: int
     published_version: int
-    """The last version that changed it."""
+    """The last version that changed the partition."""
     etag: str
-    """Of its only document; of several, one of theirs."""
+    """ETag of the only document, or of one of several documents."""
     recipe: str
     digest: str
-    """SHA-256 over keys, ETags and recipes of its documents."""
+    """SHA-256 of the keys, ETags and recipes of the documents."""
 
     @property
     def data_version(self) -> str:
-        """Equal for equal documents: what Dagster compares."""
+        """The value that Dagster compares: equal for equal documents."""
         return f"{self.etag}/{self.recipe}" if self.documents == 1 else self.digest
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A document's rows that a publication takes out of head."""
+    """The rows of a document that a publication removed from head."""
 
     key: str
     fragments: list[int]
@@ -93,13 +93,13 @@ def latest_documents(
     partitions: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
 ) -> list[LatestDocument]:
-    """The last published word on the documents of some partitions, or of some keys; tombstones included, by key.
+    """Return the latest rows of the documents of some partitions or keys, including tombstones, by key.
 
     Args:
-        connection: Of the caller's transaction.
-        generation: Whose documents.
-        partitions: Of these only. None: of all.
-        keys: Of these only. None: of all.
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        partitions: Partitions to read. None: all.
+        keys: Keys to read. None: all.
     """
     values = {
         "generation": generation,
@@ -113,9 +113,9 @@ def latest_documents(
 
 @contextmanager
 def streamed_latest(connection: Connection, generation: str, *, after: str = "") -> Generator[Iterator[LatestDocument]]:
-    """The same of all documents behind a key, fetched as it is asked for.
+    """Stream the latest rows of all documents after a key, in batches from a server-side cursor.
 
-    It is the first query of its transaction, and whatever else that reads is as of this call too.
+    This must be the first query of its transaction: the transaction reads all later rows in the same snapshot.
     """
     connection.execute(query("one_snapshot"))
     with connection.cursor(name="latest_documents", row_factory=class_row(LatestDocument)) as cursor:
@@ -127,37 +127,37 @@ def streamed_latest(connection: Connection, generation: str, *, after: str = "")
 
 
 def count_documents(connection: Connection, generation: str) -> int:
-    """How many documents stand at head."""
+    """Return the number of documents at head."""
     row = connection.execute(query("count_documents"), {"generation": generation}).fetchone()
     return row["found"] if row else 0
 
 
 def count_recipe(connection: Connection, generation: str, recipe: str) -> tuple[int, int]:
-    """How many documents at head were made by a recipe, and how many by others."""
+    """Return how many documents at head were made with a recipe, and how many with other recipes."""
     row = connection.execute(query("count_recipe"), {"generation": generation, "recipe": recipe}).fetchone()
     return (row["made"], row["others"]) if row else (0, 0)
 
 
 def first_partition(connection: Connection, generation: str) -> str | None:
-    """The partition of the first document at head."""
+    """Return the partition of the first document at head, None if there is no document."""
     row = connection.execute(query("first_partition"), {"generation": generation}).fetchone()
     return row["partition"] if row else None
 
 
 def all_partitions(connection: Connection, generation: str) -> list[str]:
-    """The partitions in which something stands, in no order."""
+    """Return the partitions that have documents at head, in no order."""
     return [row["partition"] for row in connection.execute(query("all_partitions"), {"generation": generation})]
 
 
 def partition_states(connection: Connection, generation: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
-    """What stands at head of the partitions, those left out of which nothing does."""
+    """Return the state of each partition at head. Empty partitions are omitted."""
     values = {"generation": generation, "partitions": list(partitions)}
     with connection.cursor(row_factory=class_row(PartitionState)) as cursor:
         return {state.partition: state for state in cursor.execute(query("partition_states"), values)}
 
 
 class PlannedDocument(Protocol):
-    """What the catalog is told of a document before it is read."""
+    """What the catalog records of a document before the document is read."""
 
     @property
     def key(self) -> str: ...
@@ -175,7 +175,7 @@ class PlannedDocument(Protocol):
 def insert_documents(
     connection: Connection, *, generation: str, saga: UUID, recipe: str, documents: Iterable[PlannedDocument]
 ) -> None:
-    """Plan documents' rows, seen by nobody yet."""
+    """Insert the rows of planned documents. No reader sees them before they are published."""
     types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
     with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
         copy.set_types(types)
@@ -189,7 +189,7 @@ def insert_documents(
 
 @dataclass(frozen=True, slots=True)
 class FinishedDocument:
-    """What is known of a document once the whole of it was read."""
+    """What is known of a document after it was read to its end."""
 
     key: str
     content_hash: str
@@ -199,7 +199,7 @@ class FinishedDocument:
 
 
 def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
-    """Fill in what reading documents to their end has shown."""
+    """Fill in the hashes, counts and usage of documents that were read to their end."""
     columns = {
         name: [getattr(row, name) for row in documents] for name in FinishedDocument.__slots__ if name != "usage"
     }
@@ -208,17 +208,17 @@ def finish_documents(connection: Connection, saga: UUID, documents: Sequence[Fin
 
 
 def drop_document(connection: Connection, saga: UUID, key: str) -> None:
-    """Take a document that failed out of its saga, with its chunks."""
+    """Delete the rows and chunks of a failed document from its saga."""
     connection.execute(query("drop_document"), {"saga": saga, "key": key})
 
 
 def forget_documents(connection: Connection, saga: UUID) -> None:
-    """Drop what a saga planned and did not publish."""
+    """Delete the rows that a saga planned and did not publish."""
     connection.execute(query("forget_documents"), {"saga": saga})
 
 
 def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
-    """Write chunk rows; nobody sees them before their document's row is published."""
+    """Insert chunk rows. No reader sees them before the row of their document is published."""
     with connection.cursor() as cursor, cursor.copy(query("copy_chunks")) as copy:
         copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid"])
         for chunk in chunks:
@@ -236,12 +236,12 @@ def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
 
 
 def conflicting_documents(connection: Connection, saga: UUID) -> list[str]:
-    """Documents of the saga that another one published after this one was planned."""
+    """Return the keys of the saga's documents that another saga published after they were planned."""
     return [row["key"] for row in connection.execute(query("conflicting_documents"), {"saga": saga})]
 
 
 def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
-    """Let readers at ``version`` see the saga's documents in place of what stood; returns what stood."""
+    """Publish the saga's documents at ``version``; return the rows that they replace."""
     values = {"saga": saga, "version": version}
     with connection.cursor(row_factory=class_row(Superseded)) as cursor:
         superseded = cursor.execute(query("supersede_documents"), values).fetchall()
@@ -250,7 +250,7 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
 
 
 def record_fragments(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
-    """Note in which Lance fragments the documents' rows lie."""
+    """Record which Lance fragments contain the documents' rows."""
     together: dict[tuple[int, ...], list[str]] = {}
     for key, numbers in fragments.items():
         together.setdefault(tuple(numbers), []).append(key)
@@ -262,26 +262,26 @@ def record_fragments(connection: Connection, saga: UUID, fragments: dict[str, li
 
 
 def move_rows(connection: Connection, generation: str, *, old: Sequence[int], new: int) -> None:
-    """Note that one fragment took the place of others, for the documents at head that had rows there."""
+    """Record, for the documents at head, that one fragment replaced others."""
     connection.execute(query("move_rows"), {"generation": generation, "old": list(old), "new": new})
 
 
 def forget_superseded(connection: Connection, generation: str, oldest: int, limit: int) -> int:
-    """Drop documents that only readers before a version see, with their chunks; returns how many, at most ``limit``."""
+    """Delete at most ``limit`` documents that only readers before a version see, and their chunks; return how many."""
     return connection.execute(
         query("forget_superseded"), {"generation": generation, "oldest": oldest, "limit": limit}
     ).rowcount
 
 
 def forget_tombstones(connection: Connection, generation: str, oldest: int, limit: int) -> int:
-    """Drop tombstones of documents that no reader of a version or a later one sees; returns how many, as above."""
+    """Delete at most ``limit`` tombstones of documents that no reader from a version on sees; return how many."""
     return connection.execute(
         query("forget_tombstones"), {"generation": generation, "oldest": oldest, "limit": limit}
     ).rowcount
 
 
 def refresh_etag(connection: Connection, generation: str, document: LatestDocument, source: SourceObject) -> None:
-    """Note that the object has another ETag and the same bytes: nothing to publish."""
+    """Record a new ETag of an object whose bytes are unchanged, so that nothing needs to be published."""
     connection.execute(
         query("refresh_etag"),
         {
@@ -303,7 +303,7 @@ def has_chunks(connection: Connection, generation: str) -> bool:
 def documents_at(
     connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
 ) -> list[DocumentRow]:
-    """Documents that readers at a version see, by key."""
+    """Return the documents that readers at a version see, by key."""
     values = {"generation": generation, "version": version, "keys": None if keys is None else list(keys)}
     with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
         return cursor.execute(query("documents_at"), values).fetchall()
@@ -312,7 +312,7 @@ def documents_at(
 def documents_in(
     connection: Connection, generation: str, version: int, fragments: Collection[int]
 ) -> dict[str, list[int]]:
-    """Documents that readers at a version see and that have rows in some fragments: by key, in which fragments."""
+    """Return the documents at a version that have rows in some fragments, with the fragments of each key."""
     values = {"generation": generation, "version": version, "fragments": list(fragments)}
     return {row["key"]: row["fragments"] for row in connection.execute(query("documents_in_fragments"), values)}
 
@@ -320,7 +320,7 @@ def documents_in(
 def chunks_at(
     connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
 ) -> list[ChunkRow]:
-    """Chunks that readers at a version see, by document and ordinal."""
+    """Return the chunks that readers at a version see, by document and ordinal."""
     values = {"generation": generation, "version": version, "keys": None if keys is None else list(keys)}
     with connection.cursor(row_factory=class_row(ChunkRow)) as cursor:
         return cursor.execute(query("chunks_at"), values).fetchall()

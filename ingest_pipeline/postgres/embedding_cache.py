@@ -1,6 +1,6 @@
-"""Vectors that exist already, in the ledger or in published rows, and what the embedding API billed.
+"""Vectors that exist already, in the ledger or in published rows, and the usage that the embedding API billed.
 
-Every call works in its caller's transaction.
+Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ingest_pipeline.types import Usage, Vector, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What tokens cost at one price list."""
+    """The cost of tokens at the price of one day."""
 
     tokens: int
     currency: str | None
-    """None: no price was configured when they were bought."""
+    """None: no price was configured when the tokens were billed."""
     as_of: date | None
     amount: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
 class TextLocation:
-    """A text that was published, and where a row with it lies."""
+    """A published text and the fragments that contain a row with it."""
 
     text_hash: UUID
     fragments: list[int]
@@ -50,17 +50,17 @@ def record_batch(
     characters: int,
     usage: Usage,
 ) -> None:
-    """Keep the answer to one embedding request, so that nobody has to buy it again; also if the saga was settled since.
+    """Store the answer to an embedding request, so that no run pays for it again, even if the saga was settled.
 
     Args:
-        connection: Of the caller's transaction.
-        saga: Whose request it was.
-        ordinal: Counts the saga's requests.
+        connection: Connection of the caller's transaction.
+        saga: Saga that sent the request.
+        ordinal: Number of the request within the saga.
         embedding: Model and dimensions, as in the recipe.
-        text_hashes: Of the inputs, n of them.
+        text_hashes: Hashes of the n inputs.
         vectors: Shape (n, dimensions).
-        characters: Of the inputs together.
-        usage: What the request took.
+        characters: Total length of the inputs.
+        usage: Usage of the request.
     """
     _count_usage(connection, saga, usage, characters=characters, embedded=len(text_hashes), unusable_tokens=0)
     connection.execute(
@@ -76,13 +76,13 @@ def record_batch(
 
 
 def record_unusable(connection: Connection, saga: UUID, *, characters: int, usage: Usage) -> None:
-    """Count what the API was sent and billed for texts of which no vector could be used; also if the saga was settled.
+    """Count the usage of a request whose vectors cannot be used, even if the saga was settled meanwhile.
 
     Args:
-        connection: Of the caller's transaction.
-        saga: Whose request it was.
-        characters: Of the texts, if they were billed.
-        usage: What the request took.
+        connection: Connection of the caller's transaction.
+        saga: Saga that sent the request.
+        characters: Total length of the texts, if they were billed.
+        usage: Usage of the request.
     """
     _count_usage(connection, saga, usage, characters=characters, embedded=0, unusable_tokens=usage.tokens)
 
@@ -95,14 +95,14 @@ def _count_usage(
 
 
 def forget_batches(connection: Connection, saga: UUID) -> None:
-    """Drop the answers that a saga bought: every one of their vectors is in a version now."""
+    """Delete the stored answers of a saga, whose vectors are all in a version of the table."""
     connection.execute(query("forget_batches"), {"saga": saga})
 
 
 def staged_vectors(
     connection: Connection, generation: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
 ) -> dict[UUID, Vector]:
-    """Vectors that some saga of the corpus bought and did not publish yet, by text hash."""
+    """Return the vectors that a saga of the generation embedded and has not published, by text hash."""
     values = {
         "generation": generation,
         "embedding": embedding,
@@ -114,7 +114,7 @@ def staged_vectors(
 
 
 def has_staged_vectors(connection: Connection, generation: str, *, embedding: str, saga: UUID) -> bool:
-    """Whether another saga of the corpus left vectors that may be reused."""
+    """Whether another saga of the generation has stored vectors that can be used."""
     values = {"generation": generation, "embedding": embedding, "saga": saga}
     row = connection.execute(query("has_staged_vectors"), values).fetchone()
     return row is not None and row["found"]
@@ -123,13 +123,13 @@ def has_staged_vectors(connection: Connection, generation: str, *, embedding: st
 def published_texts(
     connection: Connection, generation: str, text_hashes: Sequence[UUID], *, without: Collection[int] = ()
 ) -> list[TextLocation]:
-    """Those of the texts that were ever published, each once; at head if it stands there.
+    """Return one location of each text that was ever published, preferably at head.
 
     Args:
-        connection: Of the caller's transaction.
-        generation: Whose documents.
-        text_hashes: Of the texts.
-        without: Ids of fragments that cannot be read. Documents with rows in them are passed over.
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        text_hashes: Hashes of the texts.
+        without: Ids of fragments that cannot be read. Documents with rows in them are ignored.
     """
     values = {"generation": generation, "text_hashes": list(text_hashes), "without": list(without)}
     with connection.cursor(row_factory=class_row(TextLocation)) as cursor:
@@ -140,8 +140,8 @@ def is_served(connection: Connection, endpoint: str, embedding: str) -> bool:
     """Whether the endpoint ever answered with vectors of this model and width.
 
     Args:
-        connection: Of the caller's transaction.
-        endpoint: Its address, without credentials.
+        connection: Connection of the caller's transaction.
+        endpoint: Address of the endpoint, without credentials.
         embedding: Model and dimensions, as in the recipe.
     """
     row = connection.execute(query("is_served"), {"endpoint": endpoint, "embedding": embedding}).fetchone()
@@ -149,22 +149,22 @@ def is_served(connection: Connection, endpoint: str, embedding: str) -> bool:
 
 
 def mark_served(connection: Connection, endpoint: str, embedding: str) -> None:
-    """Note that it did."""
+    """Record that the endpoint answered with vectors of this model and width."""
     connection.execute(query("mark_served"), {"endpoint": endpoint, "embedding": embedding})
 
 
 def forget_served(connection: Connection, endpoint: str, embedding: str) -> None:
-    """Note that it no longer does: the next run sends one text alone before it sends a batch."""
+    """Delete the record of `mark_served`: the next run sends a single text before it sends a batch."""
     connection.execute(query("forget_served"), {"endpoint": endpoint, "embedding": embedding})
 
 
 def costs(connection: Connection, *, generation: str | None = None, run_id: str | None = None) -> list[Cost]:
-    """What a corpus or a run spent, whatever became of its sagas; by currency and day of the price."""
+    """Return the costs of a generation or a run, by currency and day of the price, whatever its sagas' outcomes."""
     with connection.cursor(row_factory=class_row(Cost)) as cursor:
         return cursor.execute(query("costs"), {"generation": generation, "run_id": run_id}).fetchall()
 
 
 def token_ratio(connection: Connection, generation: str) -> tuple[int, int]:
-    """Tokens that were billed for the corpus, and the characters of the texts that they were billed for."""
+    """Return the billed tokens of a generation, and the characters of the texts for which they were billed."""
     row = connection.execute(query("token_ratio"), {"generation": generation}).fetchone()
     return (row["tokens"], row["characters"]) if row else (0, 0)

@@ -1,7 +1,7 @@
-"""Documents whose last attempt failed: what was wrong, how often, and whether another attempt is due.
+"""Failed documents: the reason, the number of attempts, and whether another attempt is due.
 
-A document that cannot be read is given up at once, until its bytes or the recipe change; one that fails for another
-reason after three attempts. Every call works in its caller's transaction.
+An unreadable document is not attempted again until its bytes or the recipe change. A document that fails for another
+reason is attempted three times. Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ingest_pipeline.errors import DocumentError, IngestError, UnreadableError
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 
-# A document that failed so often with the same bytes and recipe is in quarantine: left alone until one of them changes,
-# or a person says so.
+# A document that failed this often with the same bytes and recipe is in quarantine: ingestion skips it until one of
+# them changes or the user runs `retry`.
 MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How often a document failed with the same bytes and recipe, and why."""
+    """The failed attempts at a document with the same bytes and recipe, and the last error."""
 
     key: str
     partition: str
@@ -32,38 +32,38 @@ class Failure:
     recipe: str
     attempts: int
     reason: str
-    """A word or two, by which failures are counted."""
+    """A short code by which failures are counted."""
     unreadable: bool
-    """No text can be got out of the file."""
+    """No text can be extracted from the file."""
     final: bool
-    """No further attempt at the same bytes would end otherwise."""
+    """Another attempt at the same bytes would fail in the same way."""
     error: str
     since: datetime
-    """When it failed for the first time since it was last published."""
+    """Time of the first failure since the document was last published."""
     failed_at: datetime
     published_version: int | None
-    """Of what readers at head see of the document, made from an earlier file. None: they see nothing of it."""
+    """Version that published the earlier file that readers at head see. None: they do not see the document."""
 
     @property
     def is_final(self) -> bool:
-        """Whether only a change of the bytes or the recipe, or a `retry`, leads to another attempt."""
+        """Whether the next attempt requires a change of the bytes or the recipe, or a `retry`."""
         return self.final or self.attempts >= MAX_ATTEMPTS
 
     @property
     def is_quarantined(self) -> bool:
-        """Whether it was given up although the file can be read."""
+        """Whether the document is in quarantine: the file is readable, and no further attempt is due."""
         return not self.unreadable and self.is_final
 
     @property
     def stale_since(self) -> datetime | None:
-        """Since when readers see an earlier file than the source holds. None: they see nothing of the document."""
+        """Time since which readers see an earlier file than the source has. None: they do not see the document."""
         return None if self.published_version is None else self.since
 
 
 def record_failure(
     connection: Connection, generation: str, *, key: str, partition: str, etag: str, recipe: str, error: IngestError
 ) -> None:
-    """Count a failed attempt at a document."""
+    """Record a failed attempt at a document."""
     values = {
         "generation": generation,
         "key": key,
@@ -79,21 +79,21 @@ def record_failure(
 
 
 def read_failures(connection: Connection, generation: str) -> list[Failure]:
-    """Documents whose last attempt failed, by key."""
+    """Return the documents whose last attempt failed, by key."""
     with connection.cursor(row_factory=class_row(Failure)) as cursor:
         return cursor.execute(query("read_failures"), {"generation": generation}).fetchall()
 
 
 def clear_failures(connection: Connection, generation: str, keys: Sequence[str]) -> None:
-    """Forget the failures of documents that were published, are gone, or are to be tried again."""
+    """Delete the failures of documents that were published, were removed or should be attempted again."""
     connection.execute(query("clear_failures"), {"generation": generation, "keys": list(keys)})
 
 
 def forget_failures(connection: Connection, generation: str) -> None:
-    """Forget all failures: they are of documents of another source."""
+    """Delete all failures of a generation, because they belong to documents of another source."""
     connection.execute(query("forget_failures"), {"generation": generation})
 
 
 def count_reasons(failures: Iterable[Failure]) -> Counter[str]:
-    """How many documents failed for which reason."""
+    """Count the failed documents by reason."""
     return Counter(failure.reason for failure in failures)
