@@ -231,7 +231,7 @@ def check_writable(corpus: Corpus) -> None:
 
 
 def _create(database: Database, settings: CorpusSettings) -> None:
-    """Create table and corpus in one saga. An empty table of ours, from a creation that died, is used."""
+    """Create table and corpus in one saga. An empty table from a creation that died is used."""
     installation = database.installation
     with corpora.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
         if settings.state == "current":

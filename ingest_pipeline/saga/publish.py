@@ -7,8 +7,8 @@
     if the version made is not head + 1, or not ours: undo it, begin again
     COMMIT
 
-After a failure past the Lance commit, `settle` takes the lock again and reads the ledger. If the ledger says that the
-saga is published, it is. Otherwise the table is restored to head. The outcome is never guessed.
+If anything fails after the Lance commit, `settle` takes the lock again and reads the ledger. If the ledger says that
+the saga is published, it is. Otherwise the table is restored to head. The outcome is never guessed.
 """
 
 from __future__ import annotations

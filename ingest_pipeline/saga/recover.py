@@ -99,7 +99,7 @@ def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[U
 def _adopt(corpus: Corpus) -> None:
     """Publish the last foreign version if it has exactly the rows of head, as after a compaction.
 
-    Later versions of ours are not part of it: they were undone, or reconciling undoes them.
+    Later versions of this database are not kept: they were undone, or reconciling undoes them.
     """
     # Versions never change, so two of them can be read without a lock.
     head = corpus.head()
