@@ -1,6 +1,6 @@
-"""Earlier versions in the catalog: the publications there were, what differs from one, and rows copied from one.
+"""Earlier versions in the catalog: past publications, their differences from head, and copies of their rows.
 
-Every call works in its caller's transaction.
+Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ingest_pipeline.postgres.sql import query
 
 @dataclass(frozen=True, slots=True)
 class PublicationRow:
-    """One publication, counted."""
+    """One publication with its counts and cost."""
 
     version: int
     published_at: datetime
     kind: str
     target_version: int | None
-    """Of a rollback: the version it brought back."""
+    """The version that a rollback restored. None: the saga is no rollback."""
     documents: int
     removed: int
     chunks: int
@@ -32,7 +32,7 @@ class PublicationRow:
     cached: int
     tokens: int
     cost: Decimal | None
-    """Of the tokens. None: no price was configured then."""
+    """Cost of the tokens. None: no price was configured then."""
     currency: str | None
     saga: UUID
     run_id: str | None
@@ -40,32 +40,32 @@ class PublicationRow:
 
 @dataclass(frozen=True, slots=True)
 class VersionDifference:
-    """A document that readers at an earlier version see otherwise than readers at head."""
+    """A document that differs between an earlier version and head."""
 
     key: str
     partition: str
     replaces: UUID | None
-    """The saga whose row stands now."""
+    """The saga of the latest row."""
     copy_of: UUID | None
-    """The saga whose row stood then; None: there was no such document."""
+    """The saga of the row at the earlier version. None: the document did not exist then."""
     chunk_count: int
-    """Chunks then."""
+    """Number of chunks at the earlier version."""
     fragments: list[int]
-    """Where the rows lay then."""
+    """Fragments that contained the rows at the earlier version."""
     chunks_at_head: int
     stands: bool
-    """Readers at head see the document."""
+    """Whether readers at head see the document."""
 
     @property
     def change(self) -> Literal["remove", "return", "replace"]:
-        """What a rollback does to the document."""
+        """The effect of a rollback on the document."""
         if self.copy_of is None:
             return "remove"
         return "replace" if self.stands else "return"
 
 
 def publication_history(connection: Connection, generation: str, limit: int) -> list[PublicationRow]:
-    """Publications, newest first."""
+    """Return the last publications, newest first."""
     rows = connection.execute(query("publication_history"), {"generation": generation, "limit": limit})
     return [PublicationRow(**row) for row in rows]
 
@@ -77,13 +77,13 @@ def is_publication(connection: Connection, generation: str, version: int) -> boo
 
 
 def is_retained(connection: Connection, generation: str, version: int) -> bool:
-    """Whether a version was head and retention took none of its rows."""
+    """Whether a version was head and retention removed none of its rows."""
     row = connection.execute(query("is_retained"), {"generation": generation, "version": version}).fetchone()
     return row is not None and row["found"]
 
 
 def published_versions(connection: Connection, generation: str, among: Collection[int]) -> set[int]:
-    """Those of some versions that ever were head."""
+    """Return those of the versions that ever were head."""
     found = connection.execute(query("published_versions"), {"generation": generation, "among": list(among)})
     return {row["published_version"] for row in found}
 
@@ -91,14 +91,14 @@ def published_versions(connection: Connection, generation: str, among: Collectio
 def retire_versions(
     connection: Connection, generation: str, *, days: int, publications: int, at_least: int | None
 ) -> int:
-    """Note that versions before the oldest that is still needed go, and what they had brought.
+    """Mark the versions before the oldest needed one as retired, and keep the counts of their publications.
 
     Args:
-        connection: Of a transaction that has the corpus' lock.
-        generation: Whose versions.
-        days: A version is needed so long after it ceased to be head.
-        publications: So many of the last ones are needed.
-        at_least: This one and all since are needed, whatever their age.
+        connection: Connection of a transaction that holds the lock of the generation.
+        generation: Generation of the versions.
+        days: Days for which a version is needed after it ceased to be head.
+        publications: Number of the last publications that are needed.
+        at_least: This version and all later ones are needed, whatever their age.
 
     Returns:
         The oldest version that is needed.
@@ -111,7 +111,7 @@ def retire_versions(
 
 
 def known_names(connection: Connection, generation: str, names: Sequence[str]) -> set[str]:
-    """Those of the names that are a document's key or partition, at head or earlier."""
+    """Return those of the names that are a document's key or partition, at head or earlier."""
     rows = connection.execute(query("known_names"), {"generation": generation, "names": list(names)})
     return {row["name"] for row in rows}
 
@@ -119,13 +119,13 @@ def known_names(connection: Connection, generation: str, names: Sequence[str]) -
 def differing_documents(
     connection: Connection, generation: str, version: int, names: Sequence[str] | None
 ) -> list[VersionDifference]:
-    """What differs between a version and head, by key in byte order.
+    """Return the documents that differ between a version and head, by key in byte order.
 
     Args:
-        connection: Of the caller's transaction.
-        generation: Whose documents.
-        version: A publication.
-        names: Look at these keys or partitions only. None: at all.
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        version: Version of a publication.
+        names: Keys or partitions to compare. None: all.
     """
     values = {"generation": generation, "version": version, "names": None if names is None else list(names)}
     return [VersionDifference(**row) for row in connection.execute(query("differing_documents"), values)]
@@ -134,7 +134,7 @@ def differing_documents(
 def insert_copies(
     connection: Connection, generation: str, saga: UUID, differences: Sequence[VersionDifference]
 ) -> None:
-    """Plan document rows that repeat earlier ones, or take out what had no row then; seen by nobody yet."""
+    """Insert the planned rows of a rollback: copies of earlier rows, or tombstones. No reader sees them yet."""
     values = {
         "generation": generation,
         "saga": saga,
@@ -147,20 +147,20 @@ def insert_copies(
 
 
 def copy_chunk_rows(connection: Connection, saga: UUID, keys: Sequence[str]) -> int:
-    """Repeat the chunk rows of documents planned by `insert_copies`; returns how many there were."""
+    """Copy the chunk rows of documents that `insert_copies` planned; return their number."""
     return connection.execute(query("copy_chunk_rows"), {"saga": saga, "keys": list(keys)}).rowcount
 
 
 def matching_documents(
     connection: Connection, generation: str, version: int, conditions: Mapping[str, object]
 ) -> list[str]:
-    """Keys of documents that readers at a version see and that satisfy conditions, in order.
+    """Return the keys of the documents at a version that satisfy the conditions, in order.
 
     Args:
-        connection: Of the caller's transaction.
-        generation: Whose documents.
-        version: A publication.
-        conditions: As `DocumentFilter.values` gives them.
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        version: Version of a publication.
+        conditions: Conditions as `DocumentFilter.values` returns them.
     """
     values = {"generation": generation, "version": version, **conditions}
     return [row["key"] for row in connection.execute(query("matching_documents"), values)]

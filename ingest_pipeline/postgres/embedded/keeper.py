@@ -1,10 +1,10 @@
-"""The process above an embedded Postgres: it starts the server and ends it when no process uses it any more.
+"""The parent process of an embedded Postgres, which starts the server and stops it when no process uses it any more.
 
-A user that is killed cannot stop the server, so somebody must live who sees that nobody holds ``users.lock``. If this
-process dies itself, the kernel interrupts the server, which then ends as if it had been stopped.
+A user process that is killed cannot stop the server. The keeper therefore watches ``users.lock`` and stops the server
+when no process holds the lock. If the keeper dies, the kernel interrupts the server, which then shuts down normally.
 
-It is run by its path and imports little, since each start of a server waits for it. Its environment, its log and the
-lock that says that a server runs are inherited, and pass on to the server.
+The keeper is run by its path and imports little, because each start of a server waits for it. It inherits its
+environment, its log and ``server.lock``, and the server inherits them from the keeper.
 """
 
 import ctypes
@@ -15,23 +15,23 @@ import sys
 import time
 
 _LOOK_EVERY = 0.5
-"""Seconds between two looks at the users."""
+"""Seconds between two checks of ``users.lock``."""
 _UNUSED = 4
-"""Looks in a row that see no user before the server is ended; a user that dies is often replaced at once."""
+"""Consecutive checks without a user before the server is stopped; a new user often follows at once."""
 _STOPPING = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
-"""What the server is told, and how many seconds it then has."""
+"""The signals that stop the server, and the seconds to wait after each."""
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
 def main(folder: str, startings_end: int, uid: int, gid: int, command: list[str]) -> None:
-    """Leave the process that called, run the server, and return when it has ended.
+    """Fork into the background, run the server, and return when the server has ended.
 
     Args:
-        folder: Where ``users.lock`` and ``start.lock`` lie.
-        startings_end: A pipe that closes when the server has ended; whoever waits for the start reads it.
-        uid: Account of the server, -1 for this one.
-        gid: Its group.
-        command: The server.
+        folder: Folder of ``users.lock`` and ``start.lock``.
+        startings_end: A pipe that closes when the server has ended; the process that waits for the start reads it.
+        uid: User id of the server, -1 for this user.
+        gid: Group id of the server.
+        command: Command line of the server.
     """
     if os.fork():
         return
@@ -43,7 +43,7 @@ def main(folder: str, startings_end: int, uid: int, gid: int, command: list[str]
     while os.waitpid(server, os.WNOHANG) == (0, 0):
         signal.sigtimedwait([signal.SIGCHLD], _LOOK_EVERY)
         unused = unused + 1 if _is_free(users) else 0
-        # Without a pause for the lock: whoever has it is about to use the server, or waits for it to end.
+        # The lock is not waited for: its holder is about to use the server, or waits for the server to end.
         if unused >= _UNUSED and _lock(starting):
             if _is_free(users):
                 _stop(server)
@@ -62,7 +62,7 @@ def _start(startings_end: int, uid: int, gid: int, command: list[str]) -> int:
             os.setgroups([])
             os.setgid(gid)
             os.setuid(uid)
-        # After the change of account, which would forget it.
+        # This follows the change of account, which resets the setting.
         prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGINT))
         if os.getppid() == keeper:
             os.execv(command[0], command)  # noqa: S606  # the command is spelled out in this package

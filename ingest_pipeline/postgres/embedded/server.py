@@ -1,8 +1,9 @@
-"""A Postgres server for a user who has none: started by the first process that needs it, stopped by the last.
+"""A Postgres server for users who have none. The first process that needs it starts it, and the last one stops it.
 
-``directory`` holds ``users.lock`` (a shared lock for each user), ``start.lock`` (one process at a time starts or
-stops), ``server.lock`` (held by the server's processes), ``port``, ``password``, ``server.log`` and ``data``. Only the
-last belongs to the server's account, which need not reach ``directory``: it inherits the open folder.
+``directory`` contains ``users.lock`` (each user process has a shared lock), ``start.lock`` (one process at a time
+starts or stops the server), ``server.lock`` (locked by the server's processes), ``port``, ``password``, ``server.log``
+and ``data``. Only ``data`` belongs to the server's account. The account need not be able to reach ``directory``: the
+server inherits a descriptor of ``data``.
 """
 
 import contextlib
@@ -30,29 +31,30 @@ from ingest_pipeline.postgres.url import write_url
 from ingest_pipeline.private_folder import make_private
 
 _NAME = "ingest_pipeline"
-"""Of the database and of its owner."""
+"""Name of the database and of its owner."""
 _READY_WITHIN = 60.0
-"""Seconds; a crashed server replays its log before it answers."""
+"""Seconds until the server must answer. A crashed server replays its log first."""
 _STOPS_WITHIN = 60.0
 _TURN_WITHIN = 200.0
+"""Seconds to wait for other processes that start or stop the server; each of them takes less."""
 _REMOVED_WITHIN = 10.0
-"""Seconds to wait for others that start or stop the server; each of them takes less."""
+"""Seconds to wait for a killed starter whose initdb still writes."""
 _PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to clients, any of which could take the server's port while it restarts."""
+"""Ports below those that the kernel gives to clients, which could take the port during a restart."""
 _RETRY_FOR = 10.0
-"""Seconds; somebody else may take the port between its choice and its use."""
+"""Seconds to retry a start, because another program may take the port between its choice and its use."""
 _POLL = 0.02
 _ENCRYPTION = "password_encryption=scram-sha-256"
-# Nobody may connect as the superuser, who has no password.
+# No client can connect as the superuser, because that role has no password.
 _ADMITTED = "host all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class EmbeddedPostgres:
-    """A server on 127.0.0.1, shared by every process that names the same directory.
+    """A server on 127.0.0.1, shared by all processes that use the same directory.
 
     Args:
-        directory: Created if absent, for this account alone. Its name may hold anything but a line break.
-        prepare: Statements of one line each that the superuser runs when the data are made, and never again.
+        directory: Folder of the server, created with access for this account only. Its name has no line break.
+        prepare: Statements of one line each that the superuser runs once, when the data are created.
     """
 
     def __init__(self, directory: Path, *, prepare: Sequence[str] = ()) -> None:
@@ -64,15 +66,15 @@ class EmbeddedPostgres:
         self._share = _Share(self._directory / "users.lock")
 
     def start(self) -> str:
-        """Find the running server or start it, and count this process among its users until `release` or death.
+        """Find or start the server, and register this process as a user until `release` or the end of the process.
 
         Returns:
-            A ``postgresql://`` url with the password in it, of a role that owns the database and may do no more.
+            A ``postgresql://`` url with a password. Its role owns the database and has no other privileges.
 
         Raises:
             MissingExtraError: There are no Postgres programs on this machine.
-            ConfigurationError: The directory, the account or the programs do not serve.
-            DatabaseUnavailableError: The server does not come up.
+            ConfigurationError: The directory, the account or the programs are unsuitable.
+            DatabaseUnavailableError: The server does not start.
         """
         with self._one_at_a_time():
             self._share.take()
@@ -85,11 +87,11 @@ class EmbeddedPostgres:
                 self._share.drop()
                 raise
         parts = {"user": _NAME, "password": password, "host": "127.0.0.1", "port": str(port), "dbname": _NAME}
-        # A program of somebody else that took the port is not sent the password, and cannot pass for the server.
+        # With SCRAM, another program on the port does not receive the password and cannot impersonate the server.
         return write_url(parts | {"require_auth": "scram-sha-256"})
 
     def release(self) -> None:
-        """Give the server up; the last user stops it. Does nothing if `start` was not called.
+        """Unregister this process; the last user stops the server. Do nothing if `start` was not called.
 
         Raises:
             DatabaseUnavailableError: The server does not stop.
@@ -104,13 +106,13 @@ class EmbeddedPostgres:
                 self._share.drop()
 
     def restart(self, *, immediate: bool = False) -> None:
-        """Stop the server under its users, as a crash does if ``immediate``, and start it on the same port."""
+        """Restart the server on the same port while it is in use. With ``immediate`` the stop is like a crash."""
         with self._one_at_a_time():
             self._stop(signal.SIGQUIT if immediate else signal.SIGINT)
             self._find_or_launch()
 
     def postmaster_pid(self) -> int | None:
-        """The server's process id, or None if it does not run."""
+        """Return the server's process id, or None if the server does not run."""
         pid = int(self._pid_file()[0] or 0)
         return pid if self._data.exists() and self._mark.encode() in _command_line(pid) else None
 
@@ -133,20 +135,20 @@ class EmbeddedPostgres:
 
     @property
     def _mark(self) -> str:
-        """What tells our server's command line from a process that got its number after a reboot."""
+        """The argument that distinguishes this server from a process that got its id after a reboot."""
         folder = self._data.stat()
         return f"cluster_name=ingest-{folder.st_dev:x}-{folder.st_ino:x}"
 
     def _initialize(self) -> None:
         binaries = self._binaries()
-        for half in self._directory.glob("data.*"):  # of a starter that was killed in here
+        for half in self._directory.glob("data.*"):  # from a process that was killed during initialization
             _remove(half)
-        # Under another name until it is whole: a starter killed in here leaves nothing that passes for a database.
+        # The folder has another name until it is complete, so that a killed process leaves no partial database.
         new = Path(tempfile.mkdtemp(prefix="data.", dir=self._directory))
         self._account.own(new)
         options = ["--no-locale", "--encoding=UTF8", "--data-checksums", "--no-instructions", "--auth=reject"]
         problem = self._run([binaries / "initdb", "-U", "postgres", "--no-sync", *options], new)
-        # Without a server, since nobody may connect as the superuser. Statements end with their lines.
+        # In single-user mode, because no client can connect as the superuser. Each line is one statement.
         role = f"CREATE ROLE {_NAME} LOGIN PASSWORD '{self._password()}'"
         sessions = {
             "postgres": [role, f"CREATE DATABASE {_NAME} OWNER {_NAME}"],
@@ -157,21 +159,21 @@ class EmbeddedPostgres:
             problem = problem or self._run(session, new, "".join(f"{statement}\n" for statement in statements))
         if not problem:
             (new / "pg_hba.conf").write_text(_ADMITTED)
-            problem = self._run([binaries / "initdb", "--sync-only"], new)  # all of it, once
+            problem = self._run([binaries / "initdb", "--sync-only"], new)  # one sync of all files
         if problem:
             shutil.rmtree(new, ignore_errors=True)
             raise ConfigurationError(f"No database could be made in {str(self._directory)!r}: {problem}", REMEDY)
         new.rename(self._data)
 
     def _run(self, command: Sequence[str | Path], data: Path, text: str = "") -> str:
-        """Run a program on data; what went wrong as one line, empty if nothing did."""
+        """Run a program on a data directory; return its error as one line, empty if it succeeded."""
         done = self._account.run(command, data=data, text=text)
         if done.returncode == 0 and "ERROR:" not in done.stderr:
             return ""
         return _last_lines(done.stderr).replace(self._password(), "***") or f"exit status {done.returncode}"
 
     def _password(self) -> str:
-        """The password of the database's owner, chosen once."""
+        """Return the password of the database's owner, which is generated once."""
         password = self._directory / "password"
         if not password.exists():
             new = self._directory / "password.new"
@@ -182,10 +184,10 @@ class EmbeddedPostgres:
         return password.read_text()
 
     def _find_or_launch(self) -> int:
-        """The port of the server that runs already, once it is ready, or of one that was started now."""
+        """Wait until the running server is ready, or start one; return its port."""
         deadline = time.monotonic() + _READY_WITHIN
         with _private_file(self._directory / "server.lock") as lock:
-            # A server's processes hold the lock, whoever may look at them, and in whichever container they run.
+            # The processes of a server hold the lock, also those of another account or in another container.
             while not _locked(lock):
                 if port := self._ready_port():
                     return port
@@ -196,7 +198,7 @@ class EmbeddedPostgres:
 
     def _ready_port(self) -> int | None:
         lines = self._pid_file()
-        # Asked as well, since a server that was just killed is ready by its file until the kernel is done with it.
+        # The file alone is not enough: it still says ready for a moment after the server was killed.
         if self.postmaster_pid() and lines[7].strip() == "ready" and _answers(port := int(lines[3])):
             return port
         return None
@@ -215,7 +217,7 @@ class EmbeddedPostgres:
             time.sleep(0.2)
 
     def _comes_up(self, server: list[str], lock: IO[bytes], port: int) -> bool:
-        """Start a server under its keeper; False if it ended before it was ready."""
+        """Start a server and its keeper; False if the server ended before it was ready."""
         ended, keepers_end = os.pipe()
         with os.fdopen(ended, "rb") as ending, _private_file(self._log) as log, opened(self._data) as data:
             assert data is not None  # noqa: S101  a folder was given
@@ -225,7 +227,7 @@ class EmbeddedPostgres:
                 inherited = [keepers_end, data, lock.fileno()]
                 environment = server_environment(data)
                 try:
-                    subprocess.run(  # noqa: S603  # spelled out here
+                    subprocess.run(  # noqa: S603  # the command is built here
                         command,
                         env=environment,
                         cwd="/",
@@ -262,7 +264,7 @@ class EmbeddedPostgres:
         return find_binaries(self._account, marker.read_text().strip() if marker.exists() else None)
 
     def _choose_port(self) -> int:
-        """The port of last time, for the sake of urls handed out then, unless somebody else has it now."""
+        """Return the previous port, so that earlier urls remain valid, or a free one if another program took it."""
         note = self._directory / "port"
         noted = [int(note.read_text())] if note.exists() else []
         for port in (*noted, *random.sample(_PORTS, len(_PORTS))):
@@ -274,7 +276,7 @@ class EmbeddedPostgres:
         raise self._failure("finds no free port")
 
     def _pid_file(self) -> list[str]:
-        """Lines of ``postmaster.pid``: 0 is the process id, 3 the port, 7 the state; empty where it has none."""
+        """Return at least eight lines of ``postmaster.pid``: 0 is the process id, 3 the port, 7 the state."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -282,9 +284,10 @@ class EmbeddedPostgres:
         return lines + [""] * (8 - len(lines))
 
     def _remove_stale_pid_file(self) -> None:
-        """After a reboot, or in a copy of the folder, any process may have the number, and the server would refuse.
+        """Remove ``postmaster.pid`` if its process id belongs to an unrelated process.
 
-        No server of ours runs here, since none holds the lock. One that was started by hand is left to Postgres.
+        This happens after a reboot or in a copy of the folder, and the server would refuse to start. The caller holds
+        ``server.lock``, so no embedded server runs. Postgres itself detects a server that was started manually.
         """
         holder = _command_line(int(self._pid_file()[0] or 0))
         if holder and (b"postgres" not in holder or b"cluster_name=ingest-" in holder):
@@ -297,10 +300,10 @@ class EmbeddedPostgres:
 
 
 class _Share:
-    """A place among the users: a shared lock that the kernel drops with the process, however it dies."""
+    """The registration of a user: a shared lock that the kernel releases when the process ends, however it ends."""
 
     taken_here: ClassVar["set[_Share]"] = set()
-    """By this process. Held here, for who keeps the url may not keep the object."""
+    """The shares of this process. The class refers to them, because a caller may keep the url without the object."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -334,12 +337,12 @@ class _Share:
             share.drop()
 
 
-# A forked child has its parent's lock: it would count as a user while it lives, and stop the server under its parent.
+# A forked child inherits its parent's lock. It would count as a user, and could stop its parent's server.
 os.register_at_fork(after_in_child=_Share.drop_all)
 
 
 def _answers(port: int) -> bool:
-    """Whether a server answers whether it speaks TLS, which it says before it asks who is there."""
+    """Whether a Postgres server answers the TLS request, which precedes authentication."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
         connection.sendall(struct.pack("!ii", 8, 80877103))
         return connection.recv(1) in {b"S", b"N"}
@@ -347,12 +350,12 @@ def _answers(port: int) -> bool:
 
 
 def _private_file(path: Path) -> IO[bytes]:
-    """A file to append to, that no other account may read if it is made now."""
+    """Open a file for appending, and create it with access for this account only."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
 
 
 def _locked(file: IO[bytes]) -> bool:
-    """Take a file's lock, for as long as it is open here or in a child that inherited it; False: somebody has it."""
+    """Lock a file until this process and all children that inherit it close it; False if the lock is taken."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -368,7 +371,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def _last_lines(output: str) -> str:
-    """What a program said last, as one line, without what pg_ctl says about it."""
+    """Return the last lines of a program's output as one line, without the messages of pg_ctl."""
     lines = [line.strip() for line in output.splitlines()]
     told = [
         line for line in lines if line and not line.startswith(("pg_ctl:", "waiting for", "stopped waiting", "Examine"))
@@ -377,7 +380,7 @@ def _last_lines(output: str) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a half made database. The initdb of a killed starter may still write into it for a moment."""
+    """Remove a partial database. The initdb of a killed process may still write to it for a moment."""
     deadline = time.monotonic() + _REMOVED_WITHIN
     while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The SQL of the ledger and the catalog, by name, and the numbered migrations."""
+"""The named SQL statements of the ledger and the catalog, and the numbered migrations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One ``NNNN_purpose.sql``."""
+    """A schema migration from a file ``NNNN_purpose.sql``."""
 
     number: int
     name: str
@@ -20,10 +20,10 @@ class Migration:
 
 @cache
 def query(name: str) -> LiteralString:
-    """The statement called ``name`` in ``queries.sql``.
+    """Return the statement of that name from ``queries.sql``.
 
     Raises:
-        KeyError: There is none.
+        KeyError: No statement has that name.
     """
     return _queries()[name]
 
@@ -34,12 +34,12 @@ def _queries() -> dict[str, LiteralString]:
     return {str(name): body for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def _literal(*path: str) -> Any:  # noqa: ANN401  part of the program, so as literal as if it stood in the code
+def _literal(*path: str) -> Any:  # noqa: ANN401  a file of the package, hence as literal as a string in the code
     return files(__name__).joinpath(*path).read_text()
 
 
 def migrations() -> list[Migration]:
-    """All migrations, in the order in which they apply."""
+    """Return all migrations in the order in which they are applied."""
     found: list[Migration] = []
     for entry in files(__name__).joinpath("migrations").iterdir():
         if entry.name.endswith(".sql"):

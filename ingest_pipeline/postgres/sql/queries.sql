@@ -1,16 +1,17 @@
 -- lock_generation --
--- Not FOR UPDATE: the foreign keys of those who prepare would wait for it, and preparing takes no lock.
+-- Not FOR UPDATE: the foreign key checks of sagas that prepare would wait for it. A saga prepares without the lock.
 SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
 FROM ingest_pipeline.generation WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- limit_waiting --
--- Of every transaction. One that is paused must not hold its rows for ever: Postgres ends its backend, also in mid COPY.
+-- Runs in every transaction. A hanging process must not lock its rows for ever: Postgres ends its backend, even during
+-- COPY.
 SET LOCAL lock_timeout = '120s';
 SET LOCAL idle_in_transaction_session_timeout = '120s';
 SET LOCAL statement_timeout = '140s'
 
 -- one_snapshot --
--- All that the transaction reads is as of its first query.
+-- The transaction reads everything in the snapshot of its first query.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 
 -- keepalive --
@@ -25,21 +26,21 @@ SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, he
 FROM ingest_pipeline.generation WHERE corpus = %(corpus)s AND state = 'current'
 
 -- generations --
--- Of a corpus, oldest first.
+-- All generations of a corpus, oldest first.
 SELECT name, state::text, state_since, embedding, head_version, table_uri,
     (SELECT count(*) FROM ingest_pipeline.head_document d WHERE d.generation = k.name)
     AS documents
 FROM ingest_pipeline.generation k WHERE corpus = %(corpus)s ORDER BY created_at, name
 
 -- reembedding_progress --
--- In whatever version the new generation holds them: what has changed since, it takes up before readers move.
+-- Counts documents whatever their contents: the new generation ingests later changes before readers move to it.
 SELECT count(n.key) AS documents, count(*) AS documents_to_hold
 FROM ingest_pipeline.head_document o
 LEFT JOIN ingest_pipeline.head_document n ON n.generation = %(new)s AND n.key = o.key
 WHERE o.generation = %(old)s
 
 -- lock_generations --
--- In the order of their names, so that two who lock the same rows do not wait for each other.
+-- Locks in the order of the names, so that two processes that lock the same rows cannot deadlock.
 SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
 FROM ingest_pipeline.generation WHERE name = ANY(%(names)s) ORDER BY name FOR NO KEY UPDATE
 
@@ -47,7 +48,7 @@ FROM ingest_pipeline.generation WHERE name = ANY(%(names)s) ORDER BY name FOR NO
 UPDATE ingest_pipeline.generation SET state = %(state)s, state_since = now() WHERE name = %(name)s
 
 -- generation_differences --
--- Documents that two generations hold differently at their heads. The same bytes under another ETag are the same.
+-- Documents that differ between the heads of two generations. The same bytes with another ETag are no difference.
 SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.etag AS new_etag
 FROM (
     SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.head_document WHERE generation = %(old)s
@@ -98,7 +99,7 @@ WHERE generation = %(generation)s AND embedding = %(old_embedding)s
 SELECT count(*) AS found FROM ingest_pipeline.generation WHERE corpus = %(corpus)s
 
 -- is_bound --
--- Creations, restores and maintenance of a corpus into which nothing was published bring no document.
+-- Sagas of creation, restore and maintenance do not count: they publish no documents.
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga
     WHERE generation = k.name AND state = 'published' AND kind NOT IN ('create', 'restore', 'maintenance')
@@ -115,7 +116,7 @@ UPDATE ingest_pipeline.generation SET table_uri = %(table_uri)s, source = %(sour
 WHERE name = %(name)s
 
 -- move_ended_sagas --
--- None of them published anything, and each keeps its vectors and its cost.
+-- None of these sagas published anything. Each keeps its vectors and its cost.
 WITH orders AS (
     UPDATE ingest_pipeline.batch_job SET generation = %(new)s WHERE generation = %(old)s
 ), planned AS (
@@ -134,7 +135,7 @@ RETURNING id
 UPDATE ingest_pipeline.saga SET reported_at = NULL WHERE generation = %(generation)s AND state = 'published' AND kind = 'ingest'
 
 -- forget_generation --
--- What it was made of goes; its sagas stay, for what they cost was paid.
+-- Deletes the catalog rows of the generation. Its sagas are kept, because their costs were billed.
 WITH documents AS (
     DELETE FROM ingest_pipeline.document WHERE generation = %(generation)s
 ), failures AS (
@@ -154,7 +155,7 @@ SELECT recipes FROM ingest_pipeline.generation WHERE name = %(name)s
 SELECT recipes FROM ingest_pipeline.generation WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- put_recipe_in_force --
--- One that was in force before moves to the end.
+-- A recipe that was in force earlier moves to the end of the list.
 UPDATE ingest_pipeline.generation SET recipes = coalesce((
         SELECT jsonb_agg(one ORDER BY place) FROM jsonb_array_elements(recipes) WITH ORDINALITY AS r (one, place)
         WHERE one ->> 'fingerprint' <> %(fingerprint)s
@@ -195,7 +196,7 @@ UPDATE ingest_pipeline.saga SET seen_at = now()
 WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
 
 -- count_usage --
--- What a request to the embedding API took. The day's sum is compared with the limits.
+-- Adds the usage of a request to the embedding API. The daily sum is compared with the limits.
 WITH counted AS (
     UPDATE ingest_pipeline.saga SET seen_at = now(),
         requests = requests + %(requests)s, retries = retries + %(retries)s, tokens = tokens + %(tokens)s,
@@ -253,8 +254,8 @@ UPDATE ingest_pipeline.saga SET state = 'compensated', error = %(error)s, ended_
 WHERE id = ANY(%(ids)s) AND state = 'prepared' RETURNING id
 
 -- abandon_sagas --
--- A row that is locked is being written to, by a backend that is alive or about to end; whoever settles does not wait for
--- it with the corpus locked.
+-- A locked row belongs to a backend that is alive or about to end. The process that settles skips the row, because it
+-- must not wait while it holds the lock of the generation.
 WITH dead AS MATERIALIZED (
     SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')
       AND (id = ANY(%(gone)s) OR run_id = ANY(%(dead_runs)s) OR seen_at < now() - make_interval(secs => %(limit)s))
@@ -299,7 +300,7 @@ UPDATE ingest_pipeline.saga SET reported_at = now() WHERE id = %(id)s
 SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')
 
 -- oldest_needed --
--- A live saga may read the version it was planned on, and a rollback the one it goes back to.
+-- A live saga may read its base version, and a rollback may read its target version.
 WITH kept AS (
     SELECT s.published_version AS version, s.kind NOT IN ('maintenance', 'restore') AS counts,
         lead(s.ended_at) OVER (ORDER BY s.published_version) AS superseded_at,
@@ -334,7 +335,7 @@ WHERE (saga, key) IN (
     WHERE generation = %(generation)s AND superseded_version <= %(oldest)s LIMIT %(limit)s)
 
 -- forget_tombstones --
--- Of documents that readers of no version that is kept see. Dagster has to hear of a removal before it is forgotten.
+-- Tombstones of documents that no reader of a retained version sees. A removal must be reported to Dagster first.
 DELETE FROM ingest_pipeline.document
 WHERE (saga, key) IN (
     SELECT d.saga, d.key FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
@@ -353,7 +354,7 @@ FROM ingest_pipeline.saga WHERE generation = %(generation)s AND id = ANY(%(ids)s
 SELECT id, state::text, prepared_at IS NOT NULL AS was_prepared FROM ingest_pipeline.saga WHERE id = ANY(%(ids)s)
 
 -- insert_unknown --
--- Sagas of another database, or of a history that was lost, by what the table says of them.
+-- Sagas of another database, or of a lost history, as the table records them.
 INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, ended_at, error)
 SELECT id, %(generation)s, 'other', %(state)s, version, %(writer)s, now(), %(error)s
 FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS other (id, version)
@@ -364,7 +365,7 @@ SELECT published_version FROM ingest_pipeline.saga
 WHERE generation = %(generation)s AND state = 'published' AND published_version = ANY(%(among)s)
 
 -- spent_batches --
--- Batches that nobody needs any more: with every text at head, or a week old.
+-- Batches that are no longer needed: all of their texts are at head, or they are a week old.
 SELECT b.saga, b.ordinal
 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
 WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared') AND (
@@ -458,8 +459,8 @@ FROM ingest_pipeline.batch_job o JOIN ingest_pipeline.saga s ON s.id = o.saga
 WHERE o.generation = %(generation)s ORDER BY o.ordered_at DESC LIMIT %(limit)s
 
 -- published_texts --
--- At head if it stands there, else where it stood last, since a compaction may have moved its rows until then. A text may
--- stand in a hundred thousand places, as a licence does; a few are looked at.
+-- At head if the text is there, otherwise at the last version that has it, because a compaction may have moved its rows
+-- before. A text such as a licence may occur in 100,000 documents; only a few of them are examined.
 SELECT wanted.text_hash, place.fragments, place.version
 FROM unnest(%(text_hashes)s::uuid[]) AS wanted (text_hash)
 CROSS JOIN LATERAL (
@@ -468,7 +469,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT d.generation, d.fragments, d.published_version, d.superseded_version
         FROM (
-            -- By the text in any case: before the table was analyzed, all chunks of a document look like one or two.
+            -- OFFSET 0 forces the index on text_hash: before ANALYZE the planner expects one or two chunks a document.
             SELECT c.saga, c.document FROM ingest_pipeline.chunk c WHERE c.text_hash = wanted.text_hash OFFSET 0
         ) AS held JOIN ingest_pipeline.document d ON d.saga = held.saga AND d.key = held.document
         WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL
@@ -525,7 +526,7 @@ SELECT configuration, attempts, passing, error, failed_at, over_limit, over_limi
 FROM ingest_pipeline.run_failure WHERE generation = %(generation)s AND attempts > 0
 
 -- count_deaths --
--- Ingestions whose writer died since the last one that was published.
+-- Ingestions whose writer died since the last published one.
 SELECT count(*) AS deaths, max(ended_at) AS last_at FROM ingest_pipeline.saga
 WHERE generation = %(generation)s AND state = 'abandoned' AND kind = 'ingest'
   AND ended_at > coalesce((
@@ -536,7 +537,7 @@ WHERE generation = %(generation)s AND state = 'abandoned' AND kind = 'ingest'
       (SELECT forgiven_at FROM ingest_pipeline.run_failure WHERE generation = %(generation)s), '-infinity')
 
 -- latest_documents --
--- The row of every document that was ever published and not forgotten: at head, or its tombstone.
+-- The latest row of each document: the document at head, or its tombstone unless retention removed it.
 SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments
 FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
   AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
@@ -545,7 +546,7 @@ FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
 ORDER BY key
 
 -- count_documents --
--- Of a generation, whose name is not that of the corpus once it was migrated; so not from the view.
+-- Counts by generation. The view has the name of the corpus, which differs from that of a later generation.
 SELECT count(*) AS found FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- first_partition --
@@ -556,7 +557,7 @@ ORDER BY key LIMIT 1
 SELECT DISTINCT partition FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- partition_states --
--- Of a generation, as above.
+-- Reads by generation, like count_documents.
 SELECT partition, count(*) AS documents, sum(chunk_count)::bigint AS chunks, sum(character_count)::bigint AS characters,
     sum(size)::bigint AS bytes, max(published_version) AS published_version, min(etag) AS etag, min(recipe) AS recipe,
     encode(sha256(convert_to(string_agg(concat_ws(E'\x01', key, etag, recipe), E'\x02' ORDER BY key), 'UTF8')), 'hex')
@@ -586,7 +587,7 @@ DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
 COPY ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash) FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
--- Without a latest row there is nothing to overwrite: retention removed the tombstone that was to be replaced.
+-- A document without a latest row has no conflict: retention removed the tombstone that the saga would replace.
 SELECT new.key
 FROM ingest_pipeline.document new
 LEFT JOIN ingest_pipeline.latest_document latest ON latest.generation = new.generation AND latest.key = new.key
@@ -690,7 +691,7 @@ SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.tar
     brought.removed, brought.chunks, s.embedded, brought.cached,
     s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency, s.id AS saga, s.run_id
 FROM (
-    -- That it has a version, its state says too; but only this lets the index pass over those that have none.
+    -- The condition on published_version is redundant, but lets the index skip sagas without a version.
     SELECT * FROM ingest_pipeline.saga
     WHERE generation = %(generation)s AND state = 'published' AND published_version IS NOT NULL
     ORDER BY published_version DESC LIMIT %(limit)s
@@ -724,8 +725,8 @@ FROM ingest_pipeline.document d, unnest(%(names)s::text[]) AS wanted (name)
 WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND wanted.name IN (d.key, d.partition)
 
 -- differing_documents --
--- Documents that readers at a version see otherwise than readers at head. One whose bytes and recipe are the same has
--- the same chunks, whichever saga made them.
+-- Documents that differ between a version and head. Documents with equal bytes and recipes have equal chunks, whichever
+-- saga made them.
 SELECT key, coalesce(head.partition, old.partition) AS partition, head.saga AS replaces, old.saga AS copy_of,
     coalesce(old.chunk_count, 0) AS chunk_count, coalesce(old.fragments, '{}') AS fragments,
     CASE WHEN head.removed THEN 0 ELSE coalesce(head.chunk_count, 0) END AS chunks_at_head,
@@ -761,7 +762,7 @@ FROM ingest_pipeline.document new JOIN ingest_pipeline.chunk c ON c.saga = new.c
 WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
 
 -- hold_documents --
--- What the source held: what an earlier hold says that it holds, or what stood at head.
+-- The object in the source is the one that an earlier hold names, otherwise the one of the row at head.
 INSERT INTO ingest_pipeline.hold AS h (generation, key, partition, etag, size, content_hash, recipe, saga)
 SELECT new.generation, new.key, new.partition, source.etag, source.size, source.content_hash, %(recipe)s, new.saga
 FROM ingest_pipeline.document new
@@ -778,7 +779,7 @@ ON CONFLICT (generation, key) DO UPDATE SET partition = excluded.partition, etag
     content_hash = excluded.content_hash, recipe = excluded.recipe, saga = excluded.saga, held_at = excluded.held_at
 
 -- release_superseded --
--- Holds on documents of the saga that it did not make itself.
+-- Holds on documents of the saga, except those that the saga itself made.
 DELETE FROM ingest_pipeline.hold h USING ingest_pipeline.document new
 WHERE new.saga = %(saga)s AND h.generation = new.generation AND h.key = new.key AND h.saga <> new.saga
 
@@ -787,7 +788,7 @@ DELETE FROM ingest_pipeline.hold
 WHERE generation = %(generation)s AND (key = ANY(%(names)s) OR partition = ANY(%(names)s)) RETURNING key
 
 -- release_known --
--- A rollback that came since made another hold on the document.
+-- A later rollback may have made another hold on the same document, which remains.
 DELETE FROM ingest_pipeline.hold h USING unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS known (key, saga)
 WHERE h.generation = %(generation)s AND h.key = known.key AND h.saga = known.saga
 
@@ -805,7 +806,7 @@ SELECT count(*) AS documents, coalesce(sum(chunk_count), 0)::bigint AS chunks,
 FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- corpus_spending --
--- Whatever became of the sagas: what failed and what was killed was paid for like the rest.
+-- All sagas count, whatever their outcome: failed and killed sagas are billed too.
 SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
     coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(unusable_tokens), 0)::bigint AS unusable_tokens,
     coalesce(sum(embedded), 0)::bigint AS embedded,
@@ -829,7 +830,7 @@ SELECT coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(tokens), 0):
 FROM ingest_pipeline.saga WHERE run_id = %(run_id)s
 
 -- costs --
--- By currency and day of the price. Null: no price was configured when the tokens were billed.
+-- Costs by currency and day of the price. Null: no price was configured when the tokens were billed.
 SELECT currency, price_as_of AS as_of, sum(tokens)::bigint AS tokens, sum(tokens * price) / 1000000 AS amount
 FROM ingest_pipeline.saga
 WHERE tokens > 0 AND (%(generation)s::text IS NULL OR generation = %(generation)s) AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
@@ -840,20 +841,19 @@ SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(embedded_charact
 FROM ingest_pipeline.saga WHERE generation = %(generation)s AND tokens > 0
 
 -- document_ratios --
--- Of the documents at head, by what their keys end in: how many characters their bytes held, and how many chunks of what
--- recipe those made.
+-- Bytes, characters and chunks of the documents at head, by recipe and by extension of the keys.
 SELECT recipe, coalesce(lower(substring(key FROM '\.([^./]+)$')), '') AS format, count(*) AS documents,
     sum(size)::bigint AS bytes, sum(character_count)::bigint AS characters, sum(chunk_count)::bigint AS chunks
 FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 GROUP BY 1, 2
 
 -- adopt_sagas --
--- What they had published is in the table, and a rebuild of the catalog takes it over.
+-- The publications of these sagas are in the table, and a rebuild of the catalog takes them over.
 UPDATE ingest_pipeline.saga SET state = 'adopted', ended_at = coalesce(ended_at, now()), error = %(error)s
 WHERE generation = %(generation)s AND id = ANY(%(ids)s) AND state <> 'published'
 
 -- set_installation --
--- Of a database without a corpus: it goes on for the one that was lost.
+-- For a database without a corpus, which takes over the identity of the lost one.
 UPDATE ingest_pipeline.installation SET id = %(id)s WHERE NOT EXISTS (SELECT 1 FROM ingest_pipeline.generation)
 
 -- known_pairs --
@@ -866,7 +866,7 @@ DELETE FROM ingest_pipeline.document d USING unnest(%(keys)s::text[], %(sagas)s:
 WHERE d.saga = wanted.saga AND d.key = wanted.key AND d.published_version IS NULL
 
 -- stage_rebuilt --
--- Without an ETag: that is how a document is recorded whose bytes are unknown, so that the next ingest reads it.
+-- The rows have no ETag, which marks documents whose bytes are unknown. The next ingest therefore reads them.
 INSERT INTO ingest_pipeline.document
     (generation, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified)
 SELECT %(generation)s, key, saga, partition, %(recipe)s, chunk_count, chunk_count, '', '', 0, %(never)s

@@ -7,7 +7,8 @@ CREATE TABLE ingest_pipeline.installation (
 COMMENT ON TABLE ingest_pipeline.installation IS 'One row: the identity that LanceDB tables of this database carry.';
 INSERT INTO ingest_pipeline.installation DEFAULT VALUES;
 
--- What tells this database from its copies, and how far its log goes. What a server does not show is null.
+-- Returns what distinguishes this database from its copies, and the position of its log. Values that the server does
+-- not show are null.
 CREATE FUNCTION ingest_pipeline.this_database(
     OUT installation text, OUT system text, OUT timeline text, OUT number text, OUT folder text, OUT name text,
     OUT flushed bigint, OUT written bigint
@@ -22,7 +23,7 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN NULL;
     END;
     BEGIN
-        -- Not from pg_control_checkpoint(), which lags behind a promotion.
+        -- pg_control_checkpoint() would lag behind a promotion.
         timeline := left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
         flushed := pg_current_wal_flush_lsn() - '0/0';
         written := pg_current_wal_insert_lsn() - '0/0';
@@ -30,14 +31,16 @@ BEGIN
     END;
 END $$;
 
--- building: filled beside the current one, seen by no reader. retired: by a switch or an abort; kept for a while, then dropped.
+-- building: not yet visible to readers. current: the generation that readers see. retired: replaced or aborted, kept
+-- for a week. dropped: its table and rows are deleted.
 CREATE TYPE ingest_pipeline.generation_state AS ENUM ('building', 'current', 'retired', 'dropped');
 
 CREATE TABLE ingest_pipeline.corpus (
     name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
     created_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE ingest_pipeline.corpus IS 'What users and readers name. Its documents are in generations, of which readers see one.';
+COMMENT ON TABLE ingest_pipeline.corpus IS
+    'A corpus by its name. Its documents are in generations, and readers see the current one.';
 
 CREATE TABLE ingest_pipeline.generation (
     name text PRIMARY KEY,
@@ -58,10 +61,13 @@ CREATE UNIQUE INDEX generation_current ON ingest_pipeline.generation (corpus) WH
 CREATE UNIQUE INDEX generation_building ON ingest_pipeline.generation (corpus) WHERE state = 'building';
 COMMENT ON TABLE ingest_pipeline.generation IS
     'A generation of a corpus: one LanceDB table and its head. The row is also the lock of a publication.';
-COMMENT ON COLUMN ingest_pipeline.generation.name IS 'Of the LanceDB table, and the key of all rows of the generation.';
-COMMENT ON COLUMN ingest_pipeline.generation.corpus IS 'The name of the corpus to its users and readers.';
-COMMENT ON COLUMN ingest_pipeline.generation.recipes IS 'Recipes by fingerprint, parts and since when, oldest first. The last one is in force.';
-COMMENT ON COLUMN ingest_pipeline.generation.source IS 'Null: a table whose rows a user of the library manages.';
+COMMENT ON COLUMN ingest_pipeline.generation.name IS
+    'Name of the LanceDB table, and the key of all rows of the generation.';
+COMMENT ON COLUMN ingest_pipeline.generation.corpus IS 'Name of the corpus to which the generation belongs.';
+COMMENT ON COLUMN ingest_pipeline.generation.recipes IS
+    'Recipes with fingerprint, parts and start time, oldest first. The last one is in force.';
+COMMENT ON COLUMN ingest_pipeline.generation.source IS
+    'Prefix of the source. Null: the user manages the rows of the table.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
     ('preparing', 'prepared', 'published', 'compensated', 'failed', 'abandoned', 'adopted');
@@ -98,13 +104,19 @@ CREATE TABLE ingest_pipeline.saga (
     CHECK (published_version > base_version),
     CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
 );
-COMMENT ON COLUMN ingest_pipeline.saga.kind IS 'other: known from the table only, made by another database or in a history that was lost.';
-COMMENT ON COLUMN ingest_pipeline.saga.state IS 'adopted: a rebuild of the catalog took over what it had published.';
-COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: it never was, so it made no version.';
-COMMENT ON COLUMN ingest_pipeline.saga.price IS 'Of a million tokens, as configured when the saga began. Null: none was.';
-COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS 'Those of the tokens that were billed for answers which could not be used.';
-COMMENT ON COLUMN ingest_pipeline.saga.target_version IS 'Of a rollback: the version whose documents it brings back.';
-COMMENT ON COLUMN ingest_pipeline.saga.retired IS 'Retention took its version; what it brought is in retired_publication.';
+COMMENT ON COLUMN ingest_pipeline.saga.kind IS
+    'other: recorded only in the table, by another database or in a lost history.';
+COMMENT ON COLUMN ingest_pipeline.saga.state IS
+    'adopted: a rebuild of the catalog took over the publication of the saga.';
+COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: the saga was never prepared, so it made no version.';
+COMMENT ON COLUMN ingest_pipeline.saga.price IS
+    'Price of a million tokens, as configured when the saga began. Null: no price was configured.';
+COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS
+    'Tokens that were billed for answers without a usable vector.';
+COMMENT ON COLUMN ingest_pipeline.saga.target_version IS
+    'The version whose documents a rollback restores. Null: the saga is no rollback.';
+COMMENT ON COLUMN ingest_pipeline.saga.retired IS
+    'Retention removed the version of the saga; the counts are in retired_publication.';
 CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_version) WHERE state = 'published' AND NOT retired;
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
@@ -142,7 +154,7 @@ END $$;
 CREATE TRIGGER generation_head BEFORE UPDATE ON ingest_pipeline.generation
     FOR EACH ROW EXECUTE FUNCTION ingest_pipeline.check_head_advances();
 
--- What a publication had brought, kept when retention took its version and the catalog rows of that time.
+-- The counts of a publication, kept after retention removed its version and catalog rows.
 CREATE TABLE ingest_pipeline.retired_publication (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     documents integer NOT NULL,
@@ -160,7 +172,8 @@ CREATE TABLE ingest_pipeline.staged_fragment (
     PRIMARY KEY (saga, name)
 );
 
--- The answer to one embedding request, kept until its saga's vectors are published, so that a crash never buys it twice.
+-- The answer to one embedding request, kept until the vectors are published, so that a crash never
+-- causes a second bill.
 CREATE TABLE ingest_pipeline.embedded_batch (
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     ordinal integer NOT NULL,
@@ -169,12 +182,13 @@ CREATE TABLE ingest_pipeline.embedded_batch (
     vectors bytea NOT NULL,
     PRIMARY KEY (saga, ordinal)
 );
-COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS 'Little-endian float32, one row of the declared width per text hash.';
--- Floats do not compress; trying costs more than the bytes saved.
+COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS
+    'Vectors in little-endian float32, one row of the declared width per text hash.';
+-- Floats hardly compress; the attempt costs more than it saves.
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
 
--- What a corpus was billed on a day of UTC, in all of its generations. Limits on spending are compared with it.
+-- Tokens billed for all generations of a corpus on a UTC day. The limits on tokens are compared with this sum.
 CREATE TABLE ingest_pipeline.token_day (
     corpus text NOT NULL,
     day date NOT NULL,
@@ -182,8 +196,8 @@ CREATE TABLE ingest_pipeline.token_day (
     PRIMARY KEY (corpus, day)
 );
 
--- Endpoints that were seen to answer with vectors of this model and width. Before the first such answer one text is sent
--- alone, so that a wrong width is not paid for by the batch.
+-- Endpoints that answered with vectors of this model and width. Before the first such answer a run sends a single text,
+-- so that a wrong width is not billed for a whole batch.
 CREATE TABLE ingest_pipeline.served_embedding (
     endpoint text NOT NULL,
     embedding text NOT NULL,
@@ -191,7 +205,8 @@ CREATE TABLE ingest_pipeline.served_embedding (
     PRIMARY KEY (endpoint, embedding)
 );
 
--- Texts handed to the API's Batch endpoint. The row is there before the API knows of it, so that no crash orders twice.
+-- Texts submitted to the API's Batch endpoint. The row is committed before the job is submitted, so that a crash never
+-- causes a second submission.
 CREATE TABLE ingest_pipeline.batch_job (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
@@ -211,10 +226,10 @@ CREATE TABLE ingest_pipeline.batch_job (
     CHECK ((state = 'submitting') <= (api_batch IS NULL))
 );
 CREATE INDEX batch_job_open ON ingest_pipeline.batch_job (generation) WHERE state IN ('submitting', 'submitted');
-COMMENT ON COLUMN ingest_pipeline.batch_job.keys IS 'Documents that wait for the vectors.';
+COMMENT ON COLUMN ingest_pipeline.batch_job.keys IS 'Keys of the documents that wait for the vectors.';
 
--- What a saga made of a document. Readers at version v see the row whose half-open interval
--- [published_version, superseded_version) holds v; a row without published_version is seen by nobody.
+-- The row of a document in a saga. Readers at version v see the row whose half-open interval
+-- [published_version, superseded_version) contains v. No reader sees a row without published_version.
 CREATE TABLE ingest_pipeline.document (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
@@ -242,14 +257,20 @@ CREATE TABLE ingest_pipeline.document (
     PRIMARY KEY (saga, key),
     CHECK (superseded_version > published_version)
 );
-COMMENT ON COLUMN ingest_pipeline.document.key IS 'Ordered by bytes, as object stores list.';
-COMMENT ON COLUMN ingest_pipeline.document.replaces IS 'The saga whose row was current when this one was planned; another one by then is a conflict.';
-COMMENT ON COLUMN ingest_pipeline.document.removed IS 'The publication took the document out; the row is its tombstone.';
-COMMENT ON COLUMN ingest_pipeline.document.tokens IS 'Its share, by characters, of what the requests that carried its texts were billed.';
-COMMENT ON COLUMN ingest_pipeline.document.requests IS 'Those that carried texts of it; one that carried several documents counts for each.';
-COMMENT ON COLUMN ingest_pipeline.document.seconds IS 'From the first byte read to the last row staged.';
-COMMENT ON COLUMN ingest_pipeline.document.copy_of IS 'Of a rollback: the saga whose row this one repeats.';
-COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that hold the rows.';
+COMMENT ON COLUMN ingest_pipeline.document.key IS
+    'Key of the object under the prefix, in byte order like the listings of object stores.';
+COMMENT ON COLUMN ingest_pipeline.document.replaces IS
+    'The saga of the latest row when this row was planned. Another latest row at publication is a conflict.';
+COMMENT ON COLUMN ingest_pipeline.document.removed IS
+    'True: the publication removed the document, and this row is its tombstone.';
+COMMENT ON COLUMN ingest_pipeline.document.tokens IS
+    'The share of the document, by characters, in the billed tokens of its requests.';
+COMMENT ON COLUMN ingest_pipeline.document.requests IS
+    'Requests with texts of the document. A request with several documents counts for each of them.';
+COMMENT ON COLUMN ingest_pipeline.document.seconds IS 'Seconds from the first byte read to the last row staged.';
+COMMENT ON COLUMN ingest_pipeline.document.copy_of IS
+    'The saga of the row that a rollback copied. Null: the row is no copy.';
+COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that contain the rows.';
 CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (generation, key)
     WHERE published_version IS NOT NULL AND superseded_version IS NULL;
 CREATE INDEX document_superseded ON ingest_pipeline.document (generation, superseded_version)
@@ -272,7 +293,8 @@ CREATE TABLE ingest_pipeline.chunk (
 );
 CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
--- How often a document failed with the same bytes and recipe, and why. Gone once it is published.
+-- The failed attempts at a document with the same bytes and recipe. The row is deleted when the
+-- document is published.
 CREATE TABLE ingest_pipeline.failure (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
@@ -288,13 +310,14 @@ CREATE TABLE ingest_pipeline.failure (
     failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (generation, key)
 );
-COMMENT ON COLUMN ingest_pipeline.failure.reason IS 'A word or two, by which failures are counted.';
-COMMENT ON COLUMN ingest_pipeline.failure.unreadable IS 'No text can be got out of the file.';
-COMMENT ON COLUMN ingest_pipeline.failure.final IS 'No further attempt at the same bytes would end otherwise.';
-COMMENT ON COLUMN ingest_pipeline.failure.since IS 'First failure since the document was last published, whatever its bytes were.';
+COMMENT ON COLUMN ingest_pipeline.failure.reason IS 'Short code by which failures are counted.';
+COMMENT ON COLUMN ingest_pipeline.failure.unreadable IS 'No text can be extracted from the file.';
+COMMENT ON COLUMN ingest_pipeline.failure.final IS 'Another attempt at the same bytes would fail in the same way.';
+COMMENT ON COLUMN ingest_pipeline.failure.since IS
+    'Time of the first failure, with any bytes, since the document was last published.';
 
--- How often runs over a generation failed as a whole since the last one that published documents, so that sensors wait
--- before they request the next one.
+-- Runs of a generation that failed as a whole since the last run that published documents. Sensors wait longer after
+-- each failure before they request the next run.
 CREATE TABLE ingest_pipeline.run_failure (
     generation text PRIMARY KEY REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
     configuration text,
@@ -306,12 +329,16 @@ CREATE TABLE ingest_pipeline.run_failure (
     over_limit_until timestamptz,
     forgiven_at timestamptz
 );
-COMMENT ON COLUMN ingest_pipeline.run_failure.configuration IS 'Fingerprint of recipe, endpoint, key and limits: other ones are tried at once.';
-COMMENT ON COLUMN ingest_pipeline.run_failure.passing IS 'The failure may pass by itself, as that of an endpoint which does not answer.';
-COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS 'The run would have embedded more tokens than the settings allow: no other one is begun by itself before over_limit_until. Null there: never.';
-COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS 'What failed or died before does not count any more.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.configuration IS
+    'Fingerprint of recipe, endpoint, API key and limits. A run with another configuration does not wait.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.passing IS
+    'The failure may be temporary, for example an endpoint that does not answer.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS
+    'The run would have exceeded the token limit. Sensors request no run before over_limit_until, or at all if that is null.';
+COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS
+    'Time before which failed runs and dead writers no longer count.';
 
--- Documents that a person rolled back, with what the source held then: it is not ingested again before it changes.
+-- Rolled-back documents, with the object that the source had then. The object is not ingested again until it changes.
 CREATE TABLE ingest_pipeline.hold (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
@@ -324,22 +351,25 @@ CREATE TABLE ingest_pipeline.hold (
     held_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (generation, key)
 );
-COMMENT ON COLUMN ingest_pipeline.hold.etag IS 'Of the object that is not to be ingested. Null: that there is none is not to be followed.';
-COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'In force when the document was rolled back; another one ends the hold.';
+COMMENT ON COLUMN ingest_pipeline.hold.etag IS
+    'ETag of the object that must not be ingested. Null: the source has no object; keep the document nevertheless.';
+COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'Recipe in force at the rollback. Another recipe ends the hold.';
 
--- Simple enough for the planner to inline, so that a query on them uses the partial indices of the table.
+-- These views are simple enough for the planner to inline, so that queries use the partial indices of the table.
 CREATE VIEW ingest_pipeline.latest_document AS
     SELECT * FROM ingest_pipeline.document WHERE published_version IS NOT NULL AND superseded_version IS NULL;
 COMMENT ON VIEW ingest_pipeline.latest_document IS
-    'For each generation and key the row that was published last: the document at head, or the tombstone of a removed one.';
+    'The latest published row for each generation and key: the document at head, or its tombstone.';
 CREATE VIEW ingest_pipeline.head_document AS
     SELECT * FROM ingest_pipeline.latest_document WHERE NOT removed;
-COMMENT ON VIEW ingest_pipeline.head_document IS 'The documents at the head of each generation, whether readers see it or not.';
+COMMENT ON VIEW ingest_pipeline.head_document IS
+    'The documents at head of each generation, including generations that readers do not see.';
 
 CREATE VIEW ingest_pipeline.head AS
     SELECT corpus, name AS table_name, table_uri, head_version AS version, head_saga AS saga, embedding
     FROM ingest_pipeline.generation WHERE state = 'current';
-COMMENT ON VIEW ingest_pipeline.head IS 'For each corpus the LanceDB table and the version of it that readers may see.';
+COMMENT ON VIEW ingest_pipeline.head IS
+    'The LanceDB table of each corpus and its version at head, at which readers read.';
 
 CREATE VIEW ingest_pipeline.current_document AS
     SELECT k.corpus, d.key, d.saga, d.partition, d.etag, d.size, d.last_modified, d.content_hash, d.recipe,
@@ -347,10 +377,10 @@ CREATE VIEW ingest_pipeline.current_document AS
         d.published_version
     FROM ingest_pipeline.head_document d
     JOIN ingest_pipeline.generation k ON k.name = d.generation AND k.state = 'current';
-COMMENT ON VIEW ingest_pipeline.current_document IS 'The documents at head.';
+COMMENT ON VIEW ingest_pipeline.current_document IS 'The documents at head of the current generation of each corpus.';
 
 CREATE VIEW ingest_pipeline.current_chunk AS
     SELECT d.corpus, d.partition, c.*
     FROM ingest_pipeline.current_document d
     JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key;
-COMMENT ON VIEW ingest_pipeline.current_chunk IS 'The chunks at head.';
+COMMENT ON VIEW ingest_pipeline.current_chunk IS 'The chunks at head of the current generation of each corpus.';
