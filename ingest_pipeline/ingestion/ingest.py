@@ -165,7 +165,7 @@ class Ingestion:
             raise CorpusMismatchError(
                 f"Corpus {self._context.corpus.name!r} holds vectors of {recipe.embedding}, and the embedder makes "
                 f"{theirs}",
-                "Nothing was bought.",
+                "Nothing was embedded.",
             )
 
     def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan]:

@@ -74,7 +74,7 @@ _SOURCE = (
 )
 _SCHEME = (
     "Set INGEST_PARTITION_BY (of a component: partition_by) back, or delete the corpus with `ingest-pipeline drop` and "
-    "ingest it again, which buys all of its embeddings again."
+    "ingest it again, which embeds all of its chunks again."
 )
 _EMBEDDING = (
     "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS back. If the new name means the same model, run "

@@ -265,7 +265,7 @@ def translated(url: str) -> Generator[None]:
     try:
         yield
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
-        raise DatabaseConflictError(f"Postgres gave up this transaction ({_first_line(error)})") from error
+        raise DatabaseConflictError(f"Postgres ended this transaction ({_first_line(error)})") from error
     except psycopg.errors.ForeignKeyViolation as error:
         if (error.diag.schema_name, error.diag.table_name) not in _OF_SAGAS:
             raise  # a user's own table, which is in this schema if the role has the schema's name

@@ -53,7 +53,7 @@ class VersionDifference:
     fragments: list[int]
     """Fragments that contained the rows at the earlier version."""
     chunks_at_head: int
-    stands: bool
+    is_latest: bool
     """Whether readers at head see the document."""
 
     @property
@@ -61,7 +61,7 @@ class VersionDifference:
         """The effect of a rollback on the document."""
         if self.copy_of is None:
             return "remove"
-        return "replace" if self.stands else "return"
+        return "replace" if self.is_latest else "return"
 
 
 def publication_history(connection: Connection, generation: str, limit: int) -> list[PublicationRow]:

@@ -101,8 +101,8 @@ def _record_unknown(
 ) -> None:
     """Record the sagas whose versions the user wants undone, so that the sweep may remove their files."""
     makers = {mark.saga: version for version, mark in above.items() if mark is not None}
-    said = f"taken back to head {head.head_version} by `recover --restore`"
-    sagas.record_unknown(connection, corpus.generation, makers, "compensated", said)
+    error = f"restored to head {head.head_version} by `recover --restore`"
+    sagas.record_unknown(connection, corpus.generation, makers, "compensated", error)
 
 
 def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark | None]:

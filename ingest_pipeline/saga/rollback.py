@@ -187,7 +187,7 @@ def _check_retained(corpus: Corpus, version: int) -> None:
     if then != now:
         raise RollbackRefusedError(
             f"Vectors of corpus {corpus.name!r} were {then} at version {version} and are {now} now: two embeddings "
-            "cannot stand in one table"
+            "cannot be in one table"
         )
 
 

@@ -730,7 +730,7 @@ WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND want
 SELECT key, coalesce(head.partition, old.partition) AS partition, head.saga AS replaces, old.saga AS copy_of,
     coalesce(old.chunk_count, 0) AS chunk_count, coalesce(old.fragments, '{}') AS fragments,
     CASE WHEN head.removed THEN 0 ELSE coalesce(head.chunk_count, 0) END AS chunks_at_head,
-    coalesce(NOT head.removed, false) AS stands
+    coalesce(NOT head.removed, false) AS is_latest
 FROM (
     SELECT * FROM ingest_pipeline.document
     WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
