@@ -29,7 +29,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, sagas
-from ingest_pipeline.postgres.batch_jobs import BulkOrder
+from ingest_pipeline.postgres.batch_jobs import BatchJob
 from ingest_pipeline.preparation.prepare import root_cause
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
@@ -125,9 +125,9 @@ def waiting_keys(context: IngestContext) -> set[str]:
     return {key for found in _open(context) for key in found.keys}
 
 
-def _open(context: IngestContext) -> list[BulkOrder]:
+def _open(context: IngestContext) -> list[BatchJob]:
     with context.corpus.database.transaction() as connection:
-        return batch_jobs.open_orders(connection, context.corpus.generation)
+        return batch_jobs.open_batch_jobs(connection, context.corpus.generation)
 
 
 def _jobs(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_JobTexts]:
@@ -239,7 +239,7 @@ def _record_job(context: IngestContext, job: _JobTexts, texts_a_request: int) ->
     with boundary(Boundary.BATCH_JOB_RECORDED), corpus.database.transaction() as connection:
         # The lock makes a second process with the same documents see the job of the first.
         base = lock(connection, corpus).head_version
-        for found in batch_jobs.open_orders(connection, corpus.generation):
+        for found in batch_jobs.open_batch_jobs(connection, corpus.generation):
             for text_hash in found.text_hashes:
                 job.texts.pop(text_hash, None)
         if not job.texts:
@@ -286,7 +286,7 @@ def _lines(embedder: OpenAIEmbedder, texts: Sequence[str], texts_a_request: int)
     )
 
 
-async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrder) -> Collected | None:
+async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: BatchJob) -> Collected | None:
     api_batch = found.api_batch or await _find(context, embedder, found)
     if api_batch is None:
         return None
@@ -301,11 +301,11 @@ async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: 
     return await asyncio.to_thread(_record, context, found, output, batch.status)
 
 
-async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrder) -> str | None:
+async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BatchJob) -> str | None:
     """The API's batch of a job that its writer did not mark as submitted, None if the API has none."""
     if found.age < _LISTED_AFTER or not (is_dead(found.writer) or found.age > _ABANDONED_AFTER):
         return None
-    oldest = (found.ordered_at - _CLOCK_SKEW).timestamp()
+    oldest = (found.created_at - _CLOCK_SKEW).timestamp()
 
     async def find(client: Client) -> str | None:
         async for batch in client.batches.list(limit=_PAGE_ROWS):
@@ -323,7 +323,7 @@ async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BulkOrd
     return api_batch
 
 
-def _parse(found: BulkOrder, content: bytes, dimensions: int) -> _Output:
+def _parse(found: BatchJob, content: bytes, dimensions: int) -> _Output:
     """Parse the lines of an output file. Damaged lines are skipped."""
     output = _Output()
     for line in content.splitlines():
@@ -342,7 +342,7 @@ def _parse(found: BulkOrder, content: bytes, dimensions: int) -> _Output:
     return output
 
 
-def _record(context: IngestContext, found: BulkOrder, output: _Output, status: str) -> Collected | None:
+def _record(context: IngestContext, found: BatchJob, output: _Output, status: str) -> Collected | None:
     collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
     error = None if collected == total else f"{total - collected} of {total} vectors were not returned: {status}"

@@ -16,7 +16,7 @@ from ingest_pipeline.processes import this_process
 
 
 @dataclass(frozen=True, slots=True)
-class BulkOrder:
+class BatchJob:
     """A batch job: texts that were submitted to the API's Batch endpoint."""
 
     saga: UUID
@@ -32,7 +32,7 @@ class BulkOrder:
     api_batch: str | None
     """The id of the job at the API. None: the job may not have reached the API."""
     writer: str
-    ordered_at: datetime
+    created_at: datetime
     age: timedelta
     """Time since submission, by the database's clock."""
     ended_at: datetime | None
@@ -68,32 +68,32 @@ def place(
         "characters": characters,
         "writer": this_process(),
     }
-    connection.execute(query("insert_order"), values)
+    connection.execute(query("insert_batch_job"), values)
 
 
 def renew(connection: Connection, saga: UUID) -> bool:
     """Restart the age of a job; False if another process closed it because its writer was silent for too long."""
-    return connection.execute(query("renew_order"), {"saga": saga}).fetchone() is not None
+    return connection.execute(query("renew_batch_job"), {"saga": saga}).fetchone() is not None
 
 
 def mark_submitted(connection: Connection, saga: UUID, api_batch: str) -> None:
     """Record the API's id of the job. A closed job also gets its id, because the API bills it."""
-    connection.execute(query("submit_order"), {"saga": saga, "api_batch": api_batch})
+    connection.execute(query("mark_batch_job_submitted"), {"saga": saga, "api_batch": api_batch})
 
 
 def end(connection: Connection, saga: UUID, *, collected: int, error: str | None) -> bool:
     """Close a job, as failed if no vector was collected; False if another process already closed it."""
     state = "collected" if collected else "failed"
     values = {"saga": saga, "state": state, "collected": collected, "error": error}
-    return connection.execute(query("end_order"), values).fetchone() is not None
+    return connection.execute(query("end_batch_job"), values).fetchone() is not None
 
 
-def open_orders(connection: Connection, generation: str) -> list[BulkOrder]:
+def open_batch_jobs(connection: Connection, generation: str) -> list[BatchJob]:
     """Return the jobs whose vectors may still arrive, oldest first."""
-    with connection.cursor(row_factory=class_row(BulkOrder)) as cursor:
-        return cursor.execute(query("open_orders"), {"generation": generation}).fetchall()
+    with connection.cursor(row_factory=class_row(BatchJob)) as cursor:
+        return cursor.execute(query("open_batch_jobs"), {"generation": generation}).fetchall()
 
 
 def recent(connection: Connection, generation: str, limit: int) -> list[dict[str, Any]]:
     """Return the counts and outcomes of the last jobs, newest first."""
-    return connection.execute(query("recent_orders"), {"generation": generation, "limit": limit}).fetchall()
+    return connection.execute(query("recent_batch_jobs"), {"generation": generation, "limit": limit}).fetchall()

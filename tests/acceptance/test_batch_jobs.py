@@ -1,4 +1,4 @@
-"""Bulk orders inside Dagster, and from the command line."""
+"""Batch jobs inside Dagster, and from the command line."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_the_command_orders_collects_and_shows_what_is_on_order(dagster: Dagster
     given = json.loads(CliRunner().invoke(main, ["batch", "--json"], catch_exceptions=False).stdout)
     assert (given["given"], given["orders"][0]["state"]) == (1, "submitted")
     status = json.loads(CliRunner().invoke(main, ["status", "--json"], catch_exceptions=False).stdout)
-    assert status["vectors_on_order"] == dagster.embeddings.embedded > 0
+    assert status["vectors_in_batch_jobs"] == dagster.embeddings.embedded > 0
     api(dagster).finish()
     ended = json.loads(CliRunner().invoke(main, ["batch", "--collect", "--json"], catch_exceptions=False).stdout)
-    assert ended["ended"][0]["collected"] == status["vectors_on_order"]
+    assert ended["ended"][0]["collected"] == status["vectors_in_batch_jobs"]
     assert ended["given"] == 0

@@ -1,4 +1,4 @@
-"""Bulk orders: half price, a day later; given once and never twice, whoever dies."""
+"""Batch jobs: half price, a day later; submitted once and never twice, whoever dies."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
     world.check_nothing_left()
 
 
-def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_other(world: World) -> None:
+def test_what_batch_jobs_embedded_is_counted_at_their_price_and_the_rest_at_the_other(world: World) -> None:
     world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01")
     world.put("a.txt", TEXT)
     foreseen = estimate(world.context, plan_partitions(world.context))
@@ -103,7 +103,7 @@ def test_what_bulk_orders_bought_is_counted_at_their_price_and_the_rest_at_the_o
     assert shown["cost"] == round(Decimal("1.20") * in_batch / 1_000_000, 4)
 
 
-def test_without_a_price_of_their_own_bulk_orders_have_no_cost(world: World) -> None:
+def test_without_a_price_of_their_own_batch_jobs_have_no_cost(world: World) -> None:
     world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50 EUR 2026-11-01")
     world.put("a.txt", TEXT)
     order(world)
@@ -185,7 +185,7 @@ def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordere
 def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
-    assert Child(crash_jobs.order_vectors, world.address, kill_at=place).outcome().killed
+    assert Child(crash_jobs.submit_missing, world.address, kill_at=place).outcome().killed
     api(world).finish()
     collect(world)
     order(world)

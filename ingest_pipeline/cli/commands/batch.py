@@ -13,7 +13,7 @@ from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_resources
-from ingest_pipeline.orchestration.jobs.batch import batch_endpoint, collect_vectors, order_vectors
+from ingest_pipeline.orchestration.jobs.batch import batch_endpoint, collect_vectors, submit_missing
 from ingest_pipeline.postgres import batch_jobs
 
 _MAX_ROWS = 20
@@ -38,7 +38,7 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
     endpoint = batch_endpoint(embedder)
     with _session.context(settings, create=not collect) as context:
         ended = collect_vectors(context, endpoint)
-        given = 0 if collect else order_vectors(context, endpoint, confirm_recipe=confirm_recipe)
+        given = 0 if collect else submit_missing(context, endpoint, confirm_recipe=confirm_recipe)
         with context.corpus.database.transaction() as connection:
             rows = batch_jobs.recent(connection, context.corpus.generation, _MAX_ROWS)
     rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]

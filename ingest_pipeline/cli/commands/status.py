@@ -43,7 +43,7 @@ def status(*, as_json: bool) -> None:
             spent = read_spent(connection, corpus.name)
             recipes = read_recipes(connection, corpus.generation)
             backoff = read_backoff(connection, corpus.generation)
-            orders = batch_jobs.open_orders(connection, corpus.generation)
+            orders = batch_jobs.open_batch_jobs(connection, corpus.generation)
             filling = next((found for found in generations if found.state == "building"), None)
             migration = _migration(connection, corpus.generation, filling) if filling else None
             filling_costs = embedding_cache.costs(connection, generation=filling.name) if filling else []
@@ -70,7 +70,7 @@ def status(*, as_json: bool) -> None:
         "stale_documents": sum(failure.stale_since is not None for failure in failed),
         "held_documents": len(holds),
         "parser_confinement": f"without {' and '.join(lacking)}" if (lacking := unavailable()) else "complete",
-        "vectors_on_order": sum(len(order.text_hashes) for order in orders),
+        "vectors_in_batch_jobs": sum(len(order.text_hashes) for order in orders),
     }
     if as_json:
         lists = {

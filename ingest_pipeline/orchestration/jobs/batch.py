@@ -28,7 +28,7 @@ class BatchJobConfig(dg.Config):
     )
 
 
-def order_vectors(
+def submit_missing(
     ingest_context: IngestContext,
     settings: OpenAISettings,
     partitions: list[str] | None = None,
@@ -83,7 +83,7 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     name = settings.corpus
     keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
 
-    @dg.op(name=f"{name}_bulk_order", required_resource_keys=keys)
+    @dg.op(name=f"{name}_batch_job", required_resource_keys=keys)
     def order(context: dg.OpExecutionContext, config: BatchJobConfig) -> None:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
@@ -91,7 +91,7 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
         try:
             endpoint = batch_endpoint(embedder)
             with lancedb.ingest_context(settings) as ingest_context:
-                orders = order_vectors(
+                orders = submit_missing(
                     ingest_context, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
                 )
                 waiting = len(batch_jobs.waiting_keys(ingest_context))
@@ -125,7 +125,7 @@ def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDe
             resource_key(name, OpenAIEmbedderResource),
         },
     )
-    def collect_orders(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def collect_batch_jobs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         try:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
@@ -142,4 +142,4 @@ def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDe
             )
         return dg.SkipReason(f"{len(ended)} batch jobs ended. {len(waiting)} documents were waiting for them.")
 
-    return collect_orders
+    return collect_batch_jobs

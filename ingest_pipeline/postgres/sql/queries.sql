@@ -432,31 +432,31 @@ SELECT EXISTS (
     WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') AND kind = 'ingest' AND id <> %(saga)s
 ) AS found
 
--- insert_order --
+-- insert_batch_job --
 INSERT INTO ingest_pipeline.batch_job (saga, generation, embedding, keys, text_hashes, texts_a_request, characters, writer)
 VALUES (%(saga)s, %(generation)s, %(embedding)s, %(keys)s, %(text_hashes)s, %(texts_a_request)s, %(characters)s, %(writer)s)
 
--- renew_order --
-UPDATE ingest_pipeline.batch_job SET ordered_at = now() WHERE saga = %(saga)s AND state = 'submitting' RETURNING saga
+-- renew_batch_job --
+UPDATE ingest_pipeline.batch_job SET created_at = now() WHERE saga = %(saga)s AND state = 'submitting' RETURNING saga
 
--- submit_order --
+-- mark_batch_job_submitted --
 UPDATE ingest_pipeline.batch_job SET state = 'submitted', api_batch = %(api_batch)s, ended_at = NULL, error = NULL
 WHERE saga = %(saga)s AND api_batch IS NULL
 
--- end_order --
+-- end_batch_job --
 UPDATE ingest_pipeline.batch_job SET state = %(state)s, collected = %(collected)s, error = %(error)s, ended_at = now()
 WHERE saga = %(saga)s AND state IN ('submitting', 'submitted') RETURNING saga
 
--- open_orders --
-SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, ordered_at,
-    now() - ordered_at AS age, ended_at, collected, error
-FROM ingest_pipeline.batch_job WHERE generation = %(generation)s AND state IN ('submitting', 'submitted') ORDER BY ordered_at
+-- open_batch_jobs --
+SELECT saga, embedding, keys, text_hashes, texts_a_request, characters, state, api_batch, writer, created_at,
+    now() - created_at AS age, ended_at, collected, error
+FROM ingest_pipeline.batch_job WHERE generation = %(generation)s AND state IN ('submitting', 'submitted') ORDER BY created_at
 
--- recent_orders --
-SELECT o.saga, cardinality(o.keys) AS documents, cardinality(o.text_hashes) AS texts, o.state, o.api_batch, o.ordered_at,
+-- recent_batch_jobs --
+SELECT o.saga, cardinality(o.keys) AS documents, cardinality(o.text_hashes) AS texts, o.state, o.api_batch, o.created_at,
     o.ended_at, o.collected, s.tokens, round(s.tokens * s.price / 1000000, 4) AS cost, s.currency, o.error
 FROM ingest_pipeline.batch_job o JOIN ingest_pipeline.saga s ON s.id = o.saga
-WHERE o.generation = %(generation)s ORDER BY o.ordered_at DESC LIMIT %(limit)s
+WHERE o.generation = %(generation)s ORDER BY o.created_at DESC LIMIT %(limit)s
 
 -- published_texts --
 -- At head if the text is there, otherwise at the last version that has it, because a compaction may have moved its rows

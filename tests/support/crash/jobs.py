@@ -67,7 +67,7 @@ def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:
     return ingest(address)
 
 
-def order_vectors(address: Address) -> int:
+def submit_missing(address: Address) -> int:
     """Order the missing vectors of all that differs; returns how many orders were given."""
     with _opened(address) as context:
         return len(order_all(context, address.embedding_settings))

@@ -24,7 +24,7 @@ def test_a_cost_has_no_rounding_error() -> None:
     assert small.cost(150_000) == Decimal("0.003")
 
 
-def test_bulk_orders_have_a_price_of_their_own() -> None:
+def test_batch_jobs_have_a_price_of_their_own() -> None:
     (small,) = read_prices("text-embedding-3-small 0.02/0.01 USD 2026-11-01")
     in_batch = small.in_batch()
     assert in_batch is not None
@@ -32,7 +32,7 @@ def test_bulk_orders_have_a_price_of_their_own() -> None:
     assert (in_batch.model, in_batch.currency, in_batch.as_of) == (small.model, small.currency, small.as_of)
 
 
-def test_the_price_of_bulk_orders_is_not_guessed_from_the_other() -> None:
+def test_the_price_of_batch_jobs_is_not_guessed_from_the_other() -> None:
     (small,) = read_prices(SMALL)
     assert small.in_batch() is None
 

@@ -218,7 +218,7 @@ CREATE TABLE ingest_pipeline.batch_job (
     state text NOT NULL DEFAULT 'submitting' CHECK (state IN ('submitting', 'submitted', 'collected', 'failed')),
     api_batch text,
     writer text NOT NULL,
-    ordered_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
     collected integer NOT NULL DEFAULT 0,
     error text,
