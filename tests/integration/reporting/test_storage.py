@@ -77,6 +77,23 @@ def test_dagsters_tables_leave_those_of_an_application_alone(settings: CorpusCon
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("f00dfeed0042",)]
 
 
+@pytest.mark.parametrize("stamped", [True, False])
+def test_tables_whose_creation_died_halfway_are_completed(
+    settings: CorpusConfig, database_url: str, *, stamped: bool
+) -> None:
+    with _session.postgres(settings) as running, _dagster.instance(running) as instance:
+        assert instance.get_runs_count() == 0
+    whole = tables(database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"DROP TABLE {DAGSTER_SCHEMA}.dynamic_partitions, {DAGSTER_SCHEMA}.pending_steps".encode())
+        if not stamped:
+            connection.execute(f"DROP TABLE {DAGSTER_SCHEMA}.alembic_version".encode())
+    with _session.postgres(settings) as running, _dagster.instance(running) as instance:
+        instance.add_dynamic_partitions("docs_documents", ["a.txt"])
+        assert instance.get_dynamic_partitions("docs_documents") == ["a.txt"]
+    assert tables(database_url) == whole
+
+
 def test_an_instance_may_be_upgraded_beside_an_applications_migrations(
     settings: CorpusConfig, database_url: str
 ) -> None:
