@@ -11,10 +11,11 @@ from alembic.util import CommandError
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest_pipeline.cli._session import dagster_environment
+from ingest_pipeline.cli._session import STORAGE_URL, dagster_environment
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.url import without_password
+from ingest_pipeline.reporting.dagster_tables import complete_tables
 
 
 @contextmanager
@@ -28,7 +29,9 @@ def instance(settings: CorpusConfig) -> Generator[dg.DagsterInstance]:
         DatabaseUnavailableError: Postgres stopped answering Dagster, when the block began or within it.
         ConfigurationError: Dagster's tables would share a schema with those of another application.
     """
-    os.environ.update(dagster_environment(settings))
+    environment = dagster_environment(settings)
+    os.environ.update(environment)
+    complete_tables(environment[STORAGE_URL])
     try:
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as opened:
             yield opened

@@ -17,7 +17,7 @@ from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.private_folder import make_private
 from ingest_pipeline.reporting.storage import prepare_storage, storage_url
 
-_STORAGE_URL = "DAGSTER_POSTGRES_URL"
+STORAGE_URL = "DAGSTER_POSTGRES_URL"
 DAGSTER_YAML = """\
 # Dagster's own tables are in the database of the catalog, in the schema `ingest_pipeline_dagster`. `ingest-pipeline`
 # makes the schema and sets the variable; its url names the driver, because a bare postgresql:// means psycopg 3 to
@@ -98,11 +98,11 @@ def dagster_environment(settings: CorpusConfig) -> dict[str, str]:
     if not configuration.exists():
         configuration.write_text(DAGSTER_YAML)
     # The user's own dagster.yaml may keep Dagster's tables anywhere. Then no schema is made here.
-    is_ours = _STORAGE_URL in configuration.read_text()
+    is_ours = STORAGE_URL in configuration.read_text()
     storage = prepare_storage(_url(settings)) if is_ours else storage_url(_url(settings))
     return {
         "DAGSTER_HOME": str(home),
-        _STORAGE_URL: storage,
+        STORAGE_URL: storage,
         "INGEST_DATABASE_URL": _url(settings),
         "INGEST_SOURCE": settings.source,
         "INGEST_STATE": settings.state,

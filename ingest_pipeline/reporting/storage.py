@@ -8,29 +8,11 @@ search path has to say it, and if neither does, nothing is made.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
-from dagster._core.storage.runs.schema import RunStorageSqlMetadata
-from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
-from dagster._core.storage.sql import check_alembic_revision, stamp_alembic_rev
-from dagster_postgres.event_log import event_log
-from dagster_postgres.utils import pg_alembic_config
-from sqlalchemy import NullPool, create_engine, inspect
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
-
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.database import make_schema, search_path
 from ingest_pipeline.postgres.url import parts_of, place_of, write_url
 
 DAGSTER_SCHEMA = "ingest_pipeline_dagster"
-
-_METADATA = {
-    "runs": RunStorageSqlMetadata,
-    "event_logs": SqlEventLogStorageMetadata,
-    "jobs": ScheduleStorageSqlMetadata,
-}
-"""Tables of each of Dagster's storages, by the table whose existence makes Dagster believe that it has them all."""
 
 # Without them one connection that is never answered stops a thread of the daemon, and with it all sensors, for ever.
 _LIMITS = {
@@ -58,11 +40,9 @@ def prepare_storage(url: str) -> str:
     searching = storage_url(url)
     if _path_of(searching) == DAGSTER_SCHEMA:
         make_schema(url, DAGSTER_SCHEMA)
-        _complete_tables(searching)
         return searching
     if _path_of(url) == DAGSTER_SCHEMA:
         make_schema(url, DAGSTER_SCHEMA)
-        _complete_tables(_plain(url))
         return _plain(url)
     role = parts_of(url).get("user", "ROLE")
     raise ConfigurationError(
@@ -72,30 +52,6 @@ def prepare_storage(url: str) -> str:
         f"{DAGSTER_SCHEMA}` on the server, set INGEST_DATABASE_URL to the server instead of its pooler, or name "
         "another database in the dagster.yaml of DAGSTER_HOME.",
     )
-
-
-def _complete_tables(url: str) -> None:
-    """Create the tables that are missing because a process or the server died while Dagster created them.
-
-    Dagster creates its tables without a transaction, and later looks for one of them only. Tables of another release of
-    Dagster are left to `dagster instance migrate`.
-    """
-    engine = create_engine(url, poolclass=NullPool)
-    # A process that creates the same tables at this moment is no error, nor is a server that does not answer: Dagster
-    # connects next, and its error says so.
-    with suppress(IntegrityError, OperationalError, ProgrammingError), engine.begin() as connection:
-        found = set(inspect(connection).get_table_names())
-        begun = [metadata for table, metadata in _METADATA.items() if table in found]
-        if all(set(metadata.tables) <= found for metadata in begun):
-            return
-        configuration = pg_alembic_config(str(event_log.__file__))
-        revision, newest = check_alembic_revision(configuration, connection)
-        if revision not in (None, newest):
-            return
-        for metadata in begun:
-            metadata.create_all(connection)
-        if revision is None:
-            stamp_alembic_rev(configuration, connection)
 
 
 def storage_url(url: str) -> str:

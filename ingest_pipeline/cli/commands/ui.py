@@ -35,7 +35,10 @@ def ui(port: int, *, of_demo: bool) -> None:
     if dagster is None or shutil.which("dagster-webserver", path=str(Path(sys.executable).parent)) is None:
         raise MissingExtraError("Dagster's web server is not installed", "Run `pip install 'ingest-pipeline[ui]'`.")
     with _session.postgres(settings) as running:
+        from ingest_pipeline.reporting.dagster_tables import complete_tables  # noqa: PLC0415  imports Dagster
+
         environment = os.environ | _session.dagster_environment(running) | {"INGEST_CORPUS": settings.corpus}
+        complete_tables(environment[_session.STORAGE_URL])
         echo(f"Dagster at http://127.0.0.1:{port} shows corpus {settings.corpus}; interrupt to stop.")
         arguments = [dagster, "dev", "-m", "ingest_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
         sys.exit(_run_until_interrupted(arguments, environment))

@@ -1,0 +1,48 @@
+"""Dagster's own tables, completed after a death during their creation."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+from dagster._core.storage.sql import check_alembic_revision, stamp_alembic_rev
+from dagster_postgres.event_log import event_log
+from dagster_postgres.utils import pg_alembic_config
+from sqlalchemy import NullPool, create_engine, inspect
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+_METADATA = {
+    "runs": RunStorageSqlMetadata,
+    "event_logs": SqlEventLogStorageMetadata,
+    "jobs": ScheduleStorageSqlMetadata,
+}
+"""Tables of each of Dagster's storages, by the table whose existence makes Dagster believe that it has them all."""
+
+
+def complete_tables(url: str) -> None:
+    """Create the tables that are missing because a process or the server died while Dagster created them.
+
+    Dagster creates its tables without a transaction, and later looks for one of them only. Tables of another release of
+    Dagster are left to `dagster instance migrate`.
+
+    Args:
+        url: Of Dagster's storage, as `storage.prepare_storage` returns it.
+    """
+    engine = create_engine(url, poolclass=NullPool)
+    # A process that creates the same tables at this moment is no error, nor is a server that does not answer: Dagster
+    # connects next, and its error says so.
+    with suppress(IntegrityError, OperationalError, ProgrammingError), engine.begin() as connection:
+        found = set(inspect(connection).get_table_names())
+        begun = [metadata for table, metadata in _METADATA.items() if table in found]
+        if all(set(metadata.tables) <= found for metadata in begun):
+            return
+        configuration = pg_alembic_config(str(event_log.__file__))
+        revision, newest = check_alembic_revision(configuration, connection)
+        if revision not in (None, newest):
+            return
+        for metadata in begun:
+            metadata.create_all(connection)
+        if revision is None:
+            stamp_alembic_rev(configuration, connection)
