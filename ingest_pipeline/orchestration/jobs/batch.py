@@ -83,7 +83,7 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     name = settings.corpus
     keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
 
-    @dg.op(name=f"{name}_batch_job", required_resource_keys=keys)
+    @dg.op(name=f"{name}_submit_batch_job", required_resource_keys=keys)
     def order(context: dg.OpExecutionContext, config: BatchJobConfig) -> None:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
