@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psycopg
 
@@ -38,7 +38,10 @@ class Pooler:
         command = ["pgbouncer", *(["-u", "nobody"] if os.geteuid() == 0 else []), str(settings)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._settings = settings
-        self.url = postgres.replace(f":{server.port}/", f":{port}/")
+        # It lets everybody in without asking, which a client that insists on a proof of the password refuses.
+        url = urlsplit(postgres.replace(f":{server.port}/", f":{port}/"))
+        options = [(name, value) for name, value in parse_qsl(url.query) if name != "require_auth"]
+        self.url = url._replace(query=urlencode(options)).geturl()
         self._wait()
 
     def _wait(self) -> None:
