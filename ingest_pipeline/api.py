@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import history, reports
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import served
 from ingest_pipeline.postgres.history import PublicationRow
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
@@ -55,13 +55,8 @@ def open_corpus(config: CorpusConfig | None = None) -> Generator[OpenCorpus]:
         MissingExtraError: There is neither a database url nor an embedded Postgres.
     """
     config = config or CorpusConfig.from_environment()
-    with ExitStack() as stack:
-        url = config.database_url
-        if url is None:
-            server = EmbeddedPostgres(config.postgres_directory)
-            url = server.start()
-            stack.callback(server.release)
-        yield OpenCorpus(stack.enter_context(Database(url)), config)
+    with served(config.database_url, config.postgres_directory) as url, Database(url) as database:
+        yield OpenCorpus(database, config)
 
 
 class OpenCorpus:

@@ -8,7 +8,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import served
 from ingest_pipeline.postgres.url import database_url
 
 
@@ -34,13 +34,6 @@ class PostgresCatalogResource(ConfigurableResource[None]):
             SchemaNewerError: A later release migrated the schema.
             MissingExtraError: No url is configured and the embedded Postgres is not installed.
         """
-        if self.url:
-            with Database(database_url(self.url, "The catalog's url")) as database:
-                yield database
-            return
-        server = EmbeddedPostgres(Path(self.embedded_directory))
-        try:
-            with Database(server.start()) as database:
-                yield database
-        finally:
-            server.release()
+        url = database_url(self.url, "The catalog's url") if self.url else None
+        with served(url, Path(self.embedded_directory)) as running, Database(running) as database:
+            yield database

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
@@ -13,7 +13,7 @@ from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.embedded.server import served
 from ingest_pipeline.private_folder import make_private
 from ingest_pipeline.reporting.storage import prepare_storage, storage_url
 
@@ -46,12 +46,7 @@ telemetry:
 @contextmanager
 def postgres(settings: CorpusConfig) -> Generator[CorpusConfig]:
     """CorpusConfig whose database url answers: the user's own, or the embedded server's while the block runs."""
-    with ExitStack() as stack:
-        url = settings.database_url
-        if url is None:
-            server = EmbeddedPostgres(settings.postgres_directory)
-            url = server.start()
-            stack.callback(server.release)
+    with served(settings.database_url, settings.postgres_directory) as url:
         database = Database(url)
         settings = settings.replace(database_url=database.url)
         database.open().close()

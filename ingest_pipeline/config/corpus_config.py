@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import (
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import CHUNKER
 from ingest_pipeline.config.environment import (
@@ -31,13 +25,7 @@ from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.sources.filters import Selection, pattern_of
-from ingest_pipeline.types import (
-    Price,
-    Recipe,
-    Retention,
-    corpus_name,
-    split_embedding,
-)
+from ingest_pipeline.types import Price, Recipe, Retention, corpus_name, split_embedding
 
 _ENVIRONMENT_DEFAULTS = {"corpus": "documents", "source": "documents"}
 _FROM_ENVIRONMENT = "environment"

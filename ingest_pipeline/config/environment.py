@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from ingest_pipeline.config.options import CorpusOptions, RefusedError, attributes
 from ingest_pipeline.errors import ConfigurationError

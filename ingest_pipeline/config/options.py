@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
@@ -29,16 +23,10 @@ from ingest_pipeline.postgres.url import database_url as checked_url
 from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.object_store import canonical_url
-from ingest_pipeline.types import (
-    DEFAULT_RETENTION,
-    OnUnreadable,
-    corpus_name,
-)
+from ingest_pipeline.types import DEFAULT_RETENTION, OnUnreadable, corpus_name
 
 _VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
 _LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
-
-
 OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
 

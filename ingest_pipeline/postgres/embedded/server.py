@@ -299,6 +299,28 @@ class EmbeddedPostgres:
         return DatabaseUnavailableError(f"The embedded Postgres {what}: {_last_lines(log)}", remedy)
 
 
+@contextlib.contextmanager
+def served(url: str | None, directory: Path) -> Generator[str]:
+    """Yield the url, or without one that of an embedded server, which is used until the block ends.
+
+    Args:
+        url: A server of the user's own.
+        directory: Folder of the embedded server.
+
+    Raises:
+        MissingExtraError: There is no url, and no embedded Postgres is installed.
+        DatabaseUnavailableError: The embedded server does not start.
+    """
+    if url:
+        yield url
+        return
+    server = EmbeddedPostgres(directory)
+    try:
+        yield server.start()
+    finally:
+        server.release()
+
+
 class _Share:
     """The registration of a user: a shared lock that the kernel releases when the process ends, however it ends."""
 
