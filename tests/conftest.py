@@ -66,7 +66,7 @@ def postgres_server() -> Generator[EmbeddedPostgres]:
     server.start()
     yield server
     if pid := server.postmaster_pid():
-        os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long, and nobody wants them
+        os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long and is not needed
     server.release()
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -79,7 +79,7 @@ def postgres(postgres_server: EmbeddedPostgres) -> str:
 
 @pytest.fixture(scope="session")
 def entrance(postgres: str) -> Generator[str]:
-    """The url by which the package reaches that database: straight, or through a pooler if the tests are told to."""
+    """The url by which the package reaches that database: straight, or through a pooler if POOLER is set."""
     if not pooler.WANTED:
         yield postgres
         return
@@ -102,7 +102,7 @@ def database(database_url: str) -> Generator[Database]:
 
 @pytest.fixture
 def proxy(entrance: str) -> Generator[TcpProxy]:
-    """Stands before Postgres, for those who want their connections to fail."""
+    """A proxy before Postgres, for tests whose connections have to fail."""
     port = urlsplit(entrance).port
     assert port is not None
     with TcpProxy("127.0.0.1", port) as proxy:

@@ -1,4 +1,4 @@
-"""A changed setting beside sensors, runs and the command line: nothing is bought again that nobody confirmed."""
+"""A changed setting beside sensors, runs and the command line: nothing is embedded again without a confirmation."""
 
 from __future__ import annotations
 

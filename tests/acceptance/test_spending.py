@@ -1,4 +1,4 @@
-"""What a person is shown of the embedding bill: before, in `plan`; after, in `status`, in the UI and by each run."""
+"""What users see of the embedding bill: before, in `plan`; after, in `status`, in the UI and by each run."""
 
 from __future__ import annotations
 

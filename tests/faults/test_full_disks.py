@@ -77,7 +77,7 @@ def small_postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[
         assert (mounted / "postgres" / "data").is_dir()
         yield mounted, url
         if pid := server.postmaster_pid():
-            os.kill(pid, signal.SIGQUIT)  # nobody wants its last checkpoint
+            os.kill(pid, signal.SIGQUIT)  # its last checkpoint is not needed
         server.release()
 
 

@@ -119,7 +119,7 @@ def world(
 
 
 def fail_and_check(world: S3World, request: str, fault: str, times: int) -> bool:
-    """Ingest while requests fail; whether the run was told that it succeeded."""
+    """Ingest while requests fail; whether the run reported success."""
     assert world.s3
     with world.s3.failing(REQUESTS[request], fault, times=times) as fired:
         error = error_of_ingest(world)
@@ -172,7 +172,7 @@ OTHERWISE = {
     ("list the source", "half a body", PASSING): False,
     # Lance only asks for the headers of a manifest that it knows.
     ("read a manifest", "half a body", FOR_EVER): True,
-    # The library does not repeat a conditional write that nobody answered, so the saga is rolled back.
+    # The library does not repeat a conditional write without an answer, so the saga is rolled back.
     ("write a manifest", "silence", PASSING): False,
     # It is there, and found to be our own.
     ("write a manifest", "reply lost", FOR_EVER): True,

@@ -90,7 +90,7 @@ def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
 
 
 def ended_saga(world: World) -> UUID:
-    """A saga that failed: what it wrote is wanted by nobody."""
+    """A saga that failed: its files and rows belong to nothing."""
     with world.database.transaction() as connection:
         saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
         sagas.mark_ended(connection, saga, "failed", "for the test")
