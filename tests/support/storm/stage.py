@@ -76,6 +76,7 @@ class Stage:
             "INGEST_LANCEDB_URI": self.settings.lancedb_uri,
             "INGEST_DATABASE_URL": self.url_through(proxy),
             "INGEST_CORPUS": CORPUS,
+            "INGEST_MIN_AGE_SECONDS": str(self.settings.min_age_seconds),
             "INGEST_EMBEDDING_MODEL": TEST_MODEL,
             "INGEST_EMBEDDING_DIMENSIONS": str(self.embeddings.dimensions),
             "OPENAI_BASE_URL": self.embeddings.base_url,

@@ -100,7 +100,7 @@ class Acknowledgements:
             if not state.bad and max(seen, default=-1) < state.sequence:
                 self._stage.figures.violation(
                     f"{who} succeeded, and at head {reading.version} {key} is older than when it began: state {seen}, "
-                    f"not {state.sequence}"
+                    f"not {state.sequence}, which is {'no file' if state.text is None else repr(state.text[:60])}"
                 )
 
     def versions(self, versions: list[int]) -> None:
