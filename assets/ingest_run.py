@@ -24,9 +24,9 @@ from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Limits, Page, Planner
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs, record_run_failure
+from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource

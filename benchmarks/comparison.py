@@ -12,7 +12,7 @@ from benchmarks.stage import stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.planner import Limits, Planner
+from ingest_pipeline.planning.source_comparison import Limits, Planner
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import SourceObject
 

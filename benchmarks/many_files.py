@@ -24,7 +24,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.run_requests import IN_PROGRESS
-from ingest_pipeline.planning.planner import Planner
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import reports
 from ingest_pipeline.postgres.database import Database
 

@@ -24,9 +24,9 @@ from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.planning.backoff import clear_resolved, without_final
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Limits, Page, Planner
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
+from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres import history, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import served

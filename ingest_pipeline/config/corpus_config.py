@@ -18,10 +18,10 @@ from ingest_pipeline.config.environment import (
     variable_of,
 )
 from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location
+from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_MODEL
-from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.sources.filters import Selection, pattern_of

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
-from ingest_pipeline.embedding.pricing import read_prices
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme

@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest_pipeline.embedding.usage import billed_tokens
+from ingest_pipeline.embedding.usage_meter import billed_tokens
 
 Vectors: TypeAlias = NDArray[np.float32]
 

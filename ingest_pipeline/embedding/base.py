@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
-from ingest_pipeline.embedding.usage import UsageMeter
+from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import Usage, Vectors
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 import numpy as np
 
 from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings
-from ingest_pipeline.embedding.usage import UsageMeter
+from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 from ingest_pipeline.types import Vectors
 

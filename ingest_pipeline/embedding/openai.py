@@ -23,7 +23,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 from ingest_pipeline.embedding._response import Vectors, read_answer
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, check_endpoint
-from ingest_pipeline.embedding.usage import UsageMeter, count_answer, count_broken_answer, count_request, metered
+from ingest_pipeline.embedding.usage_meter import UsageMeter, count_answer, count_broken_answer, count_request, metered
 from ingest_pipeline.errors import (
     ConfigurationError,
     EmbeddingAccessError,

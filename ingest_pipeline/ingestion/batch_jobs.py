@@ -23,7 +23,7 @@ from uuid import UUID
 
 from ingest_pipeline.embedding._response import Vectors, read_answer
 from ingest_pipeline.embedding.openai import Client, OpenAIEmbedder
-from ingest_pipeline.embedding.usage import billed_tokens
+from ingest_pipeline.embedding.usage_meter import billed_tokens
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.planning.context import IngestContext

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
-from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Planner
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import corpora, documents
 from ingest_pipeline.postgres.binding import table_mismatch
 from ingest_pipeline.postgres.corpora import GenerationState

@@ -24,8 +24,8 @@ from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents, embedding_cache, failures, holds, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import Superseded

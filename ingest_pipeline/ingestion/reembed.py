@@ -14,8 +14,8 @@ from enum import Enum
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.embedding.base import Embedder
-from ingest_pipeline.embedding.pricing import price_of
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
 from ingest_pipeline.ingestion.context import open_context, open_generation, plan_partitions
 from ingest_pipeline.ingestion.estimate import Estimate, estimate

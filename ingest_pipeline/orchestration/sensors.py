@@ -11,14 +11,14 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS, partitions_in_progress, run_requests, shared_run
-from ingest_pipeline.orchestration.source_cursor import SourceCursor
 from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Limits, Page, Planner
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.run_backoff import waiting_backoff
+from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.reporting.partitions import corpus_partitions, recall_partitions
 from ingest_pipeline.reporting.replay import replay_reports
 from ingest_pipeline.reporting.run_status import (

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Page
+from ingest_pipeline.planning.source_comparison import Page
 from ingest_pipeline.postgres.failures import Failure, clear_failures, read_failures
 from ingest_pipeline.postgres.holds import release_known
 from ingest_pipeline.postgres.sagas import clock

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import EmbeddedBatch, Embedder, pack
-from ingest_pipeline.embedding.usage import UsageMeter
+from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import embedding_cache

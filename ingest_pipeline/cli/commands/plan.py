@@ -15,8 +15,8 @@ from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.ingestion.reembed import estimate_reembedding, model_mismatch
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.plan import DocumentPlan, runs_for
-from ingest_pipeline.planning.planner import Planner
 from ingest_pipeline.planning.removal_guard import check_removals
+from ingest_pipeline.planning.source_comparison import Planner
 
 
 @command

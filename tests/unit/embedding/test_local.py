@@ -16,7 +16,7 @@ import ingest_pipeline
 from ingest_pipeline.embedding import local
 from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, MAX_INPUT_TOKENS, LocalEmbedder, local_model
-from ingest_pipeline.embedding.usage import UsageMeter
+from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 from ingest_pipeline.types import Vectors
 

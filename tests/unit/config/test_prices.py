@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from ingest_pipeline.embedding.pricing import price_of, read_prices
+from ingest_pipeline.config.prices import price_of, read_prices
 from ingest_pipeline.errors import ConfigurationError
 
 SMALL = "text-embedding-3-small 0.02 USD 2026-11-01"

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Page
 from ingest_pipeline.planning.removal_guard import is_suspicious
+from ingest_pipeline.planning.source_comparison import Page
 
 
 @dataclass(slots=True)

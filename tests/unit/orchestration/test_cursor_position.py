@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from ingest_pipeline.orchestration.source_cursor import SourceCursor
+from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.planner import Page
+from ingest_pipeline.planning.source_comparison import Page
 from ingest_pipeline.postgres.documents import LatestDocument
 
 

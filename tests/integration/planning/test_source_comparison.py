@@ -13,9 +13,9 @@ import pytest
 
 from ingest_pipeline.errors import SourceUnavailableError
 from ingest_pipeline.ingestion.context import open_context, plan_partitions
-from ingest_pipeline.planning import planner
-from ingest_pipeline.planning.planner import Limits, Page, Planner
+from ingest_pipeline.planning import source_comparison
 from ingest_pipeline.planning.removal_guard import check_removals
+from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres import database
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -131,7 +131,7 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
         return limits if name == "limit_waiting" else query(name)
 
     monkeypatch.setattr(database, "query", impatient)
-    monkeypatch.setattr(planner, "_KEEPALIVE_SECONDS", 0.0)
+    monkeypatch.setattr(source_comparison, "_KEEPALIVE_SECONDS", 0.0)
     for name in "abcdefgh":
         world.put(f"{name}.txt", name)
     context, listing = world.context, ObjectSource.list
