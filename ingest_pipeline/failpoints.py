@@ -32,6 +32,7 @@ class Boundary(StrEnum):
     FRAGMENT_RECORDED = "fragment recorded"
     INDEX_BUILT = "index built"
     PREPARED = "prepared"
+    COMPLETED = "completed"
     LOCK_TAKEN = "lock taken"
     ROWS_WRITTEN = "rows written"
     HEAD_MOVED = "head moved"

@@ -23,7 +23,7 @@ from ingest_pipeline.processes import is_dead, this_process
 from ingest_pipeline.types import Price, Usage
 
 SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "batch", "rebuild", "other"]
-SagaState = Literal["preparing", "prepared", "published", "compensated", "failed", "abandoned", "adopted"]
+SagaState = Literal["preparing", "prepared", "published", "completed", "compensated", "failed", "abandoned", "adopted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,14 @@ def mark_published(connection: Connection, saga: UUID, *, base_version: int, ver
         FencedError: Another process settled the saga.
     """
     _expect_row(connection, "publish_saga", saga, {"id": saga, "base_version": base_version, "version": version})
+
+
+def mark_completed(connection: Connection, saga: UUID) -> bool:
+    """End a saga that did its work and has nothing to publish; False if it had already ended.
+
+    Only a batch job is such a saga. The vectors that it embedded are in the embedding cache.
+    """
+    return connection.execute(query("complete_saga"), {"id": saga}).fetchone() is not None
 
 
 def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:

@@ -5,7 +5,8 @@
         saga.prepared()
         version = saga.publish(rows)
 
-An error that leaves the block marks the saga as failed. A saga that is not published must be ended with `fail`.
+An error that leaves the block marks the saga as failed. A saga that is not published must be ended with `complete` or
+`fail`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ingest_pipeline.types import Price
 
 
 class Saga:
-    """One unit of work on a corpus, which becomes one version or nothing.
+    """One unit of work on a corpus, which publishes one version or nothing.
 
     Args:
         corpus: The corpus that the saga works on.
@@ -108,6 +109,11 @@ class Saga:
         # The publication locks the saga's row. A heartbeat would wait for the row, and stopping would wait for it.
         self._heartbeat.stop()
         return publish(self._corpus, self.id, rows)
+
+    def complete(self) -> None:
+        """End a saga that did its work and has nothing to publish, unless it has ended already."""
+        with boundary(Boundary.COMPLETED), self._corpus.database.transaction() as connection:
+            sagas.mark_completed(connection, self.id)
 
     def fail(self, reason: BaseException | str) -> None:
         """Mark the saga as failed, unless it has ended already."""

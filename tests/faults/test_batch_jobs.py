@@ -13,6 +13,7 @@ import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
+from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import estimate
@@ -20,7 +21,7 @@ from ingest_pipeline.postgres import batch_jobs as batch_job_rows
 from ingest_pipeline.postgres import embedding_cache, reports
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import COLLECTION, ORDER, places
+from tests.support.crash.places import COLLECTION, FIRST_ORDER, ORDER, places
 from tests.support.servers.batch_api import BatchServer
 from tests.support.servers.embedding_server import POISON, TEST_MODEL
 from tests.support.world import World, collect_all, mark_served, order_all, paragraphs
@@ -57,6 +58,16 @@ def collect(world: World) -> list[batch_jobs.Collected]:
     return collect_all(world.context, world.embedding_settings)
 
 
+def batch_states(world: World) -> list[str]:
+    """States of the sagas of batch jobs, oldest first."""
+    with world.database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT state FROM ingest_pipeline.saga WHERE kind = 'batch' AND generation = %s ORDER BY started_at",
+            (world.corpus.generation,),
+        )
+        return [row["state"] for row in rows]
+
+
 def check_nothing_was_bought_twice(world: World) -> None:
     assert max(world.embeddings.texts.values()) == 1
     assert world.audit().violations == []
@@ -72,6 +83,9 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
     (done,) = collect(world)
     assert (done.collected, done.error) == (done.texts, None)
     assert batch_jobs.waiting_keys(world.context) == set()
+    assert world.recover().abandoned == []
+    world.sweep()
+    assert batch_states(world) == ["completed"]
     (publication,) = world.ingest().publications
     assert world.embeddings.requests == 0
     assert len(publication.documents) == 2
@@ -195,6 +209,30 @@ def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
     assert world.embeddings.requests == 0
     check_nothing_was_bought_twice(world)
     world.recover()
+    assert set(batch_states(world)) == {"completed"}
+    world.check_nothing_left()
+
+
+@pytest.mark.parametrize("place", places(FIRST_ORDER), ids=str)
+def test_the_test_of_an_endpoint_may_die_anywhere(world: World, place: Place) -> None:
+    assert world.corpus
+    world.put("a.txt", TEXT)
+    with world.database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.served_embedding")
+    assert Child(crash_jobs.submit_missing, world.address, kill_at=place).outcome().killed
+    has_answer = place.boundary is Boundary.COMPLETED or place == Place(Boundary.BATCH_RECORDED, "after", 1)
+    has_ended = place == Place(Boundary.COMPLETED, "after", 1)
+    assert batch_states(world) == ["completed" if has_ended else "preparing"]
+    assert len(world.recover().abandoned) == (not has_ended)
+    world.sweep()
+    assert batch_states(world) == ["completed" if has_ended else "abandoned"]
+    order(world)
+    api(world).finish()
+    collect(world)
+    world.ingest()
+    assert set(batch_states(world)) <= {"abandoned", "completed"}
+    assert world.audit().violations == []
+    assert not has_answer or max(world.embeddings.texts.values()) == 1
     world.check_nothing_left()
 
 
@@ -280,8 +318,10 @@ def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_i
     wrong.put("a.txt", TEXT)
     with pytest.raises(EmbeddingResponseError):
         order(wrong)
+    assert batch_states(wrong) == ["failed"]
     assert (api(world).batches, world.embeddings.embedded) == ({}, 1)
     assert order(world) == 1
+    assert batch_states(world) == ["completed", "completed"]
     assert world.embeddings.requests == 2
     api(world).finish()
     collect(world)

@@ -17,6 +17,7 @@ from tests.support.crash.places import (
     DROP,
     EMPTYING,
     FIRST_INGEST,
+    FIRST_ORDER,
     MAINTENANCE,
     MIGRATION,
     ORDER,
@@ -322,6 +323,7 @@ def test_the_places_are_all_there_are(world: World) -> None:
         *MIGRATION,
         *DROP,
         *ORDER,
+        *FIRST_ORDER,
         *COLLECTION,
         *RELOCATION,
     }

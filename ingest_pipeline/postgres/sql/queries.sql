@@ -245,6 +245,9 @@ UPDATE ingest_pipeline.saga
 SET state = 'published', base_version = %(base_version)s, published_version = %(version)s, seen_at = now(), ended_at = now()
 WHERE id = %(id)s AND state = 'prepared' RETURNING id
 
+-- complete_saga --
+UPDATE ingest_pipeline.saga SET state = 'completed', ended_at = now() WHERE id = %(id)s AND state = 'preparing' RETURNING id
+
 -- end_saga --
 UPDATE ingest_pipeline.saga SET state = %(state)s, error = %(error)s, ended_at = now()
 WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
@@ -383,7 +386,7 @@ SELECT
      WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared'))
     + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
        WHERE d.generation = %(generation)s AND d.published_version IS NULL
-         AND s.state IN ('compensated', 'failed', 'abandoned', 'adopted'))
+         AND s.state IN ('completed', 'compensated', 'failed', 'abandoned', 'adopted'))
     + cardinality(%(ordinals)s::integer[]) AS found
 
 -- forget_ended --
@@ -393,7 +396,7 @@ WITH fragments AS (
 ), documents AS (
     DELETE FROM ingest_pipeline.document d USING ingest_pipeline.saga s
     WHERE s.id = d.saga AND d.generation = %(generation)s AND d.published_version IS NULL
-      AND s.state IN ('compensated', 'failed', 'abandoned', 'adopted') RETURNING 1
+      AND s.state IN ('completed', 'compensated', 'failed', 'abandoned', 'adopted') RETURNING 1
 ), batches AS (
     DELETE FROM ingest_pipeline.embedded_batch b
     USING unnest(%(sagas)s::uuid[], %(ordinals)s::integer[]) AS spent (saga, ordinal)
@@ -850,7 +853,7 @@ GROUP BY 1, 2
 -- adopt_sagas --
 -- The publications of these sagas are in the table, and a rebuild of the catalog takes them over.
 UPDATE ingest_pipeline.saga SET state = 'adopted', ended_at = coalesce(ended_at, now()), error = %(error)s
-WHERE generation = %(generation)s AND id = ANY(%(ids)s) AND state <> 'published'
+WHERE generation = %(generation)s AND id = ANY(%(ids)s) AND state NOT IN ('published', 'completed')
 
 -- set_installation --
 -- For a database without a corpus, which takes over the identity of the lost one.

@@ -8,6 +8,7 @@ import logging
 import time
 
 import pytest
+from psycopg.errors import CheckViolation
 
 from ingest_pipeline.errors import FencedError, UnavailableError
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -95,6 +96,47 @@ def test_the_heartbeat_outlasts_a_database_that_fails_for_a_while(
         while saga.row().seen_at == before and time.monotonic() < end:
             time.sleep(0.01)
         assert saga.row().seen_at > before
+
+
+def test_a_saga_of_a_batch_job_completes_without_a_publication(world: World) -> None:
+    before = world.head
+    with Saga.begin(world.corpus, "batch", base_version=before) as saga:
+        saga.complete()
+    row = saga.row()
+    assert (row.state, row.error, row.published_version, row.ended_at is None) == ("completed", None, None, False)
+    assert recover(world.corpus, silence=0).abandoned == []
+    world.sweep()
+    assert (saga.row().state, world.head) == ("completed", before)
+
+
+def test_completing_changes_no_saga_that_has_ended(world: World) -> None:
+    with Saga.begin(world.corpus, "batch", base_version=world.head) as saga:
+        assert recover(world.corpus, silence=0).abandoned == [saga.id]
+        saga.complete()
+    assert saga.row().state == "abandoned"
+
+
+@pytest.mark.parametrize("state", ["preparing", "prepared", "failed", "abandoned", "compensated", "adopted"])
+def test_a_completed_saga_stays_completed(world: World, state: str) -> None:
+    with Saga.begin(world.corpus, "batch", base_version=world.head) as saga:
+        saga.complete()
+    with pytest.raises(CheckViolation, match="cannot move from completed"), world.database.transaction() as connection:
+        connection.execute("UPDATE ingest_pipeline.saga SET state = %s WHERE id = %s", (state, saga.id))
+    with world.database.transaction() as connection:
+        sagas.adopt(connection, world.corpus.generation, [saga.id], "for the test")
+    assert saga.row().state == "completed"
+
+
+def test_only_the_unprepared_saga_of_a_batch_job_completes(world: World) -> None:
+    with pytest.raises(CheckViolation, match="saga_check"), begin(world) as saga:
+        saga.complete()
+    with Saga.begin(world.corpus, "batch", base_version=world.head) as saga:
+        saga.prepared()
+        saga.complete()
+        assert saga.row().state == "prepared"
+        with pytest.raises(CheckViolation, match="cannot move"), world.database.transaction() as connection:
+            connection.execute("UPDATE ingest_pipeline.saga SET state = 'completed' WHERE id = %s", (saga.id,))
+        saga.fail("for the test")
 
 
 def test_an_error_marks_the_saga_as_failed_and_deletes_what_it_planned(world: World) -> None:

@@ -65,6 +65,8 @@ ORDER = {
     Boundary.BATCH_JOB_SUBMITTED: 1,
 }
 """Of the vectors of one document. Its COMMITs are passed between these."""
+FIRST_ORDER = {Boundary.BATCH_SENT: 1, Boundary.BATCH_RECORDED: 1, Boundary.COMPLETED: 1}
+"""Of one text that goes alone to an endpoint that was never seen to serve the model, before the order itself."""
 COLLECTION = {Boundary.BATCH_JOB_COLLECTED: 1}
 """Of one order that has come."""
 RECOVERY = {

@@ -70,7 +70,7 @@ COMMENT ON COLUMN ingest_pipeline.generation.source IS
     'Prefix of the source. Null: the user manages the rows of the table.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
-    ('preparing', 'prepared', 'published', 'compensated', 'failed', 'abandoned', 'adopted');
+    ('preparing', 'prepared', 'published', 'completed', 'compensated', 'failed', 'abandoned', 'adopted');
 
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
@@ -102,11 +102,13 @@ CREATE TABLE ingest_pipeline.saga (
     UNIQUE (generation, published_version),
     CHECK ((state = 'published') = (published_version IS NOT NULL)),
     CHECK (published_version > base_version),
-    CHECK ((kind = 'rollback') = (target_version IS NOT NULL))
+    CHECK ((kind = 'rollback') = (target_version IS NOT NULL)),
+    CHECK (state <> 'completed' OR (kind = 'batch' AND prepared_at IS NULL))
 );
 COMMENT ON COLUMN ingest_pipeline.saga.kind IS
     'other: recorded only in the table, by another database or in a lost history.';
 COMMENT ON COLUMN ingest_pipeline.saga.state IS
+    'completed: the saga did its work and has nothing to publish. '
     'adopted: a rebuild of the catalog took over the publication of the saga.';
 COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: the saga was never prepared, so it made no version.';
 COMMENT ON COLUMN ingest_pipeline.saga.price IS
@@ -130,12 +132,12 @@ BEGIN
         RETURN NEW;
     END IF;
     IF (OLD.state, NEW.state) IN (
-        ('preparing', 'prepared'), ('preparing', 'failed'), ('preparing', 'abandoned'),
+        ('preparing', 'prepared'), ('preparing', 'completed'), ('preparing', 'failed'), ('preparing', 'abandoned'),
         ('prepared', 'published'), ('prepared', 'compensated'), ('prepared', 'failed'), ('prepared', 'abandoned'))
     THEN
         RETURN NEW;
     END IF;
-    IF NEW.state = 'adopted' AND OLD.state <> 'published' THEN
+    IF NEW.state = 'adopted' AND OLD.state NOT IN ('published', 'completed') THEN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION 'saga % cannot move from % to %', OLD.id, OLD.state, NEW.state USING ERRCODE = 'check_violation';
