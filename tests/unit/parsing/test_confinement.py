@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.parsing import confinement, worker_pool
+from ingest_pipeline.parsing import children, confinement, worker_pool
 from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
 
 SUPPORT = Path(__file__).parents[2] / "support" / "crash"
@@ -134,9 +134,9 @@ def test_what_cannot_be_given_up_is_said_once(
     script = tmp_path / "unable.py"
     script.write_text(UNABLE)
     monkeypatch.setattr(worker_pool, "_SCRIPT", script)
-    monkeypatch.setattr(worker_pool, "FILES_PER_CHILD", 1)
+    monkeypatch.setattr(children, "REQUESTS_PER_CHILD", 1)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert pool.extract("a.html", "text/html", b"<p>text</p>", ParserLimits()) == "text\n"
-    (said,) = [record.getMessage() for record in caplog.records if record.name == worker_pool.__name__]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == children.__name__]
     assert "could not drop its rights to files, network, other processes" in said

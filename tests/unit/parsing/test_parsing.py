@@ -47,7 +47,7 @@ from ingest_pipeline.errors import (
     MissingExtraError,
     UnsupportedFormatError,
 )
-from ingest_pipeline.parsing import worker_pool
+from ingest_pipeline.parsing import children as children_module
 from ingest_pipeline.parsing.formats import PARSER, ParserLimits, is_markdown, media_type, parse
 from ingest_pipeline.parsing.worker_pool import ParserPool
 
@@ -408,7 +408,7 @@ def test_a_document_over_a_limit_is_too_large_and_the_next_one_is_parsed(
 def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "FILES_PER_CHILD", 10_000)
+    monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 10_000)
 
     def parse_busily(limits: ParserLimits) -> None:
         pool.extract("a.html", "text/html", PAGE + b'<meta "' * 2_000, limits)
@@ -432,7 +432,7 @@ def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
 def test_a_child_serves_many_files_and_is_replaced_in_the_end(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "FILES_PER_CHILD", 3)
+    monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 3)
     before, seen = children(), list[frozenset[int]]()
     for _ in range(5):
         assert pool.extract("a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
@@ -459,7 +459,7 @@ def test_threads_parse_side_by_side(pool: ParserPool) -> None:
     before = children()
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(one, range(60))) == [f"Page {number}\n" for number in range(60)]
-    assert len(children() - before) <= worker_pool.IDLE_CHILDREN
+    assert len(children() - before) <= children_module.IDLE_CHILDREN
     pool.close()
     assert children() == before
 
