@@ -6,7 +6,6 @@ the publications of a script after its recovery sensor has reported them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig, table_uri
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.corpus import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import find_corpus, open_context, release_holds
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
@@ -62,6 +62,9 @@ def open_corpus(config: CorpusConfig | None = None) -> Generator[OpenCorpus]:
 class OpenCorpus:
     """A corpus that is open, made by `open_corpus`.
 
+    Its methods block, also where an event loop runs already, as in a notebook. An async service calls them in threads:
+    `await asyncio.to_thread(corpus.search, question)`. Several threads may use one open corpus.
+
     Args:
         database: Of the catalog.
         config: Of the corpus.
@@ -91,7 +94,7 @@ class OpenCorpus:
             IngestError: Something that concerns all documents failed. Publications until then stay.
         """
         context = open_context(self._database, self.config)
-        return asyncio.run(
+        return run_blocking(
             self._ingest(context, keys, confirm_removals=confirm_removals, confirm_recipe=confirm_recipe)
         )
 
@@ -150,7 +153,7 @@ class OpenCorpus:
             TextIndexMissingError: A large corpus has no index of its words yet.
             UnavailableError: A store or the embedding API does not answer.
         """
-        return asyncio.run(self._search(question, mode, where, limit))
+        return run_blocking(self._search(question, mode, where, limit))
 
     async def _search(self, question: str, mode: SearchMode, where: Sequence[str], limit: int) -> list[Hit]:
         corpus, conditions = find_corpus(self._database, self.config), parse_filter(where)

@@ -1,11 +1,11 @@
 """The search in a corpus as a resource, for assets, ops and scripts."""
 
-import asyncio
 from collections.abc import Sequence
 
 from dagster import ConfigurableResource, ResourceDependency
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -50,7 +50,7 @@ class CorpusSearchResource(ConfigurableResource[None]):
         conditions = parse_filter(where)
         with self.lancedb.catalog.connect() as database:
             found = named_corpus(database, corpus)
-            return asyncio.run(self._search(found, question, limit, mode=mode, where=conditions))
+            return run_blocking(self._search(found, question, limit, mode=mode, where=conditions))
 
     async def _search(
         self, corpus: Corpus, question: str, limit: int, *, mode: SearchMode, where: DocumentFilter

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from ingest_pipeline import event_loop
+
 T = TypeVar("T")
 
 
@@ -20,8 +22,8 @@ def run_interruptibly(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         DagsterExecutionInterruptedError: It was cancelled. Dagster ends the run when it sees this.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return asyncio.run(work)  # only the main thread may handle signals
+    if event_loop.is_running() or threading.current_thread() is not threading.main_thread():
+        return event_loop.run_blocking(work)  # only a loop in the main thread may handle signals
 
     interrupted = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -90,6 +91,23 @@ def test_an_open_corpus_plans_ingests_rolls_back_and_audits(tmp_path: Path, data
         assert [hit.text for hit in corpus.search("alpha", mode="text")] == ["alpha"]
         assert corpus.plan() == []
         assert corpus.audit().violations == []
+
+
+def test_a_corpus_is_used_where_an_event_loop_runs_already(tmp_path: Path, database_url: str) -> None:
+    """As in a notebook or an async service, whose loops cannot be nested."""
+    source = tmp_path / "documents"
+    source.mkdir()
+    (source / "a.txt").write_text("alpha")
+    config = CorpusConfig(corpus="docs", source=str(source), state=str(tmp_path / "state"), database_url=database_url)
+
+    async def service() -> list[str]:
+        with open_corpus(config) as corpus:
+            corpus.ingest()
+            # Without blocking the loop: an open corpus may be used by several threads.
+            found = await asyncio.gather(*(asyncio.to_thread(corpus.search, "alpha", limit=1) for _ in range(3)))
+            return [hit.document for hits in (corpus.search("alpha"), *found) for hit in hits]
+
+    assert asyncio.run(service()) == ["a.txt"] * 4
 
 
 def test_an_ingest_withholds_most_removals_until_they_are_confirmed(tmp_path: Path, database_url: str) -> None:
