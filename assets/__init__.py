@@ -1,1 +1,1 @@
-"""The assets of a corpus: chunks, embeddings and metadata, always made together."""
+"""The assets of a corpus: chunks, embeddings and metadata, which one step materializes together."""

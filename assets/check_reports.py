@@ -13,17 +13,17 @@ from ingest_pipeline.assets.check_results import (
     CHECKED,
     audit_results,
     freshness_result,
-    held_result,
+    on_hold_result,
     quarantine_result,
 )
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import documents_of, held_documents, plan_partitions
+from ingest_pipeline.ingestion.context import documents_of, documents_on_hold, plan_partitions
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.failures import read_failures
 
-# Checks of more documents take longer, and more memory, than a run should spend on them.
+# Checking more documents would take a run too much time and memory.
 MAX_DOCUMENTS = 1000
 
 
@@ -36,17 +36,17 @@ def log_checks(
     """Evaluate the checks of the corpus for the documents of a run that has published.
 
     Args:
-        context: Of the step.
-        ingest_context: Of the corpus.
+        context: Dagster's context of the step.
+        ingest_context: The open corpus with its source.
         partitions: The run's partitions. None: the whole corpus.
-        touched: Keys of the documents that it published or tried to. They are checked if the run has no partitions.
+        touched: Keys of the documents that the run tried to publish. They are checked if the run has no partitions.
     """
     corpus = ingest_context.corpus.name
     try:
         keys = touched if partitions is None else documents_of(ingest_context, partitions)
         if len(keys) > MAX_DOCUMENTS:
             context.log.info(
-                f"More than {MAX_DOCUMENTS} documents were touched. They are checked by the audit of the whole corpus"
+                f"This run does not check its documents, because there are more than {MAX_DOCUMENTS}; the audit does"
             )
             return
         results = _results(ingest_context, partitions, keys)
@@ -74,7 +74,7 @@ def _results(
     results = {
         **audit_results(report, ingest_context.recipe.embedding_dimensions),
         "quarantine": quarantine_result(failures),
-        "on_hold": held_result(held_documents(ingest_context.corpus)),
+        "on_hold": on_hold_result(documents_on_hold(ingest_context.corpus)),
     }
     if partitions is not None:  # otherwise the source would be listed twice
         differing = without_unreadable(ingest_context, plan_partitions(ingest_context, partitions))

@@ -72,12 +72,12 @@ def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg
 def freshness_result(
     plans: Sequence[DocumentPlan], now: datetime, backoff: RunBackoff | None = None
 ) -> dg.AssetCheckResult:
-    """Documents that differ from the source, and since when. A removal has no time, so it counts at once.
+    """The result for documents that differ from the source. A removal has no time, so it counts at once.
 
     Args:
         plans: The documents that differ.
         now: The time.
-        backoff: Why runs over the corpus fail, if they do.
+        backoff: Why runs over the corpus fail as a whole, if they do.
     """
     rows = [
         {"document": plan.key, "change": _change(plan), "since": _since(plan)}
@@ -101,7 +101,7 @@ def freshness_result(
 
 
 def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
-    """Documents that are skipped, because they cannot be read or because they keep failing."""
+    """The result for documents that are skipped because they cannot be read or keep failing."""
     left = [failure for failure in failures if failure.unreadable or failure.is_quarantined]
     stale = [failure.stale_since for failure in left if failure.stale_since is not None]
     rows = [
@@ -129,8 +129,8 @@ def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
     )
 
 
-def held_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
-    """Documents that are on hold after a rollback."""
+def on_hold_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
+    """The result for documents that are on hold after a rollback."""
     rows = [
         {
             "document": hold.key,

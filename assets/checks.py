@@ -13,12 +13,12 @@ from ingest_pipeline.assets.check_results import (
     CHECKED,
     audit_results,
     freshness_result,
-    held_result,
+    on_hold_result,
     quarantine_result,
 )
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import held_documents, plan_partitions
+from ingest_pipeline.ingestion.context import documents_on_hold, plan_partitions
 from ingest_pipeline.maintenance.audit import audit, nothing_to_audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
@@ -29,7 +29,7 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 
 _DESCRIPTIONS = {
     "audit": "LanceDB and Postgres agree at head in everything that an audit compares.",
-    "chunks_match": "Each document has as many chunks as the catalog records, and both stores have the same ones.",
+    "chunks_match": "Each document has as many chunks as the catalog records, and both stores have the same chunks.",
     "single_publication": "All rows of a document come from the publication that the catalog names.",
     "texts_match": "Texts and offsets are those that the catalog records.",
     "unique_chunk_ids": "No chunk id occurs twice.",
@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
 
 def corpus_checks(settings: CorpusConfig) -> list[dg.AssetChecksDefinition]:
     """The checks of one corpus."""
-    return [_stores_check(settings), _freshness_check(settings), _quarantine_check(settings), _held_check(settings)]
+    return [_stores_check(settings), _freshness_check(settings), _quarantine_check(settings), _on_hold_check(settings)]
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _ingest_context(context: dg.AssetCheckExecutionContext, settings: CorpusConf
 
 
 def _stores_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
-    """The checks that compare both stores, in one step, so that both are read once."""
+    """The checks that compare both stores, in one step, so that each store is read once."""
     corpus = settings.corpus
 
     @dg.multi_asset_check(
@@ -114,15 +114,15 @@ def _quarantine_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     return check_quarantine
 
 
-def _held_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
+def _on_hold_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([settings.corpus, "metadata"]),
         name="on_hold",
-        description="No document is on hold: at an earlier version after a rollback, while the source has other bytes.",
+        description="No document is on hold, that is, at an earlier version after a rollback while the source differs.",
         required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
     )
-    def check_held(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    def check_on_hold(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _ingest_context(context, settings) as ingest_context:
-            return held_result(held_documents(ingest_context.corpus))
+            return on_hold_result(documents_on_hold(ingest_context.corpus))
 
-    return check_held
+    return check_on_hold

@@ -21,9 +21,9 @@ COLUMNS = dg.TableSchema(
         dg.TableColumn("document", "string", "Key of the document under the source prefix."),
         dg.TableColumn("ordinal", "int", "Position among the document's chunks, from 0."),
         dg.TableColumn("start_offset", "int", "First character in the extracted text."),
-        dg.TableColumn("end_offset", "int", "After the last character."),
+        dg.TableColumn("end_offset", "int", "Position after the last character."),
         dg.TableColumn("text", "string", "The extracted text between the offsets."),
-        dg.TableColumn("text_hash", "uuid", "What a vector is looked up by."),
+        dg.TableColumn("text_hash", "uuid", "Hash of the text, by which its vector is looked up."),
     ]
 )
 
@@ -70,5 +70,5 @@ def _histogram(bins: Mapping[int, int]) -> dg.TableMetadataValue:
 
 
 def preview(chunks: Sequence[Chunk]) -> dg.MetadataValue:
-    """The texts of some chunks."""
+    """The texts of some chunks, as Markdown."""
     return code_blocks((f"Chunk {one.ordinal}, characters {one.start} to {one.end}", one.text) for one in chunks)

@@ -64,7 +64,7 @@ def embeddings_metadata(
 
 
 def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.MetadataValue]:
-    """Numbers of a whole run for the UI to plot, whether it succeeded or not."""
+    """Figures of a whole run for the UI to plot, whether the run succeeded or not."""
     found: dict[str, dg.MetadataValue] = {
         **usage_metadata(run.usage, "run_"),
         "run_seconds": dg.MetadataValue.float(round(run.seconds, 3)),

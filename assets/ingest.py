@@ -1,4 +1,4 @@
-"""The step that makes all three assets of a corpus, and reports to Dagster what it published."""
+"""The step that materializes all three assets of a corpus, and reports to Dagster what it published."""
 
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -25,7 +25,7 @@ _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderRe
 
 
 def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, pool: str) -> dg.AssetsDefinition:
-    """Chunks, embeddings and metadata of a corpus, made by one step that cannot be split."""
+    """Chunks, embeddings and metadata of a corpus, materialized by one step that cannot be split."""
     corpus, recipe = settings.corpus, settings.recipe
 
     @dg.multi_asset(
@@ -69,7 +69,7 @@ def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, poo
 
 
 def _retry_or_fail(error: IngestError) -> NoReturn:
-    """Retry the step after errors that may pass. The embedding client has retried for long before it fails."""
+    """Let Dagster retry the step after a temporary error, or fail the step."""
     if is_repeated(error):
         raise dg.RetryRequested(max_retries=_MAX_RETRIES, seconds_to_wait=5) from error
     raise dg.Failure(str(error), allow_retries=False) from error
@@ -86,7 +86,7 @@ def _fail_unless_complete(corpus: str, outcome: Outcome) -> None:
     if not problems:
         return
     raise dg.Failure(
-        f"{len(problems)} documents of corpus {corpus!r} could not be ingested, {outcome.published} were published. "
+        f"{len(problems)} documents of corpus {corpus!r} could not be ingested; {outcome.published} were published. "
         f"{problems[0].error}"
         if outcome.failed
         else str(problems[0].error),

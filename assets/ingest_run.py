@@ -38,7 +38,7 @@ _RETRY_TAG = "dagster/retry_number"
 
 
 class IngestConfig(dg.Config):
-    """Settings of one run, for the Launchpad."""
+    """Configuration of one run, for the Launchpad."""
 
     partitions: list[str] = Field(
         default=[],
@@ -58,26 +58,29 @@ class IngestConfig(dg.Config):
     confirm_recipe: bool = Field(
         default=False,
         description="Ingest documents that differ by recipe alone, even if they are many or the recipe is an earlier "
-        "one. The recipe is then in force.",
+        "one. The run puts the recipe into force.",
     )
     withhold_recipe: bool = Field(
         default=False,
         description="Skip documents that differ by recipe alone and were not confirmed, without failing the run. The "
-        "sensors set it, because they report it themselves.",
+        "sensors set it, because they report these documents themselves.",
     )
     skip_backed_off: bool = Field(
         default=False,
         description="Skip documents that failed and are in retry backoff or in quarantine.",
     )
-    chunk_size: int | None = Field(default=None, description="Characters in a chunk, instead of the corpus' own.")
+    chunk_size: int | None = Field(
+        default=None, description="Characters in a chunk, instead of the corpus' own setting."
+    )
     chunk_overlap: int | None = Field(
-        default=None, description="Characters a chunk repeats, instead of the corpus' own."
+        default=None,
+        description="Characters that a chunk repeats from the one before, instead of the corpus' own setting.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a partition does not equal the source."""
+    """Why a partition differs from the source."""
 
     partition: str
     document: str | None
@@ -93,7 +96,7 @@ class Outcome:
     """Documents that were skipped without failing the run."""
     failed: list[Problem] = field(default_factory=list[Problem])
     others: list[Problem] = field(default_factory=list[Problem])
-    """Removals or a recipe that need a confirmation, and partitions that do not exist."""
+    """Removals or a recipe change that need a confirmation, and partitions that do not exist."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -105,9 +108,9 @@ class IngestRun:
     """One execution of the step.
 
     Args:
-        context: Dagster's.
-        ingest_context: Of the corpus.
-        embedder: Makes the vectors.
+        context: Dagster's context of the step.
+        ingest_context: The open corpus with its source.
+        embedder: The resource that computes the vectors.
         config: Configuration of the run.
         on_unreadable: Whether files that cannot be read are skipped or fail the run.
     """
@@ -142,10 +145,10 @@ class IngestRun:
 
         Args:
             partitions: The partitions. None: all documents that differ.
-            is_last: Whether Dagster will not retry the step. Failures that it retries are not counted.
+            is_last: Whether Dagster will not retry the step. Failures that Dagster retries are not counted.
 
         Raises:
-            IngestError: Something failed that concerns all documents. What was published before stays.
+            IngestError: A failure concerned all documents. Documents published before it stay published.
         """
         corpus, configuration = self._ingest_context.corpus, run_configuration(self._ingest_context, self._embedder)
         try:
@@ -225,7 +228,7 @@ class IngestRun:
         return due
 
     def _skip(self, plan: DocumentPlan, failure: Failure) -> None:
-        """Skip a document that is not tried again, or let the run fail for it."""
+        """Skip a document that is in retry backoff or in quarantine, or let the run fail for it."""
         if failure.unreadable and self._skips_unreadable:
             self._skip_unreadable(plan, failure.reason, failure.error)
             return
@@ -245,7 +248,7 @@ class IngestRun:
         self._outcome.skipped.append(SkippedDocument(plan.key, reason, problem))
 
     def _stale(self, keys: Collection[str]) -> list[Failure]:
-        """The documents among these that cannot be read and whose earlier file readers still see."""
+        """The unreadable documents among these of which readers still see an earlier file."""
         if not keys:
             return []
         with self._ingest_context.corpus.database.transaction() as connection:
@@ -267,7 +270,7 @@ class IngestRun:
         if not plans:
             return
         self._report.expect(plans)
-        # The checks need no more keys than their maximum and one.
+        # One key more than the maximum is enough for the checks to see that it is exceeded.
         self._touched += [plan.key for plan in plans[: MAX_DOCUMENTS + 1 - len(self._touched)]]
         try:
             summary = run_interruptibly(self._publish(sorted(plans, key=lambda plan: plan.key)))
@@ -289,8 +292,8 @@ class IngestRun:
         embedding, wanted = self._ingest_context.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"
         if embedding != wanted:
             self._context.log.warning(
-                f"The settings name {wanted}, but the corpus has vectors of {embedding}. It keeps that model until "
-                "`ingest-pipeline reembed` or the re-embedding job moves it"
+                f"The settings name {wanted}, but the corpus has vectors of {embedding}. The corpus keeps that model "
+                "until `ingest-pipeline reembed` or the re-embedding job replaces it"
             )
         async with self._embedder.create_embedder(embedding) as embedder:
             if embedder.is_free:
@@ -302,7 +305,7 @@ class IngestRun:
 
 
 def is_repeated(error: Exception) -> bool:
-    """Whether the step is retried at once: the error may pass, and was not retried for long yet."""
+    """Whether the error is temporary and the step is retried at once. The embedding client has its own retries."""
     return isinstance(error, UnavailableError | StaleError) and not isinstance(error, EmbeddingUnavailableError)
 
 

@@ -2,7 +2,7 @@
 
 Dagster's web UI renders Markdown metadata as soon as a page shows it, and loads the images that it names. An image may
 name the UI's own `/graphql`, which executes mutations sent by GET. So text that a document, a file name or an error
-brings is Markdown only inside a code block which the text cannot leave; tables are table metadata.
+contains is shown only inside a code block that the text cannot close; tables are table metadata.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 _MIN_FENCE = 3
-# What a heading may hold: nothing that Markdown, or an extension that makes links of addresses, reads as a sign.
+# Characters removed from headings: Markdown, or an extension that turns addresses into links, may interpret them.
 _NO_HEADING = re.compile(r"[^A-Za-z0-9, ]+")
 
 
@@ -19,7 +19,7 @@ def code_blocks(blocks: Iterable[tuple[str, str]]) -> dg.MetadataValue:
     """Texts that are shown literally, whatever they contain.
 
     Args:
-        blocks: A heading and a text each. Of the heading, letters, digits, commas and spaces are shown.
+        blocks: Pairs of a heading and a text. Only letters, digits, commas and spaces of the heading are shown.
     """
     return dg.MetadataValue.md("\n\n".join(_block(heading, text) for heading, text in blocks))
 
@@ -30,6 +30,6 @@ def _block(heading: str, text: str) -> str:
 
 
 def _fence(text: str) -> str:
-    """A fence that no line of the text closes: CommonMark ends a code block at a run that is as long, or longer."""
+    """A fence that is longer than all runs of backticks in the text, so no line of the text can close it."""
     longest = max(map(len, re.findall(r"`+", text)), default=0)
     return "`" * max(_MIN_FENCE, longest + 1)

@@ -75,9 +75,9 @@ class RunReport:
         """Materialize the partitions that are complete now.
 
         Args:
-            partitions: The run's partitions. Those that needed nothing are materialized as unchanged.
+            partitions: The run's partitions. Those without any change are materialized as unchanged.
             incomplete: Partitions with documents that do not equal the source.
-            unreadable: Number of unreadable documents by shared partition. They do not make it incomplete.
+            unreadable: Number of unreadable documents by shared partition. They do not make a partition incomplete.
 
         Returns:
             The partitions that have no document at head and never had one.
@@ -98,7 +98,7 @@ class RunReport:
         return [] if self.ingest_context.scheme.partitions is not None else empty
 
     def failed(self, partitions: Iterable[str]) -> None:
-        """Let Dagster show partitions as failed that only the run's configuration names."""
+        """Make Dagster show partitions as failed that only the run's configuration names."""
         if self.context.has_partition_key or self.context.has_partition_key_range:
             return
         for partition in sorted(partitions)[:_MAX_FAILED_PARTITIONS]:
@@ -115,7 +115,7 @@ class RunReport:
             self.context.log_event(dg.AssetObservation(key, metadata=skipped.metadata))
 
     def usage(self) -> None:
-        """Report the usage of the run so far, also if it fails, because it is billed in any case."""
+        """Report the usage of the run so far, even if the run fails, because the usage is billed in any case."""
         run_id = self.context.run.run_id
         try:
             with self.ingest_context.corpus.database.transaction() as connection:
@@ -124,7 +124,7 @@ class RunReport:
                     embedding_cache.costs(connection, run_id=run_id),
                 )
         except UnavailableError:
-            return  # the run reports it, and `status` shows the usage
+            return  # the run reports the error itself, and `status` shows the usage
         self.context.log_event(dg.AssetObservation(self._key("embeddings"), metadata=run_metadata(progress, costs)))
 
     @property

@@ -23,7 +23,7 @@ class SkippedDocument:
 
     document: str
     reason: str
-    """A word or two, by which such documents are counted."""
+    """One or two words. Documents are counted by reason."""
     problem: str
     """What is wrong with the document, and what to do."""
 
@@ -80,7 +80,7 @@ def stale_observations(key: dg.AssetKey, failures: Iterable[Failure]) -> Iterato
     """Observations of partitions where readers see earlier files, because the source's files cannot be read.
 
     Args:
-        key: Of the asset.
+        key: Key of the asset.
         failures: Documents that cannot be read.
     """
     partitions: defaultdict[str, list[Failure]] = defaultdict(list)

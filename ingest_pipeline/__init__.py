@@ -1,7 +1,7 @@
 """Files in object storage become a searchable LanceDB table and a Postgres catalog that always agree.
 
-This module is the public API. Its names are imported when they are used, so that a script does not wait for Dagster,
-nor `--help` for anything.
+This module is the public API. Its names are imported when they are used, so that scripts and `--help` do not import
+modules that they do not need, such as Dagster.
 """
 
 from __future__ import annotations

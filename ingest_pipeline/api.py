@@ -1,4 +1,4 @@
-"""A corpus without Dagster: what `ingest_pipeline.open_corpus` returns, for scripts and services.
+"""A corpus without Dagster, for scripts and services: `ingest_pipeline.open_corpus` and the class that it returns.
 
 It works on the same ledger and catalog as Dagster's runs and the command line, under the same guarantees. Dagster shows
 the publications of a script after its recovery sensor has reported them.
@@ -37,7 +37,7 @@ from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.filters import parse_filter
 from ingest_pipeline.search.search import Hit, SearchMode, search
 
-# Documents that are planned and published before the next are planned, so that memory does not grow with the corpus.
+# Documents in one round of planning and publishing, so that memory does not grow with the corpus.
 _MAX_PLANS = 10_000
 
 
@@ -46,7 +46,7 @@ def open_corpus(config: CorpusConfig | None = None) -> Generator[OpenCorpus]:
     """Open a corpus: connect to Postgres, or start the embedded one, until the block ends.
 
     Args:
-        config: Of the corpus. Default: the variables `INGEST_*` of the environment.
+        config: Configuration of the corpus. Default: the variables `INGEST_*` of the environment.
 
     Raises:
         ConfigurationError: The configuration is wrong.
@@ -60,14 +60,14 @@ def open_corpus(config: CorpusConfig | None = None) -> Generator[OpenCorpus]:
 
 
 class OpenCorpus:
-    """A corpus that is open, made by `open_corpus`.
+    """An open corpus, created by `open_corpus`.
 
     Its methods block, also where an event loop runs already, as in a notebook. An async service calls them in threads:
     `await asyncio.to_thread(corpus.search, question)`. Several threads may use one open corpus.
 
     Args:
-        database: Of the catalog.
-        config: Of the corpus.
+        database: Database of the catalog.
+        config: Configuration of the corpus.
     """
 
     def __init__(self, database: Database, config: CorpusConfig) -> None:
@@ -77,21 +77,21 @@ class OpenCorpus:
     def ingest(
         self, keys: Sequence[str] = (), *, confirm_removals: bool = False, confirm_recipe: bool = False
     ) -> Summary:
-        """Bring the corpus, or some documents, up to date with the source. Creates the corpus if there is none.
+        """Bring the corpus, or the named documents, up to date with the source. Creates the corpus if there is none.
 
         Args:
-            keys: Documents, whose partitions are ingested, also if they are on hold or failed too often. Empty: all
-                documents that differ.
+            keys: Keys of documents, whose whole partitions are ingested, even if they are on hold or failed too often.
+                Empty: all documents that differ.
             confirm_removals: Remove documents that the source lacks, even if that is most of the corpus.
-            confirm_recipe: Ingest documents again whose recipe alone changed, however many they are.
+            confirm_recipe: Ingest documents of which only the recipe changed, however many they are.
 
         Returns:
-            The publications, and the documents that failed. Other documents are published although some fail.
+            The publications, and the documents that failed. If some documents fail, the others are still published.
 
         Raises:
             RemovalsWithheldError: Most documents would be removed. Everything else was published.
             RecipeWithheldError: Many documents differ by recipe alone. Everything else was published.
-            IngestError: Something that concerns all documents failed. Publications until then stay.
+            IngestError: A failure concerned all documents. Documents published before it stay published.
         """
         context = open_context(self._database, self.config)
         return run_blocking(
@@ -130,7 +130,7 @@ class OpenCorpus:
         """List the documents that differ from the source and are not on hold. Reads no document, changes nothing.
 
         Args:
-            keys: Documents, whose partitions are compared. Empty: all.
+            keys: Keys of documents, whose whole partitions are compared. Empty: all.
         """
         context = open_context(self._database, self.config, create=False)
         planner = Planner(context)
@@ -143,10 +143,10 @@ class OpenCorpus:
         """Find the chunks at head that match a question best, best first.
 
         Args:
-            question: Some words.
+            question: The question in words.
             mode: By meaning (`vector`), by words (`text`), or by both (`hybrid`).
-            where: Conditions on the documents, such as `key=policies/*` or `size>1000`. All must hold.
-            limit: Chunks, at most.
+            where: Conditions on the documents, such as `key=policies/*` or `size>1000`. All must be met.
+            limit: Maximum number of chunks.
 
         Raises:
             ConfigurationError: There is no such corpus, or a condition is malformed.
@@ -178,15 +178,15 @@ class OpenCorpus:
         """Roll documents, or the whole corpus, back to an earlier publication. Embeds nothing.
 
         Args:
-            version: A publication that is retained, see `history`.
-            keys: Documents or partitions. Empty: all.
+            version: Version of a retained publication, see `history`.
+            keys: Keys of documents, or partitions. Empty: the whole corpus.
             confirm_removals: Remove documents that did not exist then, even if that is most of the corpus.
 
         Raises:
             RollbackRefusedError: The version is not a publication that is retained, or there is no such document.
             RemovalsWithheldError: Most documents would be removed. Nothing was changed.
             ConflictError, FencedError: Another writer published one of the documents. Nothing was changed.
-            UnavailableError: A store failed. Publications until then stay; run again for the rest.
+            UnavailableError: A store failed. Documents rolled back before stay rolled back; call again for the rest.
         """
         corpus = find_corpus(self._database, self.config)
         recipe = self.config.with_embedding(corpus.head().embedding).recipe.fingerprint
@@ -198,7 +198,7 @@ class OpenCorpus:
 
     @contextmanager
     def transaction(self, table: str, schema: pa.Schema) -> Generator[Transaction]:
-        """A transaction on a table of the user's own beside the corpus, in both stores. Creates a missing table.
+        """A transaction on a table of your own, in both stores. Creates the table if it does not exist.
 
         For example::
 
@@ -207,8 +207,8 @@ class OpenCorpus:
                 change.add(rows)
 
         Args:
-            table: Lower-case letters, digits and underscores.
-            schema: Its columns.
+            table: Name of the table: lower-case letters, digits and underscores.
+            schema: Columns of the table.
 
         Raises:
             ConflictError: Another transaction was published during the block. Run it again.

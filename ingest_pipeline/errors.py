@@ -1,4 +1,4 @@
-"""Every error that this package raises, with one class for each reaction of a caller.
+"""Every error that this package raises, one class for each thing that a caller can do about it.
 
 IngestError
 ├── ConfigurationError            change a setting, then start again
@@ -15,7 +15,7 @@ IngestError
 │   ├── SourceUnavailableError
 │   ├── TableUnavailableError
 │   │   ├── TableAccessError      credentials or rights are missing
-│   │   ├── TableFullError        make room
+│   │   ├── TableFullError        free disk space
 │   │   └── TableIncompleteError  the table, or a file of it, is missing
 │   └── EmbeddingUnavailableError
 ├── DocumentError                 this document cannot be ingested as it is; others can
@@ -29,19 +29,19 @@ IngestError
 │   │   ├── CorruptDocumentError
 │   │   └── DocumentTooLargeError
 │   └── EmbeddingInputError       the API refuses a chunk of it
-├── TooRecentError                the file may still be written: run again in a moment
+├── TooRecentError                the file may still be incomplete: run again in a moment
 ├── EmbeddingResponseError        the API sent an invalid response
 ├── SpendingLimitError            a run or a day would use more tokens than allowed
 ├── StaleError                    plan again from the current state
 │   ├── DocumentChangedError      the source object is not the one that was planned
 │   ├── ConflictError             another saga published the same document first
 │   ├── FencedError               another process marked this saga as failed
-│   └── GenerationRetiredError       readers moved to another generation of the corpus
-├── ReembeddingIncompleteError      the new generation cannot take all documents of the current one
-├── TableDamagedError             a file of the table is missing or broken: audit, then repair
+│   └── GenerationRetiredError    readers moved to another generation of the corpus
+├── ReembeddingIncompleteError    some documents cannot be ingested into the new generation
+├── TableDamagedError             a file of the table is missing or damaged: audit, then repair
 ├── VersionGoneError              retention removed the version: read head
 ├── TextIndexMissingError         let maintenance build the text index first
-├── OtherDatabaseError            decide which database continues with the table
+├── OtherDatabaseError            the user has to decide which database continues with the table
 ├── ForeignWriteError             the user has to decide about a foreign version
 ├── InterruptedRunError           run the command again to continue
 ├── RemovalsWithheldError         the user has to confirm that most documents are gone
@@ -54,10 +54,10 @@ from typing import ClassVar
 
 
 class IngestError(Exception):
-    """What happened, then what to do about it, as one line.
+    """An error whose text is one line: what happened, then what to do about it.
 
     Args:
-        message: What happened, to which document or partition, and the state it was left in.
+        message: What happened, to which document or partition, and in which state things are.
         remedy: What to do next; absent, the class's own remedy is used.
     """
 
@@ -82,7 +82,7 @@ class MissingExtraError(ConfigurationError):
 
 
 class CorpusMismatchError(ConfigurationError):
-    """The corpus exists, with settings that cannot be changed in place."""
+    """The corpus exists with other settings, which cannot be changed in place."""
 
 
 class TableInUseError(ConfigurationError):
@@ -94,19 +94,19 @@ class TableInUseError(ConfigurationError):
 class NotOurTableError(ConfigurationError):
     """A LanceDB table exists at the location where a corpus would create its own."""
 
-    remedy = "Choose another table name, or move the existing table. It was not touched."
+    remedy = "The existing table was not changed. Choose another name, or move the existing table."
 
 
 class SchemaNewerError(ConfigurationError):
     """The database was migrated by a newer release of this program."""
 
-    remedy = "Upgrade ingest-pipeline. Nothing was changed."
+    remedy = "Nothing was changed. Upgrade ingest-pipeline."
 
 
 class RollbackRefusedError(ConfigurationError):
     """The version cannot be restored, or there is no such document."""
 
-    remedy = "`ingest-pipeline history` shows which versions can be rolled back to. Nothing was changed."
+    remedy = "Nothing was changed. `ingest-pipeline history` lists the versions to which you can roll back."
 
 
 class UnknownDocumentError(ConfigurationError):
@@ -124,31 +124,31 @@ class UnavailableError(IngestError):
 class DatabaseUnavailableError(UnavailableError):
     """Postgres cannot be reached, or ended the connection."""
 
-    remedy = "Check that the server runs and that INGEST_DATABASE_URL names it, then run again."
+    remedy = "Check that the server runs and that INGEST_DATABASE_URL is correct, then run again."
 
 
 class SourceUnavailableError(UnavailableError):
-    """The object store that holds the documents does not answer."""
+    """The object store or folder of the documents does not answer."""
 
     remedy = "Check INGEST_SOURCE and its credentials, then run again."
 
 
 class TableUnavailableError(UnavailableError):
-    """The storage under the LanceDB table does not answer."""
+    """The storage of the LanceDB table does not answer."""
 
-    remedy = "Check that INGEST_LANCEDB_URI is right and that its storage can be reached, then run again."
+    remedy = "Check that INGEST_LANCEDB_URI is correct and that its storage can be reached, then run again."
 
 
 class TableAccessError(TableUnavailableError):
-    """The storage under the LanceDB table refuses access."""
+    """The storage of the LanceDB table refuses access."""
 
-    remedy = "Check the credentials for INGEST_LANCEDB_URI, and the rights on that folder, then run again."
+    remedy = "Check the credentials for INGEST_LANCEDB_URI and the permissions on that folder, then run again."
 
 
 class TableFullError(TableUnavailableError):
-    """The storage under the LanceDB table has no room left."""
+    """The storage of the LanceDB table is full."""
 
-    remedy = "Make room there, then run again: the vectors so far are recorded and will not be billed again."
+    remedy = "Free space there, then run again: the vectors so far are recorded and will not be billed again."
 
 
 class TableIncompleteError(TableUnavailableError):
@@ -167,15 +167,15 @@ class EmbeddingUnavailableError(UnavailableError):
 
 
 class DocumentError(IngestError):
-    """This document cannot be ingested as it is. What was published of it stays; other documents go on.
+    """This document cannot be ingested. Its published version stays, and other documents are ingested.
 
     Args:
         document: The document's key.
-        problem: What is wrong with it.
+        problem: What is wrong with the document.
         remedy: What to do next; absent, the class's own remedy is used.
     """
 
-    remedy = "What was published before is untouched. Fix or remove the file."
+    remedy = "Its published version, if any, was not changed. Fix or remove the file."
     reason: ClassVar[str] = "failed"
     """The name under which failures of this kind are counted."""
 
@@ -194,7 +194,7 @@ class UnreadableError(DocumentError):
 
 
 class InaccessibleDocumentError(UnreadableError):
-    """The source lists the file but does not deliver its bytes."""
+    """The source lists the file, but its bytes cannot be read."""
 
     reason = "inaccessible"
     may_pass = True
@@ -213,7 +213,7 @@ class BinaryDocumentError(UnreadableError):
 
 
 class DocumentEncodingError(UnreadableError):
-    """The document is text in an encoding that is not UTF-8, is not marked and is not the one of the settings."""
+    """The document is text, but neither UTF-8, nor marked with its encoding, nor in the configured encoding."""
 
     reason = "of unknown encoding"
 
@@ -244,7 +244,7 @@ class DocumentTooLargeError(UnreadableError):
 
 
 class EmbeddingInputError(DocumentError):
-    """The embedding API refuses the text of a chunk, for example as too long."""
+    """The embedding API refuses the text of a chunk, for example because the text is too long."""
 
     reason = "refused by the API"
 
@@ -252,11 +252,11 @@ class EmbeddingInputError(DocumentError):
 class TooRecentError(IngestError):
     """The file is empty and was modified so recently that another program may still be writing it."""
 
-    remedy = "What was published before is untouched. Run again when the file is complete."
+    remedy = "The published version, if any, was not changed. Run again when the file is complete."
 
 
 class EmbeddingResponseError(IngestError):
-    """The embedding API sent the wrong number, order, width or kind of vectors. None was kept."""
+    """The embedding API sent the wrong number, order, width or kind of vectors. None of them was recorded."""
 
     remedy = "Check that the model and INGEST_EMBEDDING_DIMENSIONS fit the endpoint, then run again."
 
@@ -265,9 +265,9 @@ class SpendingLimitError(IngestError):
     """A run or a day would use more tokens than the settings allow. The texts were not embedded.
 
     Args:
-        message: Which limit, and how much was billed.
+        message: Which limit was reached, and how much was billed.
         remedy: What to do next.
-        until: When the limit allows more by itself. None: when another run is begun, or the limit raised.
+        until: When the limit allows more tokens again. None: in another run, or after the limit is raised.
     """
 
     def __init__(self, message: str, remedy: str, *, until: datetime | None = None) -> None:
@@ -276,7 +276,7 @@ class SpendingLimitError(IngestError):
 
 
 class StaleError(IngestError):
-    """The prepared data no longer fits the current state. Nothing was published. Planning again resolves the error."""
+    """The prepared data no longer fits the current state. Nothing was published. A new plan resolves the error."""
 
     remedy = "Run again: the vectors so far are recorded and will not be billed again."
 
@@ -290,15 +290,15 @@ class ConflictError(StaleError):
 
 
 class FencedError(StaleError):
-    """Another process marked this saga as failed, because its writer seemed dead. It can no longer publish."""
+    """Another process marked this saga as failed, because its writer seemed dead. The writer can no longer publish."""
 
 
 class GenerationRetiredError(StaleError):
-    """The corpus moved to another generation, or the migration was aborted, while this saga worked."""
+    """The corpus switched to another generation, or the re-embedding was aborted, while this saga was active."""
 
 
 class ReembeddingIncompleteError(IngestError):
-    """Documents at head cannot be ingested with the new model, so readers were not moved to the new table."""
+    """Documents at head cannot be ingested with the new model, so readers were not switched to the new table."""
 
     remedy = (
         "Readers still see the current table. Fix or remove these documents, then run `ingest-pipeline reembed` again."
@@ -309,7 +309,7 @@ class TableDamagedError(IngestError):
     """Files of a LanceDB table are missing or cannot be decoded, although the store answers.
 
     Args:
-        message: Which.
+        message: Which files are damaged.
         fragments: Ids of the fragments whose rows cannot be read.
         remedy: What to do next; absent, the class's own remedy is used.
     """
@@ -337,11 +337,11 @@ class TextIndexMissingError(IngestError):
 
 
 class ForeignWriteError(IngestError):
-    """Another program wrote a version above head. It was not touched."""
+    """Another program wrote a version above head. The version was not touched."""
 
 
 class OtherDatabaseError(IngestError):
-    """Another database publishes into the table, or this one lost its publications. Nothing was written."""
+    """Another database publishes into the table, or this database lost its publications. Nothing was written."""
 
 
 class InterruptedRunError(IngestError):
@@ -349,20 +349,20 @@ class InterruptedRunError(IngestError):
 
 
 class RemovalsWithheldError(IngestError):
-    """The source suddenly lacks most documents, as it would with a wrong prefix or a failing store."""
+    """The source suddenly lacks most documents, perhaps because of a wrong prefix or a failing store."""
 
     remedy = (
         "To remove them, run `ingest-pipeline ingest --confirm-removals`, or set confirm_removals to true in "
-        "the Launchpad. If that is not intended, check INGEST_SOURCE, INGEST_INCLUDE and INGEST_EXCLUDE."
+        "the Launchpad. If they should not be removed, check INGEST_SOURCE, INGEST_INCLUDE and INGEST_EXCLUDE."
     )
 
 
 class RecipeWithheldError(IngestError):
-    """Many documents differ from the source by recipe alone, as they would with a wrong or forgotten setting."""
+    """Many documents differ from the source by recipe alone, perhaps because of a wrong or forgotten setting."""
 
     remedy = (
         "To ingest them again, run `ingest-pipeline ingest --confirm-recipe`, or set confirm_recipe to "
-        "true in the Launchpad. If that is not intended, restore the settings, here or on the machine where they "
+        "true in the Launchpad. Otherwise restore the settings, here or on the machine where they "
         "differ. New, changed and removed documents are still ingested."
     )
 

@@ -1,6 +1,6 @@
-"""Named boundaries around every effect that is visible outside the process, so that a test can stop it at each of them.
+"""Named boundaries around every effect outside the process, so that a test can stop the process at each boundary.
 
-Switched off, a boundary costs two comparisons. The environment variable ``INGEST_FAILPOINTS`` names actions::
+Without actions, a boundary costs two comparisons. The environment variable ``INGEST_FAILPOINTS`` sets actions::
 
     INGEST_FAILPOINTS="lance commit:after=kill;batch recorded:before=stop@3"
 
@@ -56,14 +56,14 @@ _handler: Handler | None = None
 
 
 def install(handler: Handler | None) -> None:
-    """Call ``handler(boundary, side)`` at every boundary; side is ``before`` or ``after``. None switches this off."""
-    global _handler  # noqa: PLW0603  one switch for the process is the point: a boundary must cost nothing when off
+    """Call ``handler(boundary, side)`` at every boundary; side is ``before`` or ``after``. None removes the handler."""
+    global _handler  # noqa: PLW0603  one handler for the process, so that a boundary costs almost nothing without one
     _handler = handler
 
 
 @contextmanager
 def boundary(name: Boundary) -> Generator[None]:
-    """Enclose one effect. The side ``after`` is reached only if the effect did not raise."""
+    """Enclose one effect. The side ``after`` is passed only if the effect did not raise an error."""
     if _handler is not None:
         _handler(name, "before")
     yield
@@ -72,7 +72,7 @@ def boundary(name: Boundary) -> Generator[None]:
 
 
 def install_from_environment() -> None:
-    """Install what ``INGEST_FAILPOINTS`` names, or nothing if it is absent or empty."""
+    """Install the actions of ``INGEST_FAILPOINTS``, or nothing if the variable is absent or empty."""
     wanted = os.environ.get("INGEST_FAILPOINTS", "")
     if wanted:
         install(_signaller(wanted))
@@ -95,7 +95,8 @@ def _signaller(wanted: str) -> Handler:
         if count > 1:
             remaining[passed] = (count - 1, number)
         else:
-            # To this thread, not to the process: otherwise another thread may receive it while this one continues.
+            # To this thread, not to the process: otherwise another thread may receive the signal while this one
+            # continues.
             signal.pthread_kill(threading.get_ident(), number)
 
     return handle

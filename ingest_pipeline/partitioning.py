@@ -29,7 +29,7 @@ class PartitionScheme:
 
     kind: Literal["file", "folder", "bucket"]
     count: int = 0
-    """For a folder scheme, the number of path levels that make the partition; for a bucket scheme, of buckets."""
+    """The number of path levels in a partition's name for a folder scheme, or of buckets for a bucket scheme."""
 
     @classmethod
     def parse(cls, text: str) -> PartitionScheme:
@@ -91,7 +91,7 @@ def key_of(partition: str) -> str | None:
     """The key of the document; None if the partition's name was cut, so that only a listing can find it.
 
     Args:
-        partition: As the scheme ``file`` made it, or as a user typed it.
+        partition: A partition of the scheme ``file``, or a user's input.
     """
     if _CUT.search(partition):
         return None

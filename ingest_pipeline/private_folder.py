@@ -1,4 +1,4 @@
-"""Folders that other accounts of the machine cannot read, because they hold the text of documents."""
+"""Folders that other accounts of the machine cannot read, because they contain the text of documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make_private(folder: Path) -> None:
 
 
 def local_path(location: str) -> Path | None:
-    """The path on this machine that a URL or path names, or None if it names an object store."""
+    """The local path of a URL or path; None if it is in an object store."""
     if location.startswith("file:"):
         return Path(unquote(urlsplit(location).path))
     return None if "://" in location else Path(location).absolute()

@@ -1,4 +1,4 @@
-"""Identities of processes: whether the process that wrote something still runs, and how to end one with its parent.
+"""Identities of processes, to find out whether a writer still runs, and a way to end a process with its parent.
 
 A process is known to be dead only on the same machine, and in a container only in the same container: another container
 may have the same host name, and always has the same process ids. Host name and machine-id identify a machine, since a
@@ -22,10 +22,10 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ROOT_LAYER = re.compile(r"^\S+ \S+ \S+ \S+ / .* - overlay .*\bupperdir=([^,\s]+)", re.MULTILINE)
 # Fields of /proc/PID/stat, counted after the command's name.
 _STATE, _START_TIME = 0, 19
-_ENDED = {"Z", "X"}  # dead, but not yet collected by a parent that may never do so
+_ENDED = {"Z", "X"}  # dead, but not yet collected by the parent, which may never do so
 
-# Requests SIGINT (2) at the parent's death (PR_SET_PDEATHSIG, 1) from the kernel, then becomes the program, unless the
-# parent died before that.
+# Asks the kernel for SIGINT (2) at the parent's death (PR_SET_PDEATHSIG, 1), then executes the program, unless the
+# parent has already died.
 _DEATH_SIGNAL_PROGRAM = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 2)
@@ -35,14 +35,14 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def with_parent_death_signal(arguments: Sequence[str]) -> list[str]:
-    """A command line whose program gets SIGINT when this process dies, for whatever reason. Linux only."""
+    """A command line that runs a program which gets SIGINT when this process dies, for whatever reason. Linux only."""
     if sys.platform != "linux":
         return list(arguments)
     return [sys.executable, "-c", _DEATH_SIGNAL_PROGRAM, str(os.getpid()), *arguments]
 
 
 def this_process() -> str:
-    """Machine, boot, process id and start time: an identity that no later process gets."""
+    """The identity of this process, which no later process gets: machine, boot, process id and start time."""
     return _name(os.getpid())
 
 
@@ -53,7 +53,7 @@ def _name(pid: int) -> str:
 
 
 def is_dead(process: str) -> bool:
-    """Whether the process of this identity has certainly ended. False if it belongs to another machine."""
+    """Whether the process with this identity has certainly ended. False if the process is on another machine."""
     machine, _, rest = process.partition(":")
     boot, _, rest = rest.partition(":")
     pid, _, start = rest.partition(":")
@@ -64,23 +64,23 @@ def is_dead(process: str) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this id is running on this machine, or in this container."""
+    """Whether a process with this id is running on this machine, or in this container."""
     fields = _fields(pid)
     return bool(fields) and fields[_STATE] not in _ENDED
 
 
 def is_remote(process: str) -> bool:
-    """Whether the process of this identity belongs to another machine, so that its state cannot be read here."""
+    """Whether the process with this identity is on another machine, so that its state cannot be read here."""
     return process.partition(":")[0] != _machine()
 
 
 def _machine() -> str:
-    """The host name, with the identity of the container or else of the machine, since host names repeat."""
+    """The host name plus the identity of the container or the machine, because host names are not unique."""
     return f"{socket.gethostname()}/{_container(os.getpid()) or _identity()}"
 
 
 def _identity() -> str:
-    """The machine's identity, which survives a reboot; without a machine-id, the identity of this boot."""
+    """The machine's identity, which does not change at a reboot; without a machine-id, the identity of this boot."""
     return _digest(_read("/etc/machine-id").strip() or _read(_BOOT_ID))
 
 
@@ -94,7 +94,7 @@ def _digest(text: str) -> str:
 
 @cache
 def _container(pid: int) -> str:
-    """The identity of a process' container, which survives a restart of that container. Empty: no container."""
+    """The identity of a process' container, which does not change at its restart. Empty: no container."""
     try:
         namespace = str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:

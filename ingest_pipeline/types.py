@@ -34,7 +34,7 @@ class SourceObject:
     last_modified: datetime
 
     def is_too_recent(self, min_age_seconds: int, now: datetime) -> bool:
-        """Whether the object was modified so little time ago that it may still be written. Clocks may differ."""
+        """Whether the object was modified so recently that it may still be incomplete. Clocks may differ."""
         return abs((now - self.last_modified).total_seconds()) < min_age_seconds
 
 
@@ -60,7 +60,7 @@ def corpus_name(name: str) -> str:
     """Return the name if it can name a corpus, a table and a part of an asset key.
 
     Raises:
-        ConfigurationError: It cannot.
+        ConfigurationError: The name is not valid.
     """
     if not _CORPUS_NAME.fullmatch(name):
         raise ConfigurationError(
@@ -76,12 +76,12 @@ def text_hash(text: str) -> UUID:
 
 
 def chunk_id(document: str, hashed: UUID, occurrence: int) -> UUID:
-    """The id of a chunk: the same text at the same place in the count keeps its id through edits around it.
+    """The id of a chunk. A chunk keeps its id when other parts of the document are edited.
 
     Args:
         document: Key of the document.
         hashed: Hash of the chunk's text.
-        occurrence: How many chunks before it in the document have the same text.
+        occurrence: Number of earlier chunks in the document with the same text.
     """
     name = b"\0".join((document.encode(), hashed.bytes, str(occurrence).encode()))
     return UUID(bytes=hashlib.sha256(name).digest()[:16])
@@ -94,7 +94,7 @@ class Recipe:
     parser: str
     chunker: str
     chunk_size: int
-    """Characters at most."""
+    """Maximum number of characters in a chunk."""
     chunk_overlap: int
     """Characters that a chunk repeats from the one before it."""
     embedding_model: str
@@ -134,7 +134,7 @@ DEFAULT_RETENTION = Retention()
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """A chunk as the catalog has it."""
+    """A chunk's row in the catalog."""
 
     id: UUID
     document: str
@@ -153,14 +153,14 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What embedding some chunks took."""
+    """The work and tokens that embedding some chunks took."""
 
     embedded: int = 0
     """Chunks whose text was sent to the model."""
     cached: int = 0
-    """Chunks whose vector was already there."""
+    """Chunks for which a vector existed."""
     tokens: int = 0
-    """As the API bills them, 0 if it does not say. Includes billed answers that could not be used."""
+    """Tokens as the API bills them, 0 if the API does not report them. Includes billed answers that are unusable."""
     requests: int = 0
     """Requests sent, retries included."""
     retries: int = 0
@@ -190,7 +190,7 @@ class Price:
     as_of: date
     """Date of the price list."""
     per_million_tokens_in_batch: Decimal | None = None
-    """At the Batch endpoint. None: not configured. It is not derived from the other price."""
+    """Price at the Batch endpoint. None: not configured; it is not derived from the other price."""
 
     def cost(self, tokens: int) -> Decimal:
         """The cost of so many tokens."""

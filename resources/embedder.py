@@ -30,7 +30,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
     @property
     def is_local(self) -> bool:
-        """Whether the local model is used, which is free."""
+        """Whether the local model is used, which costs nothing."""
         return self.model == LOCAL_MODEL and not self.base_url
 
     @property
@@ -49,7 +49,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
         Raises:
             MissingExtraError: The local model is used and not installed.
-            EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
+            EmbeddingAccessError: There is no key, and no endpoint is configured that might not need one.
         """
         return create_embedder(self.api_settings(), embedding)
 

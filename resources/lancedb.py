@@ -73,7 +73,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         expected = f"{self.uri.rstrip('/')}/{row.name}.lance"
         if row.table_uri != expected:
             raise CorpusMismatchError(
-                f"Table {table!r} was published at {row.table_uri!r}, and the resource says {expected!r}",
+                f"Table {table!r} was published at {row.table_uri!r}, but the resource is configured for {expected!r}",
                 "Give the resource the uri of the folder in which the table was published.",
             )
         yield open_lancedb(self.uri, row.name, row.head_version)
@@ -91,7 +91,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
 
     @contextmanager
     def corpus(self, settings: CorpusConfig) -> Generator[Corpus]:
-        """Open a corpus of documents as it is, for the duration of the block. Its source is not accessed.
+        """Open an existing corpus of documents for the duration of the block. Its source is not accessed.
 
         Raises:
             ConfigurationError: Nothing was ever ingested into the corpus.

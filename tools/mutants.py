@@ -17,7 +17,7 @@ _TESTS_FAILED = 1
 
 
 def is_caught(name: str) -> bool:
-    """Whether the mutant's test fails, and fails as a test, not while it is collected."""
+    """Whether the mutant's test fails while it runs, not while it is collected."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", MUTANTS[name].caught_by]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "MUTANT": name}, capture_output=True, text=True, check=False

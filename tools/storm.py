@@ -1,9 +1,9 @@
-"""The storm: Dagster, writers, readers and an auditor, all disturbed at random; then everything settles and is judged.
+"""The storm: Dagster, writers, readers and an auditor run under random disruptions; then every promise is checked.
 
     python -m tools.storm --minutes 20 --seed 7 --json storm.json
 
-Exit status 1 if a promise was broken. All random choices come from the seed, but their timing does not: a seed
-repeats the kind of disturbances, not the exact storm.
+The exit status is 1 if a promise was broken. The seed determines all random choices but not their timing, so it repeats
+the kinds of disruptions and not the exact storm.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Load:
     readers: int
     library_writers: int
     change_every: float
-    """Seconds between two changes of files, at most."""
+    """Maximum number of seconds between two changes of files."""
     write_every: float
-    """Seconds between two programs of one writer, at most."""
+    """Maximum number of seconds between two programs of one writer."""
     hurt_every: float
-    """Seconds between two disturbances, at most."""
+    """Maximum number of seconds between two disruptions."""
     backfill_every: float
     ticks: int
     """Sensor ticks within which everything has to settle."""
@@ -106,7 +106,7 @@ def storm(seed: int, load: Load, *, on_s3: bool) -> Figures:
     with stage(seed, on_s3=on_s3) as place:
         try:
             _blow_and_judge(place, load)
-        except Exception:  # noqa: BLE001  the figures so far are worth more than a bare traceback
+        except Exception:  # noqa: BLE001  the figures so far are reported with the traceback
             place.figures.violation(f"the storm itself broke: {traceback.format_exc()[-2000:]}")
         finally:
             place.calm.set()
@@ -121,9 +121,9 @@ def _blow_and_judge(place: Stage, load: Load) -> None:
     with ExitStack() as stack:
         dagster = stack.enter_context(_dagster(place)) if load.daemon else None
         acknowledged = Acknowledgements(place)
-        place.weather()
+        place.fail_share()
         _blow(place, load, driver=driver, dagster=dagster, acknowledged=acknowledged)
-        place.weather(0)
+        place.fail_share(0)
         if dagster is not None:
             settle(place, dagster, load.ticks)
         else:
@@ -168,7 +168,7 @@ def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, 
             place.reaper.spare(dagster.pid)
     place.calm.set()
     crew.join()
-    driver.mend()
+    driver.restore_bad_files()
 
 
 def _drive(place: Stage, driver: Driver, pause: float) -> None:
@@ -192,14 +192,14 @@ def _audit(place: Stage) -> None:
 
 
 def _keep_logs(place: Stage) -> None:
-    """The evidence that is not in the figures."""
+    """Keep the log of `ui`, because it is not part of the figures."""
     kept = Path(f"storm-{place.seed}-ui.log").absolute()
     kept.write_bytes((place.directory / "ui.log").read_bytes())
     place.figures.note(f"the log of `ui` is in {kept.name}")
 
 
 def _end_everything(figures: Figures) -> None:
-    """Nothing that was started may be left, once what watches over its parent has had time to see it gone."""
+    """Check that no process remains, after keepers have had time to notice that their parents have ended."""
     end = time.monotonic() + _WATCHERS_SECONDS
     while (left := _left_behind()) and time.monotonic() < end:
         time.sleep(0.5)
@@ -209,19 +209,25 @@ def _end_everything(figures: Figures) -> None:
 
 
 def _left_behind() -> dict[int, str]:
-    """Command lines of processes that should have ended; our own fork server ends with us."""
+    """Command lines of processes that should have ended. Our own fork server is excluded, because it ends with us."""
     ours = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
     lines = {pid: command_line(pid).replace(b"\0", b" ").decode(errors="replace") for pid in descendants(os.getpid())}
     return {pid: line for pid, line in lines.items() if line and not any(name in line for name in ours)}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Hurt everything at random, then see whether it settles.")
+    parser = argparse.ArgumentParser(
+        description="Disrupt processes and connections at random, then check that everything settles."
+    )
     parser.add_argument("--minutes", type=float, default=LONG.minutes)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    parser.add_argument("--local", action="store_true", help="Source and table in folders, not on the S3 server.")
-    parser.add_argument("--short", action="store_true", help="Some 40 seconds in folders, without Dagster's daemon.")
+    parser.add_argument(
+        "--local", action="store_true", help="Source and table in local folders instead of the S3 server."
+    )
+    parser.add_argument(
+        "--short", action="store_true", help="About 40 seconds, in local folders, without Dagster's daemon."
+    )
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 31) if arguments.seed is None else arguments.seed
     console = Console()

@@ -1,4 +1,4 @@
-"""Dagster's instance on the database of the catalog. Only commands that launch a run or ask Dagster import this."""
+"""Dagster's instance on the database of the catalog. Imported only by commands that launch a run or query Dagster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def instance(settings: CorpusConfig) -> Generator[dg.DagsterInstance]:
     except CommandError as error:
         raise ConfigurationError(
             f"The dagster.yaml in {settings.dagster_home} keeps Dagster's tables beside another application's Alembic "
-            f"table: {error}. Tables that Dagster made there before it failed are left there",
+            f"table: {error}. Tables that Dagster created there before it failed were not removed",
             "Give Dagster a database or a schema of its own in that file; deploy/dagster.yaml shows how.",
         ) from error
     except (SQLAlchemyError, DagsterPostgresException) as error:

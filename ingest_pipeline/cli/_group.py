@@ -52,7 +52,7 @@ def command(function: Callable[P, R]) -> click.Command:
             sys.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # the reader of the output has gone, which click handles
+                raise  # the program that reads the output has exited, which click handles
             echo(f"Error: {_system_error(error)}", err=True)
             sys.exit(FAILED)
 
@@ -89,5 +89,7 @@ def _interrupted(name: str) -> InterruptedRunError:
 def _system_error(error: OSError) -> IngestError:
     """An error of the operating system that no module expected."""
     place = f"{error.filename!r} cannot be used" if error.filename else "The operating system refused a call"
-    remedy = "Make room there" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Check its owner and permissions"
+    remedy = (
+        "Free disk space there" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Check its owner and permissions"
+    )
     return IngestError(f"{place}: {error.strerror or error}", f"{remedy}, then run the command again.")

@@ -47,12 +47,12 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
 
 
 def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
-    """A sentence that says what a plan would cost."""
+    """A sentence with the cost of a plan."""
     return f"{reembedding_line(estimate)} `ingest` does this in 1 run, the sensor in {sensor_runs}."
 
 
 def reembedding_line(estimate: Estimate) -> str:
-    """A sentence that says how much has to be read and embedded."""
+    """A sentence with the number of documents to read and texts to embed, and their cost."""
     bound = "" if estimate.exact else "at most about "
     cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
     if estimate.cost_in_batch is not None:
@@ -71,7 +71,7 @@ def reembedding_line(estimate: Estimate) -> str:
             f" {estimate.uncertain} compressed documents may contain more text than estimated; `plan --exact` reads "
             "them."
         )
-    basis = "as this corpus was billed before" if estimate.measured else "at 4 characters per token"
+    basis = "by the earlier bills of this corpus" if estimate.measured else "at 4 characters per token"
     return (
         f"{estimate.documents} documents to read, {estimate.removals} to remove; {estimate.chunks} chunks, "
         f"{bound}{estimate.to_embed} texts to embed, about {estimate.tokens} tokens {basis}: {cost}.{notes}"

@@ -23,7 +23,7 @@ from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, plan_partitions, release_holds
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch
 from ingest_pipeline.orchestration.build import build_definitions, job_name
-from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
+from ingest_pipeline.orchestration.jobs.reembed import reembed_job_name
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job_name, rollback_step
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
@@ -36,10 +36,10 @@ from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 
 _POLL_SECONDS = 0.3
-# Classes of errors whose message is written for the user.
+# Names of the error classes whose messages are written for the user.
 _OWN_ERRORS = {"Failure", *vars(errors)}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
-# Of psycopg2, through which Dagster reaches its own tables.
+# Errors of psycopg2, which Dagster uses for its own tables.
 _POSTGRES_ENDED = {"OperationalError", "InterfaceError"}
 
 
@@ -80,11 +80,11 @@ def ingest(
     """Bring documents up to date with the source, in one Dagster run.
 
     Args:
-        settings: Of the corpus.
-        keys: Documents, whose partitions are ingested. Empty: all documents that differ.
+        settings: Settings of the corpus.
+        keys: Keys of documents, whose whole partitions are ingested. Empty: all documents that differ.
         console: Shows the progress bar.
-        confirm_removals: Remove what the source lacks, however many documents that is.
-        confirm_recipe: Ingest documents again that differ by recipe alone, however many they are.
+        confirm_removals: Remove documents that the source lacks, however many they are.
+        confirm_recipe: Ingest documents that differ by recipe alone, however many they are.
 
     Raises:
         IngestError: The run could not begin.
@@ -127,12 +127,12 @@ def ingest(
 
 
 def reembed(settings: CorpusConfig, action: Action, documents: int, console: Console) -> Run:
-    """Move a corpus to the embedding model of the settings, or do one step of that, in one Dagster run.
+    """Re-embed a corpus with the model of the settings, or run one step of the re-embedding, in one Dagster run.
 
     Args:
-        settings: Of the corpus, with the model to move to.
-        action: Which step.
-        documents: How many will be embedded, for the progress bar.
+        settings: Settings of the corpus, with the new model.
+        action: The step to run.
+        documents: Number of documents that will be embedded, for the progress bar.
         console: Shows the progress bar.
 
     Raises:
@@ -141,8 +141,8 @@ def reembed(settings: CorpusConfig, action: Action, documents: int, console: Con
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         run_id = str(uuid.uuid4())
         with _dagster.instance(running) as instance, _bar(console, database, run_id, documents):
-            ops = {f"{settings.corpus}_migrate": {"config": {"action": action.name}}}
-            result = _execute(running, instance, run_id, migration_job_name(settings.corpus), ops)
+            ops = {f"{settings.corpus}_reembed": {"config": {"action": action.name}}}
+            result = _execute(running, instance, run_id, reembed_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
@@ -154,10 +154,10 @@ def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, conf
     """Roll documents back to an earlier publication, in one Dagster run.
 
     Args:
-        settings: Of the corpus.
-        version: A publication.
-        keys: Documents. Empty: all.
-        confirm_removals: Remove documents, however many.
+        settings: Settings of the corpus.
+        version: Version of the publication to return to.
+        keys: Keys of documents. Empty: the whole corpus.
+        confirm_removals: Remove documents, however many they are.
 
     Raises:
         IngestError: The run could not begin.
@@ -235,7 +235,7 @@ def _note_on_nothing(context: IngestContext, plans: Sequence[DocumentPlan]) -> s
 
 
 def _root(error: SerializableErrorInfo) -> str:
-    """The message that was written for the user. Dagster wraps its error, and that wraps the error of a library."""
+    """The message of the innermost error of this package. Dagster wraps that error, which may wrap one of a library."""
     while error.cause is not None and error.cls_name not in _OWN_ERRORS:
         error = error.cause
     message = error.message.strip().partition(f"{error.cls_name}: ")[2] or error.message.strip()
@@ -248,7 +248,7 @@ def _root(error: SerializableErrorInfo) -> str:
 
 @contextmanager
 def _bar(console: Console, database: Database, run_id: str, total: int) -> Generator[None]:
-    """A progress bar that reads the ledger, so it counts only what is durable."""
+    """A progress bar that reads the ledger, so it counts only work that is recorded durably."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

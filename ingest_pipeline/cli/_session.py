@@ -20,7 +20,7 @@ from ingest_pipeline.reporting.storage import prepare_storage, storage_url
 STORAGE_URL = "DAGSTER_POSTGRES_URL"
 DAGSTER_YAML = """\
 # Dagster's own tables are in the database of the catalog, in the schema `ingest_pipeline_dagster`. `ingest-pipeline`
-# makes the schema and sets the variable; its url names the driver, because a bare postgresql:// means psycopg 3 to
+# creates the schema and sets the variable; its url names the driver, because a bare postgresql:// means psycopg 3 to
 # SQLAlchemy, on which dagster-postgres fails.
 storage:
   postgres:
@@ -31,12 +31,12 @@ concurrency:
     max_concurrent_runs: 2
   pools:
     granularity: run
-    default_limit: 2  # so many runs at once send requests to the embedding API
+    default_limit: 2  # number of runs that send requests to the embedding API at the same time
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10
   start_timeout_seconds: 1800  # before a backfill's run starts, Dagster writes an event for each partition and asset
-  max_runtime_seconds: 21600  # the last resort for a run whose process ended before it registered itself
+  max_runtime_seconds: 21600  # last resort for a run whose process exited before it registered itself
 telemetry:
   enabled: false
 """
@@ -45,7 +45,7 @@ telemetry:
 
 @contextmanager
 def postgres(settings: CorpusConfig) -> Generator[CorpusConfig]:
-    """CorpusConfig whose database url answers: the user's own, or the embedded server's while the block runs."""
+    """Yield settings with the url of a running server: the user's own, or the embedded one, while the block runs."""
     with served(settings.database_url, settings.postgres_directory) as url:
         database = Database(url)
         settings = settings.replace(database_url=database.url)
@@ -75,7 +75,7 @@ def embedder(settings: CorpusConfig, embedding: str | None) -> Embedder:
     """Create the embedder of the settings, to be used as an async context manager.
 
     Args:
-        settings: Of the corpus.
+        settings: Settings of the corpus.
         embedding: Model and dimensions of the corpus, which may differ from the settings until it is re-embedded.
     """
     return create_embedder(settings.embedder_settings, embedding)
@@ -92,7 +92,7 @@ def dagster_environment(settings: CorpusConfig) -> dict[str, str]:
     configuration = home / "dagster.yaml"
     if not configuration.exists():
         configuration.write_text(DAGSTER_YAML)
-    # The user's own dagster.yaml may keep Dagster's tables anywhere. Then no schema is made here.
+    # The user's own dagster.yaml may keep Dagster's tables anywhere. Then no schema is created here.
     is_ours = STORAGE_URL in configuration.read_text()
     storage = prepare_storage(_url(settings)) if is_ours else storage_url(_url(settings))
     return {
@@ -105,7 +105,7 @@ def dagster_environment(settings: CorpusConfig) -> dict[str, str]:
 
 
 def demo_settings(directory: Path) -> CorpusConfig:
-    """CorpusConfig of the demonstration's corpus, independent of the environment."""
+    """The configuration of the demonstration's corpus, independent of the environment."""
     state = directory.absolute()
     environment = {"INGEST_STATE": str(state), "INGEST_SOURCE": str(state / "documents"), "INGEST_CORPUS": "demo"}
     return CorpusConfig.from_environment(environment)

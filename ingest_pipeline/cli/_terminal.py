@@ -1,4 +1,4 @@
-"""What is printed on a terminal: text without control characters, and one JSON value for programs.
+"""Output of the commands: text without control characters for a terminal, or one JSON value for programs.
 
 Every command imports this module, also `--help`, so it imports nothing but click.
 """
@@ -15,17 +15,17 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028
 
 
 def printable(text: str) -> str:
-    """Replace characters that a terminal takes for a command or for a writing direction by their escapes."""
+    """Escape characters that a terminal interprets as commands or as a change of the writing direction."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print text, whatever names, texts and errors it quotes."""
+    """Print text with unprintable characters escaped, because it may quote file names, documents and errors."""
     click.echo(printable(text), err=err)
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value. What JSON has no type for is printed as text."""
+    """Print one JSON value. Values without a JSON type are printed as text."""
     # JSON has escapes of its own for these characters.
     text = json.dumps(value, default=str, ensure_ascii=False, indent=2)
     click.echo(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))

@@ -136,7 +136,7 @@ def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:
         return release(connection, corpus.generation, names)
 
 
-def held_documents(corpus: Corpus) -> list[Hold]:
+def documents_on_hold(corpus: Corpus) -> list[Hold]:
     """The holds of documents that were rolled back, by key."""
     with corpus.database.transaction() as connection:
         return list(read_holds(connection, corpus.generation).values())

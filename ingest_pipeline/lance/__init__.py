@@ -1,7 +1,7 @@
 """The LanceDB table: every call that reads or writes one.
 
-Only this package imports `lance` and `lancedb`. `table` is a table as a sequence of versions, `changes` what one
-publication does to it, `indices` and `search` its indices, `chunk_table` the columns of a corpus. `version_mark` is
-the record of saga and database in each version. Knows no catalog and no saga. Begin with
+Only this package imports `lance` and `lancedb`. `table` reads and writes a table as a sequence of versions, `changes`
+has the operations of a publication, `indices` and `search` the indices and their use, `chunk_table` the columns of a
+corpus. `version_mark` records saga and database in each version. Imports neither `postgres` nor `saga`. Begin with
 `table.LanceTable`.
 """

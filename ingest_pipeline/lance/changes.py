@@ -1,4 +1,4 @@
-"""What one publication does to a table, as one operation of Lance. Each change is computed on its base version.
+"""The change that one publication makes to a table, as one operation of Lance, computed on its base version.
 
 The lowest fragment of the base is part of every change of rows, changed or not. Two such commits on one base therefore
 always touch a common fragment, and Lance itself refuses the later one. Only an empty base has no fragment to touch.
@@ -34,7 +34,7 @@ class Removal:
     """Rows that a change removes."""
 
     predicate: str
-    """Which rows, as an SQL filter over the table's columns."""
+    """SQL filter over the table's columns that selects the rows."""
     fragments: frozenset[int] | None = None
     """Ids of the fragments that contain them, so that nothing else is read. None: the whole table is scanned."""
     row_count: int | None = None
@@ -55,7 +55,7 @@ class FragmentState:
 
 
 class TableChange(Protocol):
-    """What a publication does to the table."""
+    """The change that a publication makes to the table."""
 
     @property
     def added(self) -> Sequence[StagedFragment]:
@@ -101,7 +101,7 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class NewColumns:
-    """Other columns for an empty table. Lance rebases it over versions in between, so the version has to be checked."""
+    """Other columns for an empty table. Lance rebases this over versions in between, so the version must be checked."""
 
     schema: pa.Schema
     owner: str
@@ -177,7 +177,7 @@ def _remove(dataset: lance.LanceDataset, removal: Removal | None, dropped: froze
         deletion = _delete(dataset, removal.fragments, removal.predicate)
         if deletion.row_count == removal.row_count:
             return deletion
-    # The rows are not in the fragments that the catalog names, because another program rewrote them: scan everything.
+    # Another program rewrote the fragments that the catalog names, so the rows are elsewhere: scan the whole table.
     containing = _fragments_containing(
         dataset, removal.predicate, chosen(dataset, present - dropped) if dropped else None
     )

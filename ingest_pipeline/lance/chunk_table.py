@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ingest_pipeline.types import ChunkRow, Vector
 
-# Lance treats the column as a key in its own merges: a second defence against duplicates, after the publication's.
+# Lance treats the column as a key in its own merges: a second defence against duplicates, besides the publication's.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
@@ -47,7 +47,7 @@ def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
     """One or more rows as a table with the columns of the corpus."""
     chunks = [row.chunk for row in rows]
     dimensions = len(rows[0].vector)
-    # In Arrow's memory: after freeing a block of this size, malloc would keep the next ones, one for each thread.
+    # Allocated by Arrow, because malloc keeps freed blocks of this size, one for each thread.
     flat = pa.allocate_buffer(4 * dimensions * len(rows))
     np.concatenate([row.vector for row in rows], out=np.frombuffer(flat, "<f4"))
     columns = [

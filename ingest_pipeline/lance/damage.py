@@ -1,11 +1,11 @@
-"""Distinguishing a damaged file of a table from a store that does not answer.
+"""Distinguishes a damaged file of a table from a store that does not answer.
 
 Lance raises the same errors for both, and a repair that mistook an outage for damage would remove good rows. So a
 fragment counts as damaged only if the store lists the folder and the file is missing or has another size than the
 manifest says, or if the whole file was fetched and cannot be decoded.
 
-Lance keeps no checksum. The audit finds bytes that changed without breaking the format in a text, an offset or an id.
-It cannot find them in a vector that is still finite.
+Lance keeps no checksums. If bytes change and the format stays valid, the audit finds the change in a text, an offset or
+an id, but not in a vector that is still finite.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lance.fragment import LanceFragment
 from ingest_pipeline.lance.changes import signature
 
 _BATCH_ROWS = 1024
-# Errors of object_store for a request without a response. A range beyond the end of an object is a response.
+# Errors of object_store for a request without a response. An error about a range beyond an object's end is a response.
 _UNANSWERED = ("Generic S3 error", "Generic GCS error", "Generic MicrosoftAzure error", "error sending request")
 _ANSWERED = ("416", "InvalidRange")
 
@@ -43,7 +43,7 @@ class DamagedFragment:
 
 
 def may_be_damage(reason: str) -> bool:
-    """Whether an error of Lance may come from a damaged file, so that a check is worth its time."""
+    """Whether a damaged file may have caused an error of Lance, so that a check is worth its time."""
     return not any(text in reason for text in _UNANSWERED) or any(text in reason for text in _ANSWERED)
 
 
@@ -103,7 +103,7 @@ def _read(fragment: LanceFragment) -> None:
 
 
 def _decoding(files: LanceFileSession, name: str) -> str | None:
-    """Why a file that was fetched whole cannot be decoded; None if it can."""
+    """Why a completely fetched file cannot be decoded; None if it can."""
     with tempfile.TemporaryDirectory() as directory:
         copy = str(Path(directory) / "copy.lance")
         files.download_file(name, copy)
@@ -134,5 +134,5 @@ def _failure_of(call: Callable[[], object]) -> str | None:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an error is a panic of Lance, as for some damaged files; its class cannot be imported."""
+    """Whether an error is a panic of Lance, which some damaged files cause. Its class cannot be imported."""
     return type(error).__name__ == "PanicException"

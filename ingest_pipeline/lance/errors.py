@@ -1,4 +1,4 @@
-"""Errors of Lance, translated into errors of this package: one class for each possible remedy."""
+"""Translates errors of Lance into errors of this package: one class for each possible remedy."""
 
 import re
 
@@ -32,14 +32,14 @@ def error_of(uri: str, error: BaseException) -> TableUnavailableError:
     text = str(error)
     what, reason = f"The LanceDB table at {uri}", reason_of(error)
     if _FULL.search(text):
-        return TableFullError(f"{what} cannot be written, its storage is full: {reason}")
+        return TableFullError(f"{what} cannot be written, because its storage is full: {reason}")
     if _ACCESS.search(text):
-        return TableAccessError(f"{what} cannot be used, its storage refuses access: {reason}")
+        return TableAccessError(f"{what} cannot be used, because its storage refuses access: {reason}")
     if _NO_BUCKET.search(text):
-        return TableUnavailableError(f"{what} cannot be used, its bucket does not exist: {reason}")
+        return TableUnavailableError(f"{what} cannot be used, because its bucket does not exist: {reason}")
     if _DAMAGED.search(text):
         return TableIncompleteError(f"{what} has a file that is missing or damaged: {reason}")
-    return TableUnavailableError(f"{what} failed: {reason}")
+    return TableUnavailableError(f"{what} cannot be used: {reason}")
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a LanceDB table: its manifests and files by name, and checks that they can be opened."""
+"""The folder of a LanceDB table: manifests and files by name, and checks whether manifests can be opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import folder_of
 
-# The names of manifests count down, so that a listing begins with the latest.
+# The names of manifests count down, so that a listing begins with the latest version.
 _LAST_VERSION = 2**64 - 1
 _MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
 
@@ -65,7 +65,7 @@ class TableFiles:
         return version in self.versions()
 
     def versions(self) -> list[int]:
-        """Every version that still exists, ascending, by the names of their manifests."""
+        """Every version that still exists, ascending, from the names of the manifests."""
         with translated(self.uri):
             names = LanceFileSession(self.uri, storage_options=self._storage_options).list("_versions")
         return sorted(_LAST_VERSION - int(found[1]) for name in names if (found := _MANIFEST.search(name)))
@@ -113,7 +113,7 @@ class TableFiles:
 
     @contextmanager
     def _opening(self, version: int | None) -> Generator[None]:
-        """Raise an error that names a damaged manifest, if damage is why the block failed. Version None: the latest."""
+        """If the block fails because of a damaged manifest, raise an error that names it. Version None: the latest."""
         try:
             yield
         except TableUnavailableError as error:
@@ -123,8 +123,8 @@ class TableFiles:
             if number in there and self._cannot_be_opened(number, files):
                 raise TableDamagedError(
                     f"The manifest of version {number} of the LanceDB table at {self.uri} cannot be read",
-                    remedy="`ingest-pipeline recover` removes it if a power cut left it empty, above head. Otherwise "
-                    "`ingest-pipeline recover --rebuild-catalog` continues with the newest readable version.",
+                    remedy="If the manifest is above head and empty after a power cut, run `ingest-pipeline recover`. "
+                    "Otherwise run `ingest-pipeline recover --rebuild-catalog` for the newest readable version.",
                 ) from error
             raise
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def quoted(value: str) -> str:
-    """A string literal of Lance's filter language. Double quotes would make it a column's name."""
+    """A string literal of Lance's filter language. In double quotes, the text would be a column's name."""
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -1,8 +1,8 @@
-"""Fingerprints compare many rows of two stores in little memory: a count and a sum of hashes for each document.
+"""Fingerprints, to compare many rows of two stores in little memory: a count and a sum of hashes for each document.
 
-Equal sets of rows have equal sums, in any order. Unequal sets have equal sums only by accident, once in 2**64;
-this is no defence against an attacker. Rows arrive in blocks and are hashed as arrays. Memory grows with
-the number of documents, and by 12 bytes with each row of the table, to find ids that occur twice.
+Equal sets of rows have equal sums, in any order. Unequal sets have equal sums only by accident, once in 2**64, which is
+no defence against an attacker. Rows arrive in blocks and are hashed as arrays. Memory grows with the number of
+documents, and by 12 bytes with each row of the table, to find ids that occur twice.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TableRows:
     """The number of each document; documents that the catalog does not have are added."""
     prints: Fingerprints
     suspects: set[int] = field(default_factory=set[int])
-    """Documents with a row that is invalid whatever the catalog says."""
+    """Documents with a row that is invalid in itself, whatever the catalog contains."""
     _ids: list[Words] = field(default_factory=list[Words])
     _owners: list[npt.NDArray[np.int32]] = field(default_factory=list[npt.NDArray[np.int32]])
 
@@ -135,7 +135,7 @@ def uuid_words(column: pa.Array) -> tuple[Words, npt.NDArray[np.bool_]]:
 
 
 def _texts_fit(batch: pa.RecordBatch, stated: Words, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Whether each text has the stated hash and as many characters as its offsets say."""
+    """Whether each text has the recorded hash and the length that its offsets give."""
     texts = batch.column("text")
     digests = b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts.to_pylist())
     real = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)

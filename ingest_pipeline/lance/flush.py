@@ -1,4 +1,4 @@
-"""Flushing to disk what Lance wrote into a local folder, so that it survives a power cut. Lance itself never flushes.
+"""Flushes files that Lance wrote into a local folder, so that they survive a power cut. Lance itself never flushes.
 
 Files are flushed first, then the folders that contain them. Everything that a publication needs is on disk before
 Postgres commits it: data files and index segments before the saga is prepared, the files of the Lance commit under the
@@ -44,12 +44,12 @@ def flush_segment(uri: str, uuid: str) -> None:
 
 
 def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None:
-    """Flush what one commit wrote: manifest, transaction, and deletion files.
+    """Flush the files of one commit: manifest, transaction, and deletion files.
 
     Args:
         uri: The table.
-        version: The version that the commit made.
-        transaction: The transaction that it committed.
+        version: The version that the commit created.
+        transaction: The committed transaction.
     """
     folder = folder_of(uri)
     if folder is None:

@@ -1,9 +1,9 @@
-"""Indices of a table. They are built in segments over some fragments, and a publication adds a segment to a version.
+"""Indices of a table, which are built in segments over some fragments. A publication adds a segment to a version.
 
 An index is one or more segments under one name. Rows of fragments that no segment covers are scanned, so a reader gets
 the same rows with and without an index; only the nearest vectors are approximate. Lance masks the entries of a segment
-for rows and fragments that are gone. A segment's folder is named after the saga that built it, before it is
-written, so the ledger knows whether it is still needed.
+for rows and fragments that no longer exist. A segment's folder is named after the saga that builds the segment, so the
+ledger shows whether the folder is still needed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class IndexKind:
     column: str
     kind: Literal["IVF", "INVERTED", "BLOOMFILTER"]
     least: int
-    """The number of rows from which a first segment is worth building."""
+    """The number of rows from which a first segment is built."""
     tail: int
     """The number of rows that may remain without a segment."""
 
@@ -49,7 +49,7 @@ class Segment:
 
     uuid: str
     fragments: frozenset[int]
-    """Ids of the fragments that the segment was built over; some may be gone."""
+    """Ids of the fragments that the segment was built over. Some may no longer exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class BuiltSegment:
 
 @dataclass(frozen=True, slots=True)
 class Indexing:
-    """One segment added and the segments that it replaces removed. No row changes."""
+    """A change that adds one segment and removes the segments that it replaces. No row changes."""
 
     built: BuiltSegment
     replaced: frozenset[str]
@@ -76,7 +76,7 @@ class Indexing:
         return ()
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """See `TableChange`. Lance sees no conflict with a change of rows; the publication's own fences do."""
+        """See `TableChange`. Lance sees no conflict with a change of rows; the publication's version check does."""
         return lance.LanceOperation.CreateIndex(
             new_indices=[self.built.index],
             removed_indices=[index for index in _indices(base) if index.uuid in self.replaced],
@@ -120,7 +120,7 @@ def build(dataset: lance.LanceDataset, kind: IndexKind, numbers: Sequence[int], 
             **_options(dataset, kind, rows),
         )
         if kind.kind == "INVERTED":
-            # Lance writes it in parts; merging them keeps the id.
+            # Lance writes the segment in parts. Merging the parts keeps the id.
             index = dataset.merge_existing_index_segments([index])
     return BuiltSegment(kind, index, {number: data_files(dataset, number) for number in numbers})
 

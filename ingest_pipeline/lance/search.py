@@ -1,4 +1,4 @@
-"""Finding rows of a table by their vector and by their words, with and without indices.
+"""Finds rows of a table by their vector or by their words, with and without indices.
 
 An index makes a search faster. A search by vector is then approximate. A search by words matches the same rows with and
 without an index; BM25 ranks them with word counts from the rows that the index was built over. So scores differ a
@@ -17,10 +17,10 @@ from lance.query import MatchQuery
 
 from ingest_pipeline.errors import TextIndexMissingError
 
-# With an index: how many of its partitions are searched, and how many candidates for each row are compared exactly.
+# With an index: the partitions that are searched, and the candidates that are compared exactly for each result row.
 _PROBES = 32
 _REFINED = 10
-# Indexing this many rows in memory for one question takes seconds; larger tables need an index of their own.
+# Indexing this many rows in memory for one question takes seconds. Larger tables need a stored index.
 _MAX_ROWS_INDEXED_IN_MEMORY = 100_000
 _MEMORY = "memory://"
 
@@ -39,7 +39,7 @@ def nearest(
     Args:
         dataset: The table at a version.
         vector: Shape (dimensions,).
-        limit: Rows at most.
+        limit: Maximum number of rows.
         columns: Columns to return besides the distance.
         predicate: SQL filter; other rows are ignored.
         use_index: If False, compare with every row.
@@ -65,7 +65,7 @@ def nearest(
 def matching(
     dataset: lance.LanceDataset, question: str, limit: int, columns: Sequence[str], *, predicate: str | None = None
 ) -> pa.Table:
-    """Rows whose text has words of the question, best first; the column ``_score`` has the BM25 score.
+    """Rows whose text contains words of the question, best first; the column ``_score`` has the BM25 score.
 
     Args: See `nearest`.
 
@@ -90,7 +90,7 @@ def has_text_index(dataset: lance.LanceDataset) -> bool:
 
 
 def _indexed_in_memory(dataset: lance.LanceDataset, columns: Sequence[str]) -> lance.LanceDataset:
-    """A copy in memory with the index that the table would have, so that a question has one answer."""
+    """A copy in memory with the index that the table would have, so that results do not depend on the stored index."""
     rows = dataset.count_rows()
     if rows > _MAX_ROWS_INDEXED_IN_MEMORY:
         raise TextIndexMissingError(f"The words of {rows} chunks are not indexed yet")

@@ -1,4 +1,4 @@
-"""Options for the storage of LanceDB tables, and the way in which readers open a table."""
+"""Options for the storage of LanceDB tables, and a function that opens a table for readers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_lancedb(uri: str, name: str, version: int) -> Table:
 
 
 def storage_options(uri: str) -> dict[str, str]:
-    """What Lance needs to reach the storage, besides the ``AWS_*`` variables that it reads itself."""
+    """Options that Lance needs to reach the storage, besides the ``AWS_*`` variables, which it reads itself."""
     if "://" not in uri or uri.startswith("file:"):
         return {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

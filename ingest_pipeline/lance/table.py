@@ -43,7 +43,7 @@ R = TypeVar("R")
 
 
 class CommitRefusedError(TableUnavailableError):
-    """Lance refused the commit, because another one touched the same fragments first."""
+    """Lance refused the commit, because another commit touched the same fragments first."""
 
 
 class LanceTable(TableFiles):
@@ -54,7 +54,7 @@ class LanceTable(TableFiles):
 
         Args:
             schema: Columns.
-            owner: Who may write versions of it, recorded in the table.
+            owner: The corpus that may write versions, recorded in the table.
             mark: The mark of the saga that creates it.
 
         Returns:
@@ -65,7 +65,7 @@ class LanceTable(TableFiles):
         """
         if self.exists():
             self._check_half_created(owner, mark)
-            # It may have been created with other settings, such as another width of the vectors.
+            # The table may have been created with other settings, such as another width of the vectors.
             change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
             return self.commit(self.latest_version(), change, mark)
         if (path := local_path(self.uri)) is not None:
@@ -93,7 +93,7 @@ class LanceTable(TableFiles):
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns, as of the moment when the table was opened."""
+        """The columns at the moment when the table was opened."""
         return self._dataset.schema
 
     @property
@@ -108,7 +108,7 @@ class LanceTable(TableFiles):
         return list(self.at(version).schema.names)
 
     def at(self, version: int) -> lance.LanceDataset:
-        """The table as of one version.
+        """The table at one version.
 
         Raises:
             VersionGoneError: The version existed once and was removed.
@@ -124,7 +124,7 @@ class LanceTable(TableFiles):
                 raise
 
     def mark_of(self, version: int) -> VersionMark | None:
-        """The mark of a version; None if another program made the version.
+        """The mark of a version; None if another program wrote the version.
 
         Raises:
             VersionGoneError, TableUnavailableError: As in `at`.
@@ -134,19 +134,19 @@ class LanceTable(TableFiles):
         return VersionMark.read(transaction.transaction_properties or {}) if transaction else None
 
     def readable_mark(self, version: int) -> VersionMark | None:
-        """The mark of a version; None also if the version cannot be opened."""
+        """The mark of a version; None if another program wrote the version, or it cannot be opened."""
         try:
             return self.mark_of(version)
         except (VersionGoneError, TableDamagedError, TableUnavailableError):
             return None
 
     def saga_of(self, version: int) -> UUID | None:
-        """The saga that made a version; None if another program made it."""
+        """The saga that wrote a version; None if another program wrote it."""
         mark = self.mark_of(version)
         return None if mark is None else mark.saga
 
     def stage(self, name: str, rows: pa.Table) -> StagedFragment:
-        """Write rows into a data file, as `stage_batches` does, with all rows at once."""
+        """Write all rows at once into a data file, see `stage_batches`."""
         return self.stage_batches(name, rows.to_batches())
 
     def stage_batches(self, name: str, batches: Iterable[pa.RecordBatch]) -> StagedFragment:
@@ -171,15 +171,15 @@ class LanceTable(TableFiles):
         return StagedFragment(name, count or 0)
 
     def commit(self, base: int, change: TableChange, mark: VersionMark) -> int:
-        """Make one version out of a change, as one Lance transaction that carries the mark.
+        """Commit a change as one new version, in one Lance transaction that carries the mark.
 
         Returns:
-            The version made. It is ``base + 1`` unless another program committed in between.
+            The new version. It is ``base + 1`` unless another program committed in between.
 
         Raises:
             CommitRefusedError: Another version of this package was committed in between.
-            TableDamagedError: Rows to be removed cannot be read. No version was made.
-            TableUnavailableError: The store failed; the version may exist all the same.
+            TableDamagedError: Rows to be removed cannot be read. No version was created.
+            TableUnavailableError: The store failed. The version may exist nevertheless.
         """
         rows = change.removed if isinstance(change, Change) else None
         with self._reading(base, None if rows is None else rows.fragments):
@@ -188,7 +188,7 @@ class LanceTable(TableFiles):
             return self._commit(base, operation, mark)
 
     def restore(self, version: int, mark: VersionMark) -> int:
-        """Make the content of an older version the latest, as a new version that carries the mark.
+        """Restore the content of an older version, as a new version that carries the mark.
 
         Lance then refuses every commit that was planned on a version in between: a restore is a fence too.
         """
@@ -267,7 +267,7 @@ class LanceTable(TableFiles):
             columns: Names of the columns to read.
             predicate: SQL filter over the columns.
             fragments: Ids of the fragments to read; ids that the version does not have are ignored. None: all.
-            batch_size: Rows of a batch at most; then few batches are read ahead. None: Lance's default.
+            batch_size: Maximum number of rows in a batch; few batches are then read ahead. None: Lance's default.
         """
         dataset = self.at(version)
         numbers = None if fragments is None else set(fragments)
@@ -298,7 +298,7 @@ class LanceTable(TableFiles):
         return None
 
     def tracked_files(self) -> set[str]:
-        """Files that are part of any existing version, relative to the table's folder."""
+        """Files that are part of an existing version, relative to the table's folder."""
         with translated(self.uri):
             return set(self.at(self.latest_version()).tracked_files().read_all()["path"].to_pylist())
 
@@ -309,7 +309,7 @@ class LanceTable(TableFiles):
         return {row["path"] for row in tracked.select(["version", "path"]).to_pylist() if row["version"] == version}
 
     def drop(self, *, owner: str) -> None:
-        """Delete the table with all its files. A table that is gone or half dropped is no error.
+        """Delete the table with all its files. A missing or partly deleted table is no error.
 
         Args:
             owner: The owner that created it.
@@ -325,7 +325,7 @@ class LanceTable(TableFiles):
             try:
                 lance.LanceDataset.drop(self.uri, storage_options=self._storage_options, ignore_not_found=True)
             except ValueError:
-                # A drop deletes the manifests first, and without them Lance recognises no table.
+                # A drop deletes the manifests first, and without manifests Lance does not recognise the table.
                 files = LanceFileSession(self.uri, storage_options=self._storage_options)
                 for name in files.list():
                     files.delete_file(name)
@@ -338,7 +338,7 @@ class LanceTable(TableFiles):
     def read(self, version: int, reader: Callable[[lance.LanceDataset], R]) -> R:
         """Apply a function to the dataset at a version."""
         dataset = self.at(version)
-        # A search that fails must not read the whole table to look for damage.
+        # After a failed search, looking for damage must not read the whole table.
         with self._reading(version, read=False):
             return reader(dataset)
 
@@ -362,7 +362,7 @@ class LanceTable(TableFiles):
 
     @contextmanager
     def _reading(self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True) -> Generator[None]:
-        """Raise an error that names the damaged fragments, if damage is why the block failed.
+        """If the block fails because of damaged fragments, raise an error that names them.
 
         Args:
             version: The version that the block reads.

@@ -1,8 +1,8 @@
-"""The mark of a version: which saga of which database made it, and where the table was.
+"""The mark of a version: which saga of which database wrote the version, and where the table was.
 
 A saga's id alone does not distinguish a database from its copy: a clone, or a database restored from a backup, has the
-same rows. So the mark also names the database, and how much of its log was on disk. It is part of the Lance
-transaction, so no version of this package exists without it, not even for a moment.
+same rows. So the mark also names the database, and how much of its log was on disk. The mark is part of the Lance
+transaction, so no version of this package exists without a mark, not even for a moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CORPUS = "ingest_pipeline.corpus"
 
 @dataclass(frozen=True, slots=True)
 class DatabaseIdentity:
-    """What distinguishes a database from its copies. A part that the server does not show is empty."""
+    """The properties that distinguish a database from its copies. A property that the server does not show is empty."""
 
     installation: str
     """Generated when the tables of this package were created. A dump includes it."""
@@ -30,7 +30,7 @@ class DatabaseIdentity:
     timeline: str
     """Counts promotions and restores to a point in time."""
     number: str
-    """Identifies the database in its server. A restored dump gets another."""
+    """Identifies the database in its server. A restored dump gets another number."""
     folder: str
     """For an embedded server, a digest of the path of its data."""
     name: str = field(compare=False)
@@ -44,7 +44,7 @@ class DatabaseIdentity:
 
 @dataclass(frozen=True, slots=True)
 class CorpusFacts:
-    """What the catalog knows of a corpus besides its head, so that a table without a catalog can be read again."""
+    """The catalog's facts about a corpus besides its head, from which a lost catalog row can be recreated."""
 
     generation: str
     corpus: str
@@ -55,11 +55,11 @@ class CorpusFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionMark:
-    """Which saga and database made a version, when and where."""
+    """The saga and database that wrote a version, when and where."""
 
     saga: UUID
     database: DatabaseIdentity | None
-    """None: the mark does not name it."""
+    """The database's identity. None: the mark does not name one."""
     flushed: int | None = None
     """How many bytes of the database's log were on disk before the version was made. A database with less is older."""
     table: str = ""
@@ -67,7 +67,7 @@ class VersionMark:
     corpus: CorpusFacts | None = None
 
     def properties(self) -> dict[str, str]:
-        """The properties that Lance keeps with the transaction."""
+        """The properties that Lance stores with the transaction."""
         return {
             SAGA_PROPERTY: str(self.saga),
             _DATABASE: "" if self.database is None else json.dumps(asdict(self.database)),
@@ -78,7 +78,7 @@ class VersionMark:
 
     @classmethod
     def read(cls, properties: Mapping[str, str]) -> VersionMark | None:
-        """The mark in the properties of a transaction; None if another program made the version."""
+        """The mark in the properties of a transaction; None if another program wrote the version."""
         saga = properties.get(SAGA_PROPERTY)
         if saga is None:
             return None

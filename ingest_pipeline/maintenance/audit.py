@@ -26,11 +26,11 @@ from ingest_pipeline.postgres.sagas import SagaRow
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import ChunkRow, text_hash
 
-# A saga without a heartbeat for this long is in doubt, and no process is resolving it.
+# A saga in doubt without a heartbeat for this long has no process that settles it.
 DOUBT_SECONDS = 60.0
 _MAX_NAMED_IDS = 5
 _MAX_NAMED_FILES = 20
-# This many documents are compared row by row in one step.
+# Number of documents that one step compares row by row.
 _STEP_DOCUMENTS = 1000
 _COLUMNS = [
     "id",
@@ -71,7 +71,7 @@ class AuditReport:
     damaged: Sequence[DamagedFragment] = ()
     """Fragments at head whose rows cannot be read."""
     unknown_files: int = 0
-    """Files of sagas that the ledger does not know: another database wrote them, or this one is older."""
+    """Files of sagas that the ledger lacks: another database wrote them, or this one is older than the table."""
 
 
 def nothing_to_audit(corpus: str) -> AuditReport:
@@ -105,7 +105,7 @@ def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
         UnavailableError: One of the stores does not answer.
     """
     with corpus.database.transaction() as connection:
-        # Under the lock no publication is half done, so any difference is a violation.
+        # The lock excludes publications in progress, so any difference is a violation.
         head = lock(connection, corpus)
         unfinished = sagas.unfinished(connection, corpus.generation)
         now = sagas.clock(connection)
@@ -136,7 +136,7 @@ class _Found:
 
 
 def _compare_readable(corpus: Corpus, version: int, keys: Sequence[str] | None) -> _Found:
-    """Compare all documents, or some. Documents with unreadable rows get that violation and no other."""
+    """Compare all documents, or some. For documents with unreadable rows, this is the only violation reported."""
     try:
         return _compare_all(corpus, version, None) if keys is None else _compare_some(corpus, version, keys)
     except TableDamagedError:
@@ -216,9 +216,7 @@ def _head_violations(corpus: Corpus, head: GenerationRow) -> Iterator[Violation]
         yield Violation("head opens", None, str(error), [str(version)])
         return
     if saga != head.head_saga:
-        yield Violation(
-            "head opens", None, f"version {version} is of saga {saga}, not {head.head_saga}", [str(version)]
-        )
+        yield Violation("head opens", None, f"version {version} has saga {saga}, not {head.head_saga}", [str(version)])
 
 
 def _vector_rows(
@@ -246,7 +244,7 @@ def _vector_rows(
 
 
 def _uuid(text: str) -> UUID:
-    """Parse an id. A malformed id becomes one that the catalog never has."""
+    """Parse an id. A malformed id becomes an id that does not occur in the catalog."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """The audit of files: orphan files, and which of them a sweep should have removed by now.
 
 If two runs ingest the same documents, one publishes first. The other one plans again, and its staged files become
-orphans. That is no violation: the next sweep removes them. An orphan file that still exists a day later is one.
+orphans. They are no violation, because the next sweep removes them. An orphan file that is a day old is a violation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.postgres import sagas
 
-# Maintenance sweeps every hour. Only the audit uses this age; a sweep never does.
+# Maintenance sweeps every hour. Only the audit considers the age of a file; a sweep does not.
 _OVERDUE = timedelta(days=1)
 
 
@@ -23,7 +23,7 @@ def overdue(corpus: Corpus, files: Sequence[str], now: datetime) -> list[str]:
     Args:
         corpus: The audited corpus.
         files: Orphan files, relative to the table's folder.
-        now: The time of the database's clock.
+        now: The current time by the database's clock.
     """
     if not files:
         return []

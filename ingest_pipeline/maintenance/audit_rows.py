@@ -79,7 +79,7 @@ def _blocks(connection: Connection, generation: str, version: int) -> Iterator[_
 
 
 def _whole_rows(waiting: bytearray) -> _Rows:
-    """Remove the complete rows from the buffer; a partial row, or the end mark, stays."""
+    """Take the complete rows out of the buffer, and leave a partial row or the end mark in it."""
     size = len(waiting) // _ROW.itemsize * _ROW.itemsize
     rows = np.frombuffer(bytes(waiting[:size]), _ROW)
     del waiting[:size]

@@ -3,7 +3,7 @@
 Every publication adds a small fragment, and every removal leaves deleted rows in one. A group of fragments becomes one
 data file, in one saga and one version. Groups grow by size, so that a row is rewritten about as often as the logarithm
 of the table's size, and not whenever something small is added. Rewritten rows are on disk twice until retention removes
-the old versions, so a table keeps several fragments, and one maintenance rewrites a quarter of it at most.
+the old versions. Therefore a table keeps several fragments, and one maintenance rewrites a quarter of the rows at most.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ingest_pipeline.postgres.database import Connection
 
 log = logging.getLogger(__name__)
 
-# A fragment with a sixteenth of the rows, within these bounds, is full: it is rewritten only once it is fragmented.
+# A fragment with a sixteenth of the rows, within these bounds, is full: it is rewritten only if it is fragmented.
 _FULL_SHARE = 16
 MIN_FULL_ROWS, MAX_FULL_ROWS = 250, 100_000
 # One maintenance rewrites this part of the rows at most.
 _REWRITTEN_SHARE = 4
-# This many small fragments are worth a version.
+# Fewer small fragments than this are not worth a version.
 _MIN_GROUP = 8
 # A fragment is fragmented when this share of its rows is deleted.
 _FRAGMENTED_SHARE = 0.2
@@ -43,10 +43,10 @@ class CompactionReport:
 
     groups: int
     fragments: int
-    """Fragments that were replaced, by one for each group."""
+    """Fragments that were replaced. Each group was replaced by one fragment."""
     rows: int
     skipped: int
-    """Groups that changed while they were rewritten."""
+    """Groups that were skipped because they changed while they were rewritten."""
 
 
 def compact(corpus: Corpus) -> CompactionReport:
@@ -100,7 +100,7 @@ def _rows(group: Sequence[FragmentState]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
-    """A group and the file that replaces it: both sides of the publication."""
+    """A group and the file that replaces it: the change of the table and of the catalog."""
 
     corpus: Corpus
     saga: UUID
@@ -125,7 +125,7 @@ class _Rewritten:
 def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
     def prepare(saga: UUID) -> _Rewritten:
         name = f"{saga}-0.lance"
-        # In the order of fragments and then of rows, so that a document's rows stay together.
+        # Read in the order of fragments and then of rows, so that a document's rows stay together.
         numbers = [fragment.number for fragment in group]
         rows = corpus.table.batches(head, corpus.table.columns(head), fragments=numbers, batch_size=_BATCH_ROWS)
         file = corpus.table.stage_batches(name, rows)

@@ -3,13 +3,13 @@
     BEGIN; lock the rows of all generations
     end the active sagas: their writers are fenced
     mark every generation as dropped
-    COMMIT                                from here on no reader finds the corpus, and nothing can be published into it
-    delete catalog and ledger, some rows a transaction
-    delete the tables that are ours
+    COMMIT                                from here on the corpus is gone for readers and writers
+    delete catalog and ledger, some rows in each transaction
+    delete the tables that this corpus created
 
-After a death before COMMIT the corpus still exists; after a later one, the drop can be repeated to its end. The rows of
-the generations stay as a record that their tables' folders were used: a new corpus of the same name gets other folders,
-so a process that was paused during a drop deletes nothing of it.
+If the process dies before COMMIT, the corpus still exists. If it dies later, a repeated drop deletes the rest. The rows
+of the generations remain as a record that their tables' folders were used: a new corpus of the same name gets other
+folders, so a process that was paused during a drop cannot delete the new corpus' files.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from ingest_pipeline.postgres.corpora import Generation
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.generations import opened
 
-# Each deleted document deletes its chunks, and a statement has to end within its limit.
+# Deleting a document also deletes its chunks, and each statement must end within its time limit.
 _STEP_DOCUMENTS = 1000
 
 
 @dataclass(slots=True)
 class Dropped:
-    """What a drop did."""
+    """What a drop deleted."""
 
     corpus: str
     documents: int = 0
-    """Documents that readers saw before."""
+    """Number of documents that readers saw before the drop."""
     tables: list[str] = field(default_factory=list[str])
-    """Folders of the tables that were deleted, or were gone already."""
+    """Folders of the tables that were deleted, now or by an earlier drop."""
     kept: list[str] = field(default_factory=list[str])
     """Folders with a table of another program or database. They were not touched."""
 
 
 def generations_of(database: Database, corpus: str) -> list[Generation]:
-    """All generations of a corpus, also of a dropped one.
+    """All generations of a corpus, even if the corpus was dropped.
 
     Raises:
         ConfigurationError: No corpus of this name ever existed.
@@ -81,7 +81,7 @@ def drop_corpus(database: Database, corpus: str) -> Dropped:
 
 
 def _is_ours(there: Corpus) -> bool:
-    """Whether the table is gone, or this very database wrote it last, and neither a copy of it nor another program."""
+    """Whether the table is gone or was last written by this database, not by a copy of it or another program."""
     if not there.table.exists():
         return True
     mark = there.table.mark_of(there.table.latest_version())

@@ -24,7 +24,7 @@ DOCUMENT_INDICES = (
     IndexKind("document", "BLOOMFILTER", least=20_000, tail=20_000),
     IndexKind("vector", "IVF", least=20_000, tail=10_000),
 )
-"""The indices of a corpus of documents. Without the first, Lance finds no words; the others pay once a scan is slow."""
+"""The indices of a corpus of documents. Lance needs the first to find words; the others replace slow scans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class IndexReport:
     """Rows outside every segment, which are scanned."""
     segments: int
     built: int
-    """Rows that this update indexed, 0 if nothing was due."""
+    """Rows that this update indexed; 0 if no update was due."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What an update of one index has to do."""
+    """The segment to build for one index, and the segments that it replaces."""
 
     fragments: Sequence[int]
     replaced: frozenset[str]
@@ -55,7 +55,7 @@ def update_indices(corpus: Corpus, kinds: Sequence[IndexKind] | None = None) -> 
 
     Args:
         corpus: The corpus to index.
-        kinds: The indices to update. None: those of documents; a table of a user's own gets none.
+        kinds: The indices to update. None: those of a corpus of documents, and none for a table of the user's own.
 
     Raises:
         UnavailableError, ForeignWriteError: See `publish_maintenance`; segments that were published keep their effect.
@@ -135,7 +135,7 @@ def _build(corpus: Corpus, head: int, kind: IndexKind, work: _Work) -> bool:
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:
         log.info(
-            "corpus %s: %s has a new segment of %d rows, which replaces %d others",
+            "corpus %s: index %s has a new segment of %d rows, which replaces %d others",
             corpus.generation,
             kind.name,
             work.rows,

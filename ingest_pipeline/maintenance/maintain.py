@@ -1,7 +1,8 @@
 """Maintenance of a corpus: compaction, indexing, retention and sweep.
 
-Each step is safe while publications, readers and another maintenance are active, and may die anywhere. Its results are
-ordinary publications, so another publication waits for one commit at most; the long work is done without the lock.
+Each step is safe while publications, readers and another maintenance are active, and may be interrupted at any point.
+Its results are ordinary publications, and the long work is done without the lock, so others wait for one commit at
+most.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ def maintain(
     check_writable(corpus)
     before = measure(corpus)
     compaction = compact(corpus)
-    log(f"{compaction.fragments} fragments became {compaction.groups}; skipped {compaction.skipped} changed groups")
+    log(f"{compaction.fragments} fragments compacted into {compaction.groups}; {compaction.skipped} groups skipped")
     indexed = update_indices(corpus, indices)
     for index in indexed:
-        log(f"{index.name}: {index.built} rows indexed, {index.unindexed} of {index.rows} are scanned")
+        log(f"index {index.name}: indexed {index.built} rows; {index.unindexed} of {index.rows} rows are not indexed")
     retained = retain(corpus, retention)
     log(f"removed {retained.versions} versions before {retained.oldest_version} with {retained.documents} documents")
     swept = sweep(corpus)

@@ -1,4 +1,4 @@
-"""A saga of maintenance changes how rows are stored, and no row: long work without the lock, then a publication.
+"""A saga of maintenance changes how rows are stored, but no row: long work without the lock, then a publication.
 
 The prepared change may no longer fit once the lock is taken, because a document was published meanwhile. Then nothing
 is published, the sweep removes the files, and the next maintenance tries again.
@@ -23,11 +23,11 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
 
     Args:
         corpus: The corpus to maintain.
-        base: The head to work on; it stays readable until the saga ends.
+        base: The head to work on. Retention keeps this version until the saga ends.
         prepare: Writes files under the saga's id, and returns what to publish.
 
     Returns:
-        The version, or None if the prepared change no longer fitted.
+        The published version, or None if the prepared change no longer fitted.
 
     Raises:
         UnavailableError: One of the stores failed; nothing was published, unless the message says that the outcome is
@@ -40,5 +40,5 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
             saga.prepared()
             return saga.publish(rows)
     except StaleError as error:
-        log.info("corpus %s: maintenance left work for the next time: %s", corpus.generation, error)
+        log.info("corpus %s: a maintenance step was postponed to the next maintenance: %s", corpus.generation, error)
         return None

@@ -1,4 +1,4 @@
-"""Repair: publishing again the documents that an audit named, and no others.
+"""Repair: publishes exactly the documents again for which an audit found violations.
 
 Unreadable fragments are removed first, by their ids and in one publication, with all documents that had rows in them: a
 scan of the table works again, and both stores agree that these documents are missing. Then the documents are ingested.
@@ -29,12 +29,12 @@ from ingest_pipeline.saga.lifecycle import Saga
 
 
 def estimate_repair(context: IngestContext, report: AuditReport) -> Estimate:
-    """Estimate a repair: read and cut the documents, and look up their vectors. Embeds nothing."""
+    """Estimate a repair: read and chunk the documents, and look up their vectors. Embeds nothing."""
     return count(context, _plans(context, _named(report)), read_vectors=True)
 
 
 async def repair(context: IngestContext, embedder: Embedder, report: AuditReport) -> Summary:
-    """Publish each document again that the report names; remove those that the source no longer has.
+    """Publish the documents again that the report names, and remove those that the source no longer has.
 
     Other violations are not repaired here: `recover` settles sagas in doubt, `sweep` removes orphan files,
     and a head that does not open needs `recover --rebuild-catalog` or a backup.
@@ -57,7 +57,7 @@ def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -
     """Publish the table without damaged fragments and without the documents that had rows in them.
 
     Returns:
-        The version.
+        The published version.
 
     Raises:
         ConflictError: The fragments at head have changed; nothing was published.
@@ -80,7 +80,7 @@ def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -
 
 @dataclass(frozen=True, slots=True)
 class _DamageRemoval:
-    """Both sides of the publication."""
+    """The removal of damaged fragments: the change of the table and of the catalog."""
 
     corpus: Corpus
     saga: UUID
@@ -97,7 +97,7 @@ class _DamageRemoval:
                 "Nothing was published. Run `ingest-pipeline audit --repair` again.",
             )
         publish_documents(connection, self.saga, version)
-        # In the whole table: a document may have other rows in readable fragments.
+        # The removal covers the whole table: a document may have other rows in readable fragments.
         return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
 
     def place(self, connection: Connection, fragments: dict[str, int]) -> None:

@@ -1,10 +1,10 @@
-"""Retention: removing old versions that no reader, no rollback and no running saga may still need.
+"""Retention: removes old versions that readers, rollbacks and running sagas no longer need.
 
-A version is kept while it is head or ceased to be head a few days ago, while it is among the last publications, while a
-live saga was planned on it or rolls back to it, and while it has a tag. Versions older than the oldest such version are
-removed in steps that a death may interrupt anywhere: the ledger records that they are retired, their catalog rows are
-deleted in small transactions without the lock, then the versions with the files that no other version contains. The
-next maintenance continues.
+A version is kept if it is head or was head a few days ago, is among the last publications, has a tag, or if a live saga
+was planned on it or rolls back to it. Versions older than the oldest such version are removed in three steps: the
+ledger records that they are retired, their catalog rows are deleted in small transactions without the lock, and the
+versions are deleted with the files that no other version contains. If the process dies at any point, the next
+maintenance continues.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class RetentionReport:
     """The oldest version that is kept."""
     versions: int
     documents: int
-    """Catalog rows of documents that only those versions showed; their chunks' rows were deleted with them."""
+    """Catalog rows of documents that only the removed versions showed. Their chunks' rows were deleted too."""
 
 
 def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
-    """Remove what retention no longer keeps, in both stores. Readers at versions that are kept notice nothing.
+    """Remove the versions that retention no longer keeps, in both stores. Readers at other versions are not affected.
 
     Raises:
         UnavailableError: One of the stores failed; the next call continues.

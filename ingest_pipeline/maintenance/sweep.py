@@ -1,17 +1,17 @@
-"""Sweep: removing files and rows that no retained publication and no running saga needs. Names decide, never age.
+"""Sweep: removes files and rows that no retained publication and no running saga needs, by their names, not their age.
 
-A data file's name begins with its saga's id, so the ledger knows whether its writer may still need it. While Lance
-writes a file on a local disk, the file has a temporary name without an id: it stays as long as any saga is live. A data
-file with any other name belongs to another program and is not touched. The folder of an index segment is named after
-its saga too. Files of a saga that the ledger does not know belong to another database, or this database is older than
-the table: they are kept and reported. A saga is in the ledger before its first file is written, and never leaves it.
-Versions, transactions and deletions are written under the generation's lock only. Anything else in the folder, such as
-tags, is not touched.
+A data file's name begins with its saga's id, so the ledger shows whether its writer may still need the file. While
+Lance writes a file on a local disk, the file has a temporary name without an id: such a file is kept as long as any
+saga is live. A data file with any other name belongs to another program and is not touched. The folder of an index
+segment is named after its saga too. If the ledger lacks the saga of a file, another database wrote the file, or this
+database is older than the table: the file is kept and reported. A saga is in the ledger before its first file is
+written, and is never removed from the ledger. Versions, transactions and deletions are written under the generation's
+lock only. Anything else in the folder, such as tags, is not touched.
 
-The order of the checks makes a sweep safe while writers are active. Files are listed first, under the lock, so that no
-publication is half done. A saga that is not live after that has ended: if it published, the versions that are read last
-contain its files; if not, nothing needs them. A file that was written later was not listed. So the decision stays
-right, and the files are removed without the lock.
+The order of the checks makes a sweep safe while writers are active. Files are listed first, under the lock, when no
+publication is in progress. A saga that is not live after that has ended: if it published, the versions that are read
+last contain its files; if not, nothing needs them. A file that was written later was not listed. So the decision cannot
+become wrong, and the files are removed without the lock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SweepReport:
     files: list[str]
     versions: list[int]
     rows: int
-    """Rows of ledger and catalog of sagas that ended without a publication."""
+    """Number of ledger and catalog rows of sagas that ended without a publication."""
     unknown: list[str] = field(default_factory=list[str])
     """Files of sagas that the ledger does not know. They were not touched."""
 
@@ -115,7 +115,7 @@ def _is_orphan(name: str, live: set[UUID], ended: set[UUID]) -> bool:
 
 
 def _undone_versions(corpus: Corpus) -> list[int]:
-    """Versions below head that never were head, without those of live sagas, whose files will be published again.
+    """Versions below head that never were head, except those of live sagas, whose files will be published again.
 
     Retention removes the versions of other databases.
     """

@@ -29,7 +29,7 @@ class DagsterOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     owners: Sequence[str] = Field(
-        default=(), description="Owners of the assets: addresses, or `team:NAME`.", examples=[["team:data"]]
+        default=(), description="Owners of the assets: e-mail addresses, or `team:NAME`.", examples=[["team:data"]]
     )
     group: str | None = Field(default=None, description="Group of the assets. Default: the name of the corpus.")
     embedding_pool: str = Field(
@@ -78,15 +78,15 @@ def corpus_definitions(
 ) -> dg.Definitions:
     """Build the assets, checks, jobs, sensors, schedules and resources of one corpus.
 
-    All their names begin with the name of the corpus, so `Definitions.merge` takes those of several corpora.
+    All their names begin with the name of the corpus, so `Definitions.merge` can combine those of several corpora.
 
     Args:
-        config: Of the corpus.
-        resources: What `build_resources` makes, with secrets as variables. Default: made from the configuration alone.
+        config: Configuration of the corpus.
+        resources: The result of `build_resources`, with secrets as variables. Default: built from the configuration.
         options: How the corpus appears in Dagster.
 
     Raises:
-        ConfigurationError: The configuration holds a secret and no resources are given.
+        ConfigurationError: The configuration contains a secret, and no resources are given.
     """
     options = options or DagsterOptions()
     resources = resources or build_resources(config)
@@ -127,16 +127,16 @@ def build_resources(
     variables: `database_url=dagster.EnvVar("DATABASE_URL")`.
 
     Args:
-        config: Of the corpus.
-        database_url: Postgres of the catalog. Default: the url of the configuration, which must hold no password.
+        config: Configuration of the corpus.
+        database_url: Url of the catalog. Default: the url of the configuration, which must contain no password.
         embedding_api_key: Key of the embedding API. Default: OPENAI_API_KEY.
 
     Raises:
-        ConfigurationError: A secret would be shown.
+        ConfigurationError: Dagster's UI would show a secret.
     """
     if database_url is None and config.database_url and holds_password(config.database_url):
         raise ConfigurationError(
-            "database_url holds a password, which Dagster's UI would show",
+            "database_url contains a password, which Dagster's UI would show",
             "Give build_resources the name of a variable: database_url=dagster.EnvVar('DATABASE_URL').",
         )
     if embedding_api_key is None and config.embedding_api_key:

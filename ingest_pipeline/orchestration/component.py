@@ -64,7 +64,7 @@ class IngestPipelineScaffoldParams(BaseModel):
 
 
 class IngestPipelineScaffolder(dg.Scaffolder[IngestPipelineScaffoldParams]):
-    """Writes a `defs.yaml` that passes the checks, for a corpus that is named like its folder."""
+    """Writes a `defs.yaml` that passes the checks, for a corpus that is named after its folder."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[IngestPipelineScaffoldParams]:
@@ -112,7 +112,7 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
 
     @classmethod
     def model(cls) -> type[BaseModel]:
-        """The model by which Dagster validates the YAML before it makes the component."""
+        """The model with which Dagster validates the YAML before it creates the component."""
         return _described(super().model(), cls)
 
     @field_validator("database_url")
@@ -120,7 +120,7 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
     def _check_database_url(cls, value: dg.EnvVar | str | None) -> dg.EnvVar | str | None:
         if isinstance(value, str) and not isinstance(value, dg.EnvVar):
             if holds_password(value):
-                raise ValueError("holds a password; name a variable instead: {{ env.DATABASE_URL }}")
+                raise ValueError("contains a password; name a variable instead: {{ env.DATABASE_URL }}")
             with refusals():
                 database_url(value, "database_url")
         return value
@@ -147,7 +147,7 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
 
 @cache
 def _described(model: type[BaseModel], component: type[BaseModel]) -> type[BaseModel]:
-    """Dagster's model of a component with the descriptions of its fields, which Dagster drops, and without values."""
+    """Dagster's model of a component, plus the fields' descriptions, which Dagster drops; its errors show no values."""
     fields: dict[str, Any] = {
         name: (
             field.annotation,
@@ -161,7 +161,7 @@ def _described(model: type[BaseModel], component: type[BaseModel]) -> type[BaseM
 def _with_words_of(described: FieldInfo, field: FieldInfo) -> FieldInfo:
     merged = copy(field)
     merged.description, merged.examples = described.description, described.examples
-    # The component checks the bounds. In a union with the type of a template they would give two errors for one.
+    # The component itself checks the bounds. Checked here too, each violation would be reported twice.
     merged.metadata = []
     return merged
 

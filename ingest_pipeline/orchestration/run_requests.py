@@ -22,7 +22,7 @@ _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_
 
 
 def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list[dg.RunRequest]:
-    """Runs over the partitions of documents.
+    """Run requests for the partitions of documents.
 
     Args:
         step: Name of the step that ingests.
@@ -42,7 +42,7 @@ def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list
 
 
 def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRequest:
-    """A run over any partitions, unlike Dagster's own ranges. No partitions: over all documents that differ."""
+    """A request for one run over any partitions, unlike Dagster's own ranges. Without partitions: all that differ."""
     return dg.RunRequest(run_config=_run_config(step, partitions=list(partitions), **config))
 
 
@@ -93,7 +93,7 @@ def _range(
 
 
 def _shares(due: Iterable[DocumentPlan]) -> Iterator[list[str]]:
-    """Whole partitions, in shares for one run each."""
+    """Group whole partitions into shares, each small enough for one run."""
     by_partition: dict[str, list[int]] = {}
     for plan in due:
         by_partition.setdefault(plan.partition, []).append(plan.source.size if plan.source else 0)

@@ -28,7 +28,7 @@ def audit_schedule(
 
 
 def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.ScheduleDefinition:
-    """Keeps the table small and fast. Writers and readers go on meanwhile."""
+    """Keeps the table small and fast. Writers and readers continue meanwhile."""
     corpus = settings.corpus
 
     @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
@@ -67,7 +67,7 @@ def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.
 def stale_schedule(settings: CorpusConfig, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
     """Ingests all documents that differ, in one run at night.
 
-    Off by default, because the source sensor does it all day. Switch it on where the sensor is off.
+    Off by default, because the source sensor does it all day. Turn the schedule on where the sensor is off.
     """
     step = f"{settings.corpus}_ingest"
     return dg.ScheduleDefinition(

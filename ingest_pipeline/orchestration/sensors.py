@@ -43,8 +43,8 @@ def source_sensor(settings: CorpusConfig, job: str, pool: str, *, running: bool 
     """Requests runs for files that are new, changed or deleted.
 
     Args:
-        settings: Of the corpus.
-        job: The job that ingests it.
+        settings: Settings of the corpus.
+        job: Name of the job that ingests the corpus.
         pool: The pool of the job's runs.
         running: Whether the sensor is on by default.
     """
@@ -85,7 +85,7 @@ def source_sensor(settings: CorpusConfig, job: str, pool: str, *, running: bool 
 
 
 def _limit(instance: dg.DagsterInstance, pool: str) -> None:
-    """Give the pool its limit. Dagster does so when its queue first sees the pool, after starting all of those runs."""
+    """Set the limit of the pool. Dagster itself does so only after its queue has started the first runs of the pool."""
     events = instance.event_log_storage
     if events.supports_global_concurrency_limits and pool not in events.get_concurrency_keys():
         events.initialize_concurrency_limit_to_default(pool)
@@ -94,7 +94,7 @@ def _limit(instance: dg.DagsterInstance, pool: str) -> None:
 def _tick(
     context: dg.SensorEvaluationContext, ingest_context: IngestContext, settings: CorpusConfig, busy: set[str]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Compare one page, and request runs for its documents."""
+    """Compare one page of keys, and request runs for its documents."""
     now = SourceCursor.parse(context.cursor)
     limits = Limits(_MAX_PAGE_DOCUMENTS, _MAX_PAGE_SECONDS, settings.min_age_seconds)
     page = Planner(ingest_context).page(now.after, limits)
@@ -182,7 +182,7 @@ def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -
             return dg.SkipReason(str(error))
         if recalled:
             context.log.warning(
-                f"{recalled} partitions were missing from Dagster and were added. A backfill shows them as materialized"
+                f"{recalled} partitions were missing from Dagster and were added. A backfill materializes them"
             )
         if (
             not settled

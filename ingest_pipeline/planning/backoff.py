@@ -1,4 +1,4 @@
-"""The retry backoff of documents that failed: when they are tried again, and which are not tried any more."""
+"""The retry backoff of documents that failed: when they are tried again, and which are no longer tried."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _FIRST_DELAY = timedelta(seconds=30)
 
 
 class RetryBackoff:
-    """The documents of a corpus that should not be tried at this moment.
+    """The documents of a corpus that must not be tried now.
 
     Args:
         failures: Failures with the recipe in force, by key.
-        now: The time.
+        now: The current time.
     """
 
     def __init__(self, failures: Mapping[str, Failure], now: datetime) -> None:
         self._failures = {key: failure for key, failure in failures.items() if _is_early(failure, now)}
 
     def failure_of(self, plan: DocumentPlan) -> Failure | None:
-        """The failure of exactly the bytes that are planned, if they should not be tried now."""
+        """The earlier failure of the same bytes, if they must not be tried now; otherwise None."""
         failure = self._failures.get(plan.key)
         if failure is None or plan.source is None or plan.source.etag != failure.etag:
             return None
@@ -35,7 +35,7 @@ class RetryBackoff:
 
 
 def read_retry_backoff(context: IngestContext) -> RetryBackoff:
-    """The backoff at this moment: 30 seconds after the first failure, 60 after the second, no retry after the third.
+    """Read the backoff: 30 seconds after the first failure, 60 after the second, no retry after the third.
 
     There is no retry after the first failure if another attempt at the same bytes would fail in the same way.
     """
@@ -47,7 +47,7 @@ def read_retry_backoff(context: IngestContext) -> RetryBackoff:
 
 
 def without_final(context: IngestContext, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:
-    """Separate the documents that a run over everything skips: no further attempt at their bytes is made.
+    """Separate the documents that a run over everything skips, because their bytes are no longer tried.
 
     Returns:
         The plans to try, and the failures of the others.
@@ -58,7 +58,7 @@ def without_final(context: IngestContext, plans: Sequence[DocumentPlan]) -> tupl
 
 
 def without_unreadable(context: IngestContext, plans: Sequence[DocumentPlan]) -> list[DocumentPlan]:
-    """Drop documents that cannot be read and that readers do not see: they differ until their files change."""
+    """Drop documents that cannot be read and that readers do not see. They differ until their files change."""
     backoff = read_retry_backoff(context)
     unreadable = {
         plan.key
@@ -69,17 +69,17 @@ def without_unreadable(context: IngestContext, plans: Sequence[DocumentPlan]) ->
 
 
 def clear_resolved(context: IngestContext, page: Page) -> None:
-    """Forget the failures and holds of documents that no longer differ: they were published, or the source lacks them.
+    """Delete failures and holds of documents that no longer differ, because they were published or removed.
 
     Args:
-        context: Of the corpus.
-        page: The comparison. Only keys of its range are considered.
+        context: The open corpus with its source.
+        page: The comparison. Only keys in its range are considered.
     """
     corpus = context.corpus
     with corpus.database.transaction() as connection:
         failed = [failure.key for failure in read_failures(connection, corpus.generation)]
         clear_failures(connection, corpus.generation, page.unchanged(failed))
-        # Only holds that the page knew: a rollback since then made the documents differ that it put on hold.
+        # Only holds that the page knew: a rollback since then has put other documents on hold, which differ now.
         release_known(connection, corpus.generation, [page.holds[key] for key in page.unchanged(page.holds)])
 
 

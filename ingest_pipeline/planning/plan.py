@@ -1,4 +1,4 @@
-"""What has to happen to one document, and how the two sides of a comparison are joined."""
+"""The plan for one document, and the join of the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SHARED_DOCUMENTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class DocumentPlan:
-    """What has to happen to one document."""
+    """The plan to ingest or remove one document."""
 
     key: str
     partition: str
@@ -37,7 +37,7 @@ class DocumentPlan:
 
     @property
     def maybe_same_bytes(self) -> bool:
-        """Whether the ETag changed and the size did not. Then comparing content hashes may save a publication."""
+        """Whether the ETag changed but not the size. Then comparing content hashes may save a publication."""
         return (
             self.source is not None
             and self.latest is not None
@@ -58,18 +58,18 @@ class DocumentPlan:
 
 @dataclass(frozen=True, slots=True)
 class DocumentDiff:
-    """A document on both sides of a comparison, or on one."""
+    """A document on one or both sides of a comparison."""
 
     key: str
     source: SourceObject | None
     latest: LatestDocument | None
 
     def plan(self, recipe: str, partition_of: Callable[[str], str], hold: Hold | None = None) -> DocumentPlan | None:
-        """What has to happen to the document, None if nothing.
+        """The plan for the document, None if nothing has to be done.
 
         Args:
             recipe: Fingerprint of the recipe in force.
-            partition_of: Gives the partition of a new document.
+            partition_of: Returns the partition of a new document.
             hold: The hold on the document, if there is one.
         """
         if self.source is not None:
@@ -93,7 +93,7 @@ def merge_join(listed: Iterable[SourceObject], latest: Iterable[LatestDocument])
     source, document = next(sources, None), next(documents, None)
     while source is not None or document is not None:
         if document is None or (source is not None and source.key < document.key):
-            assert source is not None  # noqa: S101  one of them is there
+            assert source is not None  # noqa: S101  one of the two is not None
             yield DocumentDiff(source.key, source, None)
             source = next(sources, None)
         elif source is None or document.key < source.key:
@@ -109,5 +109,5 @@ def _is_current(document: LatestDocument, source: SourceObject, recipe: str) -> 
 
 
 def runs_for(documents: int) -> int:
-    """How many runs the sensor requests for so many documents of ordinary size."""
+    """The number of runs that the sensor requests for this many documents of ordinary size."""
     return documents if documents <= MAX_OWN_RUNS else ceil(documents / MAX_SHARED_DOCUMENTS)

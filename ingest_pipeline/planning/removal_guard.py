@@ -1,6 +1,6 @@
 """The removal guard: decides when removals need a confirmation.
 
-A listing that lacks most documents is more likely to be wrong than the documents are to be gone.
+If a listing lacks most documents, a mistake or a fault is more likely than a deletion of so many documents.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def is_suspicious(gone: int, latest: int) -> bool:
 
 
 def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
-    """The error that says what has to be confirmed before these documents are removed, None if nothing has to be.
+    """The error to raise if these removals need a confirmation, otherwise None.
 
     Args:
-        context: Of the corpus.
-        removals: All documents that the source lacks, of those that were compared.
+        context: The open corpus with its source.
+        removals: All compared documents that the source lacks.
     """
     with context.corpus.database.transaction() as connection:
         latest = documents.count_documents(connection, context.corpus.generation)
@@ -40,7 +40,7 @@ def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> 
 
 
 def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> RemovalsWithheldError:
-    """The refusal of a rollback that removes all documents or most of them."""
+    """The error that refuses a rollback because it would remove all or most documents."""
     return RemovalsWithheldError(
         f"Rolling corpus {corpus!r} back to version {version} would remove {gone} of its {latest} documents; "
         "nothing was changed",
@@ -50,7 +50,7 @@ def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> Remo
 
 
 def withheld(corpus: str, source: str, gone: int, latest: int) -> RemovalsWithheldError:
-    """The refusal to remove documents that the source lacks."""
+    """The error that refuses to remove documents that the source lacks."""
     return RemovalsWithheldError(
         f"{gone} of {latest} documents of corpus {corpus!r} are missing from {source} or excluded by the settings; "
         "none of them was removed"

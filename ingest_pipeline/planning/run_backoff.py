@@ -1,10 +1,10 @@
 """The backoff of runs that failed as a whole: how long sensors wait before they request the next one.
 
-A wrong key, a wrong width or an endpoint that is down fails every run in the same way, and some of these failures cost
-money. The delays double from one minute to one hour. A failure that needs a correction is tried five times. A failure
-that may pass is tried a hundred times, which takes four days. After a run that reached its token limit no run is
-requested, after one that reached the daily limit none before the next day. Changed settings, a run that publishes
-documents, `ingest` and `retry` reset the backoff. Runs that the user launches are not delayed.
+A wrong key, a wrong width of the vectors or an endpoint that is down fails every run in the same way, and some of these
+failures cost money. The delays double from one minute to one hour. After a permanent failure, runs are requested five
+times; after a temporary one a hundred times, which takes four days. After a run that reached its own token limit, no
+run is requested; after a run that reached the daily limit, none before the next day. Changed settings, a run that
+publishes documents, `ingest` and `retry` reset the backoff. Runs that the user launches are not delayed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _FIRST_DELAY = timedelta(minutes=1)
 _MAX_DELAY = timedelta(hours=1)
 _MAX_ATTEMPTS = 5
 _MAX_TRANSIENT_ATTEMPTS = 100
-# Two restarts of a machine are no failures of the documents.
+# Two deaths in a row may be restarts of a machine and not the documents' fault.
 _MAX_DEATHS_IGNORED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RunBackoff:
-    """Why sensors request no runs."""
+    """Why sensors request no runs, and until when."""
 
     attempts: int
     error: str
@@ -40,7 +40,7 @@ class RunBackoff:
 
     @property
     def note(self) -> str:
-        """What sensors, `status` and the check `freshness` show."""
+        """The text that sensors, `status` and the check `freshness` show."""
         again = "The next run is requested after the settings change, or after `ingest-pipeline ingest` or `retry`."
         if self.next_at is not None:
             again = f"The next run is requested at {self.next_at:%Y-%m-%d %H:%M:%S %Z}, or once the settings change."
@@ -51,9 +51,9 @@ def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> 
     """Count a run that failed as a whole.
 
     Args:
-        corpus: Whose run.
-        configuration: Fingerprint of the settings that it ran with.
-        error: Why it failed.
+        corpus: The corpus of the run.
+        configuration: Fingerprint of the run's settings.
+        error: Why the run failed.
     """
     with corpus.database.transaction() as connection:
         connection.execute(
@@ -76,7 +76,7 @@ def forgive_runs(corpus: Corpus) -> None:
 
 
 def read_backoff(connection: Connection, corpus: str) -> RunBackoff | None:
-    """The backoff, whether or not its delay is over; None if the last run did not fail as a whole."""
+    """The backoff, even if its delay is over; None if the last run did not fail as a whole."""
     died = _backoff_of_deaths(connection, corpus)
     row = connection.execute(query("read_run_failure"), {"generation": corpus}).fetchone()
     if row is None:
@@ -105,7 +105,7 @@ def _backoff_of_deaths(connection: Connection, corpus: str) -> RunBackoff | None
     if row is None or row["deaths"] <= _MAX_DEATHS_IGNORED:
         return None
     attempts = row["deaths"] - _MAX_DEATHS_IGNORED
-    error = "Their processes ended before anything was published, as for lack of memory."
+    error = "Their processes exited before anything was published, for example for lack of memory."
     return RunBackoff(row["deaths"], error, row["last_at"], _next_at(row["last_at"], attempts, _MAX_ATTEMPTS), None)
 
 

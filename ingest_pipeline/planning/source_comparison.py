@@ -1,9 +1,8 @@
 """The planner: compares the source with head, for the sensor, for runs and for the command line.
 
-It joins the source's listing with the catalog by key. It does so page by page over the whole source, in memory that
-grows with neither, or for partitions and documents given by name. Each page is complete for its own range of keys, so
-it stays correct whatever happens to other pages. Only the number of missing documents needs a whole pass: the removal
-guard judges by that number.
+It joins the source's listing with the catalog by key: for partitions and documents given by name, or page by page over
+the whole source, in memory that grows with neither. Each page is complete for its own range of keys, so it is correct
+whatever happens to other pages. Only the removal guard needs a pass over all pages, to count the missing documents.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from ingest_pipeline.types import SourceObject
 _MAX_EXCLUDED_KEYS = 1000
 # One request to a source may take 90 seconds, and Postgres ends a transaction that is idle for 120.
 _KEEPALIVE_SECONDS = 10.0
-# One listing of the whole source is faster than listings of more folders than this.
+# For more folders than this, one listing of the whole source is faster than a listing of each folder.
 _MAX_FOLDERS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest page. None means no limit."""
+    """The limits of a page. None means no limit."""
 
     plans: int | None = None
     """Documents that differ."""
     seconds: float | None = None
     min_age_seconds: int = 0
-    """Objects modified more recently than this are left for later, because they may still be written to."""
+    """Objects modified more recently than this are skipped, because they may still be written to."""
 
 
 NO_LIMITS = Limits()
@@ -64,7 +63,7 @@ class Page:
     excluded_keys: dict[str, str] = field(default_factory=dict[str, str])
     """The reasons by key, for the first thousand objects."""
     on_hold: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-    """Documents that differ and stay as they are, because a rollback put them on hold."""
+    """Documents that differ but are not ingested, because a rollback put them on hold."""
     holds: Mapping[str, Hold] = field(default_factory=dict[str, Hold])
     """All holds at the time of the comparison, by key."""
     too_recent: list[str] = field(default_factory=list[str])
@@ -95,11 +94,11 @@ class Page:
 class Planner:
     """Compares the source of a corpus with its head. Reads no document and sends no request to the embedding API.
 
-    The catalog is read before the source is listed: otherwise a document that another writer publishes meanwhile would
-    look like one that the source lacks.
+    The catalog is read before the source is listed. Otherwise a document that another writer publishes meanwhile would
+    seem to be missing from the source.
 
     Args:
-        context: Of the corpus.
+        context: The open corpus with its source.
     """
 
     def __init__(self, context: IngestContext) -> None:
@@ -109,7 +108,7 @@ class Planner:
         """Compare the keys after a given one, up to the limits of a page.
 
         Raises:
-            SourceUnavailableError: The listing is incomplete. No conclusion is drawn from a part of it.
+            SourceUnavailableError: The listing is incomplete, so missing documents cannot be determined.
         """
         corpus = self._context.corpus
         with (
@@ -165,7 +164,8 @@ class Planner:
     ) -> Page:
         page = _Comparison(self._context, Page(holds=holds), NO_LIMITS).run(list_objects(), latest)
         if page.removals:
-            # A source that is unavailable as a whole raises here. Single look-ups cannot tell it from missing objects.
+            # Raises if the source is unavailable as a whole. Single look-ups cannot distinguish that from missing
+            # objects.
             next(self._context.objects(), None)
         return page
 
@@ -200,7 +200,7 @@ class _Comparison:
         return page
 
     def exclude(self, key: str, reason: str) -> None:
-        """Take note of an object that the settings exclude."""
+        """Add an object that the settings exclude."""
         self._excluded.append((key, reason))
 
     def _selected(self, listed: Iterable[SourceObject]) -> Iterator[SourceObject]:
@@ -209,7 +209,7 @@ class _Comparison:
             reason = self._context.selection.exclusion_reason(obj)
             if reason is None:
                 yield obj
-                # Only now: the join reads one object ahead, and the page may end before this one.
+                # Not earlier: the join reads one object ahead, and the page may end before this one.
                 self._page.exclude(self._excluded)
                 self._excluded.clear()
             else:
@@ -237,7 +237,7 @@ class _Comparison:
 
 
 def _keep_alive(connection: Connection, listed: Iterable[SourceObject]) -> Iterator[SourceObject]:
-    """Keep the transaction open: a listing may take longer than Postgres lets a transaction idle."""
+    """Keep the transaction alive: a listing may take longer than Postgres allows a transaction to be idle."""
     last = monotonic()
     for obj in listed:
         if monotonic() - last > _KEEPALIVE_SECONDS:

@@ -1,4 +1,4 @@
-"""Dagster's own tables, completed after a death during their creation."""
+"""Completes Dagster's own tables after a process died while creating them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def complete_tables(url: str) -> None:
     Dagster are left to `dagster instance migrate`.
 
     Args:
-        url: Of Dagster's storage, as `storage.prepare_storage` returns it.
+        url: Url of Dagster's storage, as `storage.prepare_storage` returns it.
     """
     engine = create_engine(url, poolclass=NullPool)
-    # A process that creates the same tables at this moment is no error, nor is a server that does not answer: Dagster
-    # connects next, and its error says so.
+    # Another process may create the same tables at this moment, which is no error. If the server does not answer,
+    # Dagster connects next and reports that itself.
     with suppress(IntegrityError, OperationalError, ProgrammingError), engine.begin() as connection:
         found = set(inspect(connection).get_table_names())
         begun = [metadata for table, metadata in _METADATA.items() if table in found]

@@ -1,4 +1,4 @@
-"""What Dagster compares to tell whether a partition is stale: the version of the code that made it, and of the data."""
+"""Code versions and data versions, by which Dagster decides whether a partition is stale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dagster import AssetKey
 
-# Dagster writes these tags itself for what a step returns; for what is logged there is no public way.
+# Dagster writes these tags itself for the outputs of a step. For logged events there is no public API.
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
@@ -34,9 +34,9 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
 def version_tags(corpus: str, asset: str, data_version: str, recipe: Recipe) -> dict[str, str]:
     """Tags for the materialization of a partition that was made by a recipe.
 
-    Dagster adds them to what a step returns, but not to what it logs. While a corpus is kept with another model than
-    the definitions name, they say so, and the partition shows as stale. The three assets move together, so each was
-    made from the very version of the one before it.
+    Dagster adds them to the outputs of a step, but not to logged events. As long as a corpus keeps another model than
+    the definitions name, the tags record the corpus' model, so Dagster shows the partition as stale. The three assets
+    are materialized together, so each records the same data version for the asset upstream.
     """
     tags = {
         DATA_VERSION_TAG: data_version,

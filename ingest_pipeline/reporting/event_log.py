@@ -1,6 +1,6 @@
-"""Materializations in one write instead of one each: Dagster's storage opens a connection for every single event.
+"""Writes materializations in batches, because Dagster's storage opens a connection for every single write.
 
-What is written is what `context.log_event` would write, by the call that Dagster itself uses for batches.
+The events equal those that `context.log_event` would write. The call is the one that Dagster itself uses for batches.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from logging import DEBUG
 
 import dagster as dg
-from dagster._core.events import (  # there is no public way to write several events at once
+from dagster._core.events import (  # there is no public API to write several events at once
     AssetMaterializationPlannedData,
     DagsterEvent,
     DagsterEventType,
@@ -22,11 +22,11 @@ _BATCH = 500
 def log_materializations(
     instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, events: Sequence[dg.AssetMaterialization]
 ) -> None:
-    """Log events of a step, those of each asset in their order."""
+    """Log events of a step, in order for each asset."""
     by_asset: defaultdict[dg.AssetKey, list[dg.AssetMaterialization]] = defaultdict(list)
     for event in events:
         by_asset[event.asset_key].append(event)
-    # The storage notes the last event of a batch as the last of its asset, so each batch is of one.
+    # The storage records the last event of a batch as its asset's latest, so each batch has the events of one asset.
     for found in by_asset.values():
         for start in range(0, len(found), _BATCH):
             entries = [_entry(run, step, event) for event in found[start : start + _BATCH]]

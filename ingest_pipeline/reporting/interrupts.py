@@ -1,4 +1,4 @@
-"""Ending a run that is interrupted while it waits for many things at once."""
+"""Ends a run that is interrupted while it waits for several tasks."""
 
 import asyncio
 import signal
@@ -17,10 +17,10 @@ def run_interruptibly(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, or cancel it when the process is interrupted, as by Ctrl-C or Dagster's UI.
 
     Dagster's own handler raises in the middle of whatever the event loop does at the moment. If that is the transport
-    of a connection, it takes the interrupt for a broken connection, and the run goes on.
+    of a connection, the transport takes the interrupt for a broken connection, and the run continues.
 
     Raises:
-        DagsterExecutionInterruptedError: It was cancelled. Dagster ends the run when it sees this.
+        DagsterExecutionInterruptedError: The coroutine was cancelled. Dagster ends the run on this error.
     """
     if event_loop.is_running() or threading.current_thread() is not threading.main_thread():
         return event_loop.run_blocking(work)  # only a loop in the main thread may handle signals

@@ -31,12 +31,12 @@ def report_documents(
     """Materialize documents, with the data version of the bytes and recipe they were made from; drop what was removed.
 
     Args:
-        instance: Whose partitions these are.
-        corpus: Whose documents.
-        changes: Documents that were published and not superseded since.
-        status: What the UI shows as their status.
-        log: Takes the events.
-        recipe: Of the corpus now.
+        instance: Dagster's instance.
+        corpus: The corpus of the documents.
+        changes: Documents that were published and have not been replaced since.
+        status: The status of the documents that the UI shows.
+        log: Called with the events.
+        recipe: The corpus' current recipe.
     """
     scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
     partitions = {change.partition for change in changes if not change.removed}
@@ -98,7 +98,7 @@ def _materialization(
 
 
 def _tags(key: dg.AssetKey, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
-    """What made the documents. Of another recipe than today's only the fingerprint is known."""
+    """Tags of a materialization. If another recipe made it, the code versions are unknown and omitted."""
     if made_by != recipe.fingerprint:
         return {DATA_VERSION_TAG: data_version}
     corpus, asset = key.path
@@ -118,7 +118,7 @@ def usage_metadata(usage: Usage, prefix: str = "") -> Mapping[str, dg.MetadataVa
 
 
 def cost_metadata(name: str, amount: Decimal | None, currency: str | None) -> Mapping[str, dg.MetadataValue]:
-    """A cost as a number that can be plotted; nothing where no price is configured."""
+    """A cost as a number that can be plotted; empty if no price is configured."""
     if amount is None or currency is None:
         return {}
     return {f"{name}_{currency}": dg.MetadataValue.float(float(amount))}

@@ -12,17 +12,17 @@ from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.saga.reconcile import lock
 
-# Dagster deletes them one by one, in 40 ms each, and publications wait for the lock meanwhile.
+# Dagster deletes partitions one by one, 40 ms each, and publications wait for the lock meanwhile.
 _MAX_DROPPED_UNDER_LOCK = 10
-# For more partitions, reading all that Dagster has is cheaper than letting it check each.
+# To add more partitions, reading all existing ones first is cheaper than letting Dagster check each.
 _MAX_ADDED_UNCHECKED = 200
 
 
 def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinition:
     """The partitions definition that the three assets of a corpus share.
 
-    Partitions of documents and of folders are added when a document of theirs is seen, and dropped when the rows of
-    the last one are gone. Buckets are always there.
+    Partitions of documents and of folders are added when one of their documents is seen, and dropped when the rows of
+    the last one are deleted. Buckets always exist.
     """
     if scheme.partitions is not None:
         return StaticPartitionsDefinition(scheme.partitions)
@@ -42,8 +42,8 @@ def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, 
 def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme) -> int:
     """Add all partitions to an instance of Dagster that is new or lost its storage; returns how many.
 
-    It checks the first partition only: an instance that has it has all of them. Dagster shows them as missing until
-    they are materialized, which reads no document that has not changed.
+    Only the first partition is checked: an instance that has it has all of them. Dagster shows added partitions as
+    missing until a run materializes them. That run does not read documents that have not changed.
     """
     definition = corpus_partitions(corpus.name, scheme)
     name = _dynamic_name(definition)
@@ -64,9 +64,9 @@ def drop_empty_partitions(
 ) -> list[str]:
     """Delete the partitions that have no documents at head; returns the others.
 
-    Dagster shows no materialization that was logged while its partition was unknown, also if that is added later. So
-    a writer adds the partition before it logs the materialization, and no partition with documents is deleted: whether
-    it is empty is checked again under the row lock, and it is deleted before another writer can publish.
+    Dagster never shows a materialization that was logged before its partition was added. So a writer adds the partition
+    first, and no partition with documents may be deleted: the row lock is taken, the partition is checked once more to
+    be empty, and is deleted before another writer can publish.
     """
     with corpus.database.transaction() as connection:
         latest = set(documents.partition_states(connection, corpus.generation, sorted(partitions)))
@@ -95,5 +95,5 @@ def forget_partitions(instance: DagsterInstance, corpus: str) -> int:
 
 
 def _dynamic_name(definition: PartitionsDefinition) -> str | None:
-    """The name of dynamic partitions, None if the partitions are static."""
+    """The name of a dynamic partitions definition, None for static partitions."""
     return definition.name if isinstance(definition, DynamicPartitionsDefinition) else None

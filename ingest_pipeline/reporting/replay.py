@@ -1,8 +1,8 @@
 """Replay of reports: materializations of publications whose runs died before they reported them.
 
 The ledger records when a publication was reported to Dagster. The recovery sensor reports those that were not and whose
-run has ended, so that the UI shows the corpus as it is. Whether a partition that several documents share is complete, a
-publication alone does not tell. For such partitions the sensor requests a run, which compares them with the source.
+run has ended, so that the UI shows the corpus as it is. A publication alone does not show whether a partition that
+several documents share is complete. For such partitions the sensor requests a run, which compares them with the source.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_RERUNS = 3
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What was reported, and which partitions need a run first."""
+    """How many publications were reported, and which partitions need a run before they can be."""
 
     reported: int = 0
     """Publications."""

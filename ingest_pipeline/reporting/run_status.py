@@ -1,4 +1,4 @@
-"""Dagster runs whose process is gone are marked as failed, so that nothing waits for them.
+"""Marks Dagster runs as failed whose process is gone, so that nothing waits for them.
 
 Dagster's code server monitors the runs that it started, as long as it is alive itself. Nothing monitors a run that dies
 together with it, or in the process of the command line.
@@ -22,13 +22,13 @@ _OPEN = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-# From the start of a run to the first line of its step: seconds, half a minute on a busy machine.
+# A run takes seconds from its start to the first line of its step, or half a minute on a busy machine.
 _CLAIM_SECONDS = 120.0
 _ENDED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS}
 
 
 def own_process_tags() -> dict[str, str]:
-    """Tags for a run that lives and dies with this process."""
+    """Tags for a run that is executed in this process."""
     return {_PROCESS_TAG: this_process()}
 
 
@@ -38,7 +38,7 @@ def tag_run_process(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose process ended without reporting it; returns them."""
+    """Mark runs as failed whose process ended without reporting a result; returns their ids."""
     dead: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
         process = run.tags.get(_PROCESS_TAG)
@@ -52,13 +52,13 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
-    """Mark runs of a corpus as failed whose worker exited before it registered its process; returns them.
+    """Mark runs of a corpus as failed whose worker exited before it registered its process; returns their ids.
 
-    Dagster's code server notices the exit of a worker while it lives itself. If both are killed, a started run would
-    stay open for ever, and one that was only launched until ``start_timeout_seconds`` of ``run_monitoring``.
+    Dagster's code server notices the exit of a worker only while the server itself runs. If both are killed, a started
+    run would stay open for ever, and a launched one until the ``start_timeout_seconds`` of ``run_monitoring``.
 
-    Under a heavy load a living worker may be taken for dead. It goes on, or Dagster refuses to begin the run; what it
-    publishes is reported later.
+    Under a heavy load a living worker may be taken for dead. Either the worker continues, and what it publishes is
+    reported later, or Dagster refuses to begin its run.
     """
     asset = dg.AssetKey([corpus, "metadata"])
     is_default = isinstance(instance.run_launcher, DefaultRunLauncher)
@@ -111,13 +111,13 @@ def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:
 
 
 def fail_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], ended_sagas: Iterable[UUID]) -> list[str]:
-    """Mark runs of another machine as failed whose sagas the recovery ended; returns them.
+    """Mark runs of another machine as failed whose sagas the recovery ended; returns their ids.
 
-    Not every launcher notices that a machine is gone, and such a run would stay open, and occupy its slot, for hours.
+    Not every launcher notices that a machine is gone. Such a run would stay open and occupy its slot for hours.
     A run that is still alive is fenced, because its saga has ended.
 
     Args:
-        instance: Dagster's.
+        instance: Dagster's instance.
         runs: The result of `runs_in_doubt` before the recovery.
         ended_sagas: Sagas that the recovery ended.
     """
@@ -135,7 +135,7 @@ def fail_silent_runs(instance: dg.DagsterInstance, runs: Mapping[UUID, str], end
 
 
 def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
-    """Runs that have ended according to Dagster and have a saga that has not."""
+    """Runs that have ended according to Dagster, but whose saga has not ended."""
     with corpus.database.transaction() as connection:
         runs = {saga.run_id for saga in sagas.unfinished(connection, corpus.generation)}
     return [run for run in runs if run is not None and has_ended(instance, run)]

@@ -1,9 +1,9 @@
-"""Where Dagster keeps its own tables: in a schema of the catalog's database that nothing else uses.
+"""The schema of Dagster's own tables in the catalog's database, which nothing else uses.
 
-Dagster takes whatever tables it finds for its own, by names such as `runs` and `alembic_version`, and changes them by
-Alembic. In `public` it would meet the tables of the application that the database may belong to. So its connections
-search one schema only. That is an option of the connection, which a pooler may refuse or drop; then the role's own
-search path has to say it, and if neither does, nothing is made.
+Dagster treats every table with a name such as `runs` or `alembic_version` as its own, and changes the table with
+Alembic. In `public` it would find the tables of other applications. So its connections search one schema only. The
+search path is set by an option of the connection, which a pooler may refuse or drop. Then it must be a setting of the
+role. If neither is in force, an error is raised before anything is created.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ingest_pipeline.postgres.url import parts_of, place_of, write_url
 
 DAGSTER_SCHEMA = "ingest_pipeline_dagster"
 
-# Without them one connection that is never answered stops a thread of the daemon, and with it all sensors, for ever.
+# Without limits, one connection that is never answered would block a thread of the daemon, and so all sensors.
 _LIMITS = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -25,16 +25,16 @@ _LIMITS = {
 
 
 def prepare_storage(url: str) -> str:
-    """Make the schema of Dagster's tables if it is missing.
+    """Create the schema of Dagster's tables if it is missing.
 
     Args:
-        url: Of the catalog's database, which answers.
+        url: Url of the catalog's database, whose server must be running.
 
     Returns:
         The url for Dagster's storage.
 
     Raises:
-        ConfigurationError: The schema can be neither made nor put into force. Nothing was made, or the schema only.
+        ConfigurationError: The schema cannot be created or not be made the search path. At most the schema was created.
         DatabaseUnavailableError: The server stopped answering.
     """
     searching = storage_url(url)
@@ -46,8 +46,8 @@ def prepare_storage(url: str) -> str:
         return _plain(url)
     role = parts_of(url).get("user", "ROLE")
     raise ConfigurationError(
-        f"Dagster's tables need a schema of their own, and the connection to {place_of(url)} drops the option "
-        "`search_path`, as poolers do. Nothing was made",
+        f"Dagster's tables need a schema of their own, but the connection to {place_of(url)} drops the option "
+        "`search_path`, as poolers do. Nothing was created",
         f"Run `ALTER ROLE {role} IN DATABASE {parts_of(url).get('dbname', 'DATABASE')} SET search_path = "
         f"{DAGSTER_SCHEMA}` on the server, set INGEST_DATABASE_URL to the server instead of its pooler, or name "
         "another database in the dagster.yaml of DAGSTER_HOME.",
@@ -55,7 +55,7 @@ def prepare_storage(url: str) -> str:
 
 
 def storage_url(url: str) -> str:
-    """The url as Dagster's storage takes it: with its driver, its schema, and limits on a server that is silent."""
+    """The url for Dagster's storage, with its driver, its schema, and limits on the wait for a silent server."""
     parts = parts_of(url)
     options = f"{parts.get('options', '')} -c search_path={DAGSTER_SCHEMA}".strip()
     return write_url({**_LIMITS, **parts, "options": options}, "psycopg2")

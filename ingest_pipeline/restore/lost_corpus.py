@@ -1,4 +1,4 @@
-"""Opening a corpus for a rebuild of its catalog: from the catalog, or from the marks of its table if that was lost."""
+"""Opens a corpus for a rebuild of its catalog: from the catalog, or from the marks of the table if there is none."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MAX_GAP = 8
 def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContext:
     """Open the corpus with the table that the settings name, even if another database published into it.
 
-    If the database has no such corpus, the mark of the table's newest version describes it. Readers see nothing of
-    it before the rebuild ends, because the catalog has no document of it.
+    If the database has no such corpus, it is created from the mark of the table's newest version. Readers see no
+    documents before the rebuild ends, because the catalog has none.
 
     Raises:
-        CorpusMismatchError: The table was made with another source or partition scheme than that of the settings.
-        NotOurTableError: The table there is not that of a corpus of this name.
+        CorpusMismatchError: The table was created with another source or partition scheme than that of the settings.
+        NotOurTableError: The table belongs to another corpus or program.
         TableUnavailableError: There is no table, or the store does not answer.
     """
     with database.transaction() as connection:
@@ -75,7 +75,7 @@ def _record(database: Database, settings: CorpusConfig) -> GenerationRow:
         try:
             connection.execute(query("set_installation"), {"id": uuid.UUID(installation)})
         except ValueError as error:
-            raise NotOurTableError(f"The LanceDB table at {table.uri} was made by another program") from error
+            raise NotOurTableError(f"The LanceDB table at {table.uri} was created by another program") from error
         corpora.insert_generation(connection, row)
     return row
 
@@ -104,13 +104,14 @@ def _find(settings: CorpusConfig) -> tuple[LanceTable, int, VersionMark, CorpusF
     if found:
         models = ", ".join(sorted({str(one[3].embedding) for one in found}))
         raise CorpusMismatchError(
-            f"The tables of corpus {settings.corpus!r} in {settings.lancedb_uri} hold vectors of {models}, but the "
-            f"settings name {settings.recipe.embedding}",
-            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to one of these. Nothing was changed.",
+            f"The tables of corpus {settings.corpus!r} in {settings.lancedb_uri} have vectors of {models}, but the "
+            f"settings name {settings.recipe.embedding}. Nothing was changed",
+            "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to one of these.",
         )
     raise ConfigurationError(
-        f"There is no table of corpus {settings.corpus!r} in {settings.lancedb_uri}, and none in the database",
-        "Check INGEST_LANCEDB_URI and INGEST_CORPUS. Nothing was changed.",
+        f"Corpus {settings.corpus!r} has neither a table in {settings.lancedb_uri} nor a row in the database. Nothing "
+        "was changed",
+        "Check INGEST_LANCEDB_URI and INGEST_CORPUS.",
     )
 
 

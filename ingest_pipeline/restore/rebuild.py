@@ -1,6 +1,6 @@
-"""Rebuild: bringing the catalog to the state of the table, without embedding anything.
+"""Rebuild: brings the catalog to the state of the table, without embedding anything.
 
-The table outlives its database: a restore from a backup resets the catalog, a lost server loses it, and retention may
+The table can outlive its database: a restored backup sets the catalog back, a lost server loses it, and retention may
 have removed the version that an old catalog names. But every version contains whole publications, and a row names its
 document, partition, position, text and saga. So the newest complete version of the table is published again, by this
 database, and the catalog gets the rows that belong to it.
@@ -9,7 +9,8 @@ Facts that the table lacks are read from the source. If a document's bytes still
 with its ETag and hash, and the next ingest finds nothing to do. Otherwise it is recorded without them, so that the next
 ingest publishes the changes. The next ingest also removes deleted documents, by its usual rules.
 
-Nothing is visible before the one short transaction under the lock. After a death, a rebuild starts from the beginning.
+Readers see nothing before the one short transaction under the lock. If a rebuild dies, the next one starts from the
+beginning.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class RebuildReport:
     content_of: int
     """The version of the table whose content is head now."""
     skipped: list[int]
-    """Newer versions that are incomplete or are no publication."""
+    """Newer versions that are incomplete or are not publications."""
     kept: int
     """Documents whose rows agree in catalog and table."""
     added: int
@@ -91,7 +92,7 @@ class RebuildReport:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The version whose content is published again."""
+    """The version of the table whose content is published again."""
 
     version: int
     latest: int
@@ -127,7 +128,7 @@ def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
 
 
 def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
-    """The newest complete version that a publication made; None if that is head, and this database made it."""
+    """The newest complete version that is a publication; None if that is head, and this database wrote it."""
     table = corpus.table
     latest = _drop_unreadable(table)
     marks = {version: table.readable_mark(version) for version in table.versions()}
@@ -153,8 +154,8 @@ def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
             return None
         return _Content(version, latest, skipped, died, marks)
     raise OtherDatabaseError(
-        f"No version of the table of corpus {head.corpus!r} at {head.table_uri} is complete",
-        "Nothing was changed. Restore a backup of the table there, or delete the corpus with `ingest-pipeline drop`.",
+        f"No version of the table of corpus {head.corpus!r} at {head.table_uri} is complete. Nothing was changed",
+        "Restore a backup of the table there, or delete the corpus with `ingest-pipeline drop`.",
     )
 
 
@@ -202,7 +203,7 @@ class _Rebuild:
         )
 
     def _adopt(self, documents: Iterable[TableDocument]) -> int:
-        """Record the sagas of rows, versions and files; returns how many the ledger did not have."""
+        """Record the sagas of rows, versions and files; returns how many the ledger lacked."""
         found = {mark.saga: version for version, mark in self._content.marks.items() if mark is not None}
         for document in documents:
             found.setdefault(document.saga_id, self._content.version)
@@ -242,7 +243,7 @@ class _Rebuild:
         return CatalogChange(kept, added, revived, gone)
 
     def _stage(self, added: Sequence[TableDocument]) -> None:
-        """Write the rows of documents and chunks, still invisible to readers."""
+        """Write the rows of documents and chunks, which readers do not see yet."""
         recipe = self._context.recipe.fingerprint
         for some in _in_groups(added):
             with self._corpus.database.transaction() as connection:
@@ -274,7 +275,7 @@ class _Rebuild:
     def _facts(
         self, document: TableDocument, source: SourceObject, expected: Sequence[ChunkPosition]
     ) -> SourceFacts | None:
-        """The facts to record of a document; None if its bytes do not produce the chunks of the table."""
+        """The facts to record about a document; None if its bytes do not produce the chunks of the table."""
         reader = DocumentReader(source, self._context.recipe)
         try:
             chunks = [
@@ -296,15 +297,16 @@ class _Rebuild:
         )
 
     def _publish(self, change: CatalogChange, incomplete: Sequence[str]) -> int:
-        """Make the content the latest version, and the catalog show it, in one transaction."""
+        """Make the content the latest version of the table, and let the catalog show it, in one transaction."""
         corpus, head = self._corpus, self._head
         with corpus.database.transaction() as connection:
             with boundary(Boundary.LOCK_TAKEN):
                 now = corpora.lock_generation(connection, corpus.generation)
             if now != head or corpus.table.latest_version() != self._content.latest:
                 raise ConflictError(
-                    f"The table of corpus {corpus.name!r} was written to while its catalog was rebuilt",
-                    f"Nothing was changed. Stop all writers of the table, then run `{REBUILD}` again.",
+                    f"Another writer wrote to the table of corpus {corpus.name!r} while its catalog was rebuilt. "
+                    "Nothing was changed",
+                    f"Stop all writers of the table, then run `{REBUILD}` again.",
                 )
             for ended in sagas.abandon_live(
                 connection, corpus.generation, "the catalog was rebuilt", keep=[self._saga]
@@ -322,7 +324,7 @@ class _Rebuild:
             with boundary(Boundary.HEAD_MOVED):
                 corpora.move_head(connection, corpus.generation, version=version, saga=self._saga)
         log.info(
-            "corpus %s: the catalog shows version %d of the table as %d",
+            "corpus %s: the catalog was rebuilt from version %d of the table, which is now version %d",
             corpus.generation,
             self._content.version,
             version,
@@ -334,7 +336,7 @@ class _Rebuild:
         expected = self._content.latest + 1
         version = table.restore(self._content.version, mark)
         while version == expected and version <= self._head.head_version:
-            # Head never moves back, so a table that ends before head gets versions until head is passed.
+            # Head never moves back. A table whose latest version is before head gets versions until head is passed.
             expected += 1
             version = table.restore(self._content.version, mark)
         if version == expected and incomplete:

@@ -1,4 +1,4 @@
-"""The rows of a table, summarised by document, and the catalog's rows that a rebuild makes from them."""
+"""The rows of a table, summarised by document, and the catalog's rows that a rebuild creates from them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def known_pairs(connection: Connection, documents: Sequence[TableDocument]) -> d
 
 
 def stage_documents(connection: Connection, generation: str, recipe: str, documents: Sequence[TableDocument]) -> None:
-    """Write rows of documents, still invisible to readers. Rows of an earlier rebuild that died are replaced."""
+    """Write rows of documents, which readers do not see yet. They replace rows of an earlier rebuild that died."""
     connection.execute(query("forget_pairs"), _pairs(documents))
     values = {
         **_pairs(documents),
@@ -109,7 +109,7 @@ def stage_documents(connection: Connection, generation: str, recipe: str, docume
 
 
 def chunk_positions(connection: Connection, documents: Sequence[TableDocument]) -> dict[str, list[ChunkPosition]]:
-    """The positions of the chunks of some documents, by key, in their order."""
+    """The positions of the chunks of some documents, by key, in the order of the chunks."""
     rows = connection.execute(query("chunk_places"), _pairs(documents))
     grouped = groupby(rows, key=lambda row: str(row["document"]))
     return {
@@ -152,7 +152,7 @@ class CatalogChange:
 
 
 def write_change(connection: Connection, generation: str, saga: UUID, version: int, change: CatalogChange) -> None:
-    """Make the catalog show exactly the documents of the table at a version."""
+    """Let the catalog show exactly the documents of the table at a version."""
     new = [*change.added, *change.revived]
     superseded = [document.key for document in new] + list(change.removed)
     connection.execute(query("supersede_keys"), {"generation": generation, "keys": superseded, "version": version})
@@ -183,7 +183,7 @@ def published_sagas_of(connection: Connection, generation: str) -> dict[int, UUI
 
 
 def retire(connection: Connection, sagas: Collection[UUID]) -> None:
-    """Record that nothing can be rolled back to these publications, because their versions are missing."""
+    """Record that no rollback to these publications is possible, because their versions are missing."""
     connection.execute(query("retire_sagas"), {"ids": list(sagas)})
 
 

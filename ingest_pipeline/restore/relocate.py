@@ -1,8 +1,8 @@
-"""Relocation: letting a corpus follow tables, a source or a model that were moved or renamed.
+"""Relocation: points a corpus to tables, a source or a model that were moved or renamed.
 
-Nothing is copied and nothing is embedded. A table at a new location must be the one that head names, and complete: a
-copy that is older than head, a table of another corpus and an incomplete copy are refused. Then head's content is
-published once more there, by a saga of its own: the old copy lacks that version, and is refused from then on.
+Nothing is copied and nothing is embedded. A table at a new location must be complete and be the one that head names. A
+copy that is older than head, a table of another corpus, and an incomplete copy are refused. Then head's content is
+published once more there, by a saga of its own. The old copy lacks that version, and is refused from then on.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _MIN_COSINE = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """How many documents have the new name of the model."""
+    """Number of documents whose model was renamed, and of the others."""
 
     documents: int
-    """Documents at head."""
+    """Documents at head whose recipe now has the new name."""
     of_other_recipes: int
-    """Documents at head with another recipe than the renamed one; they differ from the settings as before."""
+    """Documents at head with another recipe, which was not renamed. They differ from the settings as before."""
 
 
 def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
-    """Let a corpus use its tables in another folder, to which they were copied or moved.
+    """Point a corpus to its tables in another folder, to which they were copied or moved.
 
     Args:
         database: The database of the catalog.
@@ -64,7 +64,7 @@ def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
     Raises:
         ConfigurationError: There is no such corpus.
         OtherDatabaseError: A table there has publications that this database does not know. Nothing was changed.
-        NotOurTableError, CorpusMismatchError: A table there is not the one of head, or incomplete. Nothing was changed.
+        NotOurTableError, CorpusMismatchError: A table is incomplete or not the one of head. Nothing was changed.
         TableUnavailableError: There is no table, or the storage does not answer. Nothing was changed.
         ConflictError: Another writer published meanwhile. Nothing was changed.
     """
@@ -99,15 +99,16 @@ def _move_all(
         for row, there in copies:
             if rows[row.name] != row:
                 raise ConflictError(
-                    f"Corpus {corpus!r} was published to while the copy of its table was checked",
-                    f"Nothing was changed. Stop all writers, copy {row.table_uri} again, and run the command again.",
+                    f"A writer published to corpus {corpus!r} while the copy of its table was checked. Nothing was "
+                    "changed",
+                    f"Stop all writers, copy {row.table_uri} again, and run the command again.",
                 )
             if row.name in sagas:
                 _move_table(connection, there, row, sagas[row.name])
 
 
 def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | None:
-    """A generation with its table in a folder. The table of a retired generation may be missing there."""
+    """A generation with its table in a folder. None if the generation is retired and its table is not there."""
     uri = f"{folder.rstrip('/')}/{row.name}.lance"
     table = LanceTable(uri, storage_options(uri))
     if table.exists():
@@ -133,19 +134,19 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
     """Check that a table contains head, made by the saga that head names, and that none of its files is missing."""
     uri = there.table.uri
     if not (there.table.owner or "").endswith(f"/{there.generation}"):
-        raise NotOurTableError(f"The LanceDB table at {uri} is not the one that corpus {row.corpus!r} made")
+        raise NotOurTableError(f"The LanceDB table at {uri} was not created by corpus {row.corpus!r}")
     latest = there.table.latest_version()
     if latest < row.head_version:
         raise CorpusMismatchError(
-            f"The LanceDB table at {uri} ends at version {latest}, and head of corpus {row.corpus!r} is "
-            f"{row.head_version}: it is an older copy. Nothing was changed",
+            f"The LanceDB table at {uri} is an older copy: its latest version is {latest}, but head of corpus "
+            f"{row.corpus!r} is {row.head_version}. Nothing was changed",
             f"Stop all writers, copy {row.table_uri} again, and run the command again.",
         )
     above = versions_above(there, row)
     if there.table.saga_of(row.head_version) != row.head_saga or None in above.values():
         raise CorpusMismatchError(
-            f"The LanceDB table at {uri} is another copy: its version {row.head_version} was made by another saga than "
-            f"the one that corpus {row.corpus!r} names, or another program wrote to it since. Nothing was changed",
+            f"The LanceDB table at {uri} is another copy: its version {row.head_version} is not the one that corpus "
+            f"{row.corpus!r} published, or another program has written to the copy since. Nothing was changed",
             f"Stop all writers, copy {row.table_uri} again, and run the command again.",
         )
     with there.database.transaction() as connection:
@@ -160,11 +161,11 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
 
 
 def move_source(corpus: Corpus, url: str) -> None:
-    """Let a corpus read its documents from another source. Writers that use the old one are refused when they publish.
+    """Point a corpus to another source. Writers that use the old source are refused when they publish.
 
     Args:
         corpus: The current generation.
-        url: The source, as `canonical_url` spells it.
+        url: The url of the source, in the form that `canonical_url` returns.
     """
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
@@ -192,15 +193,15 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
         row = lock(connection, corpus)
         if row.embedding != recipe.embedding:
             raise CorpusMismatchError(
-                f"Corpus {row.corpus!r} has vectors of {row.embedding}, not of {recipe.embedding}",
-                "Run the command again. Nothing was changed.",
+                f"Corpus {row.corpus!r} has vectors of {row.embedding}, not of {recipe.embedding}. Nothing was changed",
+                "Run the command again.",
             )
         made, others = documents.count_recipe(connection, corpus.generation, recipe.fingerprint)
         if others and not made:
             raise CorpusMismatchError(
-                f"None of the {others} documents of corpus {row.corpus!r} was made with these settings, so their "
-                "recipe cannot be renamed",
-                "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to the values of these documents. Nothing was changed.",
+                f"None of the {others} documents of corpus {row.corpus!r} was ingested with these settings, so their "
+                "recipe cannot be renamed. Nothing was changed",
+                "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to the values of these documents.",
             )
         with boundary(Boundary.RELOCATED):
             rebind(connection, corpus.generation, replace(binding_of(row), embedding=new.embedding))
@@ -209,10 +210,10 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
 
 
 async def check_model(corpus: Corpus, embedder: Embedder) -> None:
-    """Check that an embedder makes the published vector of one text at head. The API bills that text.
+    """Check that an embedder computes the published vector of one text at head. The API bills that text.
 
     Raises:
-        CorpusMismatchError: The embedder makes another vector, so its model is another one. Nothing was changed.
+        CorpusMismatchError: The embedder computes another vector, so its model differs. Nothing was changed.
         UnavailableError: The API or the table does not answer.
     """
     found = await asyncio.to_thread(_any_row, corpus)
@@ -224,9 +225,9 @@ async def check_model(corpus: Corpus, embedder: Embedder) -> None:
     likeness = float(np.dot(made, published) / (np.linalg.norm(made) * np.linalg.norm(published)))
     if not likeness >= _MIN_COSINE:
         raise CorpusMismatchError(
-            f"Model {embedder.settings.model!r} makes another vector of a text of corpus {corpus.name!r} "
-            f"(cosine similarity {likeness:.3f}), so it is another model",
-            "`ingest-pipeline reembed` moves a corpus to another model. Nothing was changed.",
+            f"Model {embedder.settings.model!r} computes another vector for a text of corpus {corpus.name!r} (cosine "
+            f"similarity {likeness:.3f}), so the model is not the same. Nothing was changed",
+            "To change the model of a corpus, run `ingest-pipeline reembed`.",
         )
 
 
@@ -242,15 +243,14 @@ def check_width(embedding: str | None, dimensions: int) -> str:
 
     Raises:
         CorpusMismatchError: The vectors have another width.
-        ConfigurationError: The corpus has no embedding, because its rows are a user's own.
+        ConfigurationError: The corpus is a table of the user's own and has no embedding.
     """
     if embedding is None:
-        raise ConfigurationError("The rows of this table are not embedded by ingest-pipeline", "Nothing was changed.")
+        raise ConfigurationError("This is a table of your own, which has no embedding model. Nothing was changed")
     model, width = split_embedding(embedding)
     if width != dimensions:
         raise CorpusMismatchError(
-            f"The corpus has vectors of {width} dimensions, but the settings name {dimensions}",
-            "Set INGEST_EMBEDDING_DIMENSIONS back. For another width, run `ingest-pipeline reembed`. Nothing was "
-            "changed.",
+            f"The corpus has vectors of {width} dimensions, but the settings name {dimensions}. Nothing was changed",
+            "Set INGEST_EMBEDDING_DIMENSIONS back. For another width, run `ingest-pipeline reembed`.",
         )
     return model

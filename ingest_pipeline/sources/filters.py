@@ -12,7 +12,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import SourceObject
 
 MAX_KEY_BYTES = 2048
-"""S3 and Google accept half of that. Longer keys, of a local folder or Azure, fit no index of Postgres."""
+"""S3 and Google accept half of this. Longer keys, of a local folder or Azure, do not fit an index of Postgres."""
 EXCLUDED, NOT_INCLUDED = "excluded", "not included"
 _FOLDER = "ps_d"
 """The group of pathspec's regular expressions that matches the slash after a folder."""
@@ -24,7 +24,7 @@ class Selection:
 
     Args:
         include: Patterns as in a ``.gitignore``: ``*.md`` at any depth, ``/docs/**/*.txt`` from the top. Empty: all.
-        exclude: Patterns of what to exclude. As in Git, a ``!`` includes nothing below an excluded folder again.
+        exclude: Patterns of objects to exclude. As in Git, ``!`` does not include files below an excluded folder again.
         max_bytes: The size of the largest object to include. None: no limit.
 
     Raises:
@@ -46,7 +46,7 @@ class Selection:
         return None
 
     def name_exclusion_reason(self, key: str) -> str | None:
-        """Why an object of this name is excluded, whatever its content. The name of a folder ends in a slash.
+        """Why an object of this name is excluded, whatever its content; None if it is not. Folder names end in a slash.
 
         A folder is excluded only if everything that may ever be in it is, so that it need not be listed.
         """

@@ -1,4 +1,4 @@
-"""Objects whose bytes stay in memory from their first read to the next, so that they are fetched once."""
+"""Keeps the bytes of objects in memory from their first read to the next, so that they are fetched once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KeptObjects:
                     self._free += obj.size
 
     def take(self, obj: SourceObject) -> list[bytes] | None:
-        """The blocks of an object, which are no longer kept from now on. None: it is not kept."""
+        """Remove the blocks of an object from memory and return them. None: the object is not kept."""
         with self._lock:
             size, blocks = self._kept.pop((obj.key, obj.etag), (0, None))
             self._free += size

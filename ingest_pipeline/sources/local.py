@@ -36,13 +36,13 @@ With ``anywhere``, anyone who can put a link into the folder can have any file e
 
 _BLOCK_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|.~)$")
-"""Names under which editors, browsers and office programs write a file before it has its own."""
+"""Temporary names under which editors, browsers and office programs write a file before they rename it."""
 
 
 _TICK_NS, _COARSE_NS = 20_000_000, 2_000_000_000
-"""Two changes of a file within this time may get the same time: two ticks of the kernel; on FAT, two seconds."""
+"""Two changes of a file within this time may get equal timestamps: two ticks of the kernel; on FAT, two seconds."""
 _NS_OF_COARSE = 10_000_000
-"""Times that are whole multiples of this come from a file system with coarse times."""
+"""Timestamps that are whole multiples of this come from a file system with coarse timestamps."""
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 # Some file systems keep times outside the calendar's range.
@@ -87,7 +87,7 @@ class LocalFolder:
     def list(
         self, after: str, folder: str, exclusion_reason_of: ExclusionReasonOf, on_excluded: OnExcluded
     ) -> Iterator[SourceObject]:
-        """Every document below the folder; one whose name is not UTF-8 has no ETag and cannot be read.
+        """Every document below the folder. A document whose name is not UTF-8 has no ETag and cannot be read.
 
         Args:
             after: Only keys after this one.
@@ -97,7 +97,7 @@ class LocalFolder:
             on_excluded: Called with name and reason of each entry that is not listed.
 
         Raises:
-            SourceUnavailableError: A folder cannot be read. To skip it would look like a deletion.
+            SourceUnavailableError: A folder cannot be read. If it were skipped, its documents would seem deleted.
         """
         try:
             before = self._root.stat()
@@ -108,7 +108,7 @@ class LocalFolder:
                 if obj.key > last and keys.contains(obj.key):
                     last = obj.key
                     yield obj
-            # A disk that was unmounted meanwhile looks like one folder after another disappearing.
+            # If a disk is unmounted meanwhile, one folder after another seems to disappear.
             if not os.path.samestat(before, self._root.stat()):
                 raise SourceUnavailableError(f"The folder {str(self._root)!r} was replaced while it was listed")
         except OSError as error:
@@ -118,7 +118,7 @@ class LocalFolder:
         """The document as it is now; None if it does not exist.
 
         Raises:
-            SourceUnavailableError: The file cannot be examined. To treat it as missing would look like a deletion.
+            SourceUnavailableError: The file cannot be examined. If it were treated as missing, it would seem deleted.
         """
         try:
             path = self._path(key)
@@ -130,7 +130,7 @@ class LocalFolder:
         return _source_object(key, found) if found else None
 
     def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
-        """Those of the documents that exist."""
+        """The documents among these that exist."""
         return [found for key in keys if (found := self.stat(key)) is not None]
 
     def read(self, obj: SourceObject) -> Iterator[bytes]:
@@ -174,27 +174,27 @@ class LocalFolder:
             raise InaccessibleDocumentError(
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
-        # Checked once it is open: a link in the path may have been changed since the listing.
+        # Checked after the file was opened: a link in the path may have been changed since the listing.
         if self._links.refusal(self._path(obj.key), descriptor):
             os.close(descriptor)
             raise _changed(obj.key, "replaced by a link")
         return descriptor
 
     def _unreadable(self, error: OSError, wanted: str) -> SourceUnavailableError:
-        message = f"{error.filename!r} cannot be {wanted}: {error.strerror}; which documents were deleted is not known"
+        message = f"{error.filename!r} cannot be {wanted}: {error.strerror}. Deleted documents cannot be determined"
         relative = os.path.relpath(os.fsdecode(error.filename or self._root), self._root)
         if error.errno not in {errno.EACCES, errno.EPERM} or relative == "." or relative.startswith("../"):
             return SourceUnavailableError(message)
         pattern = pattern_of(relative)
         return SourceUnavailableError(
             message,
-            f"Let this user read it, or exclude it: INGEST_EXCLUDE={pattern!r}, or {pattern!r} under `exclude`.",
+            f"Give this user permission to read the path, or exclude it with INGEST_EXCLUDE={pattern!r}, or `exclude`.",
         )
 
     def _blocks(self, descriptor: int, obj: SourceObject) -> Iterator[bytes]:
         _wait_for_next_clock_step(_check_unchanged(descriptor, obj))
         try:
-            # One byte more than remains: this detects a file that grew, and reads any other in one call.
+            # Reads one byte more than remains: this detects a file that grew, and reads any other in one call.
             left = obj.size
             while block := os.read(descriptor, min(_BLOCK_BYTES, left + 1)):
                 # Checked before each block is yielded, so that bytes rewritten in place are never mixed in.
@@ -241,7 +241,7 @@ class _Listing:
                     continue
 
     def _sorted_entries(self, folder: Path, prefix: str) -> list[tuple[str, Path]]:
-        """Names, with a slash after those of folders: this gives the order in which object stores list."""
+        """Entries sorted by name, with a slash after the names of folders: the order in which object stores list."""
         found: list[tuple[str, Path]] = []
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -298,11 +298,11 @@ class _Links:
     follow: FollowLinks
 
     def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
-        """Why the file at a path is excluded, if a link leads there.
+        """Why the file at a path is excluded because of a link; None if it is not.
 
         Args:
             path: A path below the folder.
-            descriptor: The opened file, whose real path is then examined instead.
+            descriptor: An opened file, whose real path is examined instead.
         """
         if self.follow == "anywhere":
             return None
@@ -367,9 +367,9 @@ def _etag(found: os.stat_result) -> str:
 def _wait_for_next_clock_step(found: os.stat_result) -> None:
     """Wait until the file's time of change has passed, so that any edit from now on gets another one.
 
-    Git calls a file "racily clean" that was changed within the same step of the clock in which it was read, and reads
-    it again every time. Here a file is read only after that step, so every recorded ETag is reliable. The wait is 20 ms
-    at most, 2 s on file systems of whole seconds, and reads of other files of the same moment wait concurrently.
+    A file that is changed in the same step of the clock in which it is read would keep its ETag. Git calls such a file
+    "racily clean". Here a file is read only after that step, so every recorded ETag is reliable. The wait is 20 ms
+    at most, 2 s on file systems with timestamps in whole seconds. Reads of several such files wait concurrently.
     """
     changed = found.st_ctime_ns
     granule = _TICK_NS if changed % _NS_OF_COARSE else _COARSE_NS
@@ -389,8 +389,8 @@ def _check_unchanged(descriptor: int, obj: SourceObject) -> os.stat_result:
 def _is_as_listed(found: os.stat_result, obj: SourceObject) -> bool:
     if found.st_nlink:
         return _etag(found) == obj.etag
-    # The file was replaced by a rename, which changed only its time of change. It is complete, and the next listing
-    # finds the other file under its name.
+    # The file was replaced by a rename, which changed only its time of change. The opened file is complete, and the
+    # next listing finds the new file under the name.
     inode, modified, _, size = obj.etag.split("-")
     return (inode, modified, size) == (f"{found.st_ino:x}", f"{found.st_mtime_ns:x}", f"{found.st_size:x}")
 

@@ -42,9 +42,9 @@ _BLOCK_BYTES = 1 << 20
 _REQUEST_BYTES = 8 << 20
 """Each request reads one range of this size, so that no connection stays open while the reader is busy elsewhere."""
 _MAX_ATTEMPTS = 4
-"""Attempts at a request whose body breaks off. The library itself repeats requests that fail earlier."""
+"""Attempts at a request whose response breaks off. The library itself repeats requests that fail earlier."""
 _LAST_ATTEMPT_SECONDS = 60.0
-"""No attempt at such a request begins later than this after the first."""
+"""Seconds after the first attempt in which further attempts may begin."""
 _RETRY: "RetryConfig" = {
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=30),
@@ -56,7 +56,7 @@ _CLIENT: "ClientConfig" = {
     "timeout": timedelta(seconds=60),
 }
 _UNADDRESSABLE = re.compile(r"[\x00-\x1f\x7f]|^/|//|/$|(^|/)\.\.?(/|$)")
-"""Keys that the library refuses or confuses: with empty, ``.`` or ``..`` segments or control characters."""
+"""Keys that the library refuses or changes: with empty, ``.`` or ``..`` segments or control characters."""
 _FAILURES = (exceptions.BaseError, OSError, ValueError)
 """Errors that the library raises."""
 
@@ -107,7 +107,8 @@ class ObjectSource:
             on_excluded: Called with name and reason of each entry of a local folder that is not listed.
 
         Raises:
-            SourceUnavailableError: The source does not answer, refuses, or is gone; perhaps after some documents.
+            SourceUnavailableError: The source does not answer, refuses, or does not exist; perhaps after some
+                documents.
         """
         if isinstance(self._store, LocalFolder):
             return self._store.list(after, folder.strip("/"), exclusion_reason_of, on_excluded)
@@ -119,7 +120,7 @@ class ObjectSource:
         return not _UNADDRESSABLE.search(key)
 
     def stat_all(self, keys: Sequence[str]) -> Sequence[SourceObject]:
-        """Those of the documents that exist, in the order of their keys; one request each, some concurrently.
+        """The documents among these that exist, by key; one request for each, several at the same time.
 
         Raises:
             SourceUnavailableError: The source does not answer or refuses.
@@ -149,7 +150,7 @@ class ObjectSource:
         return self._store.read(obj) if kept is None else iter(kept)
 
     def content_hash(self, obj: SourceObject) -> str:
-        """SHA-256 of the object's bytes, hexadecimal. The bytes stay in memory, if they fit, for the next `read`.
+        """SHA-256 of the object's bytes, hexadecimal. If they fit, the bytes stay in memory for the next `read`.
 
         Raises:
             DocumentChangedError, DocumentError, SourceUnavailableError: See `read`.
@@ -161,7 +162,7 @@ class ObjectSource:
         return digest.hexdigest()
 
     def discard(self, obj: SourceObject) -> None:
-        """Free the memory that `content_hash` took: the object will not be read."""
+        """Free the memory that `content_hash` took, because the object will not be read."""
         self._kept.take(obj)
 
     def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
@@ -197,7 +198,7 @@ class _Bucket:
 
     def list(self, after: str, folder: str) -> Iterator[SourceObject]:
         if _UNADDRESSABLE.search(folder):
-            folder = ""  # the caller filters what belongs to the folder
+            folder = ""  # the caller filters by folder
         if self._kind == "az" or self._bucket.endswith("--x-s3"):
             listed = sorted(self._pages("", folder), key=lambda obj: obj.key)
             yield from (obj for obj in listed if obj.key > after)
@@ -222,7 +223,7 @@ class _Bucket:
                     yield obj
                     last = obj.key
         except exceptions.InvalidPathError as error:
-            # One key that the library refuses costs the whole page.
+            # One key that the library refuses fails the whole page.
             below = f"{folder}/" if folder else ""
             yield from (obj for obj in self._list_by_name(last, error) if obj.key.startswith(below))
         except _FAILURES as error:
@@ -270,7 +271,7 @@ class _Bucket:
         raise self._unavailable(failure) from failure
 
     def _without_markers(self, page: "Sequence[ObjectMeta]") -> Iterator[SourceObject]:
-        """Drop folder markers. The library strips their slash, so each empty object costs one request to find out."""
+        """Drop folder markers. The library strips their slash, so each empty object needs one request to check."""
         found = [_source_object(meta) for meta in page]
         empty = [obj.key for obj in found if obj.size == 0]
         real = {obj.key for obj in self.stat_all(empty) if obj.size == 0}
@@ -299,7 +300,7 @@ class _Bucket:
 
 
 def canonical_url(url: str) -> str:
-    """One spelling for all URLs of the same source: without a slash at the end and without ``file://``.
+    """The one form of all URLs of the same source: without a slash at the end and without ``file://``.
 
     Raises:
         ConfigurationError: The url names no source.
@@ -331,7 +332,7 @@ def _is_weak(etag: str) -> bool:
 
 
 def _may_speak_http(kind: str) -> bool:
-    """Whether plain HTTP is allowed. An S3 endpoint says so itself; only the library reads the others."""
+    """Whether plain HTTP is allowed. For S3 the endpoint's scheme decides; the library reads the other settings."""
     if kind == "s3":
         return s3_endpoint().startswith("http://")
     return os.environ.get("GOOGLE_ALLOW_HTTP" if kind == "gs" else "AZURE_ALLOW_HTTP") == "true"

@@ -55,10 +55,10 @@ def test_ordered_documents_wait_for_their_vectors_and_are_then_published_at_no_f
 def test_the_command_orders_collects_and_shows_what_is_on_order(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 12))
     given = json.loads(CliRunner().invoke(main, ["batch", "--json"], catch_exceptions=False).stdout)
-    assert (given["given"], given["orders"][0]["state"]) == (1, "submitted")
+    assert (given["submitted"], given["batch_jobs"][0]["state"]) == (1, "submitted")
     status = json.loads(CliRunner().invoke(main, ["status", "--json"], catch_exceptions=False).stdout)
     assert status["vectors_in_batch_jobs"] == dagster.embeddings.embedded > 0
     api(dagster).finish()
     ended = json.loads(CliRunner().invoke(main, ["batch", "--collect", "--json"], catch_exceptions=False).stdout)
     assert ended["ended"][0]["collected"] == status["vectors_in_batch_jobs"]
-    assert ended["given"] == 0
+    assert ended["submitted"] == 0

@@ -197,11 +197,11 @@ def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: Embedd
     assert cli.json("status")["head_version"] == bad
 
     done = cli.json("rollback", "--to", str(good))
-    assert (done["documents"], done["removed"], done["held"], done["problems"]) == (1, 1, 2, [])
+    assert (done["documents"], done["removed"], done["on_hold"], done["problems"]) == (1, 1, 2, [])
     status = cli.json("status")
     assert (status["documents"], status["head_version"]) == (2, done["head_version"])
     assert [(hold["key"], hold["version"]) for hold in status["holds"]] == [("a.txt", good), ("c.txt", good)]
-    assert {row["change"] for row in cli.json("plan")["documents"]} == {"held"}
+    assert {row["change"] for row in cli.json("plan")["documents"]} == {"on hold"}
     assert cli.json("ingest")["published"] == 0
     assert [row["what"] for row in cli.json("history", "--limit", "2")] == [f"rollback to {good}", "ingest"]
     assert [row["what"] for row in cli.json("history", "c.txt")] == [f"rollback to {good}", "ingest"]
@@ -210,7 +210,7 @@ def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: Embedd
     assert "1 documents will be tried again" in cli.run("retry", "c.txt").stdout
     assert cli.json("ingest")["published"] == 1
     assert cli.json("ingest", "a.txt")["published"] == 1, "a person asked for it by name"
-    assert (cli.json("status")["held_documents"], embeddings.embedded) == (0, embedded)
+    assert (cli.json("status")["documents_on_hold"], embeddings.embedded) == (0, embedded)
     assert cli.json("audit")["violations"] == []
 
 

@@ -14,7 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
-from ingest_pipeline.orchestration.jobs.reembed import migration_job_name
+from ingest_pipeline.orchestration.jobs.reembed import reembed_job_name
 from tests.support.crash.migrating import EMBEDDING, WIDTH
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -59,9 +59,9 @@ def known_partitions(dagster: DagsterWorld) -> set[str]:
 
 
 def migrate(dagster: DagsterWorld, action: str = "SWITCH") -> dg.ExecuteInProcessResult:
-    job = dagster.definitions.resolve_job_def(migration_job_name("docs"))
+    job = dagster.definitions.resolve_job_def(reembed_job_name("docs"))
     return job.execute_in_process(
-        run_config={"ops": {"docs_migrate": {"config": {"action": action}}}},
+        run_config={"ops": {"docs_reembed": {"config": {"action": action}}}},
         instance=dagster.instance,
         raise_on_error=False,
     )
@@ -265,7 +265,7 @@ def test_the_command_says_what_it_costs_and_asks(
     cli.json("ingest")
     filling = cli.json("status")["reembedding"]
     assert (filling["documents"], filling["documents_to_hold"]) == (2, 3)
-    assert "no reader sees it" in cli.run("status").output
+    assert "readers do not see it" in cli.run("status").output
     assert cli.run("reembed", "--abort").exit_code == 0
     again = cli.json("reembed", "--yes")
     assert (again["problems"], again["embedded"]) == ([], 0)

@@ -117,5 +117,5 @@ def test_runs_that_die_come_to_an_end_too(dagster: DagsterWorld) -> None:
             waits = isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
             assert waits == (deaths > 2)
     said = reason(dagster.tick("docs_source_sensor"))
-    assert "processes ended" in said
+    assert "processes exited" in said
     assert "after the settings change" in said

@@ -145,7 +145,7 @@ def test_definitions_are_built_in_python_and_show_no_secret(tmp_path: Path) -> N
     definitions = corpus_definitions(config, options=DagsterOptions(group="texts", source_sensor=False))
     assert {sensor.name for sensor in definitions.sensors or ()} >= {"docs_source_sensor", "docs_recovery_sensor"}
     secret = config.replace(database_url="host=h password=hunter2")
-    with pytest.raises(errors.ConfigurationError, match="holds a password") as caught:
+    with pytest.raises(errors.ConfigurationError, match="contains a password") as caught:
         corpus_definitions(secret)
     assert "hunter2" not in str(caught.value)
     named = corpus_definitions(secret, build_resources(secret, database_url=dg.EnvVar("A_URL")))

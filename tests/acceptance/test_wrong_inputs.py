@@ -123,7 +123,7 @@ def test_a_refused_key_and_a_table_of_somebody_else_are_settings_to_change(
     embeddings.fail_next(Fault.UNAUTHORIZED, times=9)
     assert "refused the key (401)" in fails(cli, 2, "ingest")
     embeddings.fail_next(Fault.UNAUTHORIZED, times=0)
-    assert "It was not touched" in fails(cli, 2, "ingest", INGEST_CORPUS="foreign")
+    assert "was not changed" in fails(cli, 2, "ingest", INGEST_CORPUS="foreign")
 
 
 def test_what_is_wrong_with_a_table_is_said_by_what_can_be_done(cli: Cli) -> None:

@@ -21,10 +21,10 @@ from ingest_pipeline.postgres import batch_jobs as batch_job_rows
 from ingest_pipeline.postgres import embedding_cache, reports
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import COLLECTION, FIRST_ORDER, ORDER, places
+from tests.support.crash.places import COLLECTION, FIRST_SUBMISSION, SUBMISSION, places
 from tests.support.servers.batch_api import BatchServer
 from tests.support.servers.embedding_server import POISON, TEST_MODEL
-from tests.support.world import World, collect_all, mark_served, order_all, paragraphs
+from tests.support.world import World, collect_all, mark_served, paragraphs, submit_all
 
 TEXT = paragraphs("alpha", 20)
 
@@ -50,8 +50,8 @@ def api(world: World) -> BatchServer:
     return world.embeddings
 
 
-def order(world: World) -> int:
-    return len(order_all(world.context, world.embedding_settings))
+def submit(world: World) -> int:
+    return len(submit_all(world.context, world.embedding_settings))
 
 
 def collect(world: World) -> list[batch_jobs.Collected]:
@@ -62,7 +62,7 @@ def batch_states(world: World) -> list[str]:
     """States of the sagas of batch jobs, oldest first."""
     with world.database.transaction() as connection:
         rows = connection.execute(
-            "SELECT state FROM ingest_pipeline.saga WHERE kind = 'batch' AND generation = %s ORDER BY started_at",
+            "SELECT state FROM ingest_pipeline.saga WHERE kind = 'batch' AND generation = %s SUBMISSION BY started_at",
             (world.corpus.generation,),
         )
         return [row["state"] for row in rows]
@@ -76,7 +76,7 @@ def check_nothing_was_bought_twice(world: World) -> None:
 def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buys_nothing(world: World) -> None:
     world.put("a.txt", TEXT)
     world.put("b.txt", TEXT + "\n\n" + paragraphs("beta", 3))
-    assert order(world) == 1
+    assert submit(world) == 1
     assert collect(world) == []
     assert batch_jobs.waiting_keys(world.context) == {"a.txt", "b.txt"}
     api(world).finish()
@@ -100,7 +100,7 @@ def test_what_batch_jobs_embedded_is_counted_at_their_price_and_the_rest_at_the_
     foreseen = estimate(world.context, plan_partitions(world.context))
     assert foreseen.cost_in_batch == Decimal("1.20") * foreseen.tokens / 1_000_000
     assert foreseen.cost == Decimal("2.50") * foreseen.tokens / 1_000_000
-    order(world)
+    submit(world)
     api(world).finish()
     collect(world)
     in_batch = world.embeddings.tokens
@@ -120,7 +120,7 @@ def test_what_batch_jobs_embedded_is_counted_at_their_price_and_the_rest_at_the_
 def test_without_a_price_of_their_own_batch_jobs_have_no_cost(world: World) -> None:
     world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50 EUR 2026-11-01")
     world.put("a.txt", TEXT)
-    order(world)
+    submit(world)
     api(world).finish()
     collect(world)
     with world.database.transaction() as connection:
@@ -130,22 +130,22 @@ def test_without_a_price_of_their_own_batch_jobs_have_no_cost(world: World) -> N
 
 def test_what_is_on_order_or_stands_anywhere_is_not_ordered_again(world: World) -> None:
     world.put("a.txt", TEXT)
-    assert order(world) == 1
+    assert submit(world) == 1
     world.put("b.txt", TEXT)
-    assert order(world) == 0
+    assert submit(world) == 0
     api(world).finish()
     collect(world)
-    assert order(world) == 0
+    assert submit(world) == 0
     world.ingest()
     world.put("c.txt", TEXT)
-    assert order(world) == 0
+    assert submit(world) == 0
     check_nothing_was_bought_twice(world)
 
 
 @pytest.mark.parametrize("status", ["completed", "expired"])
 def test_what_does_not_come_is_bought_by_the_next_run(world: World, status: str) -> None:
     world.put("a.txt", TEXT)
-    order(world)
+    submit(world)
     api(world).finish(status, without=("0", "2"))
     (done,) = collect(world)
     assert (done.texts - done.collected, done.error) == (12, f"12 of {done.texts} vectors were not returned: {status}")
@@ -156,7 +156,7 @@ def test_what_does_not_come_is_bought_by_the_next_run(world: World, status: str)
 
 def test_an_order_of_which_nothing_came_has_failed_and_holds_nobody_up(world: World) -> None:
     world.put("a.txt", TEXT)
-    order(world)
+    submit(world)
     api(world).finish("failed", without=tuple(map(str, range(9))))
     (done,) = collect(world)
     assert done.collected == 0
@@ -168,7 +168,7 @@ def test_an_order_of_which_nothing_came_has_failed_and_holds_nobody_up(world: Wo
 def test_a_request_that_the_api_refuses_fails_alone(world: World) -> None:
     world.put("a.txt", TEXT)
     world.put("bad.txt", f"{POISON} is refused by the API.")
-    order(world)
+    submit(world)
     api(world).finish()
     (done,) = collect(world)
     assert 0 < done.collected < done.texts
@@ -181,8 +181,8 @@ def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordere
     world.put("a.txt", TEXT)
     api(world).lose_next_answer = True
     with pytest.raises(EmbeddingUnavailableError):
-        order(world)
-    assert order(world) == 0
+        submit(world)
+    assert submit(world) == 0
     api(world).finish()
     # Others' batches, so that the list has pages.
     for name in ("other_0", "other_1", "other_2"):
@@ -195,14 +195,14 @@ def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordere
     check_nothing_was_bought_twice(world)
 
 
-@pytest.mark.parametrize("place", places(ORDER), ids=str)
+@pytest.mark.parametrize("place", places(SUBMISSION), ids=str)
 def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
     assert Child(crash_jobs.submit_missing, world.address, kill_at=place).outcome().killed
     api(world).finish()
     collect(world)
-    order(world)
+    submit(world)
     api(world).finish()
     collect(world)
     world.ingest()
@@ -213,7 +213,7 @@ def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
     world.check_nothing_left()
 
 
-@pytest.mark.parametrize("place", places(FIRST_ORDER), ids=str)
+@pytest.mark.parametrize("place", places(FIRST_SUBMISSION), ids=str)
 def test_the_test_of_an_endpoint_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
@@ -226,7 +226,7 @@ def test_the_test_of_an_endpoint_may_die_anywhere(world: World, place: Place) ->
     assert len(world.recover().abandoned) == (not has_ended)
     world.sweep()
     assert batch_states(world) == ["completed" if has_ended else "abandoned"]
-    order(world)
+    submit(world)
     api(world).finish()
     collect(world)
     world.ingest()
@@ -239,7 +239,7 @@ def test_the_test_of_an_endpoint_may_die_anywhere(world: World, place: Place) ->
 @pytest.mark.parametrize("place", places(COLLECTION), ids=str)
 def test_collecting_an_order_may_die_anywhere(world: World, place: Place) -> None:
     world.put("a.txt", TEXT)
-    order(world)
+    submit(world)
     api(world).finish()
     assert Child(crash_jobs.collect_vectors, world.address, kill_at=place).outcome().killed
     collect(world)
@@ -255,8 +255,8 @@ def test_two_who_order_the_same_at_once_order_it_once(world: World) -> None:
 
     async def both() -> int:
         async with OpenAIEmbedder(world.embedding_settings) as embedder:
-            orders = await asyncio.gather(*(batch_jobs.submit(world.context, embedder, plans) for _ in range(2)))
-        return sum(map(len, orders))
+            submitted = await asyncio.gather(*(batch_jobs.submit(world.context, embedder, plans) for _ in range(2)))
+        return sum(map(len, submitted))
 
     assert asyncio.run(both()) == 1
     check_nothing_was_bought_twice(world)
@@ -282,7 +282,7 @@ def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
         return upload(server, kind, body)
 
     monkeypatch.setattr(BatchServer, "upload", slowly)
-    assert order(world) == 0
+    assert submit(world) == 0
     assert api(world).batches == {}
     assert batch_jobs.waiting_keys(world.context) == set()
     world.ingest()
@@ -301,7 +301,7 @@ def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same
         return create(server, asked)
 
     monkeypatch.setattr(BatchServer, "create", slowly)
-    assert order(world) == 1
+    assert submit(world) == 1
     assert batch_jobs.waiting_keys(world.context) == {"a.txt"}
     api(world).finish()
     (done,) = collect(world)
@@ -317,10 +317,10 @@ def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_i
     wrong = World(world.database, world.settings.replace(corpus="wrong", embedding_dimensions=33), world.embeddings)
     wrong.put("a.txt", TEXT)
     with pytest.raises(EmbeddingResponseError):
-        order(wrong)
+        submit(wrong)
     assert batch_states(wrong) == ["failed"]
     assert (api(world).batches, world.embeddings.embedded) == ({}, 1)
-    assert order(world) == 1
+    assert submit(world) == 1
     assert batch_states(world) == ["completed", "completed"]
     assert world.embeddings.requests == 2
     api(world).finish()
@@ -332,7 +332,7 @@ def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_i
 
 def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World) -> None:
     world.put("a.txt", TEXT)
-    assert order(world) == 1
+    assert submit(world) == 1
     api(world).finish()
     server = api(world)
     for name, content in server.files.items():
@@ -350,5 +350,5 @@ def test_an_order_that_would_pass_a_limit_is_not_given(world: World) -> None:
     world.put("a.txt", TEXT)
     world.settings = world.settings.replace(max_tokens_per_day=100)
     with pytest.raises(SpendingLimitError, match="INGEST_MAX_TOKENS_PER_DAY"):
-        order(world)
+        submit(world)
     assert (api(world).batches, world.embeddings.embedded) == ({}, 0)

@@ -12,7 +12,7 @@ from ingest_pipeline.ingestion.context import open_context
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, world_after
-from tests.support.crash.places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, telling_places
+from tests.support.crash.places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, decisive_places
 from tests.support.world import Address, World, paragraphs, passages_of
 
 
@@ -33,14 +33,14 @@ def check(world: World) -> None:
     world.check_nothing_left()
 
 
-@pytest.mark.parametrize("place", telling_places(WIDENED_WHILE_EMPTY), ids=str)
+@pytest.mark.parametrize("place", decisive_places(WIDENED_WHILE_EMPTY), ids=str)
 def test_the_taking_of_another_width_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     assert Child(crash_jobs.sweep, address_after(world), kill_at=place).outcome().killed
     check(world_after(world))
 
 
-@pytest.mark.parametrize("place", telling_places(MOVED_WHILE_EMPTY), ids=str)
+@pytest.mark.parametrize("place", decisive_places(MOVED_WHILE_EMPTY), ids=str)
 def test_the_taking_of_another_folder_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     assert Child(crash_jobs.drop_retired, address_elsewhere(world), kill_at=place).outcome().killed

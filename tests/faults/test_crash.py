@@ -17,17 +17,17 @@ from tests.support.crash.places import (
     DROP,
     EMPTYING,
     FIRST_INGEST,
-    FIRST_ORDER,
+    FIRST_SUBMISSION,
     MAINTENANCE,
     MIGRATION,
-    ORDER,
     RECOVERY,
     RELOCATION,
     REPLACEMENT,
     ROLLBACK,
+    SUBMISSION,
     SWEEP,
+    decisive_places,
     places,
-    telling_places,
 )
 from tests.support.world import World, ended_saga, paragraphs, passages_of
 from tools import figures
@@ -154,7 +154,7 @@ def test_a_first_ingest_may_die_anywhere(world: World, place: Place, recovery: R
     crash_first(world, place, recovery)
 
 
-@pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(REPLACEMENT)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(REPLACEMENT)), ids=name_of)
 def test_a_replacement_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_second(world, place, recovery)
 
@@ -168,7 +168,7 @@ def test_a_replacement_may_die_anywhere_and_be_recovered_by_anybody(
     crash_second(world, place, recovery)
 
 
-@pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(EMPTYING)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(EMPTYING)), ids=name_of)
 def test_a_publication_of_a_file_that_became_empty_may_die_anywhere(
     world: World, place: Place, recovery: Recovery
 ) -> None:
@@ -203,7 +203,7 @@ def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
     assert sum(count for text, count in world.embeddings.texts.items() if "other" not in text) == embedded
 
 
-@pytest.mark.parametrize(("place", "recovery"), in_turn(telling_places(ROLLBACK)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(ROLLBACK)), ids=name_of)
 def test_a_rollback_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_rollback(world, place, recovery)
 
@@ -233,7 +233,7 @@ def crash_recovery(world: World, first: Place, second: Place) -> None:
     check_again_is_the_same(world)
 
 
-@pytest.mark.parametrize("place", telling_places(RECOVERY), ids=name_of)
+@pytest.mark.parametrize("place", decisive_places(RECOVERY), ids=name_of)
 def test_recovery_may_die_anywhere(world: World, place: Place) -> None:
     crash_recovery(world, AFTER_LANCE_COMMIT, place)
 
@@ -244,7 +244,7 @@ def test_a_replacement_and_its_recovery_may_both_die_anywhere(world: World, firs
     crash_recovery(world, first, second)
 
 
-@pytest.mark.parametrize("place", telling_places(SWEEP), ids=name_of)
+@pytest.mark.parametrize("place", decisive_places(SWEEP), ids=name_of)
 def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
     put_second(world)
     assert Child(crash_jobs.ingest, world.address, kill_at=AFTER_LANCE_COMMIT).outcome().killed
@@ -281,7 +281,7 @@ def crash_maintenance(world: World, place: Place) -> None:
     check_again_is_the_same(world)
 
 
-@pytest.mark.parametrize("place", telling_places(MAINTENANCE), ids=name_of)
+@pytest.mark.parametrize("place", decisive_places(MAINTENANCE), ids=name_of)
 def test_maintenance_may_die_anywhere(world: World, place: Place) -> None:
     crash_maintenance(world, place)
 
@@ -292,7 +292,7 @@ def test_maintenance_may_die_at_every_passage(world: World, place: Place) -> Non
     crash_maintenance(world, place)
 
 
-@pytest.mark.parametrize("place", telling_places(CREATION), ids=name_of)
+@pytest.mark.parametrize("place", decisive_places(CREATION), ids=name_of)
 def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -> None:
     for key, text in FIRST.items():
         world.put(key, text)
@@ -322,8 +322,8 @@ def test_the_places_are_all_there_are(world: World) -> None:
         *CREATION,
         *MIGRATION,
         *DROP,
-        *ORDER,
-        *FIRST_ORDER,
+        *SUBMISSION,
+        *FIRST_SUBMISSION,
         *COLLECTION,
         *RELOCATION,
     }

@@ -18,7 +18,7 @@ from ingest_pipeline.saga.recover import recover
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import EMBEDDING, WIDTH, Sight, address_after, look, migrate, world_after
-from tests.support.crash.places import DROP, MIGRATION, SWITCH, places, telling_places
+from tests.support.crash.places import DROP, MIGRATION, SWITCH, decisive_places, places
 from tests.support.world import World, paragraphs, passages_of
 
 PAUSED = Place(Boundary.PREPARED, "after")
@@ -73,7 +73,7 @@ def die_in_migration(world: World, place: Place) -> None:
     finish_and_check(world)
 
 
-@pytest.mark.parametrize("place", telling_places(SWITCH), ids=str)
+@pytest.mark.parametrize("place", decisive_places(SWITCH), ids=str)
 def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
     migrate(world.database, address_after(world), then_switch=False)
@@ -82,7 +82,7 @@ def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
     assert world.embeddings.embedded == embedded
 
 
-@pytest.mark.parametrize("place", telling_places(MIGRATION)[::3], ids=str)
+@pytest.mark.parametrize("place", decisive_places(MIGRATION)[::3], ids=str)
 def test_a_migration_may_die_where_it_matters(world: World, place: Place) -> None:
     fill_source(world)
     die_in_migration(world, place)
@@ -105,7 +105,7 @@ def test_a_migration_may_die_anywhere(world: World, place: Place) -> None:
     die_in_migration(world, place)
 
 
-@pytest.mark.parametrize("place", telling_places(DROP), ids=str)
+@pytest.mark.parametrize("place", decisive_places(DROP), ids=str)
 def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
     migrate(world.database, address_after(world))

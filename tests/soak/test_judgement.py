@@ -15,7 +15,7 @@ from ingest_pipeline.types import ChunkRow, text_hash
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents
 from tests.support.storm.disruptions import Disruptions
-from tests.support.storm.embeddings import Purchase, judge_purchases
+from tests.support.storm.embeddings import BilledRequest, judge_billing
 from tests.support.storm.figures import Figures
 from tests.support.storm.readers import Reader, Reading
 
@@ -97,8 +97,11 @@ def test_a_text_bought_twice_needs_a_reason(  # noqa: PLR0917  pytest's paramete
     moment = time.monotonic() if disrupted else 0.0
     disruptions.moment()
     (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([NEW], markdown=False))
-    embedded = [Purchase(moment, moment, [text], lost), Purchase(moment + later, moment + later, [text], lost=False)]
-    judge_purchases(embedded, contents, disruptions, figures)
+    embedded = [
+        BilledRequest(moment, moment, [text], lost),
+        BilledRequest(moment + later, moment + later, [text], lost=False),
+    ]
+    judge_billing(embedded, contents, disruptions, figures)
     assert bool(figures.violations) == broken
 
 
@@ -106,5 +109,5 @@ def test_a_text_that_came_into_the_corpus_twice_may_be_bought_twice(contents: Co
     contents.done(contents.begin(KEY, None))
     contents.done(contents.begin(KEY, NEW))
     (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([NEW], markdown=False))
-    judge_purchases([Purchase(n, n, [text], lost=False) for n in (0.0, 60.0)], contents, Disruptions(), figures)
+    judge_billing([BilledRequest(n, n, [text], lost=False) for n in (0.0, 60.0)], contents, Disruptions(), figures)
     assert figures.violations == []

@@ -1,6 +1,6 @@
-"""Engines with one safeguard unplugged, to see that a test misses it.
+"""Mutants: the engine with one safeguard disabled, which a named test must catch.
 
-The variable ``MUTANT`` names the one that this process, and the children that its tests start, shall be.
+The variable ``MUTANT`` names the mutant that this process and its children become.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ingest_pipeline.sources import local
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """What takes a safeguard out, and the test that has to fail without it."""
+    """A function that disables a safeguard, and the test that has to fail then."""
 
     apply: Callable[[], None]
     caught_by: str
@@ -43,12 +43,12 @@ class Mutant:
 
 def plug(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
     """Replace a function, private ones included."""
-    getattr(owner, name)  # a safeguard that was renamed is not unplugged
+    getattr(owner, name)  # fails if the safeguard was renamed
     setattr(owner, name, replacement)
 
 
 def answering(value: object) -> Callable[..., Any]:
-    """A function that does nothing."""
+    """A function that only returns a value."""
 
     def answer(*_: object, **__: object) -> object:
         return value
@@ -157,7 +157,7 @@ def rollback_forgets_the_catalog() -> None:
     copy = history.copy_chunk_rows
 
     def count_only(connection: Connection, saga: UUID, keys: Sequence[str]) -> int:
-        # Copied and taken away again: a count that is too small would stop the rollback by itself.
+        # Copied, then deleted: a count that is too small would stop the rollback by itself.
         copied = copy(connection, saga, keys)
         connection.execute("DELETE FROM ingest_pipeline.chunk WHERE saga = %s", (saga,))
         return copied
@@ -278,7 +278,7 @@ def drop_of_any_table() -> None:
 
 
 def dagsters_tables_anywhere() -> None:
-    from ingest_pipeline.cli import _session  # noqa: PLC0415  it imports Dagster, which most tests need not wait for
+    from ingest_pipeline.cli import _session  # noqa: PLC0415  imports Dagster, which most tests do not need
 
     def anywhere(url: str) -> str:
         return write_url(parts_of(url), "psycopg2")
@@ -449,7 +449,7 @@ MUTANTS.update(
 
 
 def apply_from_environment() -> None:
-    """Become the mutant that ``MUTANT`` names, if it does."""
+    """Become the mutant that ``MUTANT`` names, if the variable is set."""
     name = os.environ.get("MUTANT")
     if name:
         MUTANTS[name].apply()

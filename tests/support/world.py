@@ -1,4 +1,4 @@
-"""A whole pipeline in miniature: a source folder, a corpus over it, and what tests do to both, without Dagster."""
+"""A whole pipeline in miniature, without Dagster: a source folder, a corpus, and operations that tests use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def paragraphs(topic: str, count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What another process needs to work on the same corpus."""
+    """The settings with which another process can work on the same corpus."""
 
     database_url: str
     settings: CorpusConfig
@@ -60,7 +60,7 @@ class Address:
 
 
 def ingest(context: IngestContext, embedding: OpenAISettings, partitions: list[str] | None = None) -> Summary:
-    """Bring the corpus, or some partitions, to what the source holds now."""
+    """Bring the corpus, or some partitions, up to date with the source."""
     plans = plan_partitions(context, partitions)
 
     async def run() -> Summary:
@@ -71,14 +71,14 @@ def ingest(context: IngestContext, embedding: OpenAISettings, partitions: list[s
 
 
 def mark_served(database: Database, embedding: OpenAISettings) -> None:
-    """Let the endpoint be one that was seen to serve the model, which need not be asked for one text first."""
+    """Record that the endpoint serves the model, so that the client does not send one text alone first."""
     with database.transaction() as connection:
         endpoint = OpenAIEmbedder(embedding).endpoint
         embedding_cache.mark_served(connection, endpoint, f"{embedding.model}/{embedding.dimensions}")
 
 
 def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
-    """What a version says about itself that a test makes by the hand of a saga, which was prepared by then."""
+    """The mark of a version that a test commits itself under a saga, which is recorded as prepared."""
     with corpus.database.transaction() as connection:
         row = corpora.read_generation(connection, corpus.generation)
         assert row is not None
@@ -90,15 +90,15 @@ def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
 
 
 def ended_saga(world: World) -> UUID:
-    """A saga that failed: its files and rows belong to nothing."""
+    """A saga that failed, so that its files and rows are orphans."""
     with world.database.transaction() as connection:
         saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
         sagas.mark_ended(connection, saga, "failed", "for the test")
     return saga
 
 
-def order_all(context: IngestContext, embedding: OpenAISettings) -> list[UUID]:
-    """Order the vectors that are missing for what differs now."""
+def submit_all(context: IngestContext, embedding: OpenAISettings) -> list[UUID]:
+    """Submit batch jobs for the missing vectors of all documents that differ."""
     plans = plan_partitions(context)
 
     async def run() -> list[UUID]:
@@ -109,7 +109,7 @@ def order_all(context: IngestContext, embedding: OpenAISettings) -> list[UUID]:
 
 
 def collect_all(context: IngestContext, embedding: OpenAISettings) -> list[batch_jobs.Collected]:
-    """Collect what was ordered and has come."""
+    """Collect the vectors of batch jobs that have ended."""
 
     async def run() -> list[batch_jobs.Collected]:
         async with OpenAIEmbedder(embedding) as embedder:
@@ -158,13 +158,13 @@ class World:
         (Path(self.settings.source) / key).unlink()
 
     def ingest(self, partitions: list[str] | None = None) -> Summary:
-        """Bring the corpus, or some partitions, to what the source holds now."""
+        """Bring the corpus, or some partitions, up to date with the source."""
         summary = ingest(self.context, self.embedding_settings, partitions)
         figures.count("publications acknowledged", len(summary.publications))
         return summary
 
     def roll_back(self, version: int, *names: str) -> list[RolledBack]:
-        """Bring documents, or all, back to what they were."""
+        """Roll documents, or the whole corpus, back to a version."""
         recipe = self.settings.recipe.fingerprint
         done = rollback(self.corpus, version, names, recipe=recipe, confirm_removals=True)
         figures.count("publications acknowledged", len(done))
@@ -172,7 +172,7 @@ class World:
 
     @property
     def recorded_vectors(self) -> int:
-        """How many vectors of the corpus were embedded, recorded and not dropped since."""
+        """Number of vectors of the corpus in the recorded batches."""
         with self.database.transaction() as connection:
             row = connection.execute(
                 "SELECT coalesce(sum(cardinality(b.text_hashes)), 0)::int AS n FROM ingest_pipeline.embedded_batch b "
@@ -183,7 +183,7 @@ class World:
         return int(row["n"])
 
     def recover(self) -> RecoveryReport:
-        """Settle everything, taking every other writer for dead."""
+        """Recover as if every other writer were dead."""
         with figures.recovery():
             report = recover(self.corpus, silence=0)
         figures.count("sagas compensated by a recovery", len(report.compensated))
@@ -198,14 +198,14 @@ class World:
         return audit(self.corpus)
 
     def check(self) -> None:
-        """Both stores agree at head, and no orphans remain once it is swept."""
+        """Check that both stores agree at head, and that no orphans remain after a sweep."""
         report = self.audit()
         wrong = [violation for violation in report.violations if violation.invariant != "no orphan files"]
         figures.count("violations", len(wrong))
         assert wrong == []
 
     def check_nothing_left(self) -> None:
-        """A sweep, and then every file, version and row belongs to something."""
+        """Sweep, then check that every file, version and row belongs to a publication."""
         self.sweep()
         assert self.audit().violations == [], self.audit()
         again = self.sweep()
@@ -220,7 +220,7 @@ class World:
         assert left <= {"_versions/latest_version_hint.json"}
         unpublished = set(self.corpus.table.versions()) - self.published_versions()
         makers = {self.corpus.table.saga_of(version) for version in unpublished}
-        assert makers <= self._adopted_sagas(), "what another database published goes with retention"
+        assert makers <= self._adopted_sagas(), "versions of another database are removed by retention"
 
     def _stored_files(self) -> dict[str, int]:
         """Files under the table and their sizes, found without Lance."""
@@ -243,7 +243,7 @@ class World:
                 "SELECT count(*) AS n FROM ingest_pipeline.saga s LEFT JOIN ingest_pipeline.retired_publication r "
                 "ON r.saga = s.id WHERE s.retired <> (r.saga IS NOT NULL)"
             ).fetchone()
-            assert marked == {"n": 0}, "retired, or what it brought was kept for then, and not both"
+            assert marked == {"n": 0}, "each retired publication has a row in retired_publication, and no other has"
 
     def published_versions(self) -> set[int]:
         with self.database.transaction() as connection:
@@ -263,11 +263,11 @@ class World:
             return documents.chunks_at(connection, self.corpus.generation, version or self.head, [key])
 
     def text_at(self, key: str, version: int | None = None) -> str:
-        """A document as a reader of the table sees it: its chunks' texts in their order."""
+        """The text of a document as a reader of the table sees it: the texts of its chunks, joined in order."""
         return self.texts(version).get(key, "")
 
     def texts(self, version: int | None = None) -> dict[str, str]:
-        """All documents as a reader of the table at a version, head by default, sees them."""
+        """The texts of all documents as a reader of the table sees them at a version, by default head."""
         rows = self.corpus.table.rows(version or self.head, ["document", "ordinal", "text"]).to_pylist()
         found: dict[str, str] = {}
         for document, _, text in sorted((row["document"], row["ordinal"], row["text"]) for row in rows):
@@ -276,7 +276,7 @@ class World:
 
 
 def passages_of(work: Callable[[], object]) -> Passages:
-    """Do something in this process, and count which boundaries it passes."""
+    """Run a function in this process, and count the boundaries that it passes."""
     passed: Passages = {}
 
     def count(name: Boundary, side: str) -> None:

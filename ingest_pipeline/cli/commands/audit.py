@@ -22,14 +22,14 @@ from ingest_pipeline.planning.context import IngestContext
 
 @command
 @click.option(
-    "--repair", "wants_repair", is_flag=True, help="Publish the wrong documents again, then repeat the audit."
+    "--repair", "wants_repair", is_flag=True, help="Publish the documents with violations again, then repeat the audit."
 )
 @click.option("--buy", is_flag=True, help="With --repair: embed texts whose vectors are lost, without asking.")
 @as_json
 def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
     """Check that LanceDB and Postgres agree at head. The exit status is 3 if they do not.
 
-    Before a repair, the command says how many texts would be read and embedded.
+    Before a repair, the command reports how many documents would be read and how many texts embedded.
     """
     settings = CorpusConfig.from_environment()
     with _session.corpus(settings) as corpus:

@@ -24,7 +24,7 @@ _MAX_ROWS = 20
 @click.option(
     "--confirm-recipe",
     is_flag=True,
-    help="Include documents whose recipe alone changed, even if that is most documents.",
+    help="Include documents of which only the recipe changed, even if that is most of them.",
 )
 @as_json
 def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
@@ -33,20 +33,20 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
     A later ingest uses the collected vectors and embeds nothing. Until then the source sensor skips these documents.
     """
     settings = CorpusConfig.from_environment()
-    # The url may hold a password, which is not given to a resource. The embedder does not need it.
+    # The url may contain a password, which a resource must not hold. The embedder does not need the url.
     embedder = build_resources(settings, database_url=dg.EnvVar("INGEST_DATABASE_URL")).embedder
     endpoint = batch_endpoint(embedder)
     with _session.context(settings, create=not collect) as context:
         ended = collect_vectors(context, endpoint)
-        given = 0 if collect else submit_missing(context, endpoint, confirm_recipe=confirm_recipe)
+        submitted = 0 if collect else submit_missing(context, endpoint, confirm_recipe=confirm_recipe)
         with context.corpus.database.transaction() as connection:
             rows = batch_jobs.recent(connection, context.corpus.generation, _MAX_ROWS)
     rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
     if as_json:
-        print_json({"given": given, "ended": [dataclasses.asdict(one) for one in ended], "orders": rows})
+        print_json({"submitted": submitted, "ended": [dataclasses.asdict(one) for one in ended], "batch_jobs": rows})
         return
     echo(
-        f"{len(ended)} batch jobs ended, {sum(one.collected for one in ended)} vectors collected; {given} batch jobs "
-        "submitted"
+        f"{len(ended)} batch jobs ended, {sum(one.collected for one in ended)} vectors collected; {submitted} batch "
+        "jobs submitted"
     )
     print_rows("batch jobs, newest first", rows)

@@ -74,9 +74,9 @@ def _as_value(name: str, generations: Sequence[GenerationSummary]) -> dict[str, 
 )
 @as_json
 def relocate(folder: str | None, url: str | None, model: str | None, *, as_json: bool) -> None:
-    """Follow tables, a source or a model that were moved or renamed.
+    """Point the corpus to a table folder, a source or a model that was moved or renamed.
 
-    Nothing is copied or embedded. The command refuses a location or a model that is not the same as before.
+    Nothing is copied or embedded. The command refuses a location or a model whose content differs from the old one.
     """
     if folder is None and url is None and model is None:
         raise click.UsageError("Name what was moved: --table, --source or --embedding-model.")
@@ -96,14 +96,14 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
         return
     for name, value in done.items():
         echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    echo("Now change the environment or the component of everything that uses the corpus.")
+    echo("Now change the settings (variables or component) of everything that uses the corpus.")
 
 
 def _move_source(corpus: Corpus, source: ObjectSource) -> str:
     if corpus.head().source is None:
-        raise ConfigurationError(f"Table {corpus.name!r} has no source: its rows are the user's own")
+        raise ConfigurationError(f"{corpus.name!r} is a table of your own and has no source. Nothing was changed")
     if next(source.list(), None) is None:
-        raise ConfigurationError(f"The source {source.url} holds no document", "Correct the url. Nothing was changed.")
+        raise ConfigurationError(f"The source {source.url} has no documents. Nothing was changed", "Correct the url.")
     move_source(corpus, source.url)
     return source.url
 
@@ -125,7 +125,9 @@ async def _check_model(corpus: Corpus, settings: CorpusConfig, model: str) -> No
 
 @command
 @click.argument("name")
-@click.option("--yes-delete", "typed", metavar="NAME", help="The name once more. Without it, the command asks.")
+@click.option(
+    "--yes-delete", "typed", metavar="NAME", help="Repeat the name to confirm. Without this option, the command asks."
+)
 @as_json
 def drop(name: str, typed: str | None, *, as_json: bool) -> None:
     """Delete a corpus with its tables, its catalog, and its partitions in Dagster.
@@ -145,7 +147,7 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
         print_json({**to_dict(dropped), "partitions": partitions})
         return
     for uri in dropped.kept:
-        echo(f"The table at {uri} was made by something else and was not touched.", err=True)
+        echo(f"The table at {uri} was not created by this package and was not deleted.", err=True)
     echo(
         f"Corpus {name} is deleted: {dropped.documents} documents, {len(dropped.tables)} tables, {partitions} "
         "partitions in Dagster"

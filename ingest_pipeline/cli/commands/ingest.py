@@ -21,15 +21,17 @@ from ingest_pipeline.postgres import failures
 
 @command
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
-@click.option("--confirm-removals", is_flag=True, help="Remove what the source lacks, even if that is most documents.")
+@click.option(
+    "--confirm-removals", is_flag=True, help="Remove documents that the source lacks, even if that is most of them."
+)
 @click.option(
     "--confirm-recipe",
     is_flag=True,
-    help="Ingest documents again whose recipe alone changed, even if that is most documents.",
+    help="Ingest documents of which only the recipe changed, even if that is most of them.",
 )
 @as_json
 def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool, as_json: bool) -> None:
-    """Bring the corpus, or some documents, up to date with the source, in one Dagster run."""
+    """Bring the corpus, or the named documents, up to date with the source, in one Dagster run."""
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `retry` needs no Dagster
 
     settings = CorpusConfig.from_environment()
@@ -70,7 +72,7 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool,
 @command
 @click.argument("keys", type=KEY, nargs=-1, metavar="[KEY]...")
 def retry(keys: Sequence[str]) -> None:
-    """Let documents be ingested again that failed too often or that a rollback holds. Without KEY, all that failed.
+    """Allow documents that failed too often or are on hold to be ingested again. Without KEY: all that failed.
 
     Sensors that wait after failed runs request the next run at once.
     """

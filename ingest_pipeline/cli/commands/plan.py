@@ -1,4 +1,4 @@
-"""The command `plan`, which says what an ingest would do and cost."""
+"""The command `plan`, which shows what an ingest would do and cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
     unreadable += expected.unreadable
     changes = [
         *((plan, _change(plan)) for plan in plans),
-        *((plan, "held") for plan in page.on_hold),
+        *((plan, "on hold") for plan in page.on_hold),
         *((plan, left_alone[plan.key]) for plan in page.puts if plan.key in left_alone),
     ]
     rows = [
@@ -68,7 +68,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
         counted = ", ".join(f"{count} {reason}" for reason, count in reasons_of(unreadable).items())
         print_rows(f"{len(unreadable)} documents cannot be read: {counted}", list(map(to_dict, unreadable)))
     if note is not None and moving is not None:
-        echo(f"{note} Moving costs: {reembedding_line(moving)}")
+        echo(f"{note} Re-embedding costs: {reembedding_line(moving)}")
     if page.excluded:
         left_out = [{"document": key, "reason": reason} for key, reason in page.excluded_keys.items()]
         print_rows(f"{page.excluded.total()} objects are excluded", left_out)

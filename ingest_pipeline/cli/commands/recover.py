@@ -32,7 +32,10 @@ _MAX_NAMES = 5
 )
 @as_json
 def recover(way: Literal["adopt", "restore", "take-over", "rebuild"] | None, *, as_json: bool) -> None:
-    """Settle the sagas of dead writers, or decide about a table that others wrote. Safe without an option."""
+    """Settle the sagas of dead writers, or resolve what another program or database wrote.
+
+    Without an option, the command is safe at any time.
+    """
     settings = CorpusConfig.from_environment()
     if way == "rebuild":
         _rebuild(settings, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The command `reembed`, which says what the move costs and asks before it embeds."""
+"""The command `reembed`, which shows the cost and asks before it embeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ingest_pipeline.ingestion.reembed import Action, estimate_reembedding
 
 
 @command
-@click.option("--fill-only", "action", flag_value=Action.FILL.name, help="Fill the new table, and do not move readers.")
+@click.option(
+    "--fill-only", "action", flag_value=Action.FILL.name, help="Fill the new table, but do not switch readers to it."
+)
 @click.option(
     "--abort", "action", flag_value=Action.ABORT.name, help="Stop filling the new table. It is kept for a week."
 )
@@ -23,9 +25,10 @@ from ingest_pipeline.ingestion.reembed import Action, estimate_reembedding
 @click.option("--yes", is_flag=True, help="Embed without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value. Requires --yes.")
 def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
-    """Move the corpus to the embedding model of the settings, or continue to do so.
+    """Re-embed the corpus with the embedding model of the settings.
 
-    A second table is filled while readers use the first. When it has all documents, all readers move to it at once.
+    A second table is filled while readers use the first. When it has all documents, all readers switch to it at once.
+    After an interruption, run the command again to continue.
     """
     if as_json and not yes:
         raise click.UsageError("--json requires --yes, because the command cannot ask.")
@@ -47,18 +50,18 @@ def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
 
 
 def _confirm(settings: CorpusConfig, *, yes: bool, silent: bool) -> int:
-    """Say what the move costs, and ask. Returns how many documents will be embedded."""
+    """Show what re-embedding costs, and ask. Returns the number of documents that will be embedded."""
     with _session.context(settings) as context:
         expected = estimate_reembedding(context, settings)
         name, there = context.corpus.name, context.recipe.embedding
     if expected is None:
         raise ConfigurationError(
             f"Corpus {name!r} already has vectors of {there}",
-            "Set INGEST_EMBEDDING_MODEL to the model to move to, then run `ingest-pipeline reembed` again.",
+            "Set INGEST_EMBEDDING_MODEL to the new model, then run `ingest-pipeline reembed` again.",
         )
     to = settings.recipe.embedding
     if not silent:
-        echo(f"Moving corpus {name} from {there} to {to}: {reembedding_line(expected)}")
+        echo(f"Re-embedding corpus {name} from {there} to {to}: {reembedding_line(expected)}")
     if not yes:
         click.confirm("Continue?", abort=True)
     return expected.documents

@@ -35,10 +35,10 @@ from ingest_pipeline.search.search import search as search_corpus
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    help="Search only documents such as key=docs/* or size>1000. May be repeated.",
+    help="Search only documents that meet a condition such as key=docs/* or size>1000. Can be repeated.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Show at most so many chunks."
+    "--limit", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Maximum number of chunks to show."
 )
 @as_json
 def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:

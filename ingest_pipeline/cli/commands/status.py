@@ -10,7 +10,7 @@ from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import cost_line, print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
@@ -43,11 +43,11 @@ def status(*, as_json: bool) -> None:
             spent = read_spent(connection, corpus.name)
             recipes = read_recipes(connection, corpus.generation)
             backoff = read_backoff(connection, corpus.generation)
-            orders = batch_jobs.open_batch_jobs(connection, corpus.generation)
+            open_jobs = batch_jobs.open_batch_jobs(connection, corpus.generation)
             filling = next((found for found in generations if found.state == "building"), None)
-            migration = _migration(connection, corpus.generation, filling) if filling else None
+            reembedding = _reembedding(connection, corpus.generation, filling) if filling else None
             filling_costs = embedding_cache.costs(connection, generation=filling.name) if filling else []
-        holds = held_documents(corpus)
+        holds = documents_on_hold(corpus)
     failures = [failure for failure in failed if not failure.unreadable]
     unreadable = [failure for failure in failed if failure.unreadable]
     reasons = count_reasons(unreadable)
@@ -68,15 +68,15 @@ def status(*, as_json: bool) -> None:
         "failed_documents": len(failures),
         "unreadable_documents": len(unreadable),
         "stale_documents": sum(failure.stale_since is not None for failure in failed),
-        "held_documents": len(holds),
+        "documents_on_hold": len(holds),
         "parser_confinement": f"without {' and '.join(lacking)}" if (lacking := unavailable()) else "complete",
-        "vectors_in_batch_jobs": sum(len(order.text_hashes) for order in orders),
+        "vectors_in_batch_jobs": sum(len(job.text_hashes) for job in open_jobs),
     }
     if as_json:
         lists = {
             "run_backoff": backoff and {**to_dict(backoff), "note": backoff.note},
             "costs": [to_dict(cost) for cost in costs],
-            "reembedding": migration and migration | {"costs": [to_dict(cost) for cost in filling_costs]},
+            "reembedding": reembedding and reembedding | {"costs": [to_dict(cost) for cost in filling_costs]},
             "generations": [to_dict(generation) for generation in generations],
             "in_doubt": [to_dict(saga) for saga in unfinished],
             "failures": [to_dict(failure) for failure in failures],
@@ -91,12 +91,13 @@ def status(*, as_json: bool) -> None:
     shown = [*((name, _in_words(value)) for name, value in summary.items()), ("cost", cost_line(costs))]
     print_rows(f"corpus {corpus.name}", [{"": name, "value": value} for name, value in shown])
     if backoff is not None:
-        print_rows("whole runs fail", [{"runs": backoff.note}])
+        print_rows("runs that failed as a whole", [{"runs": backoff.note}])
     if len(generations) > 1:
         print_rows("generations; readers see the current one", list(map(to_dict, generations)))
-    if migration is not None:
+    if reembedding is not None:
         print_rows(
-            "the generation that is being filled; no reader sees it", [{**migration, "cost": cost_line(filling_costs)}]
+            "the generation that is being filled; readers do not see it",
+            [{**reembedding, "cost": cost_line(filling_costs)}],
         )
     if failures:
         rows = [
@@ -132,7 +133,7 @@ def _in_words(value: object) -> object:
     return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
 
 
-def _migration(connection: Connection, current: str, filling: Generation) -> dict[str, Any]:
+def _reembedding(connection: Connection, current: str, filling: Generation) -> dict[str, Any]:
     """Progress and usage of the generation that is being filled."""
     totals = reports.totals(connection, filling.name)
     return {
@@ -157,6 +158,6 @@ def _hold_row(hold: Hold) -> dict[str, Any]:
         "document": hold.key,
         "rolled_back_to": hold.version,
         "since": hold.held_at.isoformat(timespec="seconds"),
-        "held_etag": hold.etag or "(no object)",
+        "etag_on_hold": hold.etag or "(no object)",
         "next": f"after a change, or `retry {hold.key}`",
     }

@@ -56,7 +56,7 @@ def _run_until_interrupted(arguments: Sequence[str], environment: Mapping[str, s
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     # In a session of its own, so that an interrupt from the terminal reaches the program once, through this process.
     command_line = with_parent_death_signal(arguments)
-    with subprocess.Popen(command_line, env=environment, start_new_session=True) as process:  # noqa: S603  our words
+    with subprocess.Popen(command_line, env=environment, start_new_session=True) as process:  # noqa: S603  our own arguments
         try:
             while process.poll() is None and not interrupted.wait(0.2):
                 pass
@@ -75,10 +75,10 @@ def _run_until_interrupted(arguments: Sequence[str], environment: Mapping[str, s
     type=click.Path(path_type=Path),
     default=_DEMO,
     show_default=True,
-    help="Folder of everything that the demonstration writes.",
+    help="Folder for all files of the demonstration.",
 )
 def demo(directory: Path) -> None:
-    """Ingest Python's own documentation, kill the pipeline in the middle, and show that nothing was lost."""
+    """Ingest Python's own documentation, kill a run during a publication, and show that nothing was lost."""
     from ingest_pipeline.cli.demo.run import run_demo  # noqa: PLC0415  `ui` needs no Dagster in its own process
 
     sys.exit(run_demo(directory))

@@ -15,7 +15,7 @@ from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
-from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.postgres import failures, reports
 from ingest_pipeline.postgres import history as versions
 from ingest_pipeline.postgres.history import VersionDifference
@@ -25,7 +25,7 @@ from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retaine
 @command
 @click.argument("key", type=KEY, required=False)
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Show at most so many rows."
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Maximum number of rows to show."
 )
 @as_json
 def history(key: str | None, limit: int, *, as_json: bool) -> None:
@@ -130,12 +130,12 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
         raise refusal
     done = _runs.roll_back(settings, version, keys, confirm_removals=confirm_removals) if differences else None
     with _session.corpus(settings) as corpus:
-        head, held = corpus.head().head_version, len(held_documents(corpus))
+        head, held = corpus.head().head_version, len(documents_on_hold(corpus))
     problems = done.problems if done else []
     published, removed = (done.progress.published, done.progress.removed) if done else (0, 0)
     summary = {"run_id": done and done.run_id, "rolled_back_to": version, "head_version": head}
     if as_json:
-        counts = {"documents": published - removed, "removed": removed, "held": held}
+        counts = {"documents": published - removed, "removed": removed, "on_hold": held}
         print_json({**summary, **counts, "changes": _rows(differences), "problems": problems})
     else:
         echo(

@@ -93,7 +93,7 @@ class _Demo:
         return 0
 
     def _first_ingest(self) -> bool:
-        """Ingest everything."""
+        """Ingest all files."""
         self._title("1. Python's own documentation, and a file of each format, through Dagster")
         self._documents.mkdir(parents=True, exist_ok=True)
         files = [*write_python_topics(self._documents / "topics"), *write_samples(self._documents / "samples")]
@@ -103,27 +103,29 @@ class _Demo:
         return not done.problems and done.progress.published == len(files)
 
     def _edit_one_file(self) -> bool:
-        """Pay for an edit."""
+        """Ingest one edited file."""
         self._title("2. A paragraph is inserted at the top of one file")
         self._edit("topics/try.txt", "A paragraph that was not here before, about cleaning up after a failure.")
         done = self._ingest()
         return not done.problems and done.progress.published == 1 and done.progress.embedded < done.progress.chunks
 
     def _die_in_the_middle(self) -> bool:
-        """Die between the two stores."""
-        self._title("3. kill -9 in the middle of a publication: vectors written, catalog not")
-        self._edit("topics/with.txt", "Another new paragraph, whose publication will be cut in two.")
+        """Kill a run between its commits to LanceDB and to Postgres."""
+        self._title("3. kill -9 during a publication: committed to LanceDB, not yet to Postgres")
+        self._edit("topics/with.txt", "Another new paragraph, whose publication will be interrupted.")
         with _session.corpus(self._settings) as corpus:
             before = corpus.head().head_version
         status = self._ingest_and_die()
         with _session.corpus(self._settings) as corpus:
             head, latest = corpus.head().head_version, corpus.table.latest_version()
-        self._say(f"The run's process ended by signal {-status}. LanceDB has version {latest}, Postgres names {head}.")
+        self._say(
+            f"The run's process was killed by signal {-status}. LanceDB has version {latest}, Postgres names {head}."
+        )
         self._say(f"Readers go to {head}: they see the document as it was, in both stores.")
         return status == -signal.SIGKILL and head == before and latest == head + 1
 
     def _recover(self) -> bool:
-        """Recover."""
+        """Recover, and ingest again."""
         self._title("4. Recovery, and the same run again")
         with _session.corpus(self._settings) as corpus:
             report = recover(corpus, silence=0)
@@ -134,11 +136,11 @@ class _Demo:
         done = self._ingest()
         with _session.corpus(self._settings) as corpus:
             swept = sweep(corpus)
-        self._say(f"Swept {len(swept.files)} abandoned files, {len(swept.versions)} undone versions.")
+        self._say(f"The sweep removed {len(swept.files)} orphan files and {len(swept.versions)} undone versions.")
         return len(report.compensated) == 1 and not done.problems and done.progress.embedded == 0
 
     def _search(self) -> bool:
-        """Search."""
+        """Search at head."""
         self._title("5. Searches at head")
         return all(asyncio.run(self._ask(question)) for question in _QUESTIONS)
 
@@ -147,10 +149,10 @@ class _Demo:
             async with LocalEmbedder(EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS)) as embedder:
                 hits = await search(corpus, embedder, question, 3)
         print_hits(self._console, question, hits)
-        return len(hits) == 3  # noqa: PLR2004  as asked
+        return len(hits) == 3  # noqa: PLR2004  the limit of the search
 
     def _audit(self) -> bool:
-        """Audit."""
+        """Audit both stores."""
         self._title("6. Audit")
         with _session.corpus(self._settings) as corpus:
             report = audit(corpus)
@@ -177,7 +179,7 @@ class _Demo:
         environment["INGEST_FAILPOINTS"] = "lance commit:after=kill"
         command = [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json"]
         self._say("$ INGEST_FAILPOINTS='lance commit:after=kill' ingest-pipeline ingest")
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603  our own words
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603  our own arguments
         return done.returncode
 
     def _edit(self, name: str, paragraph: str) -> None:

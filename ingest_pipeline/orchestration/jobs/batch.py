@@ -58,7 +58,7 @@ def submit_missing(
 
 
 def collect_vectors(ingest_context: IngestContext, settings: OpenAISettings) -> list[batch_jobs.Collected]:
-    """Collect the vectors of batch jobs that ended."""
+    """Collect the vectors of batch jobs that have ended."""
 
     async def run() -> list[batch_jobs.Collected]:
         async with OpenAIEmbedder(settings) as embedder:
@@ -71,7 +71,7 @@ def batch_endpoint(embedder: OpenAIEmbedderResource) -> OpenAISettings:
     """Settings of the API that takes batch jobs.
 
     Raises:
-        ConfigurationError: The local model takes none.
+        ConfigurationError: The local model has no batch jobs.
     """
     if embedder.is_local:
         raise ConfigurationError("The local model costs nothing and has no batch jobs", "Ingest as usual.")
@@ -84,28 +84,28 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
 
     @dg.op(name=f"{name}_submit_batch_job", required_resource_keys=keys)
-    def order(context: dg.OpExecutionContext, config: BatchJobConfig) -> None:
+    def submit(context: dg.OpExecutionContext, config: BatchJobConfig) -> None:
         lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
         tag_run_process(context.instance, context.run.run_id)
         try:
             endpoint = batch_endpoint(embedder)
             with lancedb.ingest_context(settings) as ingest_context:
-                orders = submit_missing(
+                submitted = submit_missing(
                     ingest_context, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
                 )
                 waiting = len(batch_jobs.waiting_keys(ingest_context))
         except IngestError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        context.add_output_metadata({"orders": orders, "documents_waiting": waiting})
+        context.add_output_metadata({"submitted": submitted, "documents_waiting": waiting})
 
     @dg.job(
         name=f"{name}_batch_job",
         executor_def=dg.in_process_executor,
-        description="Submits missing vectors as batch jobs, cheaper and within a day. The sensor collects them.",
+        description="Submits texts without a vector as batch jobs. The batch sensor collects the vectors within a day.",
     )
     def job() -> None:
-        order()
+        submit()
 
     return job
 

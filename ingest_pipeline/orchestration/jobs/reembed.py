@@ -1,4 +1,4 @@
-"""The job that moves a corpus to another embedding model, in steps that the user chooses."""
+"""The job that re-embeds a corpus with another embedding model, in steps that the user chooses."""
 
 from collections.abc import Sequence
 
@@ -27,27 +27,27 @@ _RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
 class ReembedConfig(dg.Config):
-    """CorpusConfig of one run, for the Launchpad."""
+    """Configuration of one run, for the Launchpad."""
 
     action: Action = Field(
         default=Action.SWITCH,
-        description="SWITCH: fill a second table with vectors of the model of `embedder`, then let readers "
-        "see it. FILL: only fill it. ABORT: stop; the table is kept for a week. DROP: "
+        description="SWITCH: fill a second table with vectors of the model of `embedder`, then switch "
+        "readers to it. FILL: only fill it. ABORT: stop; the table is kept for a week. DROP: "
         "delete the tables of retired generations.",
     )
 
 
-def migration_job_name(corpus: str) -> str:
-    """The job that moves a corpus to another embedding model."""
+def reembed_job_name(corpus: str) -> str:
+    """Name of the job that re-embeds a corpus."""
     return f"{corpus}_reembed_job"
 
 
 def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
-    """Moves a corpus to the embedding model of its resource `embedder`. Launching it accepts the cost."""
+    """Re-embeds a corpus with the model of its resource `embedder`. Launching the job accepts the cost."""
     corpus = settings.corpus
 
-    @dg.op(name=f"{corpus}_migrate", required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES})
-    def migrate(context: dg.OpExecutionContext, config: ReembedConfig) -> None:
+    @dg.op(name=f"{corpus}_reembed", required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES})
+    def reembed(context: dg.OpExecutionContext, config: ReembedConfig) -> None:
         tag_run_process(context.instance, context.run.run_id)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
@@ -63,14 +63,14 @@ def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     @dg.job(
-        name=migration_job_name(corpus),
+        name=reembed_job_name(corpus),
         executor_def=dg.in_process_executor,
-        description="Moves the corpus to another embedding model: a second table is filled, then readers move to it.",
+        description="Re-embeds the corpus with another model: a second table is filled, then readers switch to it.",
     )
-    def run_migration() -> None:
-        migrate()
+    def job() -> None:
+        reembed()
 
-    return run_migration
+    return job
 
 
 def _fill(
@@ -89,14 +89,14 @@ def _fill(
 
     async def run() -> tuple[Reembedding, Summary]:
         async with embedder.create_embedder() as api:
-            migration = Reembedding(old, new, api, run_id=context.run.run_id)
-            summary = await migration.fill()
+            reembedding = Reembedding(old, new, api, run_id=context.run.run_id)
+            summary = await reembedding.fill()
             if then_switch:
-                await migration.switch()
-            return migration, summary
+                await reembedding.switch()
+            return reembedding, summary
 
     try:
-        migration, summary = run_interruptibly(run())
+        reembedding, summary = run_interruptibly(run())
     finally:
         _report_usage(context, old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
@@ -106,7 +106,7 @@ def _fill(
         context.log.info(
             f"Readers see generation {new.corpus.generation} now; {old.corpus.generation} is kept for a week"
         )
-        _report_all(context, new, migration.removed_partitions)
+        _report_all(context, new, reembedding.removed_partitions)
         return
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
     refused += sorted(summary.too_recent)

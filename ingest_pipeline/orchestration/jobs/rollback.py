@@ -28,12 +28,12 @@ class RollbackConfig(dg.Config):
 
 
 def rollback_job_name(corpus: str) -> str:
-    """The job that rolls a corpus back."""
+    """Name of the job that rolls a corpus back."""
     return f"{corpus}_rollback_job"
 
 
 def rollback_step(corpus: str) -> str:
-    """The job's only step, which the run configuration names."""
+    """Name of the job's only step, for the run configuration."""
     return f"{corpus}_rollback"
 
 
@@ -84,7 +84,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
 
 
 def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
-    """Materialize what was just published, never before."""
+    """Materialize the documents that the rollback published. To be called after the publication."""
     with corpus.database.transaction() as connection:
         changes = reports.latest_changes(connection, rolled_back.saga)
     status = f"rolled back to version {rolled_back.target_version}"

@@ -17,7 +17,7 @@ from ingest_pipeline.saga.generations import drop_retired
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, migrate
-from tests.support.crash.places import DROP_CORPUS, telling_places
+from tests.support.crash.places import DROP_CORPUS, decisive_places
 from tests.support.servers.databases import copy_of, empty_database
 from tests.support.world import World, paragraphs, passages_of
 
@@ -132,7 +132,7 @@ def test_a_living_writer_of_a_dropped_corpus_is_fenced(world: World, place: Plac
     assert rows(world.database) == {}
 
 
-@pytest.mark.parametrize("place", telling_places(DROP_CORPUS), ids=str)
+@pytest.mark.parametrize("place", decisive_places(DROP_CORPUS), ids=str)
 def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     """What is left is the corpus, whole, or a drop that the next one ends."""
     fill(world)

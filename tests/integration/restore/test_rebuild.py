@@ -32,7 +32,7 @@ from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.types import Retention
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import REBUILD, places, telling_places
+from tests.support.crash.places import REBUILD, decisive_places, places
 from tests.support.servers.databases import copy_of, empty_database
 from tests.support.world import World, mark, paragraphs, passages_of
 
@@ -350,7 +350,7 @@ def die_and_rebuild(
     check_rebuilt(restored, texts, embedded=embedded)
 
 
-@pytest.mark.parametrize("place", telling_places(REBUILD)[1::4], ids=str)
+@pytest.mark.parametrize("place", decisive_places(REBUILD)[1::4], ids=str)
 def test_a_rebuild_may_die_where_it_matters(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World], place: Place
 ) -> None:

@@ -20,14 +20,14 @@ from ingest_pipeline.errors import (
     TableUnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import held_documents
+from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, migrate
-from tests.support.crash.places import RELOCATION, telling_places
+from tests.support.crash.places import RELOCATION, decisive_places
 from tests.support.servers.embedding_server import TEST_MODEL
 from tests.support.servers.s3 import S3Server
 from tests.support.world import World, paragraphs, passages_of
@@ -156,7 +156,7 @@ def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, mo
     moved.check()
 
 
-@pytest.mark.parametrize("place", telling_places(RELOCATION), ids=str)
+@pytest.mark.parametrize("place", decisive_places(RELOCATION), ids=str)
 def test_a_relocation_may_die_anywhere(world: World, moved: World, place: Place) -> None:
     embedded = world.embeddings.embedded
     copy(world, moved)
@@ -211,7 +211,7 @@ def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
     summary = there.ingest()
     assert (summary.publications, [plan.key for plan in summary.on_hold]) == ([], [])
     assert world.embeddings.embedded == embedded
-    assert [hold.key for hold in held_documents(there.corpus)] == ["a.txt"]
+    assert [hold.key for hold in documents_on_hold(there.corpus)] == ["a.txt"]
     there.check()
 
 

@@ -11,7 +11,7 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.errors import AuditError, ConflictError, RemovalsWithheldError, RollbackRefusedError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import (
-    held_documents,
+    documents_on_hold,
     plan_partitions,
     release_holds,
 )
@@ -46,7 +46,7 @@ def rows_at(world: World, version: int) -> dict[str, tuple[str, list[float]]]:
 
 
 def held(world: World) -> list[str]:
-    return [hold.key for hold in held_documents(world.corpus)]
+    return [hold.key for hold in documents_on_hold(world.corpus)]
 
 
 def test_the_whole_corpus_is_as_it_was_in_both_stores_at_no_cost(edited: World) -> None:

@@ -1,7 +1,7 @@
-"""Child processes that do one job on a corpus, and are killed or stopped at a boundary of the engine.
+"""Child processes that run one job on a corpus, and are killed or stopped at a boundary of the engine.
 
 They are forked from a server that has imported everything and has never called Lance, which is not fork-safe after
-its first use. So a child costs a tenth of a second instead of seven.
+its first use. So a child takes a tenth of a second to start instead of seven seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.failpoints import Boundary
 from tools import figures
 
-# pytest imports the tests without putting their root on the path; the server needs it there.
+# pytest imports the tests without their root on the path, but the server needs the root there.
 _ROOT = Path(__file__).parents[3]
 _WAIT_SECONDS = 60.0
 _context = multiprocessing.get_context("forkserver")
@@ -42,7 +42,7 @@ class Place:
         return f"{self.side} {self.boundary} {self.occurrence}".replace(" ", "_")
 
     def failpoint(self, action: str) -> str:
-        """As INGEST_FAILPOINTS has it."""
+        """The place as a value of INGEST_FAILPOINTS."""
         return f"{self.boundary}:{self.side}={action}@{self.occurrence}"
 
 
@@ -53,20 +53,20 @@ class Outcome:
     killed: bool = False
     result: Any = None
     error: str | None = None
-    """Class of what it raised."""
+    """Name of the class of the error that the child raised."""
     ours: bool = True
-    """It raised nothing, or an error of the package."""
+    """The child raised no error, or an error of the package."""
     message: str = ""
 
 
 class Child:
-    """A process that does one job.
+    """A process that runs one job.
 
     Args:
         job: A function of `tests.support.crash.jobs`.
-        arguments: Its arguments.
-        kill_at: Where the process is to die.
-        stop_at: Where it is to stop until `resume`.
+        arguments: Arguments of the job.
+        kill_at: The place at which the process is killed.
+        stop_at: The place at which the process stops until `resume`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Child:
         return self._process.pid
 
     def outcome(self) -> Outcome:
-        """Wait for the end."""
+        """Wait until the child ends; returns how it ended."""
         outcome = Outcome(killed=True)
         with suppress(EOFError):
             assert self._end.poll(_WAIT_SECONDS), "the child does not end"
@@ -102,11 +102,11 @@ class Child:
         return outcome
 
     def runs(self) -> bool:
-        """Whether it has neither ended nor said how it will."""
+        """Whether the child has neither ended nor sent its outcome."""
         return not self._end.poll()
 
     def wait_until_stopped(self) -> bool:
-        """True once it has stopped at its place; False if it ended without coming there."""
+        """Wait until the child stops at its place. False: it ended without reaching the place."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while time.monotonic() < deadline:
             if self._end.poll(0.005):
@@ -115,8 +115,8 @@ class Child:
                 return True
         raise AssertionError("the child neither stops nor ends")
 
-    def tell_where(self) -> None:
-        """Let it print the stack of each of its threads to the standard error."""
+    def print_stacks(self) -> None:
+        """Let the child print the stack of each of its threads to the standard error."""
         os.kill(self.pid, signal.SIGUSR1)
 
     def resume(self) -> None:
@@ -127,18 +127,18 @@ class Child:
 
 
 def _work(end: Connection, wanted: str, job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
-    faulthandler.register(signal.SIGUSR1)  # so that one which does not end can be asked where it is
+    faulthandler.register(signal.SIGUSR1)  # so that a child that does not end can print its stacks
     os.environ["INGEST_FAILPOINTS"] = wanted
     failpoints.install_from_environment()
     try:
         outcome = Outcome(result=job(*arguments))
     except IngestError as error:
         outcome = Outcome(error=type(error).__name__, message=str(error))
-    except Exception as error:  # noqa: BLE001  whatever it is, the test has to hear of it
+    except Exception as error:  # noqa: BLE001  the test has to receive every error
         outcome = Outcome(error=type(error).__name__, ours=False, message=repr(error))
     end.send(outcome)
     end.close()
-    # Threads of a pool whose connections were cut on purpose are not worth waiting for.
+    # Do not wait for threads of a pool whose connections were cut on purpose.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The parser's child, taken over by its document: a Python expression, which runs instead of the parser."""
+"""The parser's child process, taken over by its document: a Python expression that runs instead of the parser."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KNOWN = {module.__name__: module for module in (ctypes, os, resource, signal, so
 
 
 def run(data: bytes, _: str, __: int) -> tuple[str, str]:
-    """What the expression gives, or the name of its error."""
+    """The value of the expression, or the name of its error."""
     try:
         return "text", repr(eval(data, dict(KNOWN)))  # noqa: S307  this is the attack
-    except BaseException as error:  # noqa: BLE001  whatever it is
+    except BaseException as error:  # noqa: BLE001  the test examines every error
         return "text", type(error).__name__
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 
-# What the client of the embedding API would import at its first use is imported here, once for all children.
+# The client of the embedding API imports these at its first use. They are imported here once for all children.
 import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
@@ -30,70 +30,70 @@ from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.types import Retention
 from tests.support.crash.tables import rows_of
 from tests.support.mutants import apply_from_environment
-from tests.support.world import Address, collect_all, order_all
+from tests.support.world import Address, collect_all, submit_all
 from tests.support.world import ingest as ingest_documents
 
 apply_from_environment()
 
 
 def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:
-    """Bring the corpus to what the source holds; returns the versions that were acknowledged."""
+    """Bring the corpus up to date with the source; returns the acknowledged versions."""
     with _opened(address) as context:
         summary = ingest_documents(context, address.embedding_settings, partitions)
     return [publication.version for publication in summary.publications]
 
 
 def ingest_in_turn(address: Address, partitions: list[str]) -> list[int]:
-    """Ingest partition after partition, as a backfill does; returns the versions that were acknowledged."""
+    """Ingest partition after partition, as a backfill does; returns the acknowledged versions."""
     with _opened(address) as context:
         summaries = [ingest_documents(context, address.embedding_settings, [partition]) for partition in partitions]
     return [publication.version for summary in summaries for publication in summary.publications]
 
 
 def ingest_again_and_again(address: Address, times: int) -> int:
-    """Bring the corpus to what the source holds, so many times; a file that changes meanwhile is left for the next."""
+    """Bring the corpus up to date several times. A file that changes meanwhile is ingested the next time."""
     with _opened(address) as context:
         return sum(len(ingest_documents(context, address.embedding_settings).publications) for _ in range(times))
 
 
 def again_and_again(job: Callable[[Address], int], address: Address, times: int) -> int:
-    """Do a job of these so many times; returns the sum of what it returns."""
+    """Run a job several times; returns the sum of its results."""
     return sum(job(address) for _ in range(times))
 
 
 def ingest_with_little_room(address: Address, largest_file: int) -> list[int]:
-    """As `ingest`, where no file may grow over a size: writing more fails as it does on a full disk."""
+    """Ingest with a limit on the size of files: writing more fails as it does on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     return ingest(address)
 
 
 def submit_missing(address: Address) -> int:
-    """Order the missing vectors of all that differs; returns how many orders were given."""
+    """Submit batch jobs for the missing vectors of all documents that differ; returns the number of batch jobs."""
     with _opened(address) as context:
-        return len(order_all(context, address.embedding_settings))
+        return len(submit_all(context, address.embedding_settings))
 
 
 def collect_vectors(address: Address) -> int:
-    """Collect what was ordered and has come; returns how many vectors."""
+    """Collect the vectors of batch jobs that have ended; returns how many vectors."""
     with _opened(address) as context:
         return sum(one.collected for one in collect_all(context, address.embedding_settings))
 
 
 def recover(address: Address, silence: float = 0) -> int:
-    """Settle what others left; returns head."""
+    """Settle the sagas of other writers; returns head."""
     with _opened(address) as context:
         return ingest_pipeline.saga.recover.recover(context.corpus, silence=silence).head_after
 
 
 def roll_back(address: Address, version: int) -> list[int]:
-    """Bring the corpus back to a version; returns the versions that were acknowledged."""
+    """Roll the corpus back to a version; returns the acknowledged versions."""
     with _opened(address) as context:
         done = rollback(context.corpus, version, recipe=context.recipe.fingerprint, confirm_removals=True)
     return [publication.version for publication in done]
 
 
 def rebuild(address: Address) -> int:
-    """Bring the catalog to what the table holds; returns head."""
+    """Bring the catalog to the state of the table; returns head."""
     with Database(address.database_url) as database:
         context = open_for_rebuild(database, address.settings)
         rebuild_catalog(context)
@@ -101,7 +101,7 @@ def rebuild(address: Address) -> int:
 
 
 def sweep(address: Address) -> int:
-    """Sweep; returns how many files and versions went."""
+    """Sweep; returns how many files and versions were removed."""
     with _opened(address) as context:
         report = ingest_pipeline.maintenance.sweep.sweep(context.corpus)
     return len(report.files) + len(report.versions)
@@ -117,31 +117,31 @@ def maintain(address: Address, publications: int = 1_000_000) -> int:
 
 
 def migrate(address: Address) -> None:
-    """Move the corpus to the model of the address' settings."""
+    """Re-embed the corpus with the model of the address' settings."""
     with Database(address.database_url) as database:
         tests.support.crash.migrating.migrate(database, address)
 
 
 def drop_retired(address: Address) -> list[str]:
-    """Drop the generations that were left; returns them."""
+    """Drop the retired generations; returns their names."""
     with _opened(address) as context:
         return ingest_pipeline.saga.generations.drop_retired(context.corpus, kept=timedelta())
 
 
 def drop_corpus(database_url: str, corpus: str) -> int:
-    """Delete a corpus; returns how many tables went."""
+    """Delete a corpus; returns how many tables were deleted."""
     with Database(database_url) as database:
         return len(ingest_pipeline.maintenance.drop.drop_corpus(database, corpus).tables)
 
 
 def relocate(database_url: str, corpus: str, folder: str) -> list[str]:
-    """Let a corpus follow its tables; returns where they are."""
+    """Point a corpus to its tables in another folder; returns their URIs."""
     with Database(database_url) as database:
         return move_tables(database, corpus, folder)
 
 
 def create(database_url: str, settings: CorpusSettings) -> int:
-    """Open a corpus of a user's own table, creating it if need be; returns head."""
+    """Open a corpus for a user's own table, and create it if there is none; returns head."""
     with Database(database_url) as database:
         return open_corpus(database, settings).head().head_version
 

@@ -1,4 +1,4 @@
-"""Moving a test's corpus to another embedding model, and reading it meanwhile as readers do."""
+"""Re-embeds a test's corpus with another embedding model, and reads the corpus meanwhile as readers do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def moved(settings: CorpusConfig) -> CorpusConfig:
 
 
 def world_after(world: World, settings: CorpusConfig | None = None) -> World:
-    """The same corpus, through the settings that name the other model."""
+    """The same corpus with the settings that name the other model."""
     return World(world.database, settings or moved(world.settings), world.embeddings)
 
 
@@ -33,7 +33,7 @@ def address_after(world: World) -> Address:
 
 
 def migrate(database: Database, address: Address, *, then_switch: bool = True) -> dict[str, str]:
-    """Fill a generation with the model of the address' settings and let readers see it; returns what failed."""
+    """Fill a generation with the model of the address' settings and switch readers to it; returns failed documents."""
     old, new = begin(database, address.settings)
 
     async def run() -> dict[str, str]:
@@ -49,19 +49,19 @@ def migrate(database: Database, address: Address, *, then_switch: bool = True) -
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one reader sees of both stores."""
+    """The content of both stores as one reader sees it."""
 
     table_name: str
     embedding: str
     width: int
     documents: tuple[tuple[str, int], ...]
-    """Keys with the chunks that the catalog counts."""
+    """Number of chunks in the catalog, by key."""
     rows: tuple[tuple[str, int], ...]
-    """Keys with the rows in the table."""
+    """Number of rows in the table, by key."""
 
 
 def look(database: Database, corpus: str, lancedb_uri: str) -> Sight:
-    """Read as docs/how-to/read_at_head.md says: head and catalog in one transaction, then the table at that version."""
+    """Read as in docs/how-to/read_at_head.md: head and catalog in one transaction, then the table at that version."""
     with database.transaction() as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         head = connection.execute(

@@ -1,4 +1,7 @@
-"""Where a run can be killed: every passage of every boundary, as counted in a run of the same documents."""
+"""The places at which a run can be killed: every passage of every boundary.
+
+Each constant counts the passages of the boundaries in one kind of work. Tests compare the numbers with real runs.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ _PUBLISHING = {
     Boundary.ACKNOWLEDGED: 1,
 }
 _PREPARING_FIRST = {**_PREPARING, Boundary.BATCH_SENT: 2, Boundary.BATCH_RECORDED: 2}
-"""One text goes alone to an endpoint that was never seen to serve the model."""
+"""To an endpoint that has not served the model yet, one text is sent first and alone."""
 FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.FLUSHED: 2, Boundary.COMMIT: 12}
-"""Of two new documents, into a corpus that exists, by how often each side is passed."""
+"""Ingest of two new documents into an existing corpus: the number of passages of each boundary."""
 REPLACEMENT = {
     **_PREPARING,
     Boundary.SOURCE_READ: 1,
@@ -35,7 +38,7 @@ REPLACEMENT = {
     Boundary.ROWS_REMOVED: 1,
     Boundary.COMMIT: 12,
 }
-"""Of one document, beside the removal of another."""
+"""Ingest of one document together with the removal of another."""
 EMPTYING = {
     Boundary.SOURCE_READ: 1,
     Boundary.SAGA_BEGUN: 1,
@@ -45,7 +48,7 @@ EMPTYING = {
     Boundary.ROWS_REMOVED: 1,
     Boundary.COMMIT: 10,
 }
-"""Of one document that became empty."""
+"""Ingest of one document that became empty."""
 ROLLBACK = {
     Boundary.SAGA_BEGUN: 1,
     Boundary.FRAGMENT_WRITTEN: 1,
@@ -56,19 +59,19 @@ ROLLBACK = {
     Boundary.ROWS_REMOVED: 1,
     Boundary.COMMIT: 13,
 }
-"""Of one document, beside another that returns."""
-ORDER = {
+"""Rollback of one document, together with another that did not exist any more."""
+SUBMISSION = {
     Boundary.SOURCE_READ: 1,
     Boundary.LOCK_TAKEN: 1,
     Boundary.SAGA_BEGUN: 1,
     Boundary.BATCH_JOB_RECORDED: 1,
     Boundary.BATCH_JOB_SUBMITTED: 1,
 }
-"""Of the vectors of one document. Its COMMITs are passed between these."""
-FIRST_ORDER = {Boundary.BATCH_SENT: 1, Boundary.BATCH_RECORDED: 1, Boundary.COMPLETED: 1}
-"""Of one text that goes alone to an endpoint that was never seen to serve the model, before the order itself."""
+"""Submission of a batch job for one document. COMMITs are passed in between."""
+FIRST_SUBMISSION = {Boundary.BATCH_SENT: 1, Boundary.BATCH_RECORDED: 1, Boundary.COMPLETED: 1}
+"""One text that is sent alone to an endpoint which has not served the model yet, before the batch job."""
 COLLECTION = {Boundary.BATCH_JOB_COLLECTED: 1}
-"""Of one order that has come."""
+"""Collection of one batch job that has ended."""
 RECOVERY = {
     Boundary.LOCK_TAKEN: 3,
     Boundary.SAGA_BEGUN: 1,
@@ -78,9 +81,9 @@ RECOVERY = {
     Boundary.SETTLED: 1,
     Boundary.COMMIT: 9,
 }
-"""After a publication died with its version made."""
+"""Recovery after a writer died with its version committed to the table."""
 SWEEP = {Boundary.VERSIONS_REMOVED: 1, Boundary.FILE_REMOVED: 1, Boundary.LOCK_TAKEN: 2, Boundary.COMMIT: 9}
-"""After that was recovered."""
+"""Sweep after that recovery."""
 MAINTENANCE = {
     Boundary.SAGA_BEGUN: 2,
     Boundary.FRAGMENT_WRITTEN: 1,
@@ -94,11 +97,11 @@ MAINTENANCE = {
     Boundary.VERSIONS_REMOVED: 1,
     Boundary.COMMIT: 27,
 }
-"""Of a fragment with deleted rows, of the first index, and of all versions but head."""
+"""Maintenance: compaction of one fragment with deleted rows, the first index, and retention of head alone."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
-"""Of a corpus with its table."""
+"""Creation of a corpus with its table."""
 WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 10}
-"""Of an empty table of another width instead of one."""
+"""Creation of an empty table that replaces an empty one of another width."""
 MOVED_WHILE_EMPTY = {
     **WIDENED_WHILE_EMPTY,
     Boundary.GENERATION_MOVED: 1,
@@ -106,7 +109,7 @@ MOVED_WHILE_EMPTY = {
     Boundary.SAGA_BEGUN: 2,
     Boundary.COMMIT: 9,
 }
-"""Of an empty table in another folder instead of one."""
+"""Creation of an empty table in another folder, which replaces an empty one."""
 
 MIGRATION = {
     **_PREPARING_FIRST,
@@ -118,14 +121,14 @@ MIGRATION = {
     Boundary.GENERATION_MOVED: 1,
     Boundary.COMMIT: 23,
 }
-"""Of two documents to another model, from the creation of the second table on."""
+"""Re-embedding of two documents, from the creation of the second table on."""
 SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}
-"""After all was filled."""
+"""Switch after the second table was filled."""
 DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 7}
-"""Of what a migration left."""
+"""Drop of the generation that a re-embedding retired."""
 
 DROP_CORPUS = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 5}
-"""Of a corpus of one generation."""
+"""Drop of a corpus with one generation."""
 REBUILD = {
     Boundary.SAGA_BEGUN: 1,
     Boundary.PREPARED: 1,
@@ -137,7 +140,7 @@ REBUILD = {
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 15,
 }
-"""Of the catalog, of three documents that it does not have."""
+"""Rebuild of a catalog that lacks three documents."""
 RELOCATION = {
     Boundary.LOCK_TAKEN: 1,
     Boundary.RELOCATED: 1,
@@ -147,7 +150,7 @@ RELOCATION = {
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 4,
 }
-"""Of a corpus to a copy of its table."""
+"""Relocation of a corpus to a copy of its table."""
 
 
 def places(passages: dict[Boundary, int]) -> list[Place]:
@@ -160,10 +163,10 @@ def places(passages: dict[Boundary, int]) -> list[Place]:
     ]
 
 
-def telling_places(passages: dict[Boundary, int]) -> list[Place]:
-    """Both sides of the first passage of every boundary; of COMMIT, the later half, in which something is decided.
+def decisive_places(passages: dict[Boundary, int]) -> list[Place]:
+    """Both sides of the first passage of every boundary, and of COMMIT the later half, which decides the outcome.
 
-    Of the COMMITs only the last is passed after, too: after one and before the next, the stores hold the same.
+    The side after is included for the last COMMIT only: between two COMMITs, the stores have the same content.
     """
     first = [place for place in places(passages) if place.occurrence == 1 and place.boundary is not Boundary.COMMIT]
     commits = [place for place in places(passages) if place.boundary is Boundary.COMMIT]

@@ -1,4 +1,4 @@
-"""A small table of a user's own, for tests of what works without documents."""
+"""A small table of a user's own, for tests without documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A writer that was stopped, lost its lock without knowing, and wakes up after others went on."""
+"""A writer that was stopped, lost its lock without noticing, and continues after other writers have published."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Zombie:
     """A child that stops at a place and whose backends Postgres then ends, which frees its lock.
 
     Args:
-        database_url: Of the corpus, to end the backends through.
-        job: What it does, with its arguments; its own url must be `named`.
-        place: Where it stops.
+        database_url: Url through which the backends are ended.
+        job: The job of the child, with its arguments. The url in them must be `named`.
+        place: The place at which the child stops.
     """
 
     def __init__(self, database_url: str, job: Callable[..., Any], *arguments: object, place: Place) -> None:
@@ -32,8 +32,8 @@ class Zombie:
         self._child = Child(job, *arguments, stop_at=place)
 
     def die(self) -> None:
-        """Stop, and lose the backends."""
-        assert self._child.wait_until_stopped(), f"it never came to its place: {self._child.outcome()}"
+        """Wait until the child stops, and end its backends."""
+        assert self._child.wait_until_stopped(), f"the zombie never reached its place: {self._child.outcome()}"
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
@@ -42,20 +42,20 @@ class Zombie:
             )
 
     def wake(self) -> Outcome:
-        """Go on from there, to the end."""
+        """Let the child continue to its end."""
         self.resume()
         return self.outcome()
 
     def resume(self) -> None:
-        """Go on, while others do too."""
+        """Let the child continue while others are active."""
         figures.count("zombies woken (SIGSTOP, backend ended, SIGCONT)")
         self._child.resume()
 
     def outcome(self) -> Outcome:
-        """Wait for the end."""
+        """Wait until the child ends; returns how it ended."""
         return self._child.outcome()
 
     def kill(self) -> None:
-        """Make it a real death."""
+        """Kill the child."""
         self._child.kill()
         assert self._child.outcome().killed

@@ -63,7 +63,7 @@ class Cli:
         )
 
     def json(self, *arguments: str, **environment: str) -> Any:
-        """What a command that succeeds prints with ``--json``."""
+        """The value that a successful command prints with ``--json``."""
         done = self.run(*arguments, "--json", **environment)
         assert done.exit_code == 0, done.stderr
         return json.loads(done.stdout)

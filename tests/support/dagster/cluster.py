@@ -1,7 +1,7 @@
 """Dagster's runs on two workers that could be two machines: each has a host name and a process group of its own.
 
-What they share is Postgres, S3 and the engine that brings them their runs. Celery needs `redis-server` and the packages
-dagster-celery and redis, which nothing else here needs.
+They share Postgres, S3 and the engine that distributes runs. Celery needs `redis-server` and the packages
+dagster-celery and redis, which only this module uses.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def _wait_for(port: int) -> None:
 
 
 class Cluster:
-    """The processes of an engine. Those of a worker see its name as that of their host.
+    """The processes of an engine. A worker's processes see the worker's name as their host name.
 
     Args:
-        directory: Where they log and keep their files.
-        environment: Of the workers.
+        directory: Folder of their logs and files.
+        environment: Environment of the workers.
     """
 
     launcher: str
-    """What `dagster.yaml` says of the engine."""
+    """The part of `dagster.yaml` about the engine."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         adopt_orphans()
@@ -61,9 +61,9 @@ class Cluster:
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL everything of a worker, as when its machine loses power."""
+        """SIGKILL all processes of a worker, as when its machine loses power."""
         process = self._started[name]
-        send(process.pid, signal.SIGSTOP)  # or it would replace what is killed below it
+        send(process.pid, signal.SIGSTOP)  # otherwise it would replace its killed children
         kill_below(process.pid)
         process.kill()
         process.wait()

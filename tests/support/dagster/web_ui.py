@@ -23,7 +23,7 @@ class WebUi:
     """A running `ingest-pipeline ui`.
 
     Args:
-        port: Of the web server, on 127.0.0.1.
+        port: Port of the web server, on 127.0.0.1.
     """
 
     def __init__(self, port: int) -> None:
@@ -32,7 +32,7 @@ class WebUi:
     @classmethod
     @contextmanager
     def over(cls, cli: Cli) -> Generator[Self]:
-        """Web server and daemon of a corpus, once they answer; both have ended when the block has."""
+        """Web server and daemon of a corpus, which answer when the block begins and end with it."""
         port = free_port()
         with (cli.directory / "ui.log").open("wb") as log:
             process = subprocess.Popen(
@@ -51,7 +51,7 @@ class WebUi:
                 process.wait(60)
 
     def ask(self, query: str) -> Any:
-        """The data that a GraphQL query asks for."""
+        """The data of a GraphQL query."""
         body = json.dumps({"query": query}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
@@ -66,14 +66,14 @@ class WebUi:
         return found["assetNodeOrError"].get("partitionStats") or {}
 
     def backfills(self) -> list[dict[str, Any]]:
-        """Of each backfill that there ever was, what became of it and over how many partitions it went."""
+        """The status and the number of partitions of every backfill."""
         found = self.ask(
             "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status numPartitions } } } }"
         )
         return found["partitionBackfillsOrError"]["results"]
 
     def launch(self) -> str:
-        """Begin a run over the whole corpus; returns its id."""
+        """Launch a run over the whole corpus; returns its id."""
         place = 'repositoryLocationName: "ingest_pipeline.definitions", repositoryName: "__repository__"'
         selector = f'{{{place}, pipelineName: "docs_ingest_job"}}'
         run = f'executionParams: {{selector: {selector}, mode: "default", runConfigData: "{{}}"}}'
@@ -89,7 +89,7 @@ class WebUi:
         return done["launched"]["run"]["runId"]
 
     def status(self, run: str) -> str:
-        """What became of a run."""
+        """The status of a run."""
         return self.ask(f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}')["runOrError"]["status"]
 
     def _is_up(self) -> bool:
@@ -100,8 +100,8 @@ class WebUi:
 
 
 def eventually(what: Callable[[], bool]) -> None:
-    """Wait until something is true that takes Dagster a tick or two."""
+    """Wait until a condition is true, which may take Dagster a tick or two."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while not what():
-        assert time.monotonic() < end, "it did not come true"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(1)

@@ -33,7 +33,7 @@ class DagsterWorld:
     instance: dg.DagsterInstance
     embeddings: EmbeddingServer
     cursor: str | None = None
-    """Of the sensor that was evaluated last."""
+    """The cursor of the sensor that was evaluated last."""
 
     @classmethod
     @contextmanager
@@ -75,12 +75,12 @@ class DagsterWorld:
         return self._execute(configuration, partition, tags or {})
 
     def launch(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        """Do what the daemon does with a request."""
+        """Execute a run request as the daemon does."""
         keys = {"dagster/run_key": request.run_key} if request.run_key else {}
         return self._execute(request.run_config, request.partition_key, {**request.tags, **keys})
 
     def follow(self, name: str = "docs_source_sensor") -> list[dg.ExecuteInProcessResult]:
-        """Evaluate a sensor, and do what it requests."""
+        """Evaluate a sensor, and execute the runs that it requests."""
         result = self.tick(name)
         if not isinstance(result, dg.SensorResult):
             return []
@@ -106,7 +106,7 @@ class DagsterWorld:
         return job.execute_in_process(run_config=configuration, instance=self.instance, raise_on_error=False)
 
     def data_versions(self, partition: str) -> list[str]:
-        """Of a partition's materializations, newest first."""
+        """The data versions of a partition's materializations, newest first."""
         records = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=METADATA, asset_partitions=[partition]), limit=100
         ).records
@@ -142,7 +142,7 @@ class DagsterWorld:
             return result
 
     def check(self) -> dict[str, bool]:
-        """Run the asset checks, as the schedule does; whether each passed."""
+        """Run the asset checks as the schedule does; returns whether each passed."""
         job = self.definitions.resolve_job_def("docs_audit_job")
         result = job.execute_in_process(instance=self.instance, raise_on_error=False)
         return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
@@ -152,7 +152,7 @@ class DagsterWorld:
         return {name for name, passed in self.check().items() if not passed}
 
     def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """To Postgres, for damage."""
+        """A connection to Postgres, to cause damage."""
         return psycopg.connect(self.settings.database_url or "")
 
     async def repair(self, context: IngestContext) -> Summary:

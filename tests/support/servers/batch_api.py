@@ -1,6 +1,6 @@
-"""The embedding server of the tests with OpenAI's files and batches: taken at once, answered when a test says so.
+"""The embedding server of the tests with OpenAI's files and batches: accepted at once, ended when a test says so.
 
-What a batch holds counts as embedded when the batch is created, so a batch job that is submitted twice is seen.
+The texts of a batch count as embedded when the batch is created, so a batch job that is submitted twice is noticed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Handler(EmbeddingHandler):
 
 
 class BatchServer(EmbeddingServer):
-    """As its base, and with the Batch endpoint."""
+    """The embedding server with the Batch endpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class BatchServer(EmbeddingServer):
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.lose_next_answer = False
-        """The next batch is created, and its creator hears nothing."""
+        """The next batch is created, but the client gets no answer."""
 
     def upload(self, kind: str, body: bytes) -> dict[str, Any]:
         form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
@@ -91,7 +91,7 @@ class BatchServer(EmbeddingServer):
             except RequestRefusedError as refused:
                 response = {"status_code": refused.status, "body": refused.payload}
             answers.append(json.dumps({"id": name, "custom_id": request["custom_id"], "response": response}))
-        # In any order, as the API may give them.
+        # In another order, which the API may return.
         self.files[f"output-{name}"] = "\n".join(reversed(answers)).encode()
         self.batches[name] = {
             "id": name,
@@ -106,14 +106,14 @@ class BatchServer(EmbeddingServer):
         return self.batches[name]
 
     def page(self, query: dict[str, list[str]]) -> dict[str, Any]:
-        """A page of the batches, newest first; two at most, so that paging is tried."""
+        """A page of the batches, newest first; two at most, so that tests need several pages."""
         names = list(self.batches)[::-1]
         start = names.index(query["after"][0]) + 1 if "after" in query else 0
         names, more = names[start : start + 2], len(names) > start + 2
         return {"object": "list", "data": [self.batches[name] for name in names], "has_more": more}
 
     def finish(self, status: str = "completed", *, without: tuple[str, ...] = ()) -> None:
-        """End all batches; the output lacks the requests of these numbers. An output of nothing is no file."""
+        """End all batches. The output lacks the requests with these numbers; an empty output has no file."""
         for name, batch in self.batches.items():
             output = f"output-{name}"
             kept = [line for line in self.files[output].splitlines() if json.loads(line)["custom_id"] not in without]

@@ -15,25 +15,25 @@ TEST_RIGHTS = (
     "ALTER ROLE ingest_pipeline SET createrole_self_grant = 'set, inherit'",
     "GRANT SET ON PARAMETER deadlock_timeout TO ingest_pipeline",
 )
-"""What the role of the tests' server may do, beyond what the package needs."""
+"""Permissions of the role of the tests' server beyond those that the package needs."""
 _numbers = itertools.count()
 
 
 def empty_database(postgres: str, entrance: str) -> str:
-    """Create one.
+    """Create an empty database.
 
     Args:
         postgres: The url of another database of the server.
-        entrance: The same, as the package reaches it.
+        entrance: The url of the same database, through a pooler if there is one.
 
     Returns:
-        Its url, as the package reaches it.
+        The url of the new database, through the same pooler.
     """
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
         if pooler.WANTED:
-            # Behind a pooler the search path cannot come with the connection: the server has to know it.
+            # Behind a pooler the connection cannot set the search path, so it is a setting of the database.
             connection.execute(f'ALTER DATABASE "{name}" SET search_path = {DAGSTER_SCHEMA}'.encode())
     if pooler.WANTED:
         with psycopg.connect(f"{postgres.rpartition('/')[0]}/{name}") as connection:

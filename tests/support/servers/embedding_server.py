@@ -36,16 +36,16 @@ TEST_MODEL = "test-embedding"
 NARROWING_MODEL = "text-embedding-3-small"
 """Takes the parameter `dimensions`."""
 POISON = "\N{SKULL AND CROSSBONES}"
-"""A text that holds this is refused as too long, whatever its length."""
+"""A text that contains this is refused as too long, whatever its length."""
 
 
 class Fault(Enum):
-    """What goes wrong with one request. Only the last group and the malformed answers count as embedded."""
+    """A fault of one request. Only the last group and the malformed answers count as embedded."""
 
     RATE_LIMITED = auto()
     """429 that asks to be retried after a millisecond."""
     RATE_LIMITED_SILENTLY = auto()
-    """429 without Retry-After, so that the client waits as long as it sees fit."""
+    """429 without Retry-After, so that the client chooses the delay."""
     RATE_LIMITED_FOR_LONG = auto()
     """429 with a Retry-After of ten minutes."""
     QUOTA = auto()
@@ -59,16 +59,16 @@ class Fault(Enum):
     FORBIDDEN = auto()
     """403 that quotes the key it was sent."""
     TOO_LONG = auto()
-    """400 about an input that is not named."""
+    """400 about an input, without saying which."""
     BAD_PARAMETER = auto()
-    """400 that is about no input."""
+    """400 about another field than the input."""
     RESET = auto()
     """The connection is reset before anything is read or embedded."""
 
     RESET_IN_BODY = auto()
     """The connection is reset in the middle of the answer."""
     TRUNCATED_JSON = auto()
-    """The answer ends early, and says that this is all."""
+    """The answer ends early, but its declared length matches."""
     ENDLESS = auto()
     """The answer comes a byte at a time, each within any time-out."""
     WRONG_COUNT = auto()
@@ -90,7 +90,7 @@ class Fault(Enum):
 
 
 def vector_of(text: str, dimensions: int) -> Vectors:
-    """The unit vector that the server gives this text, shape (dimensions,)."""
+    """The unit vector that the server returns for a text, shape (dimensions,)."""
     digest = hashlib.shake_256(text.encode()).digest(2 * dimensions)
     components = np.frombuffer(digest, dtype="<u2").astype(np.float32) - np.float32(32767.5)
     return (components / np.linalg.norm(components)).astype(np.float32)
@@ -102,13 +102,13 @@ class EmbeddingServer(ProtocolServer):
     Args:
         dimensions: Width of both models.
         latency: Seconds to wait before each answer.
-        bearable: How many requests may be under way at once; the others are refused with 429.
+        max_in_flight: How many requests may be in flight at once; the others are refused with 429.
     """
 
-    def __init__(self, dimensions: int = 32, latency: float = 0.0, bearable: int | None = None) -> None:
+    def __init__(self, dimensions: int = 32, latency: float = 0.0, max_in_flight: int | None = None) -> None:
         self.dimensions = dimensions
         self.latency = latency
-        self.bearable = bearable
+        self.max_in_flight = max_in_flight
         self._script: deque[Fault] = deque()
         self._state = Lock()
         self._zero()
@@ -133,7 +133,7 @@ class EmbeddingServer(ProtocolServer):
 
     @property
     def tokens(self) -> int:
-        """What all answers together were billed, whether or not they arrived."""
+        """Billed tokens of all answers, whether or not they arrived."""
         with self._state:
             return self._tokens
 
@@ -145,12 +145,12 @@ class EmbeddingServer(ProtocolServer):
 
     @property
     def peak(self) -> int:
-        """Most requests that were under way at once."""
+        """The largest number of requests that were in flight at once."""
         with self._state:
             return self._peak
 
     def wait_until_quiet(self) -> None:
-        """Wait until no request is under way: those of a killed client may still come in after its death."""
+        """Wait until no request is in flight. Requests of a killed client may still arrive after its death."""
         seen = -1
         while True:
             with self._state:
@@ -162,24 +162,24 @@ class EmbeddingServer(ProtocolServer):
 
     @property
     def refused(self) -> int:
-        """Requests that came while more were under way than are bearable."""
+        """Requests that arrived while too many were in flight."""
         with self._state:
             return self._refused
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        """What each request asked for, without its texts."""
+        """The body of each request, without its texts."""
         with self._state:
             return list(self._bodies)
 
     def fail_next(self, fault: Fault, times: int = 1) -> None:
-        """Let this happen to the next requests, after the faults that were asked for before."""
+        """Let a fault happen to the next requests, after the faults that are already queued."""
         figures.count(f"faults of the embedding API: {fault.name.lower().replace('_', ' ')}", times)
         with self._state:
             self._script.extend([fault] * times)
 
     def reset_counters(self) -> None:
-        """Start counting again. Faults that were asked for stay."""
+        """Reset the counters. Queued faults stay."""
         with self._state:
             self._zero()
 
@@ -206,7 +206,7 @@ class EmbeddingServer(ProtocolServer):
             self._now += 1
             self._peak = max(self._peak, self._now)
             fault = self._script.popleft() if self._script else None
-            if self.bearable is not None and self._now > self.bearable:
+            if self.max_in_flight is not None and self._now > self.max_in_flight:
                 fault = Fault.RATE_LIMITED
                 self._refused += 1
         try:

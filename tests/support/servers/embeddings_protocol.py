@@ -1,6 +1,6 @@
 """A server that speaks the OpenAI embeddings protocol on 127.0.0.1: request checks, limits, counters, connections.
 
-What it embeds with is up to its children: the embedding server of the tests and the endpoint of the benchmarks.
+The subclasses embed: the embedding server of the tests and the endpoint of the benchmarks.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class RequestRefusedError(Exception):
 
     Args:
         status: HTTP status of the answer.
-        message: What is wrong, in a sentence.
+        message: What is wrong with the request, in a sentence.
         param: The field at fault.
-        code: OpenAI's name for the problem, where it has one.
+        code: OpenAI's name for the problem, if there is one.
     """
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
@@ -49,7 +49,7 @@ class RequestRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerStats:
-    """What the server was asked for since it started. What it embedded counts, even if the answer was lost."""
+    """Counters of the server since it started. An embedded text counts even if the answer was lost."""
 
     requests: int = 0
     """Embedding requests received, refused ones included."""
@@ -73,7 +73,7 @@ class EmbeddingRequest:
         """Read a body.
 
         Raises:
-            RequestRefusedError: It is not JSON, or a field has a value that the API refuses.
+            RequestRefusedError: The body is not JSON, or a field has a value that the API refuses.
         """
         try:
             fields = json.loads(body)
@@ -113,7 +113,7 @@ class EmbeddingHandler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body leave in one segment
+    wbufsize = -1  # headers and body are sent in one segment
 
     @property
     def api(self) -> ProtocolServer:
@@ -157,7 +157,7 @@ class EmbeddingHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        """Say nothing: a line per request on standard error would drown the program's own."""
+        """Log nothing, because a line for each request would hide the program's own output."""
 
 
 class ProtocolServer(ThreadingTCPServer):
@@ -183,11 +183,11 @@ class ProtocolServer(ThreadingTCPServer):
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its base URL."""
+        """The base URL for a client."""
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def stats(self) -> ServerStats:
-        """What was asked for since the server started."""
+        """The counters since the server started."""
         with self._counting:
             return self._counted
 
@@ -207,10 +207,10 @@ class ProtocolServer(ThreadingTCPServer):
         raise NotImplementedError
 
     def answer(self, request: EmbeddingRequest) -> Payload:
-        """What the API answers to a request; it counts as embedded.
+        """The API's answer to a request, whose texts count as embedded.
 
         Raises:
-            RequestRefusedError: The API would refuse it.
+            RequestRefusedError: The API would refuse the request.
         """
         if request.model not in self.models():
             message = f"The model '{request.model}' does not exist or you do not have access to it."
@@ -232,7 +232,7 @@ class ProtocolServer(ThreadingTCPServer):
         connection.send_json(status, payload)
 
     def describe(self, path: str) -> Payload | None:
-        """What a GET of this path answers, if anything."""
+        """The answer to a GET of this path; None if there is none."""
         match path:
             case "/health":
                 return {"status": "ok"}
@@ -264,7 +264,7 @@ class ProtocolServer(ThreadingTCPServer):
         super().close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's signature
-        """Report what went wrong in a connection's thread, unless it is only that the client went away."""
+        """Log an error in a connection's thread, unless the client only closed the connection."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):
             logging.getLogger(__name__).error("A request from %s failed", client_address, exc_info=error)
@@ -288,7 +288,7 @@ class ProtocolServer(ThreadingTCPServer):
 
 
 def check_lengths(lengths: list[int]) -> None:
-    """Refuse what the API would refuse as too long.
+    """Refuse inputs that the API would refuse as too long.
 
     Args:
         lengths: Tokens of each input.

@@ -18,7 +18,7 @@ ENDLESS = {
     "interim": (b"", [b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"]),
     "body": (_BODY, [b" "]),
 }
-"""How an answer begins, and what then comes again and again."""
+"""The beginning of an answer, and the bytes that are then repeated without end."""
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class GcsServer:
 
     @property
     def env(self) -> dict[str, str]:
-        """What the library needs to find the server."""
+        """Environment variables by which the library finds the server."""
         key = {"gcs_base_url": self._url, "disable_oauth": True, "client_email": "", "private_key": ""}
         return {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps({**key, "private_key_id": ""}), "GOOGLE_ALLOW_HTTP": "true"}
 

@@ -1,4 +1,4 @@
-"""PgBouncer before the tests' Postgres, in transaction mode: no session outlives its transaction."""
+"""PgBouncer in front of the tests' Postgres, in transaction mode: no session lasts longer than its transaction."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import psycopg
 from tests.support.servers.ports import free_port
 
 WANTED = bool(os.environ.get("POOLER"))
-"""Whether the tests shall connect through one. Needs the program ``pgbouncer``."""
+"""Whether the tests connect through a pooler. Needs the program ``pgbouncer``."""
 
 
 class Pooler:
     """A child process that ends with `stop`.
 
     Args:
-        postgres: The url of any database of the server behind it.
+        postgres: The url of any database of the server behind the pooler.
     """
 
     def __init__(self, postgres: str) -> None:
         server, port = urlsplit(postgres), free_port()
         folder = Path(tempfile.mkdtemp(prefix="pooler-"))
-        folder.chmod(0o755)  # it refuses to run as root, so another user has to read this
+        folder.chmod(0o755)  # PgBouncer refuses to run as root, so another user must be able to read the configuration
         settings = folder / "pgbouncer.ini"
         settings.write_text(
             f"[databases]\n* = host=127.0.0.1 port={server.port} user={server.username} password={server.password}\n"
@@ -56,7 +56,7 @@ class Pooler:
         raise RuntimeError("PgBouncer did not begin to listen")
 
     def stop(self) -> None:
-        """End it, and wait until it has."""
+        """Stop the pooler, and wait until it has ended."""
         self._process.kill()
         self._process.wait()
         self._settings.unlink()

@@ -15,9 +15,9 @@ _ROOT = Path(__file__).parents[3]
 
 
 class S3Server:
-    """moto on a free port of 127.0.0.1 with one empty bucket. Memory only: what is stored dies with it.
+    """moto on a free port of 127.0.0.1 with one empty bucket, in memory only.
 
-    It fails requests on demand, by `weather` or `failing`.
+    The server fails requests on demand, see `fail_share` and `failing`.
 
     Args:
         bucket: Name of the bucket.
@@ -48,26 +48,26 @@ class S3Server:
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Process id of the server."""
         return self._process.pid
 
-    def weather(self, rate: float, seed: int) -> dict[str, int]:
-        """From now on, fail this share of the requests; returns how many there were and failed until now, by kind."""
+    def fail_share(self, rate: float, seed: int) -> dict[str, int]:
+        """Fail this share of the requests from now on; returns the number of requests and faults so far, by kind."""
         counts: dict[str, int] = self._tell({"rate": rate, "seed": seed})
         return counts
 
     @contextmanager
     def failing(self, pattern: str, fault: str, *, times: int = 1_000_000, skip: int = 0) -> Generator[list[int]]:
-        """Fail the requests that a pattern finds, while the block runs.
+        """Fail the requests that match a pattern, while the block runs.
 
         Args:
-            pattern: Of ``METHOD /bucket/key?query``.
-            fault: As `tests.support.servers.s3_server.Rule` has it.
-            times: How many, at most.
-            skip: Let so many pass first.
+            pattern: Regular expression for ``METHOD /bucket/key?query``.
+            fault: A fault of `tests.support.servers.s3_server.Rule`.
+            times: Maximum number of requests to fail.
+            skip: Number of matching requests that succeed first.
 
         Yields:
-            A list that holds, once the block has ended, how many failed.
+            A list that contains the number of failed requests once the block has ended.
         """
         fired: list[int] = []
         self._tell({"rules": [{"pattern": pattern, "fault": fault, "times": times, "skip": skip}]})
@@ -90,11 +90,11 @@ class S3Server:
 
     @property
     def env(self) -> dict[str, str]:
-        """What obstore, Lance and boto3 need to find the server."""
+        """Environment variables by which obstore, Lance and boto3 find the server."""
         return self.env_through(self.port)
 
     def env_through(self, port: int) -> dict[str, str]:
-        """The same, for a proxy of 127.0.0.1 in front of the server."""
+        """Environment variables for a proxy on 127.0.0.1 in front of the server."""
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_ALLOW_HTTP": "true",

@@ -1,10 +1,11 @@
 """The process of `S3Server`: moto behind a gate that fails some of the requests.
 
-It prints its port. Then it answers each line of JSON on its standard input with one, and ends with that input::
+It prints its port. Then it answers each line of JSON on its standard input with a line of JSON, and ends with its
+input::
 
     {"rate": 0.07, "seed": 7}     fail this share of the requests from now on; the answer counts requests and faults
-    {"rules": [...]}              fail requests that match from now on, see `Rule`; the answer says how often each did
-    {"log": true}                 the requests since the last such question, as ``METHOD /bucket/key?query``
+    {"rules": [...]}              fail matching requests from now on, see `Rule`; the answer counts the faults by rule
+    {"log": true}                 the requests since the last such command, as ``METHOD /bucket/key?query``
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, NoReturn
 from moto.moto_server import threaded_moto_server
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
-_WEATHER = [*["503"] * 5, *["reset"] * 3, *["reply lost"] * 3, "silence"]
+_RANDOM_FAULTS = [*["503"] * 5, *["reset"] * 3, *["reply lost"] * 3, "silence"]
 _REFUSALS = {
     "503": ("503 Slow Down", "SlowDown"),
     "429": ("429 Too Many Requests", "TooManyRequests"),
@@ -38,15 +39,15 @@ StartResponse = Callable[..., Any]
 
 @dataclass(slots=True)
 class Rule:
-    """Fail the requests whose ``METHOD /bucket/key?query`` a pattern finds."""
+    """Fail the requests whose ``METHOD /bucket/key?query`` matches a pattern."""
 
     pattern: str
     fault: str
-    """One of `_REFUSALS`; ``reset``: before anything is done; ``reply lost``: it is done, and the connection breaks;
-    ``half a body``: the answer breaks off in the middle; ``silence``: no answer, and nothing is done."""
+    """One of `_REFUSALS`; ``reset``: the connection breaks before the request is executed; ``reply lost``: it breaks
+    after that; ``half a body``: the answer breaks off; ``silence``: no answer, and the request is not executed."""
     times: int = 1_000_000
     skip: int = 0
-    """Let so many pass first."""
+    """Number of matching requests that succeed first."""
     fired: int = 0
 
     def fits(self, request: str) -> bool:
@@ -60,7 +61,7 @@ class Rule:
 
 
 class Faults:
-    """Which request fails, and how."""
+    """Decides which request fails, and how."""
 
     def __init__(self) -> None:
         self._rate, self._random = 0.0, Random()
@@ -70,7 +71,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def obey(self, command: dict[str, Any]) -> Any:
-        """Do what a line says; returns the answer."""
+        """Execute a command; returns the answer."""
         with self._lock:
             if "rules" in command:
                 fired = [rule.fired for rule in self._rules]
@@ -91,13 +92,13 @@ class Faults:
                 return rule.fault
             if self._random.random() >= self._rate:
                 return None
-            fault = self._random.choice(_WEATHER)
+            fault = self._random.choice(_RANDOM_FAULTS)
             self._counts[fault] += 1
             return fault
 
 
 class Gate:
-    """A WSGI application before another."""
+    """A WSGI application in front of another."""
 
     def __init__(self, create: Callable[..., Any]) -> None:
         self._application = DomainDispatcherApplication(create)
@@ -122,7 +123,7 @@ class Gate:
 
 
 def _refuse(environ: Environ, start: StartResponse, status: str, code: str) -> Iterable[bytes]:
-    # All of the body and no more: a read to the end would wait for the client to close.
+    # Read exactly the body: a read to the end would wait for the client to close.
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>By order of a test.</Message></Error>'.encode()
     start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
@@ -143,18 +144,18 @@ def _reset(environ: Environ) -> NoReturn:
     connection: socket.socket = environ["werkzeug.socket"]
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionResetError  # the server takes it for a client that went away
+    raise ConnectionResetError  # the server treats this as a client that closed the connection
 
 
 faults = Faults()
 
 
 def main() -> None:
-    # The server makes its application by this name.
-    setattr(threaded_moto_server, "DomainDispatcherApplication", Gate)  # noqa: B010  it is imported there, not defined
+    # The server creates its application by this name.
+    setattr(threaded_moto_server, "DomainDispatcherApplication", Gate)  # noqa: B010  the name is imported there, not defined
     server = threaded_moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    print(server.get_host_and_port()[1], flush=True)  # noqa: T201  it is how the parent hears
+    print(server.get_host_and_port()[1], flush=True)  # noqa: T201  the parent reads the port
     for line in sys.stdin:
         print(json.dumps(faults.obey(json.loads(line))), flush=True)  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that fails on demand, to put between a client and any server."""
+"""A TCP proxy between a client and any server, which fails on demand."""
 
 import contextlib
 import socket
@@ -29,7 +29,7 @@ class _Allowance:
 
 
 class TcpProxy:
-    """Forwards to ``host:port`` from a port of its own, until it is ordered to `cut`, to `refuse` or to be `deaf`."""
+    """Forwards to ``host:port`` from a port of its own, until `cut`, `refuse` or `deaf` is called."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -42,7 +42,7 @@ class TcpProxy:
         self._allowance: _Allowance | None = None
 
     def instead_of(self, url: str) -> str:
-        """A url of the server, as one that reaches it through here."""
+        """A url of the server, changed so that clients connect through the proxy."""
         return url.replace(f":{self._target[1]}/", f":{self.port}/")
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class TcpProxy:
         self._hearing.set()
 
     def forward(self) -> None:
-        """Behave: accept, hand on, also what was held back; forget an armed `cut_when` or `cut_at`."""
+        """Accept and forward again, including data held back; disarm `cut_when` and `cut_at`."""
         self._trigger = self._allowance = None
         self._hearing.set()
         if self._listener.fileno() == -1:
@@ -73,20 +73,20 @@ class TcpProxy:
     def refuse(self) -> None:
         """Refuse new connections; open ones continue."""
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, which closing does not
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread, which closing would not
         self._listener.close()
 
     def deaf(self) -> None:
-        """Accept connections and keep them open, but hand on nothing in either direction."""
+        """Accept connections and keep them open, but forward nothing in either direction."""
         self._hearing.clear()
 
     def cut_when(self, match: Match, *, after: bool = False) -> threading.Event:
         """Break every connection, once, at the first block of bytes that matches.
 
         Args:
-            match: Sees each block as it was received, and its direction.
-            after: False: the block is not handed on. True: it is, and if it went to the server, the cut waits for the
-                answer, which the client does not get: what was asked for is done, and the client cannot know.
+            match: Called with each received block and its direction.
+            after: False: the block is not forwarded. True: the block is forwarded. If it goes to the server, the cut
+                waits for the answer, which the client does not get: the request took effect without the client knowing.
 
         Returns:
             Set once the connections are broken.
@@ -96,7 +96,7 @@ class TcpProxy:
         return trigger.fired
 
     def cut_at(self, byte: int, direction: Direction) -> threading.Event:
-        """Break every connection, once, when so many bytes more have gone that way, in the middle of a message or not.
+        """Break every connection, once, after this many more bytes in a direction, even in the middle of a message.
 
         Returns:
             Set once the connections are broken.
@@ -134,7 +134,7 @@ class TcpProxy:
                 self._hearing.wait()
                 self._pass_on(block, direction, connection, sink)
         with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)  # after a reset as well, or the other end would wait for ever
+            sink.shutdown(socket.SHUT_WR)  # after a reset too, or the other end would wait for ever
         with self._lock:
             connection.directions -= 1
             if connection.directions:
@@ -173,7 +173,7 @@ class TcpProxy:
         return trigger
 
     def _allowed(self, block: bytes, direction: Direction) -> int | None:
-        """How many bytes of the block may still pass, if the connections are to break in it."""
+        """How many bytes of the block are still forwarded; None if the connections do not break in this block."""
         with self._lock:
             allowance = self._allowance
             if allowance is None or allowance.direction != direction:
@@ -198,7 +198,7 @@ class _Connection:
         self.answer_is_withheld_by: _Trigger | None = None
 
     def close(self) -> None:
-        """Reset both ends, as the death of a machine's network stack would, and wake the threads that read them."""
+        """Reset both ends, as if a machine failed, and wake the threads that read them."""
         for end in self.sockets:
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

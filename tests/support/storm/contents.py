@@ -1,4 +1,4 @@
-"""What every document may be seen as: each state that the driver gave it, known before it is written."""
+"""The contents in which readers may see each document: every state, recorded before the driver writes the file."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _ABSENT = "absent"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One thing that a file was made into."""
+    """One content of a file."""
 
     key: str
     sequence: int
-    """Counts the states of one key; 0 is before the first."""
+    """Number of the state among those of its key; 0 is the state before the first file."""
     text: str | None
-    """None: there is no file."""
+    """The text. None: there is no file."""
     bad: bool = False
-    """It cannot be ingested: what was published before stays."""
+    """The file cannot be ingested, so the published version stays."""
 
 
 def fingerprint(text: str | None) -> str:
-    """Equal for texts that differ in white space only, which is what cutting into chunks may drop."""
+    """A hash that is equal for texts that differ in white space only, which the chunker may drop."""
     return _ABSENT if text is None else hashlib.sha256("".join(text.split()).encode()).hexdigest()
 
 
 class Contents:
-    """The states of all keys, written by the driver and asked by readers.
+    """The states of all keys, recorded by the driver and queried by readers.
 
     Args:
-        chunker: Cuts a text as the corpus does, to know which texts have to be embedded.
+        chunker: The chunker of the corpus, to know which texts have to be embedded.
     """
 
     def __init__(self, chunker: Chunker) -> None:
@@ -49,7 +49,7 @@ class Contents:
         self._needed: Counter[str] = Counter()
 
     def begin(self, key: str, text: str | None, *, bad: bool = False) -> State:
-        """Know a state before the source has it."""
+        """Record a state before the source has it."""
         with self._lock:
             self._counts[key] += 1
             state = State(key, self._counts[key], text, bad)
@@ -62,18 +62,18 @@ class Contents:
         return state
 
     def done(self, state: State) -> None:
-        """The source has it."""
+        """Record that the source has the state."""
         with self._lock:
             self._current[state.key] = state
             self._changed[state.key] = time.monotonic()
 
     def current(self) -> dict[str, State]:
-        """What the source holds, by key; files that were removed included."""
+        """The content of the source, by key, removed files included."""
         with self._lock:
             return dict(self._current)
 
     def settled(self, seconds: float) -> dict[str, State]:
-        """As `current`, without files that were emptied less than so many seconds ago: a run leaves these alone."""
+        """The content of the source without files that were emptied more recently than this, which runs skip."""
         with self._lock:
             recent = {key for key, changed in self._changed.items() if time.monotonic() - changed < seconds}
             return {key: state for key, state in self._current.items() if state.text != "" or key not in recent}
@@ -83,12 +83,12 @@ class Contents:
             return list(self._visible)
 
     def sequences(self, key: str, seen: str) -> list[int]:
-        """The states of a key that look like this, ascending; none: it never was so."""
+        """The states of a key with this content, ascending; empty if the key never had this content."""
         with self._lock:
             return [number for number, visible in self._visible[key].items() if visible == seen]
 
     def needed(self) -> Counter[str]:
-        """How often each text came into the corpus, and so had to be embedded at most."""
+        """How often each text entered the corpus, which is how often it had to be embedded at most."""
         with self._lock:
             return self._needed.copy()
 

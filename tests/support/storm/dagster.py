@@ -1,4 +1,4 @@
-"""`ingest-pipeline ui`, started as a user starts it, and asked through its GraphQL as its pages ask."""
+"""`ingest-pipeline ui`, started as a user starts it, and queried through GraphQL as its pages do."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Dagster:
     """Web server, daemon and code server over one corpus.
 
     Args:
-        environment: Of the process.
-        directory: Where it runs and logs.
-        port: Of the web server.
-        command: What starts them, if not `ingest-pipeline ui`.
+        environment: Environment of the process.
+        directory: Working folder, with the log.
+        port: Port of the web server.
+        command: The command that starts the processes. Default: `ingest-pipeline ui`.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Dagster:
         return self._process.pid
 
     def lives(self) -> bool:
-        """Whether it runs, or is being replaced by whoever killed it.
+        """Whether the process runs, or is being restarted after a kill.
 
-        One that came up while Postgres did too says so and ends; then whoever looks after it starts it again.
+        A process that starts while Postgres is starting fails with an error, and is then started again.
         """
         with self._replacing:
             if self._process.poll() == 1 and time.monotonic() < self._started + _UP_SECONDS:
@@ -83,7 +83,7 @@ class Dagster:
             return self._process.poll() is None
 
     def die_and_start_again(self) -> None:
-        """SIGKILL everything of it at once, run workers too, as when the machine is reset; then start it anew."""
+        """SIGKILL all processes at once, run workers too, as when the machine is reset; then start again."""
         with self._replacing:
             kill_below(self.pid)
             self._process.kill()
@@ -103,7 +103,7 @@ class Dagster:
                 return
 
     def stop(self) -> bool:
-        """End it as a user does; whether it ended by itself."""
+        """Interrupt the process as a user does; returns whether it then ended by itself."""
         self._process.terminate()
         try:
             self._process.wait(_DOWN_SECONDS)
@@ -130,7 +130,7 @@ class Dagster:
         return Counter(backfill["status"] for backfill in found)
 
     def backfill(self, partitions: Sequence[str]) -> str:
-        """Launch one; returns what Dagster says."""
+        """Launch a backfill; returns Dagster's answer."""
         parameters = {"assetSelection": _ASSETS, "partitionNames": list(partitions)}
         answer: str = self._ask(_LAUNCH, {"parameters": parameters})["launchPartitionBackfill"]["__typename"]
         return answer
@@ -148,12 +148,12 @@ class Dagster:
         return run
 
     def materialized(self) -> set[str]:
-        """Partitions that the page of an asset shows as made."""
+        """Partitions that the page of an asset shows as materialized."""
         found = self._ask(_MATERIALIZED, {})["assetNodeOrError"]["assetPartitionStatuses"]
         return set(found.get("materializedPartitions", []))
 
     def _ask(self, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
-        """Ask as a user does, who reloads a page: the web server finds out by failing that its connections died."""
+        """Query as a user does who reloads a page: the web server notices dead connections only by a failed request."""
         for _ in range(_RELOADS):
             with suppress(urllib.error.HTTPError):
                 return self._ask_once(query, variables)
@@ -166,7 +166,7 @@ class Dagster:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
             found = json.load(answer)
         if not found.get("data") or any(value is None for value in found["data"].values()):
-            # The server answers, and what it asked did not: Postgres was restarted.
+            # The server answers, but its database did not: Postgres was restarted.
             raise OSError(str(found.get("errors"))[:300])
         data: dict[str, Any] = found["data"]
         for value in data.values():

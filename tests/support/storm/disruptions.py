@@ -1,4 +1,4 @@
-"""When a storm hurt somebody: from which moment to which."""
+"""The times at which a storm disrupted a process or a connection."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 
 
 class Disruptions:
-    """Kills and cuts are moments; a stopped process is hurt until it goes on."""
+    """Kills and cuts are moments; a stopped process is disrupted until it continues."""
 
     def __init__(self) -> None:
         self._spans: dict[int, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
     def moment(self) -> None:
-        """Something was hurt just now."""
+        """Record a disruption at this moment."""
         self.end(self.begin())
 
     def begin(self) -> int:
-        """Something is hurt from now on; returns a number for `end`."""
+        """Record a disruption that begins now; returns a number for `end`."""
         with self._lock:
             number = len(self._spans)
             self._spans[number] = (time.monotonic(), math.inf)
@@ -30,6 +30,6 @@ class Disruptions:
             self._spans[number] = (self._spans[number][0], time.monotonic())
 
     def touch(self, began: float, ended: float) -> bool:
-        """Whether something was hurt at some moment of a time."""
+        """Whether a disruption overlaps with a period of time."""
         with self._lock:
             return any(first <= ended and last >= began for first, last in self._spans.values())

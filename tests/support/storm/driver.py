@@ -1,4 +1,4 @@
-"""Putting, editing, removing and bringing back files at random, as their owners would."""
+"""Adds, edits, removes and brings back files at random, as their owners would."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PATIENCE = 50
 
 
 class Files(Protocol):
-    """Where documents lie."""
+    """The place of the documents."""
 
     def put(self, key: str, body: bytes) -> None:
-        """Replace a file at once: nobody sees a part of it."""
+        """Replace a file atomically: no reader sees a part of it."""
 
     def remove(self, key: str) -> None:
-        """One that is gone is no fault."""
+        """Remove a file. A missing file is no error."""
 
 
 class FolderFiles:
@@ -30,7 +30,7 @@ class FolderFiles:
 
     Args:
         root: The source.
-        spool: Where files are written before they get their name.
+        spool: Folder in which files are written before they are renamed.
     """
 
     def __init__(self, root: Path, spool: Path) -> None:
@@ -72,10 +72,10 @@ class Driver:
 
     Args:
         files: The source.
-        contents: Gets every state before it is written.
-        documents: How many keys there are.
-        random: Of this driver alone.
-        figures: What is counted.
+        contents: Records every state before it is written.
+        documents: Number of keys.
+        random: Generator of this driver's choices.
+        figures: Counters of the storm.
     """
 
     def __init__(self, files: Files, contents: Contents, documents: int, random: Random, figures: Figures) -> None:
@@ -106,8 +106,8 @@ class Driver:
             case _:
                 self._write(key, self._fresh(key), change)
 
-    def mend(self) -> None:
-        """Every second bad file gets good again; the others stay for the end to judge."""
+    def restore_bad_files(self) -> None:
+        """Make every second bad file valid again. The others stay bad until the end."""
         for key, state in self._contents.current().items():
             if state.bad and state.text and self._random.random() < 0.5:
                 self._write(key, self._fresh(key), "mended")
@@ -123,7 +123,7 @@ class Driver:
         return state
 
     def _fresh(self, key: str) -> str:
-        """A text that no document ever had, with its generation in every chunk."""
+        """A text that no document ever had, with its number in every chunk."""
         self._generation += 1
         size = self._random.choice([1, 2, 3, 5, 8, 40])
         stem = f"{key} generation {self._generation} of {os.getpid()}"

@@ -1,4 +1,4 @@
-"""The embedding server in bad weather. It remembers every purchase, to distinguish one too many from bad luck."""
+"""An embedding server that fails at random, and records every billed request, to find avoidable ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.storm.contents import Contents
 from tests.support.storm.disruptions import Disruptions
 from tests.support.storm.figures import Figures
 
-_WEATHER = [
+_RANDOM_FAULTS = [
     Fault.RATE_LIMITED,
     Fault.SERVER_ERROR,
     Fault.OVERLOADED,
@@ -28,28 +28,28 @@ _WEATHER = [
 ]
 _PAID_IN_VAIN = {Fault.RESET_IN_BODY, Fault.TRUNCATED_JSON, Fault.REPLY_LOST}
 _LATENCY = 0.05
-# How long after an answer its recording may be under way, on a machine with more to do than it can.
+# How long after an answer its recording may still be in progress, on an overloaded machine.
 _RECORDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
-    """One request that was charged for."""
+class BilledRequest:
+    """One billed request."""
 
     began: float
     ended: float
     texts: Sequence[str]
     lost: bool
-    """The answer never arrived."""
+    """Whether the answer never arrived."""
 
 
 class StormyEmbeddings(EmbeddingServer):
-    """Fails a share of the requests.
+    """An embedding server that fails a share of the requests.
 
     Args:
         rate: The share, 0 to 1.
-        random: Of this server alone.
-        figures: What is counted.
+        random: Generator of this server's choices.
+        figures: Counters of the storm.
     """
 
     def __init__(self, rate: float, random: Random, figures: Figures) -> None:
@@ -57,24 +57,24 @@ class StormyEmbeddings(EmbeddingServer):
         self.rate = rate
         self._random, self._figures = random, figures
         self._here = threading.local()
-        self._purchases: list[Purchase] = []
+        self._billed: list[BilledRequest] = []
 
     @property
-    def purchases(self) -> list[Purchase]:
+    def billed(self) -> list[BilledRequest]:
         with self._state:
-            return list(self._purchases)
+            return list(self._billed)
 
     def encode(self, request: EmbeddingRequest) -> tuple[Vectors, list[int]]:
         answer = super().encode(request)
         now = time.monotonic()
         with self._state:
-            self._purchases.append(Purchase(now - _LATENCY, now, request.texts, self._here.lost))
+            self._billed.append(BilledRequest(now - _LATENCY, now, request.texts, self._here.lost))
         return answer
 
     def _reply(self, connection: EmbeddingHandler, body: bytes, fault: Fault | None) -> None:
         with self._state:
             if fault is None and self._random.random() < self.rate:
-                fault = self._random.choice(_WEATHER)
+                fault = self._random.choice(_RANDOM_FAULTS)
         self._here.lost = fault in _PAID_IN_VAIN
         if fault is not None:
             self._figures.count(f"embedding faults: {fault.name.lower().replace('_', ' ')}")
@@ -84,20 +84,20 @@ class StormyEmbeddings(EmbeddingServer):
             super()._reply(connection, body, None)  # there is no answer to spoil
 
 
-def judge_purchases(
-    purchases: Sequence[Purchase], contents: Contents, disruptions: Disruptions, figures: Figures
+def judge_billing(
+    billed: Sequence[BilledRequest], contents: Contents, disruptions: Disruptions, figures: Figures
 ) -> None:
-    """Count texts embedded more often than they entered the corpus, by reason; without a reason it is a violation."""
+    """Count texts that were embedded more often than they entered the corpus, by reason. No reason: a violation."""
     needed = contents.needed()
-    by_text: defaultdict[str, list[Purchase]] = defaultdict(list)
-    for purchase in purchases:
-        for text in purchase.texts:
-            by_text[text].append(purchase)
+    by_text: defaultdict[str, list[BilledRequest]] = defaultdict(list)
+    for request in billed:
+        for text in request.texts:
+            by_text[text].append(request)
     figures.count("embeddings: embedded", sum(map(len, by_text.values())))
     figures.count("embeddings: distinct texts embedded", len(by_text))
     figures.count("embeddings: needed", needed.total())
     for text, embedded in by_text.items():
-        again = sorted(embedded, key=lambda purchase: purchase.began)[max(needed[text], 1) - 1 :]
+        again = sorted(embedded, key=lambda request: request.began)[max(needed[text], 1) - 1 :]
         for before, after in pairwise(again):
             reason = _reason(before, after, disruptions)
             figures.count(f"embeddings: embedded again, {reason or 'without a reason'}")
@@ -109,7 +109,7 @@ def judge_purchases(
                 )
 
 
-def _reason(before: Purchase, after: Purchase, disruptions: Disruptions) -> str | None:
+def _reason(before: BilledRequest, after: BilledRequest, disruptions: Disruptions) -> str | None:
     if before.lost:
         return "answer lost"
     if after.began < before.ended + _RECORDING_SECONDS:

@@ -1,4 +1,4 @@
-"""What a storm did and found: counters, violations with their evidence, and both as a table and as JSON."""
+"""The figures of a storm: counters, and violations with their evidence, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SHOWN = 20
 
 
 class Figures:
-    """Counted from many threads.
+    """Counters and violations, for use by many threads.
 
     Args:
-        seed: What every random choice was drawn from.
+        seed: Seed of all random choices.
     """
 
     def __init__(self, seed: int) -> None:
@@ -34,7 +34,7 @@ class Figures:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the beginning."""
         return time.monotonic() - self._began
 
     @property
@@ -43,17 +43,17 @@ class Figures:
             return list(self._violations)
 
     def count(self, what: str, number: int = 1) -> None:
-        """Add to one figure. A colon in its name makes it one of a group."""
+        """Add to a counter. Counters with the same words before a colon form a group."""
         with self._lock:
             self._counts[what] += number
 
     def longest(self, what: str, seconds: float) -> None:
-        """Keep the largest of some times."""
+        """Keep the longest of several times."""
         with self._lock:
             self._counts[what] = max(self._counts[what], math.ceil(seconds))
 
     def violation(self, what: str) -> None:
-        """A promise was broken."""
+        """Record that a promise was broken."""
         with self._lock:
             self._violations.append(f"{self.seconds:.1f} s: {what}")
             first = len(self._violations) <= _SHOWN
@@ -61,13 +61,13 @@ class Figures:
             Console(stderr=True).print(f"VIOLATION {what}", style="red", markup=False, highlight=False)
 
     def note(self, what: str) -> None:
-        """Something that breaks no promise and is worth a look."""
+        """Record an observation that breaks no promise but should be examined."""
         with self._lock:
             if what not in self._notes:
                 self._notes.append(what)
 
     def write(self, path: Path) -> None:
-        """All of it as JSON."""
+        """Write all figures as JSON."""
         with self._lock:
             value = {
                 "commit": commit(),
@@ -80,7 +80,7 @@ class Figures:
             path.write_text(json.dumps(value, indent=2) + "\n")
 
     def show(self, console: Console) -> None:
-        """All figures, printed for the user."""
+        """Print all figures."""
         table = Table("what happened", "", title=f"storm, seed {self.seed}", show_lines=False)
         table.columns[1].justify = "right"
         with self._lock:

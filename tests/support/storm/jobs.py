@@ -1,4 +1,4 @@
-"""What library writers of a storm do in a process of their own."""
+"""Jobs of a storm's library writers, each in its own process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.world import ingest as ingest_documents
 
 
 def ingest(address: Address, partitions: list[str] | None = None) -> tuple[list[int], list[str]]:
-    """Bring the corpus to what the source holds; the versions that were acknowledged, and the keys that failed."""
+    """Bring the corpus up to date with the source; returns the acknowledged versions and the keys that failed."""
     with Database(address.database_url) as database:
         context = open_context(database, address.settings)
         summary = ingest_documents(context, address.embedding_settings, partitions)

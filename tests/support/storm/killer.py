@@ -1,4 +1,4 @@
-"""Hurting what runs: SIGKILL, SIGSTOP, restarts of Postgres, cut connections, ended backends."""
+"""Disrupts processes and connections: SIGKILL, SIGSTOP, restarts of Postgres, cut connections, ended backends."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _COMMIT_SECONDS = 6.0
 
 
 class Killer:
-    """One who hurts something every few seconds.
+    """Causes a disruption every few seconds.
 
     Args:
-        stage: Where.
-        victims: Writers that may be hurt.
-        dagster: Whose run workers may be hurt; None if there is none.
-        pause: Seconds between two blows, at most.
+        stage: The stage of the storm.
+        victims: Writers that may be disrupted.
+        dagster: Dagster, whose run workers may be disrupted; None if there is none.
+        pause: Maximum number of seconds between two disruptions.
     """
 
     def __init__(self, stage: Stage, victims: Victims, dagster: Dagster | None, pause: float) -> None:
@@ -41,7 +41,7 @@ class Killer:
         self._stopped: list[threading.Thread] = []
 
     def run(self) -> None:
-        """Until the storm is over; then everything that was stopped goes on."""
+        """Cause disruptions until the storm is over; then let all stopped processes continue."""
         blows: dict[str, Callable[[], None]] = {
             "kill": self._kill,
             "stop": self._stop,
@@ -136,7 +136,7 @@ class Killer:
 
 
 def commit_of_a_publication() -> Match:
-    """The first COMMIT after head was moved: of all moments the one at which the two stores are furthest apart."""
+    """Match the first COMMIT after head was moved, the moment at which the two stores differ most."""
     moved = False
 
     def match(block: bytes, direction: Direction) -> bool:

@@ -1,4 +1,4 @@
-"""Finding, hurting and reaping the processes that a storm started, and no others."""
+"""Finds, signals and reaps the processes that a storm started, and no others."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DYING_SECONDS = 10.0
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent dies, so that none is lost from sight."""
+    """Become the parent of every descendant whose own parent dies, so that every descendant can be found."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
 def descendants(of: int) -> list[int]:
-    """Every living process below one, the deepest last."""
+    """Every living descendant of a process, the deepest last."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     living: set[int] = set()
     for pid, parent, state in _processes():
@@ -33,7 +33,7 @@ def descendants(of: int) -> list[int]:
     found: list[int] = []
     pending = [of]
     while pending:
-        # Through zombies too: the parent of one that was looked at may have died before it was looked at itself.
+        # Zombies are included: a process' parent may have died before the parent was examined.
         below = children[pending.pop(0)]
         found += below
         pending += below
@@ -41,7 +41,7 @@ def descendants(of: int) -> list[int]:
 
 
 def kill_below(of: int) -> None:
-    """SIGKILL everything below a process, the deepest first, and what they were just starting as well."""
+    """SIGKILL all descendants of a process, the deepest first, including those that are being started."""
     end = time.monotonic() + _DYING_SECONDS
     while (left := descendants(of)) and time.monotonic() < end:
         for pid in reversed(left):
@@ -52,7 +52,7 @@ def kill_below(of: int) -> None:
 def run_workers(dagster: int) -> list[int]:
     """The processes in which Dagster runs jobs, below the process of its web server and daemon.
 
-    Its code server starts each with multiprocessing's spawn; the tracker of resources is another kind.
+    Dagster's code server starts each with multiprocessing's spawn. The resource tracker of multiprocessing is excluded.
     """
     return [pid for pid in descendants(dagster) if b"spawn_main" in command_line(pid)]
 
@@ -65,18 +65,18 @@ def command_line(pid: int) -> bytes:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal stopped the process and none has let it go on."""
+    """Whether the process is stopped by a signal."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     return False
 
 
 def send(pid: int, number: signal.Signals) -> bool:
-    """Signal a descendant; False if it is gone, or was never ours."""
+    """Send a signal to a descendant; False if it has ended, or is no descendant."""
     with suppress(OSError):
         handle = os.pidfd_open(pid)
         try:
-            # Asked once the handle holds it: the number cannot pass to somebody else's process in between.
+            # Checked while the handle is open, so the number cannot be given to another process in between.
             if pid in descendants(os.getpid()):
                 signal.pidfd_send_signal(handle, number)
                 return True
@@ -86,7 +86,7 @@ def send(pid: int, number: signal.Signals) -> bool:
 
 
 class Reaper:
-    """Reaps orphans that came to us; without it they would look alive to whoever asks whether a writer is gone."""
+    """Reaps adopted orphans, which would otherwise seem alive to a check of whether a writer is dead."""
 
     def __init__(self) -> None:
         self._ours: set[int] = set()
@@ -101,14 +101,14 @@ class Reaper:
         self._thread.join(10)
 
     def spare(self, pid: int) -> None:
-        """Somebody else waits for this one."""
+        """Do not reap a process, because another thread waits for it."""
         self._ours.add(pid)
 
     def _work(self) -> None:
         seen: set[int] = set()
         while not self._ended.wait(0.5):
             dead = {pid for pid, parent, state in _processes() if state == "Z" and parent == os.getpid()}
-            # Twice, since a process may die before whoever started it could say that it is to be spared.
+            # In two rounds, because a process may die before the thread that started it could call `spare`.
             for pid in (dead & seen) - self._ours:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Readers: at head, every document is wholly one published content in both stores; at an old head, nothing changes."""
+"""Readers check that every document at head is one published content in both stores, and that old heads are stable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PIN_EVERY = 4
 
 @dataclass(slots=True)
 class Reading:
-    """Everything at one version, from both stores."""
+    """The content of both stores at one version."""
 
     version: int
     documents: dict[str, DocumentRow]
@@ -55,15 +55,15 @@ class Reading:
         return cls(version, seen, dict(chunks), dict(rows))
 
     def text(self, key: str) -> str | None:
-        """A document as a reader sees it; None if there is none."""
+        """The text of a document as a reader sees it; None if there is no document."""
         if key not in self.rows and key not in self.documents:
             return None
         return "".join(row["text"] for row in self.rows.get(key, []))
 
     def digest(self) -> str:
-        """Equal for readings that show the same.
+        """A hash that is equal for readings with the same content.
 
-        Two things are noted in place: the new ETag of a file that was only touched, and where a compaction moved rows.
+        Two facts are ignored because they change in place: the ETag of a touched file, and the fragments of the rows.
         """
         same = {
             key: replace(row, etag="", last_modified=datetime.min, fragments=[])  # noqa: DTZ901  any constant serves
@@ -76,7 +76,7 @@ class Reading:
         return hashlib.sha256(repr((sorted(self.documents), shown)).encode()).hexdigest()
 
     def faults(self, contents: Contents) -> list[str]:
-        """What no reader may ever see."""
+        """Everything in the reading that no reader may see."""
         keys = {*contents.known(), *self.documents, *self.chunks, *self.rows}
         return [
             f"version {self.version}: {key}: {what}" for key in sorted(keys) for what in self._faults(key, contents)
@@ -92,7 +92,7 @@ class Reading:
         if sagas != stated or len(rows) != (document.chunk_count if document else 0):
             found.append(f"is {document and document.saga} in the catalog, and its chunks are of {sorted(sagas)}")
         if not contents.sequences(key, fingerprint(self.text(key))):
-            found.append(f"shows a content that it never had: {(self.text(key) or 'absent')[:200]!r}")
+            found.append(f"shows a content that the file never had: {(self.text(key) or 'absent')[:200]!r}")
         if any(not np.array_equal(np.asarray(row["vector"], np.float32), _vector(row["text"])) for row in rows):
             found.append("has a vector of another text")
         return found
@@ -105,7 +105,7 @@ def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads at head again and again, and now and then at a head that it read before."""
+    """Reads at head repeatedly, and sometimes again at an earlier head."""
 
     contents: Contents
     figures: Figures
@@ -131,7 +131,7 @@ class Reader:
             self._read_again(corpus)
 
     def check_progress(self, reading: Reading) -> None:
-        """No document goes back to what it was before."""
+        """Check that no document returns to an earlier state."""
         for key in self.contents.known():
             later = [
                 number
@@ -156,7 +156,7 @@ class Reader:
 
 
 def read(stage: Stage, name: str) -> None:
-    """Be a reader until the storm is over."""
+    """Read until the storm is over."""
     reader = Reader(stage.contents, stage.figures, stage.random(name))
     while not stage.calm.is_set():
         try:

@@ -1,4 +1,4 @@
-"""After the storm: everything settles without help, and then nothing is wrong, in doubt, or orphaned."""
+"""After the storm: wait until everything is settled without help, then check every promise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
 from tests.support.storm.contents import fingerprint
 from tests.support.storm.dagster import Dagster
-from tests.support.storm.embeddings import judge_purchases
+from tests.support.storm.embeddings import judge_billing
 from tests.support.storm.readers import Reading
 from tests.support.storm.stage import Stage
 from tests.support.storm.writers import Acknowledgements, Victims, ingest_once
@@ -25,7 +25,7 @@ TICK_SECONDS = 30
 
 
 def settle(stage: Stage, dagster: Dagster, ticks: int) -> None:
-    """Wait, touching nothing, until nothing is open any more; what still is after so many ticks is a violation."""
+    """Wait without intervention until nothing is open. Open matters after this many ticks are violations."""
     began = time.monotonic()
     still = ["everything"]
     with Database(stage.database_url) as database:
@@ -39,7 +39,7 @@ def settle(stage: Stage, dagster: Dagster, ticks: int) -> None:
 
 
 def tend(stage: Stage, ticks: int) -> None:
-    """Do what the sensors do, tick by tick, where no daemon runs, until nothing is open any more."""
+    """Run the sensors' work, tick by tick, where no daemon runs, until nothing is open."""
     began, ticks_left = time.monotonic(), ticks
     still = ["everything"]
     with Database(stage.database_url) as database:
@@ -55,7 +55,7 @@ def tend(stage: Stage, ticks: int) -> None:
 
 
 def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) -> list[str]:
-    """What a user would still wait for."""
+    """Everything that a user would still have to wait for."""
     corpus = context.corpus
     bad = {key for key, state in stage.contents.current().items() if state.bad}
     try:
@@ -69,23 +69,23 @@ def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) 
             found += [f"run {run}" for run in dagster.runs_under_way()]
             found += [f"{n} backfills {s}" for s, n in dagster.backfills().items() if s in {"REQUESTED", "CANCELING"}]
     except (IngestError, OSError) as error:
-        return [f"nothing can be seen: {error}"]
+        return [f"the stores cannot be read: {error}"]
     return found
 
 
 def judge(stage: Stage, acknowledged: Acknowledgements, dagster: Dagster | None) -> None:
-    """Hold what is there against every promise."""
+    """Check every promise against the actual state."""
     with stage.corpus() as corpus:
         swept = sweep(corpus)
         stage.figures.count("swept at the end: files", len(swept.files))
         stage.figures.count("swept at the end: versions", len(swept.versions))
         _judge_audit(stage, corpus)
-        _judge_litter(stage, corpus)
+        _judge_orphans(stage, corpus)
         _judge_contents(stage, corpus)
         _count_ledger(stage, corpus, acknowledged)
         if dagster is not None:
             _compare_with_dagster(stage, corpus, dagster)
-    judge_purchases(stage.embeddings.purchases, stage.contents, stage.disruptions, stage.figures)
+    judge_billing(stage.embeddings.billed, stage.contents, stage.disruptions, stage.figures)
 
 
 def _judge_audit(stage: Stage, corpus: Corpus) -> None:
@@ -93,7 +93,7 @@ def _judge_audit(stage: Stage, corpus: Corpus) -> None:
         stage.figures.violation(f"audit: {violation}")
 
 
-def _judge_litter(stage: Stage, corpus: Corpus) -> None:
+def _judge_orphans(stage: Stage, corpus: Corpus) -> None:
     again = sweep(corpus)
     if again.files or again.versions or again.rows:
         stage.figures.violation(f"a second sweep found {again}")
@@ -102,7 +102,7 @@ def _judge_litter(stage: Stage, corpus: Corpus) -> None:
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         left = present - corpus.table.tracked_files() - {"_versions/latest_version_hint.json"}
         if left:
-            stage.figures.violation(f"files that belong to nothing: {sorted(left)[:10]}")
+            stage.figures.violation(f"orphan files: {sorted(left)[:10]}")
 
 
 def _judge_contents(stage: Stage, corpus: Corpus) -> None:
@@ -111,7 +111,7 @@ def _judge_contents(stage: Stage, corpus: Corpus) -> None:
         stage.figures.violation(f"at the end: {fault}")
     for key, state in stage.contents.current().items():
         if not state.bad and fingerprint(reading.text(key)) != fingerprint(state.text):
-            stage.figures.violation(f"at the end {key} is not what its file holds")
+            stage.figures.violation(f"at the end {key} differs from its file")
     stage.figures.count("at the end: documents", len(reading.documents))
     stage.figures.count("at the end: chunks", sum(map(len, reading.rows.values())))
 
@@ -130,7 +130,9 @@ def _count_ledger(stage: Stage, corpus: Corpus, acknowledged: Acknowledgements) 
             state = stage.contents.current().get(failure.key)
             if state is not None and not state.bad:
                 what = "gone" if state.text is None else "good"
-                stage.figures.violation(f"the file of {failure.key} is {what}, and still noted: {failure.error}")
+                stage.figures.violation(
+                    f"the file of {failure.key} is {what}, but its failure is still recorded: {failure.error}"
+                )
 
 
 def _compare_with_dagster(stage: Stage, corpus: Corpus, dagster: Dagster) -> None:

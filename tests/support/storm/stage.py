@@ -1,4 +1,4 @@
-"""Where a storm takes place: servers, proxies before Postgres, a corpus, and what is known about it."""
+"""The stage of a storm: servers, proxies in front of Postgres, a corpus, and its expected contents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FAULT_RATE = 0.07
 
 @dataclass(slots=True)
 class Stage:
-    """Shared by all who take part."""
+    """The state that all threads of a storm share."""
 
     directory: Path
     seed: int
@@ -46,28 +46,28 @@ class Stage:
     settings: CorpusConfig
     postgres: EmbeddedPostgres
     database_url: str
-    """Straight to the server."""
+    """Url of the server without a proxy."""
     proxies: dict[str, TcpProxy]
-    """Before Postgres: one for Dagster, one for all other writers."""
+    """Proxies in front of Postgres: one for Dagster, one for all other writers."""
     embeddings: StormyEmbeddings
     s3: S3Server | None
     contents: Contents
     reaper: Reaper
     disruptions: Disruptions = field(default_factory=Disruptions)
     calm: threading.Event = field(default_factory=threading.Event)
-    """Set when the storm is over: everybody ends what they do and begins nothing new."""
+    """Set when the storm is over: every thread ends its work and begins nothing new."""
 
     def random(self, name: str) -> Random:
-        """A generator of choices for one who takes part, whatever the others draw."""
+        """A generator of choices for one thread, independent of the other threads."""
         return Random(f"{self.seed} {name}")
 
     def url_through(self, proxy: str) -> str:
-        """The database as clients behind a proxy address it."""
+        """The url of the database through a proxy."""
         account, _, place = self.database_url.rpartition("@")
         return f"{account}@127.0.0.1:{self.proxies[proxy].port}/{place.rpartition('/')[2]}"
 
     def environment(self, proxy: str) -> dict[str, str]:
-        """Of a process that works on the corpus as a user would."""
+        """The environment of a process that works on the corpus as a user would."""
         return {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -84,21 +84,21 @@ class Stage:
 
     @property
     def address(self) -> Address:
-        """For writers that use the library."""
+        """The corpus' address for writers that use the library."""
         return Address(self.url_through("writers"), self.settings, self.embeddings.base_url)
 
     @contextmanager
     def corpus(self) -> Generator[Corpus]:
-        """The corpus as a reader opens it."""
+        """The corpus, opened as a reader does."""
         with Database(self.database_url) as database:
             yield find_corpus(database, self.settings)
 
-    def weather(self, rate: float = _FAULT_RATE) -> None:
-        """Let a share of all requests fail from now on; none is the end of it, when the S3 server's are counted."""
+    def fail_share(self, rate: float = _FAULT_RATE) -> None:
+        """Let a share of all requests fail from now on. At a rate of 0, the S3 server's faults are counted."""
         self.embeddings.rate = rate
         if self.s3 is None:
             return
-        faults = self.s3.weather(rate, self.seed)
+        faults = self.s3.fail_share(rate, self.seed)
         if rate == 0:
             for kind, number in faults.items():
                 self.figures.count(f"S3 {'requests' if kind == 'requests' else f'faults: {kind}'}", number)
@@ -106,7 +106,7 @@ class Stage:
 
 @contextmanager
 def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
-    """Start the servers and make the corpus; stop the servers."""
+    """Start the servers and create the corpus; at the end, stop the servers."""
     _clean_environment()
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-storm-"))
     directory.chmod(0o755)
@@ -161,7 +161,7 @@ def _places(directory: Path, s3: S3Server | None) -> tuple[str, str]:
 
 
 def _clean_environment() -> None:
-    """No setting of the machine's user reaches a storm."""
+    """Remove all settings of the machine's user from the environment."""
     for name in list(os.environ):
         if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
             del os.environ[name]

@@ -1,4 +1,4 @@
-"""Writers: the command line, the library, backfills of Dagster's; each in processes that may be killed at any time."""
+"""Writers: the command line, the library and backfills, each in processes that may be killed at any time."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from tests.support.storm.processes import is_stopped, send
 from tests.support.storm.readers import Reading
 from tests.support.storm.stage import Stage
 
-# What a job may wait by the engine's own limits, if everything that can be slow is: publishing is begun again and again
-# for PATIENCE_SECONDS, then the last attempt and the settling after it each wait for the lock; before that, planning
-# and preparing wait for the source and the API. Time for which a job itself was stopped is not counted.
+# The longest time for which a job may wait by the engine's own limits: attempts to publish begin for PATIENCE_SECONDS,
+# then the last attempt and the settling after it each wait for the lock; before that, planning and preparing wait for
+# the source and the API. Time for which the job itself was stopped is not counted.
 _LOCK_SECONDS = 120.0  # as `limit_waiting` says
 _LIBRARY_SECONDS = PATIENCE_SECONDS + 2 * _LOCK_SECONDS + 120.0
-# Dagster's own storage comes on top of it, and the stops of a process that nobody here looks at.
+# Added for Dagster's own storage, and for stops of processes that are not tracked here.
 _CLI_SECONDS = _LIBRARY_SECONDS + 120.0
 ENDING_SECONDS = _CLI_SECONDS + 60.0
-"""Within which every writer has to end once the storm is over."""
+"""Seconds within which every writer has to end after the storm."""
 _SILENCE_SECONDS = 10.0
-# Times of an object store are whole seconds.
+# Timestamps of an object store are whole seconds.
 _CLOCK_STEP_SECONDS = 1.0
 _PATIENCE = 100
 _JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1, "maintain": 2}
@@ -49,7 +49,7 @@ _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
 class Victims:
-    """Processes that may be hurt, by kind."""
+    """Processes that may be disrupted, by kind."""
 
     def __init__(self) -> None:
         self._pids: defaultdict[str, set[int]] = defaultdict(set)
@@ -71,18 +71,18 @@ class Victims:
 
 
 class Acknowledgements:
-    """What was said to be published, to be held against what readers see."""
+    """Reported publications, to be compared with what readers see."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._versions: set[int] = set()
 
     def expect(self) -> dict[str, State]:
-        """What a run that begins now and succeeds has to bring about."""
+        """The states that a run which begins now has to publish if it succeeds."""
         return self._stage.contents.settled(self._stage.settings.min_age_seconds + _CLOCK_STEP_SECONDS)
 
     def succeeded(self, who: str, expected: dict[str, State]) -> None:
-        """A run over everything said that it succeeded: each file is seen as it was when the run began, or later."""
+        """Check after a successful run over everything: readers see each file as the run found it, or later."""
         for _ in range(_PATIENCE):
             try:
                 with self._stage.corpus() as corpus:
@@ -108,7 +108,7 @@ class Acknowledgements:
         self._versions.update(versions)
 
     def check(self, connection: Connection, corpus: str) -> None:
-        """Every version that was acknowledged was head."""
+        """Check that every acknowledged version was head."""
         if lost := self._versions - history.published_versions(connection, corpus, self._versions):
             self._stage.figures.violation(f"versions {sorted(lost)} were acknowledged and never published")
 
@@ -130,7 +130,7 @@ def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgeme
 
 
 def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str = "") -> int | None:
-    """Run `ingest-pipeline ingest`; its exit status, None if it had to be ended."""
+    """Run `ingest-pipeline ingest`; returns its exit status, None if it had to be killed."""
     with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json", *keys],
@@ -166,7 +166,7 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str
 
 
 def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, name: str, pause: float) -> None:
-    """Be programs that use the library, one after another, until the storm is over."""
+    """Run programs that use the library, one after another, until the storm is over."""
     random = stage.random(name)
     while not stage.calm.wait(random.uniform(0, pause)):
         job = random.choices(list(_JOBS), list(_JOBS.values()))[0]
@@ -180,10 +180,10 @@ def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, 
 
 
 def _library_writer(stage: Stage, random: Random, job: str) -> Child:
-    """A child that does the job, and now and then dies or stops at some boundary of the engine."""
+    """A child that runs the job, and sometimes dies or stops at a boundary of the engine."""
     fate = random.choices(["lives", "kill_at", "stop_at"], [5, 2, 2])[0]
     fates = {} if fate == "lives" else {fate: _some_place(random)}
-    # Starting a child changes the environment for a moment, and two threads do it.
+    # Starting a child changes the environment for a moment, and two threads start children.
     with _starting:
         return _start(stage, random, job, fates)
 
@@ -211,7 +211,7 @@ def _some_place(random: Random) -> Place:
 def _outcome(
     stage: Stage, victims: Victims, child: Child, job: str, random: Random
 ) -> tuple[list[int], list[str]] | None:
-    """What a child brought, None if it failed or was killed."""
+    """The result of a child, None if it failed or was killed."""
     with victims.offer("library writer", child.pid):
         began, stopped = time.monotonic(), 0.0
         while child.runs():
@@ -230,14 +230,16 @@ def _outcome(
         stage.disruptions.moment()  # requests under way were lost with it
     stage.figures.count(f"library {job}: {how}")
     if not outcome.ours:
-        stage.figures.violation(f"the {job} of a library writer ended in an error that is not ours: {outcome.message}")
+        stage.figures.violation(
+            f"the {job} of a library writer ended in an error of another package: {outcome.message}"
+        )
     return None if how != "done" else outcome.result
 
 
 def _give_up(stage: Stage, child: Child, job: str) -> None:
-    """Say what it was waiting for, and end it."""
+    """Report what the child was waiting for, and kill it."""
     stage.figures.violation(f"the {job} of a library writer did not end within {_LIBRARY_SECONDS:g} s")
-    child.tell_where()
+    child.print_stacks()
     with suppress(psycopg.Error), psycopg.connect(stage.database_url) as connection:
         for row in connection.execute(
             "SELECT pid, state, wait_event, pg_blocking_pids(pid), now() - xact_start, left(query, 80) "
@@ -249,7 +251,7 @@ def _give_up(stage: Stage, child: Child, job: str) -> None:
 
 
 def _wake(stage: Stage, pid: int, seconds: float) -> None:
-    """Let a writer that stopped, by itself or by others' will, go on after a while."""
+    """Let a stopped writer continue after a while."""
     stage.figures.count("stopped: library writer, for others to pass by")
     number = stage.disruptions.begin()
     stage.calm.wait(seconds)
@@ -265,7 +267,7 @@ def backfill(stage: Stage, dagster: Dagster, pause: float) -> None:
 
 
 def _launch(dagster: Dagster, random: Random) -> str:
-    """Launch one over some of what was made; what Dagster says."""
+    """Launch a backfill over some materialized partitions; returns Dagster's answer."""
     try:
         known = sorted(dagster.materialized())
         return dagster.backfill(random.sample(known, k=min(random.randint(1, 4), len(known)))) if known else "none"

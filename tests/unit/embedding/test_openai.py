@@ -132,7 +132,7 @@ def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears
         async with OpenAIEmbedder(settings(server, concurrency=16, max_retries=20)) as embedder:
             await embed_many(embedder, 200)
 
-    with EmbeddingServer(dimensions=WIDTH, latency=0.02, bearable=4) as server:
+    with EmbeddingServer(dimensions=WIDTH, latency=0.02, max_in_flight=4) as server:
         asyncio.run(many(server))
         assert server.embedded == len(server.texts) == 200
         # Sixteen at once are refused three times in four; one refusal now and then is how the limit is found.
