@@ -54,7 +54,7 @@ def test_each_fault_has_its_error(said: str, kind: type[TableUnavailableError]) 
     assert "/lake/docs.lance" in shown
     assert not any(sign in shown for sign in (".rs", "runner", "rustc", "LanceError", "Generic", "\n", "<", "?"))
     assert ("credentials" in error.advice) == (kind is TableAccessError)
-    assert ("room" in error.advice) == (kind is TableFullError)
+    assert ("space" in error.advice) == (kind is TableFullError)
 
 
 def test_neither_login_nor_signature_is_shown() -> None:
