@@ -24,6 +24,7 @@ from benchmarks.report import Report
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.embedding.base import EmbeddingSettings
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
+from ingest_pipeline.types import TextPiece
 
 _SIZES = (400, 1000)
 _NEAREST = 5
@@ -86,7 +87,7 @@ def _mean(pieces: Sequence[_Piece]) -> float:
 
 def _ours(size: int) -> Callable[[str], Iterator[tuple[int, str]]]:
     chunker = Chunker(size, 0)
-    return lambda text: ((chunk.start, chunk.text) for chunk in chunker.chunks([text], markdown=False))
+    return lambda text: ((chunk.start, chunk.text) for chunk in chunker.chunks([TextPiece(text)], markdown=False))
 
 
 def _recursive(size: int) -> Callable[[str], Iterator[tuple[int, str]]]:

@@ -18,6 +18,8 @@ from ingest_pipeline.errors import ConfigurationError
 
 OnUnreadable = Literal["skip", "fail"]
 """What a run does about files that cannot be read."""
+HEADING_SEPARATOR = " > "
+"""Between the headings of a path."""
 _MILLION = 1_000_000
 _CORPUS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -39,6 +41,17 @@ class SourceObject:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPiece:
+    """A part of a document's extracted text. The texts of all its pieces, concatenated, are the extracted text."""
+
+    text: str
+    page: int | None = None
+    """Page on which the piece begins, from 1. None: the format has no pages."""
+    heading: tuple[str, ...] | None = None
+    """Path of headings above the piece, outermost first. None: headings are found in the text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A contiguous piece of a document's extracted text: ``text == extracted[start:end]``."""
 
@@ -49,11 +62,34 @@ class Chunk:
     end: int
     """Offset after the last character, in code points."""
     text: str
+    page: int | None = None
+    """Page on which it begins, from 1. None: the format has no pages."""
+    last_page: int | None = None
+    """Page on which it ends."""
+    headings: tuple[str, ...] = ()
+    """Path of the headings above it, outermost first."""
+    header: str | None = None
+    """What is embedded before its text. None: the text alone is embedded."""
+
+    @property
+    def heading(self) -> str | None:
+        """The path of headings as one line, None if there is none."""
+        return HEADING_SEPARATOR.join(self.headings) or None
+
+    @property
+    def embedded_text(self) -> str:
+        """What is sent to the model and hashed."""
+        return embedded_text(self.header, self.text)
 
     @property
     def text_hash(self) -> UUID:
         """Key of the vector in all look-ups."""
-        return text_hash(self.text)
+        return text_hash(self.embedded_text)
+
+
+def embedded_text(header: str | None, text: str) -> str:
+    """What is sent to the model for a chunk with this header and text."""
+    return text if header is None else f"{header}\n\n{text}"
 
 
 def corpus_name(name: str) -> str:

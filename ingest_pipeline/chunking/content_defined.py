@@ -28,8 +28,9 @@ from zlib import crc32
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from ingest_pipeline.chunking.headings import HeadingFinder, Timeline
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.types import Chunk
+from ingest_pipeline.types import Chunk, TextPiece
 
 CHUNKER: Final = "section-windows-1/semantic-text-splitter-0.33"
 """Part of the recipe. A new value means that the same text may be cut at other positions."""
@@ -65,6 +66,7 @@ _WEAKER_BREAKS: Final = [
     re.compile("(?<!\u200d)(?![\u0300-\u036f\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff])"),
 ]
 _WORD_START: Final = re.compile(r"\s(?=\S)")
+_NO_SPACE: Final = re.compile(r"\S")
 
 
 class Chunker:
@@ -94,8 +96,8 @@ class Chunker:
         self._text = TextSplitter(size, overlap)
         self._markdown = MarkdownSplitter(size, overlap)
 
-    def chunks(self, pieces: Iterable[str], *, markdown: bool) -> Iterator[Chunk]:
-        """Cut the concatenation of ``pieces``; how it is divided into pieces does not matter.
+    def chunks(self, pieces: Iterable[TextPiece], *, markdown: bool) -> Iterator[Chunk]:
+        """Cut the concatenated texts of ``pieces``. How the text is divided into pieces does not move a cut.
 
         Holds little more than two windows in memory, 4 ``size`` characters each at most.
 
@@ -106,22 +108,28 @@ class Chunker:
 
         Yields:
             Chunks by ascending offset, none of them blank. Without overlap no two share a character, and every
-            character that is not white space is in one.
+            character that is not white space is in one. The headings of a chunk are those above its first character
+            that it does not repeat.
         """
         splitter = self._markdown if markdown else self._text
         heading = _MARKDOWN_HEADING if markdown else _UNDERLINED
         cut = _Cut(int(_LEAST_WINDOW * self.size), _GREATEST_WINDOW * self.size, heading)
-        ordinal = start = 0
+        sections = _Sections(markdown=markdown)
+        ordinal = start = end = 0
         lead = ""
-        for window in cut.windows(pieces):
+        for window in cut.windows(sections.texts(pieces)):
+            sections.read(window)
             for offset, text in splitter.chunk_indices(lead + window):
                 begin = start - len(lead) + offset
                 # What ends inside the lead was in a chunk already; the splitter's idea of white space is not Python's.
                 if begin + len(text) > start and not text.isspace():
-                    yield Chunk(ordinal, begin, begin + len(text), text)
+                    new = _NO_SPACE.search(text, max(0, end - begin))
+                    end = begin + len(text)
+                    yield sections.chunk(ordinal, begin, text, begin + new.start() if new else begin)
                     ordinal += 1
             start += len(window)
             lead = self._repeated(window)
+            sections.forget(start - len(lead))
 
     def _repeated(self, window: str) -> str:
         """The end of a window that the next one sees again: at most ``overlap`` characters, from a word's start."""
@@ -130,6 +138,49 @@ class Chunker:
         tail = window[-self.overlap :]
         word = _WORD_START.search(tail)
         return tail[word.end() :] if word else ""
+
+
+class _Sections:
+    """The pages and headings of the text that was read, as far back as chunks may still begin."""
+
+    def __init__(self, *, markdown: bool) -> None:
+        self._finder = HeadingFinder(markdown=markdown)
+        self._pieces = Timeline[tuple[int | None, tuple[str, ...] | None]]((None, None))
+        self._headings = Timeline[tuple[str, ...]](())
+
+    def texts(self, pieces: Iterable[TextPiece]) -> Iterator[str]:
+        """The texts of the pieces, which may be read ahead of the chunks."""
+        start = 0
+        for piece in pieces:
+            if piece.text:
+                self._pieces.add(start, (piece.page, piece.heading))
+                yield piece.text
+                start += len(piece.text)
+
+    def read(self, window: str) -> None:
+        """Find the headings of the next window."""
+        for offset, path in self._finder.read(window):
+            self._headings.add(offset, path)
+
+    def chunk(self, ordinal: int, begin: int, text: str, new: int) -> Chunk:
+        """A chunk with its pages and headings.
+
+        Args:
+            ordinal: Position among the chunks.
+            begin: Offset of the text.
+            text: The text.
+            new: Offset of its first character that the chunk before it does not have.
+        """
+        end = begin + len(text)
+        page, _ = self._pieces.at(begin)
+        last_page, _ = self._pieces.at(end - 1)
+        _, heading = self._pieces.at(new)
+        return Chunk(ordinal, begin, end, text, page, last_page, self._headings.at(new) if heading is None else heading)
+
+    def forget(self, before: int) -> None:
+        """Drop pages and headings that end before an offset."""
+        self._pieces.forget(before)
+        self._headings.forget(before)
 
 
 @dataclass(frozen=True, slots=True)

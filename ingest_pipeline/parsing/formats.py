@@ -21,6 +21,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.parsing.text_decoding import encoding_of, with_encoding
 from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
+from ingest_pipeline.types import TextPiece
 
 __all__ = ["PARSER", "ParserLimits", "is_compressed", "is_markdown", "is_parsed", "is_zipped", "media_type", "parse"]
 
@@ -119,7 +120,7 @@ def is_zipped(document: str) -> bool:
 
 def parse(
     document: str, blocks: Iterable[bytes], limits: ParserLimits = DEFAULT_LIMITS, *, encoding: str | None = None
-) -> Iterator[str]:
+) -> Iterator[TextPiece]:
     """Extract the text of a document.
 
     Text must be UTF-8, begin with the byte order mark of UTF-16 or UTF-32, or have the given encoding. The mark is
@@ -133,7 +134,7 @@ def parse(
         encoding: Of text that is neither UTF-8 nor marked. None: such text is an error.
 
     Yields:
-        Pieces whose concatenation is the extracted text, to which the offsets of chunks refer.
+        Pieces whose concatenated texts are the extracted text, to which the offsets of chunks refer.
 
     Raises:
         EmptyDocumentError: The parser of its format finds no text in it, as in a scan.
@@ -151,7 +152,7 @@ def parse(
         return  # the head is the whole of it
     kind = _format(document, head)
     if kind is None:
-        yield from _streamed(document, head, rest, encoding)
+        yield from map(TextPiece, _streamed(document, head, rest, encoding))
     else:
         yield from _parsed(document, kind, rest, limits, encoding)
 
@@ -238,7 +239,7 @@ def _wrong_encoding(document: str, encoding: str, offset: int) -> DocumentEncodi
 
 def _parsed(
     document: str, kind: str, blocks: Iterator[bytes], limits: ParserLimits, fallback: str | None
-) -> Iterator[str]:
+) -> Iterator[TextPiece]:
     data = bytearray()
     for block in blocks:
         data += block
@@ -249,10 +250,10 @@ def _parsed(
         content = _as_utf8(document, content, fallback)
         if not content.strip():
             return
-    text = _pool.extract(document, kind, content, limits)
-    if not text.strip():
+    pieces = _pool.extract(document, kind, content, limits)
+    if not any(piece.text.strip() for piece in pieces):
         raise EmptyDocumentError(document, "has no text" + ("; scanned pages are not read" if kind == _PDF else ""))
-    yield text
+    yield from pieces
 
 
 def _as_utf8(document: str, page: bytes, fallback: str | None) -> bytes:

@@ -4,8 +4,9 @@ It runs as a script and imports almost nothing of the package, so that it starts
 its rights to files, the network and other processes before it loads the parser, see `confinement`. The parent limits
 memory and CPU. Requests come on standard input, one after another: a line of JSON with the media type, limits
 and the size of the document in bytes, then the document. Each is answered on standard output: a line of JSON with the
-outcome, one word, a detail for the error message and the size of the text in bytes, then the text in UTF-8. The
-parent closes the input to end the process.
+outcome, one word, a detail for the error message and the size of what follows in bytes: a line of JSON with the
+characters and the page of each piece of the text, and the text in UTF-8. The parent closes the input to end the
+process.
 """
 
 import json
@@ -21,6 +22,7 @@ from typing import BinaryIO, Final, TypedDict, cast
 from zipfile import BadZipFile, ZipFile
 
 from ingest_pipeline.parsing.confinement import confine
+from ingest_pipeline.parsing.pages import MARKER, Piece, divide_pages, divide_slides
 
 GREATEST_FILE: Final = 64 << 20
 """Bytes in a file that this process may write. Its parser unpacks a library of 8 MB and has nothing else to write."""
@@ -50,6 +52,8 @@ KEPT: Final = _drop_rights()
 
 import kreuzberg  # noqa: E402  only after the rights were dropped
 
+_PDF: Final = "application/pdf"
+_PPTX: Final = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 _EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
 
 
@@ -82,26 +86,28 @@ def main() -> None:
         data = sys.stdin.buffer.read(request["size"])
         if len(data) < request["size"]:
             return
-        outcome, detail = _extract(data, request["media_type"], request["unpacked_bytes"])
-        if outcome != "text":
+        result = _extract(data, request["media_type"], request["unpacked_bytes"])
+        if isinstance(result, tuple):
+            outcome, detail = result
             _answer(answers, outcome, detail[:GREATEST_DETAIL])
             continue
-        text = detail.encode()
-        if len(text) > request["output_bytes"]:
+        pieces = json.dumps([(len(piece), page) for piece, page in result])
+        data = f"{pieces}\n{''.join(piece for piece, _ in result)}".encode()
+        if len(data) > request["output_bytes"]:
             _answer(answers, "too large", f"has more than {request['output_bytes']} bytes of text")
         else:
-            _answer(answers, "text", text=text)
+            _answer(answers, "text", data=data)
 
 
-def _answer(answers: BinaryIO, outcome: str, detail: str = "", text: bytes = b"") -> None:
-    head: Answer = {"outcome": outcome, "detail": detail, "size": len(text)}
+def _answer(answers: BinaryIO, outcome: str, detail: str = "", data: bytes = b"") -> None:
+    head: Answer = {"outcome": outcome, "detail": detail, "size": len(data)}
     answers.write(json.dumps(head).encode() + b"\n")
-    answers.write(text)
+    answers.write(data)
     answers.flush()
 
 
-def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> tuple[str, str]:
-    """The outcome, and the text or the problem."""
+def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> list[Piece] | tuple[str, str]:
+    """The pieces of the text, or the outcome and the problem."""
     if data.startswith(b"PK") and (refused := _examine_archive(data, unpacked_bytes)):
         return refused
     if media_type == "text/html":
@@ -110,16 +116,27 @@ def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> tuple[str, st
         use_cache=False,
         output_format="markdown",
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
+        pages=kreuzberg.PageConfig(
+            insert_page_markers=media_type == _PPTX, marker_format=f"\n\n{MARKER}{{page_num}}\n\n"
+        ),
+        include_document_structure=media_type == _PDF,
         disable_ocr=True,  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # missing from its stubs
     )
     try:
-        text = kreuzberg.extract_bytes_sync(data, media_type, config).content
+        result = kreuzberg.extract_bytes_sync(data, media_type, config)
     except MemoryError:
         return "too large", "needs more memory than the parser may use"
     except kreuzberg.KreuzbergError as error:
         return _outcome(error), f"cannot be parsed: {error}"
-    # Postgres stores no NUL; an image that is written out as text has no meaning to search for.
-    return "text", _EMBEDDED_IMAGE.sub("", text).replace("\0", "")
+    if media_type == _PPTX:
+        return divide_slides(result.content, _searchable)
+    text = _searchable(result.content)
+    return divide_pages(text, result.document["nodes"]) if result.document else [(text, None)]
+
+
+def _searchable(text: str) -> str:
+    """Postgres stores no NUL; an image that is written out as text has no meaning to search for."""
+    return _EMBEDDED_IMAGE.sub("", text).replace("\0", "")
 
 
 def _examine_archive(data: bytes, unpacked_bytes: int) -> tuple[str, str] | None:

@@ -1,5 +1,6 @@
 """Parses documents in children: the parent's side of ``worker``."""
 
+import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from ingest_pipeline.errors import (
     UnsupportedFormatError,
 )
 from ingest_pipeline.parsing.children import ChildPool, DeadChildError, Program, RequestLimits
+from ingest_pipeline.types import TextPiece
 
 _SCRIPT: Final = Path(__file__).with_name("worker.py")
 _ERRORS: Final[dict[str, type[DocumentError]]] = {
@@ -60,7 +62,7 @@ class ParserPool:
     def __init__(self) -> None:
         self._children = ChildPool()
 
-    def extract(self, document: str, media_type: str, data: bytes, limits: ParserLimits) -> str:
+    def extract(self, document: str, media_type: str, data: bytes, limits: ParserLimits) -> list[TextPiece]:
         """Parse a document in a child. Threads may call this concurrently.
 
         Args:
@@ -70,7 +72,7 @@ class ParserPool:
             limits: What it may cost.
 
         Returns:
-            The text as Markdown, empty if the document has none.
+            The text as Markdown, a piece for each page if the format has pages. No text if the document has none.
 
         Raises:
             MissingExtraError: kreuzberg is not installed.
@@ -93,8 +95,8 @@ class ParserPool:
             raise blame(death, document, limits) from None
         if answer.outcome == "text":
             try:
-                return answer.data.decode()
-            except UnicodeDecodeError:
+                return _pieces(answer.data)
+            except (ValueError, TypeError):
                 raise CorruptDocumentError(document, "made the parser answer with invalid text") from None
         if answer.outcome == "encrypted":
             raise EncryptedDocumentError(document, answer.detail, "Save it without a password.")
@@ -103,3 +105,23 @@ class ParserPool:
     def close(self) -> None:
         """End the idle children."""
         self._children.close()
+
+
+def _pieces(data: bytes) -> list[TextPiece]:
+    """Read an answer: a line of JSON with the characters and the page of each piece, then the text.
+
+    Raises:
+        ValueError, TypeError: The answer has another form, or the pieces are not those of the text.
+    """
+    line, _, content = data.partition(b"\n")
+    text = content.decode()
+    pieces: list[TextPiece] = []
+    start = 0
+    for characters, page in json.loads(line):
+        if type(characters) is not int or characters < 0 or not (page is None or (type(page) is int and page > 0)):
+            raise ValueError(characters, page)
+        pieces.append(TextPiece(text[start : start + characters], page))
+        start += characters
+    if start != len(text):
+        raise ValueError(start)
+    return pieces

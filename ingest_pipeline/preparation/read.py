@@ -11,7 +11,7 @@ from ingest_pipeline.errors import DocumentTooLargeError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.parsing.formats import is_markdown, is_parsed, parse
 from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.types import Chunk, Recipe, SourceObject
+from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
 
 
 class DocumentReader:
@@ -46,9 +46,11 @@ class DocumentReader:
         step = chunker.size - chunker.overlap
         if not is_parsed(key) and limits.may_exceed_chunks(self.source.size, step):
             self._check(parse(key, store.read(self.source), encoding=encoding), chunker, limits)
-        pieces: Iterable[str] = self._counted(parse(key, self._hashed(store.read(self.source)), encoding=encoding))
+        pieces: Iterable[TextPiece] = self._counted(
+            parse(key, self._hashed(store.read(self.source)), encoding=encoding)
+        )
         if is_parsed(key):
-            pieces = list(pieces)  # the parser returns the text as one piece
+            pieces = list(pieces)  # the parser has the whole text in any case
             if limits.may_exceed_chunks(self.characters, step):
                 self._check(pieces, chunker, limits)
         for chunk in chunker.chunks(pieces, markdown=is_markdown(key)):
@@ -56,7 +58,7 @@ class DocumentReader:
             self._limit(self.chunk_count, limits)
             yield chunk
 
-    def _check(self, pieces: Iterable[str], chunker: Chunker, limits: SpendingLimits) -> None:
+    def _check(self, pieces: Iterable[TextPiece], chunker: Chunker, limits: SpendingLimits) -> None:
         for count, _ in enumerate(chunker.chunks(pieces, markdown=is_markdown(self.source.key)), 1):
             self._limit(count, limits)
 
@@ -76,9 +78,9 @@ class DocumentReader:
                 self._digest.update(block)
                 yield block
 
-    def _counted(self, pieces: Iterable[str]) -> Iterator[str]:
+    def _counted(self, pieces: Iterable[TextPiece]) -> Iterator[TextPiece]:
         for piece in pieces:
-            self.characters += len(piece)
+            self.characters += len(piece.text)
             yield piece
 
 

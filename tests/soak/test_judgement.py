@@ -11,7 +11,7 @@ import pytest
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.postgres.documents import DocumentRow
-from ingest_pipeline.types import ChunkRow, text_hash
+from ingest_pipeline.types import ChunkRow, TextPiece, text_hash
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents
 from tests.support.storm.disruptions import Disruptions
@@ -96,7 +96,7 @@ def test_a_text_bought_twice_needs_a_reason(  # noqa: PLR0917  pytest's paramete
     disruptions = Disruptions()
     moment = time.monotonic() if disrupted else 0.0
     disruptions.moment()
-    (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([NEW], markdown=False))
+    (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([TextPiece(NEW)], markdown=False))
     embedded = [
         BilledRequest(moment, moment, [text], lost),
         BilledRequest(moment + later, moment + later, [text], lost=False),
@@ -108,6 +108,6 @@ def test_a_text_bought_twice_needs_a_reason(  # noqa: PLR0917  pytest's paramete
 def test_a_text_that_came_into_the_corpus_twice_may_be_bought_twice(contents: Contents, figures: Figures) -> None:
     contents.done(contents.begin(KEY, None))
     contents.done(contents.begin(KEY, NEW))
-    (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([NEW], markdown=False))
+    (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([TextPiece(NEW)], markdown=False))
     judge_billing([BilledRequest(n, n, [text], lost=False) for n in (0.0, 60.0)], contents, Disruptions(), figures)
     assert figures.violations == []

@@ -8,6 +8,7 @@ from itertools import cycle, islice
 
 from benchmarks.random_edits import EDITS, MOVES, edited, normal, real_documents
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.types import TextPiece
 from tests.support.world import World
 
 OF_ONE_PLACE = [kind for kind in EDITS if kind not in MOVES]
@@ -44,7 +45,7 @@ def test_an_edit_of_a_large_document_changes_as_few_chunks_as_one_of_a_small_one
     assert len(text) > 2_000_000
 
     def cut(text: str) -> set[str]:
-        return {chunk.text for chunk in chunker.chunks([text], markdown=False)}
+        return {chunk.text for chunk in chunker.chunks([TextPiece(text)], markdown=False)}
 
     before = cut(text)
     changes = sorted(len(cut(edited(text, kind, chance)) - before) for kind in islice(cycle(OF_ONE_PLACE), 24))

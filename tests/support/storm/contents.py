@@ -6,10 +6,10 @@ import hashlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.types import TextPiece
 
 _ABSENT = "absent"
 
@@ -93,5 +93,5 @@ class Contents:
             return self._needed.copy()
 
     def _chunks(self, text: str | None) -> set[str]:
-        pieces: Iterable[str] = [] if text is None else [text]
+        pieces = [] if text is None else [TextPiece(text)]
         return {chunk.text for chunk in self._chunker.chunks(pieces, markdown=False)}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ingest_pipeline.chunking.content_defined import GREATEST_SIZE, LEAST_SIZE, Chunker
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.types import Chunk
+from ingest_pipeline.types import Chunk, TextPiece
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 THUMB = "\U0001f44d\U0001f3fd"
@@ -50,7 +50,7 @@ proved = settings(max_examples=150, derandomize=True, deadline=None)
 
 
 def cut(text: str, size: int = 50, overlap: int = 0, *, markdown: bool = False) -> list[Chunk]:
-    return list(Chunker(size, overlap).chunks([text], markdown=markdown))
+    return list(Chunker(size, overlap).chunks([TextPiece(text)], markdown=markdown))
 
 
 def divided(text: str, lengths: Iterable[int]) -> list[str]:
@@ -101,12 +101,14 @@ def test_with_overlap_every_visible_character_is_in_a_chunk_and_no_chunk_is_insi
 @given(TEXTS, st.lists(st.integers(0, 90), max_size=40), st.sampled_from([0, 20]), st.booleans())
 def test_the_division_into_pieces_does_not_matter(text: str, lengths: list[int], overlap: int, markdown: bool) -> None:
     pieces = divided(text, lengths)
-    assert list(Chunker(50, overlap).chunks(pieces, markdown=markdown)) == cut(text, 50, overlap, markdown=markdown)
+    assert list(Chunker(50, overlap).chunks(map(TextPiece, pieces), markdown=markdown)) == cut(
+        text, 50, overlap, markdown=markdown
+    )
 
 
 def test_single_characters_as_pieces_give_the_chunks_of_the_whole() -> None:
     text = topics["with"]
-    assert list(Chunker(200, 0).chunks(iter(text), markdown=False)) == cut(text, 200)
+    assert list(Chunker(200, 0).chunks(map(TextPiece, text), markdown=False)) == cut(text, 200)
 
 
 def test_windows_share_overlap_too() -> None:
@@ -197,7 +199,9 @@ def test_sections_that_change_places_change_no_chunk(kind: str) -> None:
 def test_a_heading_is_seen_wherever_a_piece_ends(kind: str) -> None:
     text, markdown = "\n\n".join(sections(TITLES[kind])), kind.startswith("markdown")
     for size in range(100, 150):
-        assert list(Chunker(size, 0).chunks(iter(text), markdown=markdown)) == cut(text, size, markdown=markdown)
+        assert list(Chunker(size, 0).chunks(map(TextPiece, text), markdown=markdown)) == cut(
+            text, size, markdown=markdown
+        )
 
 
 def test_a_line_that_only_looks_like_a_heading_of_markdown_is_none_in_plain_text() -> None:
@@ -212,7 +216,7 @@ def test_memory_is_bounded_by_the_window_and_not_by_the_text() -> None:
 
     tracemalloc.start()
     try:
-        count = sum(1 for _ in Chunker(1000, 0).chunks(pieces(), markdown=False))
+        count = sum(1 for _ in Chunker(1000, 0).chunks(map(TextPiece, pieces()), markdown=False))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -14,6 +14,7 @@ import pytest
 
 from ingest_pipeline.parsing import children, confinement, worker_pool
 from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
+from ingest_pipeline.types import TextPiece
 
 SUPPORT = Path(__file__).parents[2] / "support" / "crash"
 BLIND = """
@@ -50,7 +51,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ParserPool]:
 
 
 def outcome(pool: ParserPool, attack: str) -> str:
-    return pool.extract("hostile.pdf", "application/pdf", attack.encode(), ParserLimits())
+    (piece,) = pool.extract("hostile.pdf", "application/pdf", attack.encode(), ParserLimits())
+    return piece.text
 
 
 @landlock
@@ -137,6 +139,6 @@ def test_what_cannot_be_given_up_is_said_once(
     monkeypatch.setattr(children, "REQUESTS_PER_CHILD", 1)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert pool.extract("a.html", "text/html", b"<p>text</p>", ParserLimits()) == "text\n"
+            assert pool.extract("a.html", "text/html", b"<p>text</p>", ParserLimits()) == [TextPiece("text\n")]
     (said,) = [record.getMessage() for record in caplog.records if record.name == children.__name__]
     assert "could not drop its rights to files, network, other processes" in said

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest_pipeline.cli.demo import sample_documents
 from ingest_pipeline.cli.demo.sample_documents import (
     CHOCOLATE,
     COLUMN_FORMATS,
@@ -49,7 +51,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.parsing import children as children_module
 from ingest_pipeline.parsing.formats import PARSER, ParserLimits, is_markdown, media_type, parse
-from ingest_pipeline.parsing.worker_pool import ParserPool
+from ingest_pipeline.parsing.worker_pool import ParserPool, _pieces  # pyright: ignore[reportPrivateUsage]
 
 LIMITS = ParserLimits()
 
@@ -92,7 +94,11 @@ def pool() -> Iterator[ParserPool]:
 
 
 def text_of(document: str, *blocks: bytes, limits: ParserLimits = LIMITS) -> str:
-    return "".join(parse(document, blocks, limits))
+    return "".join(piece.text for piece in parse(document, blocks, limits))
+
+
+def extracted(pool: ParserPool, document: str, media_type: str, data: bytes, limits: ParserLimits) -> str:
+    return "".join(piece.text for piece in pool.extract(document, media_type, data, limits))
 
 
 def children() -> set[int]:
@@ -222,7 +228,7 @@ def test_text_is_streamed_in_the_memory_of_one_block() -> None:
     block = b"Some line of text.\n" * 1_000
     tracemalloc.start()
     try:
-        length = sum(map(len, parse("a.log", repeat(block, 1_000))))
+        length = sum(len(piece.text) for piece in parse("a.log", repeat(block, 1_000)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -262,7 +268,7 @@ def test_a_pdf_may_have_something_before_its_header(samples: dict[str, bytes]) -
 def test_blocks_of_one_byte_make_the_same_document(samples: dict[str, bytes]) -> None:
     data = samples["object-stores.docx"]
     blocks = (data[at : at + 1] for at in range(len(data)))
-    assert "".join(parse("a.docx", blocks)) == text_of("a.docx", data)
+    assert "".join(piece.text for piece in parse("a.docx", blocks)) == text_of("a.docx", data)
 
 
 def test_an_old_or_encrypted_office_file_is_unsupported() -> None:
@@ -411,7 +417,7 @@ def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
     monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 10_000)
 
     def parse_busily(limits: ParserLimits) -> None:
-        pool.extract("a.html", "text/html", PAGE + b'<meta "' * 2_000, limits)
+        extracted(pool, "a.html", "text/html", PAGE + b'<meta "' * 2_000, limits)
 
     before = children()
     parse_busily(LIMITS)
@@ -435,7 +441,7 @@ def test_a_child_serves_many_files_and_is_replaced_in_the_end(
     monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 3)
     before, seen = children(), list[frozenset[int]]()
     for _ in range(5):
-        assert pool.extract("a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
+        assert extracted(pool, "a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
         seen.append(frozenset(children() - before))
     assert seen[0] == seen[1]
     assert seen[2] == frozenset()
@@ -446,15 +452,15 @@ def test_a_child_serves_many_files_and_is_replaced_in_the_end(
 def test_a_refused_document_does_not_cost_the_child(pool: ParserPool) -> None:
     before = children()
     with pytest.raises(CorruptDocumentError):
-        pool.extract("a.pdf", "application/pdf", b"%PDF-1.4 rubbish", LIMITS)
+        extracted(pool, "a.pdf", "application/pdf", b"%PDF-1.4 rubbish", LIMITS)
     kept = children() - before
-    assert pool.extract("a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
+    assert extracted(pool, "a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
     assert children() - before == kept != set()
 
 
 def test_threads_parse_side_by_side(pool: ParserPool) -> None:
     def one(number: int) -> str:
-        return pool.extract(f"{number}.html", "text/html", f"<p>Page {number}</p>".encode(), LIMITS)
+        return extracted(pool, f"{number}.html", "text/html", f"<p>Page {number}</p>".encode(), LIMITS)
 
     before = children()
     with ThreadPoolExecutor(6) as threads:
@@ -472,34 +478,34 @@ def test_a_child_that_dies_over_a_document_is_an_error_of_that_document(
 ) -> None:
     with ThreadPoolExecutor(1) as thread:
         before = children()
-        parsing = thread.submit(pool.extract, "slow.html", "text/html", SLOW_PAGE, LIMITS)
+        parsing = thread.submit(extracted, pool, "slow.html", "text/html", SLOW_PAGE, LIMITS)
         os.kill(appearing(before), number)
         with pytest.raises(error, match=r"slow\.html"):
             parsing.result()
-    assert pool.extract("a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
+    assert extracted(pool, "a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
 
 
 def test_a_document_does_not_suffer_from_the_past_of_its_child(pool: ParserPool) -> None:
     before = children()
-    pool.extract("a.html", "text/html", PAGE, LIMITS)
+    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     (idle,) = children() - before
     os.kill(idle, signal.SIGKILL)
-    assert pool.extract("b.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
+    assert extracted(pool, "b.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
 
 
 def test_a_child_that_does_not_answer_is_given_up(pool: ParserPool) -> None:
     before = children()
-    pool.extract("a.html", "text/html", PAGE, LIMITS)
+    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     (idle,) = children() - before
     os.kill(idle, signal.SIGSTOP)
     with pytest.raises(DocumentTooLargeError, match="more than 1 seconds to parse"):
-        pool.extract("b.html", "text/html", PAGE * 100_000, ParserLimits(wall_seconds=1))
+        extracted(pool, "b.html", "text/html", PAGE * 100_000, ParserLimits(wall_seconds=1))
     assert idle not in children()
 
 
 def test_an_interrupt_from_the_terminal_does_not_reach_a_child(pool: ParserPool) -> None:
     before = children()
-    pool.extract("a.html", "text/html", PAGE, LIMITS)
+    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     (child,) = children() - before
     assert os.getpgid(child) != os.getpgid(0)
 
@@ -507,7 +513,7 @@ def test_an_interrupt_from_the_terminal_does_not_reach_a_child(pool: ParserPool)
 def test_a_child_knows_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
     before = children()
-    pool.extract("a.html", "text/html", PAGE, LIMITS)
+    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     (child,) = children() - before
     assert b"a-secret" not in Path(f"/proc/{child}/environ").read_bytes()
 
@@ -515,7 +521,7 @@ def test_a_child_knows_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPa
 def test_a_missing_parser_names_the_extra(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kreuzberg", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ingest-pipeline\[documents\]'"):
-        pool.extract("a.html", "text/html", PAGE, LIMITS)
+        extracted(pool, "a.html", "text/html", PAGE, LIMITS)
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/bin/echo", "/no/such/program"])
@@ -525,11 +531,19 @@ def test_a_parser_that_does_not_start_is_no_fault_of_the_document(
     before = children()
     monkeypatch.setattr(sys, "executable", program)
     with pytest.raises(ConfigurationError, match="does not start"):
-        pool.extract("a.html", "text/html", PAGE, LIMITS)
+        extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     assert children() == before
 
 
-@pytest.mark.parametrize("answer", ['{"outcome": "nonsense", "detail": "", "size": 0}', '{"outcome": "text"}', "[]"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"outcome": "nonsense", "detail": "", "size": 0, "division": 0}',
+        '{"outcome": "ready", "detail": "", "size": -1, "division": 0}',
+        '{"outcome": "text"}',
+        "[]",
+    ],
+)
 def test_an_answer_that_is_none_is_not_taken_for_one(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
 ) -> None:
@@ -538,7 +552,7 @@ def test_an_answer_that_is_none_is_not_taken_for_one(
     babbler.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(babbler))
     with pytest.raises(ConfigurationError, match="does not start"):
-        pool.extract("a.html", "text/html", PAGE, LIMITS)
+        extracted(pool, "a.html", "text/html", PAGE, LIMITS)
 
 
 def run(script: str) -> str:
@@ -559,15 +573,15 @@ def test_a_forked_process_parses_with_children_of_its_own() -> None:
         "import os, sys\n"
         "from pathlib import Path\n"
         "from ingest_pipeline.parsing.formats import parse\n"
-        "first = ''.join(parse('a.html', [b'<p>parent']))\n"
+        "first = ''.join(piece.text for piece in parse('a.html', [b'<p>parent']))\n"
         "if os.fork() == 0:\n"
-        "    sys.stdout.write(''.join(parse('b.html', [b'<p>child'])))\n"
+        "    sys.stdout.write(''.join(piece.text for piece in parse('b.html', [b'<p>child'])))\n"
         "    own = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()\n"
         "    assert len(own) == 1, own\n"
         "    sys.stdout.flush()\n"
         "    os._exit(0)\n"
         "os.wait()\n"
-        "sys.stdout.write(first + ''.join(parse('c.html', [b'<p>parent again'])))\n"
+        "sys.stdout.write(first + ''.join(piece.text for piece in parse('c.html', [b'<p>parent again'])))\n"
     )
     assert out.split("\n") == ["child", "parent", "parent again", ""]
 
@@ -605,3 +619,69 @@ def test_a_damaged_document_gives_text_or_an_error_of_the_document(name: str, sa
         except DocumentError as error:
             assert error.document == name  # noqa: PT017  # either outcome is right, and the loop goes on
     assert text_of(name, samples[name])
+
+
+# Pages
+
+
+def test_a_piece_is_a_page_and_the_pieces_are_the_text(samples: dict[str, bytes]) -> None:
+    pieces = list(parse("vector-search.pptx", [samples["vector-search.pptx"]]))
+    assert [piece.page for piece in pieces] == [1, 2, 3, 4]
+    for piece, line in zip(pieces, VECTOR_SEARCH, strict=True):
+        assert line in " ".join(piece.text.split())
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if not name.endswith((".pdf", ".pptx"))])
+def test_a_format_without_pages_has_none(name: str, samples: dict[str, bytes]) -> None:
+    assert {piece.page for piece in parse(name, [samples[name]])} == {None}
+
+
+def pdf(pages: list[list[str]]) -> bytes:
+    """A PDF with a page for each list of lines."""
+    kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(pages)))
+    font = 3 + 2 * len(pages)
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]
+    for number, lines in enumerate(pages):
+        shown = "".join(f"({line}) Tj 0 -40 Td\n" for line in lines)
+        stream = f"BT /F1 10 Tf 50 780 Td\n{shown}ET"
+        objects += [
+            (
+                f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {4 + 2 * number} 0 R "
+                f"/Resources << /Font << /F1 {font} 0 R >> >> >>"
+            ),
+            f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream",
+        ]
+    objects.append("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
+    out, offsets = "%PDF-1.4\n", list[int]()
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n{body}\nendobj\n"
+    table = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n" + "".join(f"{at:010} 00000 n \n" for at in offsets)
+    trailer = f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF\n"
+    return (out + table + trailer).encode("latin-1")
+
+
+def test_each_page_of_a_pdf_has_its_own_words() -> None:
+    pages = [
+        [f"Page {page} says na\u00efve things * {line} * of its own." for line in range(page, page + 4)]
+        for page in range(1, 8)
+    ]
+    pieces = list(parse("a.pdf", [pdf(pages)]))
+    assert [piece.page for piece in pieces] == list(range(1, 8))
+    for piece in pieces:
+        assert set(re.findall(r"Page (\d+)", piece.text)) == {str(piece.page)}
+
+
+def test_a_page_is_found_by_characters_although_the_parser_counts_bytes() -> None:
+    lines = [f"Page {number} says na\u00efve caf\u00e9 \u2014 twice." for number in range(1, 6)]
+    deck = sample_documents._pptx(lines)  # pyright: ignore[reportPrivateUsage]
+    pieces = list(parse("a.pptx", [deck]))
+    assert [(piece.page, piece.text.strip("# \n")) for piece in pieces] == list(enumerate(lines, 1))
+
+
+@pytest.mark.parametrize(
+    "division", ["[[3, null]]", "[[5, null]]", "[[-1, null], [5, null]]", "[[4, 0]]", '[[4, "1"]]', "[[4]]", "4", "{"]
+)
+def test_pieces_that_are_not_those_of_the_text_are_refused(division: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        _pieces(f"{division}\ntext".encode())

@@ -12,7 +12,7 @@ from ingest_pipeline.parsing.text_decoding import fallback_encoding
 
 
 def text_of(name: str, *blocks: bytes, encoding: str | None = "cp1252") -> str:
-    return "".join(parse(name, iter(blocks), encoding=encoding))
+    return "".join(piece.text for piece in parse(name, iter(blocks), encoding=encoding))
 
 
 @pytest.mark.parametrize(("name", "known_as"), [("CP1252", "cp1252"), ("Windows-1252", "cp1252"), ("gbk", "gbk")])
