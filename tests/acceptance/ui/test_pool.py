@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -57,9 +56,8 @@ def limit() -> int:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer, limit: int) -> Cli:
-    cli = Cli.over(tmp_path, database_url, embeddings)
-    home = tmp_path / "state" / "dagster"
+def cli(cli: Cli, limit: int) -> Cli:
+    home = cli.directory / "state" / "dagster"
     home.mkdir(parents=True)
     (home / "dagster.yaml").write_text(_DAGSTER_YAML.format(limit=limit))
     return cli

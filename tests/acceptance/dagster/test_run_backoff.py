@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
@@ -14,14 +13,6 @@ from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        yield world
 
 
 @pytest.fixture

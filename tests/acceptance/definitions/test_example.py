@@ -20,7 +20,7 @@ from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.s3 import S3Server
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
 pytestmark = pytest.mark.timeout(240)
 

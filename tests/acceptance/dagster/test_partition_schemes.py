@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
@@ -19,14 +18,6 @@ from tests.support.world import paragraphs
 @pytest.fixture
 def scheme() -> str:
     return "folder"
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY=scheme) as world:
-        yield world
 
 
 def remove(dagster: DagsterWorld, key: str) -> None:

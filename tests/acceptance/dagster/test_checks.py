@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +18,6 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import RunBackoff
 from ingest_pipeline.types import SourceObject
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
-from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -27,11 +25,8 @@ _STORES = {"audit", "chunks_match", "single_publication", "texts_match", "unique
 
 
 @pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY="folder") as world:
-        yield world
+def scheme() -> str:
+    return "folder"
 
 
 def materialize(dagster: DagsterWorld, tags: Mapping[str, str]) -> dict[str, dg.AssetCheckEvaluation]:

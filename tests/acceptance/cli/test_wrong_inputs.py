@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import lance
 import pyarrow as pa
@@ -25,8 +24,7 @@ _PLACES_IN_LANCE = re.compile(r"\.rs:\d|rustc|/runner/")
 
 
 @pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
-    cli = Cli.over(tmp_path, database_url, embeddings)
+def cli(cli: Cli) -> Cli:
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("sub/b.txt", paragraphs("beta", 2))
     return cli

@@ -16,7 +16,7 @@ import pytest
 import ingest_pipeline
 from ingest_pipeline import CorpusConfig, DagsterOptions, build_resources, corpus_definitions, errors, open_corpus
 
-_SCRIPT = Path(__file__).parents[2] / "examples" / "script.py"
+_SCRIPT = Path(__file__).parents[3] / "examples" / "script.py"
 
 
 def test_the_names_of_the_api_are_these_and_can_be_imported() -> None:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
@@ -18,11 +17,6 @@ from tests.support.servers.embedding_server import POISON, EmbeddingServer
 from tests.support.world import paragraphs
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
-    return Cli.over(tmp_path, database_url, embeddings)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,6 @@ from tests.support.servers.embedding_server import NARROWING_MODEL, EmbeddingSer
 from tests.support.world import paragraphs
 
 MOVED = {"INGEST_EMBEDDING_MODEL": NARROWING_MODEL, "INGEST_EMBEDDING_DIMENSIONS": str(WIDTH)}
-
-
-@pytest.fixture
-def scheme() -> str:
-    return "file"
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY=scheme) as world:
-        yield world
 
 
 def settle_on(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -20,11 +19,17 @@ from tests.support.world import mark_served, paragraphs
 
 
 @pytest.fixture
-def dagster(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[DagsterWorld]:
-    with BatchServer() as server, DagsterWorld.over(tmp_path, database_url, server, monkeypatch) as world:
-        with Database(database_url) as database:
-            mark_served(database, OpenAISettings(TEST_MODEL, server.dimensions, base_url=server.base_url))
-        yield world
+def embeddings() -> Generator[BatchServer]:
+    with BatchServer() as server:
+        yield server
+
+
+@pytest.fixture
+def dagster(dagster: DagsterWorld, database_url: str) -> DagsterWorld:
+    server = dagster.embeddings
+    with Database(database_url) as database:
+        mark_served(database, OpenAISettings(TEST_MODEL, server.dimensions, base_url=server.base_url))
+    return dagster
 
 
 def api(world: DagsterWorld) -> BatchServer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
@@ -14,14 +13,6 @@ from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 SIZE = "INGEST_CHUNK_SIZE"
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        yield world
 
 
 def set_chunk_size(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, size: int) -> None:

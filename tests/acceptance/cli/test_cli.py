@@ -20,11 +20,6 @@ from tests.support.servers.embedding_server import POISON, EmbeddingServer, Faul
 from tests.support.world import paragraphs
 
 
-@pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
-    return Cli.over(tmp_path, database_url, embeddings)
-
-
 def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 3))
     cli.put("folder/b.md", "# Beta\n\n" + paragraphs("beta", 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
@@ -29,14 +28,9 @@ UNREADABLE = ["../x", "a\tb"]
 
 
 @pytest.fixture
-def dagster(
-    s3: S3Server, tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    places = {"INGEST_SOURCE": s3.url(tmp_path.name), "INGEST_LANCEDB_URI": s3.url(f"lancedb/{tmp_path.name}")}
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, **places) as world:
-        yield world
+def variables(s3: S3Server, tmp_path: Path) -> dict[str, str]:
+    locations = {"INGEST_SOURCE": s3.url(tmp_path.name), "INGEST_LANCEDB_URI": s3.url(f"lancedb/{tmp_path.name}")}
+    return s3.env | locations
 
 
 def test_objects_are_found_published_and_removed(dagster: DagsterWorld, s3: S3Server, tmp_path: Path) -> None:

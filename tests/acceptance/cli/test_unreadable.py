@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +9,6 @@ import pytest
 
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import METADATA, DagsterWorld
-from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0"
@@ -21,11 +19,6 @@ def write(folder: Path, key: str, data: bytes) -> None:
     path = folder / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-
-
-@pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> Cli:
-    return Cli.over(tmp_path, database_url, embeddings)
 
 
 @pytest.fixture
@@ -109,19 +102,6 @@ def test_a_file_that_became_unreadable_keeps_what_was_published_and_is_stale_sin
     cli.put("good.txt", paragraphs("mended", 1))
     cli.json("ingest")
     assert cli.json("status")["stale_documents"] == 0
-
-
-@pytest.fixture
-def scheme() -> str:
-    return "file"
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_PARTITION_BY=scheme) as world:
-        yield world
 
 
 def observed(result: dg.ExecuteInProcessResult, name: str) -> list[tuple[str | None, dict[str, object]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Generator
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,14 +19,6 @@ from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import POISON, EmbeddingServer
 from tests.support.servers.s3 import S3Server
 from tests.support.world import mark, paragraphs
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        yield world
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -24,14 +24,6 @@ from ingest_pipeline.reporting.run_status import own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.servers.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        yield world
 
 
 def test_a_run_without_partitions_materializes_what_differs(dagster: DagsterWorld) -> None:

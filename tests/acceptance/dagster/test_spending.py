@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,8 @@ PRICE = f"{TEST_MODEL} 20 USD 2026-11-01"
 
 
 @pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, INGEST_EMBEDDING_PRICES=PRICE) as world:
-        yield world
+def variables() -> dict[str, str]:
+    return {"INGEST_EMBEDDING_PRICES": PRICE}
 
 
 def run_totals(dagster: DagsterWorld) -> list[dict[str, Any]]:

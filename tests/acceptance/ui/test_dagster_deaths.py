@@ -19,7 +19,6 @@ import pytest
 from ingest_pipeline.cli import _session
 from ingest_pipeline.maintenance.sweep import sweep
 from tests.support.dagster.world import METADATA, DagsterWorld
-from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.ports import free_port
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
 from tests.support.storm.dagster import Dagster
@@ -46,15 +45,12 @@ def eventually(what: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def world(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    """A person's own view of the same corpus and instance, from this process."""
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        world.put("a.txt", paragraphs("alpha", 2))
-        with _session.context(world.settings, create=True):
-            pass  # so that the first COMMIT of a saga that comes by is that of the document
-        yield world
+def world(dagster: DagsterWorld) -> DagsterWorld:
+    """The same corpus and instance as this process sees them."""
+    dagster.put("a.txt", paragraphs("alpha", 2))
+    with _session.context(dagster.settings, create=True):
+        pass  # so that the first COMMIT of a saga that comes by is that of the document
+    return dagster
 
 
 @contextmanager

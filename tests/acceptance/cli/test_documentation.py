@@ -10,7 +10,7 @@ import pytest
 from tests.support.dagster.cli import Cli
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 
-_HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+_HOW_TO = Path(__file__).parents[3] / "docs" / "how-to"
 
 
 def program(page: str) -> str:

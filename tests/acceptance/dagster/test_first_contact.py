@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
 import psycopg
-import pytest
 
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        yield world
 
 
 def corpora(database_url: str) -> int:

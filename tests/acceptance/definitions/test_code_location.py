@@ -14,7 +14,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _INSTANCES = ("dagster.yaml", "celery/dagster.yaml")
 
 

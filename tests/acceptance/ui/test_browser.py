@@ -92,8 +92,7 @@ def bucket() -> Generator[S3Server]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, database_url: str, embeddings: EmbeddingServer, bucket: S3Server) -> Cli:
-    cli = Cli.over(tmp_path, database_url, embeddings)
+def cli(cli: Cli, bucket: S3Server) -> Cli:
     cli.environment |= {
         **bucket.env,
         "INGEST_SOURCE": bucket.url("handbook"),

@@ -1,6 +1,6 @@
 """A document that goes and comes back at once: Dagster's partition follows what stands, whoever reports first."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ import pytest
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.reporting import partitions
 from tests.support.dagster.world import METADATA, DagsterWorld
-from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
 REPORTING = (RunReport, "publication")
@@ -19,14 +18,11 @@ ABOUT_TO_DROP = (partitions, "lock")
 
 
 @pytest.fixture
-def dagster(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch) as world:
-        world.put("a.txt", paragraphs("alpha", 1))
-        world.put("b.txt", paragraphs("beta", 1))
-        assert world.run().success
-        yield world
+def dagster(dagster: DagsterWorld) -> DagsterWorld:
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    dagster.put("b.txt", paragraphs("beta", 1))
+    assert dagster.run().success
+    return dagster
 
 
 def known(dagster: DagsterWorld) -> set[str]:
