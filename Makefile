@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Without bytecode each process compiles Dagster again, for two seconds, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo ui test lint bench soak storm pictures mutants figures lock clean
 

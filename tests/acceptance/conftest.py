@@ -8,8 +8,33 @@ from pathlib import Path
 import pytest
 
 from tests.support.dagster.cli import Cli
+from tests.support.dagster.pooled_storage import kept_connections, make_tables
 from tests.support.dagster.world import DagsterWorld
+from tests.support.servers import pooler
+from tests.support.servers.databases import copy_of, empty_database
 from tests.support.servers.embedding_server import EmbeddingServer
+
+
+@pytest.fixture(autouse=True)
+def _kept_connections() -> Generator[None]:
+    with kept_connections():
+        yield
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The url of a database with Dagster's tables, and nothing in them."""
+    url = empty_database(postgres, entrance)
+    if not pooler.WANTED:  # its connections to the template would forbid a copy
+        with kept_connections():
+            make_tables(url, tmp_path_factory.mktemp("template"))
+    return url
+
+
+@pytest.fixture
+def database_url(postgres: str, entrance: str, template: str) -> str:
+    """The url of a database of which Dagster has its tables already; `ui/` and `definitions/` see them made."""
+    return empty_database(postgres, entrance) if pooler.WANTED else copy_of(postgres, template)
 
 
 @pytest.fixture

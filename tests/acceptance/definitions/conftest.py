@@ -1,0 +1,13 @@
+"""Code locations, whose processes make Dagster's tables as a user's do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.servers.databases import empty_database
+
+
+@pytest.fixture
+def database_url(postgres: str, entrance: str) -> str:
+    """The url of an empty database."""
+    return empty_database(postgres, entrance)

@@ -1,0 +1,13 @@
+"""The processes of Dagster, which make their tables as a user's do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.servers.databases import empty_database
+
+
+@pytest.fixture
+def database_url(postgres: str, entrance: str) -> str:
+    """The url of an empty database."""
+    return empty_database(postgres, entrance)
