@@ -16,6 +16,7 @@ from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.types import ChunkRow, SourceObject, text_hash
 
@@ -74,7 +75,7 @@ def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None
     make = table_rows or _table_rows
     with corpus.database.transaction() as connection:
         saga = sagas.begin(
-            connection, generation=corpus.generation, kind="ingest", base_version=corpus.head().head_version
+            connection, generation=corpus.generation, kind=SagaKind.INGEST, base_version=corpus.head().head_version
         )
     staged: list[StagedFragment] = []
     files: dict[str, Sequence[int]] = {}

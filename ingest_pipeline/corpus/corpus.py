@@ -32,6 +32,7 @@ from ingest_pipeline.postgres import corpora, documents, failures, sagas
 from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
+from ingest_pipeline.postgres.sagas import SagaKind, SagaState
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class CorpusSettings:
     storage_options: dict[str, str] | None = None
     corpus_name: str | None = None
     """Name of the corpus, if it differs from the name of the generation."""
-    state: GenerationState = "current"
+    state: GenerationState = GenerationState.CURRENT
     """The state in which the generation is created, and which the writer expects."""
 
     @property
@@ -82,7 +83,7 @@ class Corpus:
     table: LanceTable
     name: str
     """Name of the corpus to its users and readers."""
-    opened_as: GenerationState = "current"
+    opened_as: GenerationState = GenerationState.CURRENT
     opened_with: Binding | None = None
     """The settings that a writer expects in the catalog. None: it expects only the table."""
 
@@ -112,7 +113,7 @@ class Corpus:
         Raises:
             GenerationRetiredError: Readers would not see the publication, or it would not match the settings.
         """
-        if row.state not in (self.opened_as, "current"):
+        if row.state not in (self.opened_as, GenerationState.CURRENT):
             raise GenerationRetiredError(
                 f"Generation {self.generation!r} of corpus {self.name!r} was retired while a saga worked on "
                 "it; nothing was published"
@@ -203,11 +204,11 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
 def _read(database: Database, settings: CorpusSettings) -> tuple[GenerationRow | None, bool]:
     """Read the generation that the settings name, and whether it is bound."""
     with database.transaction() as connection:
-        if settings.state == "current":
+        if settings.state == GenerationState.CURRENT:
             row = corpora.read_current(connection, settings.corpus)
         else:
             row = corpora.read_generation(connection, settings.generation)
-        is_bound = row is not None and (row.state != "current" or corpora.is_bound(connection, row.name))
+        is_bound = row is not None and (row.state != GenerationState.CURRENT or corpora.is_bound(connection, row.name))
     return row, is_bound
 
 
@@ -234,7 +235,7 @@ def _create(database: Database, settings: CorpusSettings) -> None:
     """Create table and corpus in one saga. An empty table from a creation that died is used."""
     installation = database.installation
     with corpora.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
-        if settings.state == "current":
+        if settings.state == GenerationState.CURRENT:
             settings = settings.named(corpora.next_name(connection, settings.corpus))
         _insert(connection, installation, settings)
 
@@ -254,7 +255,7 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
         saga,
     )
     corpora.insert_generation(connection, row)
-    sagas.begin(connection, generation=settings.generation, kind="create", base_version=0, saga=saga)
+    sagas.begin(connection, generation=settings.generation, kind=SagaKind.CREATE, base_version=0, saga=saga)
     table = LanceTable(settings.table_uri, settings.storage_options)
     mark = mark_for(connection, row, saga)
     version = table.create(settings.schema, owner=f"{installation}/{settings.generation}", mark=mark)
@@ -268,7 +269,7 @@ def _record_creations_that_died(connection: Connection, table: LanceTable, name:
     """Record the sagas of earlier versions, because the sweep spares the files of sagas that the ledger lacks."""
     makers = {table.saga_of(before): before for before in range(1, version)}
     died = {saga: before for saga, before in makers.items() if saga is not None}
-    sagas.record_unknown(connection, name, died, "compensated", "the creation of the corpus died")
+    sagas.record_unknown(connection, name, died, SagaState.COMPENSATED, "the creation of the corpus died")
 
 
 def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
@@ -287,13 +288,13 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
         if recorded.exists():
             check_ours(connection, row, recorded)
         # Commits before the table is changed, so that the ledger knows the saga if its writer dies.
-        saga = sagas.begin(connection, generation=row.name, kind="create", base_version=row.head_version)
+        saga = sagas.begin(connection, generation=row.name, kind=SagaKind.CREATE, base_version=row.head_version)
         sagas.mark_prepared(connection, saga)
     try:
         return _take_settings_with(saga, corpus, row, settings)
     finally:
         with suppress(UnavailableError), corpus.database.transaction() as connection:
-            sagas.mark_ended(connection, saga, "failed", "the empty table needed no change")
+            sagas.mark_failed(connection, saga, "the empty table needed no change")
 
 
 def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
@@ -306,13 +307,13 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
             return True  # another process was faster: read the row again
         for dead in sagas.abandon_dead(connection, row.name, limit=SILENCE_SECONDS)[0]:
             documents.forget_documents(connection, dead)
-        if any(other.kind != "create" for other in sagas.unfinished(connection, row.name)):
+        if any(other.kind != SagaKind.CREATE for other in sagas.unfinished(connection, row.name)):
             return False
         failures.forget_failures(connection, row.name)
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
             _change_in_place(connection, corpus, row, settings, saga)
         else:
-            sagas.mark_ended(connection, saga, "failed", "the table is made elsewhere")
+            sagas.mark_failed(connection, saga, "the table is made elsewhere")
             _move(connection, installation, row, settings)
             given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
     if given_up is not None:
@@ -343,7 +344,7 @@ def _change_in_place(
 def _move(connection: Connection, installation: UUID, row: GenerationRow, settings: CorpusSettings) -> None:
     """Create the table in another folder, as another generation, and retire the first one."""
     with boundary(Boundary.GENERATION_MOVED):
-        corpora.set_state(connection, row.name, "dropped")
+        corpora.set_state(connection, row.name, GenerationState.DROPPED)
     new = settings.named(corpora.next_name(connection, settings.corpus))
     _insert(connection, installation, new)
     corpora.move_ended_sagas(connection, row.name, new.generation)

@@ -26,6 +26,7 @@ from ingest_pipeline.lance.version_mark import CorpusFacts, DatabaseIdentity, Ve
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaState
 from ingest_pipeline.postgres.sql import query
 
 Origin = Literal["ours", "foreign", "other"]
@@ -96,10 +97,14 @@ def _origin(here: ThisDatabase, sagas: Mapping[UUID, sagas.Outcome], mark: Versi
     saga = sagas.get(mark.saga)
     if saga is None or mark.database != here.identity or _has_less_log(here, mark):
         return "other"
-    if saga.state == "published":
-        # Without the lock, the version may be head by now. A version of an earlier attempt was undone before.
-        return "ours"
-    return "ours" if saga.was_prepared and saga.state != "adopted" else "other"
+    match saga.state:
+        case SagaState.PUBLISHED:
+            # Without the lock, the version may be head by now. A version of an earlier attempt was undone before.
+            return "ours"
+        case SagaState.ADOPTED:
+            return "other"
+        case _:
+            return "ours" if saga.was_prepared else "other"
 
 
 def _has_less_log(here: ThisDatabase, mark: VersionMark) -> bool:

@@ -30,6 +30,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, sagas
 from ingest_pipeline.postgres.batch_jobs import BatchJob
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.preparation.prepare import root_cause
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
@@ -192,7 +193,7 @@ async def _probe(context: IngestContext, embedder: OpenAIEmbedder, job: _JobText
     text_hash, text = next(iter(job.texts.items()))
     corpus = context.corpus
     base = corpus.head().head_version
-    with Saga.begin(corpus, "batch", base_version=base, price=context.price) as saga:
+    with Saga.begin(corpus, SagaKind.BATCH, base_version=base, price=context.price) as saga:
         resolver = VectorResolver(corpus, embedder, context.recipe, saga.id)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -245,7 +246,9 @@ def _record_job(context: IngestContext, job: _JobTexts, texts_a_request: int) ->
         if not job.texts:
             return None
         price = None if context.price is None else context.price.in_batch()
-        saga = sagas.begin(connection, generation=corpus.generation, kind="batch", base_version=base, price=price)
+        saga = sagas.begin(
+            connection, generation=corpus.generation, kind=SagaKind.BATCH, base_version=base, price=price
+        )
         batch_jobs.place(
             connection,
             saga,

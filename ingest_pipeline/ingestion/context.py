@@ -43,9 +43,9 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
         row = corpora.read_current(connection, settings.corpus)
         is_bound = row is not None and corpora.is_bound(connection, row.name)
     if row is None:
-        return open_generation(database, settings, settings.corpus, "current", create=create)
+        return open_generation(database, settings, settings.corpus, GenerationState.CURRENT, create=create)
     wanted = settings.with_embedding(row.embedding) if is_bound else settings
-    return open_generation(database, wanted, row.name, "current", create=create)
+    return open_generation(database, wanted, row.name, GenerationState.CURRENT, create=create)
 
 
 def open_generation(

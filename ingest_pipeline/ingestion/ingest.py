@@ -29,6 +29,7 @@ from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents, embedding_cache, failures, holds, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import Superseded
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.preview import ChunkPreview
@@ -284,7 +285,7 @@ class Ingestion:
         head = corpus.head()
         corpus.check_generation(head)
         return Saga.begin(
-            corpus, "ingest", base_version=head.head_version, run_id=self._run_id, price=self._context.price
+            corpus, SagaKind.INGEST, base_version=head.head_version, run_id=self._run_id, price=self._context.price
         )
 
     def _acknowledge(self, prepared: Prepared, usage: Usage, version: int, seconds: float) -> None:

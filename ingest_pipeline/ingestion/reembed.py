@@ -24,7 +24,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.postgres import documents
-from ingest_pipeline.postgres.corpora import Generation, GenerationDifference
+from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.postgres.recipes import put_in_force
@@ -102,7 +102,7 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
         ConflictError: Another process began a re-embedding at the same time.
     """
     found = list_generations(database, settings.corpus)
-    if not any(generation.state == "current" for generation in found):
+    if not any(generation.state == GenerationState.CURRENT for generation in found):
         raise ConfigurationError(f"There is no corpus {settings.corpus!r}", "Run `ingest-pipeline ingest` first.")
     old = open_context(database, settings, create=False)
     wanted = settings.recipe.embedding
@@ -111,7 +111,7 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
             f"Corpus {settings.corpus!r} has vectors of {wanted} already",
             "Set INGEST_EMBEDDING_MODEL to the model to move to, then run again.",
         )
-    filling = next((generation for generation in found if generation.state == "building"), None)
+    filling = next((generation for generation in found if generation.state == GenerationState.BUILDING), None)
     if filling is not None and filling.embedding != wanted:
         raise CorpusMismatchError(
             f"Corpus {settings.corpus!r} is being moved to {filling.embedding}, but the settings name {wanted}",
@@ -120,8 +120,8 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
     target = _target(found, wanted)
     # Rows of generations are never deleted, so their number gives the next name.
     name = target.name if target else f"{settings.corpus}-{len(found) + 1}"
-    new = open_generation(database, settings, name, "building")
-    if target is not None and target.state == "retired":
+    new = open_generation(database, settings, name, GenerationState.BUILDING)
+    if target is not None and target.state == GenerationState.RETIRED:
         resume(new.corpus, old.corpus.generation)
     with database.transaction() as connection:
         put_in_force(connection, new.corpus.generation, new.recipe)
@@ -247,8 +247,10 @@ class Reembedding:
 def _target(found: Sequence[Generation], embedding: str) -> Generation | None:
     """The generation to fill: the one being filled, or the last retired one of this model."""
     usable = [generation for generation in found if generation.embedding == embedding]
-    filling = [generation for generation in usable if generation.state == "building"]
-    return next(reversed(filling or [generation for generation in usable if generation.state == "retired"]), None)
+    filling = [generation for generation in usable if generation.state == GenerationState.BUILDING]
+    return next(
+        reversed(filling or [generation for generation in usable if generation.state == GenerationState.RETIRED]), None
+    )
 
 
 def _removals(context: IngestContext, keys: Sequence[str]) -> list[DocumentPlan]:

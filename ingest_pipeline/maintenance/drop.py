@@ -22,7 +22,7 @@ from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import corpora, documents, sagas
-from ingest_pipeline.postgres.corpora import Generation
+from ingest_pipeline.postgres.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.generations import opened
 
@@ -65,7 +65,9 @@ def drop_corpus(database: Database, corpus: str) -> Dropped:
             and the same call deletes the rest.
     """
     found = generations_of(database, corpus)
-    dropped = Dropped(corpus, sum(generation.documents for generation in found if generation.state == "current"))
+    dropped = Dropped(
+        corpus, sum(generation.documents for generation in found if generation.state == GenerationState.CURRENT)
+    )
     _fence(database, found)
     for generation in found:
         _forget_rows(database, generation.name)
@@ -98,9 +100,9 @@ def _fence(database: Database, found: Sequence[Generation]) -> None:
         for name, row in rows.items():
             for saga in sagas.abandon_live(connection, name, "the corpus was dropped"):
                 documents.forget_documents(connection, saga)
-            if row.state != "dropped":
+            if row.state != GenerationState.DROPPED:
                 with boundary(Boundary.GENERATION_MOVED):
-                    corpora.set_state(connection, name, "dropped")
+                    corpora.set_state(connection, name, GenerationState.DROPPED)
 
 
 def _forget_rows(database: Database, name: str) -> None:

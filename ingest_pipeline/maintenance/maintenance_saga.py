@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import StaleError
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.publish import CatalogRows
 
@@ -35,7 +36,7 @@ def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], Cat
         ForeignWriteError: A version that this package did not write is above head.
     """
     try:
-        with Saga.begin(corpus, "maintenance", base_version=base) as saga:
+        with Saga.begin(corpus, SagaKind.MAINTENANCE, base_version=base) as saga:
             rows = prepare(saga.id)
             saga.prepared()
             return saga.publish(rows)

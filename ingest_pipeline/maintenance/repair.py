@@ -24,6 +24,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents
 from ingest_pipeline.saga.lifecycle import Saga
 
@@ -65,7 +66,7 @@ def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -
     """
     corpus = context.corpus
     head = corpus.head().head_version
-    with Saga.begin(corpus, "ingest", base_version=head) as saga:
+    with Saga.begin(corpus, SagaKind.INGEST, base_version=head) as saga:
         with corpus.database.transaction() as connection:
             keys = list(documents.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
             latest = documents.latest_documents(connection, corpus.generation, keys=keys)

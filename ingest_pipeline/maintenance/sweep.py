@@ -22,6 +22,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
 from ingest_pipeline.postgres import history, sagas
+from ingest_pipeline.postgres.sagas import Outcome, SagaState
 from ingest_pipeline.saga.reconcile import lock, reconcile
 
 _LANCE_HINT = "_versions/latest_version_hint.json"
@@ -129,5 +130,9 @@ def _undone_versions(corpus: Corpus) -> list[int]:
     return [version for version, maker in makers.items() if maker is None or _was_undone(ends.get(maker))]
 
 
-def _was_undone(end: sagas.Outcome | None) -> bool:
-    return end is not None and end.state not in {"preparing", "prepared", "adopted"}
+def _was_undone(end: Outcome | None) -> bool:
+    match end:
+        case None | Outcome(state=SagaState.PREPARING | SagaState.PREPARED | SagaState.ADOPTED):
+            return False
+        case _:
+            return True

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row
-
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.processes import this_process
+
+
+class BatchJobState(StrEnum):
+    """The state of a batch job."""
+
+    SUBMITTING = "submitting"
+    """Recorded. The job may not have reached the API."""
+    SUBMITTED = "submitted"
+    COLLECTED = "collected"
+    """At least one vector was received."""
+    FAILED = "failed"
+    """No vector was received, or the API never received the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class BatchJob:
     """Hashes in the order of the requests. Each request except the last has `texts_a_request` texts."""
     texts_a_request: int
     characters: int
-    state: Literal["submitting", "submitted", "collected", "failed"]
+    state: BatchJobState
     api_batch: str | None
     """The id of the job at the API. None: the job may not have reached the API."""
     writer: str
@@ -83,14 +95,14 @@ def mark_submitted(connection: Connection, saga: UUID, api_batch: str) -> None:
 
 def end(connection: Connection, saga: UUID, *, collected: int, error: str | None) -> bool:
     """Close a job, as failed if no vector was collected; False if another process already closed it."""
-    state = "collected" if collected else "failed"
+    state = BatchJobState.COLLECTED if collected else BatchJobState.FAILED
     values = {"saga": saga, "state": state, "collected": collected, "error": error}
     return connection.execute(query("end_batch_job"), values).fetchone() is not None
 
 
 def open_batch_jobs(connection: Connection, generation: str) -> list[BatchJob]:
     """Return the jobs whose vectors may still arrive, oldest first."""
-    with connection.cursor(row_factory=class_row(BatchJob)) as cursor:
+    with connection.cursor(row_factory=row_of(BatchJob)) as cursor:
         return cursor.execute(query("open_batch_jobs"), {"generation": generation}).fetchall()
 
 

@@ -9,18 +9,29 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from enum import StrEnum
 from uuid import UUID
 
 from psycopg.errors import CheckViolation, UniqueViolation
-from psycopg.rows import class_row
 
 from ingest_pipeline.errors import ConfigurationError, ConflictError, TableInUseError
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import Recipe
 
-GenerationState = Literal["building", "current", "retired", "dropped"]
+
+class GenerationState(StrEnum):
+    """The state of a generation."""
+
+    BUILDING = "building"
+    """Not yet visible to readers."""
+    CURRENT = "current"
+    """The generation that readers see."""
+    RETIRED = "retired"
+    """Replaced or aborted, kept for a week."""
+    DROPPED = "dropped"
+    """Its table and rows are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +94,19 @@ class GenerationDifference:
 
 def read_generation(connection: Connection, name: str) -> GenerationRow | None:
     """Return the generation of that name, None if there is none."""
-    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
+    with connection.cursor(row_factory=row_of(GenerationRow)) as cursor:
         return cursor.execute(query("read_generation"), {"name": name}).fetchone()
 
 
 def read_current(connection: Connection, corpus: str) -> GenerationRow | None:
     """Return the generation of a corpus that readers see, None if there is no such corpus."""
-    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
+    with connection.cursor(row_factory=row_of(GenerationRow)) as cursor:
         return cursor.execute(query("read_current"), {"corpus": corpus}).fetchone()
 
 
 def lock_generation(connection: Connection, name: str) -> GenerationRow | None:
     """Lock a generation until the transaction ends. Postgres releases the lock of a process that died or hangs."""
-    with connection.cursor(row_factory=class_row(GenerationRow)) as cursor:
+    with connection.cursor(row_factory=row_of(GenerationRow)) as cursor:
         return cursor.execute(query("lock_generation"), {"name": name}).fetchone()
 
 
@@ -147,17 +158,20 @@ def move_head(connection: Connection, name: str, *, version: int, saga: UUID) ->
 
 def read_generations(connection: Connection, corpus: str) -> list[Generation]:
     """Return all generations of a corpus, oldest first, including dropped ones."""
-    return [Generation(**row) for row in connection.execute(query("generations"), {"corpus": corpus})]
+    with connection.cursor(row_factory=row_of(Generation)) as cursor:
+        return cursor.execute(query("generations"), {"corpus": corpus}).fetchall()
 
 
 def generation_summaries(connection: Connection) -> list[GenerationSummary]:
     """Return the generations of all corpora, except dropped ones, ordered by corpus and age."""
-    return [GenerationSummary(**row) for row in connection.execute(query("generation_summaries"))]
+    with connection.cursor(row_factory=row_of(GenerationSummary)) as cursor:
+        return cursor.execute(query("generation_summaries")).fetchall()
 
 
 def living_generations(connection: Connection, corpus: str) -> list[GenerationRow]:
     """Return the generations of a corpus that were not dropped."""
-    return [GenerationRow(**row) for row in connection.execute(query("living_generations"), {"corpus": corpus})]
+    with connection.cursor(row_factory=row_of(GenerationRow)) as cursor:
+        return cursor.execute(query("living_generations"), {"corpus": corpus}).fetchall()
 
 
 def next_name(connection: Connection, corpus: str) -> str:
@@ -181,8 +195,8 @@ def move_ended_sagas(connection: Connection, old: str, new: str) -> None:
 def lock_generations(connection: Connection, names: Sequence[str]) -> dict[str, GenerationRow]:
     """Lock some generations until the transaction ends, so that no publication is in progress in any of them."""
     connection.execute(query("limit_waiting"))
-    rows = connection.execute(query("lock_generations"), {"names": list(names)})
-    return {row["name"]: GenerationRow(**row) for row in rows}
+    with connection.cursor(row_factory=row_of(GenerationRow)) as cursor:
+        return {row.name: row for row in cursor.execute(query("lock_generations"), {"names": list(names)})}
 
 
 def set_state(connection: Connection, name: str, state: GenerationState) -> None:

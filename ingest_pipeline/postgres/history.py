@@ -13,6 +13,8 @@ from typing import Literal
 from uuid import UUID
 
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.rows import row_of
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.postgres.sql import query
 
 
@@ -22,7 +24,7 @@ class PublicationRow:
 
     version: int
     published_at: datetime
-    kind: str
+    kind: SagaKind
     target_version: int | None
     """The version that a rollback restored. None: the saga is no rollback."""
     documents: int
@@ -66,8 +68,8 @@ class VersionDifference:
 
 def publication_history(connection: Connection, generation: str, limit: int) -> list[PublicationRow]:
     """Return the last publications, newest first."""
-    rows = connection.execute(query("publication_history"), {"generation": generation, "limit": limit})
-    return [PublicationRow(**row) for row in rows]
+    with connection.cursor(row_factory=row_of(PublicationRow)) as cursor:
+        return cursor.execute(query("publication_history"), {"generation": generation, "limit": limit}).fetchall()
 
 
 def is_publication(connection: Connection, generation: str, version: int) -> bool:

@@ -14,6 +14,8 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.rows import row_of
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import Usage
 
@@ -42,7 +44,7 @@ class DocumentChange:
     superseded_version: int | None
     published_at: datetime
     run_id: str | None
-    kind: str
+    kind: SagaKind
     target_version: int | None
     """The version that a rollback restored. None: the saga is no rollback."""
 
@@ -95,7 +97,7 @@ class DocumentRatio:
 
 def history(connection: Connection, generation: str, key: str | None, limit: int) -> list[DocumentChange]:
     """Return the published changes of one document, or of all, newest first."""
-    with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
+    with connection.cursor(row_factory=row_of(DocumentChange)) as cursor:
         return cursor.execute(
             query("document_history"), {"generation": generation, "key": key, "limit": limit}
         ).fetchall()
@@ -103,7 +105,7 @@ def history(connection: Connection, generation: str, key: str | None, limit: int
 
 def latest_changes(connection: Connection, saga: UUID) -> list[DocumentChange]:
     """Return the changes of a saga that no later publication replaced."""
-    with connection.cursor(row_factory=class_row(DocumentChange)) as cursor:
+    with connection.cursor(row_factory=row_of(DocumentChange)) as cursor:
         return cursor.execute(query("latest_changes"), {"saga": saga}).fetchall()
 
 

@@ -10,20 +10,50 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Literal
 from uuid import UUID
-
-from psycopg.rows import class_row
 
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.processes import is_dead, this_process
 from ingest_pipeline.types import Price, Usage
 
-SagaKind = Literal["create", "ingest", "transaction", "restore", "rollback", "maintenance", "batch", "rebuild", "other"]
-SagaState = Literal["preparing", "prepared", "published", "completed", "compensated", "failed", "abandoned", "adopted"]
+
+class SagaKind(StrEnum):
+    """The kind of work that a saga does."""
+
+    CREATE = "create"
+    INGEST = "ingest"
+    TRANSACTION = "transaction"
+    RESTORE = "restore"
+    ROLLBACK = "rollback"
+    MAINTENANCE = "maintenance"
+    BATCH = "batch"
+    REBUILD = "rebuild"
+    OTHER = "other"
+    """Recorded only in the table, by another database or in a lost history."""
+
+
+class SagaState(StrEnum):
+    """The state of a saga. A trigger refuses transitions that the protocol does not have."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    """Only the publication remains."""
+    PUBLISHED = "published"
+    COMPLETED = "completed"
+    """A batch job that was recorded, or the test of an endpoint: there is nothing to publish."""
+    COMPENSATED = "compensated"
+    """Its version was undone."""
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+    """Its writer is gone."""
+    ADOPTED = "adopted"
+    """A rebuild of the catalog took over its publication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,8 @@ class SagaRow:
     started_at: datetime
     seen_at: datetime
     ended_at: datetime | None
+    reported_at: datetime | None
+    """When the publication was reported to Dagster. None: it was not, or need not be."""
     requests: int
     retries: int
     tokens: int
@@ -103,7 +135,7 @@ def begin(
 
 def read(connection: Connection, saga: UUID) -> SagaRow | None:
     """Return the row of a saga, None if there is none."""
-    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
+    with connection.cursor(row_factory=row_of(SagaRow)) as cursor:
         return cursor.execute(query("read_saga"), {"id": saga}).fetchone()
 
 
@@ -160,9 +192,9 @@ def mark_completed(connection: Connection, saga: UUID) -> bool:
     return connection.execute(query("complete_saga"), {"id": saga}).fetchone() is not None
 
 
-def mark_ended(connection: Connection, saga: UUID, state: Literal["failed", "abandoned"], error: str) -> bool:
-    """End an unfinished saga without a publication; False if it had already ended."""
-    found = connection.execute(query("end_saga"), {"id": saga, "state": state, "error": sanitize_text(error)})
+def mark_failed(connection: Connection, saga: UUID, error: str) -> bool:
+    """End an unfinished saga that could not be published; False if it had already ended."""
+    found = connection.execute(query("fail_saga"), {"id": saga, "error": sanitize_text(error)})
     return found.fetchone() is not None
 
 
@@ -208,19 +240,19 @@ def abandon_dead(
 
 def unfinished(connection: Connection, generation: str) -> list[SagaRow]:
     """Return the unfinished sagas, oldest first."""
-    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
+    with connection.cursor(row_factory=row_of(SagaRow)) as cursor:
         return cursor.execute(query("unfinished_sagas"), {"generation": generation}).fetchall()
 
 
 def publications(connection: Connection, generation: str, limit: int) -> list[SagaRow]:
     """Return the last published sagas, newest first."""
-    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
+    with connection.cursor(row_factory=row_of(SagaRow)) as cursor:
         return cursor.execute(query("published_sagas"), {"generation": generation, "limit": limit}).fetchall()
 
 
 def unreported(connection: Connection, generation: str) -> list[SagaRow]:
     """Return the publications of Dagster runs that were not yet reported to Dagster, oldest first."""
-    with connection.cursor(row_factory=class_row(SagaRow)) as cursor:
+    with connection.cursor(row_factory=row_of(SagaRow)) as cursor:
         return cursor.execute(query("unreported_sagas"), {"generation": generation}).fetchall()
 
 
@@ -242,14 +274,14 @@ def live_sagas(connection: Connection, generation: str) -> set[UUID]:
 def outcomes(connection: Connection, sagas: Collection[UUID]) -> dict[UUID, Outcome]:
     """Return the outcomes of those sagas that the ledger knows."""
     rows = connection.execute(query("saga_outcomes"), {"ids": list(sagas)})
-    return {row["id"]: Outcome(row["state"], row["was_prepared"]) for row in rows}
+    return {row["id"]: Outcome(SagaState(row["state"]), row["was_prepared"]) for row in rows}
 
 
 def record_unknown(
     connection: Connection,
     generation: str,
     sagas: Mapping[UUID, int],
-    state: Literal["compensated", "adopted"],
+    state: Literal[SagaState.COMPENSATED, SagaState.ADOPTED],
     error: str,
 ) -> None:
     """Insert sagas that only the table records, each with its version. Sagas in the ledger are not changed."""

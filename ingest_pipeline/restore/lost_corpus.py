@@ -16,7 +16,7 @@ from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import corpora
 from ingest_pipeline.postgres.binding import Binding, mismatch
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
 
@@ -46,7 +46,7 @@ def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContex
 
 
 def _binding(settings: CorpusConfig, row: GenerationRow) -> Binding:
-    return corpus_settings(settings.with_embedding(row.embedding), row.name, "current").binding
+    return corpus_settings(settings.with_embedding(row.embedding), row.name, GenerationState.CURRENT).binding
 
 
 def _check(row: GenerationRow, wanted: Binding) -> None:
@@ -61,7 +61,7 @@ def _record(database: Database, settings: CorpusConfig) -> GenerationRow:
     row = GenerationRow(
         facts.generation,
         facts.corpus,
-        "current",
+        GenerationState.CURRENT,
         table.uri,
         facts.source,
         facts.partition_by,

@@ -41,6 +41,7 @@ from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaKind, SagaState
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.restore.rebuild_rows import (
     CatalogChange,
@@ -122,7 +123,7 @@ def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
     content = _choose(corpus, replace(head, table_uri=corpus.table.uri))
     if content is None:
         return None
-    with Saga.begin(corpus, "rebuild", base_version=head.head_version) as saga:
+    with Saga.begin(corpus, SagaKind.REBUILD, base_version=head.head_version) as saga:
         saga.prepared()
         return _Rebuild(context, head, content, saga.id).run()
 
@@ -141,7 +142,7 @@ def _choose(corpus: Corpus, head: GenerationRow) -> _Content | None:
     died = {
         mark.saga
         for version, mark in above.items()
-        if mark is not None and made[version] == "ours" and ends[mark.saga].state != "published"
+        if mark is not None and made[version] == "ours" and ends[mark.saga].state != SagaState.PUBLISHED
     }
     skipped: list[int] = []
     for version in sorted(marks, reverse=True):
@@ -214,7 +215,7 @@ class _Rebuild:
         note = f"taken over from version {self._content.version} of the table by `recover --rebuild-catalog`"
         with self._corpus.database.transaction() as connection:
             known = sagas.known_sagas(connection, self._corpus.generation, found)
-            sagas.record_unknown(connection, self._corpus.generation, found, "adopted", note)
+            sagas.record_unknown(connection, self._corpus.generation, found, SagaState.ADOPTED, note)
             sagas.adopt(connection, self._corpus.generation, taken_over, note)
         return len(found.keys() - known)
 

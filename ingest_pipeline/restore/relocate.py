@@ -29,7 +29,7 @@ from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.saga.heartbeat import fail
 from ingest_pipeline.saga.reconcile import begin_restore, lock, restore_as_head, versions_above
@@ -70,7 +70,7 @@ def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
     """
     with database.transaction() as connection:
         found = corpora.living_generations(connection, corpus)
-    if not any(row.state == "current" for row in found):
+    if not any(row.state == GenerationState.CURRENT for row in found):
         raise ConfigurationError(f"There is no corpus {corpus!r}", "`ingest-pipeline corpora` lists the existing ones.")
     copies = [(row, there) for row in found if (there := _copy_in(database, folder, row)) is not None]
     for row, there in copies:
@@ -113,7 +113,7 @@ def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | No
     table = LanceTable(uri, storage_options(uri))
     if table.exists():
         return Corpus(row.name, database, table, row.corpus, row.state)
-    if row.state == "retired":
+    if row.state == GenerationState.RETIRED:
         return None
     raise TableUnavailableError(
         f"There is no LanceDB table at {uri}. Nothing was changed", f"Copy or move {row.table_uri} there first."

@@ -43,7 +43,7 @@ def other_generations(corpus: Corpus) -> list[Corpus]:
     return [
         opened(corpus.database, corpus.name, found)
         for found in list_generations(corpus.database, corpus.name)
-        if found.name != corpus.generation and found.state != "dropped"
+        if found.name != corpus.generation and found.state != GenerationState.DROPPED
     ]
 
 
@@ -73,7 +73,7 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]
     except UnavailableError:
         # COMMIT may have succeeded. Reading the row under the lock shows whether it did.
         with new.database.transaction() as connection:
-            if lock(connection, new).state == "current":
+            if lock(connection, new).state == GenerationState.CURRENT:
                 return True
         raise
 
@@ -82,7 +82,10 @@ def _switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference
     with old.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
             rows = corpora.lock_generations(connection, [old.generation, new.generation])
-        if (rows[old.generation].state, rows[new.generation].state) != ("current", "building"):
+        if (rows[old.generation].state, rows[new.generation].state) != (
+            GenerationState.CURRENT,
+            GenerationState.BUILDING,
+        ):
             raise GenerationRetiredError(
                 f"Corpus {old.name!r} is no longer being moved from {old.generation} to {new.generation}"
             )
@@ -90,8 +93,8 @@ def _switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference
             return False
         _end_sagas(connection, old, f"readers moved to generation {new.generation}")
         with boundary(Boundary.GENERATION_MOVED):
-            corpora.set_state(connection, old.generation, "retired")
-            corpora.set_state(connection, new.generation, "current")
+            corpora.set_state(connection, old.generation, GenerationState.RETIRED)
+            corpora.set_state(connection, new.generation, GenerationState.CURRENT)
             corpora.mark_unreported(connection, new.generation)
     return True
 
@@ -103,7 +106,7 @@ def resume(corpus: Corpus, current: str) -> None:
         corpus: The generation.
         current: Name of the current generation, whose lock serializes re-embeddings.
     """
-    _move(corpus, "retired", "building", also_lock=[current])
+    _move(corpus, GenerationState.RETIRED, GenerationState.BUILDING, also_lock=[current])
 
 
 def abort(corpus: Corpus) -> None:
@@ -112,7 +115,7 @@ def abort(corpus: Corpus) -> None:
     Raises:
         GenerationRetiredError: The generation is not being filled: it was aborted before, or is current.
     """
-    _move(corpus, "building", "retired")
+    _move(corpus, GenerationState.BUILDING, GenerationState.RETIRED)
 
 
 def drop(corpus: Corpus) -> None:
@@ -127,12 +130,12 @@ def drop(corpus: Corpus) -> None:
         check_writable(corpus)
     with corpus.database.transaction() as connection:
         row = lock(connection, corpus)
-        if row.state not in ("retired", "dropped"):
+        if row.state not in (GenerationState.RETIRED, GenerationState.DROPPED):
             raise GenerationRetiredError(f"Generation {corpus.generation!r} is {row.state}, and cannot be dropped")
         _end_sagas(connection, corpus, "the generation was dropped")
         corpora.forget_generation(connection, corpus.generation)
         with boundary(Boundary.GENERATION_MOVED):
-            corpora.set_state(connection, corpus.generation, "dropped")
+            corpora.set_state(connection, corpus.generation, GenerationState.DROPPED)
     corpus.table.drop(owner=corpus.owner)
 
 
@@ -148,14 +151,17 @@ def drop_retired(corpus: Corpus, *, kept: timedelta = KEPT) -> list[str]:
         rows = corpora.read_generations(connection, corpus.name)
     for found in rows:
         age = now - found.state_since
-        if found.state == "retired" and age >= kept:
-            drop(opened(corpus.database, corpus.name, found))
-            dropped.append(found.name)
-        elif found.state == "dropped" and age < 2 * KEPT:
-            # A writer that did not notice the retirement may have written a file since.
-            given_up = opened(corpus.database, corpus.name, found)
-            with suppress(NotOurTableError):  # something else uses the folder by now
-                given_up.table.drop(owner=given_up.owner)
+        match found.state:
+            case GenerationState.RETIRED if age >= kept:
+                drop(opened(corpus.database, corpus.name, found))
+                dropped.append(found.name)
+            case GenerationState.DROPPED if age < 2 * KEPT:
+                # A writer that did not notice the retirement may have written a file since.
+                retired = opened(corpus.database, corpus.name, found)
+                with suppress(NotOurTableError):  # something else uses the folder by now
+                    retired.table.drop(owner=retired.owner)
+            case _:
+                pass
     return dropped
 
 

@@ -62,7 +62,7 @@ def fail(corpus: Corpus, saga: UUID, reason: BaseException | str) -> None:
     error = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
     try:
         with corpus.database.transaction() as connection:
-            if sagas.mark_ended(connection, saga, "failed", error):
+            if sagas.mark_failed(connection, saga, error):
                 documents.forget_documents(connection, saga)
     except UnavailableError:
         message = f"Saga {saga} could not be marked as failed in the ledger; recovery will end it."

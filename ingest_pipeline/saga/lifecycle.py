@@ -1,6 +1,6 @@
 """A saga from its beginning to its end, as a context manager.
 
-    with Saga.begin(corpus, "ingest", base_version=head) as saga:
+    with Saga.begin(corpus, SagaKind.INGEST, base_version=head) as saga:
         ...                        stage data files, plan document rows; the heartbeat runs
         saga.prepared()
         version = saga.publish(rows)

@@ -28,6 +28,7 @@ from ingest_pipeline.lance.table import CommitRefusedError
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
+from ingest_pipeline.postgres.sagas import SagaState
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def settle(corpus: Corpus, saga: UUID) -> int | None:
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
         row = sagas.read(connection, saga)
-    if row is not None and row.state == "published":
+    if row is not None and row.state == SagaState.PUBLISHED:
         return row.published_version
     reconcile(corpus)
     return None

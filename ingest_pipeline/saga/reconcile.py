@@ -23,6 +23,7 @@ from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
+from ingest_pipeline.postgres.sagas import SagaKind, SagaState
 from ingest_pipeline.saga.heartbeat import fail
 
 
@@ -82,7 +83,7 @@ def _restore_head(corpus: Corpus, restoring: UUID, keep: UUID | None, *, over_fo
         head = lock(connection, corpus)
         above = versions_above(corpus, head)
         if not above:
-            sagas.mark_ended(connection, restoring, "failed", "another writer restored head first")
+            sagas.mark_failed(connection, restoring, "another writer restored head first")
             return []
         if over_foreign:
             _record_unknown(connection, corpus, head, above)
@@ -102,7 +103,7 @@ def _record_unknown(
     """Record the sagas whose versions the user wants undone, so that the sweep may remove their files."""
     makers = {mark.saga: version for version, mark in above.items() if mark is not None}
     error = f"restored to head {head.head_version} by `recover --restore`"
-    sagas.record_unknown(connection, corpus.generation, makers, "compensated", error)
+    sagas.record_unknown(connection, corpus.generation, makers, SagaState.COMPENSATED, error)
 
 
 def versions_above(corpus: Corpus, head: GenerationRow) -> dict[int, VersionMark | None]:
@@ -140,7 +141,7 @@ def begin_restore(connection: Connection, corpus: Corpus, head: GenerationRow) -
 
     Otherwise the ledger would lack the saga of a restore that died, and it would look like another database's saga.
     """
-    saga = sagas.begin(connection, generation=corpus.generation, kind="restore", base_version=head.head_version)
+    saga = sagas.begin(connection, generation=corpus.generation, kind=SagaKind.RESTORE, base_version=head.head_version)
     sagas.mark_prepared(connection, saga)
     return saga
 

@@ -32,6 +32,7 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollb
 from ingest_pipeline.postgres import documents, history, holds, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.history import VersionDifference
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 
@@ -211,7 +212,7 @@ class _Rollback:
     def run(self, run_id: str | None) -> RolledBack:
         base = self._corpus.head().head_version
         with Saga.begin(
-            self._corpus, "rollback", base_version=base, run_id=run_id, target_version=self._version
+            self._corpus, SagaKind.ROLLBACK, base_version=base, run_id=run_id, target_version=self._version
         ) as saga:
             self._saga = saga.id
             self._prepare()

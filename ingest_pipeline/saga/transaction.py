@@ -24,6 +24,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection, is_under_way
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def transaction(corpus: Corpus, *, run_id: str | None = None) -> Generator[Trans
         psycopg.Error: A statement given to `Transaction.execute` failed; nothing was published.
     """
     base = corpus.head().head_version
-    with Saga.begin(corpus, "transaction", base_version=base, run_id=run_id) as saga:
+    with Saga.begin(corpus, SagaKind.TRANSACTION, base_version=base, run_id=run_id) as saga:
         change = Transaction(corpus, saga.id, base)
         yield change
         saga.prepared()

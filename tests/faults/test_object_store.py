@@ -20,6 +20,7 @@ from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.sources import object_store as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
@@ -221,7 +222,7 @@ def leave_a_version_above_head(world: S3World) -> None:
     """As a writer that died right after its Lance commit."""
     head = world.head
     with world.database.transaction() as connection:
-        dead = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=head)
+        dead = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=head)
         sagas.mark_prepared(connection, dead)
     staged = world.corpus.table.stage(f"{dead}-0.lance", world.corpus.table.rows(head, world.corpus.table.schema.names))
     world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), mark(world.corpus, dead))

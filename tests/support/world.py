@@ -24,6 +24,7 @@ from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import corpora, documents, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.recover import RecoveryReport, recover
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -92,8 +93,8 @@ def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
 def ended_saga(world: World) -> UUID:
     """A saga that failed, so that its files and rows are orphans."""
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
-        sagas.mark_ended(connection, saga, "failed", "for the test")
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
+        sagas.mark_failed(connection, saga, "for the test")
     return saga
 
 

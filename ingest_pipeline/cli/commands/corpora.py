@@ -19,7 +19,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.maintenance.drop import drop_corpus, generations_of
-from ingest_pipeline.postgres.corpora import Generation, GenerationSummary, generation_summaries
+from ingest_pipeline.postgres.corpora import Generation, GenerationState, GenerationSummary, generation_summaries
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -62,7 +62,7 @@ def _by_corpus(found: Sequence[GenerationSummary]) -> Mapping[str, list[Generati
 
 
 def _as_value(name: str, generations: Sequence[GenerationSummary]) -> dict[str, object]:
-    current = next((one for one in generations if one.state == "current"), generations[0])
+    current = next((one for one in generations if one.state == GenerationState.CURRENT), generations[0])
     return {**to_dict(current), "corpus": name, "generations": [to_dict(one) for one in generations]}
 
 
@@ -157,7 +157,7 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
 def _confirm(name: str, found: Sequence[Generation], typed: str | None) -> None:
     if typed is None:
         for generation in found:
-            if generation.state != "dropped":
+            if generation.state != GenerationState.DROPPED:
                 echo(f"{generation.documents} documents in {generation.table_uri}", err=True)
         typed = click.prompt(f"This cannot be undone. Type {name} to delete it", err=True)
     if typed != name:

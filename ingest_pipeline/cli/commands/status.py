@@ -14,7 +14,7 @@ from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
-from ingest_pipeline.postgres.corpora import Generation, reembedding_progress
+from ingest_pipeline.postgres.corpora import Generation, GenerationState, reembedding_progress
 from ingest_pipeline.postgres.corpora import read_generations as list_generations
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.failures import Failure, count_reasons, read_failures
@@ -44,7 +44,7 @@ def status(*, as_json: bool) -> None:
             recipes = read_recipes(connection, corpus.generation)
             backoff = read_backoff(connection, corpus.generation)
             open_jobs = batch_jobs.open_batch_jobs(connection, corpus.generation)
-            filling = next((found for found in generations if found.state == "building"), None)
+            filling = next((found for found in generations if found.state == GenerationState.BUILDING), None)
             reembedding = _reembedding(connection, corpus.generation, filling) if filling else None
             filling_costs = embedding_cache.costs(connection, generation=filling.name) if filling else []
         holds = documents_on_hold(corpus)

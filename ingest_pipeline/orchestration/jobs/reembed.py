@@ -14,6 +14,7 @@ from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import embedding_cache, reports, sagas
+from ingest_pipeline.postgres.corpora import GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
@@ -115,7 +116,7 @@ def _fill(
 
 
 def _end_generations(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
-    wanted = "building" if action is Action.ABORT else "retired"
+    wanted = GenerationState.BUILDING if action is Action.ABORT else GenerationState.RETIRED
     concerned = [generation for generation in other_generations(corpus) if generation.opened_as == wanted]
     if not concerned:
         raise ConfigurationError(f"Corpus {corpus.name!r} has no generation that is {wanted}")

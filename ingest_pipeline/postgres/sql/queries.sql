@@ -1,7 +1,6 @@
 -- lock_generation --
 -- Not FOR UPDATE: the foreign key checks of sagas that prepare would wait for it. A saga prepares without the lock.
-SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.generation WHERE name = %(name)s FOR NO KEY UPDATE
+SELECT * FROM ingest_pipeline.generation_row WHERE name = %(name)s FOR NO KEY UPDATE
 
 -- limit_waiting --
 -- Runs in every transaction. A hanging process must not lock its rows for ever: Postgres ends its backend, even during
@@ -18,16 +17,14 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 SELECT 1
 
 -- read_generation --
-SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.generation WHERE name = %(name)s
+SELECT * FROM ingest_pipeline.generation_row WHERE name = %(name)s
 
 -- read_current --
-SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.generation WHERE corpus = %(corpus)s AND state = 'current'
+SELECT * FROM ingest_pipeline.generation_row WHERE corpus = %(corpus)s AND state = 'current'
 
 -- generations --
 -- All generations of a corpus, oldest first.
-SELECT name, state::text, state_since, embedding, head_version, table_uri,
+SELECT name, state, state_since, embedding, head_version, table_uri,
     (SELECT count(*) FROM ingest_pipeline.head_document d WHERE d.generation = k.name)
     AS documents
 FROM ingest_pipeline.generation k WHERE corpus = %(corpus)s ORDER BY created_at, name
@@ -41,8 +38,7 @@ WHERE o.generation = %(old)s
 
 -- lock_generations --
 -- Locks in the order of the names, so that two processes that lock the same rows cannot deadlock.
-SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.generation WHERE name = ANY(%(names)s) ORDER BY name FOR NO KEY UPDATE
+SELECT * FROM ingest_pipeline.generation_row WHERE name = ANY(%(names)s) ORDER BY name FOR NO KEY UPDATE
 
 -- set_state --
 UPDATE ingest_pipeline.generation SET state = %(state)s, state_since = now() WHERE name = %(name)s
@@ -60,15 +56,14 @@ WHERE o.saga IS NULL OR n.saga IS NULL
 ORDER BY key
 
 -- generation_summaries --
-SELECT k.corpus, k.name, k.state::text, k.table_uri, k.source, k.partition_by, k.embedding, k.head_version,
+SELECT k.corpus, k.name, k.state, k.table_uri, k.source, k.partition_by, k.embedding, k.head_version,
     count(d.key) AS documents, coalesce(sum(d.chunk_count), 0)::bigint AS chunks
 FROM ingest_pipeline.generation k
 LEFT JOIN ingest_pipeline.head_document d ON d.generation = k.name
 WHERE k.state <> 'dropped' GROUP BY k.name ORDER BY k.corpus, k.created_at, k.name
 
 -- living_generations --
-SELECT name, corpus, state::text, table_uri, source, partition_by, embedding, head_version, head_saga
-FROM ingest_pipeline.generation WHERE corpus = %(corpus)s AND state <> 'dropped' ORDER BY name
+SELECT * FROM ingest_pipeline.generation_row WHERE corpus = %(corpus)s AND state <> 'dropped' ORDER BY name
 
 -- forget_some_documents --
 DELETE FROM ingest_pipeline.document
@@ -248,8 +243,8 @@ WHERE id = %(id)s AND state = 'prepared' RETURNING id
 -- complete_saga --
 UPDATE ingest_pipeline.saga SET state = 'completed', ended_at = now() WHERE id = %(id)s AND state = 'preparing' RETURNING id
 
--- end_saga --
-UPDATE ingest_pipeline.saga SET state = %(state)s, error = %(error)s, ended_at = now()
+-- fail_saga --
+UPDATE ingest_pipeline.saga SET state = 'failed', error = %(error)s, ended_at = now()
 WHERE id = %(id)s AND state IN ('preparing', 'prepared') RETURNING id
 
 -- compensate_sagas --
@@ -272,26 +267,18 @@ WITH dead AS MATERIALIZED (
 SELECT dead.id, ended.id IS NOT NULL AS ended FROM dead LEFT JOIN ended ON ended.id = dead.id
 
 -- read_saga --
-SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
-FROM ingest_pipeline.saga WHERE id = %(id)s
+SELECT * FROM ingest_pipeline.saga_row WHERE id = %(id)s
 
 -- unfinished_sagas --
-SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
-FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') ORDER BY started_at
+SELECT * FROM ingest_pipeline.saga_row WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') ORDER BY started_at
 
 -- published_sagas --
-SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
-FROM ingest_pipeline.saga
+SELECT * FROM ingest_pipeline.saga_row
 WHERE generation = %(generation)s AND state = 'published' AND published_version IS NOT NULL
 ORDER BY published_version DESC LIMIT %(limit)s
 
 -- unreported_sagas --
-SELECT id, generation, kind, state::text, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-    requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
-FROM ingest_pipeline.saga
+SELECT * FROM ingest_pipeline.saga_row
 WHERE generation = %(generation)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL
   AND run_id IS NOT NULL
 ORDER BY published_version
@@ -354,7 +341,7 @@ SELECT id, coalesce(ended_at, clock_timestamp()) AS ended_at
 FROM ingest_pipeline.saga WHERE generation = %(generation)s AND id = ANY(%(ids)s)
 
 -- saga_outcomes --
-SELECT id, state::text, prepared_at IS NOT NULL AS was_prepared FROM ingest_pipeline.saga WHERE id = ANY(%(ids)s)
+SELECT id, state, prepared_at IS NOT NULL AS was_prepared FROM ingest_pipeline.saga WHERE id = ANY(%(ids)s)
 
 -- insert_unknown --
 -- Sagas of another database, or of a lost history, as the table records them.
@@ -376,9 +363,8 @@ WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared')
         SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
         WHERE NOT EXISTS (
             SELECT 1 FROM ingest_pipeline.chunk c
-            JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
-            WHERE d.generation = s.generation AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
-              AND c.text_hash = h.hash)))
+            JOIN ingest_pipeline.latest_document d ON d.saga = c.saga AND d.key = c.document
+            WHERE d.generation = s.generation AND c.text_hash = h.hash)))
 
 -- count_ended --
 SELECT
@@ -598,10 +584,9 @@ WHERE new.saga = %(saga)s AND latest.saga <> coalesce(new.replaces, new.saga)
 ORDER BY new.key
 
 -- supersede_documents --
-UPDATE ingest_pipeline.document latest SET superseded_version = %(version)s
+UPDATE ingest_pipeline.latest_document latest SET superseded_version = %(version)s
 FROM ingest_pipeline.document new
 WHERE new.saga = %(saga)s AND latest.generation = new.generation AND latest.key = new.key
-  AND latest.published_version IS NOT NULL AND latest.superseded_version IS NULL
 RETURNING latest.key, latest.fragments, latest.chunk_count
 
 -- publish_documents --
@@ -611,59 +596,51 @@ UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga =
 UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = ANY(%(keys)s)
 
 -- move_rows --
-UPDATE ingest_pipeline.document
+UPDATE ingest_pipeline.latest_document
 SET fragments = ARRAY(
     SELECT DISTINCT CASE WHEN f = ANY(%(old)s) THEN %(new)s ELSE f END FROM unnest(fragments) AS f ORDER BY 1)
-WHERE generation = %(generation)s AND published_version IS NOT NULL AND superseded_version IS NULL
-  AND fragments && %(old)s::bigint[]
+WHERE generation = %(generation)s AND fragments && %(old)s::bigint[]
 
 -- refresh_etag --
-UPDATE ingest_pipeline.document SET etag = %(etag)s, last_modified = %(last_modified)s
-WHERE generation = %(generation)s AND key = %(key)s AND saga = %(saga)s AND superseded_version IS NULL
+UPDATE ingest_pipeline.latest_document SET etag = %(etag)s, last_modified = %(last_modified)s
+WHERE generation = %(generation)s AND key = %(key)s AND saga = %(saga)s
 
 -- documents_at --
 SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, embedded, cached,
     fragments, published_version
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
-  AND (superseded_version IS NULL OR superseded_version > %(version)s)
-  AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
+WHERE %(keys)s::text[] IS NULL OR key = ANY(%(keys)s)
 ORDER BY key
 
 -- documents_in_fragments --
-SELECT key, fragments FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
-  AND (superseded_version IS NULL OR superseded_version > %(version)s) AND fragments && %(fragments)s::bigint[]
+SELECT key, fragments FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
+WHERE fragments && %(fragments)s::bigint[]
 ORDER BY key
 
 -- chunks_at --
 SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
-FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
-WHERE d.generation = %(generation)s AND NOT d.removed AND d.published_version <= %(version)s
-  AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
-  AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
+JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE %(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s)
 ORDER BY c.document, c.ordinal
 
 -- expected_documents --
 SELECT key, hashtextextended(key, 0) AS place, chunk_count
-FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
-  AND (superseded_version IS NULL OR superseded_version > %(version)s)
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 
 -- expected_chunks --
 COPY (
     SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
-    FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
-    WHERE d.generation = %(generation)s AND NOT d.removed AND d.published_version <= %(version)s
-      AND (d.superseded_version IS NULL OR d.superseded_version > %(version)s)
+    FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
+    JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
 ) TO STDOUT (FORMAT BINARY)
 
 -- latest_changes --
 SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.embedded, d.cached, d.tokens,
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
     d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
-FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
-WHERE d.saga = %(saga)s AND d.published_version IS NOT NULL AND d.superseded_version IS NULL
+FROM ingest_pipeline.latest_document d JOIN ingest_pipeline.saga s ON s.id = d.saga
+WHERE d.saga = %(saga)s
 ORDER BY d.key
 
 -- document_history --
@@ -675,10 +652,8 @@ WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND (%(k
 ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
 
 -- matching_documents --
-SELECT key FROM ingest_pipeline.document
-WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
-  AND (superseded_version IS NULL OR superseded_version > %(version)s)
-  AND key LIKE ALL(%(key)s::text[]) AND partition LIKE ALL(%(partition)s::text[])
+SELECT key FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
+WHERE key LIKE ALL(%(key)s::text[]) AND partition LIKE ALL(%(partition)s::text[])
   AND (%(least_size)s::bigint IS NULL OR size >= %(least_size)s)
   AND (%(greatest_size)s::bigint IS NULL OR size <= %(greatest_size)s)
   AND (%(least_chunk_count)s::bigint IS NULL OR chunk_count >= %(least_chunk_count)s)
@@ -734,11 +709,7 @@ SELECT key, coalesce(head.partition, old.partition) AS partition, head.saga AS r
     coalesce(old.chunk_count, 0) AS chunk_count, coalesce(old.fragments, '{}') AS fragments,
     CASE WHEN head.removed THEN 0 ELSE coalesce(head.chunk_count, 0) END AS chunks_at_head,
     coalesce(NOT head.removed, false) AS is_latest
-FROM (
-    SELECT * FROM ingest_pipeline.document
-    WHERE generation = %(generation)s AND NOT removed AND published_version <= %(version)s
-      AND (superseded_version IS NULL OR superseded_version > %(version)s)
-) AS old
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) AS old
 FULL JOIN (
     SELECT * FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
 ) AS head USING (key)
@@ -891,8 +862,8 @@ FROM unnest(%(key)s::text[], %(saga)s::uuid[], %(etag)s::text[], %(size)s::bigin
 WHERE d.saga = f.saga AND d.key = f.key
 
 -- supersede_keys --
-UPDATE ingest_pipeline.document SET superseded_version = %(version)s
-WHERE generation = %(generation)s AND key = ANY(%(keys)s) AND published_version IS NOT NULL AND superseded_version IS NULL
+UPDATE ingest_pipeline.latest_document SET superseded_version = %(version)s
+WHERE generation = %(generation)s AND key = ANY(%(keys)s)
 
 -- revive_pairs --
 UPDATE ingest_pipeline.document d SET superseded_version = NULL

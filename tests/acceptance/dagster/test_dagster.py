@@ -19,6 +19,7 @@ from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.cli import _session
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.reporting import run_status
 from ingest_pipeline.reporting.run_status import own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -309,8 +310,8 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
     with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
-        saga = sagas.begin(connection, generation="docs", kind="ingest", base_version=1)
-        sagas.mark_ended(connection, saga, "failed", "for the test")
+        saga = sagas.begin(connection, generation="docs", kind=SagaKind.INGEST, base_version=1)
+        sagas.mark_failed(connection, saga, "for the test")
         connection.execute(
             "UPDATE ingest_pipeline.saga SET ended_at = now() - interval '2 days' WHERE id = %s", (saga,)
         )

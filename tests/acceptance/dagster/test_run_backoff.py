@@ -9,6 +9,7 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.sagas import SagaKind
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
@@ -103,8 +104,8 @@ def test_runs_that_die_come_to_an_end_too(dagster: DagsterWorld) -> None:
         corpus = context.corpus
         for deaths in range(1, 9):
             with corpus.database.transaction() as connection:
-                saga = sagas.begin(connection, generation=corpus.generation, kind="ingest", base_version=1)
-                sagas.mark_ended(connection, saga, "abandoned", "its writer is gone")
+                sagas.begin(connection, generation=corpus.generation, kind=SagaKind.INGEST, base_version=1)
+                sagas.abandon_live(connection, corpus.generation, "its writer is gone")
             waits = isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
             assert waits == (deaths > 2)
     said = reason(dagster.tick("docs_source_sensor"))

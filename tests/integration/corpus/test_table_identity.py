@@ -22,6 +22,7 @@ from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.recover import recover, take_over
 from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.types import DEFAULT_RETENTION
@@ -183,19 +184,23 @@ def test_a_database_set_back_in_place_undoes_nothing_that_was_published_since(wo
 
 def test_a_saga_that_was_at_work_when_the_backup_was_taken_is_not_undone(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        saga = sagas.begin(
+            connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head
+        )
     change = Change((), Removal("document = '0.txt'"))
     version = world.corpus.table.commit(world.head, change, mark(world.corpus, saga, prepared=False))
     check_refused(world)
     with world.database.transaction() as connection:
-        sagas.mark_ended(connection, saga, "abandoned", "by a switch")
+        assert sagas.abandon_live(connection, world.corpus.generation, "by a switch") == [saga]
     check_refused(world)
     assert world.corpus.table.latest_version() == version
 
 
 def test_a_prepared_saga_is_not_undone_if_the_database_lost_a_part_of_its_log(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        saga = sagas.begin(
+            connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head
+        )
         sagas.mark_prepared(connection, saga)
     made = mark(world.corpus, saga)
     assert made.flushed is not None
@@ -207,7 +212,9 @@ def test_a_prepared_saga_is_not_undone_if_the_database_lost_a_part_of_its_log(wo
 def test_a_restore_that_died_is_known_to_the_ledger_and_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its saga is committed before the table is touched: else it would pass for another database's."""
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        saga = sagas.begin(
+            connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head
+        )
     world.corpus.table.commit(world.head, Change((), Removal("document = '0.txt'")), mark(world.corpus, saga))
     texts = world.texts()
     with monkeypatch.context() as patched:

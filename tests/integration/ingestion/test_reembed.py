@@ -21,6 +21,7 @@ from ingest_pipeline.ingestion.context import plan_partitions, release_holds
 from ingest_pipeline.ingestion.reembed import begin, estimate_reembedding
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, other_generations
 from ingest_pipeline.saga.recover import recover
 from tests.support.crash.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after
@@ -249,7 +250,7 @@ def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
     (beside,) = other_generations(filled.corpus)
     with filled.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=beside.generation, kind="ingest", base_version=1)
+        saga = sagas.begin(connection, generation=beside.generation, kind=SagaKind.INGEST, base_version=1)
     beside.table.stage(f"{saga}-0.lance", beside.table.schema.empty_table())
     assert recover(beside, silence=0).abandoned == [saga]
     assert sweep(beside).files == [f"data/{saga}-0.lance"]

@@ -16,6 +16,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.compaction import MAX_FULL_ROWS, MIN_FULL_ROWS, compact, groups
 from ingest_pipeline.maintenance.indexing import due, update_indices
 from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.sagas import SagaKind
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)
@@ -253,7 +254,7 @@ def test_a_fragment_of_the_same_number_with_other_rows_is_not_covered(world: Wor
     table, head = world.corpus.table, world.head
     [first, *_] = table.fragments(head)
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="maintenance", base_version=head)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.MAINTENANCE, base_version=head)
     change = Indexing(table.build_segment(head, WORDS, [first.number], saga), frozenset())
     assert table.fits(head, change)
     change.built.files[first.number].append("other.lance")  # type: ignore[attr-defined]

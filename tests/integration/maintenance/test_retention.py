@@ -17,6 +17,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain
 from ingest_pipeline.postgres import documents, history, reports, sagas
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.types import Retention
 from tests.integration.preparation.test_look_ups import blocks_read
 from tests.support.world import World, paragraphs
@@ -107,7 +108,7 @@ def test_what_maintenance_makes_is_not_counted_as_a_publication(world: World) ->
     assert world.corpus.table.versions()[0] == oldest
 
 
-def begin(world: World, kind: sagas.SagaKind, base: int, target: int | None = None) -> UUID:
+def begin(world: World, kind: SagaKind, base: int, target: int | None = None) -> UUID:
     with world.database.transaction() as connection:
         return sagas.begin(
             connection, generation=world.corpus.generation, kind=kind, base_version=base, target_version=target
@@ -116,17 +117,17 @@ def begin(world: World, kind: sagas.SagaKind, base: int, target: int | None = No
 
 def test_what_a_live_saga_was_planned_on_stays_until_it_ends(world: World) -> None:
     base = world.head - 3
-    saga = begin(world, "ingest", base)
+    saga = begin(world, SagaKind.INGEST, base)
     assert retain(world.corpus, ONLY_HEAD).oldest_version == base
     assert base in world.corpus.table.versions()
     with world.database.transaction() as connection:
-        sagas.mark_ended(connection, saga, "failed", "for the test")
+        sagas.mark_failed(connection, saga, "for the test")
     assert retain(world.corpus, ONLY_HEAD).oldest_version == world.head
 
 
 def test_what_a_live_rollback_goes_back_to_stays(world: World) -> None:
     target = world.head - 4
-    begin(world, "rollback", world.head, target)
+    begin(world, SagaKind.ROLLBACK, world.head, target)
     assert retain(world.corpus, ONLY_HEAD).oldest_version == target
 
 

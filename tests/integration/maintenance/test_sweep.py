@@ -18,6 +18,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.sweep import orphans, sweep
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.saga.reconcile import reconcile
 from tests.support.world import World, mark, paragraphs
@@ -32,12 +33,14 @@ def world(world: World) -> World:
 
 def begin(world: World) -> UUID:
     with world.database.transaction() as connection:
-        return sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=world.head)
+        return sagas.begin(
+            connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head
+        )
 
 
 def end(world: World, saga: UUID) -> None:
     with world.database.transaction() as connection:
-        sagas.mark_ended(connection, saga, "failed", "for the test")
+        sagas.mark_failed(connection, saga, "for the test")
 
 
 def stage(world: World, saga: UUID) -> str:

@@ -1,7 +1,8 @@
-"""Queries on the views of latest documents and of documents at head use the partial index of the table."""
+"""Queries on views, and updates through them, use the indices that the same statements on the tables would use."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -11,42 +12,123 @@ from tests.support.world import World, paragraphs
 
 _MANY_VERSIONS = """
 WITH made AS (
-    INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, published_version, writer)
-    SELECT gen_random_uuid(), %(generation)s, 'ingest', 'published', n, n + 1, 'for the test'
+    INSERT INTO ingest_pipeline.saga
+        (id, generation, kind, state, base_version, published_version, writer, run_id, reported_at)
+    SELECT gen_random_uuid(), %(generation)s, 'ingest', 'published', n, n + 1, 'for the test', 'run', now()
     FROM generate_series(1000, 1200) n RETURNING id, published_version
 )
 INSERT INTO ingest_pipeline.document (generation, key, saga, partition, published_version, superseded_version)
 SELECT %(generation)s, 'old-' || k, id, 'old', published_version, published_version + 1
 FROM made, generate_series(1, 50) k
 """
+_MANY_FAILURES = """
+INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, run_id)
+SELECT gen_random_uuid(), %(generation)s, 'ingest', 'failed', 1, 'for the test', 'run' FROM generate_series(1, 5000)
+"""
+_MANY_GENERATIONS = """
+WITH named AS (
+    INSERT INTO ingest_pipeline.corpus (name) SELECT 'other' || n FROM generate_series(1, 500) n
+)
+INSERT INTO ingest_pipeline.generation (name, corpus, table_uri, head_version, head_saga)
+SELECT 'other' || n, 'other' || n, 'memory://' || n, 1, gen_random_uuid() FROM generate_series(1, 500) n
+"""
+_VALUES: dict[str, object] = {
+    "after": "",
+    "etag": "",
+    "id": uuid.UUID(int=1),
+    "key": "a.txt",
+    "keys": None,
+    "last_modified": None,
+    "limit": 1,
+    "new": 2,
+    "old": [1],
+    "partitions": None,
+    "saga": uuid.UUID(int=1),
+    "version": 2,
+}
+_HEAD = {"document_current"}
 
 
-def indices(plan: dict[str, Any]) -> set[str]:
+def parts_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """A plan and all plans in it."""
+    return [plan, *(part for child in plan.get("Plans", []) for part in parts_of(child))]
+
+
+@pytest.fixture
+def filled(world: World) -> World:
+    """Few documents at head, many of earlier versions, and many other corpora."""
+    world.put("a.txt", paragraphs("alpha", 1))
+    world.ingest()
+    with world.database.transaction() as connection:
+        connection.execute(_MANY_VERSIONS, {"generation": world.corpus.generation})
+        connection.execute(_MANY_FAILURES, {"generation": world.corpus.generation})
+        connection.execute(_MANY_GENERATIONS)
+        for table in ("document", "saga", "generation"):
+            connection.execute(f"ANALYZE ingest_pipeline.{table}")
+    return world
+
+
+def plan_of(world: World, name: str, values: dict[str, object] | None = None) -> list[dict[str, Any]]:
+    generation = world.corpus.generation
+    known = {"generation": generation, "name": generation, "corpus": world.corpus.name, "names": [generation]}
+    with world.database.transaction() as connection:
+        row = connection.execute("EXPLAIN (FORMAT JSON) " + query(name), _VALUES | known | (values or {})).fetchone()
+    assert row is not None
+    return parts_of(row["QUERY PLAN"][0]["Plan"])
+
+
+def indices(parts: list[dict[str, Any]]) -> set[str]:
     """Names of the indices that a plan uses."""
-    return {plan.get("Index Name", ""), *(name for part in plan.get("Plans", []) for name in indices(part))} - {""}
+    return {part["Index Name"] for part in parts if "Index Name" in part}
+
+
+def scanned(parts: list[dict[str, Any]]) -> set[str]:
+    """Names of the tables that a plan reads from the first to the last row."""
+    return {part["Relation Name"] for part in parts if part["Node Type"] == "Seq Scan"}
 
 
 @pytest.mark.parametrize(
-    ("name", "values"),
+    ("name", "values", "wanted"),
     [
-        ("count_documents", {}),
-        ("latest_documents", {"partitions": None, "keys": None, "after": ""}),
-        ("first_partition", {}),
-        ("corpus_totals", {}),
+        ("count_documents", {}, _HEAD),
+        ("latest_documents", {}, _HEAD),
+        ("latest_documents", {"keys": ["a.txt"]}, _HEAD),
+        ("first_partition", {}, _HEAD),
+        ("corpus_totals", {}, _HEAD),
+        ("move_rows", {}, _HEAD),
+        ("supersede_keys", {"keys": ["a.txt"]}, _HEAD),
+        ("supersede_documents", {}, {"document_pkey", *_HEAD}),
+        ("conflicting_documents", {}, {"document_pkey", *_HEAD}),
+        ("refresh_etag", {}, _HEAD),
+        ("read_generation", {}, {"generation_pkey"}),
+        ("read_current", {}, {"generation_current"}),
+        ("lock_generation", {}, {"generation_pkey"}),
+        ("lock_generations", {}, {"generation_pkey"}),
+        ("read_saga", {}, {"saga_pkey"}),
+        ("unfinished_sagas", {}, {"saga_unfinished"}),
+        ("unreported_sagas", {}, {"saga_unreported"}),
     ],
 )
-def test_a_query_on_documents_at_head_reads_no_row_of_an_earlier_version(
-    world: World, name: str, values: dict[str, object]
+def test_a_statement_on_a_view_uses_the_index_of_the_table(
+    filled: World, name: str, values: dict[str, object], wanted: set[str]
 ) -> None:
-    world.put("a.txt", paragraphs("alpha", 1))
-    world.ingest()
-    generation = world.corpus.generation
-    with world.database.transaction() as connection:
-        connection.execute(_MANY_VERSIONS, {"generation": generation})
-        connection.execute("ANALYZE ingest_pipeline.document")
-        row = connection.execute(
-            "EXPLAIN (FORMAT JSON) " + query(name), {"generation": generation, **values}
-        ).fetchone()
-    assert row is not None
-    used = indices(row["QUERY PLAN"][0]["Plan"])
-    assert "document_current" in used or "document_tombstone" in used, used
+    parts = plan_of(filled, name, values)
+    assert (indices(parts), scanned(parts)) == (wanted, set())
+
+
+@pytest.mark.parametrize("name", ["documents_at", "documents_in_fragments", "chunks_at", "expected_documents"])
+def test_the_function_of_a_version_is_inlined(filled: World, name: str) -> None:
+    parts = plan_of(filled, name, {"fragments": [1]})
+    assert "Function Scan" not in {part["Node Type"] for part in parts}
+    assert "document" in {part.get("Relation Name") for part in parts}
+
+
+@pytest.mark.parametrize("name", ["lock_generation", "lock_generations"])
+def test_a_lock_through_the_view_locks_the_row_of_the_table(filled: World, name: str) -> None:
+    generation = filled.corpus.generation
+    with filled.database.transaction() as connection:
+        connection.execute(query(name), {"name": generation, "names": [generation]})
+        with filled.database.transaction() as other:
+            free = other.execute("SELECT name FROM ingest_pipeline.generation FOR NO KEY UPDATE SKIP LOCKED").fetchall()
+    assert generation not in {row["name"] for row in free}
+    assert len(free) == 500

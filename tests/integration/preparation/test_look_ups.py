@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.postgres.sql import query
 from tests.support.world import World, paragraphs
 
@@ -78,7 +79,7 @@ def test_a_look_up_in_a_large_document_that_was_published_a_moment_ago_costs_no_
 
 def test_a_look_up_among_staged_vectors_reads_no_batch_that_lacks_the_text(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
         connection.execute(
             "INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, vectors) "
             "SELECT %s, n, 'test-embedding/32', ARRAY(SELECT md5(n || '-' || m)::uuid FROM generate_series(1, 128) m), "

@@ -17,6 +17,7 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import embedding_cache, sagas
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.preparation import prepare, read_stage
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.types import Chunk, Usage, text_hash
@@ -104,7 +105,7 @@ def test_what_a_crashed_run_bought_serves_other_documents_too(world: World) -> N
 def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None:
     hashed = text_hash("a text")
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
         embedding_cache.record_batch(
             connection,
             saga,
@@ -220,10 +221,10 @@ def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) ->
 @contextmanager
 def at_work(world: World) -> Generator[UUID]:
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind="ingest", base_version=1)
+        saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
     yield saga
     with world.database.transaction() as connection:
-        sagas.mark_ended(connection, saga, "abandoned", "the test is over")
+        sagas.mark_failed(connection, saga, "the test is over")
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> Event:

@@ -14,6 +14,7 @@ from ingest_pipeline.errors import FencedError, UnavailableError
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.recover import recover
@@ -28,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def begin(world: World) -> Saga:
-    return Saga.begin(world.corpus, "ingest", base_version=world.head)
+    return Saga.begin(world.corpus, SagaKind.INGEST, base_version=world.head)
 
 
 def planned_rows(world: World, saga: Saga) -> int:
@@ -100,7 +101,7 @@ def test_the_heartbeat_outlasts_a_database_that_fails_for_a_while(
 
 def test_a_saga_of_a_batch_job_completes_without_a_publication(world: World) -> None:
     before = world.head
-    with Saga.begin(world.corpus, "batch", base_version=before) as saga:
+    with Saga.begin(world.corpus, SagaKind.BATCH, base_version=before) as saga:
         saga.complete()
     row = saga.row()
     assert (row.state, row.error, row.published_version, row.ended_at is None) == ("completed", None, None, False)
@@ -110,7 +111,7 @@ def test_a_saga_of_a_batch_job_completes_without_a_publication(world: World) -> 
 
 
 def test_completing_changes_no_saga_that_has_ended(world: World) -> None:
-    with Saga.begin(world.corpus, "batch", base_version=world.head) as saga:
+    with Saga.begin(world.corpus, SagaKind.BATCH, base_version=world.head) as saga:
         assert recover(world.corpus, silence=0).abandoned == [saga.id]
         saga.complete()
     assert saga.row().state == "abandoned"
@@ -118,7 +119,7 @@ def test_completing_changes_no_saga_that_has_ended(world: World) -> None:
 
 @pytest.mark.parametrize("state", ["preparing", "prepared", "failed", "abandoned", "compensated", "adopted"])
 def test_a_completed_saga_stays_completed(world: World, state: str) -> None:
-    with Saga.begin(world.corpus, "batch", base_version=world.head) as saga:
+    with Saga.begin(world.corpus, SagaKind.BATCH, base_version=world.head) as saga:
         saga.complete()
     with pytest.raises(CheckViolation, match="cannot move from completed"), world.database.transaction() as connection:
         connection.execute("UPDATE ingest_pipeline.saga SET state = %s WHERE id = %s", (state, saga.id))
@@ -130,7 +131,7 @@ def test_a_completed_saga_stays_completed(world: World, state: str) -> None:
 def test_only_the_unprepared_saga_of_a_batch_job_completes(world: World) -> None:
     with pytest.raises(CheckViolation, match="saga_check"), begin(world) as saga:
         saga.complete()
-    with Saga.begin(world.corpus, "batch", base_version=world.head) as saga:
+    with Saga.begin(world.corpus, SagaKind.BATCH, base_version=world.head) as saga:
         saga.prepared()
         saga.complete()
         assert saga.row().state == "prepared"

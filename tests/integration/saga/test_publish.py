@@ -21,6 +21,7 @@ from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.lance.table import CommitRefusedError, LanceTable
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import Transaction, transaction
@@ -74,7 +75,7 @@ def test_preparing_does_not_wait_for_the_lock(corpus: Corpus) -> None:
         lock(connection, corpus)
         with corpus.database.transaction() as other:
             other.execute("SET LOCAL lock_timeout = '5s'")
-            saga = sagas.begin(other, generation=corpus.generation, kind="ingest", base_version=1)
+            saga = sagas.begin(other, generation=corpus.generation, kind=SagaKind.INGEST, base_version=1)
             sagas.record_fragment(other, saga, name="a", row_count=1)
 
 

@@ -17,6 +17,7 @@ from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, mark, paragraphs
@@ -53,7 +54,7 @@ def world(world: World) -> World:
 def begin(world: World, run_id: str | None = None) -> UUID:
     with world.database.transaction() as connection:
         return sagas.begin(
-            connection, generation=world.corpus.generation, kind="ingest", base_version=world.head, run_id=run_id
+            connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head, run_id=run_id
         )
 
 

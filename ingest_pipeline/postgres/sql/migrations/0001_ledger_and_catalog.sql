@@ -357,7 +357,18 @@ COMMENT ON COLUMN ingest_pipeline.hold.etag IS
     'ETag of the object that must not be ingested. Null: the source has no object; keep the document nevertheless.';
 COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'Recipe in force at the rollback. Another recipe ends the hold.';
 
--- These views are simple enough for the planner to inline, so that queries use the partial indices of the table.
+-- These views and the function are simple enough for the planner to inline, so that queries and updates use the indices
+-- of the tables.
+CREATE VIEW ingest_pipeline.generation_row AS
+    SELECT name, corpus, state, table_uri, source, partition_by, embedding, head_version, head_saga
+    FROM ingest_pipeline.generation;
+COMMENT ON VIEW ingest_pipeline.generation_row IS 'The binding and the head of each generation.';
+CREATE VIEW ingest_pipeline.saga_row AS
+    SELECT id, generation, kind, state, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
+        reported_at, requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
+    FROM ingest_pipeline.saga;
+COMMENT ON VIEW ingest_pipeline.saga_row IS 'The work, the outcome and the usage of each saga.';
+
 CREATE VIEW ingest_pipeline.latest_document AS
     SELECT * FROM ingest_pipeline.document WHERE published_version IS NOT NULL AND superseded_version IS NULL;
 COMMENT ON VIEW ingest_pipeline.latest_document IS
@@ -366,6 +377,14 @@ CREATE VIEW ingest_pipeline.head_document AS
     SELECT * FROM ingest_pipeline.latest_document WHERE NOT removed;
 COMMENT ON VIEW ingest_pipeline.head_document IS
     'The documents at head of each generation, including generations that readers do not see.';
+
+-- The documents that readers at a version see.
+CREATE FUNCTION ingest_pipeline.documents_at(generation text, version bigint) RETURNS SETOF ingest_pipeline.document
+LANGUAGE sql STABLE AS $$
+    SELECT * FROM ingest_pipeline.document d
+    WHERE d.generation = $1 AND NOT d.removed AND d.published_version <= $2
+      AND (d.superseded_version IS NULL OR d.superseded_version > $2)
+$$;
 
 CREATE VIEW ingest_pipeline.head AS
     SELECT corpus, name AS table_name, table_uri, head_version AS version, head_saga AS saga, embedding

@@ -1,0 +1,26 @@
+"""Rows of a query as objects of a dataclass, with states and kinds as members of their enums."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar, get_type_hints
+
+from psycopg.rows import BaseRowFactory, kwargs_row
+
+T = TypeVar("T")
+
+
+def row_of(cls: type[T]) -> BaseRowFactory[T]:
+    """A row factory like psycopg's ``class_row``, which would leave a string where the class declares an enum.
+
+    Args:
+        cls: A dataclass with a field for each column.
+    """
+    enums = {
+        name: hint for name, hint in get_type_hints(cls).items() if isinstance(hint, type) and issubclass(hint, StrEnum)
+    }
+
+    def make(**fields: Any) -> T:  # noqa: ANN401  the values of a row have any types
+        return cls(**(fields | {name: enum(fields[name]) for name, enum in enums.items()}))
+
+    return kwargs_row(make)
