@@ -73,7 +73,7 @@ def check_nothing_was_bought_twice(world: World) -> None:
     assert world.audit().violations == []
 
 
-def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buys_nothing(world: World) -> None:
+def test_collected_vectors_are_published_by_an_ordinary_run_that_embeds_nothing(world: World) -> None:
     world.put("a.txt", TEXT)
     world.put("b.txt", TEXT + "\n\n" + paragraphs("beta", 3))
     assert submit(world) == 1
@@ -94,7 +94,7 @@ def test_what_was_ordered_is_collected_and_published_by_an_ordinary_run_that_buy
     world.check_nothing_left()
 
 
-def test_what_batch_jobs_embedded_is_counted_at_their_price_and_the_rest_at_the_other(world: World) -> None:
+def test_texts_of_batch_jobs_are_counted_at_the_batch_price_and_others_at_the_normal_price(world: World) -> None:
     world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01")
     world.put("a.txt", TEXT)
     foreseen = estimate(world.context, plan_partitions(world.context))
@@ -117,7 +117,7 @@ def test_what_batch_jobs_embedded_is_counted_at_their_price_and_the_rest_at_the_
     assert shown["cost"] == round(Decimal("1.20") * in_batch / 1_000_000, 4)
 
 
-def test_without_a_price_of_their_own_batch_jobs_have_no_cost(world: World) -> None:
+def test_batch_jobs_without_a_batch_price_have_no_cost(world: World) -> None:
     world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50 EUR 2026-11-01")
     world.put("a.txt", TEXT)
     submit(world)
@@ -128,7 +128,7 @@ def test_without_a_price_of_their_own_batch_jobs_have_no_cost(world: World) -> N
     assert (cost.tokens, cost.amount, cost.currency) == (world.embeddings.tokens, None, None)
 
 
-def test_what_is_on_order_or_stands_anywhere_is_not_ordered_again(world: World) -> None:
+def test_texts_in_a_batch_job_or_with_a_vector_are_not_submitted_again(world: World) -> None:
     world.put("a.txt", TEXT)
     assert submit(world) == 1
     world.put("b.txt", TEXT)
@@ -143,7 +143,7 @@ def test_what_is_on_order_or_stands_anywhere_is_not_ordered_again(world: World) 
 
 
 @pytest.mark.parametrize("status", ["completed", "expired"])
-def test_what_does_not_come_is_bought_by_the_next_run(world: World, status: str) -> None:
+def test_texts_missing_from_the_output_are_embedded_by_the_next_run(world: World, status: str) -> None:
     world.put("a.txt", TEXT)
     submit(world)
     api(world).finish(status, without=("0", "2"))
@@ -154,7 +154,7 @@ def test_what_does_not_come_is_bought_by_the_next_run(world: World, status: str)
     assert world.audit().violations == []
 
 
-def test_an_order_of_which_nothing_came_has_failed_and_holds_nobody_up(world: World) -> None:
+def test_a_batch_job_without_output_has_failed_and_blocks_no_document(world: World) -> None:
     world.put("a.txt", TEXT)
     submit(world)
     api(world).finish("failed", without=tuple(map(str, range(9))))
@@ -175,7 +175,7 @@ def test_a_request_that_the_api_refuses_fails_alone(world: World) -> None:
     assert list(world.ingest().failed) == ["bad.txt"]
 
 
-def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordered_again(
+def test_a_batch_job_whose_answer_was_lost_is_found_at_the_api_and_not_submitted_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.put("a.txt", TEXT)
@@ -196,7 +196,7 @@ def test_an_answer_that_was_lost_is_found_by_what_the_api_carries_and_not_ordere
 
 
 @pytest.mark.parametrize("place", places(SUBMISSION), ids=str)
-def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
+def test_submitting_a_batch_job_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
     assert Child(crash_jobs.submit_missing, world.address, kill_at=place).outcome().killed
@@ -214,7 +214,7 @@ def test_giving_an_order_may_die_anywhere(world: World, place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", places(FIRST_SUBMISSION), ids=str)
-def test_the_test_of_an_endpoint_may_die_anywhere(world: World, place: Place) -> None:
+def test_the_first_request_to_an_endpoint_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
     with world.database.transaction() as connection:
@@ -237,7 +237,7 @@ def test_the_test_of_an_endpoint_may_die_anywhere(world: World, place: Place) ->
 
 
 @pytest.mark.parametrize("place", places(COLLECTION), ids=str)
-def test_collecting_an_order_may_die_anywhere(world: World, place: Place) -> None:
+def test_collecting_a_batch_job_may_die_anywhere(world: World, place: Place) -> None:
     world.put("a.txt", TEXT)
     submit(world)
     api(world).finish()
@@ -249,7 +249,7 @@ def test_collecting_an_order_may_die_anywhere(world: World, place: Place) -> Non
     world.check_nothing_left()
 
 
-def test_two_who_order_the_same_at_once_order_it_once(world: World) -> None:
+def test_two_processes_that_submit_the_same_texts_at_once_submit_them_once(world: World) -> None:
     world.put("a.txt", TEXT)
     plans = plan_partitions(world.context)
 
@@ -270,7 +270,7 @@ def give_up(world: World) -> None:
     assert not batch_jobs.waiting_keys(world.context)
 
 
-def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
+def test_a_batch_job_abandoned_while_its_texts_are_uploaded_is_not_created(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_jobs, "_ABANDONED_AFTER", timedelta(0))
@@ -289,7 +289,7 @@ def test_an_order_that_was_given_up_while_its_texts_were_sent_is_not_given(
     check_nothing_was_bought_twice(world)
 
 
-def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same(
+def test_a_batch_job_abandoned_while_it_is_created_is_collected_nevertheless(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_jobs, "_ABANDONED_AFTER", timedelta(0))
@@ -311,7 +311,7 @@ def test_an_order_that_was_given_up_while_it_was_given_is_collected_all_the_same
     check_nothing_was_bought_twice(world)
 
 
-def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_is_ordered(world: World) -> None:
+def test_a_new_endpoint_gets_one_text_before_a_batch_job_is_submitted(world: World) -> None:
     with world.database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.served_embedding")
     wrong = World(world.database, world.settings.replace(corpus="wrong", embedding_dimensions=33), world.embeddings)
@@ -330,7 +330,7 @@ def test_of_an_endpoint_that_was_never_seen_one_text_is_bought_before_anything_i
     assert sum(world.embeddings.texts.values()) == len(world.embeddings.texts) + 1
 
 
-def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World) -> None:
+def test_billed_tokens_of_unusable_batch_answers_are_recorded(world: World) -> None:
     world.put("a.txt", TEXT)
     assert submit(world) == 1
     api(world).finish()
@@ -346,7 +346,7 @@ def test_what_unusable_answers_of_an_order_were_billed_is_recorded(world: World)
     assert spent["unusable_tokens"] > 0
 
 
-def test_an_order_that_would_pass_a_limit_is_not_given(world: World) -> None:
+def test_a_batch_job_over_a_limit_is_not_submitted(world: World) -> None:
     world.put("a.txt", TEXT)
     world.settings = world.settings.replace(max_tokens_per_day=100)
     with pytest.raises(SpendingLimitError, match="INGEST_MAX_TOKENS_PER_DAY"):

@@ -34,14 +34,14 @@ def check(world: World) -> None:
 
 
 @pytest.mark.parametrize("place", decisive_places(WIDENED_WHILE_EMPTY), ids=str)
-def test_the_taking_of_another_width_may_die_anywhere(world: World, place: Place) -> None:
+def test_a_change_of_the_width_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     assert Child(crash_jobs.sweep, address_after(world), kill_at=place).outcome().killed
     check(world_after(world))
 
 
 @pytest.mark.parametrize("place", decisive_places(MOVED_WHILE_EMPTY), ids=str)
-def test_the_taking_of_another_folder_may_die_anywhere(world: World, place: Place) -> None:
+def test_a_change_of_the_folder_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     assert Child(crash_jobs.drop_retired, address_elsewhere(world), kill_at=place).outcome().killed
     there = replace(world, settings=elsewhere(world.settings), _context=None)
@@ -50,7 +50,7 @@ def test_the_taking_of_another_folder_may_die_anywhere(world: World, place: Plac
     assert [path.name for path in Path(world.settings.lancedb_uri).iterdir()] == []
 
 
-def test_the_places_of_the_taking_of_settings_are_all_there_are(world: World) -> None:
+def test_the_places_of_changed_settings_are_complete(world: World) -> None:
     assert world.corpus
     widened = passages_of(lambda: open_context(world.database, address_after(world).settings))
     moved = passages_of(lambda: open_context(world.database, elsewhere(address_after(world).settings)))

@@ -102,7 +102,7 @@ def name_of(function: ast.expr) -> str:
 
 
 @pytest.mark.parametrize(("module", "call"), [(module, call) for module, calls in EFFECTS.items() for call in calls])
-def test_an_effect_stands_inside_its_boundary(module: str, call: str) -> None:
+def test_every_effect_is_inside_its_boundary(module: str, call: str) -> None:
     wanted = set(EFFECTS[module][call].split())
     found = [(line, around) for name, line, around in calls_in(PACKAGE / module) if name == call]
     assert found, f"{module} no longer calls {call}: the list above is old"
@@ -137,13 +137,13 @@ def only_for_types(path: Path, module: str) -> bool:
     return f"if TYPE_CHECKING:\n    import {module}" in path.read_text()
 
 
-def test_a_boundary_costs_nothing_when_it_is_off_and_calls_nobody() -> None:
+def test_a_boundary_without_handler_calls_nothing() -> None:
     failpoints.install(None)
     with failpoints.boundary(Boundary.COMMIT):
         pass
 
 
-def test_the_second_side_is_not_reached_by_an_effect_that_raised() -> None:
+def test_the_side_after_is_not_passed_if_the_effect_raises() -> None:
     passed: list[str] = []
     failpoints.install(lambda _, side: passed.append(side))
     try:

@@ -33,7 +33,7 @@ def test_a_document_published_meanwhile_is_not_overwritten(world: World) -> None
     world.check_nothing_left()
 
 
-def test_vectors_that_come_out_of_order_are_put_right(world: World) -> None:
+def test_vectors_that_arrive_out_of_order_are_sorted(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 5))
     world.embeddings.fail_next(Fault.SHUFFLED, times=2)  # the first request of a model carries one text
     world.ingest()

@@ -50,9 +50,7 @@ class Rival:
             self._work(connection, self._stands)
 
 
-def test_a_publication_that_is_ended_as_one_of_a_deadlock_begins_again(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_publication_ended_by_a_deadlock_begins_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     def want_the_corpus_and_hold_the_saga(connection: psycopg.Connection, stands: threading.Event) -> None:
         connection.execute("SET deadlock_timeout = '60s'")  # so that it is the publication which finds out, and ends
         connection.execute("SELECT FROM ingest_pipeline.saga WHERE state = 'prepared' FOR UPDATE")

@@ -143,7 +143,7 @@ def name_of(value: object) -> str:
 
 
 @pytest.mark.parametrize(("place", "recovery"), in_turn(PIVOTS), ids=name_of)
-def test_a_first_ingest_may_die_where_it_matters(world: World, place: Place, recovery: Recovery) -> None:
+def test_a_first_ingest_may_die_at_decisive_places(world: World, place: Place, recovery: Recovery) -> None:
     crash_first(world, place, recovery)
 
 
@@ -162,7 +162,7 @@ def test_a_replacement_may_die_anywhere(world: World, place: Place, recovery: Re
 @pytest.mark.soak
 @pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
 @pytest.mark.parametrize("place", places(REPLACEMENT), ids=name_of)
-def test_a_replacement_may_die_anywhere_and_be_recovered_by_anybody(
+def test_a_replacement_may_die_anywhere_and_be_recovered_in_every_way(
     world: World, place: Place, recovery: Recovery
 ) -> None:
     crash_second(world, place, recovery)
@@ -211,7 +211,7 @@ def test_a_rollback_may_die_anywhere(world: World, place: Place, recovery: Recov
 @pytest.mark.soak
 @pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
 @pytest.mark.parametrize("place", places(ROLLBACK), ids=name_of)
-def test_a_rollback_may_die_anywhere_and_be_recovered_by_anybody(
+def test_a_rollback_may_die_anywhere_and_be_recovered_in_every_way(
     world: World, place: Place, recovery: Recovery
 ) -> None:
     crash_rollback(world, place, recovery)
@@ -303,7 +303,7 @@ def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -
     check_again_is_the_same(world)
 
 
-def test_the_places_are_all_there_are(world: World) -> None:
+def test_the_places_are_complete(world: World) -> None:
     """A run passes no boundary more often than the lists above say, and none that they lack."""
     put_first(world)
     first = passages_of(world.ingest)
@@ -330,7 +330,7 @@ def test_the_places_are_all_there_are(world: World) -> None:
     assert reached == set(Boundary)
 
 
-def test_the_places_of_an_emptied_file_are_all_there_are(world: World) -> None:
+def test_the_places_of_an_emptied_file_are_complete(world: World) -> None:
     put_first(world)
     world.ingest()
     world.put("a.txt", "")
@@ -339,7 +339,7 @@ def test_the_places_of_an_emptied_file_are_all_there_are(world: World) -> None:
     assert all(count <= EMPTYING[name] for (name, _), count in passed.items())
 
 
-def test_the_places_of_maintenance_are_all_there_are(world: World) -> None:
+def test_the_places_of_maintenance_are_complete(world: World) -> None:
     wear(world)
     passed = passages_of(lambda: crash_jobs.maintain(world.address, 1))
     assert {name for name, _ in passed} == set(MAINTENANCE)

@@ -95,7 +95,7 @@ def test_a_file_that_goes_and_comes_back_is_seen_whole_or_not_at_all(world: Worl
     world.check_nothing_left()
 
 
-def test_sweeps_and_compactions_beside_publications_lose_and_show_nothing(world: World) -> None:
+def test_concurrent_sweeps_and_compactions_lose_and_expose_nothing(world: World) -> None:
     texts = {key: versions_of(key) for key in KEYS}
     for key in KEYS:
         world.put(key, texts[key][0])

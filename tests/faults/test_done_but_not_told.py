@@ -82,7 +82,7 @@ def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
 
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 @pytest.mark.parametrize("times", [1, 2, 99])
-def test_a_restore_that_fails_leaves_the_saga_in_doubt_until_somebody_settles_it(
+def test_a_failed_restore_leaves_the_saga_in_doubt_until_it_is_settled(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool, times: int
 ) -> None:
     with monkeypatch.context() as patch:
@@ -99,7 +99,7 @@ def test_a_restore_that_fails_leaves_the_saga_in_doubt_until_somebody_settles_it
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
-def test_a_data_file_whose_writer_heard_of_a_failure_is_swept(
+def test_a_data_file_whose_write_was_reported_as_failed_is_swept(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     with monkeypatch.context() as patch:
@@ -113,7 +113,7 @@ def test_a_data_file_whose_writer_heard_of_a_failure_is_swept(
 
 
 @pytest.mark.parametrize("recording", ["record_batch", "record_fragment", "mark_prepared", "mark_published"])
-def test_a_record_whose_answer_is_lost_ends_the_run_and_buys_nothing_twice(
+def test_a_record_whose_confirmation_is_lost_ends_the_run_and_embeds_nothing_twice(
     world: World, monkeypatch: pytest.MonkeyPatch, recording: str
 ) -> None:
     """The record itself was rolled back with its transaction."""
@@ -130,7 +130,7 @@ def test_a_record_whose_answer_is_lost_ends_the_run_and_buys_nothing_twice(
     assert world.embeddings.embedded == len(world.chunks("a.txt")) + in_flight
 
 
-def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not_confirmed(
+def test_a_recorded_batch_with_an_unconfirmed_commit_is_not_embedded_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_commit_after(monkeypatch, embedding_cache, "record_batch")
@@ -141,7 +141,7 @@ def test_a_batch_that_was_recorded_is_not_bought_again_though_its_commit_was_not
     assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
-def test_a_publication_that_was_committed_is_acknowledged_though_its_commit_was_not_confirmed(
+def test_a_committed_publication_with_an_unconfirmed_commit_is_acknowledged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_commit_after(monkeypatch, corpora, "move_head")
@@ -172,9 +172,7 @@ def lose_commit_after(monkeypatch: pytest.MonkeyPatch, module: Any, call: str) -
 
 @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.RESET, Fault.SERVER_ERROR, Fault.TRUNCATED_JSON])
 @pytest.mark.parametrize("times", [2, 99])
-def test_an_embedding_api_that_fails_twice_is_asked_again_and_one_that_fails_for_ever_is_given_up(
-    world: World, fault: Fault, times: int
-) -> None:
+def test_a_request_to_the_embedding_api_is_repeated_but_not_for_ever(world: World, fault: Fault, times: int) -> None:
     world.embeddings.fail_next(fault, times)
     if times == 2:
         world.ingest()

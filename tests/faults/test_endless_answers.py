@@ -35,7 +35,7 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
         yield url
 
 
-def test_an_api_that_never_ends_its_answer_is_given_up(server: str) -> None:
+def test_an_api_whose_answer_never_ends_times_out(server: str) -> None:
     settings = OpenAISettings("text-embedding-3-small", 4, base_url=server, api_key="key", timeout=0.3, max_retries=1)
 
     async def embed() -> None:
@@ -47,7 +47,7 @@ def test_an_api_that_never_ends_its_answer_is_given_up(server: str) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_source_that_never_ends_its_answer_is_given_up(kind: str) -> None:
+def test_a_source_whose_answer_never_ends_times_out(kind: str) -> None:
     source = ObjectSource("s3://bucket/prefix")
     with pytest.raises(SourceUnavailableError):
         list(source.list())
@@ -59,7 +59,7 @@ def test_a_source_that_never_ends_its_answer_is_given_up(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_table_whose_store_never_ends_its_answer_is_given_up() -> None:
+def test_a_table_whose_store_never_ends_its_answer_times_out() -> None:
     uri = "s3://bucket/docs.lance"
     with pytest.raises(TableUnavailableError):
         LanceTable(uri, storage.storage_options(uri)).latest_version()

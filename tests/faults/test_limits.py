@@ -16,7 +16,7 @@ from tests.support.world import World, paragraphs
 _KIB = 1024
 
 
-def test_a_data_file_that_does_not_fit_ends_the_run_and_its_vectors_are_kept(world: World) -> None:
+def test_a_data_file_that_does_not_fit_ends_the_run_and_keeps_the_vectors(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
     before = world.head, world.texts()
@@ -45,14 +45,14 @@ def crowded_url(postgres: str) -> str:
     return f"postgresql://crowded:crowded@{parts.hostname}:{parts.port}/crowded"
 
 
-def test_too_many_connections_are_said_in_one_line_and_pass(crowded_url: str) -> None:
+def test_too_many_connections_are_one_line_and_a_temporary_error(crowded_url: str) -> None:
     with psycopg.connect(crowded_url), pytest.raises(DatabaseUnavailableError, match="too many connections"):
         Database(crowded_url).open()
     with Database(crowded_url) as database, database.transaction() as connection:
         assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
 
 
-def test_a_user_who_may_not_create_the_schema_is_told_what_to_grant(postgres: str, crowded_url: str) -> None:
+def test_a_role_without_permission_to_create_the_schema_gets_the_grant_to_run(postgres: str, crowded_url: str) -> None:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("ALTER DATABASE crowded OWNER TO CURRENT_USER")
     with pytest.raises(ConfigurationError, match="Grant"):

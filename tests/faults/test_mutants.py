@@ -8,5 +8,5 @@ from tools.mutants import is_caught
 
 
 @pytest.mark.parametrize("name", ["no row lock", "no version check", "no compensation", "unknown taken for failed"])
-def test_an_unplugged_safeguard_is_noticed(name: str) -> None:
+def test_a_disabled_safeguard_is_noticed(name: str) -> None:
     assert is_caught(name)

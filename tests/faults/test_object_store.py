@@ -182,7 +182,7 @@ OTHERWISE = {
 
 
 @pytest.mark.parametrize(("request_kind", "fault"), ONE_OF_EACH)
-def test_a_request_that_fails_once_is_made_again(world: S3World, request_kind: str, fault: str) -> None:
+def test_a_request_that_fails_once_is_repeated(world: S3World, request_kind: str, fault: str) -> None:
     assert fail_and_check(world, request_kind, fault, PASSING)
 
 
@@ -214,7 +214,7 @@ def test_a_manifest_that_was_written_and_not_confirmed_is_published_once(world: 
     assert fail_and_check(world, "write a manifest", "reply lost", PASSING)
 
 
-def test_a_store_that_says_nothing_while_the_lock_is_held_is_given_up(world: S3World) -> None:
+def test_a_silent_store_times_out_while_the_lock_is_held(world: S3World) -> None:
     assert not fail_and_check(world, "write a transaction", "silence", FOR_EVER)
 
 

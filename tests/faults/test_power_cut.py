@@ -82,7 +82,7 @@ def disk(tmp_path: Path) -> Generator[LoopDisk]:
         disk.stop()
 
 
-def test_what_postgres_confirmed_outlasts_a_power_cut(world: World, disk: LoopDisk) -> None:
+def test_a_confirmed_publication_survives_a_power_cut(world: World, disk: LoopDisk) -> None:
     world = World(world.database, world.settings.replace(lancedb_uri=str(disk.mounted / "lancedb")), world.embeddings)
     world.put("a.txt", paragraphs("alpha", 3))
     world.put("b.txt", paragraphs("beta", 2))
@@ -147,7 +147,7 @@ def test_every_file_of_a_publication_is_flushed_with_its_folder_before_postgres_
 
 
 @pytest.mark.parametrize(("content", "opened"), [(b"", True), (b"", False), (bytes(400), False)])
-def test_a_commit_that_the_power_cut_came_into_is_taken_back_by_a_recovery(
+def test_a_commit_interrupted_by_a_power_cut_is_undone_by_a_recovery(
     world: World, content: bytes, opened: bool
 ) -> None:
     """The manifest got its name, and none of its bytes, before Postgres had committed."""

@@ -83,14 +83,14 @@ def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", decisive_places(MIGRATION)[::3], ids=str)
-def test_a_migration_may_die_where_it_matters(world: World, place: Place) -> None:
+def test_a_reembedding_may_die_at_decisive_places(world: World, place: Place) -> None:
     fill_source(world)
     die_in_migration(world, place)
 
 
 @pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
 @pytest.mark.parametrize("place", [PAUSED, HALF_WAY, MOVING], ids=str)
-def test_a_migration_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
+def test_a_reembedding_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
     world.settings = world.settings.replace(partition_by=scheme)
     fill_source(world, "folder/")
     embedded = world.embeddings.embedded
@@ -100,7 +100,7 @@ def test_a_migration_of_documents_that_share_a_partition_may_die(world: World, s
 
 @pytest.mark.soak
 @pytest.mark.parametrize("place", places(MIGRATION), ids=str)
-def test_a_migration_may_die_anywhere(world: World, place: Place) -> None:
+def test_a_reembedding_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
     die_in_migration(world, place)
 
@@ -118,7 +118,7 @@ def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     new.check_nothing_left()
 
 
-def test_the_places_of_a_migration_are_all_there_are(world: World) -> None:
+def test_the_places_of_a_reembedding_are_complete(world: World) -> None:
     fill_source(world)
     whole = passages_of(lambda: migrate(world.database, address_after(world)))
     dropped = passages_of(lambda: crash_jobs.drop_retired(address_after(world)))
@@ -149,7 +149,7 @@ def test_readers_see_the_old_generation_or_the_new_one_and_never_a_part(world: W
     world_after(world).check()
 
 
-def test_a_writer_that_was_at_work_on_the_old_generation_is_told_so(world: World) -> None:
+def test_an_active_writer_on_the_old_generation_gets_an_error(world: World) -> None:
     """It prepared its documents, slept through the switch and woke up: what it has would be seen by nobody."""
     fill_source(world)
     world.put("a.txt", paragraphs("edited", 4))
@@ -166,7 +166,7 @@ def test_a_writer_that_was_at_work_on_the_old_generation_is_told_so(world: World
     world_after(world).check_nothing_left()
 
 
-def test_a_writer_that_begins_after_the_switch_works_on_the_new_generation_or_not_at_all(world: World) -> None:
+def test_a_writer_that_begins_after_the_switch_uses_the_new_generation_or_fails(world: World) -> None:
     fill_source(world)
     assert world.context  # opened before
     migrate(world.database, address_after(world))
@@ -176,7 +176,7 @@ def test_a_writer_that_begins_after_the_switch_works_on_the_new_generation_or_no
     assert sight(world).documents == sight(world).rows
 
 
-def test_a_filling_writer_that_was_aborted_buys_no_more(world: World) -> None:
+def test_an_aborted_reembedding_stops_embedding(world: World) -> None:
     fill_source(world)
     child = Child(crash_jobs.migrate, address_after(world), stop_at=Place(Boundary.BATCH_RECORDED, "after"))
     assert child.wait_until_stopped()
@@ -193,7 +193,7 @@ def test_a_filling_writer_that_was_aborted_buys_no_more(world: World) -> None:
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["committed", "not_committed"])
-def test_a_switch_whose_commit_was_not_confirmed_is_told_as_it_is(
+def test_an_unconfirmed_switch_is_reported_as_it_ended(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     fill_source(world)

@@ -26,7 +26,7 @@ def die_after(world: World, batches: int) -> None:
 
 
 @pytest.mark.parametrize("batches", [1, 2, 6, 12, 24])
-def test_a_run_killed_after_some_batches_of_a_document_leaves_only_the_rest_to_buy(world: World, batches: int) -> None:
+def test_after_a_run_is_killed_only_unrecorded_texts_are_embedded(world: World, batches: int) -> None:
     assert world.corpus
     size = world.embedding_settings.batch_inputs
     world.put("large.txt", paragraphs("alpha", CHUNKS))
@@ -42,7 +42,7 @@ def test_a_run_killed_after_some_batches_of_a_document_leaves_only_the_rest_to_b
     assert world.audit().violations == []
 
 
-def test_a_document_whose_run_dies_again_and_again_is_bought_once_and_what_was_in_flight(world: World) -> None:
+def test_a_document_whose_runs_die_repeatedly_is_embedded_once_plus_texts_in_flight(world: World) -> None:
     assert world.corpus
     size = world.embedding_settings.batch_inputs
     world.put("large.txt", paragraphs("alpha", 4 * CHUNKS))
@@ -58,7 +58,7 @@ def test_a_document_whose_run_dies_again_and_again_is_bought_once_and_what_was_i
     world.check_nothing_left()
 
 
-def test_a_killed_edit_of_a_large_document_leaves_nothing_of_what_stands_to_buy(world: World) -> None:
+def test_after_a_killed_edit_of_a_large_document_unchanged_texts_are_not_embedded(world: World) -> None:
     world.put("large.txt", paragraphs("alpha", CHUNKS))
     world.ingest()
     world.embeddings.reset_counters()

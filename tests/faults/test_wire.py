@@ -62,7 +62,7 @@ def shows(world: World, text: str) -> bool:
 BEFORE_COMMIT = (Boundary.VERSION_CHECKED, "after")
 
 
-def test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so(
+def test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run(
     world: World, writer: World, proxy: TcpProxy
 ) -> None:
     with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit)), pytest.raises(UnavailableError, match="rolled back"):
@@ -74,9 +74,7 @@ def test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so(
     assert shows(world, NEW)
 
 
-def test_cut_after_commit_was_done_the_run_is_told_that_it_succeeded(
-    world: World, writer: World, proxy: TcpProxy
-) -> None:
+def test_a_cut_after_commit_was_executed_lets_the_run_succeed(world: World, writer: World, proxy: TcpProxy) -> None:
     with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit, after=True)):
         summary = writer.ingest()
     assert [publication.version for publication in summary.publications] == [world.head]
@@ -85,7 +83,7 @@ def test_cut_after_commit_was_done_the_run_is_told_that_it_succeeded(
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-def test_cut_off_at_commit_the_saga_is_in_doubt_until_it_is_settled(
+def test_a_connection_lost_at_commit_leaves_the_saga_in_doubt_until_settled(
     world: World, writer: World, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
@@ -132,7 +130,7 @@ def end_other_backends(world: World) -> None:
 
 
 @pytest.mark.parametrize("place", [(Boundary.LANCE_COMMIT, "before"), (Boundary.LANCE_COMMIT, "after"), BEFORE_COMMIT])
-def test_a_restart_of_postgres_in_mid_publication_undoes_the_saga(
+def test_a_restart_of_postgres_during_a_publication_undoes_the_saga(
     world: World, writer: World, postgres_server: EmbeddedPostgres, place: tuple[Boundary, str]
 ) -> None:
     with (
@@ -153,14 +151,14 @@ def restart(server: EmbeddedPostgres) -> None:
     figures.count("Postgres restarts")
 
 
-def test_a_pool_outlives_a_restart_of_postgres(world: World, postgres_server: EmbeddedPostgres) -> None:
+def test_a_pool_survives_a_restart_of_postgres(world: World, postgres_server: EmbeddedPostgres) -> None:
     world.put("a.txt", OLD)
     world.ingest()
     restart(postgres_server)
     assert shows(world, OLD)
 
 
-def test_a_server_that_goes_deaf_at_commit_is_given_up_and_the_saga_settled_later(
+def test_a_server_that_goes_silent_at_commit_times_out_and_the_saga_is_settled_later(
     world: World, writer: World, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 1.0)
@@ -180,7 +178,7 @@ def test_a_server_that_goes_deaf_at_commit_is_given_up_and_the_saga_settled_late
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-def test_cut_at_any_message_of_a_publications_end_what_a_run_is_told_is_true(
+def test_a_cut_at_any_message_of_a_publications_end_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, done: bool
 ) -> None:
     cut_at_each_message_after((Boundary.LANCE_COMMIT, "before"), world, writer, proxy, done=done)
@@ -188,14 +186,14 @@ def test_cut_at_any_message_of_a_publications_end_what_a_run_is_told_is_true(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-def test_cut_at_any_message_of_a_publication_what_a_run_is_told_is_true(
+def test_a_cut_at_any_message_of_a_publication_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, done: bool
 ) -> None:
     cut_at_each_message_after((Boundary.LOCK_TAKEN, "before"), world, writer, proxy, done=done)
 
 
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
-def test_cut_between_bytes_of_a_commit_or_its_answer_what_a_run_is_told_is_true(
+def test_a_cut_between_bytes_of_a_commit_or_its_answer_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, direction: Direction
 ) -> None:
     cut_at_bytes_after(BEFORE_COMMIT, world, writer, proxy, direction, step=7)
@@ -203,7 +201,7 @@ def test_cut_between_bytes_of_a_commit_or_its_answer_what_a_run_is_told_is_true(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
-def test_cut_at_any_byte_of_a_publications_end_what_a_run_is_told_is_true(
+def test_a_cut_at_any_byte_of_a_publications_end_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, direction: Direction
 ) -> None:
     cut_at_bytes_after((Boundary.LANCE_COMMIT, "before"), world, writer, proxy, direction, step=1)

@@ -120,7 +120,7 @@ def test_the_same_document_replaced(world: World, place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", [*WITH_LOCK, *WITHOUT_LOCK[1:], Place(Boundary.ROWS_REMOVED, "after")], ids=str)
-def test_a_rollback_that_was_given_up_takes_nothing_back(world: World, place: Place) -> None:
+def test_an_abandoned_rollback_takes_nothing_back(world: World, place: Place) -> None:
     """It does not plan again: what was published since is not what the person wanted to be rid of."""
     world.put("a.txt", FIRST)
     world.ingest()
@@ -280,7 +280,7 @@ def test_a_transaction_ends_in_an_error_and_leaves_nothing(
     ],
     ids=str,
 )
-def test_a_zombie_in_recovery_takes_nothing_back_that_was_published_since(world: World, place: Place) -> None:
+def test_a_zombie_in_recovery_undoes_no_later_publication(world: World, place: Place) -> None:
     world.put("a.txt", FIRST)
     world.ingest()
     world.put("a.txt", OURS)
@@ -307,7 +307,7 @@ def test_a_zombie_in_recovery_takes_nothing_back_that_was_published_since(world:
     ],
     ids=str,
 )
-def test_a_zombie_in_maintenance_changes_no_row_that_was_published_since(world: World, place: Place) -> None:
+def test_a_zombie_in_maintenance_changes_no_later_row(world: World, place: Place) -> None:
     world.put("a.txt", FIRST)
     world.put("b.txt", FIRST + " b")
     world.ingest()
@@ -322,7 +322,7 @@ def test_a_zombie_in_maintenance_changes_no_row_that_was_published_since(world: 
 @pytest.mark.parametrize(
     "place", [Place(Boundary.VERSIONS_REMOVED, "before"), Place(Boundary.FILE_REMOVED, "before")], ids=str
 )
-def test_a_sweep_that_was_stopped_removes_nothing_that_was_published_since(world: World, place: Place) -> None:
+def test_a_stopped_sweep_removes_no_later_file(world: World, place: Place) -> None:
     world.put("a.txt", FIRST)
     world.ingest()
     world.put("a.txt", OURS)

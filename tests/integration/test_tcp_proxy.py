@@ -53,7 +53,7 @@ def count(url: str) -> int:
         return int(row[0])
 
 
-def test_it_forwards(url: str, proxy: TcpProxy) -> None:
+def test_the_proxy_forwards(url: str, proxy: TcpProxy) -> None:
     with psycopg.connect(through(url, proxy)) as connection:
         assert connection.execute("SELECT repeat('x', 1000000)").fetchone() == ("x" * 1000000,)
 
@@ -63,7 +63,7 @@ def test_cut_breaks_open_connections_and_admits_new_ones(url: str, proxy: TcpPro
     proxy.cut()
     with pytest.raises(psycopg.OperationalError):
         connection.execute("SELECT 1")
-    test_it_forwards(url, proxy)
+    test_the_proxy_forwards(url, proxy)
 
 
 def test_refuse_keeps_open_connections_and_admits_none_until_forward(url: str, proxy: TcpProxy) -> None:
@@ -73,7 +73,7 @@ def test_refuse_keeps_open_connections_and_admits_none_until_forward(url: str, p
         with pytest.raises(psycopg.OperationalError, match="refused"):
             psycopg.connect(through(url, proxy))
     proxy.forward()
-    test_it_forwards(url, proxy)
+    test_the_proxy_forwards(url, proxy)
 
 
 def test_deaf_admits_and_does_not_answer_until_forward(url: str, proxy: TcpProxy) -> None:
@@ -81,7 +81,7 @@ def test_deaf_admits_and_does_not_answer_until_forward(url: str, proxy: TcpProxy
     with pytest.raises(psycopg.errors.ConnectionTimeout):
         psycopg.connect(through(url, proxy))
     proxy.forward()
-    test_it_forwards(url, proxy)
+    test_the_proxy_forwards(url, proxy)
 
 
 @pytest.mark.parametrize(("after", "kept"), [(False, 0), (True, 1)])
@@ -96,7 +96,7 @@ def test_a_commit_is_cut_before_or_after_it_is_executed_and_looks_the_same(
     assert raised.value.sqlstate is None
     assert fired.wait(10)
     assert count(table) == kept
-    test_it_forwards(table, proxy)
+    test_the_proxy_forwards(table, proxy)
 
 
 def test_an_answer_is_cut_before_or_after_it_is_handed_on(url: str, proxy: TcpProxy) -> None:

@@ -90,7 +90,7 @@ def test_a_document_that_goes_back_is_seen(contents: Contents, figures: Figures)
     [(False, 60.0, False, True), (True, 60.0, False, False), (False, 1.0, False, False), (False, 60.0, True, False)],
     ids=["without a reason", "answer lost", "two writers at once", "in flight at a disruption"],
 )
-def test_a_text_bought_twice_needs_a_reason(  # noqa: PLR0917  pytest's parameters come as arguments
+def test_a_text_embedded_twice_needs_a_reason(  # noqa: PLR0917  pytest's parameters come as arguments
     contents: Contents, figures: Figures, lost: bool, later: float, disrupted: bool, broken: bool
 ) -> None:
     disruptions = Disruptions()
@@ -105,7 +105,7 @@ def test_a_text_bought_twice_needs_a_reason(  # noqa: PLR0917  pytest's paramete
     assert bool(figures.violations) == broken
 
 
-def test_a_text_that_came_into_the_corpus_twice_may_be_bought_twice(contents: Contents, figures: Figures) -> None:
+def test_a_text_that_entered_the_corpus_twice_may_be_embedded_twice(contents: Contents, figures: Figures) -> None:
     contents.done(contents.begin(KEY, None))
     contents.done(contents.begin(KEY, NEW))
     (text,) = (chunk.text for chunk in Chunker(1000, 0).chunks([TextPiece(NEW)], markdown=False))

@@ -287,7 +287,7 @@ def dagsters_tables_anywhere() -> None:
 
 
 MUTANTS = {
-    "no row lock": Mutant(no_row_lock, f"{_PUBLICATION}test_a_publication_waits_for_whoever_holds_the_lock"),
+    "no row lock": Mutant(no_row_lock, f"{_PUBLICATION}test_a_publication_waits_for_the_holder_of_the_lock"),
     "no version check": Mutant(
         no_version_check, f"{_ZOMBIE}test_a_zombie_that_commits_just_before_another_writers_commit[empty_table]"
     ),
@@ -295,7 +295,7 @@ MUTANTS = {
         no_touch, f"{_PUBLICATION}test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest"
     ),
     "no compensation": Mutant(
-        no_compensation, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
+        no_compensation, f"{_WIRE}test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run"
     ),
     "no restore": Mutant(
         no_restore, "tests/integration/saga/test_recover.py::test_versions_of_several_dead_writers_are_undone_together"
@@ -308,25 +308,25 @@ MUTANTS = {
     ),
     "head moved in another transaction": Mutant(
         head_moved_in_another_transaction,
-        "tests/faults/test_crash.py::test_a_first_ingest_may_die_where_it_matters[before_acknowledged_1-recover_alone]",
+        "tests/faults/test_crash.py::test_a_first_ingest_may_die_at_decisive_places[before_acknowledged_1-recover_alone]",
     ),
     "acknowledged without COMMIT": Mutant(
-        acknowledged_without_commit, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
+        acknowledged_without_commit, f"{_WIRE}test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run"
     ),
     "unknown taken for failed": Mutant(
-        unknown_taken_for_failed, f"{_WIRE}test_cut_after_commit_was_done_the_run_is_told_that_it_succeeded"
+        unknown_taken_for_failed, f"{_WIRE}test_a_cut_after_commit_was_executed_lets_the_run_succeed"
     ),
     "unknown taken for success": Mutant(
-        unknown_taken_for_success, f"{_WIRE}test_cut_before_commit_arrives_the_saga_is_undone_and_the_run_told_so"
+        unknown_taken_for_success, f"{_WIRE}test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run"
     ),
     "sweep takes staged files": Mutant(
-        sweep_takes_staged_files, f"{_SWEEP}test_files_of_ended_sagas_go_and_files_of_live_ones_stay"
+        sweep_takes_staged_files, f"{_SWEEP}test_files_of_ended_sagas_are_swept_and_files_of_live_ones_stay"
     ),
     "sweep takes half-written files": Mutant(
         sweep_takes_half_written_files, f"{_SWEEP}test_a_half_written_file_stays_while_a_saga_is_live"
     ),
     "compaction over a changed fragment": Mutant(
-        compaction_over_a_changed_fragment, f"{_MAINTENANCE}test_a_group_that_changed_meanwhile_is_left_out"
+        compaction_over_a_changed_fragment, f"{_MAINTENANCE}test_a_group_that_changed_meanwhile_is_skipped"
     ),
     "rollback forgets the catalog": Mutant(
         rollback_forgets_the_catalog,
@@ -334,7 +334,7 @@ MUTANTS = {
     ),
     "rollback forgets the hold": Mutant(
         rollback_forgets_the_hold,
-        "tests/integration/saga/test_rollback.py::test_what_was_rolled_back_is_not_ingested_again",
+        "tests/integration/saga/test_rollback.py::test_a_rolled_back_document_is_not_ingested_again",
     ),
     "waits without end": Mutant(
         waits_without_end,
@@ -342,14 +342,14 @@ MUTANTS = {
     ),
     "retention forgets live sagas": Mutant(
         retention_forgets_live_sagas,
-        "tests/integration/maintenance/test_retention.py::test_what_a_live_saga_was_planned_on_stays_until_it_ends",
+        "tests/integration/maintenance/test_retention.py::test_the_base_version_of_a_live_saga_is_retained_until_it_ends",
     ),
     "index covers what is covered": Mutant(
-        index_covers_what_is_covered, f"{_MAINTENANCE}test_two_that_index_at_once_do_not_cover_a_row_twice"
+        index_covers_what_is_covered, f"{_MAINTENANCE}test_two_concurrent_index_updates_do_not_cover_a_row_twice"
     ),
     "vectors in order of arrival": Mutant(
         vectors_in_order_of_arrival,
-        "tests/faults/test_concurrency.py::test_vectors_that_come_out_of_order_are_put_right",
+        "tests/faults/test_concurrency.py::test_vectors_that_arrive_out_of_order_are_sorted",
     ),
 }
 
@@ -370,16 +370,16 @@ MUTANTS.update(
         "server with our environment": Mutant(
             server_with_our_environment,
             "tests/integration/postgres/test_embedded_postgres.py::"
-            "test_the_server_has_none_of_our_secrets_and_its_role_no_right_to_look_for_them",
+            "test_the_server_has_none_of_our_secrets_and_its_role_cannot_read_files",
         ),
         "a reboot goes unseen": Mutant(
             a_reboot_goes_unseen,
-            "tests/unit/test_processes.py::test_what_ran_before_the_machine_was_booted_is_gone_at_once",
+            "tests/unit/test_processes.py::test_a_process_from_before_the_last_boot_is_dead",
         ),
         "guard of the recipe off": Mutant(
             recipe_guard_off,
             "tests/integration/ingestion/test_recipe_guard.py::"
-            "test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_costs",
+            "test_a_changed_setting_withholds_documents_that_differ_by_it_alone_and_shows_the_cost",
         ),
     }
 )
@@ -394,15 +394,15 @@ MUTANTS.update(
         ),
         "sweep takes unknown files": Mutant(
             sweep_takes_unknown_files,
-            f"{_IDENTITY}test_files_of_sagas_that_the_ledger_does_not_know_are_left_alone_and_said",
+            f"{_IDENTITY}test_files_of_unknown_sagas_are_kept_and_reported",
         ),
         "no generation check": Mutant(
             no_generation_check,
-            "tests/faults/test_reembed.py::test_a_writer_that_was_at_work_on_the_old_generation_is_told_so",
+            "tests/faults/test_reembed.py::test_an_active_writer_on_the_old_generation_gets_an_error",
         ),
         "no comparison at the switch": Mutant(
             no_comparison_at_the_switch,
-            "tests/integration/ingestion/test_reembed.py::test_what_is_published_while_generations_are_compared_is_covered",
+            "tests/integration/ingestion/test_reembed.py::test_publications_during_the_comparison_of_generations_are_included",
         ),
         "no time of change": Mutant(
             no_time_of_change,
@@ -418,7 +418,7 @@ MUTANTS.update(
         ),
         "outage taken for damage": Mutant(
             outage_taken_for_damage,
-            "tests/integration/lance/test_damage.py::test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none",
+            "tests/integration/lance/test_damage.py::test_a_missing_object_is_damage_and_a_store_that_is_down_is_not",
         ),
         "any copy is taken for the table": Mutant(
             any_copy_is_the_table,
@@ -427,7 +427,7 @@ MUTANTS.update(
         "writers keep their settings": Mutant(
             writers_keep_their_settings,
             "tests/integration/corpus/test_corpus.py::"
-            "test_a_writer_that_began_before_other_settings_were_taken_publishes_nothing",
+            "test_a_writer_that_began_before_the_settings_changed_publishes_nothing",
         ),
         "drop of any table": Mutant(
             drop_of_any_table,
@@ -435,10 +435,10 @@ MUTANTS.update(
         ),
         "Dagster's tables anywhere": Mutant(
             dagsters_tables_anywhere,
-            "tests/integration/reporting/test_storage.py::test_dagsters_tables_leave_those_of_an_application_alone",
+            "tests/integration/reporting/test_storage.py::test_dagsters_tables_do_not_touch_those_of_an_application",
         ),
         "no flush": Mutant(
-            no_flush, "tests/faults/test_power_cut.py::test_what_postgres_confirmed_outlasts_a_power_cut"
+            no_flush, "tests/faults/test_power_cut.py::test_a_confirmed_publication_survives_a_power_cut"
         ),
         "no model check": Mutant(
             no_model_check,

@@ -84,7 +84,7 @@ def test_base64_holds_the_same_vectors(shared: EmbeddingServer) -> None:
         ({"encoding_format": "hex"}, 400, "encoding_format"),
     ],
 )
-def test_what_openai_refuses_is_refused_and_not_bought(
+def test_requests_that_openai_refuses_are_refused_and_not_counted_as_embedded(
     shared: EmbeddingServer, fields: dict[str, object], status: int, says: str
 ) -> None:
     before = shared.stats()
@@ -124,7 +124,7 @@ def test_models_and_health_are_described(shared: EmbeddingServer) -> None:
     assert [model["id"] for model in call(shared, "GET", "/v1/models")[1]["data"]] == [TEST_MODEL, NARROWING_MODEL]
 
 
-def test_stats_count_what_was_bought(server: EmbeddingServer) -> None:
+def test_stats_count_embedded_texts(server: EmbeddingServer) -> None:
     embed(server, ["a cat", "a dog"])
     embed(server, [""])
     assert server.stats() == ServerStats(requests=2, inputs=2, tokens=4)
@@ -149,7 +149,7 @@ def test_one_connection_carries_many_requests(shared: EmbeddingServer) -> None:
     connection.close()
 
 
-def test_a_stopped_server_answers_nobody_not_even_on_an_open_connection() -> None:
+def test_a_stopped_server_does_not_answer_even_on_an_open_connection() -> None:
     with EmbeddingServer() as server:
         connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
         connection.request("GET", "/health")

@@ -20,7 +20,7 @@ def test_a_document_error_names_the_document() -> None:
     assert isinstance(error, DocumentError)
 
 
-def test_every_error_is_of_one_tree_and_in_its_drawing() -> None:
+def test_every_error_is_in_the_drawn_tree() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, IngestError)]
     assert errors.__doc__ is not None
     for error in classes:
@@ -28,7 +28,7 @@ def test_every_error_is_of_one_tree_and_in_its_drawing() -> None:
         assert error.__doc__
 
 
-def test_every_error_is_raised_somewhere_or_is_the_name_of_several() -> None:
+def test_every_error_is_raised_or_is_a_base_class() -> None:
     root = Path(__file__).parents[2]
     sources = [*(root / "ingest_pipeline").rglob("*.py"), *(root / "assets").glob("*.py"), *root.glob("resources/*.py")]
     assert len(sources) > 140

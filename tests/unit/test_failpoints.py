@@ -28,7 +28,7 @@ def test_both_sides_are_reached_in_order() -> None:
     assert seen == ["commit:before", "effect", "commit:after"]
 
 
-def test_an_effect_that_raises_has_no_after() -> None:
+def test_the_side_after_of_an_effect_that_raises_is_not_reached() -> None:
     seen: list[str] = []
     failpoints.install(lambda _, side: seen.append(side))
     with pytest.raises(RuntimeError), boundary(Boundary.COMMIT):

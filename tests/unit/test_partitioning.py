@@ -34,19 +34,19 @@ def test_a_hostile_key_survives(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", HOSTILE)
-def test_what_dagster_breaks_on_is_not_in_a_partition(key: str) -> None:
+def test_partitions_contain_no_characters_that_dagster_breaks_on(key: str) -> None:
     partition = partition_of(key)
     assert "..." not in partition
     assert not set(partition) & set(",*[]\\\"'|\n")
     assert partition == partition.strip()
 
 
-def test_ordinary_keys_are_left_as_they_are() -> None:
+def test_ordinary_keys_are_not_changed() -> None:
     for key in ("a.txt", "folder/b-c_d.md", "2026/11/report v2 (final).pdf", "日本語.txt"):
         assert partition_of(key) == key
 
 
-def test_a_long_key_is_cut_and_stays_its_own() -> None:
+def test_a_long_key_is_cut_and_stays_unique() -> None:
     first, second = partition_of("x" * 2000 + "a"), partition_of("x" * 2000 + "b")
     assert first != second
     assert len(first.encode()) <= 512
@@ -68,13 +68,13 @@ FOLDER, FOLDERS, BUCKET = (PartitionScheme.parse(text) for text in ("folder", "f
 
 
 @pytest.mark.parametrize("text", ["", "files", "folder:0", "folder:x", "bucket", "bucket:0", "bucket:99999", "file:1"])
-def test_a_scheme_that_is_none_is_refused(text: str) -> None:
+def test_an_unknown_scheme_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="partition scheme"):
         PartitionScheme.parse(text)
 
 
 @pytest.mark.parametrize("text", ["file", "folder:1", "folder:3", "bucket:1", "bucket:64"])
-def test_a_scheme_says_what_it_is(text: str) -> None:
+def test_a_scheme_is_written_as_it_was_parsed(text: str) -> None:
     assert str(PartitionScheme.parse(text)) == text
     assert str(FOLDER) == "folder:1"
 
@@ -98,7 +98,7 @@ def test_a_folder_partition_knows_where_its_documents_are(key: str) -> None:
     assert FOLDERS.document_of(partition) == key or key.startswith(folder)
 
 
-def test_buckets_are_all_there_and_documents_spread_over_them() -> None:
+def test_all_buckets_exist_and_documents_spread_over_them() -> None:
     assert BUCKET.partitions == [f"{number:02}" for number in range(64)]
     counts = dict.fromkeys(BUCKET.partitions or (), 0)
     for number in range(6400):

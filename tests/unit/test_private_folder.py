@@ -11,7 +11,7 @@ import pytest
 from ingest_pipeline.private_folder import local_path, make_private, others_may_read
 
 
-def test_what_is_made_is_closed_and_what_was_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_new_folders_are_private_and_existing_ones_keep_their_mode(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)
     make_private(tmp_path / "shared" / "a" / "b")
     make_private(tmp_path / "shared" / "a" / "b")

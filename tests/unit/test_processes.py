@@ -20,11 +20,11 @@ from ingest_pipeline.processes import is_dead, is_remote, this_process
 _PROGRAM = "from ingest_pipeline.processes import this_process; print(this_process(), flush=True); input()"
 
 
-def test_this_process_is_here() -> None:
+def test_this_process_is_not_dead() -> None:
     assert not is_dead(this_process())
 
 
-def test_a_killed_process_is_gone_before_its_parent_collects_it() -> None:
+def test_a_killed_process_is_dead_before_its_parent_collects_it() -> None:
     child = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     name = child.stdout.readline().strip()
@@ -36,7 +36,7 @@ def test_a_killed_process_is_gone_before_its_parent_collects_it() -> None:
     assert is_dead(name)
 
 
-def test_another_process_under_the_same_number_is_not_it() -> None:
+def test_another_process_with_the_same_number_is_distinguished() -> None:
     assert is_dead(f"{this_process()}0")
 
 
@@ -73,7 +73,7 @@ def _forget_names() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("_forget_names")
-def test_what_ran_before_the_machine_was_booted_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_from_before_the_last_boot_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     before = with_files(monkeypatch, "machine", "first boot")
     assert not is_dead(before)
     with_files(monkeypatch, "machine", "second boot")
@@ -92,7 +92,7 @@ def test_a_clone_with_the_same_host_name_is_another_machine(monkeypatch: pytest.
 
 @pytest.mark.usefixtures("_forget_names")
 @pytest.mark.parametrize("namespace", ["pid:[4026531836]", "pid:[4026532999]"])
-def test_without_an_identity_that_outlives_the_boot_nothing_of_another_boot_is_judged(
+def test_without_a_machine_id_processes_of_another_boot_cannot_be_judged(
     monkeypatch: pytest.MonkeyPatch, namespace: str
 ) -> None:
     """Another machine's container may have the same host name, machine-id and number of its namespace."""
@@ -120,7 +120,7 @@ def test_a_process_of_another_container_with_this_host_name_cannot_be_judged() -
     assert not is_dead(name)
 
 
-def test_a_container_is_itself_after_a_restart_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_keeps_its_identity_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = (
         "1 0 0:1 / / rw - overlay overlay rw,lowerdir=/l/1:/l/2,upperdir=/l/{}/diff,workdir=/w\n"
         "2 1 0:2 / /proc rw - proc proc rw\n"

@@ -24,7 +24,7 @@ RETIRED = {
     r"signs? of life": "heartbeat",
     r"late reports?": "replay",
     r"supersedes?|superseding": "publish, replace",
-    r"(?<!-)buy|buys|buying|bought": "embed, bill, pay",
+    r"buy|buys|buying|bought": "embed, bill, pay",
     r"reused": "cached",
     r"bulk orders?|in bulk": "batch job",
     r"known as": "corpus",
@@ -126,7 +126,7 @@ def test_there_is_something_to_check() -> None:
 @pytest.mark.parametrize(
     ("text", "found"), [("# bought and stands", 2), ('"""It lies there."""', 1), ("stands = 1", 0)]
 )
-def test_the_words_of_strings_and_comments_are_seen(text: str, found: int) -> None:
+def test_the_words_of_strings_and_comments_are_checked(text: str, found: int) -> None:
     assert sum(len(_RETIRED.findall(prose)) for _, prose in _python_prose(text + "\n")) == found
 
 

@@ -24,9 +24,9 @@ from ingest_pipeline.planning.context import IngestContext
 @click.option(
     "--repair", "wants_repair", is_flag=True, help="Publish the documents with violations again, then repeat the audit."
 )
-@click.option("--buy", is_flag=True, help="With --repair: embed texts whose vectors are lost, without asking.")
+@click.option("--yes", is_flag=True, help="With --repair: embed texts whose vectors are lost, without asking.")
 @as_json
-def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
+def audit(*, wants_repair: bool, yes: bool, as_json: bool) -> None:
     """Check that LanceDB and Postgres agree at head. The exit status is 3 if they do not.
 
     Before a repair, the command reports how many documents would be read and how many texts embedded.
@@ -36,7 +36,7 @@ def audit(*, wants_repair: bool, buy: bool, as_json: bool) -> None:
         report = audit_corpus(corpus)
     if wants_repair and report.violations:
         with _session.context(settings) as context:
-            asyncio.run(_repair(settings, context, report, buy=buy))
+            asyncio.run(_repair(settings, context, report, yes=yes))
             report = audit_corpus(context.corpus)
     if as_json:
         print_json(dataclasses.asdict(report))
@@ -61,13 +61,13 @@ def _print(report: AuditReport) -> None:
     )
 
 
-async def _repair(settings: CorpusConfig, context: IngestContext, report: AuditReport, *, buy: bool) -> None:
+async def _repair(settings: CorpusConfig, context: IngestContext, report: AuditReport, *, yes: bool) -> None:
     expected = await asyncio.to_thread(estimate_repair, context, report)
     echo(f"Repair: {reembedding_line(expected)}", err=True)
-    if expected.to_embed and not (buy or settings.uses_local_model or _confirmed()):
+    if expected.to_embed and not (yes or settings.uses_local_model or _confirmed()):
         raise ConfigurationError(
             f"The repair would embed {expected.to_embed} texts whose vectors are recorded nowhere. Nothing was changed",
-            "Run `ingest-pipeline audit --repair --buy` to pay for them.",
+            "Run `ingest-pipeline audit --repair --yes` to embed them.",
         )
     async with _session.embedder(settings, context.recipe.embedding) as embedder:
         summary = await repair(context, embedder, report)

@@ -121,7 +121,7 @@ class _Demo:
         self._say(
             f"The run's process was killed by signal {-status}. LanceDB has version {latest}, Postgres names {head}."
         )
-        self._say(f"Readers go to {head}: they see the document as it was, in both stores.")
+        self._say(f"Readers use version {head}: they see the old document, in both stores.")
         return status == -signal.SIGKILL and head == before and latest == head + 1
 
     def _recover(self) -> bool:

@@ -45,7 +45,7 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     assert cli.json("recover")["compensated"] == []
 
 
-def test_folders_that_hold_text_are_closed_to_other_accounts_or_said_to_be_open(
+def test_folders_with_text_are_private_or_reported_as_open(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -96,7 +96,7 @@ def test_some_documents_only(cli: Cli) -> None:
     assert [row["document"] for row in cli.json("plan")["documents"]] == ["a.txt"]
 
 
-def test_ingesting_again_buys_nothing_and_keeps_head(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_ingesting_again_embeds_nothing_and_keeps_head(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.json("ingest")
     before = cli.json("status")["head_version"], embeddings.requests
@@ -143,7 +143,7 @@ def test_an_audit_that_finds_something_exits_with_3(cli: Cli, database_url: str)
     assert {violation["document"] for violation in json.loads(done.stdout)["violations"]} == {"a.txt"}
 
 
-def test_a_repair_publishes_what_is_wrong_and_nothing_else(
+def test_a_repair_publishes_only_documents_with_violations(
     cli: Cli, database_url: str, embeddings: EmbeddingServer
 ) -> None:
     cli.put("a.txt", paragraphs("alpha", 3))
@@ -155,8 +155,8 @@ def test_a_repair_publishes_what_is_wrong_and_nothing_else(
     refused = cli.run("audit", "--repair")
     assert (refused.exit_code, embeddings.embedded, cli.json("status")["head_version"]) == (2, embedded, head)
     assert "1 documents to read" in refused.stderr
-    assert "audit --repair --buy" in refused.stderr
-    assert cli.json("audit", "--repair", "--buy")["violations"] == []
+    assert "audit --repair --yes" in refused.stderr
+    assert cli.json("audit", "--repair", "--yes")["violations"] == []
     assert [len(cli.json("history", key)) for key in ("a.txt", "b.txt")] == [2, 1]
     assert embeddings.embedded <= embedded + 1
 
@@ -169,7 +169,7 @@ def test_a_failure_is_forgotten_with_its_file(cli: Cli) -> None:
     assert cli.json("status")["failures"] == []
 
 
-def test_a_person_may_let_a_document_be_tried_again(cli: Cli) -> None:
+def test_retry_lets_a_document_be_ingested_again(cli: Cli) -> None:
     cli.put("bad.txt", f"{POISON} is refused by the API.")
     for _ in range(3):
         cli.run("ingest")
@@ -178,7 +178,7 @@ def test_a_person_may_let_a_document_be_tried_again(cli: Cli) -> None:
     assert cli.json("status")["failures"] == []
 
 
-def test_a_rollback_is_shown_done_held_and_released(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_a_rollback_is_shown_executed_put_on_hold_and_released(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", paragraphs("beta", 2))
     good = cli.json("ingest")["version"]
@@ -226,7 +226,7 @@ def test_one_document_alone_is_rolled_back(cli: Cli) -> None:
         (("--to", "2", "ghost.txt"), "never had a document 'ghost.txt'"),
     ],
 )
-def test_a_rollback_to_nowhere_changes_nothing(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+def test_a_rollback_to_an_unknown_version_changes_nothing(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
     cli.json("ingest")
     done = cli.run("rollback", *arguments)
@@ -267,7 +267,7 @@ def test_a_killed_rollback_is_settled_and_done_again(cli: Cli) -> None:
         ({"INGEST_LANCEDB_URI": "/proc/nowhere"}, 1, "INGEST_LANCEDB_URI"),
     ],
 )
-def test_a_wrong_setting_is_one_line_and_an_honest_status(
+def test_a_wrong_setting_is_one_line_and_exit_status_2(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], status: int, says: str
 ) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
@@ -303,7 +303,7 @@ def test_a_password_of_any_characters_reaches_the_catalog_and_dagster_and_no_out
     assert not any("hunter2" in done.output for done in said)
 
 
-def test_what_contradicts_the_corpus_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_settings_that_contradict_the_corpus_are_refused(cli: Cli, tmp_path: Path) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
     cli.json("ingest")
     (tmp_path / "elsewhere").mkdir()
@@ -321,7 +321,7 @@ def test_what_contradicts_the_corpus_is_refused(cli: Cli, tmp_path: Path) -> Non
     assert cli.json("audit")["violations"] == []
 
 
-def test_a_refused_key_is_said_at_once(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_a_refused_key_is_reported_at_once(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
     embeddings.fail_next(Fault.UNAUTHORIZED)
     done = cli.run("ingest", OPENAI_API_KEY="sk-secret")
@@ -330,7 +330,7 @@ def test_a_refused_key_is_said_at_once(cli: Cli, embeddings: EmbeddingServer) ->
     assert "sk-secret" not in done.stdout + done.stderr
 
 
-def test_reading_a_corpus_that_does_not_exist_says_what_to_do(cli: Cli) -> None:
+def test_reading_a_corpus_that_does_not_exist_names_the_remedy(cli: Cli) -> None:
     done = cli.run("search", "anything")
     assert done.exit_code == 2
     assert "ingest-pipeline ingest" in done.stderr
@@ -348,7 +348,7 @@ def test_a_dagster_storage_that_does_not_answer_is_one_line(cli: Cli, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_a_source_that_holds_our_own_files_too_comes_to_an_end(
+def test_a_source_that_contains_our_own_files_is_ingested_once(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer
 ) -> None:
     cli = Cli.over(tmp_path, database_url, embeddings)
@@ -358,7 +358,7 @@ def test_a_source_that_holds_our_own_files_too_comes_to_an_end(
     assert cli.json("ingest")["documents"] == 0
 
 
-def test_arguments_that_name_nothing_are_answered_in_one_line(
+def test_unknown_arguments_are_refused_in_one_line(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer
 ) -> None:
     cli = Cli.over(tmp_path, database_url, embeddings)
@@ -381,7 +381,7 @@ def test_arguments_that_name_nothing_are_answered_in_one_line(
         assert cli.run(*wrong).exit_code == 2, wrong
 
 
-def test_a_document_in_quarantine_is_left_alone_by_a_plain_ingest_and_tried_by_name(
+def test_a_document_in_quarantine_is_skipped_by_a_plain_ingest_and_tried_by_name(
     cli: Cli, embeddings: EmbeddingServer
 ) -> None:
     cli.put("bad.txt", f"{POISON} is refused by the API.")
@@ -399,7 +399,7 @@ def test_a_document_in_quarantine_is_left_alone_by_a_plain_ingest_and_tried_by_n
     assert embeddings.requests > requests
 
 
-def test_an_empty_file_that_may_still_be_written_is_named_and_fails_nothing(cli: Cli) -> None:
+def test_a_too_recent_empty_file_is_named_and_fails_nothing(cli: Cli) -> None:
     cli.put("a.txt", "")
     done = cli.run("ingest", INGEST_MIN_AGE_SECONDS="3600")
     assert done.exit_code == 0
@@ -409,7 +409,7 @@ def test_an_empty_file_that_may_still_be_written_is_named_and_fails_nothing(cli:
     assert (cli.json("status")["documents"], cli.json("status")["chunks"]) == (1, 0)
 
 
-def test_a_rollback_to_the_beginning_asks_as_an_ingest_does(cli: Cli) -> None:
+def test_a_rollback_that_removes_most_documents_needs_a_confirmation(cli: Cli) -> None:
     cli.put("a.txt", paragraphs("alpha", 1))
     cli.json("ingest")
     asked = cli.run("rollback", "--to", "1")

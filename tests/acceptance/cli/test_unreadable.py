@@ -31,7 +31,7 @@ def source(cli: Cli) -> Path:
     return folder
 
 
-def test_a_run_skips_them_lists_them_with_reasons_and_reads_them_once(cli: Cli, source: Path) -> None:
+def test_a_run_skips_unreadable_files_lists_them_with_reasons_and_reads_them_once(cli: Cli, source: Path) -> None:
     reasons = {"binary": 1, "of unknown encoding": 1}
     exact = cli.json("plan", "--exact")
     assert exact["unreadable"] == reasons
@@ -114,7 +114,7 @@ def observed(result: dg.ExecuteInProcessResult, name: str) -> list[tuple[str | N
     ]
 
 
-def test_in_dagster_their_partitions_stay_missing_and_nothing_is_requested_for_them_again(
+def test_partitions_of_unreadable_files_stay_missing_and_are_not_requested_again(
     dagster: DagsterWorld,
 ) -> None:
     source = Path(dagster.settings.source)
@@ -147,7 +147,7 @@ def test_in_dagster_their_partitions_stay_missing_and_nothing_is_requested_for_t
 
 
 @pytest.mark.parametrize("scheme", ["folder"])
-def test_a_folder_is_complete_without_them_and_counts_them(dagster: DagsterWorld) -> None:
+def test_a_folder_is_complete_without_unreadable_files_and_counts_them(dagster: DagsterWorld) -> None:
     source = Path(dagster.settings.source)
     dagster.put("a/good.txt", paragraphs("good", 1))
     write(source, "a/image.png", PNG)

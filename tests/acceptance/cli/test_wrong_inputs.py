@@ -85,7 +85,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(cli: Cli, 
         assert "hunter2" not in line
 
 
-def test_wrong_names_are_refused_with_what_may_have_been_meant(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_wrong_names_are_refused_with_a_suggestion(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.json("ingest")
     embedded = embeddings.embedded
     source = cli.environment["INGEST_SOURCE"]
@@ -114,9 +114,7 @@ def test_a_source_without_documents_says_so(cli: Cli, s3: S3Server) -> None:
     assert "NoSuchBucket" in fails(cli, 1, "ingest", **{**empty, "INGEST_SOURCE": "s3://no-such-bucket/x"})
 
 
-def test_a_refused_key_and_a_table_of_somebody_else_are_settings_to_change(
-    cli: Cli, embeddings: EmbeddingServer
-) -> None:
+def test_a_refused_key_and_a_foreign_table_are_configuration_errors(cli: Cli, embeddings: EmbeddingServer) -> None:
     lance.write_dataset(pa.table({"x": [1]}), f"{cli.directory}/state/lancedb/foreign.lance")
     embeddings.fail_next(Fault.UNAUTHORIZED, times=9)
     assert "refused the key (401)" in fails(cli, 2, "ingest")
@@ -124,7 +122,7 @@ def test_a_refused_key_and_a_table_of_somebody_else_are_settings_to_change(
     assert "was not changed" in fails(cli, 2, "ingest", INGEST_CORPUS="foreign")
 
 
-def test_what_is_wrong_with_a_table_is_said_by_what_can_be_done(cli: Cli) -> None:
+def test_each_problem_of_a_table_has_its_own_remedy(cli: Cli) -> None:
     cli.json("ingest")
     table = cli.directory / "state/lancedb/docs.lance"
     shutil.move(table / "data", cli.directory / "data")
@@ -136,7 +134,7 @@ def test_what_is_wrong_with_a_table_is_said_by_what_can_be_done(cli: Cli) -> Non
     assert "credentials" not in line
 
 
-def test_an_interrupted_ingest_says_what_was_kept_and_goes_on(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_an_interrupted_ingest_reports_what_was_kept_and_continues(cli: Cli, embeddings: EmbeddingServer) -> None:
     for number in range(8):
         cli.put(f"{number}.txt", paragraphs(f"topic {number}", 300))
     embeddings.latency = 0.3

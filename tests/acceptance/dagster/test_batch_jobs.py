@@ -37,7 +37,7 @@ def api(world: DagsterWorld) -> BatchServer:
     return world.embeddings
 
 
-def test_ordered_documents_wait_for_their_vectors_and_are_then_published_at_no_further_cost(
+def test_documents_of_a_batch_job_wait_for_their_vectors_and_are_published_at_no_further_cost(
     dagster: DagsterWorld,
 ) -> None:
     dagster.put("a.txt", paragraphs("alpha", 12))
@@ -57,7 +57,7 @@ def test_ordered_documents_wait_for_their_vectors_and_are_then_published_at_no_f
     assert dagster.audit().violations == []
 
 
-def test_the_command_orders_collects_and_shows_what_is_on_order(dagster: DagsterWorld) -> None:
+def test_the_command_submits_collects_and_shows_batch_jobs(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 12))
     given = json.loads(CliRunner().invoke(main, ["batch", "--json"], catch_exceptions=False).stdout)
     assert (given["submitted"], given["batch_jobs"][0]["state"]) == (1, "submitted")

@@ -68,7 +68,7 @@ def test_a_broken_invariant_fails_its_own_check_and_the_audit(invariant: str) ->
 
 
 @pytest.mark.parametrize("invariant", ["nothing in doubt", "no orphan files"])
-def test_what_is_set_right_by_itself_is_a_warning(invariant: str) -> None:
+def test_violations_that_correct_themselves_are_warnings(invariant: str) -> None:
     results = audit_results(report(Violation(invariant, None, "3 files belong to nothing", ["x"])), 32)
     assert not results["audit"].passed
     assert results["audit"].severity is dg.AssetCheckSeverity.WARN
@@ -77,7 +77,7 @@ def test_what_is_set_right_by_itself_is_a_warning(invariant: str) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "passed"), [(1, True), (20, False)])
-def test_freshness_forgives_what_changed_a_moment_ago(minutes: int, passed: bool) -> None:
+def test_freshness_ignores_changes_of_the_last_minutes(minutes: int, passed: bool) -> None:
     changed = SourceObject("a.txt", "e", 3, NOW - timedelta(minutes=minutes))
     result = freshness_result([DocumentPlan("a.txt", "a.txt", changed, None)], NOW)
     assert (result.passed, result.severity) == (passed, dg.AssetCheckSeverity.WARN)
@@ -91,13 +91,13 @@ def test_freshness_counts_a_removal_at_once() -> None:
     assert freshness_result([], NOW).passed
 
 
-def test_what_runs_fail_of_is_said_with_what_is_late() -> None:
+def test_freshness_names_the_reason_why_runs_fail() -> None:
     backoff = RunBackoff(2, "The key is refused.", NOW, NOW, "settings")
     shown = freshness_result([DocumentPlan("a.txt", "a.txt", None, None)], NOW, backoff).metadata["runs"].value
     assert "last 2 runs failed as a whole: The key is refused." in str(shown)
 
 
-def test_checks_of_a_run_look_at_the_partitions_of_that_run(dagster: DagsterWorld) -> None:
+def test_checks_of_a_run_cover_the_partitions_of_that_run(dagster: DagsterWorld) -> None:
     for folder in ("a", "b", "c"):
         dagster.put(f"{folder}/one.txt", paragraphs(folder, 2))
         dagster.put(f"{folder}/two.txt", paragraphs(f"{folder}{folder}", 1))

@@ -36,7 +36,7 @@ def test_a_run_without_partitions_materializes_what_differs(dagster: DagsterWorl
     assert dagster.audit().violations == []
 
 
-def test_a_partition_shows_what_a_person_wants_to_see(dagster: DagsterWorld) -> None:
+def test_a_partition_shows_its_metadata(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
     assert dagster.run().success
     chunks, embeddings, metadata = (dagster.latest(asset, "a.txt") for asset in (CHUNKS, EMBEDDINGS, METADATA))
@@ -120,7 +120,7 @@ def test_a_bad_file_fails_the_run_with_a_list_and_the_others_are_materialized(da
     assert dagster.materialized(METADATA) == {"good.txt"}
 
 
-def test_a_removed_file_takes_its_partition_with_it(dagster: DagsterWorld) -> None:
+def test_the_partition_of_a_removed_file_is_deleted(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     dagster.put("b.txt", paragraphs("beta", 1)).touch()
     dagster.run()
@@ -130,7 +130,7 @@ def test_a_removed_file_takes_its_partition_with_it(dagster: DagsterWorld) -> No
     assert dagster.audit().documents == 1
 
 
-def test_a_partition_that_names_nothing_fails_and_says_so(dagster: DagsterWorld) -> None:
+def test_an_unknown_partition_fails_with_a_message(dagster: DagsterWorld) -> None:
     dagster.instance.add_dynamic_partitions("docs_documents", ["ghost.txt"])
     result = dagster.run(partition="ghost.txt")
     assert not result.success
@@ -163,7 +163,7 @@ def test_many_files_share_one_run(dagster: DagsterWorld) -> None:
     assert len(request.run_config["ops"]["docs_ingest"]["config"]["partitions"]) == 12
 
 
-def test_a_file_that_keeps_failing_is_left_alone_until_it_changes(dagster: DagsterWorld, database_url: str) -> None:
+def test_a_file_that_keeps_failing_is_skipped_until_it_changes(dagster: DagsterWorld, database_url: str) -> None:
     dagster.put("bad.txt", f"{POISON} is refused by the API.")
     for _ in range(3):
         dagster.run()
@@ -180,7 +180,7 @@ def test_the_recovery_sensor_finds_nothing_to_do(dagster: DagsterWorld) -> None:
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("No saga is in doubt.")
 
 
-def test_the_checks_say_what_is_wrong_and_then_that_it_is_right(dagster: DagsterWorld, database_url: str) -> None:
+def test_the_checks_fail_and_then_pass(dagster: DagsterWorld, database_url: str) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
     dagster.put("bad.txt", f"{POISON} is refused by the API.")
     for _ in range(3):
@@ -227,7 +227,7 @@ def edited(dagster: DagsterWorld) -> None:
     assert dagster.run().success
 
 
-def test_the_rollback_job_materializes_what_it_brought_back(dagster: DagsterWorld) -> None:
+def test_the_rollback_job_materializes_rolled_back_documents(dagster: DagsterWorld) -> None:
     edited(dagster)
     versions = dagster.data_versions("a.txt")
     assert dagster.roll_back(version=2).success
@@ -239,7 +239,7 @@ def test_the_rollback_job_materializes_what_it_brought_back(dagster: DagsterWorl
     assert dagster.audit().violations == []
 
 
-def test_the_sensor_leaves_alone_what_was_rolled_back_until_it_changes(dagster: DagsterWorld) -> None:
+def test_the_sensor_skips_rolled_back_documents_until_they_change(dagster: DagsterWorld) -> None:
     edited(dagster)
     assert dagster.roll_back(version=2).success
     for _ in range(2):
@@ -273,7 +273,7 @@ def test_a_run_that_the_sensor_requested_before_a_rollback_does_not_undo_it(dags
     assert dagster.latest(CHUNKS, "a.txt")["status"] == "rolled back to version 2"
 
 
-def test_materializing_a_partition_that_is_held_ingests_it(dagster: DagsterWorld) -> None:
+def test_materializing_a_partition_on_hold_ingests_it(dagster: DagsterWorld) -> None:
     edited(dagster)
     assert dagster.roll_back(version=2, partitions=["a.txt"]).success
     assert dagster.run(partition="a.txt").success
@@ -281,7 +281,7 @@ def test_materializing_a_partition_that_is_held_ingests_it(dagster: DagsterWorld
     assert dagster.check()["on_hold"]
 
 
-def test_a_rollback_that_died_before_it_could_say_so_is_reported_by_the_recovery_sensor(
+def test_a_rollback_that_died_before_its_report_is_reported_by_the_recovery_sensor(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edited(dagster)
@@ -298,7 +298,7 @@ def test_a_rollback_that_died_before_it_could_say_so_is_reported_by_the_recovery
     assert str(dagster.latest(CHUNKS, "b.txt")["status"]).startswith("rolled back to version 2 by a run that ended")
 
 
-def test_a_rollback_to_no_publication_fails_and_says_so(dagster: DagsterWorld) -> None:
+def test_a_rollback_to_an_unknown_version_fails_with_a_message(dagster: DagsterWorld) -> None:
     edited(dagster)
     result = dagster.roll_back(version=77)
     failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
@@ -306,7 +306,7 @@ def test_a_rollback_to_no_publication_fails_and_says_so(dagster: DagsterWorld) -
     assert "Version 77 of corpus 'docs' is no publication" in failure.error.message
 
 
-def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) -> None:
+def test_the_maintenance_job_removes_orphan_files(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
     with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
@@ -327,7 +327,7 @@ def test_the_maintenance_job_removes_what_is_left_over(dagster: DagsterWorld) ->
     assert dagster.audit().violations == []
 
 
-def test_a_run_says_which_process_it_lives_in_and_is_ended_with_it(dagster: DagsterWorld) -> None:
+def test_a_run_is_tagged_with_its_process_and_ended_with_it(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     finished = dagster.run().dagster_run
     found = dagster.instance.get_run_by_id(finished.run_id)
@@ -346,7 +346,7 @@ def test_a_run_says_which_process_it_lives_in_and_is_ended_with_it(dagster: Dags
         assert after.status is status
 
 
-def test_a_run_that_died_before_it_named_its_process_is_ended(
+def test_a_run_that_died_before_it_registered_its_process_is_ended(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
@@ -415,7 +415,7 @@ def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagste
     assert statuses == {"elsewhere": dg.DagsterRunStatus.FAILURE, "here": dg.DagsterRunStatus.STARTED}
 
 
-def test_the_written_instance_bounds_the_runs_that_ask_the_embedding_api(dagster: DagsterWorld) -> None:
+def test_the_written_dagster_yaml_bounds_the_runs_that_use_the_embedding_api(dagster: DagsterWorld) -> None:
     pools = dagster.instance.get_concurrency_config().pool_config
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 2)
     (step,) = set(dagster.definitions.get_repository_def().assets_defs_by_key.values())

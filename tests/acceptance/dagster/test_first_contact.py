@@ -33,7 +33,7 @@ def test_reports_on_a_new_corpus_create_nothing(tmp_path: Path, database_url: st
     assert not (tmp_path / "state" / "lancedb").exists()
 
 
-def test_what_a_first_ingest_got_wrong_binds_nothing(
+def test_a_failed_first_ingest_does_not_bind_the_corpus(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer
 ) -> None:
     cli = Cli.over(tmp_path, database_url, embeddings)

@@ -14,7 +14,7 @@ from tests.support.servers.gcs import GcsServer
 from tests.support.world import paragraphs
 
 
-def test_objects_on_google_cloud_storage_come_change_and_go(
+def test_objects_on_google_cloud_storage_are_added_changed_and_removed(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with GcsServer() as gcs:

@@ -48,7 +48,7 @@ def status(dagster: DagsterWorld, asset: dg.AssetKey) -> tuple[set[str], set[str
     return set(made.get_partition_keys()), set(failed.get_partition_keys())
 
 
-def test_a_folder_is_a_partition_and_says_what_is_in_it(dagster: DagsterWorld) -> None:
+def test_a_folder_is_a_partition_and_lists_its_documents(dagster: DagsterWorld) -> None:
     for key in ("a/1.txt", "a/deep/2.txt", "b/1.txt", "top.txt"):
         dagster.put(key, paragraphs(key, 2))
     assert dagster.run().success
@@ -76,7 +76,7 @@ def test_only_what_differs_in_a_folder_is_read_and_paid(dagster: DagsterWorld) -
     assert data_version(dagster, "a/") != version
 
 
-def test_a_folder_with_a_bad_document_is_not_materialized_until_it_is_mended(dagster: DagsterWorld) -> None:
+def test_a_folder_with_a_bad_document_is_not_materialized_until_it_is_fixed(dagster: DagsterWorld) -> None:
     dagster.put("a/good.txt", paragraphs("good", 1))
     dagster.put("a/bad.txt", f"{POISON} is refused by the API.")
     dagster.put("b/good.txt", paragraphs("better", 1))
@@ -93,7 +93,7 @@ def test_a_folder_with_a_bad_document_is_not_materialized_until_it_is_mended(dag
     assert dagster.materialized(METADATA) == {"a/", "b/"}
 
 
-def test_a_folder_leaves_dagster_with_its_last_document(dagster: DagsterWorld) -> None:
+def test_the_partition_of_a_folder_is_deleted_with_its_last_document(dagster: DagsterWorld) -> None:
     for key in ("a/1.txt", "a/2.txt", "b/1.txt"):
         dagster.put(key, paragraphs(key, 1))
     dagster.run()
@@ -109,7 +109,7 @@ def test_a_folder_leaves_dagster_with_its_last_document(dagster: DagsterWorld) -
     assert dagster.audit().documents == 1
 
 
-def test_a_folder_whose_run_died_before_it_could_say_so_is_looked_at_again(
+def test_a_folder_whose_run_died_before_its_report_is_compared_again(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dagster.put("a/1.txt", paragraphs("alpha", 1))
@@ -133,7 +133,7 @@ def test_a_folder_whose_run_died_before_it_could_say_so_is_looked_at_again(
 
 
 @pytest.mark.parametrize("scheme", ["bucket:4"])
-def test_buckets_are_there_from_the_start_and_may_be_empty(dagster: DagsterWorld) -> None:
+def test_buckets_exist_from_the_start_and_may_be_empty(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     assert dagster.run().success
     (bucket,) = dagster.materialized(METADATA)
@@ -172,7 +172,7 @@ def test_a_run_over_scattered_files_shows_the_failed_ones_as_failed(dagster: Dag
     assert status(dagster, CHUNKS) == ({f"{number}.txt" for number in range(8) if number != 5}, {"5.txt"})
 
 
-def test_another_scheme_is_refused_wherever_one_asks(
+def test_another_scheme_is_refused_everywhere(
     dagster: DagsterWorld,
     tmp_path: Path,
     database_url: str,

@@ -66,7 +66,7 @@ def test_a_document_that_comes_back_before_its_removal_is_reported_keeps_its_par
     assert dagster.audit().documents == 2
 
 
-def test_a_partition_that_was_dropped_during_a_run_is_there_again_before_its_materialization(
+def test_a_partition_dropped_during_a_run_is_added_again_before_its_materialization(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dagster never shows a materialization that came before its partition."""
@@ -85,7 +85,7 @@ def test_a_partition_that_was_dropped_during_a_run_is_there_again_before_its_mat
     assert all("b.txt" in partitions for partitions in seen)
 
 
-def test_a_document_that_goes_before_its_publication_is_reported_leaves_no_partition(
+def test_a_document_removed_before_its_publication_is_reported_leaves_no_partition(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def go() -> None:
@@ -99,7 +99,7 @@ def test_a_document_that_goes_before_its_publication_is_reported_leaves_no_parti
     assert dagster.materialized(METADATA) >= {"a.txt"}
 
 
-def test_an_instance_that_knows_nothing_is_told_what_stands_and_a_materialization_buys_nothing(
+def test_an_empty_instance_gets_all_partitions_and_a_materialization_embeds_nothing(
     dagster: DagsterWorld,
 ) -> None:
     for partition in known(dagster):

@@ -25,7 +25,7 @@ def reason(result: object) -> str:
     return str(result.skip_message)
 
 
-def test_a_changed_setting_waits_for_a_confirmation_and_what_changed_goes_on(
+def test_a_changed_setting_waits_for_a_confirmation_and_changed_files_are_ingested(
     dagster: DagsterWorld,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -71,7 +71,7 @@ def test_another_chunk_size_makes_partitions_stale_and_ingesting_them_again_make
     assert stale(dagster, "a.txt") == set()
 
 
-def test_another_model_makes_partitions_stale_until_readers_have_moved(
+def test_another_model_makes_partitions_stale_until_readers_have_switched(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
@@ -96,7 +96,7 @@ def test_another_model_makes_partitions_stale_until_readers_have_moved(
     assert dagster.run().success
 
 
-def test_a_corpus_that_was_moved_is_kept_up_to_date_like_any_other(
+def test_a_reembedded_corpus_is_kept_up_to_date_like_any_other(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.txt", "b.txt", "c.txt"):
@@ -114,7 +114,7 @@ def test_a_corpus_that_was_moved_is_kept_up_to_date_like_any_other(
     assert {evaluation.asset_key.path[0] for evaluation in checked} == {"docs"}
 
 
-def test_partitions_that_documents_share_are_materialized_in_a_corpus_that_was_moved(
+def test_shared_partitions_are_materialized_in_a_reembedded_corpus(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle_on(dagster, monkeypatch, INGEST_PARTITION_BY="folder")
@@ -165,7 +165,7 @@ def test_a_run_that_died_after_the_switch_is_reported_by_the_recovery_sensor(
 
 
 @pytest.mark.parametrize(("scheme", "first", "second"), [("file", "a/1.txt", "b/1.txt"), ("folder", "a/", "b/")])
-def test_what_happens_after_a_migration_shows_as_before_it(
+def test_events_after_a_reembedding_show_as_before(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
     dagster.put("a/1.txt", paragraphs("alpha", 1))
@@ -187,7 +187,7 @@ def test_what_happens_after_a_migration_shows_as_before_it(
 
 
 @pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
-def test_a_partition_of_several_documents_is_stale_until_readers_have_moved_though_the_run_died(
+def test_a_shared_partition_is_stale_until_readers_have_switched_even_if_the_run_died(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dagster.put("a/1.txt", paragraphs("alpha", 2))
@@ -219,9 +219,7 @@ def test_a_partition_of_several_documents_is_stale_until_readers_have_moved_thou
     assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
 
 
-def test_the_command_says_what_it_costs_and_asks(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer
-) -> None:
+def test_the_command_shows_the_cost_and_asks(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> None:
     cli = Cli.over(tmp_path, database_url, embeddings)
     cli.put("a.txt", paragraphs("alpha", 3))
     cli.json("ingest")

@@ -33,7 +33,7 @@ def let_pass(dagster: DagsterWorld, minutes: int) -> None:
         )
 
 
-def test_a_wrong_key_is_tried_five_times_and_then_not_before_something_changes(
+def test_a_wrong_key_is_tried_five_times_and_then_only_after_a_change(
     dagster: DagsterWorld, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
@@ -67,7 +67,7 @@ def test_a_wrong_key_is_tried_five_times_and_then_not_before_something_changes(
     assert cli.json("status")["run_backoff"] is None
 
 
-def test_a_wrong_width_costs_one_text_a_run_and_the_runs_come_to_an_end(dagster: DagsterWorld, cli: Cli) -> None:
+def test_a_wrong_width_costs_one_text_a_run_and_the_runs_end(dagster: DagsterWorld, cli: Cli) -> None:
     for number in range(9):
         dagster.put(f"{number}.txt", paragraphs(f"topic{number}", 5))
     dagster.embeddings.fail_next(Fault.WRONG_WIDTH, times=99)
@@ -83,7 +83,7 @@ def test_a_wrong_width_costs_one_text_a_run_and_the_runs_come_to_an_end(dagster:
     assert "dimensions instead of" in status["run_backoff"]["note"]
 
 
-def test_a_run_that_publishes_begins_anew_and_ingest_is_not_held_back(dagster: DagsterWorld, cli: Cli) -> None:
+def test_a_run_that_publishes_resets_the_backoff_and_ingest_is_not_delayed(dagster: DagsterWorld, cli: Cli) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
     dagster.embeddings.fail_next(Fault.UNAUTHORIZED)
     dagster.follow()
@@ -98,7 +98,7 @@ def test_a_run_that_publishes_begins_anew_and_ingest_is_not_held_back(dagster: D
     assert cli.json("status")["run_backoff"] is None
 
 
-def test_runs_that_die_come_to_an_end_too(dagster: DagsterWorld) -> None:
+def test_runs_that_die_are_limited_too(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
     with _session.context(dagster.settings, create=True) as context:
         corpus = context.corpus

@@ -50,7 +50,7 @@ def test_objects_are_found_published_and_removed(dagster: DagsterWorld, s3: S3Se
     assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
 
 
-def test_hostile_names_are_published_or_said_to_be_unreadable(
+def test_hostile_names_are_published_or_reported_as_unreadable(
     dagster: DagsterWorld, s3: S3Server, tmp_path: Path
 ) -> None:
     for number, key in enumerate([*HOSTILE, *UNREADABLE]):

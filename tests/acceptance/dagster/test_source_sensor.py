@@ -68,7 +68,7 @@ def test_a_thousand_scattered_changes_share_a_run_and_a_publication(dagster: Dag
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_pages_come_to_everything_and_each_is_remembered_by_the_cursor_alone(dagster: DagsterWorld) -> None:
+def test_pages_cover_everything_and_only_the_cursor_records_the_position(dagster: DagsterWorld) -> None:
     put_many(dagster, 8)
     pages = [requested(dagster.tick("docs_source_sensor")) for _ in range(3)]
     assert [len(page) for page in pages] == [3, 3, 2]
@@ -89,7 +89,7 @@ def test_a_lost_cursor_loses_nothing(dagster: DagsterWorld) -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_deletions_over_several_pages_go_after_a_whole_pass(dagster: DagsterWorld) -> None:
+def test_removals_over_several_pages_are_requested_after_a_whole_pass(dagster: DagsterWorld) -> None:
     put_many(dagster, 12)
     dagster.run()
     remove(dagster, 1, 4, 7, 9, 11)
@@ -101,7 +101,7 @@ def test_deletions_over_several_pages_go_after_a_whole_pass(dagster: DagsterWorl
     assert dagster.audit().documents == 7
 
 
-def test_a_listing_that_lacks_most_removes_nothing_and_says_how_to_confirm(
+def test_a_listing_that_lacks_most_documents_removes_nothing_and_names_the_confirmation(
     dagster: DagsterWorld, tmp_path: Path, database_url: str, embeddings: EmbeddingServer
 ) -> None:
     put_many(dagster, 24)
@@ -126,7 +126,7 @@ def test_a_listing_that_lacks_most_removes_nothing_and_says_how_to_confirm(
     assert dagster.audit().documents == 0
 
 
-def test_what_is_new_is_published_though_removals_are_withheld(dagster: DagsterWorld) -> None:
+def test_new_documents_are_published_even_if_removals_are_withheld(dagster: DagsterWorld) -> None:
     put_many(dagster, 24)
     dagster.run()
     remove(dagster, *range(13))
@@ -136,7 +136,7 @@ def test_what_is_new_is_published_though_removals_are_withheld(dagster: DagsterW
     assert dagster.audit().documents == 25
 
 
-def test_a_source_that_is_gone_removes_nothing(dagster: DagsterWorld) -> None:
+def test_a_missing_source_removes_nothing(dagster: DagsterWorld) -> None:
     put_many(dagster, 3)
     dagster.run()
     source = Path(dagster.settings.source)
@@ -146,7 +146,7 @@ def test_a_source_that_is_gone_removes_nothing(dagster: DagsterWorld) -> None:
     assert dagster.audit().documents == 3
 
 
-def test_runs_on_other_partitions_go_on_while_one_is_under_way(dagster: DagsterWorld) -> None:
+def test_runs_over_other_partitions_are_requested_while_one_is_in_progress(dagster: DagsterWorld) -> None:
     put_many(dagster, 8)
     (request,) = list(getattr(dagster.tick("docs_source_sensor"), "run_requests", None) or ())
     job = dagster.definitions.resolve_job_def("docs_ingest_job")
@@ -162,7 +162,7 @@ def test_runs_on_other_partitions_go_on_while_one_is_under_way(dagster: DagsterW
     assert "over all documents" in reason(dagster.tick("docs_source_sensor"))
 
 
-def test_what_a_backfill_is_at_work_on_is_not_requested(dagster: DagsterWorld) -> None:
+def test_partitions_of_a_backfill_in_progress_are_not_requested(dagster: DagsterWorld) -> None:
     put_many(dagster, 4)
     names = [f"{number:02}.txt" for number in range(4)]
     dagster.instance.add_dynamic_partitions("docs_documents", names)
@@ -177,7 +177,7 @@ def test_what_a_backfill_is_at_work_on_is_not_requested(dagster: DagsterWorld) -
     assert requested(dagster.tick("docs_source_sensor")) == [names[0], names[3]]
 
 
-def test_a_file_that_may_still_be_written_waits(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_recent_file_waits(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INGEST_MIN_AGE_SECONDS", "60")
     dagster.settings = type(dagster.settings).from_environment()
     path = dagster.put("a.txt", "Half of")
@@ -187,7 +187,7 @@ def test_a_file_that_may_still_be_written_waits(dagster: DagsterWorld, monkeypat
     assert requested(dagster.tick("docs_source_sensor")) == ["a.txt"]
 
 
-def test_what_the_settings_leave_out_is_not_requested_and_what_stands_of_it_goes(
+def test_excluded_files_are_not_requested_and_their_documents_are_removed(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in ("a.md", "b.txt", "c.txt", "drafts/d.txt"):
@@ -223,7 +223,7 @@ def test_dagsters_retries_and_ours_do_not_multiply(dagster: DagsterWorld, databa
     assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
 
 
-def test_what_is_stale_is_ingested_by_the_clock_in_one_run(dagster: DagsterWorld, database_url: str) -> None:
+def test_the_nightly_schedule_ingests_all_that_differs_in_one_run(dagster: DagsterWorld, database_url: str) -> None:
     put_many(dagster, 9)
     dagster.put("bad.txt", f"{POISON} is refused by the API.")
     (schedule,) = [found for found in dagster.definitions.schedules or () if found.name == "docs_stale_schedule"]
@@ -240,7 +240,7 @@ def test_what_is_stale_is_ingested_by_the_clock_in_one_run(dagster: DagsterWorld
     assert dagster.materialized(METADATA) == {f"{number:02}.txt" for number in range(9)}
 
 
-def test_on_s3_a_file_goes_back_and_comes_back(
+def test_a_file_on_s3_that_is_reverted_and_restored_is_detected(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with S3Server() as s3:
@@ -268,7 +268,7 @@ def test_on_s3_a_file_goes_back_and_comes_back(
             assert dagster.follow() == []
 
 
-def test_the_sensors_say_that_the_database_is_older_than_the_table_and_request_nothing(dagster: DagsterWorld) -> None:
+def test_sensors_report_a_database_older_than_the_table_and_request_nothing(dagster: DagsterWorld) -> None:
     put_many(dagster, 2)
     dagster.run()
     with _session.corpus(dagster.settings) as corpus:

@@ -67,7 +67,7 @@ def test_a_partition_shows_its_share_as_numbers(dagster: DagsterWorld) -> None:
     assert sorted(int(str(one["requests"])) for one in shown) == [1, 2]
 
 
-def test_each_run_says_what_it_spent_also_if_it_fails(dagster: DagsterWorld) -> None:
+def test_each_run_reports_its_usage_even_if_it_fails(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
     assert dagster.run().success
     first = dagster.embeddings.tokens
@@ -90,7 +90,7 @@ def test_without_a_price_no_cost_is_shown(dagster: DagsterWorld, monkeypatch: py
     assert not [name for name in run_totals(dagster)[0] if name.startswith("run_cost")]
 
 
-def test_numbers_are_numbers(dagster: DagsterWorld) -> None:
+def test_metadata_of_numbers_are_numbers(dagster: DagsterWorld) -> None:
     """Only these are plotted."""
     dagster.put("a.txt", paragraphs("alpha", 3))
     dagster.run()

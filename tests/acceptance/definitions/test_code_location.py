@@ -60,7 +60,7 @@ def test_the_names_of_everything() -> None:
     }
 
 
-def test_the_three_assets_are_one_step_that_cannot_be_torn_apart() -> None:
+def test_the_three_assets_are_one_step_that_cannot_be_split() -> None:
     repository = build_definitions(CorpusConfig.from_environment({})).get_repository_def()
     (definition,) = set(repository.assets_defs_by_key.values())
     assert isinstance(definition, dg.AssetsDefinition)
@@ -98,7 +98,7 @@ def test_workspace_yaml_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((_ROOT / "deploy").rglob("*.yaml"), key=str))
-def test_what_is_offered_for_deployment_is_yaml_that_says_nothing_twice(path: Path) -> None:
+def test_deployment_files_are_valid_yaml_without_duplicate_keys(path: Path) -> None:
     def names(node: yaml.Node | None) -> None:
         if isinstance(node, yaml.MappingNode):
             keys = [key.value for key, _ in node.value]

@@ -28,7 +28,7 @@ def resource(definitions: dg.Definitions, key: str) -> Any:
     return (definitions.resources or {})[key]
 
 
-def test_paths_lie_under_the_project_wherever_the_process_was_started(
+def test_paths_are_below_the_project_wherever_the_process_was_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     definitions = build(_MINIMAL, monkeypatch, tmp_path)
@@ -37,7 +37,7 @@ def test_paths_lie_under_the_project_wherever_the_process_was_started(
     assert resource(definitions, "docs_catalog").embedded_directory == str(tmp_path / ".ingest_pipeline" / "postgres")
 
 
-def test_a_url_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_url_is_not_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     definitions = build("corpus: docs\nsource: s3://a/b\nlancedb_uri: s3://a/c/\n", monkeypatch, tmp_path)
     assert resource(definitions, "docs_source").url == "s3://a/b"
     assert resource(definitions, "docs_lancedb").uri == "s3://a/c"
@@ -74,7 +74,7 @@ def engine_settings(attributes: str, monkeypatch: pytest.MonkeyPatch, root: Path
     return settings
 
 
-def test_prices_and_retention_reach_the_engine_as_the_environment_says_them(
+def test_prices_and_retention_have_the_same_effect_as_in_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     prices = "text-embedding-3-small 0.02 USD 2026-11-01; text-embedding-3-large 0.13 USD 2026-11-01"
@@ -90,7 +90,7 @@ def test_prices_and_retention_reach_the_engine_as_the_environment_says_them(
     assert (settings.prices, settings.retention) == (expected.prices, expected.retention)
 
 
-def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_filters_have_the_same_effect_as_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     more = "partition_by: folder\ninclude: ['*.md']\nexclude: ['drafts/']\nmax_bytes: 9\nmin_age_seconds: 0\n"
     settings = engine_settings(_MINIMAL + more, monkeypatch, tmp_path)
     narrowed = (settings.partition_by, settings.include, settings.exclude, settings.max_bytes, settings.min_age_seconds)
@@ -102,7 +102,7 @@ def test_the_listing_is_narrowed_as_the_environment_narrows_it(monkeypatch: pyte
     ["source_sensor", "recovery_sensor", "batch_sensor", "audit_schedule", "maintenance_schedule", "stale_schedule"],
 )
 @pytest.mark.parametrize("value", [True, False])
-def test_each_switch_switches_its_own(
+def test_each_switch_controls_its_own_sensor_or_schedule(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, switch: str, value: bool
 ) -> None:
     def running(definitions: dg.Definitions) -> dict[str, bool]:
@@ -124,7 +124,7 @@ def test_each_switch_switches_its_own(
     [("database_url", "docs_catalog", "url"), ("embedding_api_key", "docs_embedder", "api_key")],
 )
 @pytest.mark.parametrize("template", ["{{ env.A_SECRET }}", "{{env('A_SECRET')}}"])
-def test_a_secret_stays_a_name(  # noqa: PLR0917  pytest's fixtures come as arguments
+def test_a_secret_stays_the_name_of_a_variable(  # noqa: PLR0917  pytest's fixtures come as arguments
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, attribute: str, key: str, field: str, template: str
 ) -> None:
     monkeypatch.setenv("A_SECRET", "postgresql://user:hunter2@host/db")
@@ -196,7 +196,7 @@ def test_every_attribute_says_what_it_is_for() -> None:
     assert [name for name, schema in properties.items() if not schema.get("description")] == []
 
 
-def test_the_package_offers_the_component_and_waits_for_dagster_until_it_is_asked() -> None:
+def test_the_package_offers_the_component_without_importing_dagster_first() -> None:
     assert "IngestPipelineComponent" in dir(ingest_pipeline)
     with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
         ingest_pipeline.Nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]

@@ -112,7 +112,9 @@ def test_dagster_validates_and_materializes_the_corpus_on_s3(
 
 
 @pytest.mark.soak
-def test_dg_dev_brings_both_corpora_to_what_their_sources_hold(complete: Project, embeddings: EmbeddingServer) -> None:
+def test_dg_dev_brings_both_corpora_up_to_date_with_their_sources(
+    complete: Project, embeddings: EmbeddingServer
+) -> None:
     for line in (_ROOT / "examples" / "two_corpora" / ".env.example").read_text().splitlines():
         name = line.removeprefix("# ").partition("=")[0]
         assert not name.isupper() or name in complete.environment

@@ -101,7 +101,7 @@ def test_each_corpus_uses_its_own_source_database_and_endpoint(both: Both) -> No
         assert idle.embeddings.embedded == embedded
 
 
-def test_what_both_offer_stands_side_by_side(both: Both) -> None:
+def test_the_definitions_of_both_corpora_are_combined(both: Both) -> None:
     merged = both.definitions.get_repository_def()
     apart = [side.definitions.get_repository_def() for side in (both.one, both.other)]
 
@@ -129,7 +129,7 @@ def test_a_run_may_be_launched_with_another_resource(both: Both, tmp_path: Path)
     assert server.requests == server.embedded > 1
 
 
-def test_the_local_model_of_one_corpus_is_not_asked_of_the_endpoint_of_the_other(
+def test_the_local_model_of_one_corpus_is_not_requested_from_the_endpoint_of_the_other(
     monkeypatch: pytest.MonkeyPatch, embeddings: EmbeddingServer
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", embeddings.base_url)
@@ -142,7 +142,7 @@ def test_the_local_model_of_one_corpus_is_not_asked_of_the_endpoint_of_the_other
     )
 
 
-def test_a_stranger_under_a_corpus_key_is_named(both: Both) -> None:
+def test_a_resource_of_another_class_under_a_corpus_key_is_named(both: Both) -> None:
     class Resources:
         docs_source = both.one
 

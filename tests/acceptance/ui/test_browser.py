@@ -123,7 +123,7 @@ def _person(web: WebUi) -> Generator[Person]:
         browser.close()
 
 
-def test_a_person_watches_a_bucket_and_backfills_it(
+def test_a_user_watches_a_bucket_and_backfills_it(
     cli: Cli, web: WebUi, bucket: S3Server, person: Person, embeddings: EmbeddingServer
 ) -> None:
     for number in range(6):
@@ -172,7 +172,9 @@ def _attack(name: str) -> str:
     return f"![](/graphql?query=mutation{{addDynamicPartition({added}){{__typename}}}})"
 
 
-def test_no_text_name_or_error_operates_dagster(tmp_path: Path, database_url: str, embeddings: EmbeddingServer) -> None:
+def test_no_text_name_or_error_can_operate_dagster(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer
+) -> None:
     cli = Cli.over(tmp_path, database_url, embeddings)
     text, name, bad = _attack("text"), f"{_attack('name')}.txt", f"{_attack('bad')}.pdf"
     cli.put(name, f"Before.\n````\n{text}\n```\n{text}\n`````\n\n{text}\n")

@@ -143,7 +143,7 @@ def test_a_run_worker_killed_between_the_two_stores_is_settled_by_one_tick_and_a
 
 @pytest.mark.soak
 @pytest.mark.parametrize("victim", ["code server", "daemon", "run worker"])
-def test_a_process_of_dagster_killed_with_a_run_under_way_stops_nothing_for_ever(
+def test_killing_a_process_of_dagster_during_a_run_stops_nothing_for_ever(
     world: DagsterWorld, tmp_path: Path, proxy: TcpProxy, victim: str
 ) -> None:
     with running_ui(world, tmp_path, proxy) as dagster:

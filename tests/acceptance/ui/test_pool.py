@@ -63,7 +63,7 @@ def cli(cli: Cli, limit: int) -> Cli:
     return cli
 
 
-def test_all_runs_together_ask_no_more_than_the_pool_lets_in(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_all_runs_together_respect_the_pools_limit(cli: Cli, embeddings: EmbeddingServer) -> None:
     for number in range(4):
         cli.put(f"long-{number}.txt", paragraphs(f"long{number}", 4_500))
     with WebUi.over(cli) as web:
@@ -73,7 +73,7 @@ def test_all_runs_together_ask_no_more_than_the_pool_lets_in(cli: Cli, embedding
 
 
 @pytest.mark.parametrize("limit", [3])
-def test_runs_at_once_on_one_corpus_all_end_well(cli: Cli, embeddings: EmbeddingServer, database_url: str) -> None:
+def test_concurrent_runs_on_one_corpus_all_succeed(cli: Cli, embeddings: EmbeddingServer, database_url: str) -> None:
     for number in range(5):
         cli.put(f"long-{number}.txt", paragraphs(f"long{number}", 300))
     with WebUi.over(cli) as web:

@@ -25,7 +25,7 @@ def web(cli: Cli) -> Generator[WebUi]:
         yield running
 
 
-def test_files_that_come_change_fail_and_go_are_seen(cli: Cli, web: WebUi) -> None:
+def test_added_changed_bad_and_removed_files_are_shown(cli: Cli, web: WebUi) -> None:
     path = cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", paragraphs("beta", 2))
     cli.put("bad.txt", f"{POISON} is refused by the API.")
@@ -52,7 +52,7 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(c
     eventually(lambda: web.partitions() == {"numMaterialized": 1, "numFailed": 1, "numPartitions": 2})
 
 
-def test_a_run_executed_again_from_its_failure_does_what_was_missing(cli: Cli, embeddings: EmbeddingServer) -> None:
+def test_a_run_repeated_from_its_failure_does_the_rest(cli: Cli, embeddings: EmbeddingServer) -> None:
     # The source sensor leaves young files alone: what is done is what the runs do.
     cli.environment["INGEST_MIN_AGE_SECONDS"] = "86400"
     cli.put("a.txt", paragraphs("alpha", 2))

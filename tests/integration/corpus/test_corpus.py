@@ -54,7 +54,7 @@ def test_a_corpus_is_created_once_and_found_again(database: Database, settings: 
     assert created.head_version == 1
 
 
-def test_a_table_left_by_a_creation_that_died_is_taken_up(database: Database, settings: CorpusSettings) -> None:
+def test_a_table_of_a_creation_that_died_is_used(database: Database, settings: CorpusSettings) -> None:
     LanceTable(settings.table_uri).create(
         SCHEMA, owner=f"{database.installation}/{settings.generation}", mark=here(database)
     )
@@ -136,9 +136,7 @@ def test_a_corpus_into_which_nothing_was_published_takes_other_settings(
     assert corpus.table.latest_version() == corpus.head().head_version
 
 
-def test_an_empty_table_is_made_again_in_another_folder_and_the_first_one_goes(
-    database: Database, settings: CorpusSettings, tmp_path: Path
-) -> None:
+def test_an_empty_table_moves_to_another_folder(database: Database, settings: CorpusSettings, tmp_path: Path) -> None:
     open_corpus(database, settings)
     moved = open_corpus(database, replace(settings, table_uri=str(tmp_path / "elsewhere" / "prices.lance")))
     assert moved.head().table_uri == moved.table.uri == str(tmp_path / "elsewhere" / "prices-2.lance")
@@ -152,7 +150,7 @@ def test_an_empty_table_is_made_again_in_another_folder_and_the_first_one_goes(
         open_corpus(database, replace(settings, table_uri=str(tmp_path / "elsewhere" / "prices.lance")))
 
 
-def test_an_empty_table_that_is_gone_is_made_again(database: Database, settings: CorpusSettings) -> None:
+def test_a_missing_empty_table_is_created_again(database: Database, settings: CorpusSettings) -> None:
     open_corpus(database, settings)
     shutil.rmtree(settings.table_uri)
     corpus = open_corpus(database, settings)
@@ -161,7 +159,7 @@ def test_an_empty_table_that_is_gone_is_made_again(database: Database, settings:
     assert audit(corpus).violations == []
 
 
-def test_settings_are_not_taken_from_a_writer_that_is_at_work(database: Database, settings: CorpusSettings) -> None:
+def test_settings_do_not_change_while_a_writer_is_active(database: Database, settings: CorpusSettings) -> None:
     writer = Child(crash_jobs.add_rows, database.url, settings, ["a"], stop_at=Place(Boundary.PREPARED, "after"))
     assert writer.wait_until_stopped()
     with pytest.raises(CorpusMismatchError, match="is working on the corpus"):
@@ -170,7 +168,7 @@ def test_settings_are_not_taken_from_a_writer_that_is_at_work(database: Database
     assert writer.outcome().result == 2
 
 
-def test_a_writer_that_began_before_other_settings_were_taken_publishes_nothing(
+def test_a_writer_that_began_before_the_settings_changed_publishes_nothing(
     database: Database, settings: CorpusSettings
 ) -> None:
     late = open_corpus(database, settings)
@@ -192,7 +190,7 @@ def test_a_dead_writers_saga_does_not_keep_an_empty_corpus_bound(database: Datab
 @pytest.mark.parametrize(
     "change", [{"schema": WIDER}, {"embedding": "other-model/4"}], ids=lambda change: next(iter(change))
 )
-def test_processes_that_take_settings_at_once_end_with_one_corpus(
+def test_processes_that_change_settings_at_once_end_with_one_corpus(
     database: Database, settings: CorpusSettings, change: dict[str, Any]
 ) -> None:
     open_corpus(database, settings)
@@ -209,7 +207,7 @@ def test_two_spellings_of_a_source_are_one(old: str, new: str) -> None:
     assert canonical_url(old) == canonical_url(new) == new
 
 
-def test_a_name_that_is_no_name_is_refused(database: Database, settings: CorpusSettings) -> None:
+def test_an_invalid_name_is_refused(database: Database, settings: CorpusSettings) -> None:
     with pytest.raises(ConfigurationError):
         open_corpus(database, replace(settings, generation="Not A Name"))
     assert not LanceTable(settings.table_uri).exists()

@@ -82,7 +82,7 @@ def check_refused(world: World, error: type[Exception] = OtherDatabaseError) -> 
     assert world.embeddings.embedded == embedded
 
 
-def test_every_version_says_which_database_made_it_and_where(world: World) -> None:
+def test_every_version_names_the_database_that_wrote_it_and_where(world: World) -> None:
     with world.database.transaction() as connection:
         here = this_database(connection)
     for version in world.corpus.table.versions():
@@ -96,13 +96,13 @@ def test_every_version_says_which_database_made_it_and_where(world: World) -> No
     assert all((here.identity.installation, here.identity.system, here.identity.timeline, here.identity.folder))
 
 
-def test_a_mark_is_read_as_it_was_written_and_one_without_a_database_is_nobodys() -> None:
+def test_a_mark_is_read_as_it_was_written_even_without_a_database() -> None:
     bare = VersionMark(uuid4(), None)
     assert VersionMark.read(bare.properties()) == bare
     assert VersionMark.read({}) is None
 
 
-def test_what_a_server_does_not_show_is_left_open(database: Database) -> None:
+def test_properties_that_the_server_hides_are_empty(database: Database) -> None:
     with database.transaction() as connection:
         known = this_database(connection)
         connection.execute("CREATE SCHEMA hidden")
@@ -116,7 +116,7 @@ def test_what_a_server_does_not_show_is_left_open(database: Database) -> None:
     assert hidden.identity.timeline == known.identity.timeline
 
 
-def test_a_clone_is_told_before_it_writes_and_destroys_nothing(world: World, clone: World) -> None:
+def test_a_clone_is_refused_before_it_writes_and_destroys_nothing(world: World, clone: World) -> None:
     world.put("0.txt", paragraphs("changed", 2))
     check_refused(clone)
     world.ingest()
@@ -136,7 +136,7 @@ def test_a_clone_that_takes_the_table_over_fences_the_other(world: World, clone:
     assert take_over(clone.corpus) is None
 
 
-def test_a_clone_does_not_take_over_what_it_does_not_know(world: World, clone: World) -> None:
+def test_a_clone_does_not_take_over_versions_that_it_does_not_know(world: World, clone: World) -> None:
     world.put("new.txt", paragraphs("new", 1))
     world.ingest()
     with pytest.raises(OtherDatabaseError, match="--rebuild-catalog"):
@@ -182,7 +182,7 @@ def test_a_database_set_back_in_place_undoes_nothing_that_was_published_since(wo
     assert world.texts(world.corpus.table.latest_version()) == published
 
 
-def test_a_saga_that_was_at_work_when_the_backup_was_taken_is_not_undone(world: World) -> None:
+def test_a_saga_that_was_active_during_the_backup_is_not_undone(world: World) -> None:
     with world.database.transaction() as connection:
         saga = sagas.begin(
             connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head
@@ -227,7 +227,7 @@ def test_a_restore_that_died_is_known_to_the_ledger_and_undone(world: World, mon
     world.check_nothing_left()
 
 
-def test_files_of_sagas_that_the_ledger_does_not_know_are_left_alone_and_said(world: World) -> None:
+def test_files_of_unknown_sagas_are_kept_and_reported(world: World) -> None:
     rows = world.corpus.table.rows(world.head, world.corpus.table.columns(world.head))
     name = world.corpus.table.stage(f"{UUID(int=7)}-0.lance", rows).name
     report = world.sweep()
@@ -236,7 +236,7 @@ def test_files_of_sagas_that_the_ledger_does_not_know_are_left_alone_and_said(wo
     assert (world.audit().unknown_files, world.audit().violations) == (1, [])
 
 
-def test_what_the_user_takes_back_is_swept(world: World, clone: World) -> None:
+def test_versions_that_the_user_restored_away_are_swept(world: World, clone: World) -> None:
     texts = world.texts()
     world.put("new.txt", paragraphs("new", 1))
     world.ingest()
@@ -247,7 +247,7 @@ def test_what_the_user_takes_back_is_swept(world: World, clone: World) -> None:
     check_refused(world)
 
 
-def test_a_copied_state_folder_is_told_that_its_table_is_elsewhere(world: World, tmp_path: Path) -> None:
+def test_a_copied_state_folder_is_refused_because_its_table_is_elsewhere(world: World, tmp_path: Path) -> None:
     """Its catalog still names the table of the original, which it must neither recover nor sweep."""
     copied = world.settings.replace(lancedb_uri=str(tmp_path / "copy"))
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
@@ -257,7 +257,7 @@ def test_a_copied_state_folder_is_told_that_its_table_is_elsewhere(world: World,
         World(world.database, copied, world.embeddings).ingest()
 
 
-def test_a_table_that_was_copied_says_so_and_can_be_taken_over(world: World, tmp_path: Path) -> None:
+def test_a_copied_table_is_reported_and_can_be_taken_over(world: World, tmp_path: Path) -> None:
     copied = world.settings.replace(lancedb_uri=str(tmp_path / "copy"))
     shutil.copytree(world.settings.lancedb_uri, copied.lancedb_uri)
     uri = copied.table_uri
@@ -274,7 +274,7 @@ def test_a_table_that_was_copied_says_so_and_can_be_taken_over(world: World, tmp
     moved.check_nothing_left()
 
 
-def test_another_table_in_the_place_of_the_right_one_is_refused(world: World, tmp_path: Path) -> None:
+def test_another_table_at_the_location_is_refused(world: World, tmp_path: Path) -> None:
     other = CorpusSettings("docs_two", str(tmp_path / "docs_two.lance"), SCHEMA)
     with transaction(open_corpus(world.database, other)) as change:
         change.add(rows_of(["a"]))
@@ -283,7 +283,7 @@ def test_another_table_in_the_place_of_the_right_one_is_refused(world: World, tm
     check_refused(World(world.database, world.settings, world.embeddings), NotOurTableError)
 
 
-def test_a_table_from_an_older_backup_is_refused_with_the_way_back(world: World, tmp_path: Path) -> None:
+def test_a_table_from_an_older_backup_is_refused_with_a_remedy(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.settings.table_uri, tmp_path / "backup")
     world.put("new.txt", paragraphs("new", 1))
     world.ingest()
@@ -292,7 +292,7 @@ def test_a_table_from_an_older_backup_is_refused_with_the_way_back(world: World,
     check_refused(World(world.database, world.settings, world.embeddings))
 
 
-def test_a_table_whose_database_was_lost_is_not_taken_for_half_created(database: Database, tmp_path: Path) -> None:
+def test_a_table_whose_database_was_lost_is_not_treated_as_half_created(database: Database, tmp_path: Path) -> None:
     settings = CorpusSettings("prices", str(tmp_path / "prices.lance"), SCHEMA)
     open_corpus(database, settings)
     with database.transaction() as connection:

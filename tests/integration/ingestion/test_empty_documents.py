@@ -87,7 +87,7 @@ def test_a_touched_empty_file_is_not_published_again_and_text_in_it_is(emptied: 
     emptied.check_nothing_left()
 
 
-def test_a_rollback_leads_to_an_empty_document_and_away_from_it(emptied: World) -> None:
+def test_a_rollback_to_an_empty_document_and_back(emptied: World) -> None:
     empty = emptied.head
     emptied.roll_back(2)
     assert set(emptied.texts()) == {"a.txt", "b.txt"}
@@ -97,7 +97,7 @@ def test_a_rollback_leads_to_an_empty_document_and_away_from_it(emptied: World) 
     emptied.check_nothing_left()
 
 
-def test_an_empty_document_moves_to_another_model_and_through_maintenance(emptied: World) -> None:
+def test_an_empty_document_survives_reembedding_and_maintenance(emptied: World) -> None:
     crash_jobs.maintain(emptied.address, 1)
     migrate(emptied.database, address_after(emptied))
     moved = world_after(emptied)
@@ -113,7 +113,7 @@ def test_progress_counts_an_empty_document_as_prepared(emptied: World) -> None:
     assert (progress.documents, progress.prepared) == (3, 3)
 
 
-def test_a_plan_foresees_no_chunk_of_an_empty_file(world: World) -> None:
+def test_a_plan_expects_no_chunk_of_an_empty_file(world: World) -> None:
     world.put("a.txt", "\n\n")
     foreseen = count(world.context, plan_partitions(world.context))
     assert (foreseen.documents, foreseen.chunks, foreseen.tokens) == (1, 0, 0)

@@ -93,7 +93,7 @@ def test_an_edit_that_keeps_size_and_time_is_published(world: World) -> None:
     assert "omega" in world.corpus.table.rows(world.head, ["text"]).to_pylist()[0]["text"]
 
 
-def test_other_permissions_are_looked_into_once_and_published_never(world: World) -> None:
+def test_changed_permissions_are_examined_once_and_never_published(world: World) -> None:
     path = world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
     path.chmod(0o600)
@@ -122,7 +122,7 @@ def test_an_old_head_reads_the_same_after_a_publication(world: World) -> None:
     assert (world.chunks("a.txt", old), world.text_at("a.txt", old)) == (chunks, text)
 
 
-def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
+def test_a_document_published_while_the_source_is_listed_is_not_removed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.put("a.txt", paragraphs("alpha", 1))
@@ -141,7 +141,7 @@ def test_a_document_published_while_the_source_is_listed_is_not_taken_out(
     assert world.audit().documents == 2
 
 
-def test_a_document_that_comes_back_is_not_bought_again(world: World) -> None:
+def test_a_document_that_comes_back_is_not_embedded_again(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
     embedded = world.embeddings.embedded
@@ -156,7 +156,7 @@ def test_a_document_that_comes_back_is_not_bought_again(world: World) -> None:
     assert world.audit().violations == []
 
 
-def test_what_was_bought_for_a_document_that_failed_is_not_bought_again(world: World) -> None:
+def test_embedded_texts_of_a_failed_document_are_not_embedded_again(world: World) -> None:
     good = paragraphs("alpha", 20)
     world.put("a.txt", f"{good}\n\n{POISON} is refused by the API.")
     world.put("b.txt", paragraphs("beta", 2))
@@ -170,7 +170,7 @@ def test_what_was_bought_for_a_document_that_failed_is_not_bought_again(world: W
 
 
 @pytest.mark.parametrize("leaves_a_mount_point", [False, True])
-def test_a_source_that_is_taken_away_in_mid_run_takes_no_document_out(world: World, leaves_a_mount_point: bool) -> None:
+def test_a_source_that_disappears_during_a_run_removes_no_document(world: World, leaves_a_mount_point: bool) -> None:
     texts = {f"{number}.txt": f"Text {number}." for number in range(12)}
     for key, text in texts.items():
         world.put(key, text)
@@ -214,7 +214,7 @@ def test_a_document_that_is_removed_while_it_is_read_leaves_both_stores(world: W
     world.check_nothing_left()
 
 
-def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) -> None:
+def test_a_name_that_is_too_long_is_excluded_and_affects_no_other_document(world: World) -> None:
     # Of what cannot be compressed, as Postgres would.
     parts = ["-".join(uuid4().hex for _ in range(7)) for _ in range(13)]
     world.put("a.txt", "alpha")
@@ -227,7 +227,7 @@ def test_a_name_that_fits_no_index_is_left_out_and_stops_nobody(world: World) ->
     world.check_nothing_left()
 
 
-def test_a_saga_that_is_given_up_again_and_again_is_no_fault_of_its_documents(world: World) -> None:
+def test_a_saga_that_is_abandoned_repeatedly_is_not_the_fault_of_its_documents(world: World) -> None:
     world.put("a.txt", "alpha")
     corpus = world.corpus
 

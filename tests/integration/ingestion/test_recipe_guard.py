@@ -37,11 +37,11 @@ def recipes(world: World) -> list[object]:
     ("others", "latest", "suspicious"),
     [(0, 0, False), (10, 10, False), (11, 11, True), (11, 110, False), (12, 110, True), (11, 100_000, False)],
 )
-def test_a_few_and_a_tenth_are_let_go(others: int, latest: int, suspicious: bool) -> None:
+def test_a_few_documents_and_a_tenth_of_many_need_no_confirmation(others: int, latest: int, suspicious: bool) -> None:
     assert is_suspicious(others, latest) == suspicious
 
 
-def test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_costs(world: World) -> None:
+def test_a_changed_setting_withholds_documents_that_differ_by_it_alone_and_shows_the_cost(world: World) -> None:
     fill(world, 12)
     other = with_chunk_size(world, 500)
     world.put("00.txt", "Another text of file 0.")
@@ -60,7 +60,7 @@ def test_another_setting_withholds_what_differs_by_it_alone_and_says_what_it_cos
     assert recipes(world) == [1000], "what has to be confirmed is not put in force"
 
 
-def test_what_was_confirmed_goes_on_after_a_run_that_died(world: World) -> None:
+def test_a_confirmation_remains_valid_after_a_run_that_died(world: World) -> None:
     fill(world, 12)
     other = with_chunk_size(world, 500)
     RecipeGuard(other.context, confirmed=True).accept()
@@ -69,7 +69,7 @@ def test_what_was_confirmed_goes_on_after_a_run_that_died(world: World) -> None:
     assert recipes(world) == [1000, 500]
 
 
-def test_a_turn_back_is_refused_and_named_however_few_the_documents(world: World) -> None:
+def test_a_return_to_an_earlier_recipe_needs_a_confirmation_for_any_number_of_documents(world: World) -> None:
     fill(world, 3)
     other = with_chunk_size(world, 500)
     guard = RecipeGuard(other.context)
@@ -107,7 +107,7 @@ def test_a_file_that_was_touched_differs_by_recipe_alone_once_it_was_read(world:
     assert guard.split(plan_partitions(other.context))[0] == [], "its new ETag was noted"
 
 
-def test_what_a_rollback_holds_is_not_let_go_by_a_recipe_that_is_withheld(world: World) -> None:
+def test_a_withheld_recipe_does_not_end_holds(world: World) -> None:
     fill(world, 12)
     before = world.head
     world.put("00.txt", "Bad text.")
@@ -121,7 +121,7 @@ def test_what_a_rollback_holds_is_not_let_go_by_a_recipe_that_is_withheld(world:
     assert world.text_at("00.txt") == "Text of file 0."
 
 
-def test_a_corpus_whose_recipe_is_not_known_is_guarded_by_what_made_its_documents(world: World) -> None:
+def test_a_corpus_without_a_recorded_recipe_is_guarded_by_the_recipes_of_its_documents(world: World) -> None:
     for number in range(12):
         world.put(f"{number:02}.txt", paragraphs(f"topic{number}", 1))
     world.ingest()

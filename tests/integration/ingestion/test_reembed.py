@@ -64,7 +64,7 @@ def partitions(world: World, generation: str) -> dict[str, str]:
     return {document.key: document.partition for document in latest if not document.removed}
 
 
-def test_readers_move_to_the_new_model_and_see_the_same_documents(filled: World) -> None:
+def test_readers_switch_to_the_new_model_and_see_the_same_documents(filled: World) -> None:
     before = sight(filled)
     texts = filled.texts()
     assert migrate(filled.database, address_after(filled)) == {}
@@ -93,7 +93,7 @@ def test_another_model_in_the_settings_changes_nothing_by_itself(filled: World) 
     assert states(filled) == {"docs": "current"}
 
 
-def test_what_is_filled_is_seen_by_nobody_and_edits_meanwhile_are_covered(filled: World) -> None:
+def test_readers_do_not_see_the_new_generation_and_concurrent_edits_are_included(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
     assert sight(filled).table_name == "docs"
     filled.put("0.txt", paragraphs("edited", 5))
@@ -108,7 +108,7 @@ def test_what_is_filled_is_seen_by_nobody_and_edits_meanwhile_are_covered(filled
     world_after(filled).check_nothing_left()
 
 
-def test_what_is_published_while_generations_are_compared_is_covered(
+def test_publications_during_the_comparison_of_generations_are_included(
     filled: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch, published = reembed.switch, iter(["first", "second"])
@@ -126,7 +126,7 @@ def test_what_is_published_while_generations_are_compared_is_covered(
     assert world_after(filled).text_at("0.txt").startswith("second 0.")
 
 
-def test_a_document_that_the_source_lost_meanwhile_leaves_both(filled: World) -> None:
+def test_a_document_removed_meanwhile_leaves_both_generations(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
     filled.remove("1.txt")
     migrate(filled.database, address_after(filled))
@@ -134,7 +134,7 @@ def test_a_document_that_the_source_lost_meanwhile_leaves_both(filled: World) ->
     assert sight(filled).rows == sight(filled).documents
 
 
-def test_a_source_that_lost_nearly_everything_moves_nobody(world: World) -> None:
+def test_readers_are_not_switched_if_the_source_lacks_most_documents(world: World) -> None:
     for number in range(30):
         world.put(f"{number}.txt", f"text {number}")
     world.ingest()
@@ -159,7 +159,7 @@ def test_readers_stay_if_the_new_generation_cannot_take_a_document(filled: World
     assert len(sight(filled).documents) == 3
 
 
-def test_an_aborted_migration_costs_readers_nothing_and_repeating_it_pays_nothing_again(filled: World) -> None:
+def test_an_aborted_reembedding_does_not_affect_readers_and_its_repetition_embeds_nothing(filled: World) -> None:
     seen, head = sight(filled), filled.head
     migrate(filled.database, address_after(filled), then_switch=False)
     embedded = filled.embeddings.embedded
@@ -174,7 +174,7 @@ def test_an_aborted_migration_costs_readers_nothing_and_repeating_it_pays_nothin
     assert filled.embeddings.embedded == embedded
 
 
-def test_one_can_go_back_until_the_old_generation_is_dropped(filled: World) -> None:
+def test_a_reembedding_can_be_reverted_until_the_old_generation_is_dropped(filled: World) -> None:
     migrate(filled.database, address_after(filled))
     new = world_after(filled)
     edited = new.put("0.txt", paragraphs("edited", 2))
@@ -188,7 +188,7 @@ def test_one_can_go_back_until_the_old_generation_is_dropped(filled: World) -> N
     assert states(filled) == {"docs": "current", "docs-2": "retired"}
 
 
-def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: World) -> None:
+def test_a_retired_generation_is_dropped_after_a_week_or_at_once(filled: World) -> None:
     migrate(filled.database, address_after(filled))
     new = world_after(filled)
     assert drop_retired(new.corpus) == []
@@ -209,14 +209,14 @@ def test_a_generation_that_was_left_is_dropped_after_a_week_or_at_once(filled: W
     assert sight(filled).table_name == "docs-3"
 
 
-def test_what_readers_see_cannot_be_dropped_or_aborted(filled: World) -> None:
+def test_the_current_generation_cannot_be_dropped_or_aborted(filled: World) -> None:
     for forbidden in (abort, drop):
         with pytest.raises(GenerationRetiredError):
             forbidden(filled.corpus)
     assert sight(filled).rows
 
 
-def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
+def test_a_corpus_is_reembedded_with_one_model_at_a_time(filled: World) -> None:
     begin(filled.database, moved(filled.settings))
     third = filled.settings.with_embedding(f"{NARROWING_MODEL}/8")
     with pytest.raises(CorpusMismatchError, match="--abort"):
@@ -229,7 +229,7 @@ def test_a_corpus_is_moved_to_one_model_at_a_time(filled: World) -> None:
     assert (sight(filled).table_name, sight(filled).width) == ("docs-3", 8)
 
 
-def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> None:
+def test_the_cost_of_a_reembedding_is_estimated_before_and_during_it(filled: World) -> None:
     settings = moved(filled.settings)
     priced = settings.replace(embedding_prices=f"{NARROWING_MODEL} 10 USD 2026-11-01")
     assert estimate_reembedding(filled.context, filled.settings) is None
@@ -246,7 +246,7 @@ def test_what_moving_costs_is_foreseen_before_and_during_it(filled: World) -> No
     assert rest.documents == 1
 
 
-def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
+def test_sagas_in_doubt_and_orphan_files_of_both_generations_are_settled(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
     (beside,) = other_generations(filled.corpus)
     with filled.database.transaction() as connection:
@@ -256,7 +256,7 @@ def test_sagas_in_doubt_and_litter_beside_are_settled(filled: World) -> None:
     assert sweep(beside).files == [f"data/{saga}-0.lance"]
 
 
-def test_documents_that_share_partitions_move_together_and_edits_meanwhile_are_covered(shared: World) -> None:
+def test_documents_that_share_partitions_switch_together_and_concurrent_edits_are_included(shared: World) -> None:
     before = sight(shared)
     migrate(shared.database, address_after(shared), then_switch=False)
     assert sight(shared) == before
@@ -278,7 +278,7 @@ def test_documents_that_share_partitions_move_together_and_edits_meanwhile_are_c
     new.check_nothing_left()
 
 
-def test_one_document_of_a_shared_partition_keeps_readers_where_they_are_until_it_is_mended(shared: World) -> None:
+def test_one_bad_document_of_a_shared_partition_prevents_the_switch_until_it_is_fixed(shared: World) -> None:
     shared.put("a/2.txt", "\0")
     assert list(shared.ingest().failed) == ["a/2.txt"]
     seen = sight(shared)
@@ -293,7 +293,7 @@ def test_one_document_of_a_shared_partition_keeps_readers_where_they_are_until_i
     world_after(shared).check_nothing_left()
 
 
-def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None:
+def test_a_reembedding_does_not_change_the_partition_scheme(shared: World) -> None:
     """It is refused before anything is made or bought, and the message says what to do."""
     before = sight(shared)
     for scheme in ("file", "folder:2", "bucket:3"):
@@ -310,7 +310,7 @@ def test_a_migration_does_not_change_the_partition_scheme(shared: World) -> None
 
 
 @pytest.mark.parametrize("change", ["edited", "removed"])
-def test_a_rollback_is_not_undone_by_a_migration(filled: World, change: str) -> None:
+def test_a_rollback_is_not_undone_by_a_reembedding(filled: World, change: str) -> None:
     good, before = filled.head, filled.texts()
     if change == "edited":
         filled.put("0.txt", paragraphs("spoilt", 1))

@@ -51,7 +51,7 @@ def test_the_documents_shares_add_up_to_what_the_server_billed(world: World) -> 
     assert found["quickest"] > 0
 
 
-def test_retries_are_told_from_requests(world: World) -> None:
+def test_retries_are_distinguished_from_requests(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     world.embeddings.fail_next(Fault.SERVER_ERROR, times=2)
     world.ingest()
@@ -60,7 +60,7 @@ def test_retries_are_told_from_requests(world: World) -> None:
     assert (spent["requests"], spent["retries"]) == (4, 2)
 
 
-def test_what_is_reused_is_billed_to_nobody(world: World) -> None:
+def test_cached_vectors_are_billed_to_no_document(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
     before = totals(world)["tokens"]
@@ -73,7 +73,7 @@ def test_what_is_reused_is_billed_to_nobody(world: World) -> None:
     assert copy.cached > 0
 
 
-def test_what_a_failed_and_a_killed_saga_spent_counts(world: World) -> None:
+def test_the_usage_of_failed_and_killed_sagas_counts(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 20))
     assert world.corpus
     place = Place(Boundary.BATCH_RECORDED, "after", 2)
@@ -108,7 +108,7 @@ def test_without_a_price_no_cost_is_shown(world: World) -> None:
     assert [cost.amount for cost in costs(world)] == [None]
 
 
-def test_an_exact_plan_foresees_what_is_bought(world: World) -> None:
+def test_an_exact_plan_predicts_the_embedded_texts(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 20))
     world.ingest()
     world.put("b.txt", paragraphs("alpha", 20) + "\n\n" + paragraphs("new", 4))

@@ -68,7 +68,7 @@ def test_an_object_on_hold_is_read_once(world: World, reads: Counter[str]) -> No
     assert (world.text_at("a.txt"), reads) == ("gamma", {"a.txt": 1})
 
 
-def test_what_the_recipe_guard_read_is_not_read_again(world: World, reads: Counter[str]) -> None:
+def test_documents_that_the_recipe_guard_read_are_not_read_again(world: World, reads: Counter[str]) -> None:
     for number in range(12):
         world.put(f"{number:02}.txt", f"text {number}")
     world.ingest()

@@ -90,7 +90,7 @@ def repaired(world: World) -> Summary:
 
 
 @pytest.mark.parametrize("how", HURT)
-def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(world: World, how: str) -> None:
+def test_damage_is_named_and_a_repair_publishes_only_its_documents_again(world: World, how: str) -> None:
     HURT[how](data_file_of(world, "b.txt"))
     world = afresh(world)
     sagas = {key: world.chunks(key)[0].saga for key in ("a.txt", "c.txt", "d.txt")}
@@ -111,7 +111,7 @@ def test_it_is_named_and_a_repair_publishes_its_documents_again_and_no_others(wo
     world.check_nothing_left()
 
 
-def test_what_was_recorded_is_not_bought_by_a_repair(hurt: World) -> None:
+def test_a_repair_does_not_embed_recorded_texts(hurt: World) -> None:
     """A run that embedded the same texts ended before it published them."""
 
     def die(boundary: Boundary, _: str) -> None:
@@ -131,14 +131,14 @@ def test_what_was_recorded_is_not_bought_by_a_repair(hurt: World) -> None:
     assert (hurt.embeddings.embedded, hurt.audit().violations) == (embedded, [])
 
 
-def test_a_repair_takes_out_a_document_that_the_source_has_no_more(hurt: World) -> None:
+def test_a_repair_removes_a_damaged_document_that_the_source_lacks(hurt: World) -> None:
     hurt.remove("b.txt")
     repaired(hurt)
     assert hurt.audit().violations == []
     assert sorted(hurt.texts()) == ["a.txt", "c.txt", "d.txt"]
 
 
-def test_a_document_that_cannot_be_ingested_again_is_out_of_both_stores(hurt: World) -> None:
+def test_a_document_that_cannot_be_ingested_again_is_removed_from_both_stores(hurt: World) -> None:
     (Path(hurt.settings.source) / "b.txt").write_bytes(b"\x00\x01\x02")
     assert set(repaired(hurt).failed) == {"b.txt"}
     assert hurt.audit().violations == []
@@ -186,7 +186,7 @@ def test_a_rollback_of_a_damaged_document_says_which_it_is(hurt: World) -> None:
         hurt.roll_back(there, "b.txt")
 
 
-def test_rows_that_were_moved_are_rolled_back_beside_a_damaged_file(world: World) -> None:
+def test_moved_rows_are_rolled_back_although_another_file_is_damaged(world: World) -> None:
     """The catalog notes where rows are at head; at an older version they are found by a scan."""
     for number in range(8):
         world.put(f"{number}.txt", paragraphs(f"other{number}", 1))
@@ -201,7 +201,9 @@ def test_rows_that_were_moved_are_rolled_back_beside_a_damaged_file(world: World
     assert "other0" in world.text_at("0.txt")
 
 
-def test_a_document_with_rows_in_several_fragments_goes_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_with_rows_in_several_fragments_is_removed_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ingest_pipeline.preparation.write_stage._ROWS_PER_FILE", 4)
     monkeypatch.setattr("ingest_pipeline.preparation.read_stage._BATCH_CHUNKS", 4)
     world.put("large.txt", paragraphs("large", 12))
@@ -232,7 +234,7 @@ def test_a_repair_of_fragments_that_changed_since_publishes_nothing(hurt: World)
 
 
 @pytest.mark.parametrize("how", ["deleted", "flipped"])
-def test_a_deletion_file_that_is_damaged_is_told_apart(world: World, how: str) -> None:
+def test_a_damaged_deletion_file_is_identified(world: World, how: str) -> None:
     world.put("b.txt", paragraphs("together", 2))
     world.put("c.txt", paragraphs("with it", 2))
     world.ingest()
@@ -249,7 +251,7 @@ def test_a_deletion_file_that_is_damaged_is_told_apart(world: World, how: str) -
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
-def test_a_manifest_of_head_that_is_damaged_is_told_apart_with_the_way_out(world: World, how: str) -> None:
+def test_a_damaged_manifest_of_head_is_identified_with_a_remedy(world: World, how: str) -> None:
     manifest = Path(world.settings.table_uri) / "_versions" / f"{LAST_VERSION - world.head:020d}.manifest"
     head = world.head
     HURT[how](manifest)
@@ -262,13 +264,13 @@ def test_a_manifest_of_head_that_is_damaged_is_told_apart_with_the_way_out(world
         afresh(world).ingest()
 
 
-def test_a_manifest_of_head_that_is_gone_is_named(world: World) -> None:
+def test_a_missing_manifest_of_head_is_identified(world: World) -> None:
     (Path(world.settings.table_uri) / "_versions" / f"{LAST_VERSION - world.head:020d}.manifest").unlink()
     violations = audit(find_corpus(world.database, world.settings)).violations
     assert {violation.invariant for violation in violations} == {"head opens", "latest is head"}
 
 
-def test_an_object_that_is_gone_is_damage_and_a_store_that_is_down_is_none(
+def test_a_missing_object_is_damage_and_a_store_that_is_down_is_not(
     s3: S3Server, database: Database, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in s3.env.items():

@@ -74,7 +74,7 @@ def test_an_added_row(world: World) -> None:
     assert violation == Violation("chunks match", "a.txt", "1 vectors without a catalog row", [str(UUID(int=7))])
 
 
-def test_a_row_that_stands_twice(world: World) -> None:
+def test_a_row_that_occurs_twice(world: World) -> None:
     publish(world, None, rows_of(world, "a.txt").slice(0, 1))
     assert found(world) == {("unique chunk ids", "a.txt")}
 
@@ -151,7 +151,7 @@ def test_a_saga_in_doubt_for_long(world: World) -> None:
     assert found(world) == {("nothing in doubt", None)}
 
 
-def test_a_file_that_belongs_to_nothing(world: World) -> None:
+def test_an_orphan_file(world: World) -> None:
     execute(
         world,
         "INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, ended_at) "
@@ -168,7 +168,7 @@ def test_a_file_of_a_saga_that_the_ledger_does_not_know_is_counted_and_no_violat
     assert (report.violations, report.files, report.unknown_files) == ([], 0, 1)
 
 
-def test_a_file_of_a_run_that_another_one_forestalled_is_no_violation(world: World) -> None:
+def test_a_file_of_a_run_that_published_too_late_is_no_violation(world: World) -> None:
     """Two runs at once over the same document: one publishes, and the other plans again without its file."""
     forestalled: list[int] = []
 
@@ -204,7 +204,7 @@ def test_a_file_that_names_no_saga_is_a_violation_once_a_sweep_should_have_remov
     world.check_nothing_left()
 
 
-def test_tags_and_a_branch_with_rows_of_its_own_are_no_violation_and_outlive_maintenance(world: World) -> None:
+def test_tags_and_a_branch_with_own_rows_are_no_violation_and_survive_maintenance(world: World) -> None:
     dataset = lance.dataset(world.settings.table_uri)
     dataset.tags.create("keep", world.head)
     branch = dataset.create_branch("try", world.head)
@@ -224,7 +224,7 @@ def test_tags_and_a_branch_with_rows_of_its_own_are_no_violation_and_outlive_mai
     assert world.audit().files == 0
 
 
-def test_a_version_undone_by_nobody(world: World) -> None:
+def test_a_version_that_was_not_undone(world: World) -> None:
     world.corpus.table.commit(world.head, Change((), Removal("document = 'a.txt'")), mark(world.corpus, UUID(int=5)))
     assert found(world) == {("latest is head", None)}
 
@@ -233,7 +233,7 @@ def test_a_version_undone_by_nobody(world: World) -> None:
 @pytest.mark.parametrize(
     ("column", "invariant"), [("id", "chunks match"), ("text_hash", "texts match"), ("saga", "single publication")]
 )
-def test_an_id_that_is_none(world: World, column: str, invariant: str, malformed: str) -> None:
+def test_a_malformed_id(world: World, column: str, invariant: str, malformed: str) -> None:
     rows = rows_of(world, "b.txt")
     publish(world, "document = 'b.txt'", changed(rows, column, pa.array([malformed] * len(rows))))
     assert (invariant, "b.txt") in found(world)
@@ -255,7 +255,7 @@ def test_a_clock_that_is_wrong_puts_no_saga_in_doubt(world: World, monkeypatch: 
     assert found(world) == set()
 
 
-def test_of_a_run_of_which_nothing_stands_no_document_is_wrong(world: World) -> None:
+def test_a_run_without_current_documents_has_no_violation(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 1))
     world.ingest()
     report = audit_module.audit(world.corpus, [])

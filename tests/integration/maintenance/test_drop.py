@@ -49,7 +49,7 @@ def fill(world: World) -> None:
     world.roll_back(first)
 
 
-def test_a_dropped_corpus_leaves_nothing_and_its_name_can_be_used_anew(world: World) -> None:
+def test_a_dropped_corpus_leaves_nothing_and_its_name_can_be_used_again(world: World) -> None:
     fill(world)
     dropped = drop_corpus(world.database, "docs")
     assert dropped.documents == 1
@@ -62,7 +62,7 @@ def test_a_dropped_corpus_leaves_nothing_and_its_name_can_be_used_anew(world: Wo
     anew.check_nothing_left()
 
 
-def test_both_tables_of_a_corpus_that_is_being_moved_to_another_model_go(world: World) -> None:
+def test_both_tables_of_a_corpus_in_reembedding_are_dropped(world: World) -> None:
     fill(world)
     migrate(world.database, address_after(world), then_switch=False)
     assert len(drop_corpus(world.database, "docs").tables) == 2
@@ -82,7 +82,7 @@ def test_a_drop_touches_no_other_corpus(world: World) -> None:
         drop_corpus(world.database, "ghost")
 
 
-def test_a_table_of_another_database_is_left_alone(world: World, postgres: str, entrance: str) -> None:
+def test_a_table_of_another_database_is_not_touched(world: World, postgres: str, entrance: str) -> None:
     fill(world)
     shutil.rmtree(world.corpus.table.uri)
     with Database(empty_database(postgres, entrance)) as database:
@@ -144,14 +144,14 @@ def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     assert list(Path(world.settings.lancedb_uri).iterdir()) == []
 
 
-def test_the_places_of_a_drop_are_all_there_are(world: World) -> None:
+def test_the_places_of_a_drop_are_complete(world: World) -> None:
     fill(world)
     passed = passages_of(lambda: drop_corpus(world.database, "docs"))
     assert {name for name, _ in passed} == set(DROP_CORPUS)
     assert all(count <= DROP_CORPUS[name] for (name, _), count in passed.items()), passed
 
 
-def test_an_empty_folder_of_a_died_drop_is_no_table(world: World) -> None:
+def test_an_empty_folder_after_a_drop_that_died_is_no_table(world: World) -> None:
     fill(world)
     drop_corpus(world.database, "docs")
     assert not LanceTable(f"{world.settings.lancedb_uri}/docs.lance").exists()

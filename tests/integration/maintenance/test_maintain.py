@@ -57,7 +57,7 @@ def edit_all(world: World) -> None:
     world.ingest()
 
 
-def test_a_compaction_changes_no_row_and_tells_the_catalog_where_they_lie(world: World) -> None:
+def test_a_compaction_changes_no_row_and_records_the_new_fragments(world: World) -> None:
     before, old = world.texts(), world.head
     report = compact(world.corpus)
     assert (report.groups, report.fragments, report.rows, report.skipped) == (1, 10, 30, 0)
@@ -80,7 +80,7 @@ def test_documents_are_edited_after_a_compaction_without_a_scan(world: World, mo
     world.check_nothing_left()
 
 
-def test_a_text_that_was_moved_before_it_left_head_is_not_bought_again(world: World) -> None:
+def test_a_text_that_was_compacted_before_it_left_head_is_not_embedded_again(world: World) -> None:
     compact(world.corpus)
     text = Path(world.settings.source, "3.txt").read_text()
     world.remove("3.txt")
@@ -92,7 +92,7 @@ def test_a_text_that_was_moved_before_it_left_head_is_not_bought_again(world: Wo
     assert world.text_at("3.txt")
 
 
-def test_a_worn_fragment_is_rewritten_without_its_removed_rows(world: World) -> None:
+def test_a_fragment_with_many_deleted_rows_is_rewritten_without_them(world: World) -> None:
     compact(world.corpus)
     edit_all(world)
     before = world.texts()
@@ -103,7 +103,7 @@ def test_a_worn_fragment_is_rewritten_without_its_removed_rows(world: World) -> 
     assert places(world) == really(world)
 
 
-def test_a_group_that_changed_meanwhile_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_that_changed_meanwhile_is_skipped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def edited_meanwhile(table: LanceTable, *arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         batches = list(table.batches(*arguments, **options))
@@ -144,7 +144,7 @@ def numbers(found: Sequence[Sequence[FragmentState]]) -> list[set[int]]:
     return [{fragment.number for fragment in group} for group in found]
 
 
-def test_few_small_fragments_are_left_and_many_are_merged() -> None:
+def test_few_small_fragments_are_kept_and_many_are_merged() -> None:
     assert groups([state(number, 10) for number in range(7)]) == []
     assert numbers(groups([state(number, 10) for number in range(8)])) == [set(range(8))]
 
@@ -155,7 +155,7 @@ def test_a_fragment_that_is_much_larger_is_not_rewritten_for_a_few_small_ones() 
     assert numbers(groups([*small, state(8, 100)])) == [set(range(9))]
 
 
-def test_a_full_fragment_is_left_until_it_is_worn() -> None:
+def test_a_full_fragment_is_kept_until_many_of_its_rows_are_deleted() -> None:
     full = MAX_FULL_ROWS
     assert groups([state(0, full)]) == []
     assert numbers(groups([state(0, full, full // 2)])) == [{0}]
@@ -208,7 +208,7 @@ def test_indices_give_the_same_rows_as_a_scan_through_edits_and_compactions(worl
     world.check_nothing_left()
 
 
-def test_an_index_is_not_rebuilt_while_nothing_is_due(world: World) -> None:
+def test_an_index_is_not_rebuilt_without_need(world: World) -> None:
     update_indices(world.corpus, [WORDS])
     head = world.head
     assert [report.built for report in update_indices(world.corpus, [WORDS])] == [0]
@@ -233,7 +233,7 @@ def test_a_segment_for_fragments_that_changed_meanwhile_hides_no_row(
     world.check_nothing_left()
 
 
-def test_two_that_index_at_once_do_not_cover_a_row_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_concurrent_index_updates_do_not_cover_a_row_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     build = LanceTable.build_segment
 
     def indexed_meanwhile(table: LanceTable, *arguments: Any) -> Any:
@@ -304,20 +304,20 @@ def segment(name: str, *covered: int) -> Segment:
     return Segment(name, frozenset(covered))
 
 
-def test_nothing_is_indexed_before_it_pays() -> None:
+def test_a_small_table_is_not_indexed() -> None:
     assert due(KIND, {0: 4}, []) is None
     assert due(KIND, {0: 5}, []) is not None
     assert due(KIND, {0: 5, 1: 2}, [segment("a", 0)]) is None
 
 
-def test_a_segment_takes_smaller_ones_in_and_leaves_larger_ones() -> None:
+def test_a_segment_merges_smaller_ones_but_not_larger_ones() -> None:
     rows = {0: 100, 1: 3, 2: 4}
     work = due(KIND, rows, [segment("large", 0), segment("small", 1)])
     assert work is not None
     assert (set(work.fragments), work.replaced, work.rows) == ({1, 2}, {"small"}, 7)
 
 
-def test_a_segment_most_of_whose_fragments_are_gone_is_replaced() -> None:
+def test_a_segment_with_few_remaining_fragments_is_replaced() -> None:
     work = due(KIND, {3: 100}, [segment("fragmented", 1, 2, 3)])
     assert work is not None
     assert (set(work.fragments), work.replaced) == ({3}, {"fragmented"})

@@ -43,13 +43,13 @@ def saga_of(world: World, key: str) -> UUID:
     return world.chunks(key)[0].saga
 
 
-def test_nothing_wrong_is_nothing_done(world: World) -> None:
+def test_a_repair_without_violations_does_nothing(world: World) -> None:
     before = world.head
     assert repaired(world).publications == []
     assert world.head == before
 
 
-def test_lost_vectors_are_bought_again_and_only_they(world: World) -> None:
+def test_only_lost_vectors_are_embedded_again(world: World) -> None:
     with transaction(world.corpus) as change:
         change.delete("document = 'a.txt' AND ordinal = 1")
     embedded, other = world.embeddings.embedded, saga_of(world, "b.txt")
@@ -58,7 +58,7 @@ def test_lost_vectors_are_bought_again_and_only_they(world: World) -> None:
     assert saga_of(world, "b.txt") == other
 
 
-def test_rows_that_came_behind_our_back_are_taken_out(world: World) -> None:
+def test_rows_that_another_program_added_are_removed(world: World) -> None:
     twice, stranger = rows_of(world, "a.txt"), rows_of(world, "b.txt")
     place = stranger.schema.get_field_index("document")
     stranger = stranger.set_column(place, stranger.schema.field(place), pa.array(["ghost.txt"] * stranger.num_rows))
@@ -72,7 +72,7 @@ def test_rows_that_came_behind_our_back_are_taken_out(world: World) -> None:
     assert rows_of(world, "a.txt").num_rows == twice.num_rows
 
 
-def test_a_vector_that_is_not_finite_is_not_reused(world: World) -> None:
+def test_a_vector_that_is_not_finite_is_not_used(world: World) -> None:
     rows = rows_of(world, "a.txt")
     place = rows.schema.get_field_index("vector")
     broken = np.full(rows.num_rows * world.embeddings.dimensions, np.nan, np.float32)
@@ -89,7 +89,7 @@ def test_a_vector_that_is_not_finite_is_not_reused(world: World) -> None:
     assert world.embeddings.embedded == embedded + rows.num_rows
 
 
-def test_lost_catalog_rows_come_back_without_a_purchase(world: World) -> None:
+def test_lost_catalog_rows_are_restored_without_embedding(world: World) -> None:
     embedded = world.embeddings.embedded
     with world.database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.document WHERE key = 'a.txt'")
@@ -98,7 +98,7 @@ def test_lost_catalog_rows_come_back_without_a_purchase(world: World) -> None:
     assert world.embeddings.embedded <= embedded + rows_of(world, "a.txt").num_rows
 
 
-def test_a_document_that_the_source_has_no_more_is_taken_out(world: World) -> None:
+def test_a_document_that_the_source_lacks_is_removed(world: World) -> None:
     with transaction(world.corpus) as change:
         change.delete("document = 'a.txt' AND ordinal = 1")
     world.remove("a.txt")

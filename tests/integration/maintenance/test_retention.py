@@ -70,7 +70,7 @@ def retired(world: World) -> set[int]:
         return {row["version"] for row in rows}
 
 
-def test_the_last_publications_stay_with_all_that_their_readers_see(world: World) -> None:
+def test_the_last_publications_are_retained_with_all_that_their_readers_see(world: World) -> None:
     kept = range(world.head - 2, world.head + 1)
     before = {version: (world.texts(version), world.chunks("a.txt", version)) for version in kept}
     report = retain(world.corpus, LAST_THREE)
@@ -81,7 +81,7 @@ def test_the_last_publications_stay_with_all_that_their_readers_see(world: World
     assert retain(world.corpus, LAST_THREE).versions == 0
 
 
-def test_what_goes_goes_from_both_stores(world: World) -> None:
+def test_removed_versions_are_removed_from_both_stores(world: World) -> None:
     head = world.head
     report = retain(world.corpus, ONLY_HEAD)
     assert world.corpus.table.versions() == [head]
@@ -95,13 +95,13 @@ def test_what_goes_goes_from_both_stores(world: World) -> None:
     world.check_nothing_left()
 
 
-def test_a_version_that_was_head_for_long_stays_although_it_was_published_long_ago(world: World) -> None:
+def test_retention_counts_from_when_a_version_ceased_to_be_head(world: World) -> None:
     head = world.head
     age(world, days=30, below=head)
     assert retain(world.corpus, Retention(days=7, publications=1)).oldest_version == head - 1
 
 
-def test_what_maintenance_makes_is_not_counted_as_a_publication(world: World) -> None:
+def test_versions_of_maintenance_do_not_count_as_publications(world: World) -> None:
     oldest = world.head - 2
     maintain(world.corpus, LAST_THREE)
     maintain(world.corpus, LAST_THREE)
@@ -115,7 +115,7 @@ def begin(world: World, kind: SagaKind, base: int, target: int | None = None) ->
         )
 
 
-def test_what_a_live_saga_was_planned_on_stays_until_it_ends(world: World) -> None:
+def test_the_base_version_of_a_live_saga_is_retained_until_it_ends(world: World) -> None:
     base = world.head - 3
     saga = begin(world, SagaKind.INGEST, base)
     assert retain(world.corpus, ONLY_HEAD).oldest_version == base
@@ -125,7 +125,7 @@ def test_what_a_live_saga_was_planned_on_stays_until_it_ends(world: World) -> No
     assert retain(world.corpus, ONLY_HEAD).oldest_version == world.head
 
 
-def test_what_a_live_rollback_goes_back_to_stays(world: World) -> None:
+def test_the_target_version_of_a_live_rollback_is_retained(world: World) -> None:
     target = world.head - 4
     begin(world, SagaKind.ROLLBACK, world.head, target)
     assert retain(world.corpus, ONLY_HEAD).oldest_version == target
@@ -139,7 +139,7 @@ def test_a_tagged_version_stays_with_its_catalog_rows(world: World) -> None:
     assert (world.texts(tagged), world.chunks("a.txt", tagged)) == before
 
 
-def test_a_reader_older_than_retention_is_told_so(world: World) -> None:
+def test_a_reader_at_a_removed_version_gets_an_error(world: World) -> None:
     old = world.head - 3
     retain(world.corpus, ONLY_HEAD)
     with pytest.raises(VersionGoneError, match=f"Version {old} .*is gone.*INGEST_RETENTION_DAYS"):
@@ -148,7 +148,9 @@ def test_a_reader_older_than_retention_is_told_so(world: World) -> None:
         world.roll_back(old)
 
 
-def test_a_version_whose_rows_are_going_cannot_be_rolled_back_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_to_a_version_that_is_being_removed_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Retention died after it had decided: the version still opens, its catalog rows are no longer whole."""
     old = world.head - 3
     with monkeypatch.context() as patch:
@@ -166,7 +168,7 @@ def test_a_version_whose_rows_are_going_cannot_be_rolled_back_to(world: World, m
     world.check_nothing_left()
 
 
-def test_history_still_says_what_a_publication_had_brought(world: World) -> None:
+def test_history_still_shows_the_counts_of_a_removed_publication(world: World) -> None:
     def publications() -> list[history.PublicationRow]:
         with world.database.transaction() as connection:
             return history.publication_history(connection, world.corpus.generation, 100)
@@ -186,7 +188,7 @@ def test_a_removed_documents_tombstone_outlives_its_rows(world: World) -> None:
     assert world.ingest().publications == []
 
 
-def test_vectors_are_reused_from_old_versions_that_are_kept_and_bought_again_after(world: World) -> None:
+def test_vectors_of_retained_versions_are_used_and_those_of_removed_ones_embedded_again(world: World) -> None:
     first = paragraphs("form4", 2)
     world.put("a.txt", first)
     world.embeddings.reset_counters()
@@ -199,7 +201,7 @@ def test_vectors_are_reused_from_old_versions_that_are_kept_and_bought_again_aft
     world.check_nothing_left()
 
 
-def test_vectors_of_a_document_that_was_compacted_before_it_was_superseded_are_found(world: World) -> None:
+def test_vectors_of_a_document_that_was_compacted_before_it_was_replaced_are_found(world: World) -> None:
     """Its fragments in the catalog are those of its last version, not of its first."""
     for number in range(8):
         world.put(f"{number}.txt", paragraphs(f"other{number}", 2))
@@ -271,7 +273,7 @@ def test_the_row_of_a_document_that_was_removed_leaves_with_the_last_version_tha
     assert len(world.chunks("a.txt")) == 2
 
 
-def test_a_removal_is_not_forgotten_before_dagster_heard_of_it(world: World) -> None:
+def test_a_removal_is_kept_until_it_was_reported_to_dagster(world: World) -> None:
     world.remove("a.txt")
     world.ingest()
     with world.database.transaction() as connection:
@@ -303,7 +305,7 @@ def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(worl
     world.check_nothing_left()
 
 
-def test_what_retention_reads_does_not_grow_with_the_sagas_there_were(world: World) -> None:
+def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
     """Nor what the sweep and the history read; some of it under the lock."""
     head, name = world.head, world.corpus.generation
     queries: dict[str, dict[str, object]] = {

@@ -48,7 +48,7 @@ def stage(world: World, saga: UUID) -> str:
     return f"data/{world.corpus.table.stage(f'{saga}-0.lance', rows).name}"
 
 
-def test_files_of_ended_sagas_go_and_files_of_live_ones_stay(world: World) -> None:
+def test_files_of_ended_sagas_are_swept_and_files_of_live_ones_stay(world: World) -> None:
     dead, live = begin(world), begin(world)
     abandoned, wanted = stage(world, dead), stage(world, live)
     end(world, dead)
@@ -67,7 +67,7 @@ def test_a_file_that_was_written_and_not_yet_recorded_stays(world: World) -> Non
     assert name in world.corpus.table.all_files()
 
 
-def test_a_saga_that_begins_while_the_sweep_looks_keeps_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saga_that_begins_during_the_sweep_keeps_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
 
     def begin_and_stage(look: Callable[[LanceTable], set[str]]) -> Callable[[LanceTable], set[str]]:
@@ -96,9 +96,7 @@ class NoRows:
         pass
 
 
-def test_a_saga_that_publishes_while_the_sweep_looks_keeps_its_file(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_saga_that_publishes_during_the_sweep_keeps_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     saga = begin(world)
     name = stage(world, saga)
     with world.database.transaction() as connection:
@@ -124,12 +122,12 @@ def test_a_half_written_file_stays_while_a_saga_is_live(world: World) -> None:
     assert f"data/{saga}-0.lance" in world.corpus.table.all_files()
 
 
-def test_a_half_written_file_of_a_dead_writer_goes(world: World) -> None:
+def test_a_half_written_file_of_a_dead_writer_is_swept(world: World) -> None:
     (Path(world.settings.table_uri) / "data" / ".tmpAbCdEf").write_text("half")
     assert world.sweep().files == ["data/.tmpAbCdEf"]
 
 
-def test_a_segment_of_an_index_stays_while_its_saga_is_live_and_goes_after(world: World) -> None:
+def test_a_segment_of_an_index_stays_as_long_as_its_saga_is_live(world: World) -> None:
     saga = begin(world)
     kind = IndexKind("text", "INVERTED", least=1, tail=1)
     numbers = [fragment.number for fragment in world.corpus.table.fragments(world.head)]
@@ -141,7 +139,7 @@ def test_a_segment_of_an_index_stays_while_its_saga_is_live_and_goes_after(world
     world.check_nothing_left()
 
 
-def test_a_segment_that_something_else_builds_is_left_alone(world: World) -> None:
+def test_a_segment_of_another_program_is_not_swept(world: World) -> None:
     theirs = Path(world.settings.table_uri) / "_indices" / str(uuid4()) / "metadata.lance"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("theirs")
@@ -149,7 +147,7 @@ def test_a_segment_that_something_else_builds_is_left_alone(world: World) -> Non
     assert theirs.exists()
 
 
-def test_a_file_that_something_else_stages_is_left_alone(world: World) -> None:
+def test_a_staged_file_of_another_program_is_not_swept(world: World) -> None:
     """A compaction that is still being written has no saga and no version yet."""
     theirs = Path(world.settings.table_uri) / "data" / f"{uuid4().hex}.lance"
     theirs.write_text("theirs")
@@ -157,7 +155,7 @@ def test_a_file_that_something_else_stages_is_left_alone(world: World) -> None:
     assert theirs.exists()
 
 
-def test_tags_branches_and_what_a_person_put_there_are_left_alone(world: World) -> None:
+def test_tags_branches_and_files_of_the_user_are_not_swept(world: World) -> None:
     dataset = lance.dataset(world.settings.table_uri)
     dataset.tags.create("keep", world.head)
     dataset.create_branch("try", world.head)
@@ -170,7 +168,7 @@ def test_tags_branches_and_what_a_person_put_there_are_left_alone(world: World) 
     assert again.checkout_version(("try", None)).count_rows() == len(world.chunks("a.txt"))
 
 
-def test_a_version_that_was_undone_goes_and_published_ones_stay(world: World) -> None:
+def test_undone_versions_are_swept_and_published_ones_stay(world: World) -> None:
     old = world.head
     saga = begin(world)
     name = stage(world, saga)
@@ -198,7 +196,7 @@ def test_a_version_that_was_undone_stays_while_its_saga_may_publish_again(world:
     assert name in world.corpus.table.tracked_files()
 
 
-def test_a_dry_run_names_what_would_go_and_removes_nothing(world: World) -> None:
+def test_a_dry_run_names_the_files_and_removes_nothing(world: World) -> None:
     saga = begin(world)
     name = stage(world, saga)
     end(world, saga)

@@ -30,7 +30,7 @@ def keys_of(pages: list[Page]) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 100])
-def test_pages_together_say_what_one_listing_says(world: World, size: int) -> None:
+def test_all_pages_together_equal_one_listing(world: World, size: int) -> None:
     for name in _NAMES:
         world.put(f"{name}.txt", name)
     world.ingest([f"{name}.txt" for name in _NAMES[::2]])
@@ -45,7 +45,7 @@ def test_pages_together_say_what_one_listing_says(world: World, size: int) -> No
     assert len(pages) > 1 or size > len(_NAMES)
 
 
-def test_a_page_that_runs_out_of_time_is_right_about_its_own_range(world: World) -> None:
+def test_a_page_that_runs_out_of_time_is_correct_for_its_own_range(world: World) -> None:
     for name in "abc":
         world.put(f"{name}.txt", name)
     page = Planner(world.context).page(limits=Limits(seconds=0))
@@ -63,7 +63,7 @@ def test_a_failing_listing_concludes_nothing(world: World) -> None:
             plan_partitions(context, partitions)
 
 
-def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world: World) -> None:
+def test_excluded_objects_are_named_and_removed_from_the_corpus(world: World) -> None:
     world.put("a.md", "alpha")
     world.put("b.txt", "beta")
     world.put("large.txt", "x" * 500)
@@ -78,7 +78,7 @@ def test_what_the_settings_leave_out_is_named_and_taken_out_of_the_corpus(world:
     assert page.puts == []
 
 
-def test_a_file_that_may_still_be_written_waits_and_is_not_taken_for_gone(world: World) -> None:
+def test_a_too_recent_file_waits_and_is_not_treated_as_removed(world: World) -> None:
     path = world.put("a.txt", "alpha")
     world.ingest()
     path.write_text("alpha and more")
@@ -121,7 +121,7 @@ def test_within_a_partition_only_documents_that_differ_are_read(world: World, sc
     assert world.audit().violations == []
 
 
-def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
+def test_a_listing_may_take_longer_than_the_idle_limit_of_postgres(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     idle = "SET LOCAL idle_in_transaction_session_timeout = "
@@ -145,7 +145,7 @@ def test_a_listing_may_take_longer_than_postgres_lets_a_transaction_idle(
     assert len(Planner(context).page().puts) == 8
 
 
-def test_a_page_may_end_among_what_the_settings_leave_out(world: World) -> None:
+def test_a_page_may_end_among_excluded_objects(world: World) -> None:
     world.put("b.txt", "beta")
     world.put("d.txt", "delta")
     world.ingest()
@@ -181,7 +181,7 @@ def test_pages_partitions_and_documents_find_the_same_differences(world: World, 
     assert Planner(context).documents(keys).plans == whole.plans
 
 
-def test_a_document_that_is_published_while_its_partition_is_listed_is_not_taken_for_gone(
+def test_a_document_published_while_its_partition_is_listed_is_not_treated_as_removed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The catalog is read before the source, for named partitions as for pages."""

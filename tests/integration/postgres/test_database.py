@@ -77,22 +77,20 @@ def test_a_connection_that_ends_at_commit_leaves_its_state_unknown(
         connection.execute("SELECT 1")
 
 
-def test_a_server_that_goes_deaf_is_given_up(proxied: Database, proxy: TcpProxy) -> None:
+def test_a_server_that_goes_silent_times_out(proxied: Database, proxy: TcpProxy) -> None:
     with pytest.raises(DatabaseUnavailableError), proxied.transaction() as connection:
         proxy.deaf()
         connection.execute("SELECT 1")
 
 
-def test_a_server_that_goes_deaf_between_two_transactions_is_given_up(proxied: Database, proxy: TcpProxy) -> None:
+def test_a_server_that_goes_silent_between_two_transactions_times_out(proxied: Database, proxy: TcpProxy) -> None:
     proxied.installation  # noqa: B018  so that a connection stands
     proxy.deaf()
     with pytest.raises(DatabaseUnavailableError):
         proxied.installation  # noqa: B018  it asks the server
 
 
-def test_a_connection_that_was_given_up_is_closed_at_once_and_another_takes_its_place(
-    proxied: Database, proxy: TcpProxy
-) -> None:
+def test_a_connection_that_timed_out_is_closed_at_once_and_replaced(proxied: Database, proxy: TcpProxy) -> None:
     with pytest.raises(UnavailableError), proxied.transaction() as connection:
         proxy.deaf()
         with pytest.raises(psycopg.OperationalError):
@@ -118,7 +116,7 @@ def test_no_transaction_may_wait_idle_or_work_without_end(database: Database) ->
             assert row["is"].endswith(("s", "min")), (limit, row)
 
 
-def test_a_copy_whose_client_sleeps_is_ended(database: Database) -> None:
+def test_a_copy_whose_client_is_stopped_is_ended(database: Database) -> None:
     """It is neither idle nor does it wait for a lock."""
     with pytest.raises(DatabaseUnavailableError), database.transaction() as connection:
         connection.execute("SET LOCAL statement_timeout = '50ms'")
@@ -135,7 +133,7 @@ def test_a_lock_that_is_held_for_too_long_is_unavailable(database: Database) -> 
             connection.execute("SELECT * FROM ingest_pipeline.generation")
 
 
-def test_a_serialization_failure_asks_to_try_again(database: Database) -> None:
+def test_a_serialization_failure_is_a_conflict_to_repeat(database: Database) -> None:
     with pytest.raises(DatabaseConflictError), database.transaction() as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
         connection.execute("SELECT * FROM ingest_pipeline.installation")
@@ -161,19 +159,19 @@ def test_an_unreachable_server_is_named() -> None:
         Database("postgresql://user:secret@127.0.0.1:1/nothing").open()
 
 
-def test_no_message_holds_the_password() -> None:
+def test_no_message_contains_the_password() -> None:
     with pytest.raises(DatabaseUnavailableError) as caught:
         Database("postgresql://user:secret@127.0.0.1:1/nothing").open()
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x", "nonsense", ""])
-def test_what_is_no_postgres_url_is_refused(url: str) -> None:
+def test_a_malformed_postgres_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         Database(url)
 
 
-def test_a_user_who_may_not_make_tables_may_work_with_them(database_url: str) -> None:
+def test_a_role_that_may_not_create_tables_may_use_them(database_url: str) -> None:
     Database(database_url).open().close()
     place = urlsplit(database_url)
     name = f"app_{place.path.strip('/')}"
@@ -185,7 +183,7 @@ def test_a_user_who_may_not_make_tables_may_work_with_them(database_url: str) ->
         assert database.installation
 
 
-def test_nobody_waits_for_one_who_sleeps_while_it_migrates_a_database_that_is_migrated(database_url: str) -> None:
+def test_opening_a_migrated_database_does_not_wait_for_the_migration_lock(database_url: str) -> None:
     Database(database_url).open().close()
     with psycopg.connect(database_url) as sleeper:
         sleeper.execute("SELECT pg_advisory_xact_lock(%s)", (database_module._MIGRATION_LOCK,))  # pyright: ignore[reportPrivateUsage]

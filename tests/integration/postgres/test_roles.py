@@ -79,7 +79,7 @@ def test_the_writer_does_everything_and_the_reader_reads(
         assert "ingest_reader may not" in line
 
 
-def test_the_readers_views_show_what_stands_and_nothing_can_be_changed(migrated: dict[str, str]) -> None:
+def test_the_readers_views_show_head_and_are_read_only(migrated: dict[str, str]) -> None:
     with psycopg.connect(migrated["reader"], autocommit=True) as connection:
         for view in ("head", "current_document", "current_chunk"):
             assert connection.execute(f"TABLE ingest_pipeline.{view}".encode()).fetchall() == []
@@ -109,7 +109,7 @@ def test_the_writer_may_change_rows_and_no_table(migrated: dict[str, str]) -> No
                 connection.execute(statement.encode())
 
 
-def test_a_database_that_was_not_migrated_is_for_the_owner_to_migrate(roles: dict[str, str]) -> None:
+def test_only_the_owner_can_migrate_a_database(roles: dict[str, str]) -> None:
     for role in ("writer", "reader"):
         with pytest.raises(ConfigurationError, match="no right to make its tables") as refused:
             Database(roles[role]).open()
@@ -118,7 +118,7 @@ def test_a_database_that_was_not_migrated_is_for_the_owner_to_migrate(roles: dic
     Database(roles["reader"]).open().close()
 
 
-def test_a_database_of_a_later_release_is_told_so_to_a_role_that_may_not_migrate(migrated: dict[str, str]) -> None:
+def test_a_role_that_may_not_migrate_is_refused_by_a_database_of_a_later_release(migrated: dict[str, str]) -> None:
     with psycopg.connect(migrated["owner"], autocommit=True) as connection:
         connection.execute("INSERT INTO ingest_pipeline.migration (number, name) VALUES (9999, 'later')")
     with pytest.raises(SchemaNewerError):

@@ -14,7 +14,7 @@ from tests.support.world import World
 OF_ONE_PLACE = [kind for kind in EDITS if kind not in MOVES]
 
 
-def test_a_hundred_random_edits_of_real_documents_buy_one_or_two_chunks_each(world: World) -> None:
+def test_a_hundred_random_edits_of_real_documents_embed_one_or_two_chunks_each(world: World) -> None:
     chance = random.Random(11)
     texts = [normal(text) for text in real_documents(50_000)][:3]
     for number, text in enumerate(texts):

@@ -35,7 +35,7 @@ def blocks_read(connection: Connection, name: str, values: dict[str, Any]) -> in
     return explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
 
 
-def test_a_look_up_costs_a_few_blocks_a_text_in_a_catalog_of_any_size(world: World) -> None:
+def test_a_look_up_reads_a_few_blocks_per_text_in_a_catalog_of_any_size(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 1))
     world.ingest()
     found: list[int] = []
@@ -58,7 +58,7 @@ def test_a_look_up_costs_a_few_blocks_a_text_in_a_catalog_of_any_size(world: Wor
     assert found[1] < 2 * found[0]
 
 
-def test_a_look_up_in_a_large_document_that_was_published_a_moment_ago_costs_no_more(world: World) -> None:
+def test_a_look_up_in_a_large_document_costs_no_more_right_after_its_publication(world: World) -> None:
     """The planner knows nothing of the rows yet; autovacuum tells it within a minute."""
     world.put("a.txt", paragraphs("alpha", 1))
     world.ingest()

@@ -65,7 +65,7 @@ def test_another_document_pays_for_the_paragraphs_it_does_not_share(world: World
     assert 2 <= world.embeddings.embedded <= 3
 
 
-def test_other_chunk_sizes_pay_for_texts_that_nobody_had(world: World) -> None:
+def test_other_chunk_sizes_pay_for_new_texts_only(world: World) -> None:
     world.put("long.txt", TEXT)
     world.put("short.txt", "A short document is one chunk of any size.")
     world.ingest()
@@ -88,7 +88,7 @@ def test_a_file_that_is_reverted_costs_nothing_even_if_its_text_left_head(world:
     assert world.embeddings.embedded == embedded
 
 
-def test_what_a_crashed_run_bought_serves_other_documents_too(world: World) -> None:
+def test_vectors_of_a_crashed_run_serve_other_documents_too(world: World) -> None:
     assert world.corpus
     world.put("a.txt", TEXT)
     assert Child(crash_jobs.ingest, world.address, kill_at=Place(Boundary.PREPARED, "before")).outcome().killed
@@ -102,7 +102,7 @@ def test_what_a_crashed_run_bought_serves_other_documents_too(world: World) -> N
     world.check_nothing_left()
 
 
-def test_vectors_of_another_model_or_width_are_never_taken(world: World) -> None:
+def test_vectors_of_another_model_or_width_are_never_used(world: World) -> None:
     hashed = text_hash("a text")
     with world.database.transaction() as connection:
         saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
@@ -169,7 +169,9 @@ def test_no_order_of_edits_renames_copies_and_removals_pays_twice(world: World, 
     assert world.audit().violations == []
 
 
-def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_finds_vectors_that_another_run_recorded_after_it_began(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first is held up in the middle; the second buys the rest meanwhile, and dies before it publishes."""
     monkeypatch.setattr(prepare, "HEARTBEAT_SECONDS", 0.01)
     world.put("a.txt", paragraphs("first", 300))
@@ -191,7 +193,7 @@ def test_a_run_sees_what_another_one_bought_after_it_began(world: World, monkeyp
     assert bought_twice(world) == []
 
 
-def test_of_two_runs_at_once_each_finds_what_the_other_recorded(world: World) -> None:
+def test_two_concurrent_runs_find_each_others_vectors(world: World) -> None:
     mine, yours, ours = (Chunk(0, 0, len(text), text) for text in ("what I want", "what you want", "what both want"))
 
     async def prepare() -> None:

@@ -63,7 +63,7 @@ def billed_today(world: World) -> int:
         return read_spent(connection, world.corpus.name).today
 
 
-def test_a_document_of_too_many_chunks_fails_before_anything_of_it_is_bought(world: World) -> None:
+def test_a_document_with_too_many_chunks_fails_before_it_is_embedded(world: World) -> None:
     world = limited(world, SpendingLimits(200, None, None))
     world.put("large.txt", paragraphs("alpha", 300))
     world.put("small.txt", paragraphs("beta", 5))
@@ -79,7 +79,7 @@ def test_a_document_of_too_many_chunks_fails_before_anything_of_it_is_bought(wor
     assert not any("alpha" in text or "Paragraph" in text for text in world.embeddings.texts)
 
 
-def test_a_run_ends_at_its_limit_and_the_next_one_goes_on(world: World) -> None:
+def test_a_run_ends_at_its_limit_and_the_next_one_continues(world: World) -> None:
     limit = 20 * TOKENS_A_PARAGRAPH
     world = limited(world, SpendingLimits(None, limit, None))
     world.put("a.txt", paragraphs("alpha", 50))
@@ -95,7 +95,7 @@ def test_a_run_ends_at_its_limit_and_the_next_one_goes_on(world: World) -> None:
     assert world.audit().violations == []
 
 
-def test_a_day_ends_at_its_limit_whoever_buys(world: World) -> None:
+def test_the_daily_limit_covers_all_runs_together(world: World) -> None:
     writers, texts_a_batch = 4, 4
     limit = 60 * TOKENS_A_PARAGRAPH
     world = limited(world, SpendingLimits(None, None, limit))
@@ -172,7 +172,7 @@ def test_a_plan_says_which_limits_it_would_meet(world: World) -> None:
     assert estimate(limited(world, NO_LIMITS).context, plans).over_limit is None
 
 
-def test_an_estimate_by_bytes_bounds_what_a_small_archive_holds(world: World) -> None:
+def test_an_estimate_by_bytes_bounds_the_text_of_a_small_archive(world: World) -> None:
     packed = put_docx(world, "packed.docx", 2000)
     plans = plan_partitions(world.context)
     rough, exact = estimate(world.context, plans), count(world.context, plans)

@@ -28,7 +28,7 @@ def in_another_width(world: World) -> World:
     return World(world.database, settings, world.embeddings)
 
 
-def test_of_a_wrong_width_one_text_is_bought(world: World) -> None:
+def test_a_wrong_width_costs_one_text(world: World) -> None:
     wrong = in_another_width(world)
     for number in range(30):
         wrong.put(f"{number}.txt", paragraphs(f"topic{number}", 10))
@@ -40,7 +40,7 @@ def test_of_a_wrong_width_one_text_is_bought(world: World) -> None:
     assert (spent["requests"], spent["embedded"]) == (1, 0)
 
 
-def test_an_endpoint_that_was_seen_is_not_asked_for_one_text_again(world: World) -> None:
+def test_a_known_endpoint_gets_no_single_text_first(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 8))
     world.ingest()
     assert world.embeddings.requests == 2
@@ -65,7 +65,7 @@ def test_an_endpoint_that_went_wrong_gets_one_text_before_the_next_batch(world: 
 
 
 @pytest.mark.parametrize("fault", BILLED)
-def test_what_an_unusable_answer_was_billed_is_recorded_with_all_that_was_under_way(
+def test_billed_tokens_of_an_unusable_answer_and_of_requests_in_flight_are_recorded(
     world: World, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reply = embedding_server.EmbeddingServer._reply  # pyright: ignore[reportPrivateUsage]
@@ -87,7 +87,7 @@ def test_what_an_unusable_answer_was_billed_is_recorded_with_all_that_was_under_
     assert 0 < spent["unusable_tokens"] < spent["tokens"]
 
 
-def test_an_answer_that_breaks_off_behind_its_usage_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_breaks_off_after_its_usage_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     send = embedding_server._send_part  # pyright: ignore[reportPrivateUsage]
 
     def cut_at_the_end(connection: Any, body: bytes, *, declared_as_whole: bool) -> None:
@@ -112,7 +112,7 @@ def test_a_text_that_is_refused_proves_nothing_about_the_endpoint(world: World) 
         assert is_served(connection, endpoint + "/", world.context.recipe.embedding)
 
 
-def test_what_unusable_answers_were_billed_does_not_change_what_a_token_is_worth(world: World) -> None:
+def test_unusable_answers_do_not_change_the_measured_tokens_per_character(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 8))
     world.embeddings.fail_next(Fault.NAN)
     with pytest.raises(EmbeddingResponseError):

@@ -98,7 +98,7 @@ def publish_more(world: World) -> None:
     world.ingest()
 
 
-def test_a_database_restored_to_an_hour_ago_takes_up_what_the_table_holds(
+def test_a_database_restored_to_an_hour_ago_is_rebuilt_from_the_table(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World]
 ) -> None:
     old = backup()
@@ -181,7 +181,7 @@ def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_
     assert world.audit().violations == []
 
 
-def test_a_manifest_that_cannot_be_read_is_passed_over(world: World) -> None:
+def test_an_unreadable_manifest_is_skipped(world: World) -> None:
     texts, whole = world.texts(), world.head
     world.put("late.txt", paragraphs("late", 1))
     world.ingest()
@@ -221,7 +221,7 @@ def world_texts_of_source(world: World) -> dict[str, str]:
     return {key: text for key, text in world.texts().items() if (Path(world.settings.source) / key).exists()}
 
 
-def test_what_the_source_holds_meanwhile_is_left_to_the_next_ingest(
+def test_changes_of_the_source_are_left_to_the_next_ingest(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World]
 ) -> None:
     world.put("0.txt", paragraphs("topic0", 3) + "\n\n" + paragraphs("more", 1))
@@ -237,7 +237,7 @@ def test_what_the_source_holds_meanwhile_is_left_to_the_next_ingest(
     empty.check_nothing_left()
 
 
-def test_documents_whose_rows_do_not_fit_together_are_taken_out_and_brought_again(
+def test_documents_with_inconsistent_rows_are_removed_and_ingested_again(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World]
 ) -> None:
     saga = world.corpus.head().head_saga
@@ -254,7 +254,7 @@ def test_documents_whose_rows_do_not_fit_together_are_taken_out_and_brought_agai
     empty.check_nothing_left()
 
 
-def test_where_catalog_and_table_agree_nothing_is_changed_whatever_died(world: World) -> None:
+def test_if_catalog_and_table_agree_nothing_is_changed(world: World) -> None:
     with world.database.transaction() as connection:
         connection.execute(
             "INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer) "
@@ -270,7 +270,7 @@ def test_where_catalog_and_table_agree_nothing_is_changed_whatever_died(world: W
     world.check_nothing_left()
 
 
-def test_settings_that_are_not_the_tables_are_refused(
+def test_settings_that_do_not_match_the_table_are_refused(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World], tmp_path: Path
 ) -> None:
     empty = opened(world, empty_database(postgres, entrance))
@@ -304,7 +304,7 @@ def test_a_source_that_does_not_answer_leaves_everything_as_it_was(
     check_rebuilt(restored, texts, embedded=world.embeddings.embedded)
 
 
-def test_a_writer_that_is_still_at_work_elsewhere_is_noticed(
+def test_a_writer_that_is_still_active_elsewhere_is_noticed(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = backup()
@@ -326,7 +326,7 @@ def test_a_writer_that_is_still_at_work_elsewhere_is_noticed(
     check_rebuilt(restored, texts, embedded=world.embeddings.embedded)
 
 
-def test_the_places_of_a_rebuild_are_all_there_are(
+def test_the_places_of_a_rebuild_are_complete(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World]
 ) -> None:
     old = backup()
@@ -351,7 +351,7 @@ def die_and_rebuild(
 
 
 @pytest.mark.parametrize("place", decisive_places(REBUILD)[1::4], ids=str)
-def test_a_rebuild_may_die_where_it_matters(
+def test_a_rebuild_may_die_at_decisive_places(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World], place: Place
 ) -> None:
     die_and_rebuild(world, backup, opened, place)

@@ -111,7 +111,7 @@ def a_foreign_table(table: Path) -> None:
     [(nothing, TableUnavailableError), (a_lost_file, CorpusMismatchError), (a_foreign_table, CorpusMismatchError)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_not_the_table_is_refused(
+def test_a_location_without_the_right_table_is_refused(
     world: World, moved: World, damage: Callable[[Path], None], error: type[IngestError]
 ) -> None:
     damage(copy(world, moved))
@@ -133,7 +133,7 @@ def test_a_copy_that_is_older_than_head_is_refused(world: World, moved: World) -
     world.check_nothing_left()
 
 
-def test_both_tables_follow_while_a_migration_is_under_way(world: World, moved: World) -> None:
+def test_both_tables_are_relocated_during_a_reembedding(world: World, moved: World) -> None:
     migrate(world.database, address_after(world), then_switch=False)
     copy(world, moved)
     assert len(move_tables(world.database, "docs", moved.settings.lancedb_uri)) == 2
@@ -169,14 +169,14 @@ def test_a_relocation_may_die_anywhere(world: World, moved: World, place: Place)
     check_moved(moved, embedded)
 
 
-def test_the_places_of_a_relocation_are_all_there_are(world: World, moved: World) -> None:
+def test_the_places_of_a_relocation_are_complete(world: World, moved: World) -> None:
     copy(world, moved)
     passed = passages_of(lambda: move_tables(world.database, "docs", moved.settings.lancedb_uri))
     assert {name for name, _ in passed} == set(RELOCATION)
     assert all(count <= RELOCATION[name] for (name, _), count in passed.items()), sorted(passed.items())
 
 
-def test_a_corpus_follows_its_source_and_fences_who_works_from_the_old_one(world: World, tmp_path: Path) -> None:
+def test_a_corpus_follows_its_source_and_fences_writers_that_read_the_old_one(world: World, tmp_path: Path) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
     embedded, late = world.embeddings.embedded, World(world.database, world.settings, world.embeddings)
@@ -194,7 +194,7 @@ def test_a_corpus_follows_its_source_and_fences_who_works_from_the_old_one(world
     there.check_nothing_left()
 
 
-def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
+def test_another_name_of_the_same_model_embeds_nothing(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.put("empty.txt", "\0\0")
     world.ingest()
@@ -215,7 +215,7 @@ def test_another_name_of_the_same_model_buys_nothing(world: World) -> None:
     there.check()
 
 
-def test_what_was_bought_and_not_published_is_found_under_the_new_name(world: World) -> None:
+def test_recorded_vectors_that_are_not_published_are_found_under_the_new_name(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     assert world.corpus
     assert Child(crash_jobs.ingest, world.address, kill_at=Place(Boundary.PREPARED, "before")).outcome().killed
@@ -237,7 +237,7 @@ def test_settings_of_another_recipe_rename_nothing(world: World) -> None:
         check_width(world.corpus.head().embedding, 8)
 
 
-def test_another_model_is_told_by_its_vectors(world: World) -> None:
+def test_another_model_is_recognised_by_its_vectors(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
 

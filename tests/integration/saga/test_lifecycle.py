@@ -71,7 +71,7 @@ def test_the_heartbeat_runs_while_the_block_computes_and_ends_with_it(world: Wor
     assert saga.row().seen_at == after
 
 
-def test_the_heartbeat_finds_out_that_the_writer_was_taken_for_dead(world: World, quick: None) -> None:
+def test_the_heartbeat_notices_that_its_saga_was_abandoned(world: World, quick: None) -> None:
     with pytest.raises(FencedError, match="taken for dead"), begin(world) as saga:
         saga.check_not_fenced()
         # Not by `recover`, whose silence of 0 seconds a heartbeat may just undercut.
@@ -80,7 +80,7 @@ def test_the_heartbeat_finds_out_that_the_writer_was_taken_for_dead(world: World
         until_fenced(saga)
 
 
-def test_the_heartbeat_outlasts_a_database_that_fails_for_a_while(
+def test_the_heartbeat_survives_a_database_that_fails_for_a_while(
     world: World, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch, failures = sagas.touch, iter([UnavailableError("for the test"), DatabaseConflictError("for the test")])
@@ -140,7 +140,7 @@ def test_only_the_unprepared_saga_of_a_batch_job_completes(world: World) -> None
         saga.fail("for the test")
 
 
-def test_an_error_marks_the_saga_as_failed_and_deletes_what_it_planned(world: World) -> None:
+def test_an_error_marks_the_saga_as_failed_and_deletes_its_planned_rows(world: World) -> None:
     with pytest.raises(LookupError), begin(world) as saga:
         plan_a_document(world, saga)
         assert planned_rows(world, saga) == 1
@@ -150,7 +150,7 @@ def test_an_error_marks_the_saga_as_failed_and_deletes_what_it_planned(world: Wo
     assert planned_rows(world, saga) == 0
 
 
-def test_what_recovery_decided_is_not_changed_by_the_error_that_follows(world: World) -> None:
+def test_an_error_does_not_change_an_outcome_that_recovery_decided(world: World) -> None:
     with pytest.raises(FencedError), begin(world) as saga:
         assert recover(world.corpus, silence=0).abandoned == [saga.id]
         saga.prepared()

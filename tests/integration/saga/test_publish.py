@@ -57,7 +57,7 @@ def somebody_waits_for_a_lock(url: str) -> bool:
         return connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is not None
 
 
-def test_a_publication_waits_for_whoever_holds_the_lock(corpus: Corpus) -> None:
+def test_a_publication_waits_for_the_holder_of_the_lock(corpus: Corpus) -> None:
     writer = threading.Thread(target=add, args=(corpus, "second"))
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
@@ -93,7 +93,9 @@ def test_lance_refuses_a_commit_on_a_version_before_a_restore(corpus: Corpus) ->
         corpus.table.commit(old, Change([corpus.table.stage(f"{saga}-9.lance", rows_of(["late"]))]), mark(corpus, saga))
 
 
-def test_a_foreign_write_in_mid_publication_is_kept_and_reported(database: Database, settings: CorpusSettings) -> None:
+def test_a_foreign_write_during_a_publication_is_kept_and_reported(
+    database: Database, settings: CorpusSettings
+) -> None:
     corpus = open_corpus(database, settings)
 
     def interfere(name: Boundary, side: str) -> None:
@@ -129,7 +131,7 @@ def test_a_deadlock_before_lance_was_touched_is_tried_again(corpus: Corpus, monk
     assert ids_at_head(corpus) == ["first", "second"]
 
 
-def test_no_attempt_is_endless(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_to_publish_end_after_a_while(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise CommitRefusedError("taken")
 

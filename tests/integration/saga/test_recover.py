@@ -62,7 +62,7 @@ def their_table(world: World) -> lance.LanceDataset:
     return lance.dataset(world.settings.table_uri)
 
 
-def test_a_living_writer_is_left_alone_and_a_silent_one_is_not(world: World) -> None:
+def test_a_living_writer_is_not_recovered_and_a_silent_one_is(world: World) -> None:
     saga = begin(world)
     assert recover(world.corpus).abandoned == []
     with world.database.transaction() as connection:
@@ -80,7 +80,7 @@ def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None
         assert sagas.live_sagas(connection, world.corpus.generation) == {other}
 
 
-def test_a_writer_that_holds_its_saga_is_passed_by_and_settled_later(world: World) -> None:
+def test_a_writer_that_locks_its_saga_is_skipped_and_settled_later(world: World) -> None:
     """One that was stopped in mid transaction must not stop who recovers, nor with it the whole corpus."""
     held, free = begin(world), begin(world)
     with world.database.transaction() as writer:
@@ -107,7 +107,7 @@ def test_versions_of_several_dead_writers_are_undone_together(world: World) -> N
     world.check_nothing_left()
 
 
-def test_a_foreign_version_is_reported_by_everybody_and_destroyed_by_nobody(world: World) -> None:
+def test_a_foreign_version_is_always_reported_and_never_destroyed(world: World) -> None:
     their_table(world).delete("document = '0.txt'")
     theirs = world.corpus.table.latest_version()
     world.put("new.txt", paragraphs("new", 1))
@@ -118,7 +118,7 @@ def test_a_foreign_version_is_reported_by_everybody_and_destroyed_by_nobody(worl
     assert "0.txt" in world.texts()
 
 
-def test_a_foreign_deletion_can_be_taken_back(world: World) -> None:
+def test_a_foreign_deletion_can_be_undone(world: World) -> None:
     before = world.texts()
     their_table(world).delete("document = '0.txt'")
     recover(world.corpus, foreign="restore")
@@ -157,7 +157,7 @@ def test_a_foreign_change_of_columns_cannot_be_adopted(world: World, alteration:
     world.check_nothing_left()
 
 
-def test_a_column_that_was_added_to_a_table_of_ones_own_can_be_adopted(database: Database, tmp_path: Path) -> None:
+def test_a_column_added_to_a_users_own_table_can_be_adopted(database: Database, tmp_path: Path) -> None:
     schema = pa.schema([pa.field("sku", pa.string(), nullable=False)])
     settings = CorpusSettings("prices", str(tmp_path / "prices.lance"), schema)
     with transaction(open_corpus(database, settings)) as change:
@@ -193,7 +193,7 @@ def test_documents_are_replaced_after_a_foreign_compaction_moved_their_rows(worl
     world.check_nothing_left()
 
 
-def test_adopting_leaves_out_what_died_on_top_of_a_foreign_version(world: World) -> None:
+def test_adopting_excludes_dead_sagas_on_top_of_a_foreign_version(world: World) -> None:
     before = world.texts()
     their_table(world).optimize.compact_files()
     dead = begin(world)
@@ -205,7 +205,7 @@ def test_adopting_leaves_out_what_died_on_top_of_a_foreign_version(world: World)
     assert len(world.corpus.table.at(world.head).get_fragments()) == 1
 
 
-def test_adopting_where_nothing_is_foreign_changes_nothing(world: World) -> None:
+def test_adopting_without_a_foreign_version_changes_nothing(world: World) -> None:
     before = world.head
     recover(world.corpus, foreign="adopt")
     recover(world.corpus, foreign="restore")

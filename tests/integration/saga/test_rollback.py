@@ -89,7 +89,7 @@ def test_a_document_may_be_named_by_its_partition(world: World) -> None:
     assert [change.key for change in done.changes] == ["a,b.txt"]
 
 
-def test_readers_at_the_heads_before_see_what_they_saw(edited: World) -> None:
+def test_readers_at_earlier_heads_see_the_same(edited: World) -> None:
     before = {version: (rows_at(edited, version), edited.chunks("a.txt", version)) for version in (2, 3)}
     edited.roll_back(2)
     assert {version: (rows_at(edited, version), edited.chunks("a.txt", version)) for version in (2, 3)} == before
@@ -110,7 +110,7 @@ def test_a_rollback_can_be_rolled_back(edited: World) -> None:
     edited.check_nothing_left()
 
 
-def test_everything_may_go(edited: World) -> None:
+def test_a_rollback_may_remove_every_document(edited: World) -> None:
     edited.roll_back(1)
     assert edited.texts() == {}
     assert set(held(edited)) == {"a.txt", "c.txt", "same.txt"}
@@ -120,7 +120,7 @@ def test_everything_may_go(edited: World) -> None:
     edited.check_nothing_left()
 
 
-def test_what_was_rolled_back_is_not_ingested_again(edited: World) -> None:
+def test_a_rolled_back_document_is_not_ingested_again(edited: World) -> None:
     edited.roll_back(2)
     page = Planner(edited.context).page()
     assert page.plans == []
@@ -146,7 +146,7 @@ def test_a_hold_ends_when_the_recipe_changes(edited: World) -> None:
     assert {plan.key for plan in plan_partitions(other.context)} >= {"a.txt", "b.txt", "c.txt"}
 
 
-def test_an_older_recipe_is_held_too(edited: World) -> None:
+def test_a_document_of_an_older_recipe_is_on_hold_too(edited: World) -> None:
     """The bytes are the source's own; what was rolled back is the way they were cut."""
     recut = World(edited.database, edited.settings.replace(chunk_size=500), edited.embeddings)
     recut.ingest()
@@ -155,7 +155,7 @@ def test_an_older_recipe_is_held_too(edited: World) -> None:
     assert rows_at(recut, recut.head) == rows_at(recut, 3)
 
 
-def test_a_hold_ends_when_a_person_says_so(edited: World) -> None:
+def test_a_hold_ends_when_the_user_retries(edited: World) -> None:
     edited.roll_back(2)
     assert release_holds(edited.corpus, ["a.txt"]) == ["a.txt"]
     edited.ingest()
@@ -163,7 +163,7 @@ def test_a_hold_ends_when_a_person_says_so(edited: World) -> None:
     assert set(held(edited)) == {"b.txt", "c.txt"}
 
 
-def test_a_file_that_is_touched_stays_held(edited: World) -> None:
+def test_a_touched_file_stays_on_hold(edited: World) -> None:
     edited.roll_back(2, "a.txt")
     os.utime(edited.put("a.txt", EDITED), ns=(1, 1))
     head = edited.head
@@ -172,7 +172,7 @@ def test_a_file_that_is_touched_stays_held(edited: World) -> None:
     assert plan_partitions(edited.context) == []
 
 
-def test_a_file_changed_back_to_what_stands_ends_the_hold(edited: World) -> None:
+def test_a_file_changed_back_to_its_published_content_ends_the_hold(edited: World) -> None:
     edited.roll_back(2, "a.txt")
     edited.put("a.txt", FIRST["a.txt"])
     assert edited.ingest().publications == []
@@ -180,7 +180,7 @@ def test_a_file_changed_back_to_what_stands_ends_the_hold(edited: World) -> None
     assert held(edited) == []
 
 
-def test_rolling_back_further_holds_what_the_source_has(edited: World) -> None:
+def test_rolling_back_further_updates_the_hold(edited: World) -> None:
     edited.put("a.txt", paragraphs("newest", 2))
     edited.ingest()
     edited.roll_back(3, "a.txt")
@@ -215,13 +215,13 @@ def test_a_version_that_was_undone_is_no_publication(edited: World) -> None:
         edited.roll_back(9)
 
 
-def test_a_document_that_never_was_is_refused(edited: World) -> None:
+def test_a_document_that_never_existed_is_refused(edited: World) -> None:
     with pytest.raises(RollbackRefusedError, match=r"never had a document 'ghost\.txt'"):
         edited.roll_back(2, "a.txt", "ghost.txt")
     assert edited.head == 3
 
 
-def test_a_version_that_is_no_longer_retained_is_refused_with_how_far_back_one_can_go(edited: World) -> None:
+def test_a_version_that_is_not_retained_is_refused_with_the_oldest_retained_one(edited: World) -> None:
     edited.corpus.table.remove_versions([1, 2])
     with pytest.raises(RollbackRefusedError, match=r"Version 2 .* the oldest that is, is 3"):
         edited.roll_back(2)
@@ -246,7 +246,7 @@ def test_a_document_published_meanwhile_is_not_rolled_back_over(edited: World) -
     edited.check_nothing_left()
 
 
-def test_an_ingest_under_way_does_not_undo_a_rollback(edited: World) -> None:
+def test_an_ingest_in_progress_does_not_undo_a_rollback(edited: World) -> None:
     """It planned before, meets the conflict, plans again, and finds the document held."""
     edited.put("a.txt", paragraphs("newer", 2))
 
@@ -274,7 +274,7 @@ def test_rows_that_the_table_lost_stop_the_rollback_before_anything_changes(edit
     edited.check_nothing_left()
 
 
-def test_rows_that_were_moved_are_found_all_the_same(edited: World) -> None:
+def test_moved_rows_are_found(edited: World) -> None:
     """A compaction leaves other fragment numbers than the catalog of then has."""
     with edited.database.transaction() as connection:
         connection.execute("UPDATE ingest_pipeline.document SET fragments = '{77}' WHERE key IN ('a.txt', 'b.txt')")
@@ -282,7 +282,7 @@ def test_rows_that_were_moved_are_found_all_the_same(edited: World) -> None:
     assert rows_at(edited, edited.head) == rows_at(edited, 2)
 
 
-def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edited: World) -> None:
+def test_history_lists_publications_and_the_target_of_a_rollback(edited: World) -> None:
     edited.roll_back(2)
     with edited.database.transaction() as connection:
         rows = history.publication_history(connection, edited.corpus.generation, 10)
@@ -294,7 +294,7 @@ def test_history_counts_publications_and_says_what_a_rollback_went_back_to(edite
     ]
 
 
-def test_a_rollback_while_a_sensor_compares_is_held_all_the_same(edited: World) -> None:
+def test_a_rollback_while_a_sensor_compares_stays_on_hold(edited: World) -> None:
     page = Planner(edited.context).page()
     edited.roll_back(2, "a.txt")
     clear_resolved(edited.context, page)
@@ -302,7 +302,7 @@ def test_a_rollback_while_a_sensor_compares_is_held_all_the_same(edited: World) 
     assert edited.ingest().publications == []
 
 
-def test_a_rollback_that_would_take_out_most_documents_has_to_be_confirmed(world: World) -> None:
+def test_a_rollback_that_would_remove_most_documents_has_to_be_confirmed(world: World) -> None:
     world.put("a.txt", "Alpha.")
     world.ingest()
     for number in range(12):

@@ -78,7 +78,7 @@ def test_rows_and_statements_are_published_together(corpus: Corpus) -> None:
     assert change.published_version == corpus.head().head_version == change.base_version + 1
 
 
-def test_a_deletion_takes_rows_of_the_base_and_not_those_added(corpus: Corpus) -> None:
+def test_a_deletion_removes_rows_of_the_base_but_not_added_ones(corpus: Corpus) -> None:
     add(corpus, "a", "b")
     with transaction(corpus) as change:
         change.add(rows_of(["a"]))
@@ -118,7 +118,7 @@ def test_a_failing_statement_publishes_nothing(corpus: Corpus) -> None:
     check_untouched(corpus, head)
 
 
-def test_a_constraint_that_fails_at_commit_takes_the_rows_back(corpus: Corpus) -> None:
+def test_a_constraint_that_fails_at_commit_undoes_the_rows(corpus: Corpus) -> None:
     with corpus.database.transaction() as connection:
         connection.execute("CREATE TABLE pair (sku text REFERENCES change DEFERRABLE INITIALLY DEFERRED)")
     add(corpus, "a")
@@ -163,9 +163,7 @@ def test_a_head_that_moved_is_a_conflict(corpus: Corpus) -> None:
     assert ids_at_head(corpus) == ["early"]
 
 
-def test_of_two_processes_at_once_both_publish_or_one_is_told_of_a_conflict(
-    corpus: Corpus, settings: CorpusSettings
-) -> None:
+def test_two_concurrent_processes_both_publish_or_one_gets_a_conflict(corpus: Corpus, settings: CorpusSettings) -> None:
     url = corpus.database.url
     children = [Child(crash_jobs.add_rows, url, settings, [f"{number}-{uuid4()}"]) for number in range(4)]
     outcomes = [child.outcome() for child in children]
@@ -199,7 +197,7 @@ def test_a_writer_taken_for_dead_cannot_stage(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("said", ["bad sku a\0b", "half a character: \ud800"])
-def test_an_error_that_says_what_postgres_stores_not_ends_the_saga_all_the_same(corpus: Corpus, said: str) -> None:
+def test_an_error_with_text_that_postgres_cannot_store_ends_the_saga(corpus: Corpus, said: str) -> None:
     with pytest.raises(LookupError), transaction(corpus):
         raise LookupError(said)
     check_untouched(corpus, corpus.head().head_version)

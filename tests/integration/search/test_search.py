@@ -55,24 +55,24 @@ def ranked(hits: list[Hit]) -> list[tuple[str, float]]:
     return [(hit.document, round(hit.score, 4)) for hit in hits]
 
 
-def test_by_vector_the_chunk_with_the_very_text_comes_first(library: World) -> None:
+def test_a_search_by_vector_ranks_the_chunk_with_the_same_text_first(library: World) -> None:
     best = ask(library, DOCUMENTS["notes.txt"])[0]
     assert (best.document, round(best.score, 5)) == ("notes.txt", 1.0)
 
 
-def test_by_words_only_chunks_with_one_of_them_are_found_in_any_form(library: World) -> None:
+def test_a_search_by_words_finds_only_chunks_with_a_form_of_one_of_the_words(library: World) -> None:
     assert set(keys(ask(library, "raising an exception", "text"))) == {"guide/exceptions.txt", "reference/raise.txt"}
     assert keys(ask(library, "salted flour", "text")) == ["notes.txt"]
     assert ask(library, "zebra", "text") == []
 
 
-def test_a_search_by_words_asks_the_api_for_nothing(library: World) -> None:
+def test_a_search_by_words_sends_no_request_to_the_api(library: World) -> None:
     requests = library.embeddings.requests
     ask(library, "flour", "text")
     assert library.embeddings.requests == requests
 
 
-def test_hybrid_puts_first_what_both_rankings_have_first(library: World) -> None:
+def test_a_hybrid_search_ranks_the_common_first_hit_first(library: World) -> None:
     question = DOCUMENTS["reference/raise.txt"]
     best, *others = ask(library, question, "hybrid")
     assert best.document == "reference/raise.txt"
@@ -81,7 +81,7 @@ def test_hybrid_puts_first_what_both_rankings_have_first(library: World) -> None
 
 
 @pytest.mark.parametrize("mode", ["text", "hybrid"])
-def test_with_the_index_of_words_the_answers_are_the_same(library: World, mode: SearchMode) -> None:
+def test_the_text_index_does_not_change_the_hits(library: World, mode: SearchMode) -> None:
     questions = ["raise a statement", "exceptions", "names of a module", "water and bread"]
     before = [ranked(ask(library, question, mode)) for question in questions]
     assert any(before)
@@ -172,9 +172,7 @@ def test_a_question_embedded_with_another_model_is_refused(library: World) -> No
         asyncio.run(run())
 
 
-def test_a_large_table_without_an_index_of_words_says_what_to_do(
-    library: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_table_without_a_text_index_names_the_remedy(library: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest_pipeline.lance.search._MAX_ROWS_INDEXED_IN_MEMORY", 2)
     with pytest.raises(TextIndexMissingError, match="ingest-pipeline maintain"):
         ask(library, "flour", "text")

@@ -69,7 +69,7 @@ def test_every_readable_name_is_listed_read_and_found_again(s3: S3Server) -> Non
         assert source.stat(obj.key) == obj
 
 
-def test_names_that_cannot_be_addressed_are_listed_beside_the_others_and_their_reading_says_why_not(
+def test_names_that_cannot_be_addressed_are_listed_and_reading_them_names_the_reason(
     s3: S3Server,
 ) -> None:
     for name in (*READABLE, *UNREADABLE):
@@ -105,12 +105,12 @@ def test_a_prefix_is_a_folder(s3: S3Server) -> None:
     assert list(ObjectSource(s3.url("no such prefix")).list()) == []
 
 
-def test_a_prefix_is_taken_as_it_is_written(s3: S3Server) -> None:
+def test_a_prefix_is_not_decoded(s3: S3Server) -> None:
     s3.put("my %20 docs+é/a", b"x")
     assert [obj.key for obj in ObjectSource(s3.url("my %20 docs+é")).list()] == ["a"]
 
 
-def test_folder_markers_are_left_out_and_empty_documents_are_not(s3: S3Server) -> None:
+def test_folder_markers_are_excluded_and_empty_documents_are_not(s3: S3Server) -> None:
     s3.put("markers/folder/", b"")
     s3.put("markers/both/", b"")
     s3.put("markers/both", b"text")
@@ -151,7 +151,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_never_a_mixture(s3: S3Se
     assert set(b"".join(seen)) == {ord("a")}
 
 
-def test_a_connection_that_breaks_in_mid_body_is_made_good(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_continues_after_a_connection_breaks(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     body = os.urandom(LARGE)
     with TcpProxy("127.0.0.1", s3.port) as proxy:
         set_environment(monkeypatch, s3.env_through(proxy.port))
@@ -161,7 +161,7 @@ def test_a_connection_that_breaks_in_mid_body_is_made_good(s3: S3Server, monkeyp
         assert fired.is_set()
 
 
-def test_a_connection_that_breaks_in_mid_body_while_the_object_is_replaced_is_a_change(
+def test_an_object_replaced_while_a_connection_breaks_has_changed(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TcpProxy("127.0.0.1", s3.port) as proxy:
@@ -179,7 +179,7 @@ def test_a_connection_that_breaks_in_mid_body_while_the_object_is_replaced_is_a_
             list(source.read(obj))
 
 
-def test_a_connection_that_always_breaks_in_mid_body_is_given_up(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_always_breaks_is_an_error(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
     with TcpProxy("127.0.0.1", s3.port) as proxy:
         set_environment(monkeypatch, s3.env_through(proxy.port))
@@ -247,7 +247,7 @@ def test_missing_credentials_are_reported_in_one_line(monkeypatch: pytest.Monkey
     refusal("s3://documents/docs")
 
 
-def test_an_endpoint_that_accepts_and_says_nothing_is_given_up(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_accepts_and_is_silent_times_out(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
     with TcpProxy("127.0.0.1", s3.port) as proxy:
         set_environment(monkeypatch, s3.env_through(proxy.port))
@@ -255,14 +255,12 @@ def test_an_endpoint_that_accepts_and_says_nothing_is_given_up(s3: S3Server, mon
         refusal("s3://documents/docs")
 
 
-def test_a_bucket_that_does_not_exist_is_not_taken_for_an_empty_one() -> None:
+def test_a_bucket_that_does_not_exist_is_not_treated_as_empty() -> None:
     with pytest.raises(SourceUnavailableError, match=r"s3://no-such-bucket/docs.*NoSuchBucket"):
         list(ObjectSource("s3://no-such-bucket/docs").list())
 
 
-def test_a_source_that_goes_away_while_it_is_listed_is_not_taken_for_a_short_one(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_that_disappears_while_it_is_listed_is_an_error(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
     for number in range(1100):
         s3.put(f"long/{number:04}", b"x")
@@ -276,13 +274,13 @@ def test_a_source_that_goes_away_while_it_is_listed_is_not_taken_for_a_short_one
             list(listing)
 
 
-def test_an_object_under_an_other_name_is_not_read(s3: S3Server) -> None:
+def test_an_object_under_another_name_is_not_read(s3: S3Server) -> None:
     source, obj = one(s3, "named", b"x")
     with pytest.raises(DocumentChangedError):
         list(source.read(replace(obj, key="other")))
 
 
-def test_a_listing_goes_on_behind_a_key_and_below_a_folder(s3: S3Server) -> None:
+def test_a_listing_continues_after_a_key_and_below_a_folder(s3: S3Server) -> None:
     names = ["a", "b/1", "b/2/x", "b-", "b0", "c,d.txt", "\u00e9/1", "\U0001f600"]
     for name in names:
         s3.put(f"ranges/{name}", b"x")

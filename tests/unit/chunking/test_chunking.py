@@ -144,7 +144,7 @@ def test_text_without_usual_breaks_is_cut_exactly_and_completely(text: str, mark
 
 
 @pytest.mark.parametrize("character", [FAMILY, THUMB, "e\u0301"])
-def test_what_is_seen_as_one_character_is_not_torn(character: str) -> None:
+def test_a_grapheme_is_not_split(character: str) -> None:
     assert all(len(c.text) % len(character) == 0 for c in cut(character * 5_000, 997))
 
 
@@ -153,7 +153,7 @@ def test_blank_text_has_no_chunks(text: str) -> None:
     assert cut(text) == []
 
 
-def test_markdown_keeps_a_heading_with_what_it_heads() -> None:
+def test_markdown_keeps_a_heading_with_its_text() -> None:
     text = "Words of the first part, as many as fit into sixty characters.\n# Head\nWords of the second part."
     assert [c.text.split("\n")[-1][:5] for c in cut(text, 80)] == ["# Hea", "Words"]
     assert [c.text[:6] for c in cut(text, 80, markdown=True)] == ["Words ", "# Head"]
@@ -196,7 +196,7 @@ def test_sections_that_change_places_change_no_chunk(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TITLES)
-def test_a_heading_is_seen_wherever_a_piece_ends(kind: str) -> None:
+def test_a_heading_is_recognised_wherever_a_piece_ends(kind: str) -> None:
     text, markdown = "\n\n".join(sections(TITLES[kind])), kind.startswith("markdown")
     for size in range(100, 150):
         assert list(Chunker(size, 0).chunks(map(TextPiece, text), markdown=markdown)) == cut(
@@ -204,7 +204,7 @@ def test_a_heading_is_seen_wherever_a_piece_ends(kind: str) -> None:
         )
 
 
-def test_a_line_that_only_looks_like_a_heading_of_markdown_is_none_in_plain_text() -> None:
+def test_a_line_that_looks_like_a_markdown_heading_is_no_heading_in_plain_text() -> None:
     texts = sections(TITLES["markdown"])
     assert sum(c.text.startswith("## Sect") for c in cut("\n\n".join(texts), 200)) < 30
 

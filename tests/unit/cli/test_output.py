@@ -12,7 +12,7 @@ from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 
 
-def test_brackets_are_shown_and_not_taken_for_styles(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_are_shown_and_not_interpreted_as_styles(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows("documents", [{"document": "[red]a.txt", "error": "list[int] [/x]"}])
     assert "[red]a.txt" in (out := capsys.readouterr().out)
     assert "list[int] [/x]" in out
@@ -32,7 +32,7 @@ def test_no_text_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\\x1b[2J" in shown.err
 
 
-def test_json_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_keeps_the_original_text(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"document": _COMMANDS})
     assert json.loads(capsys.readouterr().out) == {"document": _COMMANDS}
 
@@ -42,7 +42,7 @@ def test_a_line_break_and_a_tab_stay(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "a\tb\nc\n"
 
 
-def test_nothing_prints_past_it() -> None:
+def test_every_output_goes_through_this_module() -> None:
     """Commands print by `echo`."""
     paths = list(_ROOT.rglob("*.py"))
     assert len(paths) > 100

@@ -57,6 +57,6 @@ def test_a_model_without_a_price_has_none() -> None:
         f"{SMALL};{SMALL}",
     ],
 )
-def test_what_is_no_price_with_a_day_is_refused(text: str) -> None:
+def test_a_malformed_price_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="INGEST_EMBEDDING_PRICES"):
         read_prices(text)

@@ -39,7 +39,7 @@ async def _awaited(
     await work(pace, clock)
 
 
-def test_nothing_is_held_back_while_nobody_complains() -> None:
+def test_the_limit_is_the_maximum_without_refusals() -> None:
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         async def hold() -> None:
             async with pace.turn():
@@ -59,7 +59,7 @@ def test_nothing_is_held_back_while_nobody_complains() -> None:
     run(work)
 
 
-def test_a_complaint_halves_the_limit_and_one_request_is_always_let_out() -> None:
+def test_a_refusal_halves_the_limit_down_to_one_request() -> None:
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         limits: list[int] = []
         for _ in range(6):
@@ -70,7 +70,7 @@ def test_a_complaint_halves_the_limit_and_one_request_is_always_let_out() -> Non
     run(work)
 
 
-def test_complaints_about_requests_that_were_under_way_together_count_once() -> None:
+def test_refusals_of_concurrent_requests_count_once() -> None:
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         async def refuse() -> None:
             async with pace.turn() as turn:
@@ -88,7 +88,7 @@ def test_complaints_about_requests_that_were_under_way_together_count_once() -> 
     run(work)
 
 
-def test_answers_restore_the_limit_by_one_a_round_and_not_beyond_the_greatest() -> None:
+def test_answers_raise_the_limit_by_one_a_round_up_to_the_maximum() -> None:
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         await refused(pace, clock)
         await answered(pace, clock, times=8)
@@ -113,7 +113,7 @@ def test_the_limit_does_not_grow_while_answers_queue_up() -> None:
     run(work)
 
 
-def test_an_api_that_is_slow_from_now_on_is_not_held_to_what_it_was() -> None:
+def test_the_limit_adapts_to_an_api_that_became_slow() -> None:
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         await answered(pace, clock, seconds=1)
         await refused(pace, clock)
@@ -123,7 +123,7 @@ def test_an_api_that_is_slow_from_now_on_is_not_held_to_what_it_was() -> None:
     run(work)
 
 
-def test_nobody_has_a_turn_before_the_silence_is_over_that_the_api_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_is_sent_before_the_requested_pause_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
@@ -140,7 +140,7 @@ def test_nobody_has_a_turn_before_the_silence_is_over_that_the_api_asked_for(mon
     assert slept == [5]
 
 
-def test_an_attempt_that_breaks_gives_its_turn_back() -> None:
+def test_a_failed_attempt_releases_its_slot() -> None:
     async def work(pace: AdaptiveConcurrency, clock: Clock) -> None:
         for _ in range(3):
             with pytest.raises(KeyError):

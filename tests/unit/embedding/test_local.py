@@ -60,7 +60,7 @@ def test_the_same_text_gets_the_same_unit_vector_in_every_release() -> None:
     assert batch.usage.tokens == sum(tokens for tokens, _ in RECORDED.values())
 
 
-def test_meaning_is_closer_than_wording() -> None:
+def test_similar_meanings_have_similar_vectors() -> None:
     query, near, far = vectors(["how to remove a file", "deleting documents from disk", "how to bake bread"])
     assert query @ near > query @ far
 
@@ -123,7 +123,7 @@ def test_a_width_that_the_model_does_not_have_is_refused(dimensions: int) -> Non
         LocalEmbedder(settings(dimensions))
 
 
-def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "find_spec", {}.get)
     with pytest.raises(
         MissingExtraError, match=r"pip install 'ingest-pipeline\[local\]', or set OPENAI_API_KEY or OPENAI_BASE"
@@ -169,7 +169,7 @@ def test_many_loops_and_batches_at_once_get_their_own_vectors() -> None:
         assert np.array_equal(batch.vectors, vectors(texts))
 
 
-def test_the_loop_and_its_threads_go_on_while_texts_are_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_loop_is_not_blocked_while_texts_are_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heartbeats are sent by threads of the loop, which has about as many as the machine has cores."""
     release = threading.Event()
     ours = local._encode  # pyright: ignore[reportPrivateUsage]
@@ -193,7 +193,7 @@ def test_the_loop_and_its_threads_go_on_while_texts_are_embedded(monkeypatch: py
     assert len(asyncio.run(run())) == 100
 
 
-def test_leaving_the_block_waits_for_no_thread_and_drops_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_the_block_does_not_wait_and_drops_queued_work(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     begun: list[str] = []
 

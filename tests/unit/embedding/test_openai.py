@@ -93,7 +93,7 @@ def test_a_legal_answer_of_another_form_is_understood(server: EmbeddingServer, f
     assert batch.usage.requests == 1
 
 
-def test_base64_is_asked_for_and_dimensions_only_of_models_that_take_them(server: EmbeddingServer) -> None:
+def test_base64_is_requested_and_dimensions_only_of_models_that_accept_them(server: EmbeddingServer) -> None:
     embed(server, ["x"])
     narrow = embed(server, ["x"], model=NARROWING_MODEL, dimensions=8)
     assert np.array_equal(narrow.vectors, expected(["x"], 8))
@@ -127,7 +127,7 @@ async def embed_many(embedder: OpenAIEmbedder, count: int) -> None:
     await asyncio.gather(*[embedder.embed([f"text {number}"]) for number in range(count)])
 
 
-def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears() -> None:
+def test_the_concurrency_adapts_to_an_api_that_refuses_requests() -> None:
     async def many(server: EmbeddingServer) -> None:
         async with OpenAIEmbedder(settings(server, concurrency=16, max_retries=20)) as embedder:
             await embed_many(embedder, 200)
@@ -139,7 +139,7 @@ def test_an_api_that_bears_less_than_is_allowed_soon_hears_no_more_than_it_bears
         assert server.refused < 100
 
 
-def test_after_a_time_of_complaints_the_api_is_kept_as_busy_as_before() -> None:
+def test_the_concurrency_recovers_after_refusals_end() -> None:
     async def many(server: EmbeddingServer) -> None:
         async with OpenAIEmbedder(settings(server, concurrency=8, max_retries=20)) as embedder:
             server.fail_next(Fault.RATE_LIMITED, 20)
@@ -178,7 +178,7 @@ def test_a_cancelled_request_frees_its_slot(server: EmbeddingServer) -> None:
         Fault.RESET,
     ],
 )
-def test_what_passes_is_retried_and_every_request_counted(server: EmbeddingServer, fault: Fault) -> None:
+def test_temporary_errors_are_retried_and_every_request_counts(server: EmbeddingServer, fault: Fault) -> None:
     server.fail_next(fault, times=2)
     batch = embed(server, ["one", "two"])
     assert np.array_equal(batch.vectors, expected(["one", "two"]))
@@ -187,7 +187,7 @@ def test_what_passes_is_retried_and_every_request_counted(server: EmbeddingServe
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET_IN_BODY, Fault.TRUNCATED_JSON, Fault.REPLY_LOST])
-def test_an_answer_lost_on_its_way_is_asked_for_again(server: EmbeddingServer, fault: Fault) -> None:
+def test_a_request_whose_answer_is_lost_is_repeated(server: EmbeddingServer, fault: Fault) -> None:
     server.fail_next(fault)
     batch = embed(server, ["one", "two"])
     assert np.array_equal(batch.vectors, expected(["one", "two"]))
@@ -206,20 +206,20 @@ def test_an_answer_lost_on_its_way_is_asked_for_again(server: EmbeddingServer, f
         (Fault.REPLY_LOST, "RemoteProtocolError"),
     ],
 )
-def test_what_does_not_pass_is_unavailable(server: EmbeddingServer, fault: Fault, says: str) -> None:
+def test_a_lasting_temporary_error_is_unavailable(server: EmbeddingServer, fault: Fault, says: str) -> None:
     server.fail_next(fault, times=4)
     error = failure(server, EmbeddingUnavailableError)
     assert says in str(error)
     assert server.requests == 4
 
 
-def test_an_answer_that_is_never_json_is_nonsense(server: EmbeddingServer) -> None:
+def test_an_answer_that_is_never_json_is_invalid(server: EmbeddingServer) -> None:
     server.fail_next(Fault.TRUNCATED_JSON, times=4)
     assert "not JSON" in str(failure(server, EmbeddingResponseError))
     assert server.requests == 4
 
 
-def test_a_wait_too_long_to_sit_out_is_reported(server: EmbeddingServer) -> None:
+def test_a_retry_after_that_is_too_long_is_reported(server: EmbeddingServer) -> None:
     server.fail_next(Fault.RATE_LIMITED_FOR_LONG)
     assert "asks to wait 600 s" in str(failure(server, EmbeddingUnavailableError))
     assert server.requests == 1
@@ -231,13 +231,13 @@ def test_a_server_that_does_not_answer_in_time_is_unavailable(server: EmbeddingS
     assert "did not answer 2 requests within 0.05 s each" in str(error)
 
 
-def test_an_answer_that_does_not_end_is_given_up(server: EmbeddingServer) -> None:
+def test_an_answer_that_does_not_end_times_out(server: EmbeddingServer) -> None:
     server.fail_next(Fault.ENDLESS, times=2)
     error = failure(server, EmbeddingUnavailableError, timeout=0.2, max_retries=1)
     assert "did not answer 2 requests" in str(error)
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_closed_port_is_unavailable() -> None:
     with EmbeddingServer(dimensions=WIDTH) as server:
         pass
     assert "(ConnectError)" in str(failure(server, EmbeddingUnavailableError))
@@ -282,9 +282,7 @@ def test_a_parameter_that_is_refused_is_not_blamed_on_a_text(server: EmbeddingSe
         (Fault.ERROR_AS_SUCCESS, "Provider returned error"),
     ],
 )
-def test_a_nonsensical_answer_is_refused_for_what_is_wrong_with_it(
-    server: EmbeddingServer, fault: Fault, says: str
-) -> None:
+def test_an_invalid_answer_is_refused_with_the_reason(server: EmbeddingServer, fault: Fault, says: str) -> None:
     server.fail_next(fault)
     assert says in str(failure(server, EmbeddingResponseError))
     assert server.requests == 1
@@ -306,7 +304,7 @@ def failure(server: EmbeddingServer, kind: type[IngestError], **changed: Any) ->
 # One text at fault
 
 
-def test_an_empty_text_is_refused_without_asking(server: EmbeddingServer) -> None:
+def test_an_empty_text_is_refused_without_a_request(server: EmbeddingServer) -> None:
     batch = embed(server, ["one", "", "two"])
     assert batch.refused == {1: "is empty"}
     assert np.array_equal(batch.vectors[[0, 2]], expected(["one", "two"]))
@@ -314,7 +312,7 @@ def test_an_empty_text_is_refused_without_asking(server: EmbeddingServer) -> Non
     assert server.texts == {"one": 1, "two": 1}
 
 
-def test_a_text_that_the_api_names_is_set_apart_and_the_others_are_bought_once(server: EmbeddingServer) -> None:
+def test_a_refused_text_that_the_api_names_is_separated_and_the_others_embedded_once(server: EmbeddingServer) -> None:
     texts = [*(f"text {number}" for number in range(20)), f"too {POISON} long", *(f"more {n}" for n in range(20))]
     batch = embed(server, texts)
     assert list(batch.refused) == [20]
@@ -325,7 +323,7 @@ def test_a_text_that_the_api_names_is_set_apart_and_the_others_are_bought_once(s
     assert batch.usage.requests == server.requests == 3
 
 
-def test_a_batch_refused_without_a_name_is_divided(server: EmbeddingServer) -> None:
+def test_a_batch_refused_without_naming_a_text_is_divided(server: EmbeddingServer) -> None:
     server.fail_next(Fault.TOO_LONG, times=3)
     texts = [f"text {number}" for number in range(4)]
     batch = embed(server, texts)
@@ -336,7 +334,7 @@ def test_a_batch_refused_without_a_name_is_divided(server: EmbeddingServer) -> N
     assert batch.usage.requests == server.requests == 5
 
 
-def test_a_batch_of_which_nothing_is_accepted_ends(server: EmbeddingServer) -> None:
+def test_a_batch_whose_texts_are_all_refused_ends(server: EmbeddingServer) -> None:
     batch = embed(server, [POISON + str(number) for number in range(5)])
     assert sorted(batch.refused) == [0, 1, 2, 3, 4]
     assert server.embedded == batch.usage.tokens == 0
@@ -357,12 +355,12 @@ def test_without_a_key_the_error_says_what_to_set() -> None:
         OpenAIEmbedder(OpenAISettings(TEST_MODEL, WIDTH))
 
 
-def test_an_endpoint_of_its_own_needs_no_key(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_endpoint_needs_no_key(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     assert embed(server, ["x"], base_url=None, api_key=None).usage.requests == 1
 
 
-def test_the_environment_is_used_for_what_is_not_set(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_options_come_from_the_environment(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
     server.fail_next(Fault.FORBIDDEN)
     error = failure(server, EmbeddingAccessError, api_key=None)
@@ -370,13 +368,13 @@ def test_the_environment_is_used_for_what_is_not_set(server: EmbeddingServer, mo
 
 
 @pytest.mark.parametrize("key", ["sk-\N{HORIZONTAL ELLIPSIS}", "sk-one\nsk-two"])
-def test_a_key_that_no_header_can_carry_is_refused_at_once(server: EmbeddingServer, key: str) -> None:
+def test_a_key_that_does_not_fit_a_header_is_refused_at_once(server: EmbeddingServer, key: str) -> None:
     with pytest.raises(EmbeddingAccessError) as caught:
         OpenAIEmbedder(settings(server, api_key=key))
     assert "sk-" not in str(caught.value)
 
 
-def test_an_endpoint_that_is_no_address_is_refused_at_once(server: EmbeddingServer) -> None:
+def test_a_malformed_endpoint_is_refused_at_once(server: EmbeddingServer) -> None:
     with pytest.raises(ConfigurationError, match="'localhost:8080/v1' is not an HTTP address"):
         OpenAIEmbedder(settings(server, base_url="localhost:8080/v1"))
 
@@ -400,7 +398,7 @@ def test_batches_keep_the_order_and_stay_below_both_limits() -> None:
     assert max(sum(map(len, batch)) for batch in batches) <= 600
 
 
-def test_no_batch_is_smaller_than_the_limits_ask() -> None:
+def test_batches_are_as_large_as_the_limits_allow() -> None:
     texts = ["x" * 10] * 7
     assert [len(batch) for batch in pack(texts, packing(batch_tokens=30), str)] == [3, 3, 1]
     assert [len(batch) for batch in pack(texts, packing(batch_inputs=7), str)] == [7]
@@ -411,7 +409,7 @@ def test_tokens_are_bounded_by_bytes_not_characters() -> None:
     assert [len(batch) for batch in pack(["\N{ROCKET}"] * 4, packing(batch_tokens=8), str)] == [2, 2]
 
 
-def test_a_text_over_the_limit_travels_alone() -> None:
+def test_a_text_over_the_limit_is_sent_alone() -> None:
     assert [len(batch) for batch in pack(["a", "b" * 50, "c"], packing(batch_tokens=10), str)] == [1, 1, 1]
     assert [len(batch) for batch in pack(["b" * 50, "c"], packing(batch_tokens=10), str)] == [1, 1]
 
@@ -431,7 +429,7 @@ def test_packing_reads_no_further_than_its_batch() -> None:
 # The server that these and other tests rely on
 
 
-def test_faults_happen_in_the_order_asked_and_counters_start_again(server: EmbeddingServer) -> None:
+def test_faults_happen_in_order_and_counters_are_reset(server: EmbeddingServer) -> None:
     server.fail_next(Fault.RATE_LIMITED)
     server.fail_next(Fault.QUOTA)
     failure(server, EmbeddingAccessError)

@@ -53,7 +53,7 @@ def test_the_order_and_the_blocks_of_rows_do_not_matter() -> None:
     assert one.suspects == other.suspects == set()
 
 
-def test_one_changed_field_tells_the_document() -> None:
+def test_one_changed_field_identifies_the_document() -> None:
     one = read(rows()).prints
     for column, values in (
         ("id", pa.array([str(UUID(int=number)) for number in (1, 7, 3)])),
@@ -63,7 +63,7 @@ def test_one_changed_field_tells_the_document() -> None:
         assert list(differing(one, read(changed(rows(), column, values)).prints)) == [1], column
 
 
-def test_a_row_that_is_missing_or_of_a_strange_document_tells() -> None:
+def test_a_missing_row_or_one_of_an_unknown_document_is_found() -> None:
     batch = rows()
     assert list(differing(read(batch).prints, read(batch.slice(0, 2)).prints)) == [0]
     strange = read(batch, table(["c"], ["vier"], [uuid4()], UUID(int=9)))
@@ -71,7 +71,7 @@ def test_a_row_that_is_missing_or_of_a_strange_document_tells() -> None:
     assert strange.keys["c"] == 2
 
 
-def test_what_is_wrong_by_itself_is_suspected() -> None:
+def test_rows_that_are_invalid_in_themselves_are_found() -> None:
     for column, values in (
         ("text", pa.array(["one", "drei", "trois é"])),
         ("end_offset", pa.array([3, 5, 7], pa.int64())),
@@ -84,7 +84,7 @@ def test_what_is_wrong_by_itself_is_suspected() -> None:
     assert read(changed(rows(), "vector", pa.FixedSizeListArray.from_arrays(flat, WIDTH))).suspects == {1}
 
 
-def test_an_id_that_stands_twice_is_found_in_whichever_document() -> None:
+def test_a_duplicate_id_is_found_in_any_document() -> None:
     assert read(rows()).duplicates() == set()
     assert read(rows(), rows().slice(1, 1)).duplicates() == {1}
 

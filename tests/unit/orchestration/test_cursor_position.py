@@ -42,7 +42,7 @@ def test_nothing_is_removed_before_the_pass_has_counted_all() -> None:
     assert len(second.advance(page("m", None, 100, 20))) == 20
 
 
-def test_what_is_gone_on_few_pages_does_not_hide_that_it_is_most() -> None:
+def test_removals_are_judged_over_all_pages() -> None:
     now = SourceCursor()
     for after, last, removals in (("", "c", 0), ("c", "m", 90), ("m", None, 90)):
         assert now.advance(page(after, last, 100, removals)) == []
@@ -50,7 +50,7 @@ def test_what_is_gone_on_few_pages_does_not_hide_that_it_is_most() -> None:
     assert now.next.removable == 0
 
 
-def test_no_more_goes_than_was_counted() -> None:
+def test_no_more_documents_are_removed_than_were_counted() -> None:
     """As when the source becomes empty after the pass that was let through."""
     second = SourceCursor(removable=5)
     assert len(second.advance(page("", "m", 100, 100))) == 5
@@ -58,7 +58,7 @@ def test_no_more_goes_than_was_counted() -> None:
     assert second.next.removable == 0
 
 
-def test_a_cursor_says_where_to_go_on_and_one_that_is_lost_begins_again() -> None:
+def test_a_cursor_continues_and_a_lost_one_begins_again() -> None:
     now = SourceCursor()
     now.advance(page("", "m", 100, 3))
     assert SourceCursor.parse(now.dump()) == now
@@ -66,5 +66,5 @@ def test_a_cursor_says_where_to_go_on_and_one_that_is_lost_begins_again() -> Non
 
 
 @pytest.mark.parametrize("cursor", ["", "garbage", "[]", "3", '{"after": "x"}', '{"after": "x", "latest": "many"}'])
-def test_a_cursor_that_is_not_ours_begins_a_pass(cursor: str) -> None:
+def test_a_malformed_cursor_begins_a_pass(cursor: str) -> None:
     assert SourceCursor.parse(cursor) == SourceCursor()

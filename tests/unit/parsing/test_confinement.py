@@ -73,7 +73,7 @@ def outcome(pool: ParserPool, attack: str) -> str:
         "os.symlink('{secret}', '{folder}/planted')",
     ],
 )
-def test_files_of_others_are_out_of_reach(pool: ParserPool, tmp_path: Path, attack: str) -> None:
+def test_other_files_cannot_be_read(pool: ParserPool, tmp_path: Path, attack: str) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     attack = attack.replace("{secret}", str(secret)).replace("{folder}", str(tmp_path))
@@ -95,13 +95,13 @@ def test_files_of_others_are_out_of_reach(pool: ParserPool, tmp_path: Path, atta
         "os.pidfd_open(os.getppid())",
     ],
 )
-def test_network_programs_and_processes_are_out_of_reach(pool: ParserPool, attack: str) -> None:
+def test_network_programs_and_processes_cannot_be_reached(pool: ParserPool, attack: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert outcome(pool, attack.replace("{port}", str(server.getsockname()[1]))) == "PermissionError"
 
 
 @seccomp
-def test_limits_hold_for_good(pool: ParserPool) -> None:
+def test_limits_cannot_be_raised(pool: ParserPool) -> None:
     assert outcome(pool, "resource.setrlimit(resource.RLIMIT_CPU, (10_000, resource.RLIM_INFINITY))") in {
         "PermissionError",
         "ValueError",
@@ -112,7 +112,7 @@ def test_limits_hold_for_good(pool: ParserPool) -> None:
     assert outcome(pool, "ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)") == "-1"
 
 
-def test_each_child_has_a_folder_of_its_own_that_goes_with_it(pool: ParserPool) -> None:
+def test_each_child_has_its_own_folder_that_is_removed_with_it(pool: ParserPool) -> None:
     folder = Path(outcome(pool, "os.getcwd()").strip("'"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert outcome(pool, "open('planted', 'w').write('x')") == "1"
@@ -123,14 +123,14 @@ def test_each_child_has_a_folder_of_its_own_that_goes_with_it(pool: ParserPool) 
 
 
 @seccomp
-def test_without_landlock_the_parents_environment_is_out_of_reach_all_the_same() -> None:
+def test_without_landlock_the_parents_environment_cannot_be_read_either() -> None:
     done = subprocess.run([sys.executable, "-c", BLIND], stdout=subprocess.PIPE, text=True, check=True)
     if "other processes" in done.stdout:
         pytest.skip("this kernel lets this user have no namespaces")
     assert done.stdout == "['files'] nothing\n"
 
 
-def test_what_cannot_be_given_up_is_said_once(
+def test_missing_confinement_is_reported_once(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     script = tmp_path / "unable.py"

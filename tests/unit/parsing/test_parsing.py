@@ -200,7 +200,7 @@ def test_a_character_cut_off_at_the_end_is_a_wrong_encoding() -> None:
 @pytest.mark.parametrize(
     "data", [b"PK\x03\x04rest", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08", b"\x7fELF\x02", b"PAR1\x15", b"\xff\xd8\xff\xe0"]
 )
-def test_a_known_binary_format_is_no_text_whatever_its_name(name: str, data: bytes) -> None:
+def test_a_known_binary_format_is_not_text_whatever_its_name(name: str, data: bytes) -> None:
     with pytest.raises(BinaryDocumentError, match="and not text"):
         text_of(name, data)
 
@@ -365,7 +365,7 @@ def test_a_zip_bomb_is_too_large(name: str, samples: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", ZIPPED)
-def test_a_damaged_member_is_not_left_out(name: str, samples: dict[str, bytes]) -> None:
+def test_a_damaged_member_is_not_skipped(name: str, samples: dict[str, bytes]) -> None:
     data = bytearray(samples[name])
     data[data.index(MAIN_PART[name].encode()) + len(MAIN_PART[name]) + 20] ^= 0xFF
     with pytest.raises(CorruptDocumentError, match="damaged"):
@@ -435,9 +435,7 @@ def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
 # Children
 
 
-def test_a_child_serves_many_files_and_is_replaced_in_the_end(
-    pool: ParserPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_parses_many_files_before_it_is_replaced(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 3)
     before, seen = children(), list[frozenset[int]]()
     for _ in range(5):
@@ -458,7 +456,7 @@ def test_a_refused_document_does_not_cost_the_child(pool: ParserPool) -> None:
     assert children() - before == kept != set()
 
 
-def test_threads_parse_side_by_side(pool: ParserPool) -> None:
+def test_threads_parse_concurrently(pool: ParserPool) -> None:
     def one(number: int) -> str:
         return extracted(pool, f"{number}.html", "text/html", f"<p>Page {number}</p>".encode(), LIMITS)
 
@@ -485,7 +483,7 @@ def test_a_child_that_dies_over_a_document_is_an_error_of_that_document(
     assert extracted(pool, "a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
 
 
-def test_a_document_does_not_suffer_from_the_past_of_its_child(pool: ParserPool) -> None:
+def test_a_document_is_not_affected_by_earlier_ones_of_its_child(pool: ParserPool) -> None:
     before = children()
     extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     (idle,) = children() - before
@@ -493,7 +491,7 @@ def test_a_document_does_not_suffer_from_the_past_of_its_child(pool: ParserPool)
     assert extracted(pool, "b.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
 
 
-def test_a_child_that_does_not_answer_is_given_up(pool: ParserPool) -> None:
+def test_a_child_that_does_not_answer_times_out(pool: ParserPool) -> None:
     before = children()
     extracted(pool, "a.html", "text/html", PAGE, LIMITS)
     (idle,) = children() - before
@@ -510,7 +508,7 @@ def test_an_interrupt_from_the_terminal_does_not_reach_a_child(pool: ParserPool)
     assert os.getpgid(child) != os.getpgid(0)
 
 
-def test_a_child_knows_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_has_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
     before = children()
     extracted(pool, "a.html", "text/html", PAGE, LIMITS)
@@ -525,7 +523,7 @@ def test_a_missing_parser_names_the_extra(pool: ParserPool, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/bin/echo", "/no/such/program"])
-def test_a_parser_that_does_not_start_is_no_fault_of_the_document(
+def test_a_parser_that_does_not_start_is_not_the_documents_fault(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     before = children()
@@ -544,7 +542,7 @@ def test_a_parser_that_does_not_start_is_no_fault_of_the_document(
         "[]",
     ],
 )
-def test_an_answer_that_is_none_is_not_taken_for_one(
+def test_a_malformed_answer_of_a_child_is_an_error(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
 ) -> None:
     babbler = tmp_path / "babbler"

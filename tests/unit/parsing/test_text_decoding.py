@@ -21,7 +21,7 @@ def test_an_encoding_has_one_name(name: str, known_as: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "no-such", "utf-16", "utf-16-le", "cp037", "base64", "utf-7", "rot13"])
-def test_an_encoding_that_text_cannot_be_in_is_refused(name: str) -> None:
+def test_an_encoding_that_is_not_for_text_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="does not extend ASCII"):
         fallback_encoding(name)
 
@@ -51,7 +51,7 @@ def test_a_page_that_declares_nothing_is_read_in_the_encoding_of_the_settings() 
     st.sampled_from(["cp1252", "gb18030", "shift_jis", "utf-8"]),
     st.lists(st.integers(1, 9), max_size=20),
 )
-def test_the_division_into_blocks_decides_nothing(text: str, encoding: str, lengths: list[int]) -> None:
+def test_the_division_into_blocks_does_not_matter(text: str, encoding: str, lengths: list[int]) -> None:
     data = text.encode(encoding, "replace")
     blocks, at = list[bytes](), 0
     for length in lengths:
@@ -69,7 +69,7 @@ def test_the_division_into_blocks_decides_nothing(text: str, encoding: str, leng
 
 
 @pytest.mark.parametrize("block", [1 << 10, 1 << 20])
-def test_what_lies_behind_the_window_must_agree_with_it(block: int) -> None:
+def test_text_after_the_detection_window_must_have_the_same_encoding(block: int) -> None:
     first = "x" * 100_000 + "\u00e9" * 40_000
     data = first.encode() + b"\xe9 alone"
     with pytest.raises(DocumentEncodingError, match=f"not UTF-8 at byte {len(first.encode())}"):

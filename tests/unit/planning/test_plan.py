@@ -33,25 +33,25 @@ def changes(*objects: SourceObject, stands: list[LatestDocument], recipe: str = 
     return {document.key: "remove" if document.source is None else "put" for document in plans}
 
 
-def test_what_is_new_is_put() -> None:
+def test_a_new_document_is_ingested() -> None:
     assert changes(listed("a"), stands=[]) == {"a": "put"}
 
 
-def test_what_stands_with_the_same_etag_and_recipe_is_left_out() -> None:
+def test_a_document_with_the_same_etag_and_recipe_is_not_planned() -> None:
     assert changes(listed("a"), stands=[latest("a")]) == {}
 
 
-def test_another_etag_or_recipe_is_put() -> None:
+def test_a_document_with_another_etag_or_recipe_is_ingested() -> None:
     assert changes(listed("a", "2"), stands=[latest("a")]) == {"a": "put"}
     assert changes(listed("a"), stands=[latest("a")], recipe="other") == {"a": "put"}
 
 
-def test_what_is_gone_is_removed_once() -> None:
+def test_a_missing_document_is_removed_once() -> None:
     assert changes(stands=[latest("a")]) == {"a": "remove"}
     assert changes(stands=[latest("a", removed=True)]) == {}
 
 
-def test_what_comes_back_after_a_removal_is_put() -> None:
+def test_a_document_that_comes_back_after_a_removal_is_ingested() -> None:
     assert changes(listed("a"), stands=[latest("a", removed=True)]) == {"a": "put"}
 
 
@@ -68,7 +68,7 @@ _KEYS = st.sets(st.text(alphabet="a\u00e9\U0001f600/-.~", min_size=1, max_size=4
 
 
 @given(_KEYS, _KEYS)
-def test_both_sides_are_joined_by_key_in_one_walk(there: set[str], known: set[str]) -> None:
+def test_both_sides_are_joined_by_key_in_one_pass(there: set[str], known: set[str]) -> None:
     joined = list(merge_join(map(listed, sorted(there)), map(latest, sorted(known))))
     assert [pair.key for pair in joined] == sorted(there | known)
     assert {pair.key for pair in joined if pair.source} == there

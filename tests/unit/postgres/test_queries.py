@@ -10,7 +10,7 @@ import ingest_pipeline
 PACKAGE = Path(ingest_pipeline.__file__).parent
 
 
-def test_each_name_in_queries_sql_stands_there_once() -> None:
+def test_each_name_in_queries_sql_is_unique() -> None:
     assert len(_names()) == len(set(_names()))
 
 
@@ -19,7 +19,7 @@ def test_each_named_query_is_used() -> None:
     assert [name for name in _names() if f'"{name}"' not in source] == []
 
 
-def test_each_query_that_the_code_asks_for_exists() -> None:
+def test_each_query_that_the_code_uses_exists() -> None:
     asked = re.findall(r'\bquery\(\s*"([^"]+)"\s*\)', _source())
     assert len(asked) > 50
     assert sorted(set(asked) - set(_names())) == []

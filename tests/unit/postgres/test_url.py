@@ -58,7 +58,7 @@ def test_any_password_reaches_both_drivers_as_it_is(password: str, user: str) ->
         ("postgresql://h/d\n", {"host": "h", "dbname": "d"}),
     ],
 )  # fmt: skip
-def test_what_libpq_takes_is_read(text: str, parts: dict[str, str]) -> None:
+def test_every_form_that_libpq_accepts_is_read(text: str, parts: dict[str, str]) -> None:
     url = database_url(text)
     assert url.startswith("postgresql://")
     assert parts_of(url).items() >= parts.items()
@@ -85,7 +85,7 @@ def test_what_libpq_takes_is_read(text: str, parts: dict[str, str]) -> None:
         "host=host password=hunter2 pasword=hunter2",
     ],
 )
-def test_what_is_malformed_is_refused_in_one_line_that_quotes_none_of_it(text: str) -> None:
+def test_a_malformed_url_is_refused_in_one_line_without_quoting_it(text: str) -> None:
     with pytest.raises(ConfigurationError, match="INGEST_DATABASE_URL") as caught:
         CorpusConfig.from_environment({"INGEST_DATABASE_URL": text})
     shown = "".join(traceback.format_exception(caught.value))
@@ -113,7 +113,7 @@ def test_a_password_is_found_wherever_it_is_written(text: str, holds: bool) -> N
     assert holds_password(text) == holds
 
 
-def test_a_message_of_a_library_loses_the_password_in_either_spelling() -> None:
+def test_the_password_is_removed_from_a_librarys_message_in_either_spelling() -> None:
     url = database_url("postgresql://u:a%2Fb%20c@h:5/d")
     assert without_password("at a/b c and a%2Fb%20c of h", url) == "at *** and *** of h"
     assert place_of(url) == "h:5/d"

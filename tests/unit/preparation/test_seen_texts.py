@@ -9,7 +9,7 @@ from ingest_pipeline.preparation.seen_texts import CompactHashSet, OccurrenceCou
 from ingest_pipeline.types import text_hash
 
 
-def test_a_text_is_counted_from_nought_whatever_comes_between() -> None:
+def test_occurrences_are_counted_from_zero_for_each_text() -> None:
     chance = random.Random(1)
     hashes = [text_hash(str(chance.randrange(3000))) for _ in range(10_000)]
     counts, expected = OccurrenceCounter(), Counter[UUID]()

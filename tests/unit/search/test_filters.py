@@ -10,7 +10,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.search.filters import parse_filter
 
 
-def test_patterns_become_what_like_takes() -> None:
+def test_patterns_become_like_expressions() -> None:
     values = parse_filter([r"key=100%_a\b/*.tx?", "partition = x"]).values()
     assert values["key"] == [r"100\%\_a\\b/%.tx_"]
     assert values["partition"] == ["x"]
@@ -23,7 +23,7 @@ def test_the_narrowest_bounds_hold() -> None:
     assert (values["least_published_version"], values["greatest_published_version"]) == (None, None)
 
 
-def test_a_day_is_all_of_it() -> None:
+def test_a_date_means_the_whole_day() -> None:
     values = parse_filter(["last_modified=2026-01-31"]).values()
     assert values["least_last_modified"] == datetime(2026, 1, 31, tzinfo=UTC)
     assert values["greatest_last_modified"] == datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -32,7 +32,7 @@ def test_a_day_is_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("condition", ["", "key", "key>a", "colour=red", "size=many", "last_modified=soon", "size=="])
-def test_what_says_nothing_is_refused_with_the_columns_there_are(condition: str) -> None:
+def test_a_malformed_condition_is_refused_with_the_list_of_columns(condition: str) -> None:
     with pytest.raises(ConfigurationError, match="last_modified"):
         parse_filter([condition])
 
@@ -46,6 +46,6 @@ def test_no_condition_is_no_filter() -> None:
     "condition",
     ["size>9223372036854775807", "size=-9223372036854775809", "last_modified<=9999-12-31", "last_modified<0001-01-01"],
 )
-def test_what_no_column_holds_is_refused(condition: str) -> None:
+def test_a_value_that_no_column_can_have_is_refused(condition: str) -> None:
     with pytest.raises(ConfigurationError, match="last_modified"):
         parse_filter([condition])

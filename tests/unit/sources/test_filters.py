@@ -21,7 +21,7 @@ def taken(selection: Selection, size: int = 10) -> list[str]:
     return [obj.key for obj in objects if selection.exclusion_reason(obj) is None]
 
 
-def test_everything_is_taken_unless_told_otherwise() -> None:
+def test_everything_is_included_by_default() -> None:
     assert taken(EVERYTHING) == _KEYS
 
 
@@ -29,15 +29,15 @@ def test_a_name_pattern_holds_at_any_depth() -> None:
     assert taken(Selection(include=["*.md"])) == ["a.md", "docs/b.md", "docs/drafts/d.md"]
 
 
-def test_two_stars_stand_for_any_number_of_folders() -> None:
+def test_two_stars_match_any_number_of_folders() -> None:
     assert taken(Selection(include=["/docs/**/*.txt"])) == ["docs/deep/er/c.txt"]
 
 
-def test_what_is_excluded_is_left_out_of_what_is_included() -> None:
+def test_exclude_has_priority_over_include() -> None:
     assert taken(Selection(include=["*.md"], exclude=["drafts/"])) == ["a.md", "docs/b.md"]
 
 
-def test_large_objects_are_left_out() -> None:
+def test_large_objects_are_excluded() -> None:
     assert taken(Selection(max_bytes=9)) == []
     assert taken(Selection(max_bytes=10)) == _KEYS
 
@@ -52,7 +52,7 @@ def test_a_reason_is_given() -> None:
     ]
 
 
-def test_a_pattern_that_cannot_be_read_is_named() -> None:
+def test_a_malformed_pattern_is_named() -> None:
     with pytest.raises(ConfigurationError, match="INGEST_EXCLUDE"):
         Selection(exclude=["*.md", "[z-a]"])
 
@@ -72,7 +72,7 @@ def test_a_pattern_that_cannot_be_read_is_named() -> None:
         (["*", "!drafts", "!d.*"], ["a.txt", "b.md", "drafts/x/e.md"]),
     ],
 )
-def test_exclusion_is_that_of_git(tmp_path: Path, exclude: list[str], excluded: list[str]) -> None:
+def test_exclusion_works_as_in_git(tmp_path: Path, exclude: list[str], excluded: list[str]) -> None:
     keys = ["a.txt", "b.md", "drafts/d.md", "drafts/x/e.md"]
     assert [key for key in keys if Selection(exclude=exclude).name_exclusion_reason(key)] == excluded
     if shutil.which("git"):
@@ -97,14 +97,14 @@ def test_exclusion_is_that_of_git(tmp_path: Path, exclude: list[str], excluded: 
         (["!*.txt"], [], []),
     ],
 )
-def test_a_folder_is_left_out_if_nothing_in_it_can_be_taken(
+def test_a_folder_is_excluded_if_nothing_in_it_can_be_included(
     include: list[str], exclude: list[str], left_out: list[str]
 ) -> None:
     selection = Selection(include, exclude)
     assert [folder for folder in ("drafts/", "drafts/x/") if selection.name_exclusion_reason(folder)] == left_out
 
 
-def test_a_path_becomes_a_pattern_of_itself_alone() -> None:
+def test_the_pattern_of_a_path_matches_only_that_path() -> None:
     for path in ("lost+found", "[a]*?", "#x", "!y", "a b ", "back\\slash", "a/b"):
         selection = Selection(exclude=[pattern_of(path)])
         assert selection.name_exclusion_reason(path) == "excluded"

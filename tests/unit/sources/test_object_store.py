@@ -110,7 +110,7 @@ def test_keys_come_in_the_order_of_an_object_store(tmp_path: Path) -> None:
     assert keys(tmp_path) == [name for name in sorted(names) if name != "a"]
 
 
-def test_a_name_that_is_no_text_is_listed_and_its_reading_says_why_not(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_listed_and_reading_it_names_the_reason(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/bad\xff", "wb") as file:  # noqa: PTH123  # a path cannot be made of bytes
         file.write(b"x")
     source = ObjectSource(str(tmp_path))
@@ -135,7 +135,7 @@ def test_names_of_unfinished_files_are_excluded(tmp_path: Path, name: str) -> No
     assert excluded(tmp_path) == {name: "name of a file that is still being written"}
 
 
-def test_what_is_no_file_is_excluded(tmp_path: Path) -> None:
+def test_entries_that_are_not_files_are_excluded(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty folder").mkdir()
     (tmp_path / "to nowhere").symlink_to("missing")
@@ -189,7 +189,7 @@ def linked(tmp_path: Path) -> Path:
         ),
     ],
 )
-def test_links_are_followed_as_far_as_they_may(
+def test_links_are_followed_as_configured(
     linked: Path, follow: FollowLinks, listed: list[str], refused: dict[str, str]
 ) -> None:
     source, noted = ObjectSource(str(linked), follow), dict[str, str]()
@@ -232,7 +232,7 @@ def said_to_ordinary_user(folder: Path, *keys: str, exclude: str = "") -> str:
     return done.stdout
 
 
-def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(open_folder: Path) -> None:
+def test_an_unreadable_folder_is_not_treated_as_empty(open_folder: Path) -> None:
     write(open_folder, "closed/doc", b"")
     (open_folder / "closed").chmod(0)
     said = said_to_ordinary_user(open_folder)
@@ -241,7 +241,7 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(open_folder
     assert "closed' cannot be listed: Permission denied" in said
 
 
-def test_a_folder_that_may_not_be_read_is_named_with_the_pattern_that_leaves_it_out(open_folder: Path) -> None:
+def test_an_unreadable_folder_is_named_with_the_pattern_that_excludes_it(open_folder: Path) -> None:
     write(open_folder, "a [b]/closed/doc", b"")
     write(open_folder, "doc", b"")
     (open_folder / "a [b]/closed").chmod(0)
@@ -254,7 +254,7 @@ def test_a_folder_that_may_not_be_read_is_named_with_the_pattern_that_leaves_it_
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o444])
-def test_what_is_excluded_in_a_folder_that_may_only_be_listed_stops_nothing(open_folder: Path, mode: int) -> None:
+def test_excluded_entries_that_cannot_be_examined_raise_no_error(open_folder: Path, mode: int) -> None:
     write(open_folder, "closed/doc", b"")
     (open_folder / "closed").chmod(mode | 0o044)
     assert "cannot be listed: Permission denied" in said_to_ordinary_user(open_folder)
@@ -263,7 +263,7 @@ def test_what_is_excluded_in_a_folder_that_may_only_be_listed_stops_nothing(open
     assert excluded == "excluded: closed/doc excluded\n"
 
 
-def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_excluded_folder_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a/b/doc", "drafts/x/doc", "drafts/y/doc"):
         write(tmp_path, name, b"")
     looked: list[str] = []
@@ -281,7 +281,7 @@ def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pyte
     assert looked == [tmp_path.name, "a", "b"]
 
 
-def test_a_document_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(open_folder: Path) -> None:
+def test_a_document_that_cannot_be_examined_is_not_treated_as_removed(open_folder: Path) -> None:
     write(open_folder, "closed/doc", b"")
     (open_folder / "closed").chmod(0)
     said = said_to_ordinary_user(open_folder, "closed/doc")
@@ -291,13 +291,13 @@ def test_a_document_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(o
 
 
 @pytest.mark.parametrize("key", ["missing", "doc/below", "loop/x", "n" * 300, "a//b", ".."])
-def test_what_cannot_be_there_is_not_there(tmp_path: Path, key: str) -> None:
+def test_a_key_that_cannot_exist_does_not_exist(tmp_path: Path, key: str) -> None:
     write(tmp_path, "doc", b"")
     (tmp_path / "loop").symlink_to("loop")
     assert ObjectSource(str(tmp_path)).stat(key) is None
 
 
-def test_of_two_names_that_look_alike_the_readable_one_is_listed(tmp_path: Path) -> None:
+def test_the_utf8_name_of_two_that_look_alike_is_listed(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/x\xff", "wb") as file:  # noqa: PTH123  # a path cannot be made of bytes
         file.write(b"other")
     write(tmp_path, "x\\xff", b"readable")
@@ -316,14 +316,14 @@ def test_a_time_beyond_the_calendar_is_its_first_or_last_moment(seconds: int) ->
     assert obj.last_modified.year in {1, 9999}
 
 
-def test_a_document_that_may_not_be_read_is_listed_and_its_reading_says_why_not(open_folder: Path) -> None:
+def test_an_unreadable_document_is_listed_and_reading_it_names_the_reason(open_folder: Path) -> None:
     write(open_folder, "doc", b"").chmod(0)
     assert said_to_ordinary_user(open_folder).startswith(
         "InaccessibleDocumentError Document 'doc' cannot be read: Permission denied"
     )
 
 
-def test_a_source_that_goes_away_while_it_is_listed_is_not_taken_for_a_short_one(tmp_path: Path) -> None:
+def test_a_source_that_disappears_while_it_is_listed_is_an_error(tmp_path: Path) -> None:
     for name in ("a", "b/c", "d/e"):
         write(tmp_path, f"docs/{name}", b"")
     listing = ObjectSource(str(tmp_path / "docs")).list()
@@ -333,7 +333,7 @@ def test_a_source_that_goes_away_while_it_is_listed_is_not_taken_for_a_short_one
         list(listing)
 
 
-def test_a_source_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+def test_a_missing_source_is_not_treated_as_empty(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     source = ObjectSource(str(tmp_path / "docs"))
     (tmp_path / "docs").rmdir()
@@ -382,7 +382,7 @@ def test_a_document_that_is_rewritten_while_it_is_read_is_never_a_mixture(tmp_pa
         next(blocks)
 
 
-def test_a_document_that_is_rewritten_after_its_last_block_is_not_passed_as_whole(tmp_path: Path) -> None:
+def test_a_document_that_is_rewritten_after_its_last_block_has_changed(tmp_path: Path) -> None:
     source, path = one(tmp_path)
     (obj,) = source.list()
     blocks = source.read(obj)
@@ -502,7 +502,7 @@ def test_the_same_folder_by_path_and_by_url(tmp_path: Path, monkeypatch: pytest.
         "az://container",
     ],
 )
-def test_a_url_that_is_no_source_is_a_configuration_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_is_not_a_source_is_a_configuration_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     with pytest.raises(ConfigurationError) as raised:
         ObjectSource(url)
@@ -516,14 +516,14 @@ def test_errors_do_not_repeat_secrets_of_the_url() -> None:
     assert "bucket" in str(raised.value)
 
 
-def test_a_folder_costs_no_memory_of_its_documents(tmp_path: Path) -> None:
+def test_reading_a_folder_does_not_keep_its_documents_in_memory(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 40)
     (obj,) = ObjectSource(str(tmp_path)).list()
     assert len(next(ObjectSource(str(tmp_path)).read(obj))) == 1 << 20
 
 
-def test_a_listing_goes_on_behind_a_key_and_below_a_folder(tmp_path: Path) -> None:
+def test_a_listing_continues_after_a_key_and_below_a_folder(tmp_path: Path) -> None:
     names = ["a", "b/1", "b/2/x", "b-", "b0/1", "c,d.txt", "\u00e9/1", "\U0001f600"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -538,7 +538,7 @@ def test_a_listing_goes_on_behind_a_key_and_below_a_folder(tmp_path: Path) -> No
     assert list(source.list(folder="../..")) == []
 
 
-def test_a_name_that_is_not_utf8_keeps_the_order_of_what_is_shown(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_sorted_as_they_are_shown(tmp_path: Path) -> None:
     for name in (b"a", b"\xff", b"z"):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text("x")  # noqa: PTH118  bytes
     keys = [obj.key for obj in ObjectSource(str(tmp_path)).list()]

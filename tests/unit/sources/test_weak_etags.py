@@ -81,7 +81,7 @@ def test_an_object_with_a_weak_etag_is_read(weak_store: type[_WeakStore]) -> Non
     "change",
     [{"etag": 'W/"2"'}, {"body": b"the text of another"}, {"modified": datetime(2026, 1, 2, 3, 4, 9, tzinfo=UTC)}],
 )
-def test_an_object_with_a_weak_etag_that_changes_is_not_taken_for_the_one_that_was_listed(
+def test_an_object_with_a_weak_etag_that_changed_is_not_read(
     weak_store: type[_WeakStore], change: dict[str, Any]
 ) -> None:
     """A weak ETag may stay the same when the bytes change; then size and time have to be the same as well."""
