@@ -37,7 +37,7 @@ from ingest_pipeline.postgres.sagas import SagaKind, SagaState
 
 @dataclass(frozen=True, slots=True)
 class CorpusSettings:
-    """The settings that a corpus is created with and must be opened with."""
+    """The settings with which a corpus is created and must be opened."""
 
     generation: str
     """Name of the generation, and of its LanceDB table."""
@@ -115,14 +115,14 @@ class Corpus:
         """
         if row.state not in (self.opened_as, GenerationState.CURRENT):
             raise GenerationRetiredError(
-                f"Generation {self.generation!r} of corpus {self.name!r} was retired while a saga worked on "
-                "it; nothing was published"
+                f"Generation {self.generation!r} of corpus {self.name!r} was retired while a saga was active. "
+                "Nothing was published"
             )
         self.check_table(row)
         if self.opened_with not in (None, binding_of(row)):
             raise GenerationRetiredError(
-                f"Corpus {self.name!r} was given another source, partition scheme or embedding while a saga worked "
-                "on it; nothing was published"
+                f"Corpus {self.name!r} got another source, partition scheme or embedding while a saga was active. "
+                "Nothing was published"
             )
 
     def check_table(self, row: GenerationRow) -> None:
@@ -134,7 +134,7 @@ class Corpus:
         if row.table_uri != self.table.uri:
             raise GenerationRetiredError(
                 f"The table of corpus {self.name!r} was moved from {self.table.uri} to {row.table_uri} while a "
-                "process worked on it; nothing was changed"
+                "process was using it. Nothing was changed"
             )
 
 
@@ -171,7 +171,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
         if not _take_settings(corpus, row, wanted):
             raise CorpusMismatchError(
                 f"{problem.message}. A process is working on the corpus with the recorded settings",
-                "Wait until it has ended, then run again: nothing was published yet, so other settings can be taken.",
+                "Wait until that process has ended, then run again: settings may change before the first publication.",
             )
     raise ConflictError(f"Corpus {settings.corpus!r} was created or changed by other processes at every attempt")
 
@@ -336,7 +336,7 @@ def _change_in_place(
     mark = mark_for(connection, row, saga)
     version = corpus.table.commit(row.head_version, NewColumns(settings.schema, corpus.owner), mark)
     if version != row.head_version + 1:
-        raise ConflictError(f"The empty table of corpus {row.corpus!r} was written to by something else")
+        raise ConflictError(f"The empty table of corpus {row.corpus!r} was changed by another program")
     corpora.move_head(connection, row.name, version=version, saga=saga)
     sagas.mark_published(connection, saga, base_version=row.head_version, version=version)
 
@@ -353,9 +353,7 @@ def _move(connection: Connection, installation: UUID, row: GenerationRow, settin
 def _check_owner(corpus: Corpus) -> None:
     # After a rebuild of the catalog, the table keeps the mark of the lost database.
     if not (corpus.table.owner or "").endswith(f"/{corpus.generation}"):
-        raise NotOurTableError(
-            f"The LanceDB table at {corpus.table.uri} is not the one that corpus {corpus.name!r} made"
-        )
+        raise NotOurTableError(f"The LanceDB table at {corpus.table.uri} was not created by corpus {corpus.name!r}")
 
 
 def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchError | None:
@@ -364,8 +362,8 @@ def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchEr
     for field in settings.schema:
         if there.get(field.name) != field.type:
             return CorpusMismatchError(
-                f"Corpus {corpus.name!r} has a table whose column {field.name!r} is {there.get(field.name)}, and the "
-                f"settings say {field.type}",
-                "Set it back, or give the new settings a corpus name of their own. Nothing was changed.",
+                f"Corpus {corpus.name!r} has a table whose column {field.name!r} is {there.get(field.name)}, but the "
+                f"settings require {field.type}. Nothing was changed",
+                "Change the setting back, or use another corpus name for the new settings.",
             )
     return None

@@ -33,7 +33,7 @@ Origin = Literal["ours", "foreign", "other"]
 """Who made a version: a saga of this database, no saga, or a saga of another database or history."""
 
 _LOOKS = 3
-_SEE = "docs/backup_and_restore.md says more."
+_SEE = "docs/backup_and_restore.md describes the cases."
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +152,13 @@ def check_ours(connection: Connection, row: GenerationRow, table: LanceTable) ->
             f"{finding.written_by}, and this is {this_database(connection).identity}: a copy of it, one restored "
             "from a backup, or one that took over from a failed server",
             "Nothing was changed. If the other database no longer writes, run `ingest-pipeline recover --take-over`; "
-            f"if it does, give this one a table of its own. {_SEE}",
+            f"otherwise give this database a table of its own. {_SEE}",
         )
     if finding.written_at != row.table_uri:
         raise OtherDatabaseError(
             f"The table of corpus {row.corpus!r} at {row.table_uri} was written at {finding.written_at}: it was "
             "moved or copied",
-            "Nothing was changed. If it is the one to go on with, run `ingest-pipeline recover --take-over`; if not, "
+            "Nothing was changed. To continue with this table, run `ingest-pipeline recover --take-over`. Otherwise "
             f"set INGEST_LANCEDB_URI back. {_SEE}",
         )
 
@@ -178,7 +178,7 @@ def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTab
             raise _mismatch(row, finding)
         row = now  # retention removed the version that was head a moment ago
     else:
-        raise ConflictError(f"Head of corpus {row.corpus!r} moved at every look at its table")
+        raise ConflictError(f"Head of corpus {row.corpus!r} moved during every comparison with its table")
     if finding.newer is not None:
         raise other_write(row, finding.newer, table.mark_of(finding.newer))
     return finding
@@ -191,7 +191,7 @@ def other_write(row: GenerationRow, version: int, mark: VersionMark | None) -> O
         f"Version {version} of the table of corpus {row.corpus!r}, above head {row.head_version}, was published by"
         f"{maker}, which this database does not know as its own: it is older than the table, as after a restore from a "
         "backup, or a copy of another database that writes the table",
-        "Nothing was changed. Keep what the table holds with `ingest-pipeline recover --rebuild-catalog`, or take the "
+        "Nothing was changed. Keep the table's content with `ingest-pipeline recover --rebuild-catalog`, or bring the "
         f"table back to head with `ingest-pipeline recover --restore`. {_SEE}",
     )
 
@@ -201,7 +201,7 @@ def without_head(row: GenerationRow, latest: int) -> OtherDatabaseError:
     return OtherDatabaseError(
         f"Corpus {row.corpus!r} has head {row.head_version}, and its table at {row.table_uri} ends at version "
         f"{latest}: the table was replaced, or restored from an older backup",
-        "Nothing was changed. Put the newer table back, or bring the catalog to what this one holds with "
+        "Nothing was changed. Put the newer table back, or bring the catalog to the state of this table with "
         f"`ingest-pipeline recover --rebuild-catalog`. {_SEE}",
     )
 
@@ -213,13 +213,13 @@ def _mismatch(row: GenerationRow, finding: TableFinding) -> OtherDatabaseError |
         return OtherDatabaseError(
             f"Corpus {row.corpus!r} has head {row.head_version}, a version that its table at {row.table_uri} no "
             f"longer has, and the latest is {finding.latest}: the database is older than the table's retention",
-            f"Nothing was changed. Bring the catalog to what the table holds with `ingest-pipeline recover "
+            f"Nothing was changed. Bring the catalog to the state of the table with `ingest-pipeline recover "
             f"--rebuild-catalog`. {_SEE}",
         )
     return NotOurTableError(
         f"Version {row.head_version} of the LanceDB table at {row.table_uri} is not the one that corpus "
         f"{row.corpus!r} published",
-        "Nothing was changed. Put the right table there, or bring the catalog to what this one holds with "
+        "Nothing was changed. Put the right table there, or bring the catalog to the state of this table with "
         f"`ingest-pipeline recover --rebuild-catalog`. {_SEE}",
     )
 

@@ -1,6 +1,6 @@
 """Batch jobs: missing vectors from the API's Batch endpoint, at a lower price and within a day.
 
-    read, cut, look up ──texts without a vector──> batch job (ledger) ──> file and batch (API)
+    read, chunk, look up ──texts without a vector──> batch job (ledger) ──> file and batch (API)
     results ──> embedded_batch, like any other answer; an ordinary run finds them there and publishes
 
 A batch job is recorded before it is submitted, and the API keeps the id of its saga as metadata. If a writer dies

@@ -2,9 +2,9 @@
 
 `estimate` uses the sizes in the listing. The characters, chunks and tokens per byte are those of this corpus' published
 documents, format by format, or the constants below if it has none. For Office and EPUB files it reads the ZIP
-directory, because their size says nothing about their text. For PDFs there is no such bound. `count` reads and cuts the
-documents and looks up their texts, as an ingest would. Only its tokens are estimated, because there is no tokenizer for
-every model.
+directory, because the size of the file is no bound for its text. For PDFs there is no bound. `count` reads and chunks
+the documents and looks up their texts, as an ingest would. Only its tokens are estimated, because there is no tokenizer
+for every model.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
 
 
 def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
-    """Count exactly: read and cut each document and look up which texts have a vector. Embeds and publishes nothing.
+    """Count exactly: read and chunk each document and look up which texts have a vector. Embeds and publishes nothing.
 
     Args:
         context: The ingest context of the corpus.

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 # for each document, in one or two statements.
 _GROUP_DOCUMENTS = 8192
 _GROUP_BYTES = 64 << 20
-# A document that changes during each of so many attempts is written faster than it can be read.
+# A document that changes during this many attempts in a row is written faster than it can be read.
 _PLANNINGS = 3
 
 
@@ -70,7 +70,7 @@ class Summary:
     publications: list[Publication] = field(default_factory=list[Publication])
     unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     on_hold: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-    """Documents that stay as they are, because a rollback put them on hold."""
+    """Documents that were not ingested, because a rollback put them on hold."""
     too_recent: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
@@ -164,9 +164,9 @@ class Ingestion:
         theirs = f"{settings.model}/{settings.dimensions}"
         if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
             raise CorpusMismatchError(
-                f"Corpus {self._context.corpus.name!r} holds vectors of {recipe.embedding}, and the embedder makes "
-                f"{theirs}",
-                "Nothing was embedded.",
+                f"Corpus {self._context.corpus.name!r} has vectors of {recipe.embedding}, but the embedder computes "
+                f"{theirs}. Nothing was embedded",
+                "Use the embedding model of the corpus, or run `ingest-pipeline reembed`.",
             )
 
     def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan]:

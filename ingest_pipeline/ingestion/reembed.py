@@ -1,7 +1,7 @@
-"""Re-embedding: a second generation is filled with vectors of another model, then readers move to it.
+"""Re-embedding: a second generation is filled with vectors of another model, then readers switch to it.
 
-Filling is ordinary ingestion into a table without readers, so it may die, be repeated and continue. Readers move in one
-transaction, once the new generation has every document of the current one, or the source's newer bytes of it.
+Filling is ordinary ingestion into a table without readers, so it may die, be repeated and continue. Readers switch in
+one transaction, once the new generation has every document of the current one, or the source's newer bytes of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ingest_pipeline.saga.generations import differences, list_generations, resu
 
 log = logging.getLogger(__name__)
 
-# A corpus that changes during each of so many comparisons changes faster than it can be moved.
+# A corpus that changes during this many comparisons in a row changes faster than generations can be compared.
 _MAX_ROUNDS = 10
 _MAX_NAMES = 10
 
@@ -41,7 +41,7 @@ class Action(Enum):
     """What a re-embedding run does."""
 
     SWITCH = "switch"
-    """Fill the new generation, then move readers to it."""
+    """Fill the new generation, then switch readers to it."""
     FILL = "fill"
     """Only fill it."""
     ABORT = "abort"
@@ -51,7 +51,7 @@ class Action(Enum):
 
 
 def model_mismatch(current: IngestContext, settings: CorpusConfig) -> str | None:
-    """The message for settings that name another model than the corpus has, None if they name the same one."""
+    """The message for settings that name another model than the corpus has; None if they name the same one."""
     if settings.recipe.embedding == current.recipe.embedding:
         return None
     return (
@@ -63,11 +63,11 @@ def model_mismatch(current: IngestContext, settings: CorpusConfig) -> str | None
 
 
 def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Estimate | None:
-    """Estimate, from the sizes of the files, what re-embedding a corpus still takes.
+    """Estimate, from the sizes of the files, the remaining work and cost of re-embedding a corpus.
 
     Args:
         current: The corpus with its current model.
-        settings: Settings with the model to move to.
+        settings: Settings with the new model.
 
     Returns:
         None if the corpus has that model.
@@ -98,7 +98,7 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
 
     Raises:
         ConfigurationError: The corpus does not exist, or it has this model already.
-        CorpusMismatchError: The corpus is being moved to another model.
+        CorpusMismatchError: The corpus is being re-embedded with another model.
         ConflictError: Another process began a re-embedding at the same time.
     """
     found = list_generations(database, settings.corpus)
@@ -108,14 +108,14 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
     wanted = settings.recipe.embedding
     if old.recipe.embedding == wanted:
         raise ConfigurationError(
-            f"Corpus {settings.corpus!r} has vectors of {wanted} already",
-            "Set INGEST_EMBEDDING_MODEL to the model to move to, then run again.",
+            f"Corpus {settings.corpus!r} already has vectors of {wanted}",
+            "Set INGEST_EMBEDDING_MODEL to the new model, then run again.",
         )
     filling = next((generation for generation in found if generation.state == GenerationState.BUILDING), None)
     if filling is not None and filling.embedding != wanted:
         raise CorpusMismatchError(
-            f"Corpus {settings.corpus!r} is being moved to {filling.embedding}, but the settings name {wanted}",
-            "Set the model back and finish, or run `ingest-pipeline reembed --abort` first.",
+            f"Corpus {settings.corpus!r} is being re-embedded with {filling.embedding}, but the settings name {wanted}",
+            "Set the model back and run `ingest-pipeline reembed` to finish, or run `ingest-pipeline reembed --abort`.",
         )
     target = _target(found, wanted)
     # Rows of generations are never deleted, so their number gives the next name.
@@ -129,7 +129,7 @@ def begin(database: Database, settings: CorpusConfig) -> tuple[IngestContext, In
 
 
 class Reembedding:
-    """A run that fills a generation and moves readers to it.
+    """A run that fills a generation and switches readers to it.
 
     Args:
         old: The current generation.
@@ -163,7 +163,7 @@ class Reembedding:
         return await Ingestion(self._new, self._embedder, run_id=self._run_id).run(plans)
 
     async def switch(self) -> None:
-        """Move readers, once the new generation has all documents that they see, or newer bytes of them.
+        """Switch readers, once the new generation has all documents that they see, or newer bytes of them.
 
         Raises:
             ReembeddingIncompleteError: Some documents cannot be ingested into the new generation, or were rolled back.
@@ -179,8 +179,8 @@ class Reembedding:
                 return
         raise ConflictError(
             f"Documents of corpus {self._old.corpus.name!r} were published faster than its generations could be "
-            "compared",
-            "Readers were not moved. Run again.",
+            "compared. Readers were not switched",
+            "Run again when fewer documents change.",
         )
 
     async def _compare_with_source(self, found: Sequence[GenerationDifference]) -> list[GenerationDifference]:
@@ -213,7 +213,7 @@ class Reembedding:
             raise ReembeddingIncompleteError(
                 f"{len(kept)} documents of corpus {corpus.name!r} were rolled back, and the source still has the "
                 f"bytes that they were rolled back from: {', '.join(kept[:_MAX_NAMES])}",
-                "Readers were not moved. Correct the files, or accept them with `ingest-pipeline retry KEY` and "
+                "Readers were not switched. Correct the files, or accept them with `ingest-pipeline retry KEY` and "
                 "`ingest`; then run `ingest-pipeline reembed` again.",
             )
 

@@ -278,7 +278,7 @@ def test_settings_that_do_not_match_the_table_are_refused(
     for change in ({"source": str(tmp_path / "other")}, {"partition_by": "folder"}, {"embedding_model": "another"}):
         with pytest.raises(CorpusMismatchError):
             open_for_rebuild(empty.database, world.settings.replace(**change))  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="There is no table"):
+    with pytest.raises(ConfigurationError, match="has neither a table"):
         open_for_rebuild(empty.database, world.settings.replace(lancedb_uri=str(tmp_path / "nothing")))
     lance.write_dataset(world.corpus.table.at(world.head).to_table(), str(tmp_path / "theirs" / "docs.lance"))
     with pytest.raises(ConfigurationError):
