@@ -13,7 +13,7 @@ import click
 # Name of the command: its module in `cli.commands`, and the line that `--help` shows.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("audit", "Check that LanceDB and Postgres agree at head."),
-    "batch": ("batch", "Embed missing texts with batch jobs, which are cheaper and take up to a day."),
+    "batch": ("batch", "Submit texts without a vector as batch jobs, which are cheaper and take up to a day."),
     "corpora": ("corpora", "List the corpora of the database, with their tables, sources and models."),
     "demo": (
         "ui",

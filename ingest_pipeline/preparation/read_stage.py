@@ -78,7 +78,7 @@ class ReadStage:
     def _exclusion_reason(self, reader: DocumentReader) -> TooRecentError | None:
         """Why a document that was read to its end is not published yet, None if it is.
 
-        Programs often empty a file before they write it anew. The old rows stay until it has been empty for a while.
+        Programs often empty a file before they write it again. The old rows stay until it has been empty for a while.
         """
         source, seconds = reader.source, self._context.min_age_seconds
         if reader.chunk_count or not source.is_too_recent(seconds, datetime.now(UTC)):

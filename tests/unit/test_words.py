@@ -50,6 +50,20 @@ RETIRED = {
     r"nonsense": "invalid",
     r"mends?|mended|mending": "repair, fix",
     r"(?<=\s)nobody|whoever": "no process, no user",
+    r"hurts?|hurting": "disrupt, affect",
+    r"weathers?": "faults",
+    r"(go|goes|going|went) on": "continue",
+    r"(hear|hears|heard) (of|nothing)": "get no answer, get a report",
+    r"half done": "in progress",
+    r"under way": "in progress, in flight",
+    r"forestall(s|ed)?": "publish first",
+    r"purchases?": "billed request",
+    r"(un)?plugged": "disabled",
+    r"anew": "again",
+    r"all the same": "nevertheless",
+    r"comes? to an end": "end",
+    r"left behind": "remaining",
+    r"(is|are|was|were) asked|asked for": "requested, queried",
 }
 _RETIRED = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in RETIRED), re.IGNORECASE)
 _CODE_SPAN = re.compile(r"`[^`\s]+`")

@@ -28,7 +28,7 @@ _MAX_ROWS = 20
 )
 @as_json
 def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
-    """Embed missing texts with batch jobs, which are cheaper and take up to a day. Also collects finished ones.
+    """Submit texts without a vector as batch jobs, which are cheaper and take up to a day. Also collects finished jobs.
 
     A later ingest uses the collected vectors and embeds nothing. Until then the source sensor skips these documents.
     """

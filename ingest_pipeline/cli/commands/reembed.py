@@ -19,7 +19,7 @@ from ingest_pipeline.ingestion.reembed import Action, estimate_reembedding
     "--fill-only", "action", flag_value=Action.FILL.name, help="Fill the new table, but do not switch readers to it."
 )
 @click.option(
-    "--abort", "action", flag_value=Action.ABORT.name, help="Stop filling the new table. It is kept for a week."
+    "--abort", "action", flag_value=Action.ABORT.name, help="Stop filling the new table, and keep it for a week."
 )
 @click.option("--drop", "action", flag_value=Action.DROP.name, help="Delete retired tables at once.")
 @click.option("--yes", is_flag=True, help="Embed without asking.")
