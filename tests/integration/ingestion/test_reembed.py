@@ -246,7 +246,7 @@ def test_the_cost_of_a_reembedding_is_estimated_before_and_during_it(filled: Wor
     assert rest.documents == 1
 
 
-def test_sagas_in_doubt_and_orphan_files_of_both_generations_are_settled(filled: World) -> None:
+def test_sagas_and_orphan_files_of_a_generation_that_is_filled_are_settled(filled: World) -> None:
     migrate(filled.database, address_after(filled), then_switch=False)
     (beside,) = other_generations(filled.corpus)
     with filled.database.transaction() as connection:

@@ -255,7 +255,7 @@ def test_a_clock_that_is_wrong_puts_no_saga_in_doubt(world: World, monkeypatch: 
     assert found(world) == set()
 
 
-def test_a_run_without_current_documents_has_no_violation(world: World) -> None:
+def test_an_audit_of_no_documents_finds_nothing(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 1))
     world.ingest()
     report = audit_module.audit(world.corpus, [])
