@@ -1,7 +1,8 @@
 """Extracts the text of a document from its bytes.
 
-Text of any kind is decoded as a stream, in the memory of one block. PDF, Office, HTML and EPUB documents are read
-whole, within limits, and parsed in a child process.
+Text of any kind, source code among it, is decoded as a stream, in the memory of one block. PDF, Office, HTML and EPUB
+documents and e-mail are read whole, within limits, and parsed in a child process. Other formats, such as images and
+scans, are refused with an error that names the option for a parser of the user's.
 """
 
 import codecs
@@ -19,13 +20,14 @@ from ingest_pipeline.errors import (
     EmptyDocumentError,
     UnsupportedFormatError,
 )
+from ingest_pipeline.parsing.json_text import decode_escapes
 from ingest_pipeline.parsing.text_decoding import encoding_of, with_encoding
 from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
 from ingest_pipeline.types import TextPiece
 
 __all__ = ["PARSER", "ParserLimits", "is_compressed", "is_markdown", "is_parsed", "is_zipped", "media_type", "parse"]
 
-PARSER: Final = "text-1/kreuzberg-4.10"
+PARSER: Final = "text-2/kreuzberg-4.10"
 """Part of the recipe. A new value means that the same bytes may give another text, so all documents are ingested again.
 
 It names the version that this package was tested with, not the installed one, so that a new release of kreuzberg alone
@@ -37,13 +39,14 @@ DEFAULT_LIMITS: Final = ParserLimits()
 _OFFICE: Final = "application/vnd.openxmlformats-officedocument"
 _PDF: Final = "application/pdf"
 _HTML: Final = "text/html"
+_MAIL: Final = "message/rfc822"
 _ZIPPED: Final = {
     ".docx": f"{_OFFICE}.wordprocessingml.document",
     ".epub": "application/epub+zip",
     ".pptx": f"{_OFFICE}.presentationml.presentation",
     ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
 }
-_PARSED: Final = _ZIPPED | {".htm": _HTML, ".html": _HTML, ".xhtml": _HTML, ".pdf": _PDF}
+_PARSED: Final = _ZIPPED | {".eml": _MAIL, ".htm": _HTML, ".html": _HTML, ".xhtml": _HTML, ".pdf": _PDF}
 _TEXT: Final = {
     ".csv": "text/csv",
     ".json": "application/json",
@@ -51,9 +54,16 @@ _TEXT: Final = {
     ".markdown": "text/markdown",
     ".md": "text/markdown",
     ".ndjson": "application/jsonl",
+    ".rst": "text/x-rst",
     ".tsv": "text/tab-separated-values",
     ".xml": "application/xml",
 }
+
+_JSON: Final = ("application/json", "application/jsonl")
+_NO_PARSER: Final = (
+    "Its published version is untouched. Set INGEST_PARSER (parser of a component) to a parser of yours that reads it, "
+    "or exclude it with INGEST_EXCLUDE."
+)
 
 _HEAD: Final = 1024
 """Bytes that decide about the format. They must include a PDF's header and an HTML page's encoding."""
@@ -65,6 +75,8 @@ _BINARY: Final = {
     b"\xff\xd8\xff": "a JPEG image",
     b"GIF87a": "a GIF image",
     b"GIF89a": "a GIF image",
+    b"II*\0": "a TIFF image",
+    b"MM\0*": "a TIFF image",
     b"\x1f\x8b": "compressed by gzip",
     b"BZh91AY&SY": "compressed by bzip2",
     b"\xfd7zXZ\0": "compressed by xz",
@@ -152,7 +164,8 @@ def parse(
         return  # the head is the whole of it
     kind = _format(document, head)
     if kind is None:
-        yield from map(TextPiece, _streamed(document, head, rest, encoding))
+        text = _streamed(document, head, rest, encoding)
+        yield from map(TextPiece, decode_escapes(text) if media_type(document) in _JSON else text)
     else:
         yield from _parsed(document, kind, rest, limits, encoding)
 
@@ -187,7 +200,7 @@ def _format(document: str, head: bytes) -> str | None:
         return named
     for magic, what in _BINARY.items():
         if head.startswith(magic):
-            raise BinaryDocumentError(document, f"is {what}, and not text")
+            raise BinaryDocumentError(document, f"is {what}, and not text", _NO_PARSER)
     if named == _PDF:
         raise CorruptDocumentError(document, "has no PDF header")
     return named
@@ -226,7 +239,9 @@ def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str
 
 
 def _holds_nul(document: str) -> BinaryDocumentError:
-    return BinaryDocumentError(document, "contains NUL: it is not text, or UTF-16 without a byte order mark")
+    return BinaryDocumentError(
+        document, "contains NUL: it is not text, or UTF-16 without a byte order mark", _NO_PARSER
+    )
 
 
 def _wrong_encoding(document: str, encoding: str, offset: int) -> DocumentEncodingError:
@@ -252,7 +267,8 @@ def _parsed(
             return
     pieces = _pool.extract(document, kind, content, limits)
     if not any(piece.text.strip() for piece in pieces):
-        raise EmptyDocumentError(document, "has no text" + ("; scanned pages are not read" if kind == _PDF else ""))
+        scan = "; scanned pages are not read" if kind == _PDF else ""
+        raise EmptyDocumentError(document, f"has no text{scan}", _NO_PARSER if scan else None)
     yield from pieces
 
 

@@ -22,17 +22,22 @@ from typing import BinaryIO, Final, TypedDict, cast
 from zipfile import BadZipFile, ZipFile
 
 from ingest_pipeline.parsing.confinement import confine
+from ingest_pipeline.parsing.mail import BrokenMailError, mail_text
 from ingest_pipeline.parsing.pages import MARKER, Piece, divide_pages, divide_slides
+from ingest_pipeline.parsing.tables import rewrite_tables
 
 GREATEST_FILE: Final = 64 << 20
 """Bytes in a file that this process may write. Its parser unpacks a library of 8 MB and has nothing else to write."""
 OPEN_FILES: Final = 64
+GREATEST_LIST: Final = 16 << 20
+"""Bytes of the list of pieces, which precedes a text. A page takes some 15."""
 GREATEST_DETAIL: Final = 1_000
 """Characters of an error message: some quote the document."""
 
 # The parser renders the elements in a head as YAML, which then reads as a rule and a heading; without these tags the
 # title is the first paragraph and the rest, which no reader of the page sees, is gone.
 _HEAD: Final = re.compile(r"""</?(?:head|meta|link|base)\b(?:=\s*+(?:"[^"]*+"|'[^']*+')|[^>])*+>""", re.IGNORECASE)
+_TABLE_HEADER: Final = re.compile(r"<th\b", re.IGNORECASE)
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
 _DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
 
@@ -52,8 +57,11 @@ KEPT: Final = _drop_rights()
 
 import kreuzberg  # noqa: E402  only after the rights were dropped
 
+_HTML: Final = "text/html"
+_MAIL: Final = "message/rfc822"
 _PDF: Final = "application/pdf"
 _PPTX: Final = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+_XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
 
 
@@ -63,7 +71,7 @@ class Request(TypedDict):
     media_type: str
     size: int
     unpacked_bytes: int
-    output_bytes: int
+    text_bytes: int
 
 
 class Answer(TypedDict):
@@ -91,12 +99,14 @@ def main() -> None:
             outcome, detail = result
             _answer(answers, outcome, detail[:GREATEST_DETAIL])
             continue
-        pieces = json.dumps([(len(piece), page) for piece, page in result])
-        data = f"{pieces}\n{''.join(piece for piece, _ in result)}".encode()
-        if len(data) > request["output_bytes"]:
-            _answer(answers, "too large", f"has more than {request['output_bytes']} bytes of text")
+        pieces = json.dumps([(len(piece), page) for piece, page in result]).encode()
+        text = "".join(piece for piece, _ in result).encode()
+        if len(text) > request["text_bytes"]:
+            _answer(answers, "too large", f"has more than {request['text_bytes']} bytes of text")
+        elif len(pieces) >= GREATEST_LIST:
+            _answer(answers, "too large", "has too many pages")
         else:
-            _answer(answers, "text", data=data)
+            _answer(answers, "text", data=pieces + b"\n" + text)
 
 
 def _answer(answers: BinaryIO, outcome: str, detail: str = "", data: bytes = b"") -> None:
@@ -110,8 +120,17 @@ def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> list[Piece] |
     """The pieces of the text, or the outcome and the problem."""
     if data.startswith(b"PK") and (refused := _examine_archive(data, unpacked_bytes)):
         return refused
-    if media_type == "text/html":
-        data = _HEAD.sub("", data.decode()).encode()
+    try:
+        return _pieces(data, media_type)
+    except MemoryError:
+        return "too large", "needs more memory than the parser may use"
+    except BrokenMailError as error:
+        return "corrupt", str(error)
+    except kreuzberg.KreuzbergError as error:
+        return _outcome(error), f"cannot be parsed: {error}"
+
+
+def _converted(data: bytes, media_type: str) -> kreuzberg.ExtractionResult:
     config = kreuzberg.ExtractionConfig(
         use_cache=False,
         output_format="markdown",
@@ -122,16 +141,27 @@ def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> list[Piece] |
         include_document_structure=media_type == _PDF,
         disable_ocr=True,  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # missing from its stubs
     )
-    try:
-        result = kreuzberg.extract_bytes_sync(data, media_type, config)
-    except MemoryError:
-        return "too large", "needs more memory than the parser may use"
-    except kreuzberg.KreuzbergError as error:
-        return _outcome(error), f"cannot be parsed: {error}"
+    return kreuzberg.extract_bytes_sync(data, media_type, config)
+
+
+def _pieces(data: bytes, media_type: str) -> list[Piece]:
+    if media_type == _MAIL:
+        return [(_searchable(mail_text(data, _page_text)), None)]
+    if media_type == _HTML:
+        return [(_page_text(data.decode()), None)]
+    result = _converted(data, media_type)
     if media_type == _PPTX:
         return divide_slides(result.content, _searchable)
     text = _searchable(result.content)
-    return divide_pages(text, result.document["nodes"]) if result.document else [(text, None)]
+    if media_type == _PDF:
+        return divide_pages(text, result.document["nodes"]) if result.document else [(text, None)]
+    return [(rewrite_tables(text, headers=media_type == _XLSX), None)]
+
+
+def _page_text(page: str) -> str:
+    """A page of HTML as Markdown."""
+    result = _converted(_HEAD.sub("", page).encode(), _HTML)
+    return rewrite_tables(_searchable(result.content), headers=_TABLE_HEADER.search(page) is not None)
 
 
 def _searchable(text: str) -> str:

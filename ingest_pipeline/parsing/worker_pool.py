@@ -24,6 +24,8 @@ _ERRORS: Final[dict[str, type[DocumentError]]] = {
     "unsupported": UnsupportedFormatError,
 }
 _OUTCOMES: Final = frozenset({"text", "encrypted", *_ERRORS})
+_GREATEST_LIST: Final = 16 << 20
+"""Bytes of the list of pieces, which precedes a text. A page takes some 15."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class ParserLimits:
     @property
     def of_request(self) -> RequestLimits:
         """What a child may spend on one document."""
-        return RequestLimits(self.cpu_seconds, self.wall_seconds, self.output_bytes)
+        return RequestLimits(self.cpu_seconds, self.wall_seconds, self.output_bytes + _GREATEST_LIST)
 
 
 def blame(death: DeadChildError, document: str, limits: ParserLimits) -> DocumentError:
@@ -84,11 +86,11 @@ class ParserPool:
         """
         if find_spec("kreuzberg") is None:
             raise MissingExtraError(
-                "PDF, Office, HTML and EPUB documents need the parser kreuzberg, which is not installed",
+                "PDF, Office, HTML and EPUB documents and e-mail need the parser kreuzberg, which is not installed",
                 "Run: pip install 'ingest-pipeline[documents]'",
             )
         program = Program("document parser", _SCRIPT, _OUTCOMES, limits.memory_bytes)
-        head = {"media_type": media_type, "unpacked_bytes": limits.unpacked_bytes}
+        head = {"media_type": media_type, "unpacked_bytes": limits.unpacked_bytes, "text_bytes": limits.output_bytes}
         try:
             answer = self._children.ask(program, head, data, limits.of_request)
         except DeadChildError as death:
