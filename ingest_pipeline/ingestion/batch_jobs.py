@@ -13,7 +13,6 @@ any case.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,9 +20,8 @@ from datetime import timedelta
 from itertools import islice
 from uuid import UUID
 
-from ingest_pipeline.embedding._response import Vectors, read_answer
-from ingest_pipeline.embedding.openai import Client, OpenAIEmbedder
-from ingest_pipeline.embedding.usage_meter import billed_tokens
+from ingest_pipeline.embedding.batch_api import BatchApi, BatchOutput
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.planning.context import IngestContext
@@ -40,19 +38,12 @@ from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Chunk, Usage
 
-METADATA_KEY = "ingest_pipeline_saga"
-"""Metadata key under which the API keeps the saga's id."""
 # All vectors of a job are in memory while they are collected. The API accepts 50,000.
 _MAX_TEXTS = 10_000
 _CHUNKS_PER_LOOK_UP = 128
-_BYTES_PER_CHARACTER = 4
-_ENDED = ("completed", "expired", "failed", "cancelled")
 # The API lists a batch some time after it accepted it.
 _LISTED_AFTER = timedelta(minutes=1)
 _ABANDONED_AFTER = timedelta(minutes=15)
-# Largest difference between the API's clock and ours.
-_CLOCK_SKEW = timedelta(hours=1)
-_PAGE_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +60,6 @@ class Collected:
 class _JobTexts:
     texts: dict[UUID, str] = field(default_factory=dict[UUID, str])
     keys: set[str] = field(default_factory=set[str])
-
-
-@dataclass(slots=True)
-class _Output:
-    """The results of a batch job."""
-
-    answers: dict[int, tuple[Vectors, int]] = field(default_factory=dict[int, tuple[Vectors, int]])
-    """Vectors and tokens by the number of the request, without failed requests."""
-    unusable_texts: int = 0
-    """Texts of answers that were billed but cannot be used."""
-    unusable_tokens: int = 0
-    unusable_requests: int = 0
 
 
 async def submit(context: IngestContext, embedder: OpenAIEmbedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
@@ -208,29 +187,17 @@ async def _probe(context: IngestContext, embedder: OpenAIEmbedder, job: _JobText
 
 async def _submit(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts) -> UUID | None:
     """Submit a job, without texts that another process has submitted meanwhile. None if no text remains."""
-    # A character has at most four bytes and a token at least one, so no request exceeds the API's limit.
-    by_tokens = embedder.settings.batch_tokens // (_BYTES_PER_CHARACTER * context.chunker.size)
-    texts_a_request = max(1, min(embedder.settings.batch_inputs, by_tokens))
+    api = BatchApi(embedder)
+    texts_a_request = api.texts_a_request(context.chunker.size)
     saga = await asyncio.to_thread(_record_job, context, job, texts_a_request)
     if saga is None:
         return None
-    lines = _lines(embedder, list(job.texts.values()), texts_a_request)
     with boundary(Boundary.BATCH_JOB_SUBMITTED):
-        uploaded = await embedder.call(
-            lambda client: client.files.create(file=(f"{saga}.jsonl", lines), purpose="batch")
-        )
+        file = await api.upload(saga, list(job.texts.values()), texts_a_request)
         if not await asyncio.to_thread(_is_still_ours, context, saga):
             return None
-        # Without retries by the client: if an answer is lost, the API would accept the job a second time.
-        batch = await embedder.call(
-            lambda client: client.with_options(max_retries=0).batches.create(
-                input_file_id=uploaded.id,
-                endpoint="/v1/embeddings",
-                completion_window="24h",
-                metadata={METADATA_KEY: str(saga)},
-            )
-        )
-    await asyncio.to_thread(_mark_submitted, context, saga, batch.id)
+        api_batch = await api.create(saga, file)
+    await asyncio.to_thread(_mark_submitted, context, saga, api_batch)
     return saga
 
 
@@ -249,7 +216,7 @@ def _record_job(context: IngestContext, job: _JobTexts, texts_a_request: int) ->
         saga = sagas.begin(
             connection, generation=corpus.generation, kind=SagaKind.BATCH, base_version=base, price=price
         )
-        batch_jobs.place(
+        batch_jobs.insert_batch_job(
             connection,
             saga,
             generation=corpus.generation,
@@ -274,78 +241,29 @@ def _mark_submitted(context: IngestContext, saga: UUID, api_batch: str) -> None:
         batch_jobs.mark_submitted(connection, saga, api_batch)
 
 
-def _lines(embedder: OpenAIEmbedder, texts: Sequence[str], texts_a_request: int) -> bytes:
-    """The numbered requests in the format of the Batch endpoint, JSON Lines."""
-    body: dict[str, object] = {"model": embedder.settings.model, "encoding_format": "base64"}
-    if embedder.narrowed is not None:
-        body["dimensions"] = embedder.narrowed
-    requests = (texts[start : start + texts_a_request] for start in range(0, len(texts), texts_a_request))
-    return b"".join(
-        json.dumps(
-            {"custom_id": str(number), "method": "POST", "url": "/v1/embeddings", "body": {**body, "input": request}}
-        ).encode()
-        + b"\n"
-        for number, request in enumerate(requests)
-    )
-
-
 async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: BatchJob) -> Collected | None:
-    api_batch = found.api_batch or await _find(context, embedder, found)
-    if api_batch is None:
+    api = BatchApi(embedder)
+    api_batch = found.api_batch or await _find(context, api, found)
+    ended = None if api_batch is None else await api.ended(api_batch)
+    if ended is None:
         return None
-    batch = await embedder.call(lambda client: client.batches.retrieve(api_batch))
-    if batch.status not in _ENDED:
-        return None
-    output = _Output()
-    if batch.output_file_id is not None:
-        file = batch.output_file_id
-        content = await embedder.call(lambda client: client.files.content(file))
-        output = await asyncio.to_thread(_parse, found, content.content, embedder.settings.dimensions)
-    return await asyncio.to_thread(_record, context, found, output, batch.status)
+    output = await asyncio.to_thread(api.parse, ended.output, lambda number: len(found.request(number)))
+    return await asyncio.to_thread(_record, context, found, output, ended.status)
 
 
-async def _find(context: IngestContext, embedder: OpenAIEmbedder, found: BatchJob) -> str | None:
+async def _find(context: IngestContext, api: BatchApi, found: BatchJob) -> str | None:
     """The API's batch of a job that its writer did not mark as submitted, None if the API has none."""
     if found.age < _LISTED_AFTER or not (is_dead(found.writer) or found.age > _ABANDONED_AFTER):
         return None
-    oldest = (found.created_at - _CLOCK_SKEW).timestamp()
-
-    async def find(client: Client) -> str | None:
-        async for batch in client.batches.list(limit=_PAGE_ROWS):
-            if (batch.metadata or {}).get(METADATA_KEY) == str(found.saga):
-                return batch.id
-            if batch.created_at < oldest:
-                break
-        return None
-
-    api_batch = await embedder.call(find)
+    api_batch = await api.find(found.saga, found.created_at)
     if api_batch is None:
-        await asyncio.to_thread(_record, context, found, _Output(), "never received")
+        await asyncio.to_thread(_record, context, found, BatchOutput(), "never received")
     else:
         await asyncio.to_thread(_mark_submitted, context, found.saga, api_batch)
     return api_batch
 
 
-def _parse(found: BatchJob, content: bytes, dimensions: int) -> _Output:
-    """Parse the lines of an output file. Damaged lines are skipped."""
-    output = _Output()
-    for line in content.splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            item = json.loads(line)
-            number, body = int(item["custom_id"]), item["response"]["body"]
-            if not (texts := found.request(number)):
-                continue
-            try:
-                output.answers[number] = read_answer(body, len(texts), dimensions)
-            except ValueError:
-                if tokens := billed_tokens(body):
-                    output.unusable_texts += len(texts)
-                    output.unusable_tokens += tokens
-                    output.unusable_requests += 1
-    return output
-
-
-def _record(context: IngestContext, found: BatchJob, output: _Output, status: str) -> Collected | None:
+def _record(context: IngestContext, found: BatchJob, output: BatchOutput, status: str) -> Collected | None:
     collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
     error = None if collected == total else f"{total - collected} of {total} vectors were not returned: {status}"

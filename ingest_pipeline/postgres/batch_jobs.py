@@ -58,7 +58,7 @@ class BatchJob:
         return self.text_hashes[start : start + self.texts_a_request] if number >= 0 else []
 
 
-def place(
+def insert_batch_job(
     connection: Connection,
     saga: UUID,
     *,

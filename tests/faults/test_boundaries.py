@@ -43,7 +43,8 @@ EFFECTS: dict[str, dict[str, str]] = {
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "ingestion/batch_jobs.py": {
-        "place": "BATCH_JOB_RECORDED",
+        "insert_batch_job": "BATCH_JOB_RECORDED",
+        "upload": "BATCH_JOB_SUBMITTED",
         "create": "BATCH_JOB_SUBMITTED",
         "record_batch": "BATCH_JOB_COLLECTED",
     },
