@@ -58,7 +58,7 @@ class _Filling:
         sagas.forget_fragments(connection, self._saga)
         return Change(self._staged)
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         places = {document_key(number): [fragments[name]] for name, found in self._files.items() for number in found}
         documents.record_fragments(connection, self._saga, places)
 

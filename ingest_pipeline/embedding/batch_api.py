@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from ingest_pipeline.embedding._response import Vectors, read_answer
@@ -23,7 +24,7 @@ _ENDED = ("completed", "expired", "failed", "cancelled")
 # Largest difference between the API's clock and ours.
 _CLOCK_SKEW = timedelta(hours=1)
 _PAGE_ROWS = 100
-_ENDPOINT = "/v1/embeddings"
+_ENDPOINT: Final = "/v1/embeddings"
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,11 +105,11 @@ class _DocumentRows:
             return Removal(one_of("document", keys))
         return removal_of(superseded)
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
-        places = {
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+        recorded = {
             key: sorted(fragments[name] for name in document.files) for key, document in self.prepared.documents.items()
         }
-        documents.record_fragments(connection, self.saga, places)
+        documents.record_fragments(connection, self.saga, recorded)
 
 
 class Ingestion:

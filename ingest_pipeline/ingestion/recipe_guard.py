@@ -29,14 +29,14 @@ _MAX_UNCONFIRMED = 10
 _UNCONFIRMED_SHARE = 10
 
 
-def is_suspicious(others: int, latest: int) -> bool:
+def is_suspicious(of_other_recipes: int, latest: int) -> bool:
     """Whether the change needs a confirmation: it affects more than a tenth of all documents, and more than ten.
 
     Args:
-        others: Documents at head that another recipe made.
+        of_other_recipes: Documents at head that another recipe made.
         latest: Documents at head.
     """
-    return others > _MAX_UNCONFIRMED and _UNCONFIRMED_SHARE * others > latest
+    return of_other_recipes > _MAX_UNCONFIRMED and _UNCONFIRMED_SHARE * of_other_recipes > latest
 
 
 def differs_by_recipe_alone(plan: DocumentPlan, recipe: str) -> bool:
@@ -121,7 +121,7 @@ class RecipeGuard:
                 f"{known[-1].since:%Y-%m-%d %H:%M %Z}"
             )
         return RecipeWithheldError(
-            f"{what}; {found.others} of {found.latest} documents would be ingested again, for up to about "
+            f"{what}; {found.of_other_recipes} of {found.latest} documents would be ingested again, for up to about "
             f"{self._cost(found)}. Those that differ by recipe alone were skipped"
         )
 
@@ -135,7 +135,7 @@ class RecipeGuard:
 def _is_withheld(known: Sequence[RecordedRecipe], recipe: str, found: DocumentsByRecipe) -> bool:
     """Whether a recipe that is not in force needs a confirmation: it is an earlier one, or affects many documents."""
     is_earlier = any(one.fingerprint == recipe for one in known)
-    return found.others > 0 and (is_earlier or is_suspicious(found.others, found.latest))
+    return found.of_other_recipes > 0 and (is_earlier or is_suspicious(found.of_other_recipes, found.latest))
 
 
 def _characters_per_token(tokens: int, characters: int) -> float:

@@ -117,7 +117,7 @@ class _Rewritten:
         sagas.forget_fragments(connection, self.saga)
         return Compaction([self.file], numbers)
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         old = [fragment.number for fragment in self.group]
         documents.move_rows(connection, self.corpus.generation, old=old, new=fragments[self.file.name])
 

@@ -123,7 +123,7 @@ class _Indexed:
             )
         return self.change
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         """No row has moved."""
 
 

@@ -101,7 +101,7 @@ class _DamageRemoval:
         # The removal covers the whole table: a document may have other rows in readable fragments.
         return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         """No row was added."""
 
 

@@ -135,7 +135,7 @@ def count_documents(connection: Connection, generation: str) -> int:
 def count_recipe(connection: Connection, generation: str, recipe: str) -> tuple[int, int]:
     """Return how many documents at head were made with a recipe, and how many with other recipes."""
     row = connection.execute(query("count_recipe"), {"generation": generation, "recipe": recipe}).fetchone()
-    return (row["made"], row["others"]) if row else (0, 0)
+    return (row["made"], row["of_other_recipes"]) if row else (0, 0)
 
 
 def first_partition(connection: Connection, generation: str) -> str | None:

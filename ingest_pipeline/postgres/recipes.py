@@ -33,7 +33,7 @@ class DocumentsByRecipe:
     """Counts of the documents at head, by whether a given recipe made them."""
 
     latest: int
-    others: int
+    of_other_recipes: int
     """Number of documents that another recipe made."""
     characters: int
     """Total text length of the documents that another recipe made."""
@@ -54,7 +54,7 @@ def put_in_force(connection: Connection, generation: str, recipe: Recipe) -> Non
 
 
 def documents_by_recipe(connection: Connection, generation: str, recipe: Recipe) -> DocumentsByRecipe:
-    """Count the documents at head that this recipe made, and those that others made."""
+    """Count the documents at head that this recipe made, and those that other recipes made."""
     values = {"generation": generation, "recipe": recipe.fingerprint}
     row = connection.execute(query("documents_by_recipe"), values).fetchone()
     return DocumentsByRecipe(**row) if row else DocumentsByRecipe(0, 0, 0)

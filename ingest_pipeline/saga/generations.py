@@ -53,13 +53,13 @@ def differences(old: Corpus, new: Corpus) -> list[GenerationDifference]:
         return corpora.generation_differences(connection, old.generation, new.generation)
 
 
-def switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]) -> bool:
+def switch(old: Corpus, new: Corpus, accepted: Collection[GenerationDifference]) -> bool:
     """Let readers see the new generation instead of the old one.
 
     Args:
         old: The current generation.
         new: The one that was filled.
-        looked_at: Accepted differences: the new generation equals the source in these documents.
+        accepted: Accepted differences: the new generation equals the source in these documents.
 
     Returns:
         Whether readers were moved. False if there are other differences, because something was published meanwhile.
@@ -69,7 +69,7 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]
         UnavailableError: Postgres does not answer. Readers see one of the two generations.
     """
     try:
-        return _switch(old, new, looked_at)
+        return _switch(old, new, accepted)
     except UnavailableError:
         # COMMIT may have succeeded. Reading the row under the lock shows whether it did.
         with new.database.transaction() as connection:
@@ -78,7 +78,7 @@ def switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]
         raise
 
 
-def _switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference]) -> bool:
+def _switch(old: Corpus, new: Corpus, accepted: Collection[GenerationDifference]) -> bool:
     with old.database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
             rows = corpora.lock_generations(connection, [old.generation, new.generation])
@@ -89,7 +89,7 @@ def _switch(old: Corpus, new: Corpus, looked_at: Collection[GenerationDifference
             raise GenerationRetiredError(
                 f"Corpus {old.name!r} is no longer being moved from {old.generation} to {new.generation}"
             )
-        if set(corpora.generation_differences(connection, old.generation, new.generation)) - set(looked_at):
+        if set(corpora.generation_differences(connection, old.generation, new.generation)) - set(accepted):
             return False
         _end_sagas(connection, old, f"readers moved to generation {new.generation}")
         with boundary(Boundary.GENERATION_MOVED):

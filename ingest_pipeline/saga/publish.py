@@ -45,7 +45,7 @@ class CatalogRows(Protocol):
         """
         ...
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         """Record the fragment ids that Lance gave to the staged files, by file name."""
 
 
@@ -99,7 +99,9 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
             made = corpus.table.commit(base, change, mark)
             with boundary(Boundary.VERSION_CHECKED):
                 check_version(corpus, head, mark, made=made, expected=version)
-            rows.place(connection, corpus.table.fragments_named(made, [fragment.name for fragment in change.added]))
+            rows.record_fragments(
+                connection, corpus.table.fragments_named(made, [fragment.name for fragment in change.added])
+            )
     except CommitRefusedError as error:
         raise _TryAgainError(str(error)) from error
     except Exception as error:

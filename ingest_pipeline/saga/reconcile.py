@@ -190,6 +190,6 @@ def foreign_write(corpus: Corpus, version: int, head: GenerationRow) -> ForeignW
     return ForeignWriteError(
         f"Version {version} of the table of corpus {corpus.name!r} was written by something else, above head "
         f"{head.head_version}",
-        "Nothing was published. Keep its content with `ingest-pipeline recover --adopt`, or take it back with "
+        "Nothing was published. Keep its content with `ingest-pipeline recover --adopt`, or undo it with "
         "`ingest-pipeline recover --restore`.",
     )

@@ -121,7 +121,7 @@ def _adopt(corpus: Corpus) -> None:
 
 def _check_unchanged(corpus: Corpus, now: GenerationRow, head: GenerationRow, foreign: int) -> None:
     if now != head or _last_foreign(corpus, head) != foreign:
-        raise ConflictError(f"The table of corpus {corpus.name!r} was written to while a version was looked at")
+        raise ConflictError(f"The table of corpus {corpus.name!r} was written to while version {foreign} was examined")
 
 
 def take_over(corpus: Corpus) -> int | None:
@@ -175,9 +175,9 @@ def _check_same_columns(corpus: Corpus, head: GenerationRow, version: int) -> No
     if differences:
         raise ForeignWriteError(
             f"Version {version} of the table of corpus {corpus.name!r} has other columns than head "
-            f"{head.head_version}: {'; '.join(differences)}. No document could be published after it was adopted",
-            "Nothing was changed. Take it back with `ingest-pipeline recover --restore`, and keep columns of your own "
-            "in a table of your own, which names a chunk by its id.",
+            f"{head.head_version}: {'; '.join(differences)}. No document could be published after its adoption",
+            "Nothing was changed. Undo that version with `ingest-pipeline recover --restore`, and keep columns of your "
+            "own in another table, which refers to chunks by their ids.",
         )
 
 
@@ -190,13 +190,13 @@ def column_differences(ours: pa.Schema, theirs: pa.Schema, *, may_add: bool) -> 
         may_add: Whether the table may have additional columns.
     """
     for field in ours:
-        place = theirs.get_field_index(field.name)
-        if place < 0:
+        position = theirs.get_field_index(field.name)
+        if position < 0:
             yield f"column {field.name!r} is missing"
-        elif theirs.field(place).type != field.type:
-            yield f"column {field.name!r} is {theirs.field(place).type} instead of {field.type}"
-        elif theirs.field(place).nullable != field.nullable:
-            yield f"column {field.name!r} {'may be' if theirs.field(place).nullable else 'may not be'} null"
+        elif theirs.field(position).type != field.type:
+            yield f"column {field.name!r} is {theirs.field(position).type} instead of {field.type}"
+        elif theirs.field(position).nullable != field.nullable:
+            yield f"column {field.name!r} {'may be' if theirs.field(position).nullable else 'may not be'} null"
     if not may_add:
         yield from (f"column {field.name!r} was added" for field in theirs if field.name not in ours.names)
 
@@ -206,10 +206,11 @@ def _check_same_rows(corpus: Corpus, head: GenerationRow, version: int) -> None:
     before, after = (_row_counts(corpus, number, columns) for number in (head.head_version, version))
     if before != after:
         raise ForeignWriteError(
-            f"Version {version} of the table of corpus {corpus.name!r} does not hold the rows of head "
-            f"{head.head_version}: {(before - after).total()} are gone or changed, and {(after - before).total()} are "
-            "new or changed. Adopting it would leave the catalog wrong",
-            "Take it back with `ingest-pipeline recover --restore`, and bring the rows in through a transaction.",
+            f"Version {version} of the table of corpus {corpus.name!r} has other rows than head {head.head_version}: "
+            f"{(before - after).total()} are missing or changed, and {(after - before).total()} are new or changed. "
+            "The catalog would not describe them",
+            "Nothing was changed. Undo that version with `ingest-pipeline recover --restore`, and write the rows in a "
+            "transaction.",
         )
 
 

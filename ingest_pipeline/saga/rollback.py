@@ -71,9 +71,9 @@ class _CopiedRows:
         sagas.forget_fragments(connection, self.saga)
         return Change(self.staged, removal_of(superseded))
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
-        places = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
-        documents.record_fragments(connection, self.saga, places)
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+        recorded = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
+        documents.record_fragments(connection, self.saga, recorded)
 
 
 def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> list[VersionDifference]:
@@ -92,7 +92,9 @@ def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> li
         unknown = sorted(set(names) - history.known_names(connection, corpus.generation, names))
         differences = history.differing_documents(connection, corpus.generation, version, names or None)
     if not published:
-        raise RollbackRefusedError(f"Version {version} of corpus {corpus.name!r} is no publication{_of(corpus)}")
+        raise RollbackRefusedError(
+            f"Version {version} of corpus {corpus.name!r} is no publication{_in_generation(corpus)}"
+        )
     _check_retained(corpus, version)
     if unknown:
         raise RollbackRefusedError(f"Corpus {corpus.name!r} never had a document {unknown[0]!r}")
@@ -163,12 +165,13 @@ def retained_versions(corpus: Corpus, versions: Sequence[int]) -> set[int]:
     return {*versions}.intersection(corpus.table.versions())
 
 
-def _of(corpus: Corpus) -> str:
+def _in_generation(corpus: Corpus) -> str:
+    """The phrase that names the generation, if the corpus has had several."""
     if corpus.generation == corpus.name:
         return ""
     return (
-        f" of its generation {corpus.generation}; there is no way back across a change of the embedding model but "
-        "`ingest-pipeline reembed`"
+        f" of its generation {corpus.generation}; only `ingest-pipeline reembed` goes back to an earlier embedding "
+        "model"
     )
 
 
@@ -180,7 +183,8 @@ def _check_retained(corpus: Corpus, version: int) -> None:
         with corpus.database.transaction() as connection:
             oldest = min(history.published_versions(connection, corpus.generation, there))
         raise RollbackRefusedError(
-            f"Version {version} of corpus {corpus.name!r} is no longer retained; the oldest that is, is {oldest}"
+            f"Version {version} of corpus {corpus.name!r} is no longer retained; the oldest retained version is "
+            f"{oldest}"
         )
     then, now = (
         corpus.table.at(number).schema.field("vector").type for number in (version, corpus.head().head_version)
@@ -290,9 +294,9 @@ class _Rollback:
         concerned = [change for change in part if self._damaged.intersection(change.fragments)] or part
         damaged = f"; fragments {sorted(self._damaged)} cannot be read" if self._damaged else ""
         return AuditError(
-            f"Version {self._version} of corpus {self._corpus.name!r} has {found} rows of {len(part)} documents in "
-            f"{store}, where the catalog promises {expected}; {concerned[0].key!r} lacks some{damaged}",
-            "Nothing was published. Roll back to another version, or leave these documents out.",
+            f"Version {self._version} of corpus {self._corpus.name!r} has {found} instead of {expected} rows of "
+            f"{len(part)} documents in {store}; {concerned[0].key!r} lacks some{damaged}",
+            "Nothing was published. Roll back to another version, or roll back only the other documents.",
         )
 
 

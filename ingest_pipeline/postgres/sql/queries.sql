@@ -73,7 +73,7 @@ WHERE (saga, key) IN (SELECT saga, key FROM ingest_pipeline.document WHERE gener
 DELETE FROM ingest_pipeline.saga WHERE generation = %(generation)s
 
 -- count_recipe --
-SELECT count(*) FILTER (WHERE recipe = %(recipe)s) AS made, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others
+SELECT count(*) FILTER (WHERE recipe = %(recipe)s) AS made, count(*) FILTER (WHERE recipe <> %(recipe)s) AS of_other_recipes
 FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- rename_recipe --
@@ -159,7 +159,7 @@ UPDATE ingest_pipeline.generation SET recipes = coalesce((
 WHERE name = %(name)s
 
 -- documents_by_recipe --
-SELECT count(*) AS latest, count(*) FILTER (WHERE recipe <> %(recipe)s) AS others,
+SELECT count(*) AS latest, count(*) FILTER (WHERE recipe <> %(recipe)s) AS of_other_recipes,
     coalesce(sum(character_count) FILTER (WHERE recipe <> %(recipe)s), 0)::bigint AS characters
 FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 

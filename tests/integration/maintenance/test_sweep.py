@@ -92,7 +92,7 @@ class NoRows:
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         return Change([self.staged])
 
-    def place(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         pass
 
 

@@ -223,7 +223,7 @@ def test_a_document_that_never_existed_is_refused(edited: World) -> None:
 
 def test_a_version_that_is_not_retained_is_refused_with_the_oldest_retained_one(edited: World) -> None:
     edited.corpus.table.remove_versions([1, 2])
-    with pytest.raises(RollbackRefusedError, match=r"Version 2 .* the oldest that is, is 3"):
+    with pytest.raises(RollbackRefusedError, match=r"Version 2 .* the oldest retained version is 3"):
         edited.roll_back(2)
     assert edited.roll_back(3) == []
 
