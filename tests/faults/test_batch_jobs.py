@@ -62,7 +62,7 @@ def batch_states(world: World) -> list[str]:
     """States of the sagas of batch jobs, oldest first."""
     with world.database.transaction() as connection:
         rows = connection.execute(
-            "SELECT state FROM ingest_pipeline.saga WHERE kind = 'batch' AND generation = %s SUBMISSION BY started_at",
+            "SELECT state FROM ingest_pipeline.saga WHERE kind = 'batch' AND generation = %s ORDER BY started_at",
             (world.corpus.generation,),
         )
         return [row["state"] for row in rows]

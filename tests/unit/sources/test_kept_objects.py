@@ -41,3 +41,20 @@ def test_a_read_that_breaks_off_keeps_nothing() -> None:
     assert kept.take(obj("a", 6)) is None
     assert list(kept.keep(obj("b", 10), [b"0123456789"])) == [b"0123456789"]
     assert kept.take(obj("b", 10)) == [b"0123456789"]
+
+
+def test_an_object_that_is_read_twice_takes_its_bytes_once() -> None:
+    kept = KeptObjects(10)
+    for _ in range(2):
+        assert list(kept.keep(obj("a", 5), [b"abcde"])) == [b"abcde"]
+    assert list(kept.keep(obj("b", 5), [b"fghij"])) == [b"fghij"]
+    assert kept.take(obj("b", 5)) == [b"fghij"]
+    assert kept.take(obj("a", 5)) == [b"abcde"]
+    assert kept.take(obj("a", 5)) is None
+
+
+def test_64_mb_are_kept_unless_another_limit_is_given() -> None:
+    kept, limit = KeptObjects(), 64 << 20
+    for size, blocks in ((limit + 1, None), (limit, [b"a"])):
+        assert list(kept.keep(obj("a", size), [b"a"])) == [b"a"]
+        assert kept.take(obj("a", size)) == blocks
