@@ -5,20 +5,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from datetime import date
+from decimal import Decimal
 
 import pytest
 from psycopg.errors import CheckViolation
 
 from ingest_pipeline.errors import FencedError, UnavailableError
+from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents, sagas
-from ingest_pipeline.postgres.database import Database, DatabaseConflictError
+from ingest_pipeline.postgres.database import Connection, Database, DatabaseConflictError
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.recover import recover
-from tests.support.world import World
+from ingest_pipeline.saga.transaction import Transaction
+from ingest_pipeline.types import Price
+from tests.support.world import World, paragraphs
 
 _PATIENCE_SECONDS = 20
 
@@ -57,6 +63,53 @@ def until_fenced(saga: Saga) -> None:
     while time.monotonic() < end:
         saga.check_not_fenced()
         time.sleep(0.01)
+
+
+def heartbeats(saga: Saga) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == f"heartbeat of saga {saga.id}"]
+
+
+def test_a_saga_records_what_it_begins_with(world: World) -> None:
+    price = Price("model", Decimal("0.02"), "EUR", date(2026, 11, 1))
+    head = world.head
+    with Saga.begin(
+        world.corpus, SagaKind.ROLLBACK, base_version=head, run_id="run", target_version=1, price=price
+    ) as saga:
+        row = saga.row()
+        assert (row.generation, row.kind, row.state) == (world.corpus.generation, "rollback", "preparing")
+        assert (row.base_version, row.run_id, row.published_version) == (head, "run", None)
+        assert (row.price, row.currency, row.price_as_of) == (Decimal("0.02"), "EUR", date(2026, 11, 1))
+        with world.database.transaction() as connection:
+            found = connection.execute("SELECT target_version FROM ingest_pipeline.saga WHERE id = %s", (saga.id,))
+            assert found.fetchone() == {"target_version": 1}
+        saga.fail("for the test")
+
+
+def test_the_row_of_a_saga_whose_corpus_was_dropped_is_an_error(world: World) -> None:
+    saga = begin(world)
+    with world.database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.saga WHERE id = %s", (saga.id,))
+    with pytest.raises(FencedError, match="its corpus was dropped"):
+        saga.row()
+
+
+def test_no_heartbeat_runs_during_the_publication_which_locks_the_row_of_the_saga(world: World, quick: None) -> None:
+    world.put("a.txt", paragraphs("alpha", 1))
+    world.ingest()
+    before, during = [], []
+
+    class Watched(Transaction):
+        def write(self, connection: Connection, base: int, version: int) -> Change:
+            during.append(heartbeats(saga))
+            return super().write(connection, base, version)
+
+    with begin(world) as saga:
+        before.append(heartbeats(saga))
+        change = Watched(world.corpus, saga.id, world.head)
+        change.delete("document = 'a.txt'")
+        saga.prepared()
+        assert saga.publish(change) == world.head
+    assert (len(before[0]), during) == (1, [[]])
 
 
 def test_the_heartbeat_runs_while_the_block_computes_and_ends_with_it(world: World, quick: None) -> None:
