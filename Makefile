@@ -24,8 +24,8 @@ demo: setup ## ingest, edit, die between the stores, recover, search, audit
 ui: setup ## Dagster's web UI over the demo's corpus
 	$(BIN)/ingest-pipeline ui --demo
 
-# In several processes, because many tests wait for Dagster's ticks or a server's silence.
-JOBS ?= 3
+# Two processes more than there are cores, because many tests wait for Dagster's ticks or a server's silence.
+JOBS ?= $(shell expr $$(nproc) + 2)
 test: setup ## all tests but the long ones
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 

@@ -1,6 +1,7 @@
 """The embedder against a real server that fails in the ways APIs and networks do."""
 
 import asyncio
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ingest_pipeline.embedding import _concurrency
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, pack
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import (
@@ -27,6 +29,7 @@ from tests.support.servers.embedding_server import (
     Fault,
     vector_of,
 )
+from tests.support.servers.embeddings_protocol import EmbeddingRequest
 
 KEY = "sk-secret-0123456789"
 WIDTH = 32
@@ -139,17 +142,24 @@ def test_the_concurrency_adapts_to_an_api_that_refuses_requests() -> None:
         assert server.refused < 100
 
 
-def test_the_concurrency_recovers_after_refusals_end() -> None:
-    async def many(server: EmbeddingServer) -> None:
+def test_the_concurrency_recovers_after_refusals_end(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, eight = server.encode, threading.Barrier(8)
+
+    def encode_together(request: EmbeddingRequest) -> object:
+        eight.wait(60)  # no request is answered before eight are in progress
+        return encode(request)
+
+    async def many() -> None:
         async with OpenAIEmbedder(settings(server, concurrency=8, max_retries=20)) as embedder:
             server.fail_next(Fault.RATE_LIMITED, 20)
             await embed_many(embedder, 200)
             server.reset_counters()
+            monkeypatch.setattr(server, "encode", encode_together)
             await embed_many(embedder, 32)
 
-    with EmbeddingServer(dimensions=WIDTH, latency=0.02) as server:
-        asyncio.run(many(server))
-        assert server.peak == 8
+    monkeypatch.setattr(_concurrency, "_QUEUEING", float("inf"))  # a slow machine looks like a queue
+    asyncio.run(many())
+    assert server.peak == 8
 
 
 def test_a_cancelled_request_frees_its_slot(server: EmbeddingServer) -> None:
