@@ -229,7 +229,7 @@ class Price:
     """Price at the Batch endpoint. None: not configured; it is not derived from the other price."""
 
     def cost(self, tokens: int) -> Decimal:
-        """The cost of so many tokens."""
+        """The cost of a number of tokens."""
         return self.per_million_tokens * tokens / _MILLION
 
     def in_batch(self) -> Price | None:

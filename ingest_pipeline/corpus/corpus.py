@@ -313,7 +313,7 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
             _change_in_place(connection, corpus, row, settings, saga)
         else:
-            sagas.mark_failed(connection, saga, "the table is made elsewhere")
+            sagas.mark_failed(connection, saga, "the table was created elsewhere")
             _move(connection, installation, row, settings)
             given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
     if given_up is not None:

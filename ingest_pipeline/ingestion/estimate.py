@@ -251,7 +251,7 @@ def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
 
 
 def _over_limit(context: IngestContext, tokens: int) -> str | None:
-    """Describe the limit that so many tokens would exceed. None if there is none or the model is free."""
+    """Describe the limit that this number of tokens would exceed; None if there is none or the model is free."""
     limits = context.limits
     if context.recipe.embedding_model == LOCAL_MODEL:
         return None

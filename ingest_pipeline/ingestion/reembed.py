@@ -221,7 +221,7 @@ class Reembedding:
         """Remove documents that the source lacks from both generations. This costs nothing.
 
         Raises:
-            RemovalsWithheldError: They are so many that the removal needs a confirmation.
+            RemovalsWithheldError: The removal needs a confirmation, because it covers most documents.
         """
         seen_now = await asyncio.to_thread(_removals, self._old, keys)
         withheld = await asyncio.to_thread(check_removals, self._old, seen_now)

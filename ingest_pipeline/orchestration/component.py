@@ -79,7 +79,7 @@ class IngestPipelineScaffolder(dg.Scaffolder[IngestPipelineScaffoldParams]):
 class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Resolvable):
     """Files in a folder or bucket become a searchable LanceDB table and a Postgres catalog that always agree.
 
-    The component makes three assets, `CORPUS/chunks`, `CORPUS/embeddings` and `CORPUS/metadata`, which one step
+    The component defines three assets, `CORPUS/chunks`, `CORPUS/embeddings` and `CORPUS/metadata`, which one step
     materializes together with one partition per document. A sensor keeps them up to date with the source, another one
     settles the sagas of dead writers. Schedules run the audit and the maintenance, and asset checks report problems. A
     code location may hold many corpora.

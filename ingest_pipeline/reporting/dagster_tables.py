@@ -18,7 +18,7 @@ _METADATA = {
     "event_logs": SqlEventLogStorageMetadata,
     "jobs": ScheduleStorageSqlMetadata,
 }
-"""Tables of each of Dagster's storages, by the table whose existence makes Dagster believe that it has them all."""
+"""Tables of each of Dagster's storages, by the one table whose existence Dagster checks."""
 
 
 def complete_tables(url: str) -> None:

@@ -34,7 +34,7 @@ def prepare_storage(url: str) -> str:
         The url for Dagster's storage.
 
     Raises:
-        ConfigurationError: The schema cannot be created or not be made the search path. At most the schema was created.
+        ConfigurationError: The schema cannot be created or cannot be put into force. At most the schema was created.
         DatabaseUnavailableError: The server stopped answering.
     """
     searching = storage_url(url)

@@ -27,7 +27,7 @@ _DEMO = Path(".ingest_pipeline/demo")
 
 @command
 @click.option("--port", default=3000, show_default=True, help="Port of the web server, on 127.0.0.1.")
-@click.option("--demo", "of_demo", is_flag=True, help="Show the corpus that `ingest-pipeline demo` made.")
+@click.option("--demo", "of_demo", is_flag=True, help="Show the corpus of `ingest-pipeline demo`.")
 def ui(port: int, *, of_demo: bool) -> None:
     """Run Dagster's web server and daemon for the corpus, until interrupted."""
     settings = _session.demo_settings(_DEMO) if of_demo else CorpusConfig.from_environment()
