@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest_pipeline.postgres.url import parts_of, write_url
 from tests.support.dagster.cli import Cli
+from tests.support.servers.databases import empty_database
 from tests.support.servers.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
 
@@ -283,8 +284,9 @@ def test_a_wrong_setting_is_one_line_and_exit_status_2(
 
 @pytest.mark.parametrize("form", ["url", "words"])
 def test_a_password_of_any_characters_reaches_the_catalog_and_dagster_and_no_output(
-    cli: Cli, database_url: str, form: str
+    cli: Cli, postgres: str, entrance: str, form: str
 ) -> None:
+    database_url = empty_database(postgres, entrance)  # of which the new role owns everything
     place = parts_of(database_url)
     password, name = "50%/#?@: 'hunter2", f"{place['dbname']}_{form}"
     with psycopg.connect(database_url, autocommit=True) as connection:
