@@ -53,6 +53,31 @@ def test_a_page_that_runs_out_of_time_is_correct_for_its_own_range(world: World)
     assert keys_of([Planner(world.context).page("a.txt")]) == ["b.txt", "c.txt"]
 
 
+def test_a_page_ends_only_at_a_key_after_which_the_source_can_continue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        world.put(f"{name}.txt", name)
+
+    def can_follow(_: ObjectSource, key: str) -> bool:
+        return key != "a.txt"
+
+    monkeypatch.setattr(ObjectSource, "can_follow", can_follow)
+    pages = list(Planner(world.context).pages(Limits(plans=1)))
+    assert [page.last for page in pages] == ["b.txt", "c.txt", None]
+    assert [keys_of([page]) for page in pages] == [["a.txt", "b.txt"], ["c.txt"], []]
+
+
+def test_tombstones_are_not_counted_as_documents_at_head(world: World) -> None:
+    for name in "abc":
+        world.put(f"{name}.txt", name)
+    world.ingest()
+    world.remove("c.txt")
+    world.ingest()
+    page = Planner(world.context).page()
+    assert (page.latest, page.listed, page.plans) == (2, 2, [])
+
+
 def test_a_failing_listing_concludes_nothing(world: World) -> None:
     world.put("a.txt", "alpha")
     world.ingest()
