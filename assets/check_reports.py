@@ -17,10 +17,11 @@ from ingest_pipeline.assets.check_results import (
     quarantine_result,
 )
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import documents_of, documents_on_hold, plan_partitions
+from ingest_pipeline.ingestion.context import documents_of, documents_on_hold
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.failures import read_failures
 
 # Checking more documents would take a run too much time and memory.
@@ -77,6 +78,6 @@ def _results(
         "on_hold": on_hold_result(documents_on_hold(ingest_context.corpus)),
     }
     if partitions is not None:  # otherwise the source would be listed twice
-        differing = without_unreadable(ingest_context, plan_partitions(ingest_context, partitions))
+        differing = without_unreadable(ingest_context, Planner(ingest_context).plans(partitions))
         results["freshness"] = freshness_result(differing, datetime.now(UTC))
     return results

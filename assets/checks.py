@@ -18,11 +18,12 @@ from ingest_pipeline.assets.check_results import (
 )
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import documents_on_hold, plan_partitions
+from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.maintenance.audit import audit, nothing_to_audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import read_backoff
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.failures import MAX_ATTEMPTS, read_failures
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -88,7 +89,7 @@ def _freshness_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     )
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _ingest_context(context, settings) as ingest_context:
-            plans = without_unreadable(ingest_context, plan_partitions(ingest_context))
+            plans = without_unreadable(ingest_context, Planner(ingest_context).plans())
             with ingest_context.corpus.database.transaction() as connection:
                 backoff = read_backoff(connection, ingest_context.corpus.generation)
         return freshness_result(plans, datetime.now(UTC), backoff)

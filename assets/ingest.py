@@ -7,11 +7,12 @@ import dagster as dg
 
 from ingest_pipeline.assets.chunks import chunks_spec
 from ingest_pipeline.assets.embeddings import embeddings_spec
-from ingest_pipeline.assets.ingest_run import IngestConfig, IngestRun, Outcome, Problem, is_repeated
+from ingest_pipeline.assets.ingest_run import IngestConfig, StepRun, is_repeated
 from ingest_pipeline.assets.metadata import metadata_spec
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem
 from ingest_pipeline.reporting.partitions import corpus_partitions
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -58,7 +59,7 @@ def ingest_assets(settings: CorpusConfig, owners: Sequence[str], group: str, poo
                 chunk_overlap=settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
             )
             with lancedb.ingest_context(wanted) as ingest_context:
-                run = IngestRun(context, ingest_context, embedder, config, settings.on_unreadable)
+                run = StepRun(context, ingest_context, embedder, config, settings.on_unreadable)
                 outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _MAX_RETRIES)
         except IngestError as error:
             _retry_or_fail(error)
@@ -81,7 +82,7 @@ def _wanted_partitions(context: dg.AssetExecutionContext, config: IngestConfig) 
     return config.partitions or None
 
 
-def _fail_unless_complete(corpus: str, outcome: Outcome) -> None:
+def _fail_unless_complete(corpus: str, outcome: IngestOutcome) -> None:
     problems = outcome.problems
     if not problems:
         return

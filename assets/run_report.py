@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from ingest_pipeline.assets.check_reports import MAX_DOCUMENTS
 from ingest_pipeline.assets.chunks import chunks_metadata
 from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
@@ -17,6 +18,7 @@ from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.source_comparison import Page
 from ingest_pipeline.postgres import documents, embedding_cache, reports, sagas
 from ingest_pipeline.postgres.documents import PartitionState
 from ingest_pipeline.postgres.failures import Failure
@@ -46,12 +48,23 @@ class RunReport:
 
     context: dg.AssetExecutionContext
     ingest_context: IngestContext
+    touched: list[str] = field(default_factory=list[str])
+    """Keys of the documents that the run published or tried to, up to a few more than the checks take."""
     _reported: set[str] = field(default_factory=set[str])
     _work: defaultdict[str, PartitionWork] = field(default_factory=_no_work)
     _unreported: list[Publication] = field(default_factory=list[Publication])
 
-    def expect(self, plans: Iterable[DocumentPlan]) -> None:
+    def compared(self, page: Page) -> None:
+        """Log how many documents differ."""
+        self.context.log.info(
+            f"{len(page.puts) + len(page.removals)} documents of corpus {self.ingest_context.corpus.name!r} "
+            f"differ from the source; {len(page.on_hold)} are on hold after a rollback"
+        )
+
+    def expect(self, plans: Sequence[DocumentPlan]) -> None:
         """Add the partitions that are about to be ingested."""
+        # One key more than the maximum is enough for the checks to see that it is exceeded.
+        self.touched += [plan.key for plan in plans[: MAX_DOCUMENTS + 1 - len(self.touched)]]
         self._add(plan.partition for plan in plans if plan.source is not None)
 
     def publication(self, publication: Publication) -> None:

@@ -9,23 +9,13 @@ from dataclasses import asdict, dataclass
 import dagster as dg
 
 from ingest_pipeline.assets.tables import table
+from ingest_pipeline.ingestion.outcome import SkippedDocument
 from ingest_pipeline.postgres.failures import Failure
 
 _MAX_LISTED = 50
 _MAX_PARTITIONS = 50
 _COUNTS, _TABLE = "skipped_reasons", "skipped_documents"
 _STALE_COLUMNS = ("document", "reason", "stale since", "published as", "problem")
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedDocument:
-    """A document that a run skipped although it differs from the source."""
-
-    document: str
-    reason: str
-    """One or two words. Documents are counted by reason."""
-    problem: str
-    """What is wrong with the document, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

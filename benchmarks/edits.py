@@ -19,9 +19,10 @@ from benchmarks.texts import prose
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 
 _COUNT = 120
@@ -113,14 +114,14 @@ async def _edit(
     chance = random.Random(1)  # noqa: S311  repeatable, not secret
     found: dict[str, list[_Edit]] = {kind: [] for kind in EDITS}
     async with OpenAIEmbedder(OpenAISettings(MODEL, DIMENSIONS, base_url=server.base_url, api_key="none")) as embedder:
-        await Ingestion(context, embedder).run(plan_partitions(context))
+        await Ingestion(context, embedder).run(Planner(context).plans())
         for number, kind in enumerate(kinds):
             step(f"edits: {number + 1} of {len(kinds)}")
             chosen = chance.randrange(len(texts))
             texts[chosen] = edited(texts[chosen], kind, chance)
             (source / f"{chosen}.txt").write_text(texts[chosen])
             before, start, cpu = server.embedded(), perf_counter(), process_time()
-            summary = await Ingestion(context, embedder).run(plan_partitions(context, [f"{chosen}.txt"]))
+            summary = await Ingestion(context, embedder).run(Planner(context).plans([f"{chosen}.txt"]))
             assert len(summary.publications) == 1
             found[kind].append(_Edit(server.embedded() - before, perf_counter() - start, process_time() - cpu))
     all_but_the_last = [edit for kind, edits in found.items() if kind != "move twelve paragraphs" for edit in edits]

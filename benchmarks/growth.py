@@ -20,12 +20,13 @@ from benchmarks.texts import edit, write_document
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import Retention
 
@@ -68,7 +69,7 @@ def _measure_size(report: Report, surroundings: Stage, server: Endpoint, rows: i
         for key in keys:
             write_document(Path(settings.source) / key, 10 * _DOCUMENT_BYTES)
         published = asyncio.run(_publish(context, server, keys))
-        planned = _seconds(lambda: plan_partitions(context))
+        planned = _seconds(lambda: Planner(context).plans())
         swept = _seconds(lambda: sweep(context.corpus))
         audited = _seconds(lambda: audit(context.corpus))
         again = _seconds(lambda: maintain(context.corpus, _RETENTION))
@@ -142,7 +143,7 @@ class _History:
 
     def _note(self, count: int, times: Sequence[float]) -> None:
         corpus = self._context.corpus
-        planned = _seconds(lambda: plan_partitions(self._context))
+        planned = _seconds(lambda: Planner(self._context).plans())
         swept = _seconds(lambda: sweep(corpus))
         used = sum(corpus.table.file_sizes().values())
         self._report.add(
@@ -185,7 +186,7 @@ def _settings(folder: Path) -> CorpusConfig:
 
 async def _ingest_all(context: IngestContext, server: Endpoint) -> None:
     async with OpenAIEmbedder(_embedding(server)) as embedder:
-        await Ingestion(context, embedder).run(plan_partitions(context))
+        await Ingestion(context, embedder).run(Planner(context).plans())
 
 
 async def _publish(context: IngestContext, server: Endpoint, keys: Sequence[str]) -> list[float]:
@@ -193,7 +194,7 @@ async def _publish(context: IngestContext, server: Endpoint, keys: Sequence[str]
     with lock_times() as times:
         async with OpenAIEmbedder(_embedding(server)) as embedder:
             for key in keys:
-                summary = await Ingestion(context, embedder).run(plan_partitions(context, [key]))
+                summary = await Ingestion(context, embedder).run(Planner(context).plans([key]))
                 assert len(summary.publications) == 1
     return times
 

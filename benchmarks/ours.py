@@ -9,8 +9,9 @@ from benchmarks.stage import Job, serve
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 
 
@@ -29,7 +30,7 @@ async def _ingest(database: Database, job: Job) -> None:
         ),
     )
     async with OpenAIEmbedder(OpenAISettings(MODEL, DIMENSIONS, base_url=job.endpoint, api_key="none")) as embedder:
-        summary = await Ingestion(context, embedder).run(plan_partitions(context))
+        summary = await Ingestion(context, embedder).run(Planner(context).plans())
     assert not summary.failed, summary.failed
 
 

@@ -23,10 +23,11 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 
 _DIMENSIONS = 32
@@ -79,7 +80,7 @@ async def _replace(context: IngestContext, server: Endpoint, source: Path, keys:
         async with OpenAIEmbedder(settings) as embedder:
             for key in keys:
                 write_document(source / key, _DOCUMENT_BYTES)
-                summary = await Ingestion(context, embedder).run(plan_partitions(context, [key]))
+                summary = await Ingestion(context, embedder).run(Planner(context).plans([key]))
                 assert summary.publications[0].documents[0].chunks > _SMALLEST_CHUNKS
     assert len(times) == len(keys)
     return times

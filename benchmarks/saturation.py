@@ -18,8 +18,9 @@ from benchmarks.texts import write_documents
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 
 # Seconds of latency, and requests at once. The last is nearer to what an API takes for so many texts.
@@ -80,7 +81,7 @@ async def _ingest(url: str, source: Path, table: str, base_url: str, limit: int)
         )
         async with OpenAIEmbedder(endpoint_settings) as embedder:
             start = perf_counter()
-            summary = await Ingestion(context, embedder).run(plan_partitions(context))
+            summary = await Ingestion(context, embedder).run(Planner(context).plans())
             seconds = perf_counter() - start
     assert not summary.failed, summary.failed
     return seconds

@@ -11,22 +11,19 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from ingest_pipeline.config.corpus_config import CorpusConfig, table_uri
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.corpus import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import find_corpus, open_context, release_holds
-from ingest_pipeline.ingestion.ingest import Ingestion, Summary
-from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.ingestion.named_documents import check_keys
+from ingest_pipeline.ingestion.outcome import IngestOutcome
+from ingest_pipeline.ingestion.run import IngestRun, RunOptions
 from ingest_pipeline.maintenance.audit import AuditReport, audit
-from ingest_pipeline.planning.backoff import clear_resolved, without_final
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.removal_guard import check_removals
-from ingest_pipeline.planning.run_backoff import forgive_runs
-from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import history, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import served
@@ -36,9 +33,6 @@ from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.filters import parse_filter
 from ingest_pipeline.search.search import Hit, SearchMode, search
-
-# Documents in one round of planning and publishing, so that memory does not grow with the corpus.
-_MAX_PLANS = 10_000
 
 
 @contextmanager
@@ -76,7 +70,7 @@ class OpenCorpus:
 
     def ingest(
         self, keys: Sequence[str] = (), *, confirm_removals: bool = False, confirm_recipe: bool = False
-    ) -> Summary:
+    ) -> IngestOutcome:
         """Bring the corpus, or the named documents, up to date with the source. Creates the corpus if there is none.
 
         Args:
@@ -86,56 +80,43 @@ class OpenCorpus:
             confirm_recipe: Ingest documents of which only the recipe changed, however many they are.
 
         Returns:
-            The publications, and the documents that failed. If some documents fail, the others are still published.
+            How many documents were published and removed, and which of them failed or were skipped.
 
         Raises:
+            UnknownDocumentError: Neither the source nor the corpus has one of the keys. Nothing was changed.
             RemovalsWithheldError: Most documents would be removed. Everything else was published.
             RecipeWithheldError: Many documents differ by recipe alone. Everything else was published.
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
         context = open_context(self._database, self.config)
-        return run_blocking(
-            self._ingest(context, keys, confirm_removals=confirm_removals, confirm_recipe=confirm_recipe)
+        check_keys(context, keys)
+        options = RunOptions(
+            release_holds=False,  # only those of the keys are released, and not all of their partitions
+            confirm_removals=confirm_removals,
+            confirm_recipe=confirm_recipe,
+            skip_unreadable=self.config.on_unreadable == "skip",
         )
-
-    async def _ingest(
-        self, context: IngestContext, keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool
-    ) -> Summary:
-        guard = RecipeGuard(context, confirmed=confirm_recipe)
-        if not keys or confirm_recipe:
-            guard.accept()
-        removals: list[DocumentPlan] = []
-        is_withheld = False
-        async with create_embedder(self.config.embedder_settings, context.recipe.embedding) as embedder:
-            ingestion = Ingestion(context, embedder)
-            summary = await ingestion.run(())
-            for page in _pages(context, keys):
-                puts = page.puts if keys else without_final(context, page.puts)[0]
-                due, withheld = guard.split(puts, are_named=bool(keys), reads=True)
-                is_withheld = is_withheld or bool(withheld)
-                removals += page.removals
-                summary = await ingestion.run(due)
-            refusal = None if confirm_removals else check_removals(context, removals)
-            if refusal is None:
-                summary = await ingestion.run(removals)
-        if summary.publications:
-            forgive_runs(context.corpus)
-        if refusal is not None:
-            raise refusal
-        if is_withheld and guard.error is not None:
-            raise guard.error
-        return summary
+        run = IngestRun(
+            context, lambda: create_embedder(self.config.embedder_settings, context.recipe.embedding), options
+        )
+        release_holds(context.corpus, keys)
+        outcome = run.run(_partitions(context, keys) if keys else None)
+        for withheld in outcome.others:
+            raise withheld.error
+        return outcome
 
     def plan(self, keys: Sequence[str] = ()) -> list[DocumentPlan]:
         """List the documents that differ from the source and are not on hold. Reads no document, changes nothing.
 
         Args:
             keys: Keys of documents, whose whole partitions are compared. Empty: all.
+
+        Raises:
+            UnknownDocumentError: Neither the source nor the corpus has one of the keys.
         """
         context = open_context(self._database, self.config, create=False)
-        planner = Planner(context)
-        page = planner.partitions(_partitions(context, keys)) if keys else planner.page()
-        return [*page.puts, *page.removals]
+        check_keys(context, keys)
+        return Planner(context).plans(_partitions(context, keys) if keys else None)
 
     def search(
         self, question: str, *, mode: SearchMode = "hybrid", where: Sequence[str] = (), limit: int = 10
@@ -215,22 +196,10 @@ class OpenCorpus:
             TableInUseError, NotOurTableError: The name belongs to something else.
             UnavailableError: A store failed. Nothing was published unless the message says otherwise.
         """
-        uri = self.config.lancedb_uri
-        settings = CorpusSettings(table, table_uri(uri, table), schema, storage_options=storage_options(uri))
+        settings = CorpusSettings.of_table(self.config.lancedb_uri, table, schema)
         with transaction(open_table(self._database, settings)) as change:
             yield change
 
 
 def _partitions(context: IngestContext, keys: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(context.scheme.partition_of, keys)))
-
-
-def _pages(context: IngestContext, keys: Sequence[str]) -> Generator[Page]:
-    planner = Planner(context)
-    if keys:
-        release_holds(context.corpus, keys)
-        yield planner.partitions(_partitions(context, keys))
-        return
-    for page in planner.pages(Limits(plans=_MAX_PLANS)):
-        clear_resolved(context, page)
-        yield page

@@ -21,7 +21,7 @@ OnUnreadable = Literal["skip", "fail"]
 HEADING_SEPARATOR = " > "
 """Between the headings of a path."""
 _MILLION = 1_000_000
-_CORPUS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,23 @@ def corpus_name(name: str) -> str:
     Raises:
         ConfigurationError: The name is not valid.
     """
-    if not _CORPUS_NAME.fullmatch(name):
+    return _checked_name("corpus", name, "Correct INGEST_CORPUS.")
+
+
+def table_name(name: str) -> str:
+    """Return the name if it can name a table of the user's own.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    return _checked_name("table", name, "Rename the table.")
+
+
+def _checked_name(kind: str, name: str, remedy: str) -> str:
+    if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"The corpus name {name!r} must be lower-case letters, digits and underscores, beginning with a letter",
-            "Correct INGEST_CORPUS.",
+            f"The {kind} name {name!r} must be lower-case letters, digits and underscores, beginning with a letter",
+            remedy,
         )
     return name
 

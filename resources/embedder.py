@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ingest_pipeline.embedding.base import Embedder, OpenAISettings
 from ingest_pipeline.embedding.create import create_embedder, for_embedding
-from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
+from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, is_local
 
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
@@ -31,7 +31,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     @property
     def is_local(self) -> bool:
         """Whether the local model is used, which costs nothing."""
-        return self.model == LOCAL_MODEL and not self.base_url
+        return is_local(self.model, self.base_url)
 
     @property
     def fingerprint(self) -> str:

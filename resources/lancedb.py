@@ -8,11 +8,11 @@ import pyarrow as pa
 from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
-from ingest_pipeline.config.corpus_config import CorpusConfig, table_uri
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus, open_context
-from ingest_pipeline.lance.storage import open_lancedb, storage_options
+from ingest_pipeline.lance.storage import open_lancedb, table_uri
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.corpora import read_current
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
@@ -70,7 +70,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
             row = read_current(connection, table)
         if row is None:
             raise ConfigurationError(f"No table {table!r} was ever published", "Write it in a transaction first.")
-        expected = f"{self.uri.rstrip('/')}/{row.name}.lance"
+        expected = table_uri(self.uri, row.name)
         if row.table_uri != expected:
             raise CorpusMismatchError(
                 f"Table {table!r} was published at {row.table_uri!r}, but the resource is configured for {expected!r}",
@@ -102,6 +102,4 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
     @contextmanager
     def _open(self, table: str, schema: pa.Schema) -> Generator[Corpus]:
         with self.catalog.connect() as database:
-            options = storage_options(self.uri)
-            settings = CorpusSettings(table, table_uri(self.uri, table), schema, storage_options=options)
-            yield open_corpus(database, settings)
+            yield open_corpus(database, CorpusSettings.of_table(self.uri, table, schema))

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.cli import _dagster, _session
-from ingest_pipeline.cli._documents import check_keys, nothing_found
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
-from ingest_pipeline.ingestion.context import open_context, plan_partitions, release_holds
+from ingest_pipeline.ingestion.context import open_context, release_holds
+from ingest_pipeline.ingestion.named_documents import check_keys, nothing_found
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch
 from ingest_pipeline.orchestration.build import build_definitions, job_name
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job_name
@@ -29,6 +29,7 @@ from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedding_cache import Cost
@@ -95,7 +96,7 @@ def ingest(
         release_holds(context.corpus, keys)
         forgive_runs(context.corpus)
         partitions = list(dict.fromkeys(map(context.scheme.partition_of, keys)))
-        plans = plan_partitions(context, partitions or None)
+        plans = Planner(context).plans(partitions or None)
         tried = plans if partitions else without_final(context, plans)[0]
         console.print(
             f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {escape(settings.source)}"

@@ -21,11 +21,12 @@ from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
-from ingest_pipeline.embedding.local import LOCAL_MODEL
+from ingest_pipeline.embedding.local import is_local
+from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.sources.filters import Selection, pattern_of
-from ingest_pipeline.types import Price, Recipe, Retention, corpus_name, split_embedding
+from ingest_pipeline.types import Price, Recipe, Retention, split_embedding
 
 _ENVIRONMENT_DEFAULTS = {"corpus": "documents", "source": "documents"}
 _FROM_ENVIRONMENT = "environment"
@@ -87,7 +88,7 @@ class CorpusConfig(CorpusOptions):
     @property
     def uses_local_model(self) -> bool:
         """Whether vectors come from the model of this package, which costs nothing."""
-        return self.embedding_model == LOCAL_MODEL and not self.embedding_base_url
+        return is_local(self.embedding_model, self.embedding_base_url)
 
     @property
     def dagster_home(self) -> Path:
@@ -102,11 +103,7 @@ class CorpusConfig(CorpusOptions):
     @property
     def table_uri(self) -> str:
         """Folder of the Lance dataset, where LanceDB looks for a table that is named like the corpus."""
-        return self.uri_of(self.corpus)
-
-    def uri_of(self, generation: str) -> str:
-        """Folder of the Lance dataset of a generation of the corpus."""
-        return f"{self.lancedb_uri.rstrip('/')}/{generation}.lance"
+        return table_uri(self.lancedb_uri, self.corpus)
 
     @property
     def embedder_settings(self) -> OpenAISettings:
@@ -157,15 +154,6 @@ class CorpusConfig(CorpusOptions):
     def retention(self) -> Retention:
         """How long versions are kept."""
         return Retention(self.retention_days, self.retention_publications)
-
-
-def table_uri(lancedb_uri: str, name: str) -> str:
-    """Folder of the Lance dataset of a LanceDB table.
-
-    Raises:
-        ConfigurationError: The name cannot be that of a table.
-    """
-    return f"{lancedb_uri.rstrip('/')}/{corpus_name(name)}.lance"
 
 
 def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | None) -> tuple[str, ...]:

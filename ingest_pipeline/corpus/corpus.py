@@ -26,13 +26,14 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import NewColumns
-from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import corpora, documents, failures, sagas
 from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.types import table_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,20 @@ class CorpusSettings:
     state: GenerationState = GenerationState.CURRENT
     """The state in which the generation is created, and which the writer expects."""
 
+    @classmethod
+    def of_table(cls, folder: str, name: str, schema: pa.Schema) -> CorpusSettings:
+        """The settings of a table whose rows a user of the library manages.
+
+        Args:
+            folder: Folder of the LanceDB tables.
+            name: Name of the table.
+            schema: Its columns.
+
+        Raises:
+            ConfigurationError: The name cannot be that of a table.
+        """
+        return cls(table_name(name), table_uri(folder, name), schema, storage_options=storage_options(folder))
+
     @property
     def corpus(self) -> str:
         """Name of the corpus."""
@@ -70,7 +85,7 @@ class CorpusSettings:
         if name == self.generation:
             return self
         folder = self.table_uri.rpartition("/")[0]
-        return replace(self, generation=name, corpus_name=self.corpus, table_uri=f"{folder}/{name}.lance")
+        return replace(self, generation=name, corpus_name=self.corpus, table_uri=table_uri(folder, name))
 
 
 @dataclass(frozen=True, slots=True)

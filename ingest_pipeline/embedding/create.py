@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ingest_pipeline.embedding.base import Embedder, OpenAISettings
-from ingest_pipeline.embedding.local import LOCAL_MODEL, LocalEmbedder
+from ingest_pipeline.embedding.local import LocalEmbedder, is_local
 from ingest_pipeline.types import split_embedding
 
 
@@ -23,8 +23,8 @@ def create_embedder(configured: OpenAISettings, embedding: str | None = None) ->
         EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
     """
     settings = for_embedding(configured, embedding)
-    # With an endpoint of its own, the configured model may have the name of the local one and be another.
-    if settings.model == LOCAL_MODEL and not (settings.model == configured.model and configured.base_url):
+    # Of two models, the endpoint serves the configured one. A corpus that has the local one keeps it.
+    if is_local(settings.model, configured.base_url if settings.model == configured.model else None):
         return LocalEmbedder(settings)
     from ingest_pipeline.embedding.openai import OpenAIEmbedder  # noqa: PLC0415  the local model needs no client
 

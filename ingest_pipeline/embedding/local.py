@@ -39,6 +39,11 @@ _MAX_THREADS: Final = 2
 _loading = Lock()
 
 
+def is_local(model: str, base_url: str | None) -> bool:
+    """Whether a model is the local one, which is free. A model behind an endpoint is not, whatever its name."""
+    return model == LOCAL_MODEL and not base_url
+
+
 class LocalEmbedder:
     """Embeds with the local model, in threads of its own so that neither the event loop nor its threads are blocked.
 

@@ -1,4 +1,4 @@
-"""Opens a corpus of documents by its settings, and plans its documents."""
+"""Opens a corpus of documents by its settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance.chunk_table import chunk_schema
-from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import corpora, documents
 from ingest_pipeline.postgres.binding import table_mismatch
 from ingest_pipeline.postgres.corpora import GenerationState
@@ -65,7 +63,7 @@ def corpus_settings(settings: CorpusConfig, name: str, state: GenerationState) -
     """The settings with which one generation of the corpus is created."""
     return CorpusSettings(
         name,
-        settings.uri_of(name),
+        table_uri(settings.lancedb_uri, name),
         chunk_schema(settings.embedding_dimensions),
         ObjectSource(settings.source, settings.follow_links).url,
         str(settings.scheme),
@@ -99,7 +97,7 @@ def find_corpus(database: Database, settings: CorpusConfig) -> Corpus:
         ConfigurationError: No corpus of that name exists yet.
     """
     corpus = named_corpus(database, settings.corpus)
-    problem = table_mismatch(corpus.name, corpus.table.uri, settings.uri_of(corpus.generation))
+    problem = table_mismatch(corpus.name, corpus.table.uri, table_uri(settings.lancedb_uri, corpus.generation))
     with database.transaction() as connection:
         is_bound = corpora.is_bound(connection, corpus.generation)
     if problem is not None and is_bound:
@@ -114,12 +112,6 @@ def named_corpus(database: Database, name: str) -> Corpus:
     if row is None:
         raise ConfigurationError(f"There is no corpus {name!r}", "Run `ingest-pipeline ingest` first.")
     return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.corpus)
-
-
-def plan_partitions(context: IngestContext, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
-    """Plan the documents of some partitions, or of the source, that differ from head and are not on hold."""
-    planner = Planner(context)
-    return (planner.page() if partitions is None else planner.partitions(partitions)).plans
 
 
 def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:

@@ -121,6 +121,7 @@ class Ingestion:
         run_id: The Dagster run that the usage is counted for, if there is one.
         report: Called after each publication.
         search_for_rows: Remove old rows by a search of the whole table, instead of where the catalog locates them.
+        spending: Counts the tokens of a run that has several ingestions. Default: of this one alone.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Ingestion:
         run_id: str | None = None,
         report: Callable[[Publication], None] = lambda _: None,
         search_for_rows: bool = False,
+        spending: SpendingGuard | None = None,
     ) -> None:
         self._context = context
         self._embedder = embedder
@@ -139,7 +141,8 @@ class Ingestion:
         self._search_for_rows = search_for_rows
         self._summary = Summary()
         limits = NO_LIMITS if embedder.is_free else context.limits
-        self._guard = SpendingGuard(context.corpus, limits, run_id)
+        self.spending = spending or SpendingGuard(context.corpus, limits, run_id)
+        """Enforces the limits on tokens."""
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
         """Publish the plans. Documents that cannot be ingested are in the summary, and do not stop the others.
@@ -212,7 +215,7 @@ class Ingestion:
         begun = await asyncio.to_thread(self._begin)
         try:
             with begun as saga:
-                prepared = await Preparation(self._context, self._embedder, saga, group, self._guard).run()
+                prepared = await Preparation(self._context, self._embedder, saga, group, self.spending).run()
                 await asyncio.to_thread(saga.prepared)
                 stale = self._sort_out(prepared, group, last=last)
                 if not prepared.documents and not prepared.removed:

@@ -17,12 +17,13 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
-from ingest_pipeline.ingestion.context import open_context, open_generation, plan_partitions
+from ingest_pipeline.ingestion.context import open_context, open_generation
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Database
@@ -77,7 +78,7 @@ def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Esti
     found = _target(list_generations(current.corpus.database, settings.corpus), settings.recipe.embedding)
     if found is not None:
         target = open_generation(current.corpus.database, settings, found.name, found.state)
-        return estimate(target, plan_partitions(target))
+        return estimate(target, Planner(target).plans())
     # The new generation does not exist yet, so the estimate uses the ratios of the current one.
     listed = [
         DocumentPlan(source.key, "", source, None)
@@ -159,7 +160,7 @@ class Reembedding:
         Raises:
             IngestError: As `Ingestion.run`. What was published before stays, and readers do not see it.
         """
-        plans = await asyncio.to_thread(plan_partitions, self._new, partitions)
+        plans = await asyncio.to_thread(Planner(self._new).plans, partitions)
         return await Ingestion(self._new, self._embedder, run_id=self._run_id).run(plans)
 
     async def switch(self) -> None:

@@ -17,6 +17,11 @@ byte by byte, each attempt times out after 60 s. Postgres ends a holder of the l
 """
 
 
+def table_uri(folder: str, name: str) -> str:
+    """Folder of the Lance dataset that a LanceDB connection to `folder` opens as the table `name`."""
+    return f"{folder.rstrip('/')}/{name}.lance"
+
+
 def open_lancedb(uri: str, name: str, version: int) -> Table:
     """A table through LanceDB's own API, checked out at a version: it can be read and refuses writes."""
     import lancedb  # noqa: PLC0415  the import costs a second of CPU, and only this call needs it

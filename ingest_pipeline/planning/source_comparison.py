@@ -132,6 +132,14 @@ class Planner:
             page = self.page(page.last, limits)
             yield page
 
+    def plans(self, partitions: Sequence[str] | None = None) -> list[DocumentPlan]:
+        """The documents of some partitions, or of the whole source, that differ from head and are not on hold.
+
+        Raises:
+            SourceUnavailableError: As `page`.
+        """
+        return (self.page() if partitions is None else self.partitions(partitions)).plans
+
     def partitions(self, names: Sequence[str]) -> Page:
         """Compare the documents of some partitions.
 

@@ -10,7 +10,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError
 from ingest_pipeline.ingestion.context import context_of, corpus_settings
-from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
 from ingest_pipeline.planning.context import IngestContext
@@ -39,7 +39,7 @@ def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContex
         row = corpora.read_current(connection, settings.corpus)
     if row is None:
         row = _record(database, settings)
-    uri = settings.uri_of(row.name)
+    uri = table_uri(settings.lancedb_uri, row.name)
     _check(row, replace(_binding(settings, row), table_uri=row.table_uri))
     corpus = Corpus(row.name, database, LanceTable(uri, storage_options(uri)), row.corpus)
     return context_of(corpus, settings.with_embedding(row.embedding))
@@ -86,7 +86,7 @@ def _find(settings: CorpusConfig) -> tuple[LanceTable, int, VersionMark, CorpusF
     missing = 0
     for number in count(1):
         name = settings.corpus if number == 1 else f"{settings.corpus}-{number}"
-        uri = settings.uri_of(name)
+        uri = table_uri(settings.lancedb_uri, name)
         table = LanceTable(uri, storage_options(uri))
         made = _newest_mark(table)
         if made is None:

@@ -25,7 +25,7 @@ from ingest_pipeline.errors import (
     TableUnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
@@ -109,7 +109,7 @@ def _move_all(
 
 def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | None:
     """A generation with its table in a folder. None if the generation is retired and its table is not there."""
-    uri = f"{folder.rstrip('/')}/{row.name}.lance"
+    uri = table_uri(folder, row.name)
     table = LanceTable(uri, storage_options(uri))
     if table.exists():
         return Corpus(row.name, database, table, row.corpus, row.state)

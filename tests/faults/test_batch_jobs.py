@@ -15,8 +15,8 @@ from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import estimate
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import batch_jobs as batch_job_rows
 from ingest_pipeline.postgres import embedding_cache, reports
 from tests.support.crash import jobs as crash_jobs
@@ -97,7 +97,7 @@ def test_collected_vectors_are_published_by_an_ordinary_run_that_embeds_nothing(
 def test_texts_of_batch_jobs_are_counted_at_the_batch_price_and_others_at_the_normal_price(world: World) -> None:
     world.settings = world.settings.replace(embedding_prices=f"{TEST_MODEL} 2.50/1.20 EUR 2026-11-01")
     world.put("a.txt", TEXT)
-    foreseen = estimate(world.context, plan_partitions(world.context))
+    foreseen = estimate(world.context, Planner(world.context).plans())
     assert foreseen.cost_in_batch == Decimal("1.20") * foreseen.tokens / 1_000_000
     assert foreseen.cost == Decimal("2.50") * foreseen.tokens / 1_000_000
     submit(world)
@@ -251,7 +251,7 @@ def test_collecting_a_batch_job_may_die_anywhere(world: World, place: Place) -> 
 
 def test_two_processes_that_submit_the_same_texts_at_once_submit_them_once(world: World) -> None:
     world.put("a.txt", TEXT)
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
 
     async def both() -> int:
         async with OpenAIEmbedder(world.embedding_settings) as embedder:

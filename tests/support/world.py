@@ -16,12 +16,13 @@ from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import corpora, documents, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sagas import SagaKind
@@ -62,7 +63,7 @@ class Address:
 
 def ingest(context: IngestContext, embedding: OpenAISettings, partitions: list[str] | None = None) -> Summary:
     """Bring the corpus, or some partitions, up to date with the source."""
-    plans = plan_partitions(context, partitions)
+    plans = Planner(context).plans(partitions)
 
     async def run() -> Summary:
         async with OpenAIEmbedder(embedding) as embedder:
@@ -100,7 +101,7 @@ def ended_saga(world: World) -> UUID:
 
 def submit_all(context: IngestContext, embedding: OpenAISettings) -> list[UUID]:
     """Submit batch jobs for the missing vectors of all documents that differ."""
-    plans = plan_partitions(context)
+    plans = Planner(context).plans()
 
     async def run() -> list[UUID]:
         async with OpenAIEmbedder(embedding) as embedder:

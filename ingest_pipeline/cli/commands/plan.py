@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.cli._documents import nothing_found
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
+from ingest_pipeline.ingestion.named_documents import nothing_found
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.ingestion.reembed import estimate_reembedding, model_mismatch
 from ingest_pipeline.planning.backoff import without_final

@@ -8,10 +8,10 @@ from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ConfigurationError, IngestError
 from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -43,7 +43,7 @@ def submit_missing(
     guard = RecipeGuard(ingest_context, confirmed=confirm_recipe)
     if confirm_recipe:
         guard.accept()
-    plans = plan_partitions(ingest_context, partitions)
+    plans = Planner(ingest_context).plans(partitions)
     tried = without_final(ingest_context, plans)[0] if partitions is None else plans
     due, withheld = guard.split(tried, are_named=partitions is not None)
 

@@ -62,7 +62,7 @@ def test_the_script_of_the_examples_ingests_and_searches(tmp_path: Path) -> None
     command = [sys.executable, str(_SCRIPT), str(source), str(tmp_path / "state"), "How much vacation do I get?"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, *hits = done.stdout.splitlines()
-    assert first == "1 publications, 0 documents failed"
+    assert first == "2 documents published"
     assert "leave.md" in hits[0]
 
 
@@ -138,6 +138,11 @@ def test_a_transaction_publishes_a_table_of_the_users_own_or_nothing(tmp_path: P
             raise ZeroDivisionError
         with corpus.transaction("products", schema) as change:
             assert change.base_version == 2
+        with (
+            pytest.raises(errors.ConfigurationError, match="The table name 'Bad-Name' must be"),
+            corpus.transaction("Bad-Name", schema),
+        ):
+            pass
 
 
 def test_definitions_are_built_in_python_and_show_no_secret(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingest_pipeline.errors import TooRecentError
-from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import count
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents, reports
 from ingest_pipeline.postgres.documents import DocumentRow
 from tests.support.crash import jobs as crash_jobs
@@ -47,7 +47,7 @@ def test_a_file_that_became_empty_loses_its_rows_and_stays_a_document(world: Wor
     assert set(world.texts()) == {"b.txt"}
     row = document(world, name)
     assert (row.chunk_count, row.fragments, row.size) == (0, [], len(text.encode()))
-    assert plan_partitions(world.context) == []
+    assert Planner(world.context).plans() == []
     world.check_nothing_left()
 
 
@@ -115,7 +115,7 @@ def test_progress_counts_an_empty_document_as_prepared(emptied: World) -> None:
 
 def test_a_plan_expects_no_chunk_of_an_empty_file(world: World) -> None:
     world.put("a.txt", "\n\n")
-    foreseen = count(world.context, plan_partitions(world.context))
+    foreseen = count(world.context, Planner(world.context).plans())
     assert (foreseen.documents, foreseen.chunks, foreseen.tokens) == (1, 0, 0)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard, is_suspicious
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.postgres.recipes import read_recipes
 from tests.support.servers.embedding_server import TEST_MODEL
@@ -53,7 +53,7 @@ def test_a_changed_setting_withholds_documents_that_differ_by_it_alone_and_shows
     assert "12 of 12 documents" in said
     assert "EUR" in said
     assert "--confirm-recipe" in said
-    due, withheld = guard.split(plan_partitions(other.context))
+    due, withheld = guard.split(Planner(other.context).plans())
     assert sorted(plan.key for plan in due) == ["00.txt", "01.txt", "new.txt"]
     assert [plan.key for plan in withheld] == [f"{number:02}.txt" for number in range(2, 12)]
     guard.accept()
@@ -79,7 +79,7 @@ def test_a_return_to_an_earlier_recipe_needs_a_confirmation_for_any_number_of_do
     back = RecipeGuard(world.context)
     assert "go back to an earlier recipe" in str(back.error)
     assert "INGEST_CHUNK_SIZE (chunk_size) from 500 to 1000" in str(back.error)
-    assert back.split(plan_partitions(world.context))[0] == []
+    assert back.split(Planner(world.context).plans())[0] == []
     back.accept()
     assert recipes(world) == [1000, 500]
     RecipeGuard(world.context, confirmed=True).accept()
@@ -91,7 +91,7 @@ def test_a_return_to_an_earlier_recipe_needs_a_confirmation_for_any_number_of_do
 def test_a_few_named_documents_need_no_confirmation_and_many_do(world: World) -> None:
     fill(world, 30)
     other = with_chunk_size(world, 500)
-    guard, plans = RecipeGuard(other.context), plan_partitions(other.context)
+    guard, plans = RecipeGuard(other.context), Planner(other.context).plans()
     assert guard.split(plans[:3], are_named=True) == (plans[:3], [])
     assert guard.split(plans, are_named=True) == ([], plans)
     assert guard.split(plans[:3]) == ([], plans[:3])
@@ -102,9 +102,9 @@ def test_a_file_that_was_touched_differs_by_recipe_alone_once_it_was_read(world:
     other = with_chunk_size(world, 500)
     os.utime(Path(world.settings.source) / "03.txt", (1_000_000_000, 1_000_000_000))
     guard = RecipeGuard(other.context)
-    assert [plan.key for plan in guard.split(plan_partitions(other.context))[0]] == ["03.txt"]
-    assert guard.split(plan_partitions(other.context), reads=True)[0] == []
-    assert guard.split(plan_partitions(other.context))[0] == [], "its new ETag was noted"
+    assert [plan.key for plan in guard.split(Planner(other.context).plans())[0]] == ["03.txt"]
+    assert guard.split(Planner(other.context).plans(), reads=True)[0] == []
+    assert guard.split(Planner(other.context).plans())[0] == [], "its new ETag was noted"
 
 
 def test_a_withheld_recipe_does_not_end_holds(world: World) -> None:
@@ -113,9 +113,9 @@ def test_a_withheld_recipe_does_not_end_holds(world: World) -> None:
     world.put("00.txt", "Bad text.")
     world.ingest()
     world.roll_back(before, "00.txt")
-    assert plan_partitions(world.context) == []
+    assert Planner(world.context).plans() == []
     other = with_chunk_size(world, 500)
-    due, withheld = RecipeGuard(other.context).split(plan_partitions(other.context))
+    due, withheld = RecipeGuard(other.context).split(Planner(other.context).plans())
     assert (due, len(withheld)) == ([], 12)
     assert isinstance(withheld[0].hold, Hold)
     assert world.text_at("00.txt") == "Text of file 0."

@@ -17,9 +17,10 @@ from ingest_pipeline.errors import (
     RemovalsWithheldError,
 )
 from ingest_pipeline.ingestion import reembed
-from ingest_pipeline.ingestion.context import plan_partitions, release_holds
+from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.reembed import begin, estimate_reembedding
 from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, other_generations
@@ -274,7 +275,7 @@ def test_documents_that_share_partitions_switch_together_and_concurrent_edits_ar
     assert shared.embeddings.embedded == embedded + edited, "the others of their partitions were there already"
     assert partitions(shared, "docs-2") == partitions(shared, "docs")
     new = world_after(shared)
-    assert plan_partitions(new.context) == []
+    assert Planner(new.context).plans() == []
     new.check_nothing_left()
 
 

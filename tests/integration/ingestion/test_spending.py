@@ -8,8 +8,8 @@ from typing import Any
 
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.estimate import count, estimate
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import embedding_cache, reports
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
@@ -103,7 +103,7 @@ def test_a_saga_keeps_the_price_that_was_configured_when_it_began(world: World) 
 
 def test_without_a_price_no_cost_is_shown(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
-    assert estimate(world.context, plan_partitions(world.context)).cost is None
+    assert estimate(world.context, Planner(world.context).plans()).cost is None
     world.ingest()
     assert [cost.amount for cost in costs(world)] == [None]
 
@@ -113,7 +113,7 @@ def test_an_exact_plan_predicts_the_embedded_texts(world: World) -> None:
     world.ingest()
     world.put("b.txt", paragraphs("alpha", 20) + "\n\n" + paragraphs("new", 4))
     world.put("empty.txt", "")
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
     before = world.embeddings.embedded, world.embeddings.requests, world.head
     foreseen = count(world.context, plans)
     assert (world.embeddings.embedded, world.embeddings.requests, world.head) == before
@@ -127,7 +127,7 @@ def test_an_exact_plan_predicts_the_embedded_texts(world: World) -> None:
 def test_an_estimate_by_bytes_is_near_what_pythons_topics_come_to(world: World) -> None:
     """Before anything was bought: chunks within a tenth. That a seventh of their text is not new, bytes do not say."""
     write_python_topics(Path(world.settings.source))
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
     rough, exact = estimate(world.context, plans), count(world.context, plans)
     assert not rough.measured
     assert rough.documents == exact.documents == len(plans)
@@ -140,7 +140,7 @@ def test_an_estimate_learns_from_what_the_corpus_was_billed(world: World) -> Non
     world.put("a.txt", paragraphs("alpha", 12))
     world.ingest()
     world.put("b.txt", paragraphs("gamma", 12))
-    foreseen = estimate(world.context, plan_partitions(world.context))
+    foreseen = estimate(world.context, Planner(world.context).plans())
     before = world.embeddings.tokens
     world.ingest()
     embedded = world.embeddings.tokens - before

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.sources.local import LocalFolder
 from ingest_pipeline.types import SourceObject
 from tests.support.world import World, ingest
@@ -47,7 +48,7 @@ def test_an_object_is_read_once_whether_its_bytes_changed_or_not(world: World, r
     assert [len(publication.documents) for publication in summary.publications] == [1]
     assert reads == {"touched.txt": 1, "changed.txt": 1}
     assert world.text_at("changed.txt") == "zeta"
-    assert plan_partitions(world.context) == []
+    assert Planner(world.context).plans() == []
 
 
 def test_an_object_on_hold_is_read_once(world: World, reads: Counter[str]) -> None:
@@ -77,7 +78,7 @@ def test_documents_that_the_recipe_guard_read_are_not_read_again(world: World, r
     path = world.put("03.txt", "next 3")
     touch(path)
     reads.clear()
-    due, withheld = RecipeGuard(other).split(plan_partitions(other), reads=True)
+    due, withheld = RecipeGuard(other).split(Planner(other).plans(), reads=True)
     assert ([plan.key for plan in due], len(withheld)) == (["03.txt"], 11)
     ingest(other, world.embedding_settings, ["03.txt"])
     assert reads == {"03.txt": 1}

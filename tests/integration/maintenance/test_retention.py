@@ -11,11 +11,11 @@ import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
-from ingest_pipeline.ingestion.context import plan_partitions
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents, history, reports, sagas
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.types import Retention
@@ -292,7 +292,7 @@ def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(worl
     world.put("b.txt", paragraphs("beta", 1))
     world.ingest()
     world.put("a.txt", paragraphs("back again", 2))
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
     assert plans[0].replaces is not None
     retain(world.corpus, ONLY_HEAD)
 

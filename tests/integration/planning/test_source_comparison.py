@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.errors import SourceUnavailableError
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning import source_comparison
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
@@ -85,7 +85,7 @@ def test_a_failing_listing_concludes_nothing(world: World) -> None:
     Path(world.settings.source).rename(f"{world.settings.source}-away")
     for partitions in (None, ["a.txt"]):
         with pytest.raises(SourceUnavailableError):
-            plan_partitions(context, partitions)
+            Planner(context).plans(partitions)
 
 
 def test_excluded_objects_are_named_and_removed_from_the_corpus(world: World) -> None:
@@ -138,9 +138,9 @@ def test_within_a_partition_only_documents_that_differ_are_read(world: World, sc
     embedded = world.embeddings.embedded
     world.put("f/1/1.txt", "another text 1")
     partition = world.context.scheme.partition_of("f/1/1.txt")
-    (plan,) = plan_partitions(world.context, [partition])
+    (plan,) = Planner(world.context).plans([partition])
     assert (plan.key, plan.partition) == ("f/1/1.txt", partition)
-    assert plan_partitions(world.context, ["top.txt" if scheme != "bucket:4" else "9"]) == []
+    assert Planner(world.context).plans(["top.txt" if scheme != "bucket:4" else "9"]) == []
     world.ingest([partition])
     assert world.embeddings.embedded == embedded + 1
     assert world.audit().violations == []
@@ -202,7 +202,7 @@ def test_pages_partitions_and_documents_find_the_same_differences(world: World, 
     keys = ["f/gone.txt", "f/kept.txt", "g/edited.txt", "g/excluded.txt", "g/new.txt", "g/new.log"]
     partitions = sorted({context.scheme.partition_of(key) for key in keys})
     assert keys_of([whole]) == ["f/gone.txt", "g/edited.txt", "g/excluded.txt", "g/new.txt"]
-    assert Planner(context).partitions(partitions).plans == whole.plans
+    assert Planner(context).plans(partitions) == whole.plans
     assert Planner(context).documents(keys).plans == whole.plans
 
 
@@ -224,4 +224,4 @@ def test_a_document_published_while_its_partition_is_listed_is_not_treated_as_re
         return iter(found)
 
     monkeypatch.setattr(ObjectSource, "list", then_publish)
-    assert Planner(context).partitions(["0"]).plans == []
+    assert Planner(context).plans(["0"]) == []

@@ -16,10 +16,11 @@ from ingest_pipeline.cli._output import reembedding_line
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.estimate import count, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.planning.run_backoff import record_run_failure, waiting_backoff
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.preparation.spending_guard import read_spent
 from tests.support.world import World, paragraphs
 
@@ -107,7 +108,7 @@ def test_the_daily_limit_covers_all_runs_together(world: World) -> None:
 
     def write(number: int) -> SpendingLimitError | Summary:
         context = open_context(world.database, world.settings)
-        plans = plan_partitions(context, [f"{number}.txt"])
+        plans = Planner(context).plans([f"{number}.txt"])
 
         async def run() -> Summary:
             async with OpenAIEmbedder(settings) as embedder:
@@ -135,7 +136,7 @@ class FreeEmbedder(OpenAIEmbedder):
 def test_a_model_that_costs_nothing_has_no_limit_on_tokens(world: World) -> None:
     world = limited(world, SpendingLimits(None, 1, 1))
     world.put("a.txt", paragraphs("alpha", 9))
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
 
     async def run() -> Summary:
         async with FreeEmbedder(world.embedding_settings) as embedder:
@@ -162,7 +163,7 @@ def test_a_plan_says_which_limits_it_would_meet(world: World) -> None:
     world.put("large.txt", paragraphs("alpha", 80))
     for number in range(5):
         world.put(f"{number}.txt", paragraphs(f"topic{number}", 8))
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
     for foreseen in (estimate(world.context, plans), count(world.context, plans)):
         assert foreseen.too_large == ["large.txt"]
         line = reembedding_line(foreseen)
@@ -174,7 +175,7 @@ def test_a_plan_says_which_limits_it_would_meet(world: World) -> None:
 
 def test_an_estimate_by_bytes_bounds_the_text_of_a_small_archive(world: World) -> None:
     packed = put_docx(world, "packed.docx", 2000)
-    plans = plan_partitions(world.context)
+    plans = Planner(world.context).plans()
     rough, exact = estimate(world.context, plans), count(world.context, plans)
     assert exact.chunks > 10 * packed.stat().st_size / 1000
     assert exact.chunks <= rough.chunks <= 3 * exact.chunks
@@ -182,6 +183,6 @@ def test_an_estimate_by_bytes_bounds_the_text_of_a_small_archive(world: World) -
     assert rough.uncertain == 0
     (Path(world.settings.source) / "page.pdf").write_bytes(b"%PDF-1.7 and no more")
     (Path(world.settings.source) / "broken.docx").write_bytes(b"PK\x03\x04 and no more")
-    rough = estimate(world.context, plan_partitions(world.context))
+    rough = estimate(world.context, Planner(world.context).plans())
     assert rough.uncertain == 2
     assert "2 compressed documents may contain more text than estimated" in reembedding_line(rough)

@@ -12,7 +12,6 @@ from ingest_pipeline.errors import AuditError, ConflictError, RemovalsWithheldEr
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import (
     documents_on_hold,
-    plan_partitions,
     release_holds,
 )
 from ingest_pipeline.partitioning import FILE
@@ -143,7 +142,7 @@ def test_a_hold_ends_when_the_bytes_change(edited: World, key: str) -> None:
 def test_a_hold_ends_when_the_recipe_changes(edited: World) -> None:
     edited.roll_back(2)
     other = World(edited.database, edited.settings.replace(chunk_size=500), edited.embeddings)
-    assert {plan.key for plan in plan_partitions(other.context)} >= {"a.txt", "b.txt", "c.txt"}
+    assert {plan.key for plan in Planner(other.context).plans()} >= {"a.txt", "b.txt", "c.txt"}
 
 
 def test_a_document_of_an_older_recipe_is_on_hold_too(edited: World) -> None:
@@ -151,7 +150,7 @@ def test_a_document_of_an_older_recipe_is_on_hold_too(edited: World) -> None:
     recut = World(edited.database, edited.settings.replace(chunk_size=500), edited.embeddings)
     recut.ingest()
     recut.roll_back(3)
-    assert plan_partitions(recut.context) == []
+    assert Planner(recut.context).plans() == []
     assert rows_at(recut, recut.head) == rows_at(recut, 3)
 
 
@@ -169,7 +168,7 @@ def test_a_touched_file_stays_on_hold(edited: World) -> None:
     head = edited.head
     (document,) = edited.ingest().on_hold
     assert (document.key, edited.head) == ("a.txt", head)
-    assert plan_partitions(edited.context) == []
+    assert Planner(edited.context).plans() == []
 
 
 def test_a_file_changed_back_to_its_published_content_ends_the_hold(edited: World) -> None:
@@ -185,7 +184,7 @@ def test_rolling_back_further_updates_the_hold(edited: World) -> None:
     edited.ingest()
     edited.roll_back(3, "a.txt")
     edited.roll_back(2, "a.txt")
-    assert plan_partitions(edited.context) == []
+    assert Planner(edited.context).plans() == []
     edited.roll_back(4, "a.txt")
     assert held(edited) == []
 

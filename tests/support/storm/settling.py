@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion.context import open_context, plan_partitions
+from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import failures, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
@@ -59,7 +60,7 @@ def open_matters(context: IngestContext, stage: Stage, dagster: Dagster | None) 
     corpus = context.corpus
     bad = {key for key, state in stage.contents.current().items() if state.bad}
     try:
-        found = [f"{plan.key} differs from its source" for plan in plan_partitions(context) if plan.key not in bad]
+        found = [f"{plan.key} differs from its source" for plan in Planner(context).plans() if plan.key not in bad]
         with corpus.database.transaction() as connection:
             found += [f"saga {saga.id} is {saga.state}" for saga in sagas.unfinished(connection, corpus.generation)]
         latest, head = corpus.table.latest_version(), corpus.head().head_version

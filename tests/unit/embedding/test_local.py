@@ -7,17 +7,28 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ingest_pipeline
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding import local
 from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings
-from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, MAX_INPUT_TOKENS, LocalEmbedder, local_model
+from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.embedding.local import (
+    LOCAL_DIMENSIONS,
+    LOCAL_MODEL,
+    MAX_INPUT_TOKENS,
+    LocalEmbedder,
+    is_local,
+    local_model,
+)
 from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.types import Vectors
 
 ROOT = Path(ingest_pipeline.__file__).parents[1]
@@ -216,3 +227,25 @@ def test_leaving_the_block_does_not_wait_and_drops_queued_work(monkeypatch: pyte
 
     asyncio.run(run())
     assert len(begun) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url", "expected"),
+    [
+        (LOCAL_MODEL, None, True),
+        (LOCAL_MODEL, "", True),
+        (LOCAL_MODEL, "http://localhost:1", False),
+        ("m", None, False),
+    ],
+)
+def test_a_model_behind_an_endpoint_is_not_the_local_one_whatever_its_name(
+    model: str, base_url: str | None, *, expected: bool
+) -> None:
+    assert is_local(model, base_url) is expected
+    config = CorpusConfig(
+        corpus="docs", source="d", embedding_model=model, embedding_base_url=base_url, embedding_dimensions=8
+    )
+    assert config.uses_local_model is expected
+    assert isinstance(create_embedder(replace(config.embedder_settings, api_key="k")), LocalEmbedder) is expected
+    resource = OpenAIEmbedderResource(model=model, base_url=base_url)
+    assert resource.is_local is expected

@@ -1,4 +1,6 @@
-"""The documents that the user names on the command line."""
+"""The documents that a user names: whether they exist, and what the user may have meant."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
