@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from ingest_pipeline.embedding._response import Vectors, read_answer
-from ingest_pipeline.embedding.openai import Client, OpenAIEmbedder
 from ingest_pipeline.embedding.usage_meter import billed_tokens
+
+if TYPE_CHECKING:
+    from ingest_pipeline.embedding.openai import Client, OpenAIEmbedder
 
 METADATA_KEY = "ingest_pipeline_saga"
 """Metadata key under which the API keeps the saga's id."""

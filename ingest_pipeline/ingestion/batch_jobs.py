@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ingest_pipeline.embedding.batch_api import BatchApi, BatchOutput
-from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.planning.context import IngestContext
@@ -37,6 +37,9 @@ from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Chunk, Usage
+
+if TYPE_CHECKING:
+    from ingest_pipeline.embedding.openai import OpenAIEmbedder
 
 # All vectors of a job are in memory while they are collected. The API accepts 50,000.
 _MAX_TEXTS = 10_000

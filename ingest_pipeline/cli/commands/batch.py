@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import click
-import dagster as dg
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.orchestration.build import build_resources
-from ingest_pipeline.orchestration.jobs.batch import batch_endpoint, collect_vectors, submit_missing
+from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.postgres import batch_jobs
 
 _MAX_ROWS = 20
@@ -33,12 +31,10 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
     A later ingest uses the collected vectors and embeds nothing. Until then the source sensor skips these documents.
     """
     settings = CorpusConfig.from_environment()
-    # The url may contain a password, which a resource must not hold. The embedder does not need the url.
-    embedder = build_resources(settings, database_url=dg.EnvVar("INGEST_DATABASE_URL")).embedder
-    endpoint = batch_endpoint(embedder)
+    client = BatchClient(settings.embedder_settings)
     with _session.context(settings, create=not collect) as context:
-        ended = collect_vectors(context, endpoint)
-        submitted = 0 if collect else submit_missing(context, endpoint, confirm_recipe=confirm_recipe)
+        ended = client.collect(context)
+        submitted = 0 if collect else client.submit(context, confirm_recipe=confirm_recipe)
         with context.corpus.database.transaction() as connection:
             rows = batch_jobs.recent(connection, context.corpus.generation, _MAX_ROWS)
     rows = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]

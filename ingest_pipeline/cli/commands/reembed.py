@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from ingest_pipeline.cli import _runs, _session
+from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import command, exit_with
 from ingest_pipeline.cli._output import cost_line, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
@@ -36,6 +36,8 @@ def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
     documents = 0
     if wanted in (Action.SWITCH, Action.FILL):
         documents = _confirm(settings, yes=yes, silent=as_json)
+    from ingest_pipeline.cli import _runs  # noqa: PLC0415  only the run itself needs Dagster
+
     done = _runs.reembed(settings, wanted, documents, Console(stderr=as_json))
     if as_json:
         costs = list(map(to_dict, done.costs))

@@ -4,14 +4,9 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.embedding.base import OpenAISettings
-from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.errors import ConfigurationError, IngestError
+from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.planning.backoff import without_final
-from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -28,56 +23,6 @@ class BatchJobConfig(dg.Config):
     )
 
 
-def submit_missing(
-    ingest_context: IngestContext,
-    settings: OpenAISettings,
-    partitions: list[str] | None = None,
-    *,
-    confirm_recipe: bool = False,
-) -> int:
-    """Submit batch jobs for the missing vectors of documents that differ; returns how many.
-
-    Raises:
-        RecipeWithheldError: Many documents differ by recipe alone. Batch jobs for the others were submitted.
-    """
-    guard = RecipeGuard(ingest_context, confirmed=confirm_recipe)
-    if confirm_recipe:
-        guard.accept()
-    plans = Planner(ingest_context).plans(partitions)
-    tried = without_final(ingest_context, plans)[0] if partitions is None else plans
-    due, withheld = guard.split(tried, are_named=partitions is not None)
-
-    async def run() -> int:
-        async with OpenAIEmbedder(settings) as embedder:
-            return len(await batch_jobs.submit(ingest_context, embedder, due))
-
-    placed = run_interruptibly(run())
-    if withheld and guard.error is not None:
-        raise guard.error
-    return placed
-
-
-def collect_vectors(ingest_context: IngestContext, settings: OpenAISettings) -> list[batch_jobs.Collected]:
-    """Collect the vectors of batch jobs that have ended."""
-
-    async def run() -> list[batch_jobs.Collected]:
-        async with OpenAIEmbedder(settings) as embedder:
-            return await batch_jobs.collect(ingest_context, embedder)
-
-    return run_interruptibly(run())
-
-
-def batch_endpoint(embedder: OpenAIEmbedderResource) -> OpenAISettings:
-    """Settings of the API that takes batch jobs.
-
-    Raises:
-        ConfigurationError: The local model has no batch jobs.
-    """
-    if embedder.is_local:
-        raise ConfigurationError("The local model costs nothing and has no batch jobs", "Ingest as usual.")
-    return embedder.api_settings()
-
-
 def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Submits the missing vectors of documents that differ to the API's Batch endpoint."""
     name = settings.corpus
@@ -89,10 +34,10 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
         embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
         tag_run_process(context.instance, context.run.run_id)
         try:
-            endpoint = batch_endpoint(embedder)
+            client = BatchClient(embedder.api_settings(), run_interruptibly)
             with lancedb.ingest_context(settings) as ingest_context:
-                submitted = submit_missing(
-                    ingest_context, endpoint, config.partitions or None, confirm_recipe=config.confirm_recipe
+                submitted = client.submit(
+                    ingest_context, config.partitions or None, confirm_recipe=config.confirm_recipe
                 )
                 waiting = len(batch_jobs.waiting_keys(ingest_context))
         except IngestError as error:
@@ -132,8 +77,8 @@ def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDe
                 waiting = batch_jobs.waiting_keys(ingest_context)
                 if not waiting:
                     return dg.SkipReason("No batch job is open.")
-                endpoint = batch_endpoint(resource_of(context.resources, name, OpenAIEmbedderResource))
-                ended = collect_vectors(ingest_context, endpoint)
+                embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
+                ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
         except IngestError as error:
             return dg.SkipReason(str(error))
         for one in ended:

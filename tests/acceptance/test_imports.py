@@ -1,0 +1,67 @@
+"""What a run and the ticks of the sensors import, counted in modules, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_UNUSED = {"lancedb", "kreuzberg", "openai", "pandas", "matplotlib", "torch", "playwright", "moto", "IPython"}
+"""LanceDB is for its own tables, kreuzberg runs in a child, and the local model needs no client."""
+_UNUSED_OURS = {"ingest_pipeline.api", "ingest_pipeline.cli", "ingest_pipeline.restore", "ingest_pipeline.search"}
+_RUN = """
+import sys
+import dagster as dg
+from ingest_pipeline.definitions import defs
+with dg.DagsterInstance.ephemeral() as instance:
+    assert defs.resolve_job_def("docs_ingest_job").execute_in_process(instance=instance).success
+"""
+_TICKS = """
+import sys
+import dagster as dg
+from ingest_pipeline.definitions import defs
+with dg.DagsterInstance.ephemeral() as instance:
+    for sensor in defs.sensors:
+        resources = {name: defs.resources[name] for name in sensor.required_resource_keys}
+        with dg.build_sensor_context(instance=instance, definitions=defs, resources=resources) as context:
+            print(sensor.name, sensor._raw_fn(context))
+"""
+
+
+def modules_after(program: str, tmp_path: Path, database_url: str) -> tuple[str, set[str]]:
+    """What a program prints, and all modules that its process has at the end."""
+    source = tmp_path / "documents"
+    source.mkdir(exist_ok=True)
+    (source / "a.txt").write_text("alpha")
+    settings = {"INGEST_CORPUS": "docs", "INGEST_SOURCE": str(source), "INGEST_STATE": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nprint('MODULES', *sys.modules)"],
+        env={**os.environ, **settings, "INGEST_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed, _, modules = done.stdout.rpartition("MODULES ")
+    return printed, set(modules.split())
+
+
+def heavy(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules} & _UNUSED
+
+
+@pytest.mark.parametrize("program", [_RUN, _TICKS], ids=["run", "ticks"])
+def test_a_run_and_a_tick_import_nothing_that_they_do_not_use(program: str, tmp_path: Path, database_url: str) -> None:
+    printed, modules = modules_after(program, tmp_path, database_url)
+    assert heavy(modules) == set()
+    assert modules & _UNUSED_OURS == set()
+    assert ("wordllama" in modules) == (program is _RUN), "only a run embeds"
+    if program is _TICKS:
+        assert "docs_source_sensor SensorResult" in printed, "it compared the source, and found a document"
+        assert printed.count("_sensor ") == 3
+    ours = {name for name in modules if name.partition(".")[0] == "ingest_pipeline"}
+    assert "ingest_pipeline.ingestion.run" in ours
+    # Much fewer than all that are installed. A library that imports its whole API shows here: openai has 520 modules.
+    assert len(modules) < 2700
