@@ -15,6 +15,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.corpus import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import find_corpus, open_context, release_holds
 from ingest_pipeline.ingestion.named_documents import check_keys
@@ -32,7 +33,7 @@ from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.filters import parse_filter
-from ingest_pipeline.search.search import Hit, SearchMode, search
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, search
 
 
 @contextmanager
@@ -68,8 +69,11 @@ class OpenCorpus:
         self._database = database
         self.config = config
 
+    def __repr__(self) -> str:
+        return f"<OpenCorpus {self.config.corpus!r} of {self.config.source} in {self.config.table_uri}>"
+
     def ingest(
-        self, keys: Sequence[str] = (), *, confirm_removals: bool = False, confirm_recipe: bool = False
+        self, keys: str | Sequence[str] = (), *, confirm_removals: bool = False, confirm_recipe: bool = False
     ) -> IngestOutcome:
         """Bring the corpus, or the named documents, up to date with the source. Creates the corpus if there is none.
 
@@ -88,8 +92,9 @@ class OpenCorpus:
             RecipeWithheldError: Many documents differ by recipe alone. Everything else was published.
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
+        if keys := _listed(keys):
+            check_keys(open_context(self._database, self.config, create=False), keys)
         context = open_context(self._database, self.config)
-        check_keys(context, keys)
         options = RunOptions(
             release_holds=False,  # only those of the keys are released, and not all of their partitions
             confirm_removals=confirm_removals,
@@ -105,7 +110,7 @@ class OpenCorpus:
             raise withheld.error
         return outcome
 
-    def plan(self, keys: Sequence[str] = ()) -> list[DocumentPlan]:
+    def plan(self, keys: str | Sequence[str] = ()) -> list[DocumentPlan]:
         """List the documents that differ from the source and are not on hold. Reads no document, changes nothing.
 
         Args:
@@ -114,12 +119,12 @@ class OpenCorpus:
         Raises:
             UnknownDocumentError: Neither the source nor the corpus has one of the keys.
         """
-        context = open_context(self._database, self.config, create=False)
+        context, keys = open_context(self._database, self.config, create=False), _listed(keys)
         check_keys(context, keys)
         return Planner(context).plans(_partitions(context, keys) if keys else None)
 
     def search(
-        self, question: str, *, mode: SearchMode = "hybrid", where: Sequence[str] = (), limit: int = 10
+        self, question: str, *, mode: SearchMode = "hybrid", where: str | Sequence[str] = (), limit: int = 10
     ) -> list[Hit]:
         """Find the chunks at head that match a question best, best first.
 
@@ -130,11 +135,13 @@ class OpenCorpus:
             limit: Maximum number of chunks.
 
         Raises:
-            ConfigurationError: There is no such corpus, or a condition is malformed.
+            ConfigurationError: There is no such corpus or mode, or a condition is malformed.
             TextIndexMissingError: A large corpus has no index of its words yet.
             UnavailableError: A store or the embedding API does not answer.
         """
-        return run_blocking(self._search(question, mode, where, limit))
+        if mode not in SEARCH_MODES:
+            raise ConfigurationError(f"There is no search mode {mode!r}", f"Use one of {', '.join(SEARCH_MODES)}.")
+        return run_blocking(self._search(question, mode, _listed(where), limit))
 
     async def _search(self, question: str, mode: SearchMode, where: Sequence[str], limit: int) -> list[Hit]:
         corpus, conditions = find_corpus(self._database, self.config), parse_filter(where)
@@ -155,7 +162,9 @@ class OpenCorpus:
         with self._database.transaction() as connection:
             return reports.history(connection, corpus.generation, key, limit)
 
-    def rollback(self, version: int, keys: Sequence[str] = (), *, confirm_removals: bool = False) -> list[RolledBack]:
+    def rollback(
+        self, version: int, keys: str | Sequence[str] = (), *, confirm_removals: bool = False
+    ) -> list[RolledBack]:
         """Roll documents, or the whole corpus, back to an earlier publication. Embeds nothing.
 
         Args:
@@ -171,7 +180,7 @@ class OpenCorpus:
         """
         corpus = find_corpus(self._database, self.config)
         recipe = self.config.with_embedding(corpus.head().embedding).recipe.fingerprint
-        return rollback(corpus, version, keys, recipe=recipe, confirm_removals=confirm_removals)
+        return rollback(corpus, version, _listed(keys), recipe=recipe, confirm_removals=confirm_removals)
 
     def audit(self) -> AuditReport:
         """Check that LanceDB and Postgres agree at head. The report lists all violations."""
@@ -193,12 +202,17 @@ class OpenCorpus:
 
         Raises:
             ConflictError: Another transaction was published during the block. Run it again.
-            TableInUseError, NotOurTableError: The name belongs to something else.
+            CorpusMismatchError, TableInUseError, NotOurTableError: The name belongs to something else.
             UnavailableError: A store failed. Nothing was published unless the message says otherwise.
         """
         settings = CorpusSettings.of_table(self.config.lancedb_uri, table, schema)
         with transaction(open_table(self._database, settings)) as change:
             yield change
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    """One name or several as a sequence: a string is a sequence of its characters."""
+    return [names] if isinstance(names, str) else names
 
 
 def _partitions(context: IngestContext, keys: Iterable[str]) -> list[str]:

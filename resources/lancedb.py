@@ -51,7 +51,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
 
         Raises:
             ConflictError: Another transaction was published during the block; run it again.
-            TableInUseError, NotOurTableError: The name belongs to something else.
+            CorpusMismatchError, TableInUseError, NotOurTableError: The name belongs to something else.
             UnavailableError: Postgres or the storage failed. Nothing was published, unless the message says
                 that the outcome is in doubt and settled later.
         """

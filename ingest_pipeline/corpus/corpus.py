@@ -172,7 +172,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
             continue
         wanted = settings.named(row.name)
         corpus = _opened(database, wanted)
-        problem = mismatch(row, wanted.binding)
+        problem = _other_kind(row, wanted) or mismatch(row, wanted.binding)
         if problem is None and not (is_bound or corpus.table.exists()):
             problem = CorpusMismatchError(f"The table of corpus {row.corpus!r} at {row.table_uri} is gone")
         if problem is None:
@@ -204,7 +204,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
     if not is_bound:
         # Head and catalog rows exist, but the settings may name another table before the first publication.
         return replace(_opened(database, wanted), table=LanceTable(row.table_uri, storage_options(row.table_uri)))
-    problem = mismatch(row, wanted.binding)
+    problem = _other_kind(row, wanted) or mismatch(row, wanted.binding)
     if problem is not None:
         raise problem
     corpus = _opened(database, wanted)
@@ -369,6 +369,14 @@ def _check_owner(corpus: Corpus) -> None:
     # After a rebuild of the catalog, the table keeps the mark of the lost database.
     if not (corpus.table.owner or "").endswith(f"/{corpus.generation}"):
         raise NotOurTableError(f"The LanceDB table at {corpus.table.uri} was not created by corpus {corpus.name!r}")
+
+
+def _other_kind(row: GenerationRow, settings: CorpusSettings) -> CorpusMismatchError | None:
+    """The error if a corpus of documents is opened as a table of the user's own, or the other way round."""
+    if (row.source is None) == (settings.source is None):
+        return None
+    what = "a table of a user's own" if row.source is None else f"the corpus of {row.source}"
+    return CorpusMismatchError(f"The name {row.corpus!r} belongs to {what}. Nothing was changed", "Use another name.")
 
 
 def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchError | None:

@@ -40,13 +40,13 @@ class IngestOutcome:
     """Documents that could not be ingested, and why."""
     skipped: list[SkippedDocument] = field(default_factory=list[SkippedDocument])
     """Documents that were skipped on purpose: they cannot be read, failed too often, or may still be written to."""
-    others: list[Problem] = field(default_factory=list[Problem])
+    others: list[Problem] = field(default_factory=list[Problem], repr=False)
     """Removals or a recipe change that need a confirmation, and partitions that do not exist."""
-    incomplete: set[str] = field(default_factory=set[str])
+    incomplete: set[str] = field(default_factory=set[str], repr=False)
     """Partitions that differ from the source."""
-    unreadable: Counter[str] = field(default_factory=Counter[str])
+    unreadable: Counter[str] = field(default_factory=Counter[str], repr=False)
     """Number of documents that cannot be read, by partition."""
-    tried_unreadable: set[str] = field(default_factory=set[str])
+    tried_unreadable: set[str] = field(default_factory=set[str], repr=False)
     """Keys of the documents that this run tried to read and could not."""
 
     @property

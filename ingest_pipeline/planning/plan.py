@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 from uuid import UUID
 
 from ingest_pipeline.postgres.documents import LatestDocument
@@ -31,6 +32,13 @@ class DocumentPlan:
     """The hold on the document, if a rollback put it on hold."""
 
     @property
+    def change(self) -> Literal["add", "replace", "remove"]:
+        """What the publication does to the document."""
+        if self.source is None:
+            return "remove"
+        return "replace" if self.latest is not None and not self.latest.removed else "add"
+
+    @property
     def replaces(self) -> UUID | None:
         """The saga that must still be the latest one of the document when this plan is published."""
         return self.latest.saga if self.latest else None
@@ -45,6 +53,9 @@ class DocumentPlan:
             and self.latest.size == self.source.size
             and self.latest.content_hash is not None
         )
+
+    def __str__(self) -> str:
+        return f"{self.change} {self.key}"
 
     def is_on_hold(self, recipe: str) -> bool:
         """Whether this plan would undo a rollback: the hold names exactly this object and this recipe.

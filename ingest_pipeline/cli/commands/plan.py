@@ -38,8 +38,8 @@ def plan(*, exact: bool, as_json: bool) -> None:
     left_alone = {failure.key: "unreadable" if failure.unreadable else "in quarantine" for failure in left}
     unreadable = [UnreadableDocument(found.key, found.reason, found.error) for found in left if found.unreadable]
     unreadable += expected.unreadable
-    changes = [
-        *((plan, _change(plan)) for plan in plans),
+    changes: list[tuple[DocumentPlan, str]] = [
+        *((plan, plan.change) for plan in plans),
         *((plan, "on hold") for plan in page.on_hold),
         *((plan, left_alone[plan.key]) for plan in page.puts if plan.key in left_alone),
     ]
@@ -75,9 +75,3 @@ def plan(*, exact: bool, as_json: bool) -> None:
     for warning in (withheld or nothing, guard.error):
         if warning:
             echo(f"Warning: {warning}", err=True)
-
-
-def _change(plan: DocumentPlan) -> str:
-    if plan.source is None:
-        return "remove"
-    return "replace" if plan.latest is not None and not plan.latest.removed else "add"

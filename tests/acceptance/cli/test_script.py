@@ -72,13 +72,18 @@ def test_an_open_corpus_plans_ingests_rolls_back_and_audits(tmp_path: Path, data
     (source / "a.txt").write_text("alpha")
     config = CorpusConfig(corpus="docs", source=str(source), state=str(tmp_path / "state"), database_url=database_url)
     with open_corpus(config) as corpus:
-        assert [plan.key for plan in corpus.plan()] == ["a.txt"]
+        assert repr(corpus) == f"<OpenCorpus 'docs' of {source} in {tmp_path}/state/lancedb/docs.lance>"
+        assert list(map(str, corpus.plan())) == ["add a.txt"]
+        for call in (corpus.ingest, corpus.plan):
+            with pytest.raises(errors.UnknownDocumentError, match=r"no document 'c\.txt'"):
+                call("c.txt")
         with pytest.raises(errors.ConfigurationError, match="no corpus 'docs'"):
             corpus.history()
-        corpus.ingest()
+        assert str(corpus.ingest()) == "1 documents published"
         (source / "a.txt").write_text("beta")
         (source / "b.txt").write_text("gamma")
-        assert {plan.key for plan in corpus.plan(["b.txt"])} == {"b.txt"}
+        assert list(map(str, corpus.plan())) == ["replace a.txt", "add b.txt"]
+        assert list(map(str, corpus.plan("b.txt"))) == ["add b.txt"]
         corpus.ingest()
         newest, oldest, created = corpus.history()
         assert [row.kind for row in (newest, oldest, created)] == ["ingest", "ingest", "create"]
@@ -86,7 +91,9 @@ def test_an_open_corpus_plans_ingests_rolls_back_and_audits(tmp_path: Path, data
             newest.version,
             oldest.version,
         ]
-        assert [hit.document for hit in corpus.search("gamma", where=["key=b*"])] == ["b.txt"]
+        assert [hit.document for hit in corpus.search("gamma", where="key=b*")] == ["b.txt"]
+        with pytest.raises(errors.ConfigurationError, match=r"no search mode 'fuzzy'\. Use one of vector"):
+            corpus.search("gamma", mode="fuzzy")  # pyright: ignore[reportArgumentType]
         corpus.rollback(oldest.version, ["a.txt"])
         assert [hit.text for hit in corpus.search("alpha", mode="text")] == ["alpha"]
         assert corpus.plan() == []
@@ -138,6 +145,15 @@ def test_a_transaction_publishes_a_table_of_the_users_own_or_nothing(tmp_path: P
             raise ZeroDivisionError
         with corpus.transaction("products", schema) as change:
             assert change.base_version == 2
+        (tmp_path / "a.txt").write_text("alpha")
+        corpus.ingest("a.txt")
+        with pytest.raises(errors.CorpusMismatchError, match="'docs' belongs to the corpus of"):
+            corpus.transaction("docs", schema).__enter__()
+        with (
+            open_corpus(config.replace(corpus="products")) as other,
+            pytest.raises(errors.CorpusMismatchError, match="'products' belongs to a table of a user's own"),
+        ):
+            other.ingest()
         with (
             pytest.raises(errors.ConfigurationError, match="The table name 'Bad-Name' must be"),
             corpus.transaction("Bad-Name", schema),
