@@ -1,163 +1,193 @@
-"""Whether chunks cut for cheap edits are found as well as chunks of plain recursive splitting.
+"""How well questions find their answers, by how documents are cut and what is embedded of them.
 
-Known items: the first paragraph of a docstring of the standard library asks for the rest of it, in documents that hold
-the rests of one module each. A chunk is the right one if it holds at least half of the rest's first 300 characters.
-Vectors come from the local model, and every question is compared with every chunk.
+A chunk is right if at least half of it is answer, or at least half of the answer is in it. Recall@5 is the share of
+questions with a right chunk among the first five. nDCG@10 credits the first right chunk only, by its rank: a way to cut
+that spreads an answer over more chunks must not look better for it. Every question is compared with every chunk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import pkgutil
-import sys
+import math
+import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
+from statistics import median, quantiles
 
+import lance
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 from semantic_text_splitter import TextSplitter
 
+from benchmarks.questions import Collection, Question, collections
 from benchmarks.report import Report
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.embedding.base import EmbeddingSettings
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
-from ingest_pipeline.types import TextPiece
+from ingest_pipeline.lance.search import matching
+from ingest_pipeline.search.rerank import fuse
+from ingest_pipeline.types import TextPiece, Vectors, embedded_text
 
-_SIZES = (400, 1000)
+_SIZE = 1000
+_SMALL = 400
+_SEED = 20261128
+_EDITABLE = 8
+"""Paragraphs that a document needs to be edited."""
 _NEAREST = 5
-_HEAD = 300
-_LEFT_OUT = ("antigravity", "this", "test", "idlelib", "lib2to3", "tkinter", "turtle", "turtledemo", "__", "_")
+_RANKED = 10
+_CANDIDATES = 56
+"""As many as each half of a hybrid search returns for ten hits."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    question: str
+class Piece:
+    """A chunk."""
+
     document: int
     start: int
     end: int
+    embedded: str
+    """What the model and the index of words are given."""
+
+
+Cut = Callable[[int, str, bool], Iterator[Piece]]
+"""Cuts a document: its index, its text and whether that is Markdown."""
+Embed = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    document: int
-    start: int
-    text: str
+class Found:
+    """What the questions of a collection found."""
+
+    recall: float
+    """Recall@5."""
+    gain: float
+    """nDCG@10."""
 
 
 def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
-    """Compare both ways to cut, at the usual chunk size and, unless in a hurry, at a smaller one."""
-    step("retrieval: reading docstrings")
-    documents, items = _collection()
-    asked = _embed([item.question for item in items])
-    for size in _SIZES[-1:] if quick else _SIZES:
-        ours = _pieces(documents, _ours(size))
-        as_large = min(
-            (_pieces(documents, _recursive(size * share // 20)) for share in range(12, 21)),
-            key=lambda pieces: abs(_mean(pieces) - _mean(ours)),
-        )
-        ways = {
-            "ours": ours,
-            "recursive splitting, chunks as large": as_large,
-            "recursive splitting": _pieces(documents, _recursive(size)),
-        }
-        for name, pieces in ways.items():
-            step(f"retrieval: {name}, {size} characters")
-            found = _recall(items, pieces, asked @ _embed([piece.text for piece in pieces]).T)
+    """Compare the ways to cut and embed in each collection."""
+    for collection in collections(quick=quick):
+        for name, cut in _ways().items():
+            step(f"retrieval: {collection.name}, {name}")
+            pieces = [
+                piece for number in range(len(collection.documents)) for piece in _pieces(collection, cut, number)
+            ]
+            by_vector, hybrid = find(collection, pieces, embed, embed)
+            p50, p95 = _changed_by_edits(collection, cut, 100 if quick else 400)
             report.add(
-                chunk_size=size,
-                cut_by=name,
-                questions=len(items),
+                collection=collection.name,
+                way=name,
+                questions=len(collection.questions),
                 chunks=len(pieces),
-                mean_characters=round(_mean(pieces)),
-                recall_at_1=round(found[0], 3),
-                recall_at_5=round(found[1], 3),
+                mean_characters=round(sum(piece.end - piece.start for piece in pieces) / len(pieces)),
+                vector_recall_at_5=round(by_vector.recall, 3),
+                vector_ndcg_at_10=round(by_vector.gain, 3),
+                hybrid_recall_at_5=round(hybrid.recall, 3),
+                hybrid_ndcg_at_10=round(hybrid.gain, 3),
+                edit_p50=p50,
+                edit_p95=p95,
             )
 
 
-def _pieces(documents: Sequence[str], cut: Callable[[str], Iterator[tuple[int, str]]]) -> list[_Piece]:
-    return [_Piece(number, start, text) for number, whole in enumerate(documents) for start, text in cut(whole)]
+def _ways() -> dict[str, Cut]:
+    return {
+        "recursive splitting": _recursive(_SIZE),
+        "ours": _ours(_SIZE, headings=False),
+        "ours, with headings": _ours(_SIZE, headings=True),
+        "recursive splitting, 400": _recursive(_SMALL),
+        "ours, 400": _ours(_SMALL, headings=False),
+        "ours, 400, with headings": _ours(_SMALL, headings=True),
+    }
 
 
-def _mean(pieces: Sequence[_Piece]) -> float:
-    return sum(len(piece.text) for piece in pieces) / len(pieces)
-
-
-def _ours(size: int) -> Callable[[str], Iterator[tuple[int, str]]]:
-    chunker = Chunker(size, 0)
-    return lambda text: ((chunk.start, chunk.text) for chunk in chunker.chunks([TextPiece(text)], markdown=False))
-
-
-def _recursive(size: int) -> Callable[[str], Iterator[tuple[int, str]]]:
+def _recursive(size: int) -> Cut:
+    """Cut where the largest structure of a text ends that fits, without regard to the text around it."""
     splitter = TextSplitter(size)
-    return lambda text: iter(splitter.chunk_indices(text))
+
+    def cut(number: int, whole: str, markdown: bool) -> Iterator[Piece]:  # noqa: ARG001, FBT001  as `Cut`
+        for start, text in splitter.chunk_indices(whole):
+            yield Piece(number, start, start + len(text), text)
+
+    return cut
 
 
-def _collection() -> tuple[list[str], list[_Item]]:
-    documents: list[str] = []
-    items: list[_Item] = []
-    seen: set[str] = set()
-    for _, texts in _docstrings():
-        whole = ""
-        for text in texts:
-            summary, _, rest = text.partition("\n\n")
-            if summary in seen or len(summary) < 20 or len(rest.strip()) < 80:
-                continue
-            seen.add(summary)
-            start = len(whole)
-            whole += rest.strip() + "\n\n"
-            items.append(_Item(" ".join(summary.split()), len(documents), start, start + min(len(rest.strip()), _HEAD)))
-        if whole:
-            documents.append(whole)
-    return documents, items
+def _ours(size: int, *, headings: bool) -> Cut:
+    """Cut as this package does."""
+    chunker = Chunker(size, 0)
+
+    def cut(number: int, whole: str, markdown: bool) -> Iterator[Piece]:  # noqa: FBT001  as `Cut`
+        for chunk in chunker.chunks([TextPiece(whole)], markdown=markdown):
+            text = embedded_text(chunk.heading, chunk.text) if headings else chunk.text
+            yield Piece(number, chunk.start, chunk.end, text)
+
+    return cut
 
 
-def _docstrings() -> Iterator[tuple[str, list[str]]]:
-    """Docstrings of functions, classes and methods, module by module."""
-    for found in sorted(pkgutil.iter_modules(), key=lambda module: module.name):
-        if found.name not in sys.stdlib_module_names or found.name.startswith(_LEFT_OUT):
-            continue
-        with suppress(ImportError):
-            module = import_module(found.name)
-            things = [thing for _, thing in sorted(vars(module).items()) if _belongs(thing, found.name)]
-            methods = [m for thing in things if inspect.isclass(thing) for _, m in sorted(vars(thing).items())]
-            texts = [inspect.cleandoc(doc) for thing in [*things, *methods] if (doc := _documented(thing))]
-            yield found.name, texts
+def _pieces(collection: Collection, cut: Cut, number: int) -> Iterator[Piece]:
+    return cut(number, collection.documents[number], collection.markdown[number])
 
 
-def _belongs(thing: object, module: str) -> bool:
-    return getattr(thing, "__module__", None) == module and (inspect.isclass(thing) or inspect.isroutine(thing))
+def _changed_by_edits(collection: Collection, cut: Cut, edits: int) -> tuple[float, float]:
+    """Texts that are new after one edit, the median and the 95th percentile: paragraphs added, removed and changed."""
+    chosen = random.Random(_SEED)  # noqa: S311  repeatable, not secret
+    long = [number for number, text in enumerate(collection.documents) if text.count("\n\n") > _EDITABLE]
+    changed: list[int] = []
+    for edit in range(edits):
+        number = chosen.choice(long)
+        paragraphs = collection.documents[number].split("\n\n")
+        place = chosen.randrange(1, len(paragraphs) - 1)
+        new = [["This sentence was added.", paragraphs[place]], [], [f"{paragraphs[place]} Changed."]][edit % 3]
+        after = "\n\n".join([*paragraphs[:place], *new, *paragraphs[place + 1 :]])
+        before = {piece.embedded for piece in _pieces(collection, cut, number)}
+        changed.append(len({piece.embedded for piece in cut(number, after, collection.markdown[number])} - before))
+    return median(changed), round(quantiles(changed, n=20, method="inclusive")[-1], 1)
 
 
-def _documented(thing: object) -> str | None:
-    doc = thing.__doc__ if inspect.isclass(thing) or inspect.isroutine(thing) else None
-    return doc if isinstance(doc, str) else None
+def find(
+    collection: Collection, pieces: Sequence[Piece], embed_texts: Embed, embed_questions: Embed
+) -> tuple[Found, Found]:
+    """What the questions find by vector, and by vector and words."""
+    texts = [piece.embedded for piece in pieces]
+    scores = embed_questions([question.text for question in collection.questions]) @ embed_texts(texts).T
+    words = lance.write_dataset(pa.table({"id": [str(n) for n in range(len(texts))], "text": texts}), "memory://")
+    words.create_scalar_index("text", "INVERTED")
+    nearest: list[list[int]] = []
+    fused: list[list[int]] = []
+    for question, row in zip(collection.questions, scores, strict=True):
+        best = np.argsort(-row)[:_CANDIDATES].tolist()
+        by_vector = pa.table({"id": [str(number) for number in best]})
+        by_words = matching(words, question.text, _CANDIDATES, ["id"]).select(["id"])
+        ranking = fuse(by_vector, by_words).sort_by([("_relevance_score", "descending")])["id"].to_pylist()
+        nearest.append(best)
+        fused.append([int(key) for key in ranking])
+    return _judge(collection, pieces, nearest), _judge(collection, pieces, fused)
 
 
-def _embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Unit vectors, shape (n, dimensions)."""
+def _judge(collection: Collection, pieces: Sequence[Piece], rankings: Sequence[Sequence[int]]) -> Found:
+    ranks = [
+        next((rank for rank, at in enumerate(ranking[:_RANKED]) if is_right(pieces[at], question)), None)
+        for question, ranking in zip(collection.questions, rankings, strict=True)
+    ]
+    hits = [rank for rank in ranks if rank is not None]
+    recall = sum(rank < _NEAREST for rank in hits) / len(ranks)
+    return Found(recall, sum(1 / math.log2(rank + 2) for rank in hits) / len(ranks))
 
-    async def all_of_them() -> list[npt.NDArray[np.float32]]:
+
+def is_right(piece: Piece, question: Question) -> bool:
+    """Whether a chunk answers a question."""
+    for document, start, end in question.answers:
+        shared = min(end, piece.end) - max(start, piece.start)
+        if document == piece.document and 2 * shared >= min(end - start, piece.end - piece.start):
+            return True
+    return False
+
+
+def embed(texts: Sequence[str]) -> Vectors:
+    """Unit vectors of the local model, shape (n, dimensions)."""
+
+    async def all_of_them() -> list[Vectors]:
         async with LocalEmbedder(EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS)) as embedder:
             return [(await embedder.embed(texts[start : start + 128])).vectors for start in range(0, len(texts), 128)]
 
-    vectors = np.concatenate(asyncio.run(all_of_them()))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def _recall(items: Sequence[_Item], pieces: Sequence[_Piece], scores: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Share of the questions whose answer is the nearest chunk, and among the five nearest."""
-    first = among = 0
-    for item, row in zip(items, scores, strict=True):
-        nearest = [pieces[int(place)] for place in np.argsort(-row)[:_NEAREST]]
-        right = [_holds(piece, item) for piece in nearest]
-        first += right[0]
-        among += any(right)
-    return first / len(items), among / len(items)
-
-
-def _holds(piece: _Piece, item: _Item) -> bool:
-    shared = min(item.end, piece.start + len(piece.text)) - max(item.start, piece.start)
-    return piece.document == item.document and 2 * shared >= item.end - item.start
+    return np.concatenate(asyncio.run(all_of_them()))
