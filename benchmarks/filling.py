@@ -18,9 +18,10 @@ from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.publish import publish
-from ingest_pipeline.types import ChunkRow, SourceObject, text_hash
+from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, text_hash
 
 ROWS_PER_DOCUMENT = 100
+_RECIPE = Recipe("filled", "filled", 1000, 0, "filled", 1)
 _DOCUMENTS_PER_FILE = 40  # about as many rows as the engine puts into a data file
 RowMaker = Callable[[UUID, Sequence[int], int], Iterator[TableRow]]
 
@@ -48,7 +49,7 @@ class _Filling:
             for key in map(document_key, numbers)
         ]
         documents.insert_documents(
-            connection, generation=self._corpus, saga=self._saga, recipe="filled", documents=plans
+            connection, generation=self._corpus, saga=self._saga, recipe=_RECIPE, documents=plans
         )
         connection.execute(
             "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)

@@ -179,7 +179,7 @@ class OpenCorpus:
             UnavailableError: A store failed. Documents rolled back before stay rolled back; call again for the rest.
         """
         corpus = find_corpus(self._database, self.config)
-        recipe = self.config.with_embedding(corpus.head().embedding).recipe.fingerprint
+        recipe = self.config.with_embedding(corpus.head().embedding).recipe
         return rollback(corpus, version, _listed(keys), recipe=recipe, confirm_removals=confirm_removals)
 
     def audit(self) -> AuditReport:

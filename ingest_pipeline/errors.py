@@ -27,7 +27,9 @@ IngestError
 │   │   ├── UnsupportedFormatError
 │   │   │   └── EncryptedDocumentError
 │   │   ├── CorruptDocumentError
+│   │   ├── ExtensionError        the user's parser or chunker failed with it
 │   │   └── DocumentTooLargeError
+│   ├── EnrichmentError           the user's enricher failed with it
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be incomplete: run again in a moment
 ├── EmbeddingResponseError        the API sent an invalid response
@@ -236,11 +238,31 @@ class CorruptDocumentError(UnreadableError):
     reason = "damaged"
 
 
+class ExtensionError(UnreadableError):
+    """A parser or chunker of the user raised an exception, hung, crashed or returned something invalid."""
+
+    remedy = (
+        "Its published version is untouched. Correct the extension and change its fingerprint, or run "
+        "`ingest-pipeline retry`."
+    )
+    reason = "refused by an extension"
+
+
 class DocumentTooLargeError(UnreadableError):
     """Parsing the document took more memory, time or output than allowed; a decompression bomb does."""
 
     reason = "too large"
     may_pass = True
+
+
+class EnrichmentError(DocumentError):
+    """An enricher of the user raised an exception, hung, crashed or returned something invalid."""
+
+    remedy = (
+        "Its published version is untouched. The next runs try again; if the enricher is wrong, correct it and change "
+        "its fingerprint."
+    )
+    reason = "not enriched"
 
 
 class EmbeddingInputError(DocumentError):

@@ -22,6 +22,8 @@ class Boundary(StrEnum):
 
     SOURCE_READ = "source read"
     SAGA_BEGUN = "saga begun"
+    EXTENSION_CALLED = "extension called"
+    RESULT_RECORDED = "result recorded"
     BATCH_SENT = "batch sent"
     BATCH_RECORDED = "batch recorded"
     BATCH_JOB_RECORDED = "batch job recorded"

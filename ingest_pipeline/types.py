@@ -8,6 +8,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Literal
 from uuid import UUID
 
@@ -150,16 +152,47 @@ class Recipe:
     embedding_dimensions: int
     encoding: str | None = None
     """Encoding of text that is neither UTF-8 nor marked."""
+    hooks: tuple[str, ...] = ()
+    """Fingerprints of the user's chunker and enrichers, which see every document."""
+    parsers: tuple[tuple[str, str], ...] = ()
+    """Suffixes that the user's parsers parse, each with the fingerprint of its parser, by suffix."""
 
     @property
     def fingerprint(self) -> str:
         """Equal for equal recipes, and short enough to read."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return _fingerprint(self)
+
+    def of(self, key: str) -> Recipe:
+        """The recipe of one document. Of the user's parsers it has only the one that parses the document."""
+        return self.for_suffix(PurePosixPath(key).suffix.lower()) if self.parsers else self
+
+    def fingerprint_of(self, key: str) -> str:
+        """Fingerprint of the recipe of one document."""
+        return self.of(key).fingerprint
+
+    def for_suffix(self, suffix: str) -> Recipe:
+        """The recipe of documents whose keys end like this, in lower case."""
+        return _for_suffix(self, suffix)
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Fingerprints of all recipes that documents may have."""
+        return frozenset(self.for_suffix(suffix).fingerprint for suffix in ("", *dict(self.parsers)))
 
     @property
     def embedding(self) -> str:
         """Model and dimensions: equal for all vectors of one table."""
         return f"{self.embedding_model}/{self.embedding_dimensions}"
+
+
+@lru_cache(256)
+def _fingerprint(recipe: Recipe) -> str:
+    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@lru_cache(256)
+def _for_suffix(recipe: Recipe, suffix: str) -> Recipe:
+    return replace(recipe, parsers=tuple(one for one in recipe.parsers if one[0] == suffix))
 
 
 def split_embedding(embedding: str) -> tuple[str, int]:

@@ -114,7 +114,7 @@ class Chunker:
         splitter = self._markdown if markdown else self._text
         heading = _MARKDOWN_HEADING if markdown else _UNDERLINED
         cut = _Cut(int(_LEAST_WINDOW * self.size), _GREATEST_WINDOW * self.size, heading)
-        sections = _Sections(markdown=markdown)
+        sections = Sections(markdown=markdown)
         ordinal = start = end = 0
         lead = ""
         for window in cut.windows(sections.texts(pieces)):
@@ -140,7 +140,7 @@ class Chunker:
         return tail[word.end() :] if word else ""
 
 
-class _Sections:
+class Sections:
     """The pages and headings of the text that was read, as far back as chunks may still begin."""
 
     def __init__(self, *, markdown: bool) -> None:

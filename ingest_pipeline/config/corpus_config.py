@@ -17,7 +17,8 @@ from ingest_pipeline.config.environment import (
     parsed,
     variable_of,
 )
-from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location
+from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location, refusals
+from ingest_pipeline.config.own_extensions import Extensions, load_extensions
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
@@ -45,6 +46,12 @@ class CorpusConfig(CorpusOptions):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         return absolute_location(value)
+
+    @model_validator(mode="after")
+    def _load_extensions(self) -> Self:
+        with refusals():
+            _ = self.extensions
+        return self
 
     @model_validator(mode="wrap")
     @classmethod
@@ -132,7 +139,18 @@ class CorpusConfig(CorpusOptions):
             self.embedding_model,
             self.embedding_dimensions,
             self.encoding,
+            self.extensions.hooks,
+            self.extensions.parser_fingerprints,
         )
+
+    @property
+    def extensions(self) -> Extensions:
+        """The user's own parsers, chunker and enrichers.
+
+        Raises:
+            ConfigurationError: One cannot be loaded or does not fit its protocol.
+        """
+        return load_extensions(self.parser, self.chunker, self.enricher)
 
     @property
     def selection(self) -> Selection:

@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from ingest_pipeline.config.options import CorpusOptions, RefusedError, attributes
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.extensions import parse_extensions
 
 _PREFIX = "INGEST_"
 # Variables of the prefix that other modules read.
 _READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
 # Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
+_EXTENSIONS = {"parser", "chunker", "enricher"}
 _NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_concurrency"}
 
 
@@ -33,6 +35,8 @@ def parsed(name: str, text: str) -> object:
         return [part for part in text.split(":") if part]  # as in PATH
     if name == "max_bytes":
         return _number(name, text, 0) or None
+    if name in _EXTENSIONS:
+        return parse_extensions(name, text)
     field = CorpusOptions.model_fields[name]
     if field.annotation is not int:
         return text

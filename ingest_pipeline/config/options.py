@@ -6,10 +6,10 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.prices import read_prices
@@ -17,6 +17,7 @@ from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.extensions import SCHEMA, Extension, read_extensions
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres.url import database_url as checked_url
@@ -128,6 +129,24 @@ class CorpusOptions(BaseModel):
     )
     chunk_size: int = Field(default=1000, description="Characters in a chunk, at most.")
     chunk_overlap: int = Field(default=0, description="Characters that a chunk repeats of the one before it, at most.")
+    parser: Any = Field(
+        default=None,
+        description="Own parsers, by dotted path. Each parses the files whose suffixes it names.",
+        examples=["my_package.parsers.EmailParser"],
+        json_schema_extra=SCHEMA,
+    )
+    chunker: Any = Field(
+        default=None,
+        description="Own chunker, by dotted path. Default: the built-in one.",
+        examples=[{"class": "my_package.chunkers.CodeChunker", "arguments": {"language": "python"}}],
+        json_schema_extra=SCHEMA,
+    )
+    enricher: Any = Field(
+        default=None,
+        description="Own enrichers, by dotted path, which compute columns. Each sees the columns of those before it.",
+        examples=[["my_package.enrichers.FrontMatter"]],
+        json_schema_extra=SCHEMA,
+    )
     max_chunks: int = Field(
         default=DEFAULT_LIMITS.chunks_per_document or 0,
         ge=0,
@@ -203,6 +222,12 @@ class CorpusOptions(BaseModel):
         with refusals():
             Selection(value)
         return tuple(value)
+
+    @field_validator("parser", "chunker", "enricher")
+    @classmethod
+    def _check_extensions(cls, value: object, info: ValidationInfo) -> tuple[Extension, ...]:
+        with refusals():
+            return read_extensions(str(info.field_name), value)
 
     @field_validator("encoding")
     @classmethod

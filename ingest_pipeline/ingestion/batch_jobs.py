@@ -29,6 +29,7 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, sagas
 from ingest_pipeline.postgres.batch_jobs import BatchJob
 from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.prepare import root_cause
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
@@ -136,7 +137,7 @@ def _chunks(context: IngestContext, plan: DocumentPlan) -> Iterator[Chunk]:
     if plan.source is not None:
         # The ingest of the document will report the problem.
         with suppress(DocumentError, StaleError):
-            reader = DocumentReader(plan.source, context.recipe)
+            reader = DocumentReader(plan.source, context.recipe, ExtensionCalls(context.extensions, context.corpus))
             yield from reader.chunks(context.source, context.chunker, context.limits)
 
 

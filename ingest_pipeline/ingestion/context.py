@@ -85,6 +85,7 @@ def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
         settings.selection,
         price_of(settings.embedding_model, settings.prices),
         limits=settings.limits,
+        extensions=settings.extensions,
         min_age_seconds=settings.min_age_seconds,
     )
 

@@ -25,6 +25,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.reports import DocumentRatio
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent
@@ -149,7 +150,7 @@ class _Forecast:
             held = self._by_format.setdefault(ratio.format, [0, 0])
             held[0] += ratio.bytes
             held[1] += ratio.characters
-            if ratio.recipe == context.recipe.fingerprint:
+            if ratio.recipe in context.recipe.fingerprints:
                 characters += ratio.characters
                 chunks += ratio.chunks
         self._source = context.source
@@ -184,11 +185,12 @@ class _Forecast:
 
 
 def _chunks(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
+    calls = ExtensionCalls(context.extensions, context.corpus)
     for plan in plans:
         if plan.source is None:
             continue
         try:
-            yield from DocumentReader(plan.source, context.recipe).chunks(
+            yield from DocumentReader(plan.source, context.recipe, calls).chunks(
                 context.source, context.chunker, context.limits
             )
         except UnreadableError as error:

@@ -141,7 +141,7 @@ class Ingestion:
         self._search_for_rows = search_for_rows
         self._summary = Summary()
         limits = NO_LIMITS if embedder.is_free else context.limits
-        self.spending = spending or SpendingGuard(context.corpus, limits, run_id)
+        self.spending = spending or SpendingGuard(context.corpus, limits, run_id, enrichment=context.limits)
         """Enforces the limits on tokens."""
 
     async def run(self, plans: Sequence[DocumentPlan]) -> Summary:
@@ -174,11 +174,15 @@ class Ingestion:
 
     def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan]:
         """Yield the plans of objects that changed. For objects that were only touched, record the new ETags."""
-        touched, recipe = TouchedObjects(self._context), self._context.recipe.fingerprint
+        touched, recipe = TouchedObjects(self._context), self._context.recipe
         for document in plans:
             if touched.has_bytes_on_hold(document):
                 self._summary.on_hold.append(document)
-            elif document.latest and document.latest.recipe == recipe and touched.has_latest_bytes(document):
+            elif (
+                document.latest
+                and document.latest.recipe == recipe.fingerprint_of(document.key)
+                and touched.has_latest_bytes(document)
+            ):
                 self._summary.unchanged.append(document)
             else:
                 yield document
@@ -279,7 +283,7 @@ class Ingestion:
                 key=document.key,
                 partition=document.partition,
                 etag=document.source.etag if document.source else "",
-                recipe=self._context.recipe.fingerprint,
+                recipe=self._context.recipe.fingerprint_of(document.key),
                 error=error,
             )
 

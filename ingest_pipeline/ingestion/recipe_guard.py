@@ -98,15 +98,18 @@ class RecipeGuard:
         alone = {
             plan.key
             for plan in plans
-            if differs_by_recipe_alone(plan, self._recipe) or (reads and self._was_only_touched(plan))
+            if differs_by_recipe_alone(plan, self._recipe_of(plan)) or (reads and self._was_only_touched(plan))
         }
         if are_named and not is_suspicious(len(alone), self._latest):
             return list(plans), []
         return [plan for plan in plans if plan.key not in alone], [plan for plan in plans if plan.key in alone]
 
+    def _recipe_of(self, plan: DocumentPlan) -> str:
+        return self._context.recipe.fingerprint_of(plan.key)
+
     def _was_only_touched(self, plan: DocumentPlan) -> bool:
         """Whether the file has the bytes that are at head, under another ETag, which is then recorded."""
-        if plan.latest is None or plan.latest.recipe == self._recipe:
+        if plan.latest is None or plan.latest.recipe == self._recipe_of(plan):
             return False
         return TouchedObjects(self._context).has_latest_bytes(plan)
 

@@ -39,7 +39,8 @@ class TouchedObjects:
         source, hold = plan.source, plan.hold
         if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
             return False
-        if hold.recipe != self._context.recipe.fingerprint or not self._has_hash(source, hold.content_hash):
+        recipe = self._context.recipe.fingerprint_of(source.key)
+        if hold.recipe != recipe or not self._has_hash(source, hold.content_hash):
             return False
         with self._context.corpus.database.transaction() as connection:
             holds.refresh_hold(connection, self._context.corpus.generation, source.key, source.etag)

@@ -21,7 +21,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import corpora, documents, sagas
+from ingest_pipeline.postgres import corpora, documents, extension_results, sagas
 from ingest_pipeline.postgres.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.generations import opened
@@ -71,6 +71,8 @@ def drop_corpus(database: Database, corpus: str) -> Dropped:
     _fence(database, found)
     for generation in found:
         _forget_rows(database, generation.name)
+    with database.transaction() as connection:
+        extension_results.drop_results(connection, corpus)
     for generation in found:
         there = opened(database, corpus, generation)
         if _is_ours(there):

@@ -71,9 +71,8 @@ def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -
             keys = list(documents.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
             latest = documents.latest_documents(connection, corpus.generation, keys=keys)
             plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
-            recipe = context.recipe.fingerprint
             documents.insert_documents(
-                connection, generation=corpus.generation, saga=saga.id, recipe=recipe, documents=plans
+                connection, generation=corpus.generation, saga=saga.id, recipe=context.recipe, documents=plans
             )
         saga.prepared()
         return saga.publish(_DamageRemoval(corpus, saga.id, damaged, keys))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import documents, history
+from ingest_pipeline.postgres import documents, extension_results, history
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import Retention
@@ -55,6 +55,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
                 at_least=min(tagged, default=None),
             )
     documents = _forget_documents(corpus, oldest)
+    _forget_results(corpus, retention.days)
     gone = [version for version in corpus.table.versions() if version < oldest]
     if gone:
         corpus.table.remove_versions(gone)
@@ -65,6 +66,14 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
 def _forget_documents(corpus: Corpus, oldest: int) -> int:
     steps = (documents.forget_superseded, documents.forget_tombstones)
     return sum(_in_steps(corpus, oldest, forget) for forget in steps)
+
+
+def _forget_results(corpus: Corpus, days: int) -> None:
+    """Delete results of the user's extensions that no document of a kept version needs."""
+    forgotten = _DOCUMENTS_AT_ONCE
+    while forgotten == _DOCUMENTS_AT_ONCE:
+        with corpus.database.transaction() as connection:
+            forgotten = extension_results.forget_results(connection, corpus.name, days=days, limit=_DOCUMENTS_AT_ONCE)
 
 
 def _in_steps(corpus: Corpus, oldest: int, forget: Callable[[Connection, str, int, int], int]) -> int:

@@ -32,6 +32,7 @@ from ingest_pipeline.parsing.confinement import unavailable
 
 REQUESTS_PER_CHILD: Final = 100
 IDLE_CHILDREN: Final = 4
+"""That are kept for a program."""
 START_SECONDS: Final = 60.0
 
 _START_OUTCOMES: Final = frozenset({"ready", "refused"})
@@ -55,8 +56,8 @@ class Program:
     """Address space of the child."""
     introduction: bytes = b""
     """Written to its standard input before the first request."""
-    has_environment: bool = False
-    """Whether it gets the whole environment of this process, secrets included."""
+    is_trusted: bool = False
+    """Whether it gets the environment of this process, secrets included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +175,12 @@ class ChildPool:
 
     def _give_back(self, child: "_Child") -> None:
         with self._lock:
-            keep = child.served < REQUESTS_PER_CHILD
+            alike = sum(other.program == child.program for other in self._idle)
+            keep = child.served < REQUESTS_PER_CHILD and alike < IDLE_CHILDREN
             if keep:
                 self._idle.append(child)
-            # The one that was idle for longest makes room.
-            gone = None if keep else child
-            if len(self._idle) > IDLE_CHILDREN:
-                gone = self._idle.pop(0)
-        if gone is not None:
-            gone.stop()
+        if not keep:
+            child.stop()
 
     def _forget(self) -> None:
         for child in self._idle:
@@ -208,8 +206,8 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={**(os.environ if program.has_environment else {}), **_environment(self._folder)},
-                cwd=self._folder,
+                env=_whole_environment() if program.is_trusted else _environment(self._folder),
+                cwd=None if program.is_trusted else self._folder,
                 start_new_session=True,
             )
         except OSError as error:
@@ -323,16 +321,28 @@ class _Child:
         return DeadChildError(self._process.wait(), words.decode(errors="replace"), expired=self._expired)
 
 
+def _whole_environment() -> dict[str, str]:
+    """The environment of this process, without the failpoints, which are its own."""
+    return {name: value for name, value in os.environ.items() if name != "INGEST_FAILPOINTS"} | _interpreter()
+
+
+def _interpreter() -> dict[str, str]:
+    """Lets the child's interpreter find the modules that this one finds."""
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
+    return {"PYTHONPATH": paths, "PYTHONUTF8": "1"}
+
+
 def _environment(directory: str) -> dict[str, str]:
     """The child's environment: the paths where this interpreter finds modules, and no secret of this process."""
     found = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return found | {
         "HOME": directory,
         "TMPDIR": directory,
-        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path),
-        "PYTHONUTF8": "1",
+        **_interpreter(),
         # Every thread and every malloc arena reserves address space, and the limit allows 2 GB in total.
         "MALLOC_ARENA_MAX": "2",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         "RAYON_NUM_THREADS": "1",
         "TOKIO_WORKER_THREADS": "1",
     }

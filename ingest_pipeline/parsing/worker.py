@@ -14,21 +14,17 @@ import os
 import re
 import shutil
 import sys
-import sysconfig
 import zlib
 from importlib.util import find_spec
 from io import BytesIO
 from typing import BinaryIO, Final, TypedDict, cast
 from zipfile import BadZipFile, ZipFile
 
-from ingest_pipeline.parsing.confinement import confine
+from ingest_pipeline.parsing.confinement import drop_rights
 from ingest_pipeline.parsing.mail import BrokenMailError, mail_text
 from ingest_pipeline.parsing.pages import MARKER, Piece, divide_pages, divide_slides
 from ingest_pipeline.parsing.tables import rewrite_tables
 
-GREATEST_FILE: Final = 64 << 20
-"""Bytes in a file that this process may write. Its parser unpacks a library of 8 MB and has nothing else to write."""
-OPEN_FILES: Final = 64
 GREATEST_LIST: Final = 16 << 20
 """Bytes of the list of pieces, which precedes a text. A page takes some 15."""
 GREATEST_DETAIL: Final = 1_000
@@ -38,21 +34,15 @@ GREATEST_DETAIL: Final = 1_000
 # title is the first paragraph and the rest, which no reader of the page sees, is gone.
 _HEAD: Final = re.compile(r"""</?(?:head|meta|link|base)\b(?:=\s*+(?:"[^"]*+"|'[^']*+')|[^>])*+>""", re.IGNORECASE)
 _TABLE_HEADER: Final = re.compile(r"<th\b", re.IGNORECASE)
-_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
-_DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
 
 
-def _drop_rights() -> list[str]:
-    """Keep only the rights to read Python, its libraries and the parser, and to write one folder."""
+def _parser_folder() -> list[str]:
+    """The folder with the parser's package."""
     parser = find_spec("kreuzberg")
-    folders = [os.path.dirname(os.path.dirname(parser.origin))] if parser and parser.origin else []  # noqa: PTH120
-    folders += [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    readable = [folder for folder in (*folders, *_LIBRARIES, *_DEVICES) if folder]
-    return confine(readable, [os.environ["HOME"]], file_bytes=GREATEST_FILE, open_files=OPEN_FILES)
+    return [os.path.dirname(os.path.dirname(parser.origin))] if parser and parser.origin else []  # noqa: PTH120
 
 
-KEPT: Final = _drop_rights()
+KEPT: Final = drop_rights(_parser_folder())
 """The rights that this process could not drop."""
 
 import kreuzberg  # noqa: E402  only after the rights were dropped

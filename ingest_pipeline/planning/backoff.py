@@ -42,8 +42,8 @@ def read_retry_backoff(context: IngestContext) -> RetryBackoff:
     with context.corpus.database.transaction() as connection:
         failures = read_failures(connection, context.corpus.generation)
         now = clock(connection)
-    recipe = context.recipe.fingerprint
-    return RetryBackoff({failure.key: failure for failure in failures if failure.recipe == recipe}, now)
+    current = {one.key: one for one in failures if one.recipe == context.recipe.fingerprint_of(one.key)}
+    return RetryBackoff(current, now)
 
 
 def without_final(context: IngestContext, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.config.own_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import FILE, PartitionScheme
@@ -29,6 +30,8 @@ class IngestContext:
     """Price of the recipe's embedding model, if it is configured."""
     limits: SpendingLimits = NO_LIMITS
     """Limits on chunks per document and on tokens."""
+    extensions: Extensions = NO_EXTENSIONS
+    """The user's own parsers, chunker and enrichers."""
     min_age_seconds: int = 0
     """An empty file that was modified more recently than this is skipped, because it may still be written to."""
 

@@ -198,7 +198,8 @@ class _Comparison:
                 break
             page.latest += found.latest is not None and not found.latest.removed
             page.listed += found.source is not None
-            plan = found.plan(context.recipe.fingerprint, context.scheme.partition_of, page.holds.get(found.key))
+            recipe, hold = context.recipe.fingerprint_of(found.key), page.holds.get(found.key)
+            plan = found.plan(recipe, context.scheme.partition_of, hold)
             if plan is not None:
                 self._add(plan)
             if self._is_full() and context.source.can_follow(found.key):
@@ -227,7 +228,7 @@ class _Comparison:
                     return
 
     def _add(self, plan: DocumentPlan) -> None:
-        if plan.is_on_hold(self._context.recipe.fingerprint):
+        if plan.is_on_hold(self._context.recipe.fingerprint_of(plan.key)):
             self._page.on_hold.append(plan)
         elif plan.source is None:
             self._page.removals.append(plan)

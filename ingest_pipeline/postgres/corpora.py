@@ -227,10 +227,11 @@ def forget_some_documents(connection: Connection, name: str, limit: int) -> int:
 
 def rename_recipe(connection: Connection, name: str, old: Recipe, new: Recipe) -> None:
     """Replace an old recipe by an equivalent new one in all rows of a generation. The caller holds its lock."""
+    suffixes = ["", *dict(old.parsers)]
     values = {
         "generation": name,
-        "old": old.fingerprint,
-        "new": new.fingerprint,
+        "old": [old.for_suffix(suffix).fingerprint for suffix in suffixes],
+        "new": [new.for_suffix(suffix).fingerprint for suffix in suffixes],
         "old_embedding": old.embedding,
         "new_embedding": new.embedding,
     }

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.types import ChunkRow, SourceObject, Usage
+from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,10 @@ def count_documents(connection: Connection, generation: str) -> int:
     return row["found"] if row else 0
 
 
-def count_recipe(connection: Connection, generation: str, recipe: str) -> tuple[int, int]:
+def count_recipe(connection: Connection, generation: str, recipe: Recipe) -> tuple[int, int]:
     """Return how many documents at head were made with a recipe, and how many with other recipes."""
-    row = connection.execute(query("count_recipe"), {"generation": generation, "recipe": recipe}).fetchone()
+    values = {"generation": generation, "recipes": sorted(recipe.fingerprints)}
+    row = connection.execute(query("count_recipe"), values).fetchone()
     return (row["made"], row["of_other_recipes"]) if row else (0, 0)
 
 
@@ -173,14 +174,15 @@ class PlannedDocument(Protocol):
 
 
 def insert_documents(
-    connection: Connection, *, generation: str, saga: UUID, recipe: str, documents: Iterable[PlannedDocument]
+    connection: Connection, *, generation: str, saga: UUID, recipe: Recipe, documents: Iterable[PlannedDocument]
 ) -> None:
     """Insert the rows of planned documents. No reader sees them before they are published."""
     types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
     with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
         copy.set_types(types)
         for document in documents:
-            row = (generation, saga, recipe, document.key, document.partition, document.replaces)
+            made_by = recipe.fingerprint_of(document.key)
+            row = (generation, saga, made_by, document.key, document.partition, document.replaces)
             if source := document.source:
                 copy.write_row((*row, False, source.etag, source.size, source.last_modified))
             else:

@@ -12,7 +12,9 @@ from datetime import datetime
 from uuid import UUID
 
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.recipes import recipe_values
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,15 @@ def read_holds(connection: Connection, generation: str, keys: Sequence[str] | No
     return {row["key"]: Hold(**row) for row in connection.execute(query("read_holds"), values)}
 
 
-def hold_documents(connection: Connection, saga: UUID, recipe: str) -> None:
+def hold_documents(connection: Connection, saga: UUID, recipe: Recipe) -> None:
     """Put the documents that a rollback changed on hold, unless they now agree with the source.
 
     Args:
         connection: Connection of the publication's transaction.
         saga: Saga of the rollback.
-        recipe: Fingerprint of the recipe in force.
+        recipe: The recipe in force.
     """
-    connection.execute(query("hold_documents"), {"saga": saga, "recipe": recipe})
+    connection.execute(query("hold_documents"), {"saga": saga, **recipe_values(recipe)})
     release_superseded(connection, saga)
 
 

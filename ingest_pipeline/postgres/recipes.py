@@ -16,6 +16,8 @@ _SETTINGS = {
     "chunk_overlap": "INGEST_CHUNK_OVERLAP (chunk_overlap)",
     "parser": "the parser of this release",
     "chunker": "the chunker of this release",
+    "hooks": "INGEST_CHUNKER and INGEST_ENRICHER (chunker, enricher)",
+    "parsers": "INGEST_PARSER (parser)",
 }
 
 
@@ -55,14 +57,24 @@ def put_in_force(connection: Connection, generation: str, recipe: Recipe) -> Non
 
 def documents_by_recipe(connection: Connection, generation: str, recipe: Recipe) -> DocumentsByRecipe:
     """Count the documents at head that this recipe made, and those that other recipes made."""
-    values = {"generation": generation, "recipe": recipe.fingerprint}
+    values = {"generation": generation, **recipe_values(recipe)}
     row = connection.execute(query("documents_by_recipe"), values).fetchone()
     return DocumentsByRecipe(**row) if row else DocumentsByRecipe(0, 0, 0)
 
 
+def recipe_values(recipe: Recipe) -> dict[str, object]:
+    """Parameters of a query that compares recipes of documents: fingerprints by the suffix of the key."""
+    suffixes = list(dict(recipe.parsers))
+    return {
+        "recipe": recipe.for_suffix("").fingerprint,
+        "suffixes": suffixes,
+        "recipes": [recipe.for_suffix(suffix).fingerprint for suffix in suffixes],
+    }
+
+
 def difference(old: RecordedRecipe, new: Recipe) -> str:
     """Describe the settings that differ between two recipes, each with its old and new value."""
-    parts = asdict(new)
+    parts: dict[str, object] = json.loads(json.dumps(asdict(new)))  # as they were recorded
     names = [name for name in {**old.parts, **parts} if old.parts.get(name) != parts.get(name)]
     return ", ".join(f"{_SETTINGS.get(name, name)} from {old.parts.get(name)} to {parts.get(name)}" for name in names)
 

@@ -23,6 +23,7 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.preparation.batches import ChunkBatch, PreparedDocument
 from ingest_pipeline.preparation.embed_stage import EmbedStage
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read_stage import ReadStage
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorResolver
@@ -67,6 +68,8 @@ class Preparation:
         self._context = context
         self._saga = saga
         self._plans = plans
+        guard = guard or SpendingGuard(context.corpus)
+        self._calls = ExtensionCalls(context.extensions, context.corpus, saga.id, guard)
         self._resolver = VectorResolver(context.corpus, embedder, context.recipe, saga.id, guard)
 
     async def run(self) -> Prepared:
@@ -86,7 +89,7 @@ class Preparation:
                 refresh = tasks.create_task(self._refresh_lookup_scope())
                 await asyncio.to_thread(self._insert_plans)
                 await self._resolver.start(tasks)
-                tasks.create_task(ReadStage(self._context, self._plans, read).run())
+                tasks.create_task(ReadStage(self._context, self._plans, read, self._calls).run())
                 tasks.create_task(EmbedStage(self._resolver, read, resolved).run())
                 await tasks.create_task(writer.run(tasks))
                 refresh.cancel()
@@ -109,7 +112,7 @@ class Preparation:
                 connection,
                 generation=self._context.corpus.generation,
                 saga=self._saga.id,
-                recipe=self._context.recipe.fingerprint,
+                recipe=self._context.recipe,
                 documents=self._plans,
             )
 

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.errors import DocumentTooLargeError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.parsing.formats import is_markdown, is_parsed, parse
+from ingest_pipeline.parsing.own_parsers import TEXT_BYTES, OwnParser
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
 
 
 class DocumentReader:
-    """Reads one document once. Its counts and its hash are right when the last chunk was taken."""
+    """Reads one document once. Its counts and its hash are right when the last chunk was taken.
 
-    def __init__(self, source: SourceObject, recipe: Recipe) -> None:
+    Args:
+        source: The document.
+        recipe: Names the encoding.
+        calls: Calls the user's parsers, chunker and enrichers. None: there are none.
+    """
+
+    def __init__(self, source: SourceObject, recipe: Recipe, calls: ExtensionCalls | None = None) -> None:
         self.source = source
         self._recipe = recipe
+        self._calls = calls
+        self._parser = None if calls is None else calls.extensions.parser_of(source.key)
+        self.columns: Mapping[str, object] = {}
+        """What the user's parser and enrichers found. Known before the first chunk."""
         self.characters = 0
         """Of the text extracted so far."""
         self.chunk_count = 0
@@ -41,8 +53,19 @@ class DocumentReader:
             DocumentChangedError: The object is not the one that was listed.
             SourceUnavailableError: The store does not answer.
         """
-        key = self.source.key
-        encoding = self._recipe.encoding
+        if self._is_whole:
+            cut = list(self._cut(self._whole(store), chunker))
+            self._limit(len(cut), limits)
+            chunks = iter(cut)
+        else:
+            chunks = self._streamed(store, chunker, limits)
+        for chunk in chunks:
+            self.chunk_count += 1
+            self._limit(self.chunk_count, limits)
+            yield chunk
+
+    def _streamed(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
+        key, encoding = self.source.key, self._recipe.encoding
         step = chunker.size - chunker.overlap
         if not is_parsed(key) and limits.may_exceed_chunks(self.source.size, step):
             self._check(parse(key, store.read(self.source), encoding=encoding), chunker, limits)
@@ -53,10 +76,45 @@ class DocumentReader:
             pieces = list(pieces)  # the parser has the whole text in any case
             if limits.may_exceed_chunks(self.characters, step):
                 self._check(pieces, chunker, limits)
-        for chunk in chunker.chunks(pieces, markdown=is_markdown(key)):
-            self.chunk_count += 1
-            self._limit(self.chunk_count, limits)
-            yield chunk
+        return chunker.chunks(pieces, markdown=is_markdown(key))
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether code of the user sees the document, which gets it as a whole."""
+        if self._calls is None:
+            return False
+        own = self._calls.extensions
+        return own.chunker is not None or self._parser is not None or (self._calls.enriches and bool(own.enrichers))
+
+    def _whole(self, store: ObjectSource) -> list[TextPiece]:
+        """The whole text. Sets the columns that the user's parser and enrichers find."""
+        key = self.source.key
+        blocks = self._hashed(store.read(self.source))
+        if self._parser is None:
+            pieces = list(self._counted(parse(key, blocks, encoding=self._recipe.encoding), TEXT_BYTES))
+        else:
+            pieces = list(self._counted(self._parsed(self._parser, blocks)))
+        if self._calls is not None and self._calls.enriches:
+            self.columns = self._calls.enrich(key, self.content_hash, pieces, self.columns)
+        return pieces
+
+    def _parsed(self, parser: OwnParser, blocks: Iterable[bytes]) -> list[TextPiece]:
+        key, content = self.source.key, bytearray()
+        for block in blocks:
+            content += block
+            if len(content) > TEXT_BYTES:
+                raise DocumentTooLargeError(key, f"has more than {TEXT_BYTES} bytes, which no own parser gets")
+        if not content.strip():
+            return []
+        assert self._calls is not None  # noqa: S101  it has the parser
+        pieces, self.columns = self._calls.parse(parser, key, self.content_hash, bytes(content))
+        return pieces
+
+    def _cut(self, pieces: Sequence[TextPiece], chunker: Chunker) -> Iterator[Chunk]:
+        key = self.source.key
+        if self._calls is not None and (own := self._calls.extensions.chunker) is not None:
+            return own.chunks(key, pieces, chunker.size, chunker.overlap)
+        return chunker.chunks(pieces, markdown=self._parser is not None or is_markdown(key))
 
     def _check(self, pieces: Iterable[TextPiece], chunker: Chunker, limits: SpendingLimits) -> None:
         for count, _ in enumerate(chunker.chunks(pieces, markdown=is_markdown(self.source.key)), 1):
@@ -78,9 +136,12 @@ class DocumentReader:
                 self._digest.update(block)
                 yield block
 
-    def _counted(self, pieces: Iterable[TextPiece]) -> Iterator[TextPiece]:
+    def _counted(self, pieces: Iterable[TextPiece], most: int | None = None) -> Iterator[TextPiece]:
         for piece in pieces:
             self.characters += len(piece.text)
+            if most is not None and self.characters > most:
+                problem = f"has more than {most} characters, which no own chunker or enricher gets"
+                raise DocumentTooLargeError(self.source.key, problem)
             yield piece
 
 

@@ -10,6 +10,7 @@ from ingest_pipeline.errors import DocumentChangedError, DocumentError, TooRecen
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.types import Chunk
 
@@ -25,14 +26,20 @@ class ReadStage:
         context: Of the corpus.
         plans: What the saga publishes. Removals are skipped.
         target: Takes the batches, and None at the end.
+        calls: Calls the user's parsers, chunker and enrichers.
     """
 
     def __init__(
-        self, context: IngestContext, plans: Sequence[DocumentPlan], target: asyncio.Queue[ChunkBatch | None]
+        self,
+        context: IngestContext,
+        plans: Sequence[DocumentPlan],
+        target: asyncio.Queue[ChunkBatch | None],
+        calls: ExtensionCalls,
     ) -> None:
         self._context = context
         self._plans = plans
         self._target = target
+        self._calls = calls
 
     async def run(self) -> None:
         """Read every document.
@@ -55,7 +62,7 @@ class ReadStage:
         batch = ChunkBatch()
         for plan in plans:
             assert plan.source is not None  # noqa: S101  `run` chose these
-            document = DocumentInProgress(plan, DocumentReader(plan.source, self._context.recipe))
+            document = DocumentInProgress(plan, DocumentReader(plan.source, self._context.recipe, self._calls))
             for chunk in self._chunks(document):
                 batch.add(document, chunk)
                 if len(batch.chunks) >= _BATCH_CHUNKS:

@@ -42,11 +42,20 @@ class SpendingGuard:
         corpus: Whose tokens of the day are counted.
         limits: On the tokens of a run and a day.
         run_id: The Dagster run, if there is one. It may be retried in another process.
+        enrichment: The limits for tokens that enrichers report, which apply also if the embedder is free.
     """
 
-    def __init__(self, corpus: Corpus, limits: SpendingLimits = NO_LIMITS, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        limits: SpendingLimits = NO_LIMITS,
+        run_id: str | None = None,
+        *,
+        enrichment: SpendingLimits = NO_LIMITS,
+    ) -> None:
         self._corpus = corpus
         self._limits = limits
+        self._enrichment = enrichment
         self._run_id = run_id
         self._sagas: list[UUID] = []
         self._per_token = CHARACTERS_PER_TOKEN
@@ -97,6 +106,18 @@ class SpendingGuard:
             self._refresh(connection)
             self._reserved = max(0, self._reserved - characters)
 
+    def check_enrichment(self) -> None:
+        """Check whether an enricher may be called. How many tokens it will report is unknown.
+
+        Raises:
+            SpendingLimitError: A limit is reached.
+        """
+        if self._enrichment.tokens_per_run is None and self._enrichment.tokens_per_day is None:
+            return
+        with self._corpus.database.transaction() as connection:
+            spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas, extensions_only=self.is_off)
+        self._check(1, self._enrichment, spent)
+
     def check(self, tokens: int) -> None:
         """Check whether so many more tokens are allowed.
 
@@ -104,7 +125,10 @@ class SpendingGuard:
             SpendingLimitError: A limit would be exceeded.
         """
         assert self._spent is not None  # noqa: S101  the callers have refreshed
-        limits, spent, name = self._limits, self._spent, self._corpus.name
+        self._check(tokens, self._limits, self._spent)
+
+    def _check(self, tokens: int, limits: SpendingLimits, spent: TokensSpent) -> None:
+        name = self._corpus.name
         kept = "Vectors that were embedded are recorded and are not embedded again."
         if limits.tokens_per_day is not None and spent.today + tokens > limits.tokens_per_day:
             raise SpendingLimitError(
@@ -137,10 +161,15 @@ class SpendingGuard:
 
 
 def read_spent(
-    connection: Connection, corpus: str, run_id: str | None = None, sagas: list[UUID] | None = None
+    connection: Connection,
+    corpus: str,
+    run_id: str | None = None,
+    sagas: list[UUID] | None = None,
+    *,
+    extensions_only: bool = False,
 ) -> TokensSpent:
-    """The tokens that a corpus was billed today, and a run so far."""
-    values = {"corpus": corpus, "run_id": run_id, "sagas": sagas or []}
+    """The tokens that a corpus was billed today, and a run so far. Optionally only those that enrichers reported."""
+    values = {"corpus": corpus, "run_id": run_id, "sagas": sagas or [], "extensions_only": extensions_only}
     row = connection.execute(query("tokens_spent"), values).fetchone()
     assert row is not None  # noqa: S101  a SELECT without FROM has one row
     return TokensSpent(row["run"], row["today"], row["day_ends"])

@@ -22,10 +22,15 @@ _MADE_FROM = {"embeddings": "chunks", "metadata": "embeddings"}
 
 
 def code_versions(recipe: Recipe) -> Mapping[str, str]:
-    """By asset: the part of the recipe that the asset depends on."""
+    """By asset: the part of the recipe that the asset depends on.
+
+    A parser of the user is not in it. It concerns the documents of its suffixes alone, and Dagster would show all
+    partitions as stale. The plan finds those documents.
+    """
     encoding = f" {recipe.encoding}" if recipe.encoding else ""
+    hooks = "".join(f" {hook}" for hook in recipe.hooks)
     return {
-        "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}",
+        "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}{hooks}",
         "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}",
         "metadata": "1",
     }

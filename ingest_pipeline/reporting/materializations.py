@@ -99,7 +99,7 @@ def _materialization(
 
 def _tags(key: dg.AssetKey, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
     """Tags of a materialization. If another recipe made it, the code versions are unknown and omitted."""
-    if made_by != recipe.fingerprint:
+    if made_by not in recipe.fingerprints:
         return {DATA_VERSION_TAG: data_version}
     corpus, asset = key.path
     return version_tags(corpus, asset, data_version, recipe)

@@ -42,6 +42,7 @@ from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.restore.rebuild_rows import (
     CatalogChange,
@@ -245,7 +246,7 @@ class _Rebuild:
 
     def _stage(self, added: Sequence[TableDocument]) -> None:
         """Write the rows of documents and chunks, which readers do not see yet."""
-        recipe = self._context.recipe.fingerprint
+        recipe = self._context.recipe
         for some in _in_groups(added):
             with self._corpus.database.transaction() as connection:
                 stage_documents(connection, self._corpus.generation, recipe, some)
@@ -277,7 +278,7 @@ class _Rebuild:
         self, document: TableDocument, source: SourceObject, expected: Sequence[ChunkPosition]
     ) -> SourceFacts | None:
         """The facts to record about a document; None if its bytes do not produce the chunks of the table."""
-        reader = DocumentReader(source, self._context.recipe)
+        reader = DocumentReader(source, self._context.recipe, ExtensionCalls(self._context.extensions, self._corpus))
         try:
             chunks = [
                 (chunk.ordinal, chunk.start, chunk.end, chunk.text_hash)

@@ -12,7 +12,7 @@ from uuid import UUID
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.types import ChunkRow
+from ingest_pipeline.types import ChunkRow, Recipe
 
 _BATCH_ROWS = 4096
 _SCANNED_COLUMNS = ["document", "partition", "ordinal", "saga"]
@@ -94,13 +94,15 @@ def known_pairs(connection: Connection, documents: Sequence[TableDocument]) -> d
     return {row["key"]: row["was_published"] for row in rows}
 
 
-def stage_documents(connection: Connection, generation: str, recipe: str, documents: Sequence[TableDocument]) -> None:
+def stage_documents(
+    connection: Connection, generation: str, recipe: Recipe, documents: Sequence[TableDocument]
+) -> None:
     """Write rows of documents, which readers do not see yet. They replace rows of an earlier rebuild that died."""
     connection.execute(query("forget_pairs"), _pairs(documents))
     values = {
         **_pairs(documents),
         "generation": generation,
-        "recipe": recipe,
+        "recipes": [recipe.fingerprint_of(document.key) for document in documents],
         "partitions": [document.partition for document in documents],
         "counts": [document.count for document in documents],
         "never": _NEVER,

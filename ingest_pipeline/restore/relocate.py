@@ -196,7 +196,7 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
                 f"Corpus {row.corpus!r} has vectors of {row.embedding}, not of {recipe.embedding}. Nothing was changed",
                 "Run the command again.",
             )
-        made, others = documents.count_recipe(connection, corpus.generation, recipe.fingerprint)
+        made, others = documents.count_recipe(connection, corpus.generation, recipe)
         if others and not made:
             raise CorpusMismatchError(
                 f"None of the {others} documents of corpus {row.corpus!r} was ingested with these settings, so their "

@@ -35,6 +35,7 @@ from ingest_pipeline.postgres.history import VersionDifference
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.types import Recipe
 
 # Up to this many documents are rolled back in one publication. Rows are streamed, so memory sets no limit.
 _PUBLICATION_DOCUMENTS = 10_000
@@ -60,7 +61,7 @@ class _CopiedRows:
     """The catalog rows of a rollback's publication."""
 
     saga: UUID
-    recipe: str
+    recipe: Recipe
     staged: Sequence[StagedFragment]
     files: dict[str, set[str]]
     """The names of the data files with each document's rows, by key."""
@@ -106,7 +107,7 @@ def rollback(
     version: int,
     names: Sequence[str] = (),
     *,
-    recipe: str,
+    recipe: Recipe,
     run_id: str | None = None,
     report: Callable[[RolledBack], None] = lambda _: None,
     confirm_removals: bool = False,
@@ -117,7 +118,7 @@ def rollback(
         corpus: The corpus.
         version: The version of a publication.
         names: Keys or partitions of the documents to roll back. None given: all.
-        recipe: Fingerprint of the recipe in force. The hold lasts while the bytes and this recipe are the same.
+        recipe: The recipe in force. The hold lasts while the bytes and this recipe are the same.
         run_id: The Dagster run that performs the rollback, if there is one.
         report: Called after each publication.
         confirm_removals: Remove documents even if they are all or most of the corpus.
@@ -199,7 +200,7 @@ def _check_retained(corpus: Corpus, version: int) -> None:
 class _Rollback:
     """One saga of a rollback."""
 
-    def __init__(self, corpus: Corpus, version: int, changes: Sequence[VersionDifference], recipe: str) -> None:
+    def __init__(self, corpus: Corpus, version: int, changes: Sequence[VersionDifference], recipe: Recipe) -> None:
         self._corpus = corpus
         self._version = version
         self._changes = changes

@@ -48,6 +48,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "create": "BATCH_JOB_SUBMITTED",
         "record_batch": "BATCH_JOB_COLLECTED",
     },
+    "preparation/extension_calls.py": {"call": "EXTENSION_CALLED", "record_result": "RESULT_RECORDED"},
     "preparation/write_stage.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
     "corpus/corpus.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},

@@ -20,6 +20,7 @@ from tests.support.crash.places import (
     FIRST_SUBMISSION,
     MAINTENANCE,
     MIGRATION,
+    OWN_CODE,
     RECOVERY,
     RELOCATION,
     REPLACEMENT,
@@ -326,6 +327,7 @@ def test_the_places_are_complete(world: World) -> None:
         *FIRST_SUBMISSION,
         *COLLECTION,
         *RELOCATION,
+        *OWN_CODE,
     }
     assert reached == set(Boundary)
 

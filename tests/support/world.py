@@ -167,7 +167,7 @@ class World:
 
     def roll_back(self, version: int, *names: str) -> list[RolledBack]:
         """Roll documents, or the whole corpus, back to a version."""
-        recipe = self.settings.recipe.fingerprint
+        recipe = self.settings.recipe
         done = rollback(self.corpus, version, names, recipe=recipe, confirm_removals=True)
         figures.count("publications acknowledged", len(done))
         return done

@@ -54,7 +54,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
                     corpus,
                     config.version,
                     config.partitions,
-                    recipe=recipe.fingerprint,
+                    recipe=recipe,
                     run_id=context.run.run_id,
                     confirm_removals=config.confirm_removals,
                     report=lambda rolled_back: _report(context, corpus, recipe, rolled_back),

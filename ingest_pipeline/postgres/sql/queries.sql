@@ -73,16 +73,19 @@ WHERE (saga, key) IN (SELECT saga, key FROM ingest_pipeline.document WHERE gener
 DELETE FROM ingest_pipeline.saga WHERE generation = %(generation)s
 
 -- count_recipe --
-SELECT count(*) FILTER (WHERE recipe = %(recipe)s) AS made, count(*) FILTER (WHERE recipe <> %(recipe)s) AS of_other_recipes
+SELECT count(*) FILTER (WHERE recipe = ANY(%(recipes)s::text[])) AS made,
+    count(*) FILTER (WHERE recipe <> ALL(%(recipes)s::text[])) AS of_other_recipes
 FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 
 -- rename_recipe --
-WITH documents AS (
-    UPDATE ingest_pipeline.document SET recipe = %(new)s WHERE generation = %(generation)s AND recipe = %(old)s
+WITH renamed AS (
+    SELECT * FROM unnest(%(old)s::text[], %(new)s::text[]) AS r (old, new)
+), documents AS (
+    UPDATE ingest_pipeline.document d SET recipe = r.new FROM renamed r WHERE generation = %(generation)s AND recipe = r.old
 ), failures AS (
-    UPDATE ingest_pipeline.failure SET recipe = %(new)s WHERE generation = %(generation)s AND recipe = %(old)s
+    UPDATE ingest_pipeline.failure f SET recipe = r.new FROM renamed r WHERE generation = %(generation)s AND recipe = r.old
 ), holds AS (
-    UPDATE ingest_pipeline.hold SET recipe = %(new)s WHERE generation = %(generation)s AND recipe = %(old)s
+    UPDATE ingest_pipeline.hold h SET recipe = r.new FROM renamed r WHERE generation = %(generation)s AND recipe = r.old
 ), batches AS (
     UPDATE ingest_pipeline.embedded_batch b SET embedding = %(new_embedding)s FROM ingest_pipeline.saga s
     WHERE s.id = b.saga AND s.generation = %(generation)s AND b.embedding = %(old_embedding)s
@@ -159,9 +162,15 @@ UPDATE ingest_pipeline.generation SET recipes = coalesce((
 WHERE name = %(name)s
 
 -- documents_by_recipe --
-SELECT count(*) AS latest, count(*) FILTER (WHERE recipe <> %(recipe)s) AS of_other_recipes,
-    coalesce(sum(character_count) FILTER (WHERE recipe <> %(recipe)s), 0)::bigint AS characters
-FROM ingest_pipeline.head_document WHERE generation = %(generation)s
+-- A document's recipe depends on the suffix of its key if a parser of the user parses it.
+SELECT count(*) AS latest, count(*) FILTER (WHERE d.recipe <> wanted.recipe) AS of_other_recipes,
+    coalesce(sum(character_count) FILTER (WHERE d.recipe <> wanted.recipe), 0)::bigint AS characters
+FROM ingest_pipeline.head_document d
+CROSS JOIN LATERAL (
+    SELECT coalesce((SELECT own.recipe FROM unnest(%(suffixes)s::text[], %(recipes)s::text[]) AS own (suffix, recipe)
+        WHERE own.suffix = lower(substring(d.key FROM '[^/](\.[^./]+)$'))), %(recipe)s) AS recipe
+) AS wanted
+WHERE generation = %(generation)s
 
 -- insert_generation --
 WITH named AS (
@@ -204,11 +213,55 @@ SELECT k.corpus, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
 FROM counted JOIN ingest_pipeline.generation k ON k.name = counted.generation
 ON CONFLICT (corpus, day) DO UPDATE SET tokens = t.tokens + excluded.tokens
 
+-- count_extension_usage --
+WITH counted AS (
+    UPDATE ingest_pipeline.saga SET seen_at = now(), extension_tokens = extension_tokens + %(tokens)s,
+        extension_requests = extension_requests + %(requests)s
+    WHERE id = %(saga)s RETURNING generation
+)
+INSERT INTO ingest_pipeline.token_day AS t (corpus, day, extension_tokens)
+SELECT k.corpus, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
+FROM counted JOIN ingest_pipeline.generation k ON k.name = counted.generation
+ON CONFLICT (corpus, day) DO UPDATE SET extension_tokens = t.extension_tokens + excluded.extension_tokens
+
+-- find_extension_result --
+UPDATE ingest_pipeline.extension_result SET used_at = now()
+WHERE (corpus, extension, fingerprint, input_hash) = (%(corpus)s, %(extension)s, %(fingerprint)s, %(input_hash)s)
+RETURNING result
+
+-- record_extension_result --
+INSERT INTO ingest_pipeline.extension_result (corpus, extension, fingerprint, input_hash, content_hash, result)
+VALUES (%(corpus)s, %(extension)s, %(fingerprint)s, %(input_hash)s, %(content_hash)s, %(result)s)
+ON CONFLICT (corpus, extension, fingerprint, input_hash) DO UPDATE SET used_at = now()
+
+-- forget_extension_results --
+-- Results that were not used for a while, and whose bytes no kept version shows or that a newer fingerprint replaced.
+WITH gone AS (
+    SELECT r.corpus, r.extension, r.fingerprint, r.input_hash FROM ingest_pipeline.extension_result r
+    WHERE r.corpus = %(corpus)s AND r.used_at < now() - make_interval(days => %(days)s) AND (
+        NOT EXISTS (
+            SELECT 1 FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation
+            WHERE k.corpus = r.corpus AND d.content_hash = r.content_hash
+        ) OR EXISTS (
+            SELECT 1 FROM ingest_pipeline.extension_result newer
+            WHERE newer.corpus = r.corpus AND newer.extension = r.extension AND newer.content_hash = r.content_hash
+              AND newer.made_at > r.made_at
+        )
+    )
+    LIMIT %(limit)s
+)
+DELETE FROM ingest_pipeline.extension_result r USING gone
+WHERE (r.corpus, r.extension, r.fingerprint, r.input_hash)
+    = (gone.corpus, gone.extension, gone.fingerprint, gone.input_hash)
+
+-- drop_extension_results --
+DELETE FROM ingest_pipeline.extension_result WHERE corpus = %(corpus)s
+
 -- tokens_spent --
 SELECT
-    (SELECT coalesce(sum(tokens), 0)::bigint FROM ingest_pipeline.saga
-     WHERE id = ANY(%(sagas)s::uuid[]) OR run_id = %(run_id)s) AS run,
-    coalesce((SELECT tokens FROM ingest_pipeline.token_day
+    (SELECT coalesce(sum(CASE WHEN %(extensions_only)s THEN 0 ELSE tokens END + extension_tokens), 0)::bigint
+     FROM ingest_pipeline.saga WHERE id = ANY(%(sagas)s::uuid[]) OR run_id = %(run_id)s) AS run,
+    coalesce((SELECT CASE WHEN %(extensions_only)s THEN 0 ELSE tokens END + extension_tokens FROM ingest_pipeline.token_day
      WHERE corpus = %(corpus)s AND day = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS today,
     (date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' AS day_ends
 
@@ -738,7 +791,7 @@ WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
 -- hold_documents --
 -- The object in the source is the one that an earlier hold names, otherwise the one of the row at head.
 INSERT INTO ingest_pipeline.hold AS h (generation, key, partition, etag, size, content_hash, recipe, saga)
-SELECT new.generation, new.key, new.partition, source.etag, source.size, source.content_hash, %(recipe)s, new.saga
+SELECT new.generation, new.key, new.partition, source.etag, source.size, source.content_hash, wanted.recipe, new.saga
 FROM ingest_pipeline.document new
 LEFT JOIN ingest_pipeline.document replaced ON replaced.saga = new.replaces AND replaced.key = new.key
 LEFT JOIN ingest_pipeline.hold before ON before.generation = new.generation AND before.key = new.key
@@ -747,8 +800,12 @@ CROSS JOIN LATERAL (
         CASE WHEN before.key IS NULL THEN replaced.size ELSE before.size END AS size,
         CASE WHEN before.key IS NULL THEN replaced.content_hash ELSE before.content_hash END AS content_hash
 ) AS source
+CROSS JOIN LATERAL (
+    SELECT coalesce((SELECT own.recipe FROM unnest(%(suffixes)s::text[], %(recipes)s::text[]) AS own (suffix, recipe)
+        WHERE own.suffix = lower(substring(new.key FROM '[^/](\.[^./]+)$'))), %(recipe)s) AS recipe
+) AS wanted
 WHERE new.saga = %(saga)s
-  AND (new.etag IS DISTINCT FROM source.etag OR (new.etag IS NOT NULL AND new.recipe <> %(recipe)s))
+  AND (new.etag IS DISTINCT FROM source.etag OR (new.etag IS NOT NULL AND new.recipe <> wanted.recipe))
 ON CONFLICT (generation, key) DO UPDATE SET partition = excluded.partition, etag = excluded.etag, size = excluded.size,
     content_hash = excluded.content_hash, recipe = excluded.recipe, saga = excluded.saga, held_at = excluded.held_at
 
@@ -843,9 +900,9 @@ WHERE d.saga = wanted.saga AND d.key = wanted.key AND d.published_version IS NUL
 -- The rows have no ETag, which marks documents whose bytes are unknown. The next ingest therefore reads them.
 INSERT INTO ingest_pipeline.document
     (generation, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified)
-SELECT %(generation)s, key, saga, partition, %(recipe)s, chunk_count, chunk_count, '', '', 0, %(never)s
-FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(counts)s::integer[])
-    AS found (key, saga, partition, chunk_count)
+SELECT %(generation)s, key, saga, partition, recipe, chunk_count, chunk_count, '', '', 0, %(never)s
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(recipes)s::text[], %(counts)s::integer[])
+    AS found (key, saga, partition, recipe, chunk_count)
 
 -- chunk_places --
 SELECT c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash

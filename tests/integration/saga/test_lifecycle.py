@@ -53,7 +53,7 @@ def plan_a_document(world: World, saga: Saga) -> None:
             connection,
             generation=world.corpus.generation,
             saga=saga.id,
-            recipe="recipe",
+            recipe=world.context.recipe,
             documents=[DocumentPlan("a.txt", "a.txt", None, None)],
         )
 

@@ -307,7 +307,7 @@ def test_a_rollback_that_would_remove_most_documents_has_to_be_confirmed(world: 
     for number in range(12):
         world.put(f"{number}.txt", f"Text {number}.")
     world.ingest()
-    recipe = world.settings.recipe.fingerprint
+    recipe = world.settings.recipe
     with pytest.raises(RemovalsWithheldError, match=r"would remove 12 of its 13 documents; nothing .* --confirm"):
         rollback(world.corpus, 2, recipe=recipe)
     assert (world.head, held(world)) == (3, [])

@@ -88,7 +88,7 @@ def recover(address: Address, silence: float = 0) -> int:
 def roll_back(address: Address, version: int) -> list[int]:
     """Roll the corpus back to a version; returns the acknowledged versions."""
     with _opened(address) as context:
-        done = rollback(context.corpus, version, recipe=context.recipe.fingerprint, confirm_removals=True)
+        done = rollback(context.corpus, version, recipe=context.recipe, confirm_removals=True)
     return [publication.version for publication in done]
 
 

@@ -30,6 +30,8 @@ _PREPARING_FIRST = {**_PREPARING, Boundary.BATCH_SENT: 2, Boundary.BATCH_RECORDE
 """To an endpoint that has not served the model yet, one text is sent first and alone."""
 FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.FLUSHED: 2, Boundary.COMMIT: 12}
 """Ingest of two new documents into an existing corpus: the number of passages of each boundary."""
+OWN_CODE = {Boundary.EXTENSION_CALLED: 1, Boundary.RESULT_RECORDED: 1}
+"""What the ingest of a document passes besides if a durable extension sees it."""
 REPLACEMENT = {
     **_PREPARING,
     Boundary.SOURCE_READ: 1,

@@ -93,6 +93,8 @@ CREATE TABLE ingest_pipeline.saga (
     embedded integer NOT NULL DEFAULT 0,
     embedded_characters bigint NOT NULL DEFAULT 0,
     api_seconds double precision NOT NULL DEFAULT 0,
+    extension_tokens bigint NOT NULL DEFAULT 0,
+    extension_requests integer NOT NULL DEFAULT 0,
     price numeric,
     currency text,
     price_as_of date,
@@ -113,6 +115,8 @@ COMMENT ON COLUMN ingest_pipeline.saga.state IS
 COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: the saga was never prepared, so it made no version.';
 COMMENT ON COLUMN ingest_pipeline.saga.price IS
     'Price of a million tokens, as configured when the saga began. Null: no price was configured.';
+COMMENT ON COLUMN ingest_pipeline.saga.extension_tokens IS
+    'Tokens that enrichers of the user reported. They count for the limits, and have no price.';
 COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS
     'Tokens that were billed for answers without a usable vector.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS
@@ -190,11 +194,31 @@ COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
 
+-- The result of a parser or enricher of the user that costs money or minutes, committed before it is used, so that a
+-- crash never causes a second bill. Retention deletes it.
+CREATE TABLE ingest_pipeline.extension_result (
+    corpus text NOT NULL,
+    input_hash text NOT NULL,
+    fingerprint text NOT NULL,
+    extension text NOT NULL,
+    content_hash text NOT NULL,
+    result bytea NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    used_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, extension, fingerprint, input_hash)
+);
+COMMENT ON COLUMN ingest_pipeline.extension_result.input_hash IS
+    'SHA-256 of what the extension got: the bytes, or the text with its columns.';
+COMMENT ON COLUMN ingest_pipeline.extension_result.content_hash IS
+    'SHA-256 of the bytes of the document, which tells whether a document at head still needs the result.';
+CREATE INDEX extension_result_content ON ingest_pipeline.extension_result (corpus, content_hash);
+
 -- Tokens billed for all generations of a corpus on a UTC day. The limits on tokens are compared with this sum.
 CREATE TABLE ingest_pipeline.token_day (
     corpus text NOT NULL,
     day date NOT NULL,
-    tokens bigint NOT NULL,
+    tokens bigint NOT NULL DEFAULT 0,
+    extension_tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (corpus, day)
 );
 

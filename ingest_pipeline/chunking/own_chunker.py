@@ -1,0 +1,73 @@
+"""The chunker of the user, and how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ingest_pipeline.chunking.base import Span
+from ingest_pipeline.chunking.chunker_role import read_answer, request
+from ingest_pipeline.chunking.content_defined import Sections
+from ingest_pipeline.errors import ExtensionError
+from ingest_pipeline.extensions import Extension
+from ingest_pipeline.parsing.extension_pool import Hook
+from ingest_pipeline.parsing.extension_protocol import InvalidResultError
+from ingest_pipeline.types import Chunk, TextPiece
+
+_ROLE = "ingest_pipeline.chunking.chunker_role"
+_RESULT_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class OwnChunker:
+    """A chunker of the user. It runs in a child process because nothing else ends code that hangs or exits."""
+
+    hook: Hook
+
+    @classmethod
+    def of(cls, extension: Extension) -> OwnChunker:
+        """Load a chunker.
+
+        Raises:
+            ConfigurationError: It cannot be loaded or does not fit the protocol.
+        """
+        return cls(Hook.of(extension, _ROLE, "chunks", ExtensionError))
+
+    def chunks(self, document: str, pieces: Sequence[TextPiece], size: int, overlap: int) -> Iterator[Chunk]:
+        """Cut a document. Chunks get pages and headings as those of the built-in chunker do.
+
+        Args:
+            document: Its key.
+            pieces: Its text.
+            size: Characters of a chunk, at most.
+            overlap: Characters that a chunk may repeat, at most.
+
+        Yields:
+            Chunks by ascending offset, none of them blank.
+
+        Raises:
+            DocumentError: The chunker failed with this document.
+            ConfigurationError: Its child does not start.
+        """
+        text = "".join(piece.text for piece in pieces)
+        if not text or text.isspace():
+            return
+        sections = Sections(markdown=True)
+        for part in sections.texts(pieces):
+            sections.read(part)
+        before = 0
+        for ordinal, span in enumerate(self._spans(document, pieces, text, size, overlap)):
+            chunk = sections.chunk(ordinal, span.start, text[span.start : span.end], max(span.start, before))
+            yield chunk if span.heading is None else replace(chunk, headings=span.heading)
+            before = span.end
+
+    def _spans(self, document: str, pieces: Sequence[TextPiece], text: str, size: int, overlap: int) -> Sequence[Span]:
+        try:
+            data = request(pieces)
+        except InvalidResultError as error:
+            raise ExtensionError(document, f"has a text that no chunker can get: {error}") from None
+        found = self.hook.run(document, {"key": document, "chunk_size": size, "overlap": overlap}, data, _RESULT_BYTES)
+        try:
+            return read_answer(found, text, size, overlap)
+        except (ValueError, TypeError):
+            raise ExtensionError(document, self.hook.invalid_answer) from None

@@ -1,0 +1,60 @@
+"""The extensions of a corpus: the user's own parsers, chunker and enrichers, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ingest_pipeline.chunking.own_chunker import OwnChunker
+from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.extensions import Extension
+from ingest_pipeline.parsing.own_parsers import OwnParser, own_parsers, parser_of
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """The user's own code that documents pass through."""
+
+    parsers: tuple[OwnParser, ...] = ()
+    chunker: OwnChunker | None = None
+    enrichers: tuple[OwnEnricher, ...] = ()
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """What the recipe of every document says about them."""
+        chunker = () if self.chunker is None else (f"chunker {self.chunker.hook.fingerprint}",)
+        return (*chunker, *(f"enricher {enricher.hook.fingerprint}" for enricher in self.enrichers))
+
+    @property
+    def parser_fingerprints(self) -> tuple[tuple[str, str], ...]:
+        """The fingerprint of the parser of each suffix."""
+        found = {suffix: parser.hook.fingerprint for parser in self.parsers for suffix in parser.suffixes}
+        return tuple(sorted(found.items()))
+
+    def parser_of(self, document: str) -> OwnParser | None:
+        """The parser of the user that parses a document, None if there is none."""
+        return parser_of(self.parsers, document) if self.parsers else None
+
+
+NO_EXTENSIONS = Extensions()
+
+
+@lru_cache(64)
+def load_extensions(
+    parser: tuple[Extension, ...], chunker: tuple[Extension, ...], enricher: tuple[Extension, ...]
+) -> Extensions:
+    """Load the extensions that options name, once in a process.
+
+    Raises:
+        ConfigurationError: One cannot be loaded or does not fit its protocol.
+    """
+    if len(chunker) > 1:
+        raise ConfigurationError("INGEST_CHUNKER names more than one chunker", "Name one.")
+    cutter = OwnChunker.of(chunker[0]) if chunker else None
+    return Extensions(own_parsers(parser), cutter, _enrichers(enricher))
+
+
+def _enrichers(extensions: Sequence[Extension]) -> tuple[OwnEnricher, ...]:
+    return tuple(map(OwnEnricher.of, extensions))

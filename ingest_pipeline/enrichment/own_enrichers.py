@@ -1,0 +1,54 @@
+"""Enrichers of the user, and how they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest_pipeline.enrichment.base import Enrichment
+from ingest_pipeline.enrichment.enricher_role import read_answer
+from ingest_pipeline.errors import EnrichmentError
+from ingest_pipeline.extensions import Extension
+from ingest_pipeline.parsing.extension_pool import Hook
+
+_ROLE = "ingest_pipeline.enrichment.enricher_role"
+_RESULT_BYTES = 2 << 20
+
+
+@dataclass(frozen=True)
+class OwnEnricher:
+    """An enricher of the user."""
+
+    hook: Hook
+
+    @classmethod
+    def of(cls, extension: Extension) -> OwnEnricher:
+        """Load an enricher.
+
+        Raises:
+            ConfigurationError: It cannot be loaded or does not fit the protocol.
+        """
+        return cls(Hook.of(extension, _ROLE, "enrich", EnrichmentError, is_confined=False))
+
+    def enrich(self, document: str, request: bytes) -> bytes:
+        """Let the enricher enrich a document. `read` reads the result.
+
+        Args:
+            document: Its key.
+            request: Its text and columns, as `enricher_role.request` wrote them.
+
+        Raises:
+            DocumentError: The enricher failed with this document.
+            ConfigurationError: Its child does not start.
+        """
+        return self.hook.run(document, {"key": "" if self.hook.is_durable else document}, request, _RESULT_BYTES)
+
+    def read(self, document: str, result: bytes) -> Enrichment:
+        """The enrichment of a result.
+
+        Raises:
+            DocumentError: The child sent something else.
+        """
+        try:
+            return read_answer(result)
+        except (ValueError, TypeError):
+            raise EnrichmentError(document, self.hook.invalid_answer) from None

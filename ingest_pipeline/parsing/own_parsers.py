@@ -1,0 +1,100 @@
+"""Parsers of the user: which documents they parse, and how they are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import cast
+
+from ingest_pipeline.errors import ConfigurationError, ExtensionError
+from ingest_pipeline.extensions import Extension
+from ingest_pipeline.parsing.base import TextPiece
+from ingest_pipeline.parsing.extension_pool import Hook
+from ingest_pipeline.parsing.parser_role import read_answer
+
+_ROLE = "ingest_pipeline.parsing.parser_role"
+TEXT_BYTES = 100_000_000
+"""Of a document, and of the text that a parser returns, at most."""
+# How the text is divided into pieces, and its columns.
+_ENVELOPE_BYTES = 16 << 20
+_SUFFIX = re.compile(r"\.[\w+~-]{1,30}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class OwnParser:
+    """A parser of the user."""
+
+    hook: Hook
+    suffixes: tuple[str, ...]
+    """In lower case."""
+
+    @classmethod
+    def of(cls, extension: Extension) -> OwnParser:
+        """Load a parser.
+
+        Raises:
+            ConfigurationError: It cannot be loaded or does not fit the protocol.
+        """
+        hook = Hook.of(extension, _ROLE, "parse", ExtensionError)
+        declared: object = getattr(extension.load(), "suffixes", None)
+        given = cast("Collection[object]", declared) if isinstance(declared, list | tuple | set | frozenset) else ()
+        suffixes = sorted({one.lower() for one in given if isinstance(one, str) and _SUFFIX.fullmatch(one)})
+        if not suffixes or len(suffixes) < len({str(one).lower() for one in given}):
+            raise ConfigurationError(
+                f"{hook.name} has the suffixes {declared!r:.100}, which are not the ends of file names",
+                'Set them like suffixes = (".eml",).',
+            )
+        return cls(hook, tuple(suffixes))
+
+    def parse(self, document: str, content: bytes) -> bytes:
+        """Let the parser parse a document. `read` reads the result.
+
+        Raises:
+            DocumentError: The parser failed with this document.
+            ConfigurationError: Its child does not start.
+        """
+        return self.hook.run(
+            document,
+            {"key": "" if self.hook.is_durable else document, "greatest_text": TEXT_BYTES},
+            content,
+            TEXT_BYTES + _ENVELOPE_BYTES,
+        )
+
+    def read(self, document: str, result: bytes) -> tuple[list[TextPiece], dict[str, object]]:
+        """The pieces and columns of a result.
+
+        Raises:
+            DocumentError: The child sent something else.
+        """
+        try:
+            return read_answer(result)
+        except (ValueError, TypeError):
+            raise ExtensionError(document, self.hook.invalid_answer) from None
+
+
+def own_parsers(extensions: Sequence[Extension]) -> tuple[OwnParser, ...]:
+    """Load the parsers of the user.
+
+    Raises:
+        ConfigurationError: One cannot be loaded, or two parse the same suffix.
+    """
+    parsers = tuple(map(OwnParser.of, extensions))
+    seen: dict[str, OwnParser] = {}
+    for parser in parsers:
+        for suffix in parser.suffixes:
+            other = seen.setdefault(suffix, parser)
+            if other is not parser:
+                raise ConfigurationError(
+                    f"INGEST_PARSER names two parsers of {suffix}: {other.hook.extension.path} and "
+                    f"{parser.hook.extension.path}",
+                    "Keep one of them.",
+                )
+    return parsers
+
+
+def parser_of(parsers: Sequence[OwnParser], document: str) -> OwnParser | None:
+    """The parser of the user that parses a document, None if there is none."""
+    suffix = PurePosixPath(document).suffix.lower()
+    return next((parser for parser in parsers if suffix in parser.suffixes), None)

@@ -1,0 +1,71 @@
+"""Results of the user's parsers and enrichers that cost money or minutes, and the tokens that enrichers report.
+
+Every function runs in its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ResultKey:
+    """What a result was made from, and by what."""
+
+    corpus: str
+    extension: str
+    """Option and class."""
+    fingerprint: str
+    input_hash: str
+    """SHA-256 of what the extension got, hexadecimal."""
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Parameters of the queries."""
+        return {
+            "corpus": self.corpus,
+            "extension": self.extension,
+            "fingerprint": self.fingerprint,
+            "input_hash": self.input_hash,
+        }
+
+
+def find_result(connection: Connection, key: ResultKey) -> bytes | None:
+    """Return a recorded result, which retention then keeps for longer. None: there is none."""
+    row = connection.execute(query("find_extension_result"), key.values).fetchone()
+    return None if row is None else bytes(row["result"])
+
+
+def record_result(connection: Connection, key: ResultKey, content_hash: str, result: bytes) -> None:
+    """Store a result.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        key: What it was made from.
+        content_hash: SHA-256 of the bytes of the document, hexadecimal.
+        result: As the role of the extension wrote it.
+    """
+    values = {**key.values, "content_hash": content_hash, "result": result}
+    connection.execute(query("record_extension_result"), values)
+
+
+def count_usage(connection: Connection, saga: UUID, usage: Usage) -> None:
+    """Count the tokens and requests of an enricher, even if the saga was settled meanwhile."""
+    values = {"saga": saga, "tokens": usage.tokens, "requests": usage.requests}
+    connection.execute(query("count_extension_usage"), values)
+
+
+def forget_results(connection: Connection, corpus: str, *, days: int, limit: int) -> int:
+    """Delete results that no kept version needs and that were not used for so many days. Return how many."""
+    values = {"corpus": corpus, "days": days, "limit": limit}
+    return connection.execute(query("forget_extension_results"), values).rowcount
+
+
+def drop_results(connection: Connection, corpus: str) -> None:
+    """Delete all results of a corpus that is dropped."""
+    connection.execute(query("drop_extension_results"), {"corpus": corpus})

@@ -1,0 +1,192 @@
+"""Parsers, chunkers and enrichers of a user: some that work, and some that do whatever a wrong one may do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from ingest_pipeline.chunking.base import ExtractedDocument, Span
+from ingest_pipeline.enrichment.base import EnrichableDocument, Enrichment
+from ingest_pipeline.parsing.base import ParsedDocument, RawDocument
+from ingest_pipeline.types import TextPiece, Usage
+
+
+class Lines:
+    """A parser: a piece for each line, whose number is its page."""
+
+    fingerprint = "lines-1"
+    suffixes = (".lines",)
+
+    def __init__(self, upper: bool = False, fingerprint: str = "lines-1") -> None:
+        self.upper = upper
+        self.fingerprint = fingerprint
+
+    def parse(self, document: RawDocument) -> ParsedDocument:
+        text = document.content.decode()
+        lines = (text.upper() if self.upper else text).splitlines(keepends=True)
+        pieces = [TextPiece(line, number, ("Lines", f"Line {number}")) for number, line in enumerate(lines, 1)]
+        return ParsedDocument(pieces, {"lines": len(lines), "key": document.key})
+
+
+class Obedient:
+    """A parser that does what its document says."""
+
+    fingerprint = "obedient"
+    suffixes = (".do",)
+
+    def __init__(self, seconds: float = 30) -> None:
+        self.seconds = seconds
+
+    def parse(self, document: RawDocument) -> ParsedDocument:
+        what = document.content.decode()
+        if what == "recurse":
+            return self.parse(document)
+        if what.startswith("eval "):
+            return ParsedDocument([TextPiece(attempt(what[5:]))])
+        return cast("ParsedDocument", WRONG_RESULTS.get(what, lambda: ParsedDocument([TextPiece(what)]))())
+
+
+def misbehave(what: str) -> None:
+    """Do what no extension should do."""
+    match what:
+        case "raise":
+            raise ValueError("no such thing")
+        case "exit":
+            sys.exit(3)
+        case "die":
+            os._exit(4)
+        case "hang":
+            time.sleep(600)
+        case "spin":
+            while True:
+                pass
+        case _:
+            return
+
+
+def print_answers() -> ParsedDocument:
+    sys.stdout.write('{"outcome": "result", "detail": "", "size": 0}\n' * 1000)
+    os.write(1, b"nonsense\n" * 1000)
+    sys.stdin.read()
+    return ParsedDocument([TextPiece("printed")])
+
+
+WRONG_RESULTS: Mapping[str, Callable[[], object]] = {
+    **{what: partial(misbehave, what) for what in ("raise", "exit", "die", "hang", "spin")},
+    "many": lambda: ParsedDocument(TextPiece("") for _ in range(10_000_000)),
+    "huge": lambda: ParsedDocument([TextPiece("x" * (1 << 30))]),
+    "endless": lambda: ParsedDocument(iter(lambda: TextPiece("x" * 1_000_000), None)),
+    "greedy": lambda: ParsedDocument([TextPiece(str(len([bytearray(1 << 20) for _ in range(4096)])))]),
+    "print": print_answers,
+    "surrogate": lambda: ParsedDocument([TextPiece("\ud800")]),
+    "nul": lambda: ParsedDocument([TextPiece("a\0b")]),
+    "columns": lambda: ParsedDocument([TextPiece("text")], {"when": {"not": "a scalar"}}),
+    "infinite": lambda: ParsedDocument([TextPiece("text")], {"value": float("nan")}),
+    "name": lambda: ParsedDocument([TextPiece("text")], cast("dict[str, object]", {1: "number"})),
+    "page": lambda: ParsedDocument([TextPiece("text", 0)]),
+    "heading": lambda: ParsedDocument([TextPiece("text", 1, cast("tuple[str, ...]", "heading"))]),
+    "bytes": lambda: ParsedDocument([TextPiece(cast("str", b"text"))]),
+    "strings": lambda: ParsedDocument(cast("list[TextPiece]", ["text"])),
+    "none": lambda: None,
+}
+
+
+def attempt(expression: str) -> str:
+    """What an expression gives, or the name of its error."""
+    names = {"os": os, "socket": socket, "Path": Path}
+    try:
+        return repr(eval(expression, names))  # noqa: S307  this is the attack
+    except BaseException as error:  # noqa: BLE001  whatever it is
+        return type(error).__name__
+
+
+class ObedientChunker:
+    """A chunker that does what its document says, and else cuts it at lines."""
+
+    fingerprint = "obedient-chunker"
+
+    def __init__(self, seconds: float = 30, fingerprint: str = "obedient-chunker") -> None:
+        self.seconds = seconds
+        self.fingerprint = fingerprint
+
+    def chunks(self, document: ExtractedDocument) -> Iterable[Span]:
+        what = document.text.strip()
+        misbehave(what)
+        if what == "outside":
+            return [Span(0, len(document.text) + 1)]
+        return WRONG_SPANS.get(what, lambda: cut_at_lines(document.text))()
+
+
+WRONG_SPANS: Mapping[str, Callable[[], Iterable[Span]]] = {
+    "backward": lambda: [Span(4, 6), Span(0, 4)],
+    "again": lambda: [Span(0, 4), Span(0, 5)],
+    "overlap": lambda: [Span(0, 6), Span(2, 7)],
+    "negative": lambda: [Span(-3, 2)],
+    "empty": lambda: [Span(2, 2)],
+    "text": lambda: [Span(0, 4, text="another text")],
+    "float": lambda: [Span(cast("int", 0.0), 4)],
+    "tuples": lambda: cast("list[Span]", [(0, 4)]),
+    "many": lambda: (Span(number, number + 1) for number in range(10_000_000)),
+    "none": lambda: cast("list[Span]", None),
+}
+
+
+def cut_at_lines(text: str) -> Iterator[Span]:
+    """A chunk for each line, under a heading of its first word."""
+    start = 0
+    for line in text.splitlines(keepends=True):
+        yield Span(start, start + len(line), tuple(line.split()[:1]))
+        start += len(line)
+
+
+class Title:
+    """An enricher: the first line as title."""
+
+    fingerprint = "title-1"
+
+    def enrich(self, document: EnrichableDocument) -> Mapping[str, object]:
+        return {"title": document.text.splitlines()[0] if document.text else None, "seen": sorted(document.columns)}
+
+
+class Costly:
+    """An enricher that is billed for each call, which it notes in a file."""
+
+    durable = True
+
+    def __init__(self, calls: str, fingerprint: str = "costly-1", tokens: int = 100) -> None:
+        self.calls = calls
+        self.fingerprint = fingerprint
+        self.tokens = tokens
+
+    async def enrich(self, document: EnrichableDocument) -> Enrichment:
+        with Path(self.calls).open("a") as calls:  # noqa: ASYNC230  nothing else runs
+            calls.write(f"{len(document.text)} {document.key!r}\n")
+        return Enrichment({"length": len(document.text)}, Usage(tokens=self.tokens, requests=1))
+
+
+class ObedientEnricher:
+    """An enricher that does what its document says."""
+
+    fingerprint = "obedient-enricher"
+
+    def __init__(self, seconds: float = 30) -> None:
+        self.seconds = seconds
+
+    def enrich(self, document: EnrichableDocument) -> Mapping[str, object] | Enrichment:
+        what = document.text.strip()
+        misbehave(what)
+        match what:
+            case "columns":
+                return {"value": object()}
+            case "usage":
+                return Enrichment({}, Usage(tokens=-1))
+            case "none":
+                return cast("Mapping[str, object]", None)
+            case _:
+                return {"environment": os.environ.get("OWN_CODE_TEST")}

@@ -1,0 +1,70 @@
+"""An enricher of the user: its columns, its usage, and that nonsense fails its document alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingest_pipeline.enrichment.base import Enrichment
+from ingest_pipeline.enrichment.enricher_role import request
+from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
+from ingest_pipeline.errors import EnrichmentError
+from ingest_pipeline.extensions import read_extensions
+from ingest_pipeline.types import Usage
+
+MODULE = "tests.support.own_code"
+
+
+def enricher(name: str, **arguments: object) -> OwnEnricher:
+    (extension,) = read_extensions("enricher", {"class": f"{MODULE}.{name}", "arguments": arguments})
+    return OwnEnricher.of(extension)
+
+
+def enriched(found: OwnEnricher, text: str, **columns: object) -> Enrichment:
+    return found.read("a.txt", found.enrich("a.txt", request(text, columns)))
+
+
+def test_an_enricher_gets_text_and_columns_and_gives_columns() -> None:
+    found = enriched(enricher("Title"), "First line\nSecond", sender="x", date="2026-01-02")
+    assert found == Enrichment({"title": "First line", "seen": ["date", "sender"]})
+
+
+def test_a_coroutine_may_report_usage(tmp_path: Path) -> None:
+    found = enriched(enricher("Costly", calls=str(tmp_path / "calls"), tokens=7), "four")
+    assert found == Enrichment({"length": 4}, Usage(tokens=7, requests=1))
+    assert (tmp_path / "calls").read_text() == "4 ''\n"
+
+
+def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN_CODE_TEST", "a key")
+    found = enricher("ObedientEnricher", seconds=29)
+    assert enriched(found, "text").columns == {"environment": "a key"}
+
+
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ("raise", "which raised ValueError: no such thing"),
+        ("exit", "which raised SystemExit: 3"),
+        ("die", r"whose process ended \(exit status 4\)"),
+        ("hang", "took more than 1 seconds in the enricher"),
+        ("columns", "returned the column 'value' with <object"),
+        ("usage", "returned usage with -1 tokens"),
+        ("none", "returned columns that are a NoneType, not a mapping"),
+    ],
+)
+def test_nonsense_fails_its_document_alone(what: str, problem: str) -> None:
+    found = enricher("ObedientEnricher", seconds=1 if "seconds" in problem else 30)
+    with pytest.raises(EnrichmentError, match=problem) as failure:
+        enriched(found, what)
+    assert failure.value.reason == "not enriched"
+    assert "environment" in enriched(found, "fine").columns
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"[]", b'[{"a": {}}, [0, 0]]', b"[{}, [-1, 0]]", b"[{}, [0.5, 0]]", b"[3, [0, 0]]", b"[{}, 3]"]
+)
+def test_what_the_child_sends_is_checked_in_the_parent_too(answer: bytes) -> None:
+    with pytest.raises(EnrichmentError, match="return something invalid"):
+        enricher("Title").read("a.txt", answer)
