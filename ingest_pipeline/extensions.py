@@ -21,11 +21,17 @@ FORM = (
     "Write it as the dotted path of a class, such as my_package.my_module.MyClass, or as a mapping of class and "
     "arguments."
 )
+_NAMED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"class": {"type": "string"}, "arguments": {"type": "object"}},
+    "required": ["class"],
+    "additionalProperties": False,
+}
 SCHEMA: dict[str, Any] = {
     "anyOf": [
-        {"type": "string", "description": "Dotted path of a class."},
-        {"$ref": "#/$defs/Extension"},
-        {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}},
+        {"type": "string"},
+        _NAMED,
+        {"type": "array", "items": {"anyOf": [{"type": "string"}, _NAMED]}},
         {"type": "null"},
     ]
 }
