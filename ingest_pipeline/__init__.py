@@ -12,26 +12,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ingest_pipeline import errors
     from ingest_pipeline.api import OpenCorpus, open_corpus
+    from ingest_pipeline.chunking.base import Chunker, ExtractedDocument, Span
     from ingest_pipeline.config.corpus_config import CorpusConfig
+    from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
     from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
     from ingest_pipeline.orchestration.component import IngestPipelineComponent
+    from ingest_pipeline.parsing.base import ParsedDocument, Parser, RawDocument
     from ingest_pipeline.resources.catalog import PostgresCatalogResource
     from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
     from ingest_pipeline.resources.keys import CorpusResources
     from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
     from ingest_pipeline.resources.search import CorpusSearchResource
     from ingest_pipeline.resources.source import DocumentSourceResource
+    from ingest_pipeline.types import TextPiece, Usage
 
 __all__ = [
+    "Chunker",
     "CorpusConfig",
     "CorpusResources",
     "CorpusSearchResource",
     "DagsterOptions",
     "DocumentSourceResource",
+    "EnrichableDocument",
+    "Enricher",
+    "Enrichment",
+    "ExtractedDocument",
     "IngestPipelineComponent",
     "OpenAIEmbedderResource",
     "OpenCorpus",
+    "ParsedDocument",
+    "Parser",
     "PostgresCatalogResource",
+    "RawDocument",
+    "Span",
+    "TextPiece",
+    "Usage",
     "VersionedLanceDBResource",
     "build_resources",
     "corpus_definitions",
@@ -40,6 +55,17 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Usage": "types",
+    "TextPiece": "types",
+    "RawDocument": "parsing.base",
+    "Parser": "parsing.base",
+    "ParsedDocument": "parsing.base",
+    "Enrichment": "enrichment.base",
+    "Enricher": "enrichment.base",
+    "EnrichableDocument": "enrichment.base",
+    "Span": "chunking.base",
+    "ExtractedDocument": "chunking.base",
+    "Chunker": "chunking.base",
     "CorpusConfig": "config.corpus_config",
     "CorpusResources": "resources.keys",
     "CorpusSearchResource": "resources.search",

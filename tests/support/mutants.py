@@ -17,6 +17,7 @@ import psycopg
 
 from ingest_pipeline import processes
 from ingest_pipeline.assets import markdown
+from ingest_pipeline.chunking import chunker_role
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import openai
@@ -24,7 +25,9 @@ from ingest_pipeline.ingestion import ingest, recipe_guard
 from ingest_pipeline.lance import changes, damage, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import drop, sweep
-from ingest_pipeline.postgres import corpora, database, documents, history, holds, sagas, sql
+from ingest_pipeline.parsing import extension_pool
+from ingest_pipeline.parsing.extension_protocol import Introduction
+from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, sagas, sql
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
@@ -453,3 +456,37 @@ def apply_from_environment() -> None:
     name = os.environ.get("MUTANT")
     if name:
         MUTANTS[name].apply()
+
+
+def no_check_of_spans() -> None:
+    plug(chunker_role, "_check", answering(None))
+
+
+def no_record_of_results() -> None:
+    plug(extension_results, "record_result", answering(None))
+
+
+def own_parsers_not_confined() -> None:
+    def introduction(name: str, role: str, extension: bytes, _: object) -> Introduction:
+        return Introduction(name, role, extension, is_confined=False)
+
+    plug(extension_pool, "Introduction", introduction)
+
+
+MUTANTS.update(
+    {
+        "no check of spans": Mutant(
+            no_check_of_spans,
+            "tests/unit/chunking/test_own_chunker.py::test_what_the_child_sends_is_checked_in_the_parent_too",
+        ),
+        "no record of results": Mutant(
+            no_record_of_results,
+            "tests/integration/preparation/test_own_code.py::"
+            "test_a_durable_result_is_paid_once_whatever_becomes_of_the_document",
+        ),
+        "own parsers not confined": Mutant(
+            own_parsers_not_confined,
+            "tests/unit/parsing/test_own_parsers.py::test_an_own_parser_has_no_network_and_starts_no_process[os.fork()]",
+        ),
+    }
+)

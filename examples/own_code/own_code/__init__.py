@@ -1,0 +1,1 @@
+"""A Dagster project with code of the user."""
