@@ -32,6 +32,8 @@ from ingest_pipeline.postgres.history import PublicationRow
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
+from ingest_pipeline.search.clients import search_clients
+from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.filters import parse_filter
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, search
 
@@ -124,7 +126,13 @@ class OpenCorpus:
         return Planner(context).plans(_partitions(context, keys) if keys else None)
 
     def search(
-        self, question: str, *, mode: SearchMode = "hybrid", where: str | Sequence[str] = (), limit: int = 10
+        self,
+        question: str,
+        *,
+        mode: SearchMode = "hybrid",
+        where: str | Sequence[str] = (),
+        limit: int = 10,
+        expand: Expand | None = None,
     ) -> list[Hit]:
         """Find the chunks at head that match a question best, best first.
 
@@ -133,6 +141,7 @@ class OpenCorpus:
             mode: By meaning (`vector`), by words (`text`), or by both (`hybrid`).
             where: Conditions on the documents, such as `key=policies/*` or `size>1000`. All must be met.
             limit: Maximum number of chunks.
+            expand: The text that each chunk brings with it: its `neighbours`, or the whole `section`.
 
         Raises:
             ConfigurationError: There is no such corpus or mode, or a condition is malformed.
@@ -141,14 +150,16 @@ class OpenCorpus:
         """
         if mode not in SEARCH_MODES:
             raise ConfigurationError(f"There is no search mode {mode!r}", f"Use one of {', '.join(SEARCH_MODES)}.")
-        return run_blocking(self._search(question, mode, _listed(where), limit))
+        return run_blocking(self._search(question, mode, _listed(where), limit, expand))
 
-    async def _search(self, question: str, mode: SearchMode, where: Sequence[str], limit: int) -> list[Hit]:
+    async def _search(
+        self, question: str, mode: SearchMode, where: Sequence[str], limit: int, expand: Expand | None
+    ) -> list[Hit]:
         corpus, conditions = find_corpus(self._database, self.config), parse_filter(where)
-        if mode == "text":
-            return await search(corpus, None, question, limit, mode=mode, where=conditions)
-        async with create_embedder(self.config.embedder_settings, corpus.head().embedding) as embedder:
-            return await search(corpus, embedder, question, limit, mode=mode, where=conditions)
+        async with search_clients(self.config, corpus, mode) as (embedder, reranker):
+            return await search(
+                corpus, embedder, question, limit, mode=mode, where=conditions, expand=expand, reranker=reranker
+            )
 
     def history(self, limit: int = 20) -> list[PublicationRow]:
         """List the publications of the corpus, newest first."""

@@ -119,8 +119,26 @@ class EmbeddingAccessError(ConfigurationError):
     """The embedding API refuses the key, the quota is exhausted, or the model does not exist."""
 
 
+class RerankerAccessError(ConfigurationError):
+    """The reranker refuses the key."""
+
+    remedy = "Check INGEST_RERANK_API_KEY."
+
+
 class UnavailableError(IngestError):
     """An outside service does not answer. The same call may succeed later."""
+
+
+class RerankerUnavailableError(UnavailableError):
+    """The reranker does not answer."""
+
+    remedy = "Check INGEST_RERANK_URL, or search without a reranker."
+
+
+class RerankerResponseError(IngestError):
+    """The reranker answered with something that is no list of scores."""
+
+    remedy = "Check that INGEST_RERANK_URL is the address of a reranker."
 
 
 class DatabaseUnavailableError(UnavailableError):

@@ -20,6 +20,8 @@ from ingest_pipeline.errors import ConfigurationError
 
 OnUnreadable = Literal["skip", "fail"]
 """What a run does about files that cannot be read."""
+GREATEST_HEADER = 1_000
+"""Characters of the headings that are embedded with a chunk, at most."""
 HEADING_SEPARATOR = " > "
 """Between the headings of a path."""
 _MILLION = 1_000_000
@@ -156,6 +158,8 @@ class Recipe:
     """Fingerprints of the user's chunker and enrichers, which see every document."""
     parsers: tuple[tuple[str, str], ...] = ()
     """Suffixes that the user's parsers parse, each with the fingerprint of its parser, by suffix."""
+    heading_context: bool = False
+    """Whether the headings above a chunk are embedded and indexed with it."""
 
     @property
     def fingerprint(self) -> str:
@@ -225,6 +229,9 @@ class ChunkRow:
     end_offset: int
     text_hash: UUID
     saga: UUID
+    page: int | None = None
+    last_page: int | None = None
+    heading: str | None = None
 
 
 Vectors = npt.NDArray[np.float32]

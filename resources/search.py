@@ -9,6 +9,7 @@ from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.search import Hit, SearchMode, search
 
@@ -32,6 +33,7 @@ class CorpusSearchResource(ConfigurableResource[None]):
         mode: SearchMode = "hybrid",
         where: Sequence[str] = (),
         limit: int = 10,
+        expand: Expand | None = None,
     ) -> list[Hit]:
         """Find the best chunks at head, best first.
 
@@ -41,6 +43,7 @@ class CorpusSearchResource(ConfigurableResource[None]):
             mode: ``vector`` for meaning, ``text`` for words, or ``hybrid`` for both.
             where: Conditions such as ``key=policies/*`` or ``size>1000``. A document must meet all of them.
             limit: Maximum number of chunks.
+            expand: The text that each chunk brings with it: its ``neighbours``, or the whole ``section``.
 
         Raises:
             ConfigurationError: The corpus does not exist or has another embedding, or a condition is invalid.
@@ -50,12 +53,19 @@ class CorpusSearchResource(ConfigurableResource[None]):
         conditions = parse_filter(where)
         with self.lancedb.catalog.connect() as database:
             found = named_corpus(database, corpus)
-            return run_blocking(self._search(found, question, limit, mode=mode, where=conditions))
+            return run_blocking(self._search(found, question, limit, mode=mode, where=conditions, expand=expand))
 
     async def _search(
-        self, corpus: Corpus, question: str, limit: int, *, mode: SearchMode, where: DocumentFilter
+        self,
+        corpus: Corpus,
+        question: str,
+        limit: int,
+        *,
+        mode: SearchMode,
+        where: DocumentFilter,
+        expand: Expand | None,
     ) -> list[Hit]:
         if mode == "text":
-            return await search(corpus, None, question, limit, mode=mode, where=where)
+            return await search(corpus, None, question, limit, mode=mode, where=where, expand=expand)
         async with self.embedder.create_embedder(corpus.head().embedding) as embedder:
-            return await search(corpus, embedder, question, limit, mode=mode, where=where)
+            return await search(corpus, embedder, question, limit, mode=mode, where=where, expand=expand)

@@ -24,13 +24,23 @@ _MAX_NAMES = 5
 def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
     """Print hits as a table."""
     table = Table(title=escape(printable(question)), title_justify="left")
-    for column in ("score", "document", "offsets", "text"):
+    has_pages, has_headings = any(hit.page for hit in hits), any(hit.heading for hit in hits)
+    columns = ("score", "document", "offsets", *["page"] * has_pages, *["heading"] * has_headings, "text")
+    for column in columns:
         table.add_column(column)
     for hit in hits:
-        text = " ".join(hit.text.split())
-        cells = (f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}", text[:_MAX_TEXT])
+        text = " ".join((hit.text if hit.passage is None else hit.passage.text).split())
+        cells = [f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}"]
+        cells += [_pages(hit)] * has_pages + [hit.heading or ""] * has_headings
+        cells.append(text if hit.passage is not None else text[:_MAX_TEXT])
         table.add_row(*map(escape, map(printable, cells)))
     console.print(table)
+
+
+def _pages(hit: Hit) -> str:
+    if hit.page is None:
+        return ""
+    return str(hit.page) if hit.page == hit.last_page else f"{hit.page}-{hit.last_page}"
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = False) -> None:

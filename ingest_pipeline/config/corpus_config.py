@@ -141,6 +141,7 @@ class CorpusConfig(CorpusOptions):
             self.encoding,
             self.extensions.hooks,
             self.extensions.parser_fingerprints,
+            heading_context=self.heading_context,
         )
 
     @property

@@ -147,6 +147,10 @@ class CorpusOptions(BaseModel):
         examples=[["my_package.enrichers.FrontMatter"]],
         json_schema_extra=SCHEMA,
     )
+    heading_context: bool = Field(
+        default=False,
+        description="Whether the headings above a chunk are embedded and indexed with it.",
+    )
     max_chunks: int = Field(
         default=DEFAULT_LIMITS.chunks_per_document or 0,
         ge=0,
@@ -162,6 +166,13 @@ class CorpusOptions(BaseModel):
         ge=0,
         description="Tokens that all runs of a corpus may embed with a paid model per day (UTC), at most. 0: no limit.",
     )
+    rerank_url: str | None = Field(
+        default=None,
+        description="Address of a reranker that orders the results of searches anew. Default: none.",
+        examples=["http://localhost:8080/rerank"],
+    )
+    rerank_model: str | None = Field(default=None, description="Its model, unless it serves one model only.")
+    rerank_api_key: str | None = Field(default=None, repr=False, description="Its key, if it needs one.")
     retention_days: int = Field(
         default=DEFAULT_RETENTION.days, ge=0, description="Days for which a version is kept after it was head."
     )
@@ -202,6 +213,12 @@ class CorpusOptions(BaseModel):
     def _check_endpoint(cls, value: str | None) -> str | None:
         with refusals():
             return check_endpoint(value, "embedding_base_url") if value else None
+
+    @field_validator("rerank_url")
+    @classmethod
+    def _check_reranker(cls, value: str | None) -> str | None:
+        with refusals():
+            return check_endpoint(value, "rerank_url") if value else None
 
     @field_validator("embedding_prices")
     @classmethod

@@ -37,7 +37,7 @@ from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
-from ingest_pipeline.types import Chunk, Usage
+from ingest_pipeline.types import GREATEST_HEADER, Chunk, Usage
 
 if TYPE_CHECKING:
     from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -120,7 +120,7 @@ def _jobs(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_Jo
     for plan in plans:
         chunks_left = _chunks(context, plan)
         while chunks := list(islice(chunks_left, _CHUNKS_PER_LOOK_UP)):
-            texts = {chunk.text_hash: chunk.text for chunk in chunks}
+            texts = {chunk.text_hash: chunk.embedded_text for chunk in chunks}
             missing = _missing(context, texts.keys() - ordered)
             if missing or texts.keys() & ordered:
                 job.keys.add(plan.key)
@@ -192,7 +192,8 @@ async def _probe(context: IngestContext, embedder: OpenAIEmbedder, job: _JobText
 async def _submit(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts) -> UUID | None:
     """Submit a job, without texts that another process has submitted meanwhile. None if no text remains."""
     api = BatchApi(embedder)
-    texts_a_request = api.texts_a_request(context.chunker.size)
+    header = GREATEST_HEADER if context.recipe.heading_context else 0
+    texts_a_request = api.texts_a_request(context.chunker.size + header)
     saga = await asyncio.to_thread(_record_job, context, job, texts_a_request)
     if saga is None:
         return None

@@ -205,7 +205,7 @@ def _chunks(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
 def _count_new(
     context: IngestContext, chunks: Sequence[Chunk], counted: _Count, published: PublishedVectors | None
 ) -> None:
-    texts = {chunk.text_hash: len(chunk.text) for chunk in chunks}
+    texts = {chunk.text_hash: len(chunk.embedded_text) for chunk in chunks}
     new = texts.keys() - counted.seen
     with context.corpus.database.transaction() as connection:
         wanted = list(new)

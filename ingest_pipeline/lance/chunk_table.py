@@ -24,6 +24,10 @@ def chunk_schema(dimensions: int) -> pa.Schema:
             pa.field("ordinal", pa.int32(), nullable=False),
             pa.field("start_offset", pa.int64(), nullable=False),
             pa.field("end_offset", pa.int64(), nullable=False),
+            pa.field("page", pa.int32()),
+            pa.field("last_page", pa.int32()),
+            pa.field("heading", pa.string()),
+            pa.field("header", pa.string()),
             pa.field("text", pa.string(), nullable=False),
             pa.field("text_hash", pa.string(), nullable=False),
             pa.field("saga", pa.string(), nullable=False),
@@ -41,6 +45,8 @@ class TableRow:
     text: str
     vector: Vector
     """Shape (dimensions,)."""
+    header: str | None = None
+    """What was embedded before the text."""
 
 
 def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
@@ -57,6 +63,10 @@ def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
         pa.array([chunk.ordinal for chunk in chunks], pa.int32()),
         pa.array([chunk.start_offset for chunk in chunks], pa.int64()),
         pa.array([chunk.end_offset for chunk in chunks], pa.int64()),
+        pa.array([chunk.page for chunk in chunks], pa.int32()),
+        pa.array([chunk.last_page for chunk in chunks], pa.int32()),
+        pa.array([chunk.heading for chunk in chunks], pa.string()),
+        pa.array([row.header for row in rows], pa.string()),
         pa.array([row.text for row in rows]),
         pa.array([str(chunk.text_hash) for chunk in chunks]),
         pa.array([str(chunk.saga) for chunk in chunks]),

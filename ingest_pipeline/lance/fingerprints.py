@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest_pipeline.types import embedded_text
+
 Words = npt.NDArray[np.uint64]
 # Constants of the mixing function splitmix64 (Steele, Lea and Flood, 2014).
 _STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -73,7 +75,12 @@ class TableRows:
             batch.column(name).to_numpy(zero_copy_only=False).astype(np.int64)
             for name in ("ordinal", "start_offset", "end_offset")
         )
-        self.prints.add(numbers, row_hashes(uuids, ordinal, start, end))
+        page, last_page = (
+            batch.column(name).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in ("page", "last_page")
+        )
+        headings = _text_words(batch.column("heading"))
+        self.prints.add(numbers, row_hashes([*uuids, headings], ordinal, start, end, page, last_page))
         valid = np.logical_and.reduce([*good, _texts_fit(batch, uuids[1], end - start), _finite(batch)])
         self.suspects.update(np.unique(numbers[~valid]).tolist())
         self._ids.append(uuids[0][:, 0] ^ uuids[0][:, 1])
@@ -95,20 +102,16 @@ class TableRows:
         return np.array(known, np.int64)[codes]
 
 
-def row_hashes(
-    uuids: Sequence[Words], ordinal: npt.NDArray[np.int64], start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
-) -> Words:
+def row_hashes(uuids: Sequence[Words], *numbers: npt.NDArray[np.int64]) -> Words:
     """One hash for each row.
 
     Args:
-        uuids: Id, text hash and saga, each of shape (n, 2).
-        ordinal: Ordinals, shape (n,).
-        start: Start offsets, shape (n,).
-        end: End offsets, shape (n,).
+        uuids: Id, text hash, saga and the hash of the heading, each of shape (n, 2).
+        numbers: Ordinal, start offset, end offset, page and last page, each of shape (n,). A missing page is 0.
     """
     words = [half for uuid in uuids for half in (uuid[:, 0], uuid[:, 1])]
-    words += [one.astype(np.uint64) for one in (ordinal, start, end)]
-    mixed = np.zeros(len(ordinal), np.uint64)
+    words += [one.astype(np.uint64) for one in numbers]
+    mixed = np.zeros(len(uuids[0]), np.uint64)
     with np.errstate(over="ignore"):
         for word in words:
             mixed = _mix(mixed + word + _STEP)
@@ -135,12 +138,24 @@ def uuid_words(column: pa.Array) -> tuple[Words, npt.NDArray[np.bool_]]:
 
 
 def _texts_fit(batch: pa.RecordBatch, stated: Words, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Whether each text has the recorded hash and the length that its offsets give."""
+    """Whether each text has, with its header, the recorded hash, and the length that its offsets give."""
     texts = batch.column("text")
-    digests = b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts.to_pylist())
-    real = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
+    embedded = map(embedded_text, batch.column("header").to_pylist(), texts.to_pylist())
+    real = _words(embedded)
     characters = pc.call_function("utf8_length", [texts]).to_numpy(zero_copy_only=False)
     return np.asarray((real == stated).all(axis=1) & (characters == lengths), np.bool_)
+
+
+def _text_words(column: pa.Array) -> Words:
+    """Hashes of texts that occur in many rows, as two numbers each, shape (n, 2). A missing text counts as empty."""
+    encoded = column.fill_null("").dictionary_encode()
+    codes: npt.NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False)
+    return _words(encoded.dictionary.to_pylist())[codes]
+
+
+def _words(texts: Iterable[str]) -> Words:
+    digests = b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts)
+    return np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def _finite(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:

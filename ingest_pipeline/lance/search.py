@@ -13,7 +13,7 @@ import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from lance.query import MatchQuery
+from lance.query import MatchQuery, MultiMatchQuery
 
 from ingest_pipeline.errors import TextIndexMissingError
 
@@ -23,6 +23,8 @@ _REFINED = 10
 # Indexing this many rows in memory for one question takes seconds. Larger tables need a stored index.
 _MAX_ROWS_INDEXED_IN_MEMORY = 100_000
 _MEMORY = "memory://"
+HAS_HEADER = "header IS NOT NULL"
+"""Filter of the rows that were embedded with a header."""
 
 
 def nearest(
@@ -65,7 +67,9 @@ def nearest(
 def matching(
     dataset: lance.LanceDataset, question: str, limit: int, columns: Sequence[str], *, predicate: str | None = None
 ) -> pa.Table:
-    """Rows whose text contains words of the question, best first; the column ``_score`` has the BM25 score.
+    """Rows whose text or header contains words of the question, best first.
+
+    The column ``_score`` has the BM25 score: the better one, if both have words of it.
 
     Args: See `nearest`.
 
@@ -74,19 +78,20 @@ def matching(
     """
     if not dataset.fragment_ids():
         return dataset.schema.empty_table().select(list(columns))
-    indexed = dataset if has_text_index(dataset) else _indexed_in_memory(dataset, columns)
+    indexed = dataset if has_index(dataset, "text") else _indexed_in_memory(dataset, columns)
+    has_headers = has_index(indexed, "header")
     return indexed.scanner(
         columns=[*columns, "_score"],
         filter=predicate,
         prefilter=predicate is not None,
-        full_text_query=MatchQuery(question, "text"),
+        full_text_query=MultiMatchQuery(question, ["text", "header"]) if has_headers else MatchQuery(question, "text"),
         limit=limit,
     ).to_table()
 
 
-def has_text_index(dataset: lance.LanceDataset) -> bool:
-    """Whether the column ``text`` has an index. Without one, Lance splits text into other words."""
-    return any(index.field_names == ["text"] for index in dataset.describe_indices())
+def has_index(dataset: lance.LanceDataset, column: str) -> bool:
+    """Whether a column of words has an index. Without one, Lance splits text into other words."""
+    return any(index.field_names == [column] for index in dataset.describe_indices())
 
 
 def _indexed_in_memory(dataset: lance.LanceDataset, columns: Sequence[str]) -> lance.LanceDataset:
@@ -94,7 +99,9 @@ def _indexed_in_memory(dataset: lance.LanceDataset, columns: Sequence[str]) -> l
     rows = dataset.count_rows()
     if rows > _MAX_ROWS_INDEXED_IN_MEMORY:
         raise TextIndexMissingError(f"The words of {rows} chunks are not indexed yet")
-    names = list(dict.fromkeys([*columns, "document", "text"]))
+    names = list(dict.fromkeys([*columns, "document", "text", "header"]))
     copy = lance.write_dataset(dataset.scanner(columns=names).to_reader(), _MEMORY)
     copy.create_scalar_index("text", "INVERTED")
+    if copy.count_rows(HAS_HEADER):
+        copy.create_scalar_index("header", "INVERTED")
     return copy

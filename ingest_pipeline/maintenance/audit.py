@@ -24,7 +24,7 @@ from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.postgres.sagas import SagaRow
 from ingest_pipeline.saga.reconcile import lock
-from ingest_pipeline.types import ChunkRow, text_hash
+from ingest_pipeline.types import ChunkRow, embedded_text, text_hash
 
 # A saga in doubt without a heartbeat for this long has no process that settles it.
 DOUBT_SECONDS = 60.0
@@ -39,6 +39,10 @@ _COLUMNS = [
     "ordinal",
     "start_offset",
     "end_offset",
+    "page",
+    "last_page",
+    "heading",
+    "header",
     "text",
     "text_hash",
     "saga",
@@ -90,6 +94,9 @@ class _VectorRow:
     end_offset: int
     text_hash: UUID
     saga: UUID
+    page: int | None
+    last_page: int | None
+    heading: str | None
     text_fits: bool
     finite: bool
 
@@ -238,7 +245,11 @@ def _vector_rows(
                 row["end_offset"],
                 expected_hash,
                 _uuid(row["saga"]),
-                text_hash(row["text"]) == expected_hash and len(row["text"]) == row["end_offset"] - row["start_offset"],
+                row["page"],
+                row["last_page"],
+                row["heading"],
+                text_hash(embedded_text(row["header"], row["text"])) == expected_hash
+                and len(row["text"]) == row["end_offset"] - row["start_offset"],
                 bool(good),
             )
 
@@ -295,7 +306,8 @@ def _document_violations(
 
 def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _VectorRow]) -> list[UUID]:
     def compared(row: ChunkRow | _VectorRow) -> tuple[object, ...]:
-        return row.ordinal, row.start_offset, row.end_offset, row.text_hash
+        place = row.ordinal, row.start_offset, row.end_offset, row.page, row.last_page, row.heading
+        return *place, row.text_hash
 
     return [
         number

@@ -15,7 +15,8 @@ from ingest_pipeline.postgres.sql import query
 
 _Rows = np.ndarray[Any, np.dtype[np.void]]
 _FIELDS = {
-    "document": ">i8", "id": "2>u8", "ordinal": ">i4", "start": ">i8", "end": ">i8", "text_hash": "2>u8", "saga": "2>u8"
+    "document": ">i8", "id": "2>u8", "ordinal": ">i4", "start": ">i8", "end": ">i8", "text_hash": "2>u8",
+    "saga": "2>u8", "page": ">i4", "last_page": ">i4", "heading": "2>u8",
 }  # fmt: skip
 # A row in COPY's binary format: the number of fields, then each field after its length.
 _ROW = np.dtype(
@@ -57,9 +58,9 @@ def chunk_hashes(
     for rows in _blocks(connection, generation, version):
         hashed, codes = np.unique(rows["document"], return_inverse=True)
         numbers = np.array([documents.numbers[int(key_hash)] for key_hash in hashed], np.int64)[codes]
-        uuids = [rows[name].astype(np.uint64) for name in ("id", "text_hash", "saga")]
-        ordinal, start, end = (rows[name].astype(np.int64) for name in ("ordinal", "start", "end"))
-        yield numbers, row_hashes(uuids, ordinal, start, end)
+        uuids = [rows[name].astype(np.uint64) for name in ("id", "text_hash", "saga", "heading")]
+        counts = (rows[name].astype(np.int64) for name in ("ordinal", "start", "end", "page", "last_page"))
+        yield numbers, row_hashes(uuids, *counts)
 
 
 def _blocks(connection: Connection, generation: str, version: int) -> Iterator[_Rows]:

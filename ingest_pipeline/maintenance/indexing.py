@@ -14,6 +14,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
+from ingest_pipeline.lance.search import HAS_HEADER
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
 from ingest_pipeline.postgres.database import Connection
 
@@ -21,10 +22,12 @@ log = logging.getLogger(__name__)
 
 DOCUMENT_INDICES = (
     IndexKind("text", "INVERTED", least=1, tail=2_000),
+    IndexKind("header", "INVERTED", least=1, tail=2_000),
     IndexKind("document", "BLOOMFILTER", least=20_000, tail=20_000),
     IndexKind("vector", "IVF", least=20_000, tail=10_000),
 )
-"""The indices of a corpus of documents. Lance needs the first to find words; the others replace slow scans."""
+"""The indices of a corpus of documents. Lance needs the first two to find words; the second is built only if there are
+headers. The others replace slow scans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,15 @@ def update_indices(corpus: Corpus, kinds: Sequence[IndexKind] | None = None) -> 
         UnavailableError, ForeignWriteError: See `publish_maintenance`; segments that were published keep their effect.
     """
     if kinds is None:
-        kinds = DOCUMENT_INDICES if corpus.head().source is not None else ()
+        kinds = [kind for kind in DOCUMENT_INDICES if _is_used(corpus, kind)]
     return [_update_index(corpus, kind) for kind in kinds]
+
+
+def _is_used(corpus: Corpus, kind: IndexKind) -> bool:
+    head = corpus.head()
+    if head.source is None:
+        return False
+    return kind.column != "header" or corpus.table.count(head.head_version, HAS_HEADER) > 0
 
 
 def _update_index(corpus: Corpus, kind: IndexKind) -> IndexReport:

@@ -222,7 +222,7 @@ def forget_documents(connection: Connection, saga: UUID) -> None:
 def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
     """Insert chunk rows. No reader sees them before the row of their document is published."""
     with connection.cursor() as cursor, cursor.copy(query("copy_chunks")) as copy:
-        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid"])
+        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid", "int4", "int4", "text"])
         for chunk in chunks:
             copy.write_row(
                 (
@@ -233,6 +233,9 @@ def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
                     chunk.start_offset,
                     chunk.end_offset,
                     chunk.text_hash,
+                    chunk.page,
+                    chunk.last_page,
+                    chunk.heading,
                 )
             )
 

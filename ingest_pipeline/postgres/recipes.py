@@ -14,6 +14,7 @@ from ingest_pipeline.types import Recipe
 _SETTINGS = {
     "chunk_size": "INGEST_CHUNK_SIZE (chunk_size)",
     "chunk_overlap": "INGEST_CHUNK_OVERLAP (chunk_overlap)",
+    "heading_context": "INGEST_HEADING_CONTEXT (heading_context)",
     "parser": "the parser of this release",
     "chunker": "the chunker of this release",
     "hooks": "INGEST_CHUNKER and INGEST_ENRICHER (chunker, enricher)",

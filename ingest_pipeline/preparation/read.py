@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
@@ -13,7 +14,7 @@ from ingest_pipeline.parsing.formats import is_markdown, is_parsed, parse
 from ingest_pipeline.parsing.own_parsers import TEXT_BYTES, OwnParser
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
+from ingest_pipeline.types import GREATEST_HEADER, Chunk, Recipe, SourceObject, TextPiece
 
 
 class DocumentReader:
@@ -62,7 +63,8 @@ class DocumentReader:
         for chunk in chunks:
             self.chunk_count += 1
             self._limit(self.chunk_count, limits)
-            yield chunk
+            heading = chunk.heading if self._recipe.heading_context else None
+            yield chunk if heading is None else replace(chunk, header=heading[:GREATEST_HEADER])
 
     def _streamed(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
         key, encoding = self.source.key, self._recipe.encoding

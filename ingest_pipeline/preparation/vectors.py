@@ -12,7 +12,7 @@ from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.preparation.lookup import VectorLookup
 from ingest_pipeline.preparation.requests import EmbeddingRequest, EmbeddingRequests, PendingVector
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.types import Chunk, Recipe, Vector
+from ingest_pipeline.types import Chunk, Recipe, Vector, text_hash
 
 
 class VectorResolver:
@@ -60,22 +60,22 @@ class VectorResolver:
 
     async def resolve(self, chunks: Sequence[Chunk]) -> list[PendingVector]:
         """Vectors of some chunks, in their order. Waits while too many requests are in progress."""
-        texts = [(chunk.text_hash, chunk.text) for chunk in chunks]
-        known = {text_hash: vector for text_hash, _ in texts if (vector := self._known.get(text_hash))}
-        found = await self._find([text_hash for text_hash, _ in texts if text_hash not in known])
+        texts = [(text_hash(text), text) for text in (chunk.embedded_text for chunk in chunks)]
+        known = {hashed: vector for hashed, _ in texts if (vector := self._known.get(hashed))}
+        found = await self._find([hashed for hashed, _ in texts if hashed not in known])
         pending: list[PendingVector] = []
-        for text_hash, text in texts:
-            vector = known.get(text_hash)
+        for hashed, text in texts:
+            vector = known.get(hashed)
             request: EmbeddingRequest | None = None
             if vector is None:
-                vector = known[text_hash] = self._known[text_hash] = asyncio.get_running_loop().create_future()
-                if text_hash in found:
-                    vector.set_result(found[text_hash])
+                vector = known[hashed] = self._known[hashed] = asyncio.get_running_loop().create_future()
+                if hashed in found:
+                    vector.set_result(found[hashed])
                 else:
-                    request = EmbeddingRequest(text_hash, text, vector)
-            pending.append(PendingVector(text_hash, vector, request))
+                    request = EmbeddingRequest(hashed, text, vector)
+            pending.append(PendingVector(hashed, vector, request))
             if request is not None:
-                self._lookup.add_requested(text_hash)
+                self._lookup.add_requested(hashed)
                 await self._requests.add(request)
         return pending
 

@@ -84,8 +84,19 @@ class WriteStage:
             raise EmbeddingInputError(key, problem) from error
         document.count(chunk, pending.request)
         number = chunk_id(key, pending.text_hash, document.texts.count(pending.text_hash))
-        row = ChunkRow(number, key, chunk.ordinal, chunk.start, chunk.end, pending.text_hash, self._saga)
-        return TableRow(row, document.plan.partition, chunk.text, vector)
+        row = ChunkRow(
+            number,
+            key,
+            chunk.ordinal,
+            chunk.start,
+            chunk.end,
+            pending.text_hash,
+            self._saga,
+            chunk.page,
+            chunk.last_page,
+            chunk.heading,
+        )
+        return TableRow(row, document.plan.partition, chunk.text, vector, chunk.header)
 
     async def _finish(self, document: DocumentInProgress) -> None:
         if document.has_own_files:

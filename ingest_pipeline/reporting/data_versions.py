@@ -29,9 +29,10 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
     """
     encoding = f" {recipe.encoding}" if recipe.encoding else ""
     hooks = "".join(f" {hook}" for hook in recipe.hooks)
+    headings = " heading context" if recipe.heading_context else ""
     return {
         "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}{hooks}",
-        "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}",
+        "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}{headings}",
         "metadata": "1",
     }
 

@@ -16,7 +16,18 @@ from ingest_pipeline.types import ChunkRow, Recipe
 
 _BATCH_ROWS = 4096
 _SCANNED_COLUMNS = ["document", "partition", "ordinal", "saga"]
-_CHUNK_COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text_hash", "saga"]
+_CHUNK_COLUMNS = [
+    "id",
+    "document",
+    "ordinal",
+    "start_offset",
+    "end_offset",
+    "text_hash",
+    "saga",
+    "page",
+    "last_page",
+    "heading",
+]
 _NEVER = datetime(1970, 1, 1).astimezone()
 
 ChunkPosition = tuple[int, int, int, UUID]
@@ -83,6 +94,9 @@ def chunk_rows(table: LanceTable, version: int, documents: Mapping[str, TableDoc
                     row["end_offset"],
                     UUID(row["text_hash"]),
                     UUID(row["saga"]),
+                    row["page"],
+                    row["last_page"],
+                    row["heading"],
                 )
                 for row in rows
             ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
@@ -19,20 +19,36 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.search import matching, nearest
 from ingest_pipeline.postgres import documents, history
 from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.search.base import Reranker
+from ingest_pipeline.search.expand import Expand, Passage, passages
 from ingest_pipeline.search.filters import DocumentFilter
 from ingest_pipeline.search.rerank import fuse
+from ingest_pipeline.types import embedded_text
 
 if TYPE_CHECKING:
     import lance
 
 SearchMode = Literal["vector", "text", "hybrid"]
 SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
-_COLUMNS = ["id", "document", "ordinal", "start_offset", "end_offset", "text", "saga"]
+_COLUMNS = [
+    "id",
+    "document",
+    "ordinal",
+    "start_offset",
+    "end_offset",
+    "page",
+    "last_page",
+    "heading",
+    "text",
+    "saga",
+]
 _EVERYTHING = DocumentFilter()
 # Each of the two rankings is this many times longer than the limit: a low rank in both may be a high one when fused.
 _FUSED_FACTOR = 4
 # Chunks with equal scores have a fixed order, as far as they are among this many more.
 _SPARE_ROWS = 16
+# The candidates that a reranker orders, at least.
+_RERANKED = 50
 _SCORES = {"vector": "_distance", "text": "_score", "hybrid": "_relevance_score"}
 
 
@@ -46,7 +62,18 @@ class Hit:
     score: float
     """Higher is better. By vector: cosine similarity to the question, 1 is the same direction. By text: BM25. Hybrid:
     reciprocal rank fusion."""
+    similarity: float | None
+    """Cosine similarity to the question, 1 is the same direction. None: the search was by text."""
+    bm25: float | None
+    """How well its words match. None: it was not among the best by words, or the search was by vector."""
+    rerank_score: float | None
+    """The judgement of the reranker, which then decides the order. None: there was none."""
     text: str
+    page: int | None
+    """Page on which it begins, from 1. None: the format has no pages."""
+    last_page: int | None
+    heading: str | None
+    """The headings above it, outermost first, separated by ` > `."""
     ordinal: int
     id: str
     partition: str
@@ -57,6 +84,8 @@ class Hit:
     """The version that this publication made."""
     version: int
     """The head that was read."""
+    passage: Passage | None = None
+    """The chunk with the text around it, if that was asked for."""
 
 
 async def search(
@@ -68,6 +97,8 @@ async def search(
     mode: SearchMode = "vector",
     where: DocumentFilter = _EVERYTHING,
     use_index: bool = True,
+    expand: Expand | None = None,
+    reranker: Reranker | None = None,
 ) -> list[Hit]:
     """Find the best chunks at head, best first. Both stores are read at one head, which the hits name.
 
@@ -79,14 +110,22 @@ async def search(
         mode: By ``vector``, by the words of the ``text``, or ``hybrid``, which fuses both rankings.
         where: Search these documents only.
         use_index: If False, a search by vector compares with every chunk.
+        expand: The text that hits bring with them: their ``neighbours``, or the whole ``section``.
+        reranker: Orders the best candidates of the search anew.
 
     Raises:
         EmbeddingUnavailableError, EmbeddingAccessError: The question could not be embedded.
         CorpusMismatchError: The embedder's model is not the corpus'.
+        RerankerUnavailableError, RerankerAccessError, RerankerResponseError: The reranker gave no scores.
         TextIndexMissingError: The corpus is large, and its index of words was never built.
     """
     vector = None if mode == "text" else await _embedded(corpus, embedder, question)
-    return find(corpus, question, vector, limit, mode=mode, where=where, use_index=use_index)
+    candidates = limit if reranker is None else max(limit, _RERANKED)
+    hits = find(corpus, question, vector, candidates, mode=mode, where=where, use_index=use_index)
+    if reranker is not None:
+        hits = await _reranked(reranker, question, hits)
+    hits = hits[:limit]
+    return hits if expand is None else _expanded(corpus, hits, expand)
 
 
 def find(
@@ -133,7 +172,66 @@ def find(
     if mode != "vector":
         rankings.append(_in_order(corpus.table.read(head, by_text), "_score", "descending"))
     found = rankings[0] if mode != "hybrid" else _fused(*rankings)
-    return _hits(corpus, head, found.slice(0, limit).to_pylist(), mode)
+    rows = found.slice(0, limit).to_pylist()
+    scores = _Scores(rankings)
+    known = _documents(corpus, head, rows)
+    if mode == "hybrid" and vector is not None:
+        scores.add_missing(corpus, head, rows, known, vector)
+    return [_hit(row, known[row["document"]], head, mode, scores) for row in rows]
+
+
+class _Scores:
+    """Similarity and BM25 of the rows of all rankings, by the id of the row."""
+
+    def __init__(self, rankings: Sequence[pa.Table]) -> None:
+        self.similarity: dict[str, float] = {}
+        self.bm25: dict[str, float] = {}
+        for ranking in rankings:
+            ids = ranking["id"].to_pylist()
+            if "_distance" in ranking.column_names:
+                self.similarity |= {
+                    key: 1.0 - float(one) for key, one in zip(ids, ranking["_distance"].to_pylist(), strict=True)
+                }
+            if "_score" in ranking.column_names:
+                self.bm25 |= {key: float(one) for key, one in zip(ids, ranking["_score"].to_pylist(), strict=True)}
+
+    def add_missing(
+        self,
+        corpus: Corpus,
+        head: int,
+        rows: Sequence[dict[str, Any]],
+        known: Mapping[str, DocumentRow],
+        vector: npt.NDArray[np.float32],
+    ) -> None:
+        """Compare the question with the rows that only the words have found."""
+        missing = [row for row in rows if row["id"] not in self.similarity]
+        if not missing:
+            return
+        keys = {row["document"] for row in missing}
+        fragments = {number for key in keys for number in known[key].fragments}
+        predicate = f"{one_of('document', keys)} AND {one_of('id', (row['id'] for row in missing))}"
+        found = corpus.table.rows(head, ["id", "vector"], predicate, fragments)
+        for key, other in zip(found["id"].to_pylist(), found["vector"].to_pylist(), strict=True):
+            lengths = float(np.linalg.norm(vector) * np.linalg.norm(other))
+            self.similarity[key] = float(np.dot(vector, np.array(other, np.float32))) / lengths if lengths else 0.0
+
+
+async def _reranked(reranker: Reranker, question: str, hits: Sequence[Hit]) -> list[Hit]:
+    """The hits in the order of the reranker. Its model sees the headings of a chunk too."""
+    texts = [hit.text if hit.heading is None else embedded_text(hit.heading, hit.text) for hit in hits]
+    judged = zip(hits, await reranker.rerank(question, texts), strict=True)
+    return sorted((replace(hit, rerank_score=score) for hit, score in judged), key=lambda hit: -(hit.rerank_score or 0))
+
+
+def _expanded(corpus: Corpus, hits: Sequence[Hit], expand: Expand) -> list[Hit]:
+    if not hits:
+        return []
+    head = hits[0].version
+    with corpus.database.transaction() as connection:
+        keys = sorted({hit.document for hit in hits})
+        known = {row.key: row for row in documents.documents_at(connection, corpus.generation, head, keys)}
+    around = passages(corpus, head, [(known[hit.document], hit.ordinal) for hit in hits], expand)
+    return [replace(hit, passage=passage) for hit, passage in zip(hits, around, strict=True)]
 
 
 async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) -> npt.NDArray[np.float32]:
@@ -167,21 +265,26 @@ def _fused(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
     return _in_order(fuse(*rows), "_relevance_score", "descending")
 
 
-def _hits(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]], mode: SearchMode) -> list[Hit]:
+def _documents(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]]) -> dict[str, DocumentRow]:
     keys = sorted({row["document"] for row in rows})
     with corpus.database.transaction() as connection:
-        found = {row.key: row for row in documents.documents_at(connection, corpus.generation, head, keys)}
-    return [_hit(row, found[row["document"]], head, mode) for row in rows]
+        return {row.key: row for row in documents.documents_at(connection, corpus.generation, head, keys)}
 
 
-def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode) -> Hit:
+def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode, scores: _Scores) -> Hit:
     score = float(row[_SCORES[mode]])
     return Hit(
         document=row["document"],
         start_offset=row["start_offset"],
         end_offset=row["end_offset"],
         score=1.0 - score if mode == "vector" else score,
+        similarity=scores.similarity.get(row["id"]),
+        bm25=scores.bm25.get(row["id"]),
+        rerank_score=None,
         text=row["text"],
+        page=row["page"],
+        last_page=row["last_page"],
+        heading=row["heading"],
         ordinal=row["ordinal"],
         id=row["id"],
         partition=document.partition,

@@ -16,6 +16,8 @@ from ingest_pipeline.cli._terminal import print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.search.clients import search_clients
+from ingest_pipeline.search.expand import EXPANSIONS, Expand
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
 from ingest_pipeline.search.search import search as search_corpus
@@ -38,17 +40,24 @@ from ingest_pipeline.search.search import search as search_corpus
     help="Search only documents that meet a condition such as key=docs/* or size>1000. Can be repeated.",
 )
 @click.option(
+    "--expand",
+    type=click.Choice(EXPANSIONS),
+    help="Show each chunk with its neighbours, or the whole section around it.",
+)
+@click.option(
     "--limit", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Maximum number of chunks to show."
 )
 @as_json
-def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: int, *, as_json: bool) -> None:
+def search(
+    question: str, mode: SearchMode, conditions: Sequence[str], expand: Expand | None, limit: int, *, as_json: bool
+) -> None:
     """Find the chunks at head that match a question best."""
     settings = CorpusConfig.from_environment()
     if not question.strip():
         raise ConfigurationError("The question is empty", "Write some words to search for.")
     where = parse_filter(conditions)
     with _session.corpus(settings) as corpus:
-        hits = asyncio.run(_search(settings, corpus, question, limit, mode=mode, where=where))
+        hits = asyncio.run(_search(settings, corpus, question, limit, mode=mode, where=where, expand=expand))
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits])
         return
@@ -56,9 +65,16 @@ def search(question: str, mode: SearchMode, conditions: Sequence[str], limit: in
 
 
 async def _search(
-    settings: CorpusConfig, corpus: Corpus, question: str, limit: int, *, mode: SearchMode, where: DocumentFilter
+    settings: CorpusConfig,
+    corpus: Corpus,
+    question: str,
+    limit: int,
+    *,
+    mode: SearchMode,
+    where: DocumentFilter,
+    expand: Expand | None,
 ) -> list[Hit]:
-    if mode == "text":
-        return await search_corpus(corpus, None, question, limit, mode=mode, where=where)
-    async with _session.embedder(settings, corpus.head().embedding) as embedder:
-        return await search_corpus(corpus, embedder, question, limit, mode=mode, where=where)
+    async with search_clients(settings, corpus, mode) as (embedder, reranker):
+        return await search_corpus(
+            corpus, embedder, question, limit, mode=mode, where=where, expand=expand, reranker=reranker
+        )

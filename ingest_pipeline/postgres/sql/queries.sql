@@ -626,7 +626,9 @@ WHERE d.saga = %(saga)s AND d.key = f.key
 DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
 
 -- copy_chunks --
-COPY ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash) FROM STDIN (FORMAT BINARY)
+COPY ingest_pipeline.chunk
+    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading)
+FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
 -- A document without a latest row has no conflict: retention removed the tombstone that the saga would replace.
@@ -671,7 +673,7 @@ WHERE fragments && %(fragments)s::bigint[]
 ORDER BY key
 
 -- chunks_at --
-SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
+SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
 JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
 WHERE %(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s)
@@ -683,7 +685,9 @@ FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 
 -- expected_chunks --
 COPY (
-    SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga
+    SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga,
+        coalesce(c.page, 0), coalesce(c.last_page, 0),
+        substring(sha256(convert_to(coalesce(c.heading, ''), 'UTF8')) FOR 16)
     FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
     JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
 ) TO STDOUT (FORMAT BINARY)
@@ -783,8 +787,9 @@ FROM unnest(%(keys)s::text[], %(partitions)s::text[], %(replaces)s::uuid[], %(co
 LEFT JOIN ingest_pipeline.document old ON old.saga = wanted.copy_of AND old.key = wanted.key
 
 -- copy_chunk_rows --
-INSERT INTO ingest_pipeline.chunk (saga, document, ordinal, id, start_offset, end_offset, text_hash)
-SELECT new.saga, c.document, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash
+INSERT INTO ingest_pipeline.chunk
+    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading)
+SELECT new.saga, c.document, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash, c.page, c.last_page, c.heading
 FROM ingest_pipeline.document new JOIN ingest_pipeline.chunk c ON c.saga = new.copy_of AND c.document = new.key
 WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
 

@@ -23,6 +23,10 @@ def table(documents: list[str], texts: list[str], ids: list[UUID], saga: UUID) -
             "ordinal": pa.array(range(count), pa.int32()),
             "start_offset": pa.array([0] * count, pa.int64()),
             "end_offset": pa.array([len(text) for text in texts], pa.int64()),
+            "page": pa.array([1, *[None] * (count - 1)], pa.int32()),
+            "last_page": pa.array([2, *[None] * (count - 1)], pa.int32()),
+            "heading": pa.array([None, *["One > Two"] * (count - 1)], pa.string()),
+            "header": pa.array([None] * count, pa.string()),
             "text": texts,
             "text_hash": [str(text_hash(text)) for text in texts],
             "saga": [str(saga)] * count,
@@ -59,6 +63,10 @@ def test_one_changed_field_identifies_the_document() -> None:
         ("id", pa.array([str(UUID(int=number)) for number in (1, 7, 3)])),
         ("ordinal", pa.array([0, 7, 2], pa.int32())),
         ("saga", pa.array([str(UUID(int=number)) for number in (9, 8, 9)])),
+        ("page", pa.array([1, 3, None], pa.int32())),
+        ("last_page", pa.array([2, 3, None], pa.int32())),
+        ("heading", pa.array([None, "One > Three", "One > Two"])),
+        ("heading", pa.array([None, None, "One > Two"])),
     ):
         assert list(differing(one, read(changed(rows(), column, values)).prints)) == [1], column
 
@@ -74,6 +82,7 @@ def test_a_missing_row_or_one_of_an_unknown_document_is_found() -> None:
 def test_rows_that_are_invalid_in_themselves_are_found() -> None:
     for column, values in (
         ("text", pa.array(["one", "drei", "trois é"])),
+        ("header", pa.array([None, "One > Two", None])),
         ("end_offset", pa.array([3, 5, 7], pa.int64())),
         ("id", pa.array([str(UUID(int=1)), "no id", str(UUID(int=3))])),
         ("id", pa.array([str(UUID(int=1)), "g" * 36, str(UUID(int=3))])),

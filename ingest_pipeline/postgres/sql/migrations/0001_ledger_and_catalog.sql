@@ -314,9 +314,18 @@ CREATE TABLE ingest_pipeline.chunk (
     start_offset bigint NOT NULL CHECK (start_offset >= 0),
     end_offset bigint NOT NULL CHECK (end_offset > start_offset),
     text_hash uuid NOT NULL,
+    page integer CHECK (page > 0),
+    last_page integer CHECK (last_page >= page),
+    heading text,
     PRIMARY KEY (saga, document, ordinal),
     FOREIGN KEY (saga, document) REFERENCES ingest_pipeline.document (saga, key) ON DELETE CASCADE
 );
+COMMENT ON COLUMN ingest_pipeline.chunk.text_hash IS
+    'First 128 bits of the SHA-256 of what is embedded: the text, with the header before it if it has one.';
+COMMENT ON COLUMN ingest_pipeline.chunk.page IS
+    'Page on which the chunk begins, from 1. Null: the format has no pages.';
+COMMENT ON COLUMN ingest_pipeline.chunk.heading IS
+    'The headings above the chunk, outermost first, separated by " > ". Null: there is none.';
 CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
 -- The failed attempts at a document with the same bytes and recipe. The row is deleted when the
