@@ -9,7 +9,8 @@ IngestError
 │   ├── SchemaNewerError          upgrade the program
 │   ├── RollbackRefusedError      name another version or document
 │   ├── UnknownDocumentError      name a document that exists
-│   └── EmbeddingAccessError      key refused, quota exhausted, model unknown
+│   ├── EmbeddingAccessError      key refused, quota exhausted, model unknown
+│   └── RerankerAccessError       key refused
 ├── UnavailableError              an outside service does not answer: try again later
 │   ├── DatabaseUnavailableError
 │   ├── SourceUnavailableError
@@ -17,7 +18,8 @@ IngestError
 │   │   ├── TableAccessError      credentials or rights are missing
 │   │   ├── TableFullError        free disk space
 │   │   └── TableIncompleteError  the table, or a file of it, is missing
-│   └── EmbeddingUnavailableError
+│   ├── EmbeddingUnavailableError
+│   └── RerankerUnavailableError
 ├── DocumentError                 this document cannot be ingested as it is; others can
 │   ├── UnreadableError           no text can be extracted from the file
 │   │   ├── InaccessibleDocumentError
@@ -33,6 +35,7 @@ IngestError
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be incomplete: run again in a moment
 ├── EmbeddingResponseError        the API sent an invalid response
+├── RerankerResponseError         the reranker sent an invalid response
 ├── SpendingLimitError            a run or a day would use more tokens than allowed
 ├── StaleError                    plan again from the current state
 │   ├── DocumentChangedError      the source object is not the one that was planned
