@@ -168,7 +168,7 @@ class CorpusOptions(BaseModel):
     )
     rerank_url: str | None = Field(
         default=None,
-        description="Address of a reranker that orders the results of searches anew. Default: none.",
+        description="Address of a reranker that decides the order of search results. Default: none.",
         examples=["http://localhost:8080/rerank"],
     )
     rerank_model: str | None = Field(default=None, description="Its model, unless it serves one model only.")

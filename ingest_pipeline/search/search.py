@@ -85,7 +85,7 @@ class Hit:
     version: int
     """The head that was read."""
     passage: Passage | None = None
-    """The chunk with the text around it, if that was asked for."""
+    """The chunk with the text around it, if the search expands its hits."""
 
 
 async def search(
@@ -111,7 +111,7 @@ async def search(
         where: Search these documents only.
         use_index: If False, a search by vector compares with every chunk.
         expand: The text that hits bring with them: their ``neighbours``, or the whole ``section``.
-        reranker: Orders the best candidates of the search anew.
+        reranker: Decides the order of the best candidates of the search.
 
     Raises:
         EmbeddingUnavailableError, EmbeddingAccessError: The question could not be embedded.
