@@ -160,6 +160,8 @@ class Recipe:
     """Suffixes that the user's parsers parse, each with the fingerprint of its parser, by suffix."""
     heading_context: bool = False
     """Whether the headings above a chunk are embedded and indexed with it."""
+    prompt: str = ""
+    """What the model is sent with each text of a document, encoded; see `embedding.prompts`."""
 
     @property
     def fingerprint(self) -> str:
@@ -185,8 +187,8 @@ class Recipe:
 
     @property
     def embedding(self) -> str:
-        """Model and dimensions: equal for all vectors of one table."""
-        return f"{self.embedding_model}/{self.embedding_dimensions}"
+        """Model, dimensions and prompt: equal for all vectors of one table."""
+        return join_embedding(self.embedding_model, self.embedding_dimensions, self.prompt)
 
 
 @lru_cache(256)
@@ -199,10 +201,16 @@ def _for_suffix(recipe: Recipe, suffix: str) -> Recipe:
     return replace(recipe, parsers=tuple(one for one in recipe.parsers if one[0] == suffix))
 
 
-def split_embedding(embedding: str) -> tuple[str, int]:
-    """Model and dimensions from the form that `Recipe.embedding` gives them."""
-    model, _, dimensions = embedding.rpartition("/")
-    return model, int(dimensions)
+def join_embedding(model: str, dimensions: int, prompt: str = "") -> str:
+    """One name for a model, the width of its vectors and the encoded document prompt, if there is one."""
+    return f"{model}/{dimensions}" + (f"?{prompt}" if prompt else "")
+
+
+def split_embedding(embedding: str) -> tuple[str, int, str]:
+    """Model, dimensions and encoded prompt from the form that `join_embedding` gives them."""
+    model, _, rest = embedding.rpartition("/")
+    dimensions, _, prompt = rest.partition("?")
+    return model, int(dimensions), prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from typing import Any
 
 from dagster import ConfigurableResource
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from ingest_pipeline.embedding.base import Embedder, OpenAISettings
 from ingest_pipeline.embedding.create import create_embedder, for_embedding
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, is_local
+from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of
 
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
@@ -23,6 +25,16 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     dimensions: int = Field(default=LOCAL_DIMENSIONS, description="Width of its vectors.")
     base_url: str | None = Field(default=None, description="Endpoint, instead of OPENAI_BASE_URL.")
     api_key: str | None = Field(default=None, description="Key, instead of OPENAI_API_KEY; give it as an EnvVar.")
+    query_prefix: str | None = Field(default=None, description="Precedes each question, if not as the model documents.")
+    query_fields: dict[str, Any] | None = Field(
+        default=None, description="Further fields of a request for a question, if not as the model documents."
+    )
+    document_prefix: str | None = Field(
+        default=None, description="Precedes each text of a document, if not as the model documents."
+    )
+    document_fields: dict[str, Any] | None = Field(
+        default=None, description="Further fields of a request for documents, if not as the model documents."
+    )
     concurrency: int = Field(default=16, description="Requests in flight at once, in one run.")
     batch_inputs: int = Field(default=128, description="Texts in one request, at most.")
     timeout: float = Field(default=60.0, description="Seconds to wait for an answer.")
@@ -55,6 +67,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
     def api_settings(self, embedding: str | None = None) -> OpenAISettings:
         """Settings of the API, for a corpus' model and dimensions if they are given."""
+        known = prompts_of(self.model)
         configured = OpenAISettings(
             self.model,
             self.dimensions,
@@ -64,5 +77,9 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
             batch_inputs=self.batch_inputs,
             timeout=self.timeout,
             max_retries=self.max_retries,
+            prompts=Prompts(
+                configured_prompt(known.query, self.query_prefix, self.query_fields),
+                configured_prompt(known.document, self.document_prefix, self.document_fields),
+            ),
         )
         return for_embedding(configured, embedding)

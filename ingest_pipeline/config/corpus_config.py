@@ -23,6 +23,7 @@ from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
 from ingest_pipeline.embedding.local import is_local
+from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of, prompts_of_vectors
 from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.parsing.formats import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
@@ -86,11 +87,28 @@ class CorpusConfig(CorpusOptions):
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     def with_embedding(self, embedding: str | None) -> Self:
-        """A copy with the model and dimensions of a generation that exists."""
+        """A copy with the model, the dimensions and the prompts of a generation that exists."""
         if embedding is None:
             return self
-        model, dimensions = split_embedding(embedding)
-        return self.replace(embedding_model=model, embedding_dimensions=dimensions)
+        model, dimensions, _ = split_embedding(embedding)
+        prompts = prompts_of_vectors(embedding, self.prompts if model == self.embedding_model else None)
+        return self.replace(
+            embedding_model=model,
+            embedding_dimensions=dimensions,
+            query_prefix=prompts.query.prefix,
+            query_fields=dict(prompts.query.fields),
+            document_prefix=prompts.document.prefix,
+            document_fields=dict(prompts.document.fields),
+        )
+
+    @property
+    def prompts(self) -> Prompts:
+        """What the model is sent with questions and with documents."""
+        known = prompts_of(self.embedding_model)
+        return Prompts(
+            configured_prompt(known.query, self.query_prefix, self.query_fields),
+            configured_prompt(known.document, self.document_prefix, self.document_fields),
+        )
 
     @property
     def uses_local_model(self) -> bool:
@@ -121,6 +139,7 @@ class CorpusConfig(CorpusOptions):
             base_url=self.embedding_base_url,
             api_key=self.embedding_api_key,
             concurrency=self.embedding_concurrency,
+            prompts=self.prompts,
         )
 
     @property
@@ -142,6 +161,7 @@ class CorpusConfig(CorpusOptions):
             self.extensions.hooks,
             self.extensions.parser_fingerprints,
             heading_context=self.heading_context,
+            prompt=self.prompts.document.encode(),
         )
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import cast
 
 from pydantic import ValidationError
 
@@ -16,6 +18,8 @@ _PREFIX = "INGEST_"
 _READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
 # Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
 _EXTENSIONS = {"parser", "chunker", "enricher"}
+_JSON = {"query_fields", "document_fields"}
+_JSON_EXAMPLE = '{"input_type": "search_document"}'
 _NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_concurrency"}
 
 
@@ -37,10 +41,25 @@ def parsed(name: str, text: str) -> object:
         return _number(name, text, 0) or None
     if name in _EXTENSIONS:
         return parse_extensions(name, text)
+    if name in _JSON:
+        return _mapping(name, text)
     field = CorpusOptions.model_fields[name]
     if field.annotation is not int:
         return text
     return _number(name, text, max((getattr(bound, "ge", 0) for bound in field.metadata), default=0))
+
+
+def _mapping(name: str, text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        variable = variable_of(name)
+        raise ConfigurationError(
+            f"{variable} is {text!r}, which is not an object in JSON", f"Write it like {_JSON_EXAMPLE}."
+        )
+    return cast("dict[str, object]", value)
 
 
 def _number(name: str, text: str, least: int) -> int:

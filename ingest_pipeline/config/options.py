@@ -16,6 +16,7 @@ from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
+from ingest_pipeline.embedding.prompts import FieldValue
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions import SCHEMA, Extension, read_extensions
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
@@ -91,6 +92,29 @@ class CorpusOptions(BaseModel):
     )
     embedding_api_key: str | None = Field(default=None, repr=False, description="Its key, instead of OPENAI_API_KEY.")
     embedding_concurrency: int = Field(default=16, ge=1, description="Requests of one run in flight at once, at most.")
+    query_prefix: str | None = Field(
+        default=None,
+        description="Precedes each question that is embedded. Default: what the documentation of the model says.",
+        examples=["query: "],
+    )
+    query_fields: dict[str, FieldValue] | None = Field(
+        default=None,
+        description="Further fields of a request that embeds a question. Default: what the documentation of the model "
+        "says.",
+        examples=[{"input_type": "search_query"}],
+    )
+    document_prefix: str | None = Field(
+        default=None,
+        description="Precedes each text of a document that is embedded. Default: what the documentation of the model "
+        "says.",
+        examples=["passage: "],
+    )
+    document_fields: dict[str, FieldValue] | None = Field(
+        default=None,
+        description="Further fields of a request that embeds documents. Default: what the documentation of the model "
+        "says.",
+        examples=[{"input_type": "search_document"}],
+    )
     embedding_prices: str = Field(
         default="",
         description="What models cost: model, price of a million tokens, currency and date. Default: no cost is shown.",

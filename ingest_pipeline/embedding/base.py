@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, Self, TypeVar
+from typing import ClassVar, Literal, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
+from ingest_pipeline.embedding.prompts import Prompt, Prompts, prompts_of
 from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.types import Usage, Vectors
+from ingest_pipeline.types import Usage, Vectors, join_embedding
 
+Purpose = Literal["document", "query"]
 T = TypeVar("T")
 
 
@@ -26,6 +28,18 @@ class EmbeddingSettings:
     """Texts in a batch, at most. OpenAI's limit is 2,048."""
     batch_tokens: int = 300_000
     """Tokens in a batch, at most; OpenAI's limit. Counted as UTF-8 bytes, see `pack`."""
+    prompts: Prompts | None = None
+    """What is sent with each text. None: what is known of the model."""
+
+    def prompt(self, purpose: Purpose) -> Prompt:
+        """What is sent with a text of this purpose."""
+        prompts = self.prompts or prompts_of(self.model)
+        return prompts.query if purpose == "query" else prompts.document
+
+    @property
+    def embedding(self) -> str:
+        """Model, dimensions and document prompt: the identity of the vectors, see `Recipe.embedding`."""
+        return join_embedding(self.model, self.dimensions, self.prompt("document").encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +85,15 @@ class Embedder(Protocol):
         """Where the model is served, without credentials."""
         ...
 
-    async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
+    async def embed(
+        self, texts: Sequence[str], meter: UsageMeter | None = None, *, purpose: Purpose = "document"
+    ) -> EmbeddedBatch:
         """Embed one batch. A text that cannot be embedded is refused alone and does not fail the batch.
 
         Args:
             texts: At most one batch, see `pack`.
             meter: Counts requests and tokens, also if the call fails.
+            purpose: Whether the texts are of documents, or questions.
         """
         ...
 
@@ -98,8 +115,9 @@ def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T],
     """
     batch: list[T] = []
     tokens = 0
+    prefix = len(settings.prompt("document").prefix.encode())
     for item in items:
-        size = len(text_of(item).encode())
+        size = len(text_of(item).encode()) + prefix
         if batch and (len(batch) == settings.batch_inputs or tokens + size > settings.batch_tokens):
             yield batch
             batch, tokens = [], 0

@@ -62,7 +62,8 @@ class BatchApi:
         A character has at most four bytes, and a token has at least one.
         """
         settings = self._embedder.settings
-        return max(1, min(settings.batch_inputs, settings.batch_tokens // (_BYTES_PER_CHARACTER * chunk_size)))
+        characters = chunk_size + len(settings.prompt("document").prefix)
+        return max(1, min(settings.batch_inputs, settings.batch_tokens // (_BYTES_PER_CHARACTER * characters)))
 
     async def upload(self, saga: UUID, texts: Sequence[str], texts_a_request: int) -> str:
         """Upload the requests of a batch as a file, and return the id of the file. An upload is not billed."""
@@ -134,10 +135,13 @@ class BatchApi:
 
     def _lines(self, texts: Sequence[str], texts_a_request: int) -> bytes:
         """The numbered requests in the format of the Batch endpoint, JSON Lines."""
+        prompt = self._embedder.settings.prompt("document")
         body: dict[str, object] = {"model": self._embedder.settings.model, "encoding_format": "base64"}
+        body |= dict(prompt.fields)
         if self._embedder.narrowed is not None:
             body["dimensions"] = self._embedder.narrowed
-        requests = (texts[start : start + texts_a_request] for start in range(0, len(texts), texts_a_request))
+        inputs = [f"{prompt.prefix}{text}" for text in texts]
+        requests = (inputs[start : start + texts_a_request] for start in range(0, len(inputs), texts_a_request))
         return b"".join(
             json.dumps(
                 {"custom_id": str(number), "method": "POST", "url": _ENDPOINT, "body": {**body, "input": request}}

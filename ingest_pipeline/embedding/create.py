@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ingest_pipeline.embedding.base import Embedder, OpenAISettings
 from ingest_pipeline.embedding.local import LocalEmbedder, is_local
+from ingest_pipeline.embedding.prompts import prompts_of_vectors
 from ingest_pipeline.types import split_embedding
 
 
@@ -32,8 +33,9 @@ def create_embedder(configured: OpenAISettings, embedding: str | None = None) ->
 
 
 def for_embedding(configured: OpenAISettings, embedding: str | None) -> OpenAISettings:
-    """The settings with the model and dimensions of a corpus, if they are given."""
+    """The settings with the model, the dimensions and the prompts of a corpus' vectors, if they are given."""
     if embedding is None:
         return configured
-    model, dimensions = split_embedding(embedding)
-    return replace(configured, model=model, dimensions=dimensions)
+    model, dimensions, _ = split_embedding(embedding)
+    prompts = prompts_of_vectors(embedding, configured.prompts if model == configured.model else None)
+    return replace(configured, model=model, dimensions=dimensions, prompts=prompts)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import numpy as np
 
-from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings
+from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings, Purpose
 from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 from ingest_pipeline.types import Vectors
@@ -84,12 +84,19 @@ class LocalEmbedder:
         # Without waiting: a thread that still computes ends by itself within a batch.
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        meter: UsageMeter | None = None,
+        *,
+        purpose: Purpose = "document",  # noqa: ARG002  the model was trained without prompts
+    ) -> EmbeddedBatch:
         """Embed one batch. Empty texts and texts of more than `MAX_INPUT_TOKENS` tokens are refused.
 
         Args:
             texts: In memory at once, so at most one batch, see `pack`.
             meter: Counts the batch as one request, and its tokens.
+            purpose: The same for questions and documents.
         """
         meter = meter or UsageMeter()
         async with self._slots:

@@ -22,7 +22,8 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 from ingest_pipeline.embedding._response import Vectors, read_answer
-from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, check_endpoint
+from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint
+from ingest_pipeline.embedding.prompts import Prompt
 from ingest_pipeline.embedding.usage_meter import UsageMeter, count_answer, count_broken_answer, count_request, metered
 from ingest_pipeline.errors import (
     ConfigurationError,
@@ -150,7 +151,9 @@ class OpenAIEmbedder:
         url = self._client.base_url
         return f"{url.scheme}://{self.host}{url.path}"
 
-    async def embed(self, texts: Sequence[str], meter: UsageMeter | None = None) -> EmbeddedBatch:
+    async def embed(
+        self, texts: Sequence[str], meter: UsageMeter | None = None, *, purpose: Purpose = "document"
+    ) -> EmbeddedBatch:
         """Embed one batch, in one request unless the API refuses an input of it.
 
         If it does, the batch is divided until that input is alone. Refused requests cost nothing, and the other texts
@@ -159,6 +162,7 @@ class OpenAIEmbedder:
         Args:
             texts: At most one batch, see `pack`.
             meter: Counts requests and billed tokens, also if the call fails.
+            purpose: Whether the texts are of documents, or questions. The model may want another prompt for each.
 
         Raises:
             EmbeddingAccessError: The key is refused, the quota is exhausted, or the model does not exist.
@@ -170,10 +174,10 @@ class OpenAIEmbedder:
             meter = meter or UsageMeter()
             meter.restart()
             with metered(meter):
-                vectors, refused = await self._embed(texts, meter)
+                vectors, refused = await self._embed(texts, meter, self.settings.prompt(purpose))
             return EmbeddedBatch(vectors, refused, replace(meter.usage, embedded=len(texts) - len(refused)))
 
-    async def _embed(self, texts: Sequence[str], meter: UsageMeter) -> tuple[Vectors, dict[int, str]]:
+    async def _embed(self, texts: Sequence[str], meter: UsageMeter, prompt: Prompt) -> tuple[Vectors, dict[int, str]]:
         vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
         refused = {position: "is empty" for position, text in enumerate(texts) if not text}
         pending = [[position for position in range(len(texts)) if position not in refused]]
@@ -183,7 +187,7 @@ class OpenAIEmbedder:
                 continue
             meter.calls += 1
             try:
-                vectors[part] = await self._request([texts[position] for position in part])
+                vectors[part] = await self._request([texts[position] for position in part], prompt)
             except _RefusedError as error:
                 if len(part) == 1:
                     refused[part[0]] = error.problem
@@ -213,14 +217,18 @@ class OpenAIEmbedder:
             failure = ConfigurationError(f"{self.host} refused a request: {failure.problem}")
         raise failure
 
-    async def _request(self, texts: list[str]) -> Vectors:
+    async def _request(self, texts: list[str], prompt: Prompt) -> Vectors:
         model, dimensions = self.settings.model, self.settings.dimensions
         narrowed = openai.omit if self.narrowed is None else self.narrowed
         failure: Exception
         try:
             # Without an explicit format, the client requests base64 and decodes it into lists of Python floats.
             response = await self._client.embeddings.with_raw_response.create(
-                model=model, input=texts, dimensions=narrowed, encoding_format="base64"
+                model=model,
+                input=[f"{prompt.prefix}{text}" for text in texts],
+                dimensions=narrowed,
+                encoding_format="base64",
+                extra_body=dict(prompt.fields) or None,
             )
         except APIConnectionError as error:
             failure = self._connection_failure(error)

@@ -163,8 +163,7 @@ class Ingestion:
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
         """Refuse an embedder of another model than the corpus has, since a table never mixes two models."""
-        settings, recipe = self._embedder.settings, self._context.recipe
-        theirs = f"{settings.model}/{settings.dimensions}"
+        theirs, recipe = self._embedder.settings.embedding, self._context.recipe
         if theirs != recipe.embedding and any(plan.source is not None for plan in plans):
             raise CorpusMismatchError(
                 f"Corpus {self._context.corpus.name!r} has vectors of {recipe.embedding}, but the embedder computes "

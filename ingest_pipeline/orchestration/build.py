@@ -156,6 +156,10 @@ def build_resources(
             dimensions=config.embedding_dimensions,
             base_url=config.embedding_base_url,
             api_key=embedding_api_key,
+            query_prefix=config.query_prefix,
+            query_fields=config.query_fields,
+            document_prefix=config.document_prefix,
+            document_fields=config.document_fields,
             concurrency=config.embedding_concurrency,
         ),
     )

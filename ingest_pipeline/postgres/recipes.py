@@ -14,6 +14,7 @@ from ingest_pipeline.types import Recipe
 _SETTINGS = {
     "chunk_size": "INGEST_CHUNK_SIZE (chunk_size)",
     "chunk_overlap": "INGEST_CHUNK_OVERLAP (chunk_overlap)",
+    "prompt": "INGEST_DOCUMENT_PREFIX and INGEST_DOCUMENT_FIELDS",
     "heading_context": "INGEST_HEADING_CONTEXT (heading_context)",
     "parser": "the parser of this release",
     "chunker": "the chunker of this release",

@@ -28,11 +28,12 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
     partitions as stale. The plan finds those documents.
     """
     encoding = f" {recipe.encoding}" if recipe.encoding else ""
+    prompt = f" {recipe.prompt}" if recipe.prompt else ""
     hooks = "".join(f" {hook}" for hook in recipe.hooks)
     headings = " heading context" if recipe.heading_context else ""
     return {
         "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}{hooks}",
-        "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}{headings}",
+        "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}{prompt}{headings}",
         "metadata": "1",
     }
 

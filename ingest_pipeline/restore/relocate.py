@@ -247,7 +247,7 @@ def check_width(embedding: str | None, dimensions: int) -> str:
     """
     if embedding is None:
         raise ConfigurationError("This is a table of your own, which has no embedding model. Nothing was changed")
-    model, width = split_embedding(embedding)
+    model, width, _ = split_embedding(embedding)
     if width != dimensions:
         raise CorpusMismatchError(
             f"The corpus has vectors of {width} dimensions, but the settings name {dimensions}. Nothing was changed",

@@ -237,14 +237,13 @@ def _expanded(corpus: Corpus, hits: Sequence[Hit], expand: Expand) -> list[Hit]:
 async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) -> npt.NDArray[np.float32]:
     if embedder is None:
         raise ConfigurationError("A search by vector needs an embedder", "Pass an embedder, or search by text.")
-    settings = embedder.settings
-    expected, actual = corpus.head().embedding, f"{settings.model}/{settings.dimensions}"
+    expected, actual = corpus.head().embedding, embedder.settings.embedding
     if actual != expected:
         raise CorpusMismatchError(
             f"Corpus {corpus.name!r} was embedded with {expected}, but the question would be embedded with {actual}",
             "Set INGEST_EMBEDDING_MODEL and INGEST_EMBEDDING_DIMENSIONS to those of the corpus, or search by text.",
         )
-    answer = await embedder.embed([question])
+    answer = await embedder.embed([question], purpose="query")
     vector: npt.NDArray[np.float32] = answer.vectors[0]
     return vector
 

@@ -1,6 +1,7 @@
 """The embedder against a real server that fails in the ways APIs and networks do."""
 
 import asyncio
+import json
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import pytest
 from ingest_pipeline.embedding import _concurrency
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, pack
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
+from ingest_pipeline.embedding.prompts import Prompt, Prompts
 from ingest_pipeline.errors import (
     ConfigurationError,
     EmbeddingAccessError,
@@ -63,6 +65,33 @@ def embed(server: EmbeddingServer, texts: Sequence[str], **changed: Any) -> Embe
 
 def expected(texts: Sequence[str], width: int = WIDTH) -> np.ndarray:
     return np.stack([vector_of(text, width) for text in texts])
+
+
+# Prompts
+
+
+def test_questions_and_documents_are_sent_with_their_own_prompts(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[dict[str, Any]] = []
+    parse = EmbeddingRequest.parse
+
+    def recorded(body: bytes) -> EmbeddingRequest:
+        bodies.append(json.loads(body))
+        return parse(body)
+
+    monkeypatch.setattr(EmbeddingRequest, "parse", recorded)
+    prompts = Prompts(Prompt("query: ", (("input_type", "query"),)), Prompt("passage: "))
+
+    async def both() -> list[EmbeddedBatch]:
+        async with OpenAIEmbedder(settings(server, prompts=prompts)) as embedder:
+            return [await embedder.embed(["one"]), await embedder.embed(["one"], purpose="query")]
+
+    document, question = asyncio.run(both())
+    assert np.array_equal(document.vectors, expected(["passage: one"]))
+    assert np.array_equal(question.vectors, expected(["query: one"]))
+    assert [body.get("input_type") for body in bodies] == [None, "query"]
+    assert embed(server, [""], prompts=prompts).refused == {0: "is empty"}
 
 
 # What a batch is

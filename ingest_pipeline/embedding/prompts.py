@@ -1,0 +1,112 @@
+"""What embedding models want to be sent with a text, which differs between questions and documents.
+
+Many models are trained with a prefix before each text, or take a field of the request that says what the text is.
+Without it they find less, and nothing reports an error. The table has what the models' own documentation says; options
+replace it. The document side is part of the recipe and of the identity of vectors, because the same text with another
+prompt is another vector.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+from ingest_pipeline.types import split_embedding
+
+FieldValue = str | int | float | bool
+_PREFIX: Final = "prefix"
+_FIELD: Final = "field."
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent with each text of one purpose."""
+
+    prefix: str = ""
+    """Precedes the text."""
+    fields: tuple[tuple[str, FieldValue], ...] = ()
+    """Further fields of the request, by name."""
+
+    def encode(self) -> str:
+        """A text that is equal for equal prompts, empty if there is nothing to send."""
+        pairs = [(_PREFIX, self.prefix)] if self.prefix else []
+        pairs += [(f"{_FIELD}{name}", json.dumps(value)) for name, value in sorted(self.fields)]
+        return urlencode(pairs, quote_via=quote, safe="")
+
+    @classmethod
+    def decode(cls, encoded: str) -> Prompt:
+        """The prompt of a text that `encode` made."""
+        pairs = parse_qsl(encoded, keep_blank_values=True)
+        fields = [(name.removeprefix(_FIELD), json.loads(value)) for name, value in pairs if name.startswith(_FIELD)]
+        return cls(dict(pairs).get(_PREFIX, ""), tuple(fields))
+
+
+NO_PROMPT: Final = Prompt()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts of a model."""
+
+    query: Prompt = NO_PROMPT
+    document: Prompt = NO_PROMPT
+
+
+def _by_prefix(query: str, document: str = "") -> Prompts:
+    return Prompts(Prompt(query), Prompt(document))
+
+
+def _by_field(name: str, query: str, document: str) -> Prompts:
+    return Prompts(Prompt(fields=((name, query),)), Prompt(fields=((name, document),)))
+
+
+_REPRESENT: Final = "Represent this sentence for searching relevant passages"
+_TASK: Final = "Given a web search query, retrieve relevant passages that answer the query"
+# By the last part of a model's name, in lower case and without a tag such as `:latest`. The first match counts.
+_FAMILIES: Final = [
+    (re.compile(r"(multilingual-)?e5-.*instruct"), _by_prefix(f"Instruct: {_TASK}\nQuery: ")),
+    (re.compile(r"(multilingual-)?e5-(small|base|large)(-.*)?"), _by_prefix("query: ", "passage: ")),
+    (
+        re.compile(r"bge-(small|base|large)-en(-.*)?"),
+        _by_prefix(f"{_REPRESENT}: "),
+    ),
+    (re.compile(r"qwen3-embedding(-.*)?"), _by_prefix(f"Instruct: {_TASK}\nQuery:")),
+    (re.compile(r"nomic-embed-text(-.*)?"), _by_prefix("search_query: ", "search_document: ")),
+    (re.compile(r"embed-(english|multilingual|v\d).*"), _by_field("input_type", "search_query", "search_document")),
+    (re.compile(r"jina-embeddings-v[345].*"), _by_field("task", "retrieval.query", "retrieval.passage")),
+    (re.compile(r"voyage-.*"), _by_field("input_type", "query", "document")),
+]
+
+
+def prompts_of(model: str) -> Prompts:
+    """The prompts that a model's documentation names; none for unknown models, OpenAI's and the local one."""
+    name = model.lower().rpartition("/")[2].partition(":")[0]
+    return next((prompts for family, prompts in _FAMILIES if family.fullmatch(name)), Prompts())
+
+
+def configured_prompt(known: Prompt, prefix: str | None, fields: Mapping[str, FieldValue] | None) -> Prompt:
+    """The prompt of a model in which the configured parts replace the known ones."""
+    return Prompt(
+        known.prefix if prefix is None else prefix, known.fields if fields is None else tuple(sorted(fields.items()))
+    )
+
+
+def prompts_of_vectors(embedding: str, configured: Prompts | None = None) -> Prompts:
+    """The prompts for a corpus with vectors of this embedding.
+
+    Args:
+        embedding: Model, dimensions and document prompt, as recipes and the catalog have them.
+        configured: The configured prompts, if the configured model is that of the corpus. None: it is another.
+
+    Returns:
+        The document prompt of the vectors. The query prompt belongs to it, so there is none for vectors that were made
+        without the document prompt of their model.
+    """
+    model, _, encoded = split_embedding(embedding)
+    document = Prompt.decode(encoded)
+    known = configured or prompts_of(model)
+    return Prompts(known.query if known.document == document else NO_PROMPT, document)
