@@ -24,9 +24,10 @@ CHECKED = {
     "freshness": "metadata",
     "quarantine": "metadata",
     "on_hold": "metadata",
+    "access_listed": "metadata",
 }
 """The asset of each check."""
-_MAX_ROWS = 50
+MAX_ROWS = 50
 # The sensor compares every 30 seconds, and a run takes some minutes.
 _GRACE = timedelta(minutes=15)
 # The recovery sensor and the sweep correct these, and readers do not see them.
@@ -55,7 +56,7 @@ def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg
             "what": found.what,
             "ids": ", ".join(found.ids),
         }
-        for found in violations[:_MAX_ROWS]
+        for found in violations[:MAX_ROWS]
     ]
     serious = any(found.invariant not in _SELF_CORRECTING for found in violations)
     return dg.AssetCheckResult(
@@ -81,7 +82,7 @@ def freshness_result(
     """
     rows = [
         {"document": plan.key, "change": _change(plan), "since": _since(plan)}
-        for plan in sorted(plans, key=_since)[:_MAX_ROWS]
+        for plan in sorted(plans, key=_since)[:MAX_ROWS]
     ]
     changed = [plan.source.last_modified for plan in plans if plan.source is not None]
     removed = sum(plan.source is None for plan in plans)
@@ -112,7 +113,7 @@ def quarantine_result(failures: Sequence[Failure]) -> dg.AssetCheckResult:
             "stale since": "" if failure.stale_since is None else failure.stale_since.isoformat(timespec="seconds"),
             "error": failure.error,
         }
-        for failure in left[:_MAX_ROWS]
+        for failure in left[:MAX_ROWS]
     ]
     reasons = count_reasons(failure for failure in left if failure.unreadable)
     return dg.AssetCheckResult(
@@ -138,12 +139,26 @@ def on_hold_result(holds: Sequence[Hold]) -> dg.AssetCheckResult:
             "since": hold.held_at.isoformat(timespec="seconds"),
             "etag on hold": hold.etag or "",
         }
-        for hold in holds[:_MAX_ROWS]
+        for hold in holds[:MAX_ROWS]
     ]
     return dg.AssetCheckResult(
         passed=not holds,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"on_hold": len(holds), **_found(rows, ("document", "rolled back to", "since", "etag on hold"))},
+    )
+
+
+def access_result(found: int, keys: Sequence[str]) -> dg.AssetCheckResult:
+    """The result for documents that no search finds, because they name no principals.
+
+    Args:
+        found: Number of these documents.
+        keys: The first of them.
+    """
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"without_list": found, **_found([{"document": key} for key in keys[:MAX_ROWS]], ("document",))},
     )
 
 

@@ -11,11 +11,14 @@ import dagster as dg
 
 from ingest_pipeline.assets.check_results import (
     CHECKED,
+    MAX_ROWS,
+    access_result,
     audit_results,
     freshness_result,
     on_hold_result,
     quarantine_result,
 )
+from ingest_pipeline.columns.declaration import NO_ACCESS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import documents_on_hold
@@ -24,6 +27,7 @@ from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.postgres.documents import documents_without_list
 from ingest_pipeline.postgres.failures import MAX_ATTEMPTS, read_failures
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -40,7 +44,14 @@ _DESCRIPTIONS = {
 
 def corpus_checks(settings: CorpusConfig) -> list[dg.AssetChecksDefinition]:
     """The checks of one corpus."""
-    return [_stores_check(settings), _freshness_check(settings), _quarantine_check(settings), _on_hold_check(settings)]
+    restricted = settings.access not in (None, NO_ACCESS)
+    return [
+        _stores_check(settings),
+        _freshness_check(settings),
+        _quarantine_check(settings),
+        _on_hold_check(settings),
+        *([_access_check(settings)] if restricted else []),
+    ]
 
 
 @contextmanager
@@ -127,3 +138,22 @@ def _on_hold_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
             return on_hold_result(documents_on_hold(ingest_context.corpus))
 
     return check_on_hold
+
+
+def _access_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=dg.AssetKey([settings.corpus, "metadata"]),
+        name="access_listed",
+        description="Every document names principals that may find it. No search finds the others.",
+        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+    )
+    def check_access(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        with (
+            _ingest_context(context, settings) as ingest_context,
+            ingest_context.corpus.database.transaction() as connection,
+        ):
+            generation = ingest_context.corpus.generation
+            found, keys = documents_without_list(connection, generation, settings.access or "", MAX_ROWS)
+        return access_result(found, keys)
+
+    return check_access

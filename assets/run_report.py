@@ -171,7 +171,7 @@ class RunReport:
     def _document_events(self, publication: Publication, document: PreparedDocument) -> list[dg.AssetMaterialization]:
         recipe, plan = self.ingest_context.recipe, document.plan
         assert plan.source is not None  # noqa: S101  a removal is not among the documents
-        version = f"{plan.source.etag}/{recipe.fingerprint_of(plan.key)}"
+        version = f"{plan.source.document_etag}/{recipe.fingerprint_of(plan.key)}"
         return [
             self._event("chunks", plan.partition, version, chunks_metadata(document)),
             self._event("embeddings", plan.partition, version, embeddings_metadata(publication, document, recipe)),

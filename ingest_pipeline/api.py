@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.corpus import open_corpus as open_table
@@ -35,7 +36,7 @@ from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.clients import search_clients
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.filters import parse_filter
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, search
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, columns_at_head, search
 
 
 @contextmanager
@@ -131,6 +132,7 @@ class OpenCorpus:
         *,
         mode: SearchMode = "hybrid",
         where: str | Sequence[str] = (),
+        principals: Sequence[str] | None = None,
         limit: int = 10,
         expand: Expand | None = None,
     ) -> list[Hit]:
@@ -139,7 +141,10 @@ class OpenCorpus:
         Args:
             question: The question in words.
             mode: By meaning (`vector`), by words (`text`), or by both (`hybrid`).
-            where: Conditions on the documents, such as `key=policies/*` or `size>1000`. All must be met.
+            where: Conditions on the documents, such as `key=policies/*`, `size>1000`, `year>=2020` or `tags has x`.
+                All must be met.
+            principals: Search the documents that one of these may find. If access to the corpus is restricted, a search
+                without principals finds nothing.
             limit: Maximum number of chunks.
             expand: The text that each chunk brings with it: its `neighbours`, or the whole `section`.
 
@@ -150,15 +155,32 @@ class OpenCorpus:
         """
         if mode not in SEARCH_MODES:
             raise ConfigurationError(f"There is no search mode {mode!r}", f"Use one of {', '.join(SEARCH_MODES)}.")
-        return run_blocking(self._search(question, mode, _listed(where), limit, expand))
+        conditions = _listed(where)
+        return run_blocking(self._search(question, mode, conditions, limit, principals=principals, expand=expand))
 
     async def _search(
-        self, question: str, mode: SearchMode, where: Sequence[str], limit: int, expand: Expand | None
+        self,
+        question: str,
+        mode: SearchMode,
+        where: Sequence[str],
+        limit: int,
+        *,
+        principals: Sequence[str] | None,
+        expand: Expand | None,
     ) -> list[Hit]:
-        corpus, conditions = find_corpus(self._database, self.config), parse_filter(where)
+        corpus = find_corpus(self._database, self.config)
+        conditions = parse_filter(where, columns_at_head(corpus) if where else NO_COLUMNS)
         async with search_clients(self.config, corpus, mode) as (embedder, reranker):
             return await search(
-                corpus, embedder, question, limit, mode=mode, where=conditions, expand=expand, reranker=reranker
+                corpus,
+                embedder,
+                question,
+                limit,
+                mode=mode,
+                where=conditions,
+                principals=principals,
+                expand=expand,
+                reranker=reranker,
             )
 
     def history(self, limit: int = 20) -> list[PublicationRow]:

@@ -32,6 +32,7 @@ IngestError
 │   │   ├── ExtensionError        the user's parser or chunker failed with it
 │   │   └── DocumentTooLargeError
 │   ├── EnrichmentError           the user's enricher failed with it
+│   ├── ColumnValueError          a value of a column has the wrong type
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be incomplete: run again in a moment
 ├── EmbeddingResponseError        the API sent an invalid response
@@ -284,6 +285,13 @@ class EnrichmentError(DocumentError):
         "its fingerprint."
     )
     reason = "not enriched"
+
+
+class ColumnValueError(DocumentError):
+    """A source of column values is malformed, or a value does not fit the type of its column."""
+
+    remedy = "Its published version is untouched. Correct the value, or the type of the column."
+    reason = "with a wrong column value"
 
 
 class EmbeddingInputError(DocumentError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -24,6 +24,8 @@ GREATEST_HEADER = 1_000
 """Characters of the headings that are embedded with a chunk, at most."""
 HEADING_SEPARATOR = " > "
 """Between the headings of a path."""
+TAG_MARK = "+columns:"
+"""Separates the ETag of an object from the tag of its columns, in the ETag of a document."""
 _MILLION = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -38,10 +40,20 @@ class SourceObject:
     size: int
     """Bytes."""
     last_modified: datetime
+    sidecar: SourceObject | None = field(default=None, compare=False)
+    """The object beside it with values of columns, if the corpus has columns and there is one."""
+    column_tag: str = field(default="", compare=False)
+    """Differs if something besides the object's bytes changed that its columns depend on. Empty: no columns."""
+
+    @property
+    def document_etag(self) -> str:
+        """The ETag that the catalog records: that of the object, and the tag of its columns if the corpus has some."""
+        return f"{self.etag}{TAG_MARK}{self.column_tag}" if self.etag and self.column_tag else self.etag
 
     def is_too_recent(self, min_age_seconds: int, now: datetime) -> bool:
         """Whether the object was modified so recently that it may still be incomplete. Clocks may differ."""
-        return abs((now - self.last_modified).total_seconds()) < min_age_seconds
+        modified = max(self.last_modified, self.sidecar.last_modified) if self.sidecar else self.last_modified
+        return abs((now - modified).total_seconds()) < min_age_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,16 @@ class Chunk:
 def embedded_text(header: str | None, text: str) -> str:
     """What is sent to the model for a chunk with this header and text."""
     return text if header is None else f"{header}\n\n{text}"
+
+
+def object_etag(document_etag: str) -> str:
+    """The ETag of the object alone, from the one that the catalog records of a document."""
+    return document_etag.rpartition(TAG_MARK)[0] if TAG_MARK in document_etag else document_etag
+
+
+def column_tag(document_etag: str) -> str:
+    """The tag of the columns, from the ETag that the catalog records of a document."""
+    return document_etag.rpartition(TAG_MARK)[2] if TAG_MARK in document_etag else ""
 
 
 def corpus_name(name: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dagster import ConfigurableResource, ResourceDependency
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import named_corpus
@@ -11,7 +12,7 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.search import Hit, SearchMode, search
+from ingest_pipeline.search.search import Hit, SearchMode, columns_at_head, search
 
 
 class CorpusSearchResource(ConfigurableResource[None]):
@@ -32,6 +33,7 @@ class CorpusSearchResource(ConfigurableResource[None]):
         *,
         mode: SearchMode = "hybrid",
         where: Sequence[str] = (),
+        principals: Sequence[str] | None = None,
         limit: int = 10,
         expand: Expand | None = None,
     ) -> list[Hit]:
@@ -41,7 +43,10 @@ class CorpusSearchResource(ConfigurableResource[None]):
             corpus: Name of the corpus.
             question: The question in words.
             mode: ``vector`` for meaning, ``text`` for words, or ``hybrid`` for both.
-            where: Conditions such as ``key=policies/*`` or ``size>1000``. A document must meet all of them.
+            where: Conditions such as ``key=policies/*``, ``size>1000`` or ``year>=2020``. A document must meet all of
+                them.
+            principals: Search the documents that one of these may find. If access to the corpus is restricted, a search
+                without principals finds nothing.
             limit: Maximum number of chunks.
             expand: The text that each chunk brings with it: its ``neighbours``, or the whole ``section``.
 
@@ -50,10 +55,12 @@ class CorpusSearchResource(ConfigurableResource[None]):
             TextIndexMissingError: A search by words needs an index that was never built for this large corpus.
             UnavailableError: One of the stores, or the embedding API, does not answer.
         """
-        conditions = parse_filter(where)
         with self.lancedb.catalog.connect() as database:
             found = named_corpus(database, corpus)
-            return run_blocking(self._search(found, question, limit, mode=mode, where=conditions, expand=expand))
+            conditions = parse_filter(where, columns_at_head(found) if where else NO_COLUMNS)
+            return run_blocking(
+                self._search(found, question, limit, mode=mode, where=conditions, principals=principals, expand=expand)
+            )
 
     async def _search(
         self,
@@ -63,9 +70,14 @@ class CorpusSearchResource(ConfigurableResource[None]):
         *,
         mode: SearchMode,
         where: DocumentFilter,
+        principals: Sequence[str] | None,
         expand: Expand | None,
     ) -> list[Hit]:
         if mode == "text":
-            return await search(corpus, None, question, limit, mode=mode, where=where, expand=expand)
+            return await search(
+                corpus, None, question, limit, mode=mode, where=where, principals=principals, expand=expand
+            )
         async with self.embedder.create_embedder(corpus.head().embedding) as embedder:
-            return await search(corpus, embedder, question, limit, mode=mode, where=where, expand=expand)
+            return await search(
+                corpus, embedder, question, limit, mode=mode, where=where, principals=principals, expand=expand
+            )

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import CHUNKER
+from ingest_pipeline.columns.declaration import Columns, parse_columns
 from ingest_pipeline.config.environment import (
     check_names,
     configuration_error,
@@ -178,6 +179,11 @@ class CorpusConfig(CorpusOptions):
         """Which objects of the source are documents. Folders of this package below the source never are."""
         own = own_folders(self.source, self.lancedb_uri, Path(self.state), os.environ.get("DAGSTER_HOME"))
         return Selection(self.include, (*self.exclude, *own), self.max_bytes)
+
+    @property
+    def declared_columns(self) -> Columns:
+        """The columns of the documents."""
+        return parse_columns(self.columns, self.columns_from_key)
 
     @property
     def prices(self) -> tuple[Price, ...]:

@@ -14,12 +14,17 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions import parse_extensions
 
 _PREFIX = "INGEST_"
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Variables of the prefix that other modules read.
 _READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
 # Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
 _EXTENSIONS = {"parser", "chunker", "enricher"}
-_JSON = {"query_fields", "document_fields"}
-_JSON_EXAMPLE = '{"input_type": "search_document"}'
+_FIELDS_EXAMPLE = '{"input_type": "search_document"}'
+_JSON_EXAMPLES = {
+    "query_fields": _FIELDS_EXAMPLE,
+    "document_fields": _FIELDS_EXAMPLE,
+    "columns": '{"department": "string", "tags": "list<string>"}',
+}
 _NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_concurrency"}
 
 
@@ -41,11 +46,11 @@ def parsed(name: str, text: str) -> object:
         return _number(name, text, 0) or None
     if name in _EXTENSIONS:
         return parse_extensions(name, text)
-    if name in _JSON:
+    if name in _JSON_EXAMPLES:
         return _mapping(name, text)
     field = CorpusOptions.model_fields[name]
     if field.annotation is not int:
-        return text
+        return _bool(name, text) if field.annotation is bool else text
     return _number(name, text, max((getattr(bound, "ge", 0) for bound in field.metadata), default=0))
 
 
@@ -57,7 +62,7 @@ def _mapping(name: str, text: str) -> dict[str, object]:
     if not isinstance(value, dict):
         variable = variable_of(name)
         raise ConfigurationError(
-            f"{variable} is {text!r}, which is not an object in JSON", f"Write it like {_JSON_EXAMPLE}."
+            f"{variable} is {text!r}, which is not an object in JSON", f"Write it like {_JSON_EXAMPLES[name]}."
         )
     return cast("dict[str, object]", value)
 
@@ -69,6 +74,13 @@ def _number(name: str, text: str, least: int) -> int:
             f"{variable} is {text!r}, which is not a whole number of {least} or more", f"Correct {variable}."
         )
     return int(text)
+
+
+def _bool(name: str, text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
+        variable = variable_of(name)
+        raise ConfigurationError(f"{variable} is {text!r}, which is neither true nor false", f"Correct {variable}.")
+    return _BOOLEANS[text.lower()]
 
 
 def check_names(environment: Mapping[str, str]) -> None:

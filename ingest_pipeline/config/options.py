@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.columns.declaration import check_access, parse_columns
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
@@ -151,6 +152,27 @@ class CorpusOptions(BaseModel):
         description="Encoding of text that is not UTF-8 and has no byte order mark. Default: such text is unreadable.",
         examples=["cp1252"],
     )
+    columns: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Columns of the documents by name, with their types: string, int, float, bool, date, timestamp "
+        "or list<string>.",
+        examples=[{"department": "string", "year": "int", "tags": "list<string>"}],
+    )
+    columns_from_key: str | None = Field(
+        default=None,
+        description="A pattern that reads values of columns from the keys of documents, or a regular expression that "
+        "begins with ^ and has named groups.",
+        examples=["{department}/{year}/**"],
+    )
+    access: str | None = Field(
+        default=None,
+        description="The column of type list<string> with the principals that may find a document. A search without "
+        "one of them finds nothing of it. none: lift the restriction of the corpus.",
+        examples=["readers"],
+    )
+    require_principals: bool = Field(
+        default=False, description="A search without principals is an error, instead of one that finds nothing."
+    )
     chunk_size: int = Field(default=1000, description="Characters in a chunk, at most.")
     chunk_overlap: int = Field(default=0, description="Characters that a chunk repeats of the one before it, at most.")
     parser: Any = Field(
@@ -275,6 +297,21 @@ class CorpusOptions(BaseModel):
     def _check_encoding(cls, value: str | None) -> str | None:
         with refusals():
             return fallback_encoding(value) if value else None
+
+    @field_validator("columns")
+    @classmethod
+    def _check_column_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        with refusals():
+            parse_columns(value)
+        return dict(value)
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        with refusals():
+            check_access(
+                parse_columns(self.columns, self.columns_from_key), self.access, required=self.require_principals
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_chunks(self) -> Self:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
 from ingest_pipeline.corpus.protocol import ATTEMPTS, SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_ours, mark_for
 from ingest_pipeline.errors import (
@@ -53,6 +54,8 @@ class CorpusSettings:
     storage_options: dict[str, str] | None = None
     corpus_name: str | None = None
     """Name of the corpus, if it differs from the name of the generation."""
+    columns: Columns = NO_COLUMNS
+    """The user's columns, which a corpus gets whatever columns it has."""
     state: GenerationState = GenerationState.CURRENT
     """The state in which the generation is created, and which the writer expects."""
 
@@ -383,7 +386,7 @@ def _wrong_columns(corpus: Corpus, settings: CorpusSettings) -> CorpusMismatchEr
     """The error if the table lacks columns of the settings. A table that a user manages may have more."""
     there = {field.name: field.type for field in corpus.table.schema}
     for field in settings.schema:
-        if there.get(field.name) != field.type:
+        if field.name not in settings.columns.names and there.get(field.name) != field.type:
             return CorpusMismatchError(
                 f"Corpus {corpus.name!r} has a table whose column {field.name!r} is {there.get(field.name)}, but the "
                 f"settings require {field.type}. Nothing was changed",

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.columns.declaration import NO_ACCESS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
-from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import corpora, documents
 from ingest_pipeline.postgres.binding import table_mismatch
-from ingest_pipeline.postgres.corpora import GenerationState
+from ingest_pipeline.postgres.corpora import Access, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.holds import Hold, read_holds, release
+from ingest_pipeline.saga.columns import update_columns
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import corpus_name
 
@@ -40,10 +42,15 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
     with database.transaction() as connection:
         row = corpora.read_current(connection, settings.corpus)
         is_bound = row is not None and corpora.is_bound(connection, row.name)
-    if row is None:
-        return open_generation(database, settings, settings.corpus, GenerationState.CURRENT, create=create)
-    wanted = settings.with_embedding(row.embedding) if is_bound else settings
-    return open_generation(database, wanted, row.name, GenerationState.CURRENT, create=create)
+        recorded = corpora.read_access(connection, settings.corpus)
+    _check_access_kept(settings, recorded)
+    wanted = settings if row is None or not is_bound else settings.with_embedding(row.embedding)
+    name = settings.corpus if row is None else row.name
+    context = open_generation(database, wanted, name, GenerationState.CURRENT, create=create)
+    if create and access_of(settings) != recorded:
+        with database.transaction() as connection:
+            corpora.set_access(connection, settings.corpus, access_of(settings))
+    return context
 
 
 def open_generation(
@@ -56,7 +63,29 @@ def open_generation(
         ConfigurationError, UnavailableError: As `open_context`.
     """
     wanted = corpus_settings(settings, name, state)
-    return context_of(open_corpus(database, wanted) if create else find_unchanged(database, wanted), settings)
+    if not create:
+        return context_of(find_unchanged(database, wanted), settings)
+    return context_of(update_columns(open_corpus(database, wanted), settings.declared_columns), settings)
+
+
+def access_of(settings: CorpusConfig) -> Access:
+    """Who may find the documents, as the settings say."""
+    return Access(None if settings.access == NO_ACCESS else settings.access, required=settings.require_principals)
+
+
+def _check_access_kept(settings: CorpusConfig, recorded: Access) -> None:
+    """Refuse settings that do not name the restriction of a corpus: a forgotten setting must not lift it.
+
+    Raises:
+        CorpusMismatchError: The corpus has restricted access, and the settings do not say so.
+    """
+    if recorded.column is not None and settings.access is None:
+        raise CorpusMismatchError(
+            f"Corpus {settings.corpus!r} restricts who may find its documents by the column {recorded.column!r}, and "
+            "the settings do not. Nothing was changed",
+            f"Set INGEST_ACCESS={recorded.column} (of a component: access). To lift the restriction, set "
+            f"INGEST_ACCESS={NO_ACCESS}.",
+        )
 
 
 def corpus_settings(settings: CorpusConfig, name: str, state: GenerationState) -> CorpusSettings:
@@ -64,12 +93,13 @@ def corpus_settings(settings: CorpusConfig, name: str, state: GenerationState) -
     return CorpusSettings(
         name,
         table_uri(settings.lancedb_uri, name),
-        chunk_schema(settings.embedding_dimensions),
+        chunk_schema(settings.embedding_dimensions, settings.declared_columns),
         ObjectSource(settings.source, settings.follow_links).url,
         str(settings.scheme),
         settings.recipe.embedding,
         storage_options(settings.lancedb_uri),
         corpus_name(settings.corpus),
+        settings.declared_columns,
         state,
     )
 
@@ -87,6 +117,7 @@ def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
         limits=settings.limits,
         extensions=settings.extensions,
         min_age_seconds=settings.min_age_seconds,
+        columns=settings.declared_columns,
     )
 
 
@@ -94,13 +125,21 @@ def find_corpus(database: Database, settings: CorpusConfig) -> Corpus:
     """Open the corpus as it is, for reading.
 
     Raises:
-        CorpusMismatchError: The table is in another folder than the settings say, as after a copy of a state folder.
+        CorpusMismatchError: The table is in another folder than the settings say, as after a copy of a state folder,
+            or the settings restrict access and the corpus does not do so yet.
         ConfigurationError: No corpus of that name exists yet.
     """
     corpus = named_corpus(database, settings.corpus)
     problem = table_mismatch(corpus.name, corpus.table.uri, table_uri(settings.lancedb_uri, corpus.generation))
     with database.transaction() as connection:
         is_bound = corpora.is_bound(connection, corpus.generation)
+        access = corpora.read_access(connection, corpus.name).column
+    if settings.access not in (None, NO_ACCESS, access):
+        raise CorpusMismatchError(
+            f"The settings restrict access by the column {settings.access!r}, and corpus {corpus.name!r} by "
+            f"{access or 'none'}",
+            "Run `ingest-pipeline ingest`, which records the restriction and fills the column.",
+        )
     if problem is not None and is_bound:
         raise problem
     return corpus

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
+import pyarrow as pa
+
 from ingest_pipeline.config.spending_limits import NO_LIMITS
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import (
@@ -19,6 +21,7 @@ from ingest_pipeline.errors import (
     TableDamagedError,
     TooRecentError,
 )
+from ingest_pipeline.ingestion.column_changes import ChangedColumns, ColumnUpdate, column_update, prepare_columns
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
@@ -28,7 +31,7 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents, embedding_cache, failures, holds, sagas
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.documents import Superseded
+from ingest_pipeline.postgres.documents import CopiedDocument, Superseded
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
@@ -88,6 +91,8 @@ class _DocumentRows:
     saga: UUID
     prepared: Prepared
     search_for_rows: bool
+    schema: pa.Schema
+    """The columns with which the data files were written."""
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         superseded = publish_documents(connection, self.saga, version)
@@ -98,7 +103,7 @@ class _DocumentRows:
         if not self.prepared.failed:
             # Vectors of a failed document are in no version yet. They are kept for its next attempt.
             embedding_cache.forget_batches(connection, self.saga)
-        return Change(self.prepared.staged, self._removal(keys, superseded))
+        return Change(self.prepared.staged, self._removal(keys, superseded), schema=self.schema)
 
     def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
         if self.search_for_rows:
@@ -155,10 +160,12 @@ class Ingestion:
         for planning in range(_PLANNINGS):
             stale: list[DocumentPlan] = []
             while (group := await asyncio.to_thread(next, groups, None)) is not None:
-                stale += await self._publish_group(group, last=planning == _PLANNINGS - 1)
+                last = planning == _PLANNINGS - 1
+                stale += await self._publish_columns(group.updates, last=last) if group.updates else []
+                stale += await self._publish_group(group.plans, last=last) if group.plans else []
             if not stale:
                 break
-            groups = _groups(await asyncio.to_thread(self._plan_again, stale))
+            groups = _groups(self._changed(await asyncio.to_thread(self._plan_again, stale)))
         return self._summary
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
@@ -171,18 +178,24 @@ class Ingestion:
                 "Use the embedding model of the corpus, or run `ingest-pipeline reembed`.",
             )
 
-    def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan]:
+    def _changed(self, plans: Iterable[DocumentPlan]) -> Iterator[DocumentPlan | ColumnUpdate]:
         """Yield the plans of objects that changed. For objects that were only touched, record the new ETags."""
         touched, recipe = TouchedObjects(self._context), self._context.recipe
         for document in plans:
             if touched.has_bytes_on_hold(document):
                 self._summary.on_hold.append(document)
-            elif (
-                document.latest
-                and document.latest.recipe == recipe.fingerprint_of(document.key)
-                and touched.has_latest_bytes(document)
-            ):
+                continue
+            is_current = document.latest and document.latest.recipe == recipe.fingerprint_of(document.key)
+            if is_current and touched.has_latest_bytes(document):
                 self._summary.unchanged.append(document)
+            elif is_current and touched.has_other_columns(document):
+                update = column_update(self._context, document)
+                if isinstance(update, IngestError):
+                    self._note_failure(document, update)
+                elif update is None:
+                    self._summary.unchanged.append(document)
+                else:
+                    yield update
             else:
                 yield document
 
@@ -212,6 +225,42 @@ class Ingestion:
         self._summary.failed |= {plan.key: (plan, error) for plan in plans if plan.key in vanished}
         return [document for document in plans if document.key not in vanished]
 
+    async def _publish_columns(self, updates: Sequence[ColumnUpdate], *, last: bool) -> list[DocumentPlan]:
+        """Run one saga that changes nothing but columns; returns the documents to plan again, or to ingest again."""
+        start, plans = perf_counter(), [update.plan for update in updates]
+        begun = await asyncio.to_thread(self._begin)
+        try:
+            with begun as saga:
+                prepared = await asyncio.to_thread(prepare_columns, self._context, saga, updates)
+                if prepared.damaged:
+                    await asyncio.to_thread(saga.fail, "rows of its documents are missing from the table")
+                    return await self._without_updates(updates, prepared.damaged, last=last)
+                await asyncio.to_thread(saga.prepared)
+                rows = ChangedColumns(self._context, saga.id, prepared)
+                version = await asyncio.to_thread(saga.publish, rows)
+        except GenerationRetiredError:
+            raise
+        except StaleError as error:
+            log.info("corpus %s: planning again: %s", self._context.corpus.generation, error)
+            if not last:
+                return plans
+            self._summary.failed |= {plan.key: (plan, error) for plan in plans}
+            return []
+        done = [_with_columns(update, prepared.documents[update.plan.key]) for update in updates]
+        self._report_publication(
+            Publication(saga.id, version - 1, version, done, [], Usage(), self._context.price, perf_counter() - start)
+        )
+        return []
+
+    async def _without_updates(
+        self, updates: Sequence[ColumnUpdate], damaged: Sequence[DocumentPlan], *, last: bool
+    ) -> list[DocumentPlan]:
+        """Ingest documents again whose rows are missing, and publish the columns of the others."""
+        keys = {plan.key for plan in damaged}
+        rest = [update for update in updates if update.plan.key not in keys]
+        stale = await self._publish_columns(rest, last=last) if rest else []
+        return [*stale, *await self._publish_group(damaged, last=last)]
+
     async def _publish_group(self, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
         """Run one saga; returns the documents to plan again."""
         start = perf_counter()
@@ -224,7 +273,13 @@ class Ingestion:
                 if not prepared.documents and not prepared.removed:
                     await asyncio.to_thread(saga.fail, "none of its documents could be ingested")
                     return stale
-                rows = _DocumentRows(self._context.corpus.generation, saga.id, prepared, self._search_for_rows)
+                rows = _DocumentRows(
+                    self._context.corpus.generation,
+                    saga.id,
+                    prepared,
+                    self._search_for_rows,
+                    self._context.corpus.table.schema,
+                )
                 # Read before the publication, because nothing may fail between publishing and recording it.
                 row = await asyncio.to_thread(saga.row)
                 version = await asyncio.to_thread(saga.publish, rows)
@@ -281,7 +336,7 @@ class Ingestion:
                 self._context.corpus.generation,
                 key=document.key,
                 partition=document.partition,
-                etag=document.source.etag if document.source else "",
+                etag=document.source.document_etag if document.source else "",
                 recipe=self._context.recipe.fingerprint_of(document.key),
                 error=error,
             )
@@ -305,21 +360,42 @@ class Ingestion:
             self._context.price,
             seconds,
         )
+        self._report_publication(publication)
+
+    def _report_publication(self, publication: Publication) -> None:
         self._summary.publications.append(publication)
         self._report(publication)
         for document in publication.documents:
             document.preview = ChunkPreview()  # its texts would otherwise stay in memory until the run ends
 
 
-def _groups(plans: Iterable[DocumentPlan]) -> Iterator[list[DocumentPlan]]:
-    group: list[DocumentPlan] = []
-    size = 0
-    for document in plans:
+@dataclass(slots=True)
+class _Group:
+    """Documents that are published together: those of which only the columns change first, then the others."""
+
+    updates: list[ColumnUpdate] = field(default_factory=list[ColumnUpdate])
+    plans: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+
+
+def _groups(documents: Iterable[DocumentPlan | ColumnUpdate]) -> Iterator[_Group]:
+    group, size = _Group(), 0
+    for document in documents:
+        if isinstance(document, ColumnUpdate):
+            group.updates.append(document)
+            if len(group.updates) == _GROUP_DOCUMENTS:
+                yield _Group(updates=group.updates)
+                group.updates = []
+            continue
         weight = document.source.size if document.source else 0
-        if group and (len(group) == _GROUP_DOCUMENTS or size + weight > _GROUP_BYTES):
+        if group.plans and (len(group.plans) == _GROUP_DOCUMENTS or size + weight > _GROUP_BYTES):
             yield group
-            group, size = [], 0
-        group.append(document)
+            group, size = _Group(), 0
+        group.plans.append(document)
         size += weight
-    if group:
+    if group.updates or group.plans:
         yield group
+
+
+def _with_columns(update: ColumnUpdate, copied: CopiedDocument) -> PreparedDocument:
+    usage = Usage(cached=copied.chunk_count)
+    return PreparedDocument(update.plan, copied.character_count, copied.chunk_count, usage, [], ChunkPreview())

@@ -44,11 +44,11 @@ def differs_by_recipe_alone(plan: DocumentPlan, recipe: str) -> bool:
     source, latest, hold = plan.source, plan.latest, plan.hold
     if source is None:
         return False
-    if hold is not None and hold.etag == source.etag:
+    if hold is not None and hold.etag == source.document_etag:
         return hold.recipe != recipe
     if latest is None or latest.removed:
         return False
-    return latest.etag == source.etag and latest.recipe != recipe
+    return latest.etag == source.document_etag and latest.recipe != recipe
 
 
 class RecipeGuard:

@@ -191,7 +191,7 @@ class Reembedding:
             The differences where the new generation equals the source.
         """
         listed = await asyncio.to_thread(self._new.listed, [difference.key for difference in found])
-        there = {source.key: source.etag for source in listed}
+        there = {source.key: source.document_etag for source in listed}
         if found:
             await asyncio.to_thread(self._check_rolled_back, found, there)
         right = [one for one in found if one.key in there and one.new_etag == there[one.key]]

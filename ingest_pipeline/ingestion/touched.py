@@ -10,7 +10,7 @@ from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents, holds
-from ingest_pipeline.types import SourceObject
+from ingest_pipeline.types import SourceObject, column_tag, object_etag
 
 
 class TouchedObjects:
@@ -28,22 +28,39 @@ class TouchedObjects:
         source, latest = plan.source, plan.latest
         if source is None or latest is None or latest.removed or not plan.maybe_same_bytes:
             return False
-        if not self._has_hash(source, latest.content_hash):
+        if not _has_tag(latest.etag, source) or not self._has_hash(source, latest.content_hash):
             return False
-        with self._context.corpus.database.transaction() as connection:
-            documents.refresh_etag(connection, self._context.corpus.generation, latest, source)
+        self.record(plan)
         return True
+
+    def has_other_columns(self, plan: DocumentPlan) -> bool:
+        """Whether the object has the bytes at head, and the sources of its columns changed. Records nothing."""
+        source, latest = plan.source, plan.latest
+        if source is None or latest is None or latest.removed or _has_tag(latest.etag, source):
+            return False
+        if object_etag(latest.etag or "") == source.etag:
+            return True
+        return plan.maybe_same_bytes and self._has_hash(source, latest.content_hash)
+
+    def record(self, plan: DocumentPlan) -> None:
+        """Record the new ETag of a document that needs no publication."""
+        assert plan.source is not None  # noqa: S101  the caller compared the two
+        assert plan.latest is not None  # noqa: S101
+        with self._context.corpus.database.transaction() as connection:
+            documents.refresh_etag(connection, self._context.corpus.generation, plan.latest, plan.source)
 
     def has_bytes_on_hold(self, plan: DocumentPlan) -> bool:
         """Whether the object has the bytes that a rollback put on hold. Then its new ETag is recorded with the hold."""
         source, hold = plan.source, plan.hold
         if source is None or hold is None or hold.content_hash is None or hold.size != source.size:
             return False
+        if not _has_tag(hold.etag, source):
+            return False  # its columns changed since, and with them perhaps who may find it
         recipe = self._context.recipe.fingerprint_of(source.key)
         if hold.recipe != recipe or not self._has_hash(source, hold.content_hash):
             return False
         with self._context.corpus.database.transaction() as connection:
-            holds.refresh_hold(connection, self._context.corpus.generation, source.key, source.etag)
+            holds.refresh_hold(connection, self._context.corpus.generation, source.key, source.document_etag)
         return True
 
     def _has_hash(self, source: SourceObject, content_hash: str | None) -> bool:
@@ -54,3 +71,8 @@ class TouchedObjects:
         if has_hash:
             self._context.source.discard(source)
         return has_hash
+
+
+def _has_tag(etag: str | None, source: SourceObject) -> bool:
+    """Whether the columns were made from the sources that the object has now."""
+    return column_tag(etag or "") == source.column_tag

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import lance
 import pyarrow as pa
-from lance.fragment import FragmentMetadata, LanceFragment
+from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 
+from ingest_pipeline.errors import GenerationRetiredError
 from ingest_pipeline.failpoints import Boundary, boundary
 
 OWNER_PROPERTY = b"ingest_pipeline.owner"
@@ -79,11 +80,34 @@ class Change:
     removed: Removal | None = None
     dropped: frozenset[int] = frozenset()
     """Ids of fragments that are removed whole, without being read."""
+    schema: pa.Schema | None = None
+    """The columns with which the files were written. None: they are not compared with those of the base."""
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """See `TableChange`."""
+        """See `TableChange`.
+
+        Raises:
+            GenerationRetiredError: The table has other columns than the files.
+        """
+        if self.schema is not None and self.added:
+            check_columns(base, self.schema)
         deletion = _remove(base, self.removed, self.dropped)
         return update(base, self.added, [*sorted(self.dropped), *deletion.gone], deletion.updated)
+
+
+def check_columns(base: lance.LanceDataset, schema: pa.Schema) -> None:
+    """Refuse files whose columns are not those of the table.
+
+    Raises:
+        GenerationRetiredError: A column was added, dropped or changed since the files were written.
+    """
+    there, here = ({field.name: field.type for field in found} for found in (base.schema, schema))
+    if there != here:
+        changed = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+        raise GenerationRetiredError(
+            f"The columns {', '.join(changed)} of the table at {base.uri} were changed while a saga worked on it; "
+            "nothing was published"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +117,16 @@ class Compaction:
     added: Sequence[StagedFragment]
     replaced: Sequence[int]
     """Ids of the fragments that are replaced."""
+    schema: pa.Schema
+    """The columns with which the file was written."""
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """See `TableChange`."""
+        """See `TableChange`.
+
+        Raises:
+            GenerationRetiredError: The table has other columns than the file.
+        """
+        check_columns(base, self.schema)
         return update(base, self.added, self.replaced)
 
 
@@ -133,14 +164,31 @@ def update(
     updated: dict[int, FragmentMetadata] | None = None,
 ) -> lance.LanceOperation.Update:
     """One operation that adds data files, removes whole fragments, and changes others."""
-    touched = {**_lowest(base), **(updated or {})}
+    touched = {**lowest(base), **(updated or {})}
     for number in gone:
         touched.pop(number, None)
     return lance.LanceOperation.Update(
         removed_fragment_ids=list(gone),
         updated_fragments=list(touched.values()),
-        new_fragments=[LanceFragment.create_from_file(staged.name, base, 0) for staged in added],
+        new_fragments=[_new_fragment(base, staged.name) for staged in added],
     )
+
+
+def _new_fragment(base: lance.LanceDataset, name: str) -> FragmentMetadata:
+    """A fragment of one data file."""
+    metadata = LanceFragment.create_from_file(name, base, 0)
+    # Lance counts a list twice there, itself and its items, although a data file has one column for both.
+    lists = {field.id() for field in base.lance_schema.fields() if field.children()}
+    files = [with_fields(file, [number for number in file.fields if number not in lists]) for file in metadata.files]
+    return replace(metadata, files=files)
+
+
+def with_fields(file: DataFile, fields: list[int]) -> DataFile:
+    """The data file with other field ids."""
+    return DataFile(
+        file.path, fields, file.column_indices, file.file_major_version, file.file_minor_version, file.file_size_bytes,
+        file.base_id,
+    )  # fmt: skip
 
 
 def fragment_of(dataset: lance.LanceDataset, number: int) -> LanceFragment:
@@ -210,7 +258,8 @@ def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str)
     return _Deletion(gone, updated, row_count)
 
 
-def _lowest(dataset: lance.LanceDataset) -> dict[int, FragmentMetadata]:
+def lowest(dataset: lance.LanceDataset) -> dict[int, FragmentMetadata]:
+    """The fragment that every change touches, so that Lance refuses the later of two; none in an empty table."""
     numbers = dataset.fragment_ids()
     if not numbers:
         return {}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns, Values, columns_of
+from ingest_pipeline.columns.values import Value
 from ingest_pipeline.types import ChunkRow, Vector
 
 # Lance treats the column as a key in its own merges: a second defence against duplicates, besides the publication's.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
-def chunk_schema(dimensions: int) -> pa.Schema:
-    """The columns of a corpus' table for vectors of this width."""
+def chunk_schema(dimensions: int, columns: Columns = NO_COLUMNS) -> pa.Schema:
+    """The columns of a corpus' table for vectors of this width, with the user's columns at the end."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata=_KEY),
@@ -32,8 +34,18 @@ def chunk_schema(dimensions: int) -> pa.Schema:
             pa.field("text_hash", pa.string(), nullable=False),
             pa.field("saga", pa.string(), nullable=False),
             pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False),
+            *columns.fields,
         ]
     )
+
+
+OWN_COLUMNS = tuple(chunk_schema(1).names)
+"""Names of the columns that the table of every corpus has."""
+
+
+def table_columns(schema: pa.Schema) -> Columns:
+    """The user's columns in the table of a corpus."""
+    return columns_of(schema, OWN_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +59,23 @@ class TableRow:
     """Shape (dimensions,)."""
     header: str | None = None
     """What was embedded before the text."""
+    columns: Values = field(default_factory=dict[str, Value])
+    """Values of the user's columns."""
 
 
-def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
-    """One or more rows as a table with the columns of the corpus."""
+def chunk_table(rows: Sequence[TableRow], schema: pa.Schema | None = None) -> pa.Table:
+    """One or more rows as a table with the columns of the corpus.
+
+    Args:
+        rows: The rows.
+        schema: The columns of the table. None: those that every corpus has.
+    """
     chunks = [row.chunk for row in rows]
     dimensions = len(rows[0].vector)
     # Allocated by Arrow, because malloc keeps freed blocks of this size, one for each thread.
     flat = pa.allocate_buffer(4 * dimensions * len(rows))
     np.concatenate([row.vector for row in rows], out=np.frombuffer(flat, "<f4"))
-    columns = [
+    own = [
         pa.array([str(chunk.id) for chunk in chunks]),
         pa.array([chunk.document for chunk in chunks]),
         pa.array([row.partition for row in rows]),
@@ -74,4 +93,6 @@ def chunk_table(rows: Sequence[TableRow]) -> pa.Table:
             pa.Array.from_buffers(pa.float32(), dimensions * len(rows), [None, flat]), dimensions
         ),
     ]
-    return pa.Table.from_arrays(columns, schema=chunk_schema(dimensions))
+    fields: pa.Schema = chunk_schema(dimensions) if schema is None else schema
+    arrays = dict(zip(OWN_COLUMNS, own, strict=True)) | table_columns(fields).arrays([row.columns for row in rows])
+    return pa.Table.from_arrays([arrays[name] for name in fields.names], schema=fields)

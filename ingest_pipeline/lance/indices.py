@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from uuid import UUID
 
 import lance
 from lance.bitmap import Bitmap
 from lance.dataset import Index
+from lance.file import LanceFileSession
 
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import StagedFragment, fragment_of
+from ingest_pipeline.lance.column_files import data_files
 
 # Lance's own default is twice this. Smaller partitions cost little to search and skip rows that are not near.
 _ROWS_PER_PARTITION = 4096
@@ -31,7 +34,7 @@ class IndexKind:
     """One index that a table should have."""
 
     column: str
-    kind: Literal["IVF", "INVERTED", "BLOOMFILTER"]
+    kind: Literal["IVF", "INVERTED", "BLOOMFILTER", "BITMAP", "LABEL_LIST"]
     least: int
     """The number of rows from which a first segment is built."""
     tail: int
@@ -93,7 +96,7 @@ class Indexing:
         return (
             self.replaced <= {segment.uuid for segment in existing}
             and not covered & present
-            and all(data_files(base, number) == self.built.files[number] for number in present)
+            and all(data_files(fragment_of(base, number)) == self.built.files[number] for number in present)
         )
 
 
@@ -107,27 +110,47 @@ def segments(dataset: lance.LanceDataset, name: str) -> list[Segment]:
     ]
 
 
-def build(dataset: lance.LanceDataset, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
+def build(
+    dataset: lance.LanceDataset,
+    kind: IndexKind,
+    numbers: Sequence[int],
+    saga: UUID,
+    storage_options: dict[str, str] | None = None,
+) -> BuiltSegment:
     """Write a segment over some fragments into the folder that is named after the saga."""
     rows = sum(fragment_of(dataset, number).count_rows() for number in numbers)
     with boundary(Boundary.INDEX_BUILT):
+        named: dict[str, Any] = {} if kind.kind == "LABEL_LIST" else {"index_uuid": str(saga)}
         index = dataset.create_index_uncommitted(
             kind.column,
             name=kind.name,
             replace=True,  # concerns the name; nothing is replaced before the commit
             fragment_ids=list(numbers),
-            index_uuid=str(saga),
+            **named,
             **_options(dataset, kind, rows),
         )
         if kind.kind == "INVERTED":
             # Lance writes the segment in parts. Merging the parts keeps the id.
             index = dataset.merge_existing_index_segments([index])
-    return BuiltSegment(kind, index, {number: data_files(dataset, number) for number in numbers})
+        if index.uuid != str(saga):
+            index = _renamed(dataset, index, str(saga), storage_options)
+    return BuiltSegment(kind, index, {number: data_files(fragment_of(dataset, number)) for number in numbers})
 
 
-def data_files(dataset: lance.LanceDataset, number: int) -> list[str]:
-    """Names of a fragment's data files. A name is never used twice."""
-    return [file.path for file in fragment_of(dataset, number).metadata.files]
+def _renamed(dataset: lance.LanceDataset, index: Index, saga: str, storage_options: dict[str, str] | None) -> Index:
+    """Move a segment into the folder of its saga: Lance chooses the folder of some kinds itself.
+
+    If the process dies in between, the ledger does not know the name of the folder. A sweep reports and keeps it.
+    """
+    files = LanceFileSession(dataset.uri, storage_options=storage_options)
+    old, new = f"_indices/{index.uuid}", f"_indices/{saga}"
+    with TemporaryDirectory() as folder:
+        for path in files.list(old):
+            name = path.rpartition("/")[2]
+            files.download_file(f"{old}/{name}", f"{folder}/{name}")
+            files.upload_file(f"{folder}/{name}", f"{new}/{name}")
+            files.delete_file(f"{old}/{name}")
+    return replace(index, uuid=saga)
 
 
 def _options(dataset: lance.LanceDataset, kind: IndexKind, rows: int) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def matching(
     """
     if not dataset.fragment_ids():
         return dataset.schema.empty_table().select(list(columns))
-    indexed = dataset if has_index(dataset, "text") else _indexed_in_memory(dataset, columns)
+    indexed = dataset if has_index(dataset, "text") else _indexed_in_memory(dataset)
     has_headers = has_index(indexed, "header")
     return indexed.scanner(
         columns=[*columns, "_score"],
@@ -94,12 +94,12 @@ def has_index(dataset: lance.LanceDataset, column: str) -> bool:
     return any(index.field_names == [column] for index in dataset.describe_indices())
 
 
-def _indexed_in_memory(dataset: lance.LanceDataset, columns: Sequence[str]) -> lance.LanceDataset:
+def _indexed_in_memory(dataset: lance.LanceDataset) -> lance.LanceDataset:
     """A copy in memory with the index that the table would have, so that results do not depend on the stored index."""
     rows = dataset.count_rows()
     if rows > _MAX_ROWS_INDEXED_IN_MEMORY:
         raise TextIndexMissingError(f"The words of {rows} chunks are not indexed yet")
-    names = list(dict.fromkeys([*columns, "document", "text", "header"]))
+    names = [name for name in dataset.schema.names if name != "vector"]  # a filter may name any of them
     copy = lance.write_dataset(dataset.scanner(columns=names).to_reader(), _MEMORY)
     copy.create_scalar_index("text", "INVERTED")
     if copy.count_rows(HAS_HEADER):

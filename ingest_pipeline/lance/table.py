@@ -28,6 +28,7 @@ from ingest_pipeline.lance.changes import (
     owned,
     state_of,
 )
+from ingest_pipeline.lance.column_files import AddedColumns, ColumnChange
 from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may_be_damage
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_commit, flush_data_file, flush_segment, flush_table
@@ -147,19 +148,20 @@ class LanceTable(TableFiles):
 
     def stage(self, name: str, rows: pa.Table) -> StagedFragment:
         """Write all rows at once into a data file, see `stage_batches`."""
-        return self.stage_batches(name, rows.to_batches())
+        return self.stage_batches(name, rows.to_batches(), rows.schema)
 
-    def stage_batches(self, name: str, batches: Iterable[pa.RecordBatch]) -> StagedFragment:
+    def stage_batches(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> StagedFragment:
         """Write rows into a data file of a chosen name. The file is in no version until a commit adds it.
 
         Args:
             name: File name. A sweep reads the file's saga from it, so no record is needed before the write.
-            batches: Rows with the columns of the table.
+            batches: The rows.
+            schema: Their columns.
         """
         with translated(self.uri), boundary(Boundary.FRAGMENT_WRITTEN):
             writer = LanceFileWriter(
                 f"{self.uri}/data/{name}",
-                self._dataset.schema,
+                schema,
                 version=self._dataset.data_storage_version,
                 storage_options=self._storage_options,
             )
@@ -231,12 +233,12 @@ class LanceTable(TableFiles):
     def build_segment(self, version: int, kind: IndexKind, numbers: Sequence[int], saga: UUID) -> BuiltSegment:
         """Build an index segment over some fragments. It is in no version until a commit adds it."""
         with self._reading(version, numbers):
-            built = build(self.at(version), kind, numbers, saga)
+            built = build(self.at(version), kind, numbers, saga, self._storage_options)
             flush_segment(self.uri, built.index.uuid)
             return built
 
-    def fits(self, version: int, change: Indexing) -> bool:
-        """Whether an index segment that was built on an older version is valid for this one too."""
+    def fits(self, version: int, change: Indexing | ColumnChange | AddedColumns) -> bool:
+        """Whether files that were made on an older version are valid for this one too."""
         with translated(self.uri):
             return change.fits(self.at(version))
 

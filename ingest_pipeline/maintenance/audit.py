@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 import numpy as np
 
+from ingest_pipeline.columns.declaration import Columns, Values
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TableDamagedError, TableUnavailableError, VersionGoneError
+from ingest_pipeline.lance.chunk_table import table_columns
+from ingest_pipeline.lance.column_audit import ColumnAudit
 from ingest_pipeline.lance.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.fingerprints import Fingerprints, TableRows, differing
@@ -99,6 +102,7 @@ class _VectorRow:
     heading: str | None
     text_fits: bool
     finite: bool
+    columns: Values
 
 
 def audit(corpus: Corpus, keys: Sequence[str] | None = None) -> AuditReport:
@@ -173,16 +177,19 @@ def _compare_readable(corpus: Corpus, version: int, keys: Sequence[str] | None) 
 
 def _compare_all(corpus: Corpus, version: int, fragments: Collection[int] | None) -> _Found:
     """Fingerprint the documents in both stores, and compare row by row those that differ or have invalid rows."""
+    columns = table_columns(corpus.table.at(version).schema)
     with corpus.database.transaction() as connection:
-        expected = expected_documents(connection, corpus.generation, version)
+        expected = expected_documents(connection, corpus.generation, version, columns)
         catalogued = Fingerprints.of(len(expected.keys))
         for numbers, hashes in chunk_hashes(connection, corpus.generation, version, expected):
             catalogued.add(numbers, hashes)
     count = len(expected.keys)
     table = TableRows(dict(expected.keys), Fingerprints.of(count))
-    for batch in corpus.table.batches(version, _COLUMNS, fragments=fragments):
+    values = ColumnAudit(columns, expected.keys, expected.columns)
+    for batch in corpus.table.batches(version, [*_COLUMNS, *columns.names], fragments=fragments):
         table.add(batch)
-    suspects = {*table.suspects, *table.duplicates(), *differing(catalogued, table.prints)}
+        values.add(batch)
+    suspects = {*table.suspects, *values.suspects, *table.duplicates(), *differing(catalogued, table.prints)}
     suspects.update(np.flatnonzero(expected.chunk_counts != catalogued.counts[:count]).tolist())
     violations: list[Violation] = []
     keys = sorted(key for key, number in table.keys.items() if number in suspects)
@@ -200,7 +207,9 @@ def _compare_some(
     with corpus.database.transaction() as connection:
         found = documents.documents_at(connection, corpus.generation, version, keys)
         chunks = documents.chunks_at(connection, corpus.generation, version, keys)
-    rows = list(_vector_rows(corpus, version, keys, fragments))
+    columns = table_columns(corpus.table.at(version).schema)
+    rows = list(_vector_rows(corpus, version, keys, fragments, columns))
+    found = [replace(document, columns=columns.conform(document.columns)) for document in found]
     return _Found(len(found), len(rows), list(_row_violations(found, chunks, rows)))
 
 
@@ -227,9 +236,10 @@ def _head_violations(corpus: Corpus, head: GenerationRow) -> Iterator[Violation]
 
 
 def _vector_rows(
-    corpus: Corpus, version: int, keys: Sequence[str], fragments: Collection[int] | None
+    corpus: Corpus, version: int, keys: Sequence[str], fragments: Collection[int] | None, columns: Columns
 ) -> Iterator[_VectorRow]:
-    for batch in corpus.table.batches(version, _COLUMNS, one_of("document", keys), fragments):
+    names = [*_COLUMNS, *columns.names]
+    for batch in corpus.table.batches(version, names, one_of("document", keys), fragments):
         vectors = batch.column("vector")
         width = vectors.type.list_size
         flat = vectors.values.slice(vectors.offset * width, len(vectors) * width).to_numpy(zero_copy_only=False)
@@ -251,6 +261,7 @@ def _vector_rows(
                 text_hash(embedded_text(row["header"], row["text"])) == expected_hash
                 and len(row["text"]) == row["end_offset"] - row["start_offset"],
                 bool(good),
+                columns.of_row(row),
             )
 
 
@@ -290,6 +301,11 @@ def _document_violations(
             "single publication",
             "vectors of another saga",
             [r.id for r in stored if document is None or r.saga != document.saga],
+        ),
+        (
+            "columns match",
+            "rows with other values of columns than the catalog",
+            [r.id for r in stored if document is not None and r.columns != document.columns],
         ),
         ("texts match", "vectors whose text differs from the catalog's", _differing(in_catalog, in_table)),
         ("texts match", "vectors whose text does not match its hash", [r.id for r in stored if not r.text_fits]),

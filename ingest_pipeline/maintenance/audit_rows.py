@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
+from ingest_pipeline.lance.column_audit import values_hash
 from ingest_pipeline.lance.fingerprints import Words, row_hashes
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
@@ -35,10 +37,22 @@ class ExpectedDocuments:
     numbers: dict[int, int]
     """The number of each document, by the 64-bit hash of its key that chunks have."""
     chunk_counts: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.uint64]
+    """A hash of the values of each document's columns."""
 
 
-def expected_documents(connection: Connection, generation: str, version: int) -> ExpectedDocuments:
-    """Read the documents at a version."""
+def expected_documents(
+    connection: Connection, generation: str, version: int, columns: Columns = NO_COLUMNS
+) -> ExpectedDocuments:
+    """Read the documents at a version.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        version: The version.
+        columns: The user's columns that the table has at the version.
+    """
+    hashes: list[int] = []
     keys: dict[str, int] = {}
     numbers: dict[int, int] = {}
     counts: list[int] = []
@@ -48,7 +62,8 @@ def expected_documents(connection: Connection, generation: str, version: int) ->
             numbers.setdefault(row["place"], len(keys))
             keys[row["key"]] = len(keys)
             counts.append(row["chunk_count"])
-    return ExpectedDocuments(keys, numbers, np.array(counts, np.int64))
+            hashes.append(values_hash(columns.conform(row["columns"])))
+    return ExpectedDocuments(keys, numbers, np.array(counts, np.int64), np.array(hashes, np.uint64))
 
 
 def chunk_hashes(

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import pyarrow as pa
+
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -106,6 +108,7 @@ class _Rewritten:
     saga: UUID
     group: Sequence[FragmentState]
     file: StagedFragment
+    schema: pa.Schema
 
     def write(self, connection: Connection, base: int, version: int) -> Compaction:  # noqa: ARG002  of the protocol
         numbers = [fragment.number for fragment in self.group]
@@ -115,7 +118,7 @@ class _Rewritten:
                 f"Fragments {numbers} of the table of corpus {self.corpus.name!r} changed while they were rewritten"
             )
         sagas.forget_fragments(connection, self.saga)
-        return Compaction([self.file], numbers)
+        return Compaction([self.file], numbers, self.schema)
 
     def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         old = [fragment.number for fragment in self.group]
@@ -127,11 +130,12 @@ def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
         name = f"{saga}-0.lance"
         # Read in the order of fragments and then of rows, so that a document's rows stay together.
         numbers = [fragment.number for fragment in group]
-        rows = corpus.table.batches(head, corpus.table.columns(head), fragments=numbers, batch_size=_BATCH_ROWS)
-        file = corpus.table.stage_batches(name, rows)
+        schema = corpus.table.at(head).schema
+        rows = corpus.table.batches(head, schema.names, fragments=numbers, batch_size=_BATCH_ROWS)
+        file = corpus.table.stage_batches(name, rows, schema)
         with boundary(Boundary.FRAGMENT_RECORDED), corpus.database.transaction() as connection:
             sagas.record_fragment(connection, saga, name=name, row_count=file.row_count)
-        return _Rewritten(corpus, saga, group, file)
+        return _Rewritten(corpus, saga, group, file, schema)
 
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from ingest_pipeline.columns.declaration import Columns
+from ingest_pipeline.columns.values import LIST
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConflictError
+from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
 from ingest_pipeline.lance.search import HAS_HEADER
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
@@ -28,6 +31,17 @@ DOCUMENT_INDICES = (
 )
 """The indices of a corpus of documents. Lance needs the first two to find words; the second is built only if there are
 headers. The others replace slow scans."""
+
+
+_COLUMN_ROWS = 20_000
+
+
+def column_indices(columns: Columns) -> list[IndexKind]:
+    """The indices over the user's columns. A bitmap serves ranges, too: documents have few values for many rows."""
+    return [
+        IndexKind(column.name, "LABEL_LIST" if column.type == LIST else "BITMAP", _COLUMN_ROWS, _COLUMN_ROWS)
+        for column in columns.columns
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,10 @@ def update_indices(corpus: Corpus, kinds: Sequence[IndexKind] | None = None) -> 
         UnavailableError, ForeignWriteError: See `publish_maintenance`; segments that were published keep their effect.
     """
     if kinds is None:
+        head = corpus.head()
+        columns = table_columns(corpus.table.at(head.head_version).schema)
         kinds = [kind for kind in DOCUMENT_INDICES if _is_used(corpus, kind)]
+        kinds += column_indices(columns) if head.source is not None else []
     return [_update_index(corpus, kind) for kind in kinds]
 
 

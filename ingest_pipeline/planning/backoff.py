@@ -29,7 +29,7 @@ class RetryBackoff:
     def failure_of(self, plan: DocumentPlan) -> Failure | None:
         """The earlier failure of the same bytes, if they must not be tried now; otherwise None."""
         failure = self._failures.get(plan.key)
-        if failure is None or plan.source is None or plan.source.etag != failure.etag:
+        if failure is None or plan.source is None or plan.source.document_etag != failure.etag:
             return None
         return failure
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
+from ingest_pipeline.columns.sources import SIDECAR_SUFFIX, is_sidecar, sidecar_of
 from ingest_pipeline.config.own_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.corpus.corpus import Corpus
@@ -13,6 +15,7 @@ from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.sources.filters import EVERYTHING, Selection
 from ingest_pipeline.sources.local import OnExcluded, ignore_excluded
 from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.sources.sidecars import paired
 from ingest_pipeline.types import Price, Recipe, SourceObject
 
 
@@ -35,10 +38,17 @@ class IngestContext:
     min_age_seconds: int = 0
     """An empty file that was modified more recently than this is skipped, because it may still be written to."""
 
+    columns: Columns = NO_COLUMNS
+    """The columns of the documents. With columns, sidecars are no documents."""
+
     def listed(self, keys: Sequence[str]) -> list[SourceObject]:
         """The objects of these keys that are in the source and not excluded by the settings, by key."""
-        named = [key for key in keys if self.selection.name_exclusion_reason(key) is None]
-        return [found for found in self.source.stat_all(named) if self.selection.exclusion_reason(found) is None]
+        named = [key for key in keys if self._name_exclusion_reason(key) is None]
+        if not self.columns:
+            return self._included(self.source.stat_all(named))
+        documents = [key for key in named if not is_sidecar(key)]
+        found = self.source.stat_all([*documents, *map(sidecar_of, documents)])
+        return self._included(map(self._tagged, paired(found, self.source.stat)))
 
     def objects(
         self, after: str = "", folder: str = "", on_excluded: OnExcluded = ignore_excluded
@@ -50,4 +60,17 @@ class IngestContext:
             folder: Only keys below this folder.
             on_excluded: Called with the name and reason of what is not listed.
         """
-        return self.source.list(after, folder, self.selection.name_exclusion_reason, on_excluded)
+        listed = self.source.list(after, folder, self._name_exclusion_reason, on_excluded)
+        return map(self._tagged, paired(listed, self.source.stat)) if self.columns else listed
+
+    def _name_exclusion_reason(self, key: str) -> str | None:
+        """As of the selection. A sidecar is excluded with its document."""
+        is_beside = bool(self.columns) and is_sidecar(key)
+        return self.selection.name_exclusion_reason(key.removesuffix(SIDECAR_SUFFIX) if is_beside else key)
+
+    def _included(self, found: Iterable[SourceObject]) -> list[SourceObject]:
+        return [obj for obj in found if self.selection.exclusion_reason(obj) is None]
+
+    def _tagged(self, obj: SourceObject) -> SourceObject:
+        modified = obj.last_modified if self.source.has_metadata else None
+        return replace(obj, column_tag=self.columns.tag(obj.sidecar.etag if obj.sidecar else None, modified))

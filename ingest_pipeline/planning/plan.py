@@ -49,7 +49,7 @@ class DocumentPlan:
         return (
             self.source is not None
             and self.latest is not None
-            and self.latest.etag != self.source.etag
+            and self.latest.etag != self.source.document_etag
             and self.latest.size == self.source.size
             and self.latest.content_hash is not None
         )
@@ -63,7 +63,7 @@ class DocumentPlan:
         Args:
             recipe: Fingerprint of the recipe in force.
         """
-        etag = self.source.etag if self.source else None
+        etag = self.source.document_etag if self.source else None
         return self.hold is not None and (self.hold.etag, self.hold.recipe) == (etag, recipe)
 
 
@@ -116,7 +116,7 @@ def merge_join(listed: Iterable[SourceObject], latest: Iterable[LatestDocument])
 
 
 def _is_current(document: LatestDocument, source: SourceObject, recipe: str) -> bool:
-    return not document.removed and (document.etag, document.recipe) == (source.etag, recipe)
+    return not document.removed and (document.etag, document.recipe) == (source.document_etag, recipe)
 
 
 def runs_for(documents: int) -> int:

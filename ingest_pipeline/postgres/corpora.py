@@ -151,6 +151,32 @@ def insert_generation(connection: Connection, generation: GenerationRow) -> None
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may find the documents of a corpus."""
+
+    column: str | None
+    """The column with the principals of a document. None: everybody finds everything."""
+    required: bool
+    """Whether a search must name principals."""
+
+
+UNRESTRICTED = Access(None, required=False)
+
+
+def read_access(connection: Connection, corpus: str) -> Access:
+    """Return the access that the catalog records for a corpus."""
+    row = connection.execute(query("read_access"), {"corpus": corpus}).fetchone()
+    return Access(row["access"], required=row["require_principals"]) if row else UNRESTRICTED
+
+
+def set_access(connection: Connection, corpus: str, access: Access) -> None:
+    """Record who may find the documents of a corpus, from the next search on."""
+    connection.execute(
+        query("set_access"), {"corpus": corpus, "access": access.column, "require_principals": access.required}
+    )
+
+
 def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:
     """Set head to another version."""
     connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})

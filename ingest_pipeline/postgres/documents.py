@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from psycopg.rows import class_row
 
+from ingest_pipeline.columns.declaration import Values, canonical
+from ingest_pipeline.columns.values import Value
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, Usage
@@ -33,6 +35,8 @@ class LatestDocument:
     recipe: str | None
     chunk_count: int
     fragments: list[int]
+    columns: Values = field(default_factory=dict[str, Value])
+    """Recorded values of the user's columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class DocumentRow:
     cached: int
     fragments: list[int]
     published_version: int
+    columns: Values = field(default_factory=dict[str, Value])
+    """Recorded values of the user's columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +190,7 @@ def insert_documents(
             made_by = recipe.fingerprint_of(document.key)
             row = (generation, saga, made_by, document.key, document.partition, document.replaces)
             if source := document.source:
-                copy.write_row((*row, False, source.etag, source.size, source.last_modified))
+                copy.write_row((*row, False, source.document_etag, source.size, source.last_modified))
             else:
                 copy.write_row((generation, saga, None, *row[3:], True, None, None, None))
 
@@ -198,15 +204,67 @@ class FinishedDocument:
     character_count: int
     chunk_count: int
     usage: Usage
+    columns: Values = field(default_factory=dict[str, Value])
 
 
 def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
     """Fill in the hashes, counts and usage of documents that were read to their end."""
     columns = {
-        name: [getattr(row, name) for row in documents] for name in FinishedDocument.__slots__ if name != "usage"
+        name: [getattr(row, name) for row in documents]
+        for name in ("key", "content_hash", "character_count", "chunk_count")
     }
+    columns["columns"] = [canonical(row.columns) for row in documents]
     columns |= {name: [getattr(row.usage, name) for row in documents] for name in Usage.__slots__}
     connection.execute(query("finish_documents"), {"saga": saga, **columns})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """New values of the columns of a document whose bytes and recipe are those at head."""
+
+    key: str
+    replaces: UUID
+    """The saga of the row at head."""
+    source: SourceObject
+    columns: Values
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedDocument:
+    """The counts of a document whose rows stay as they are."""
+
+    key: str
+    character_count: int
+    chunk_count: int
+
+
+def insert_column_changes(
+    connection: Connection, saga: UUID, changes: Sequence[ColumnChange]
+) -> dict[str, CopiedDocument]:
+    """Insert the rows of documents of which only the columns change. No reader sees them before publication."""
+    values = {
+        "saga": saga,
+        "keys": [change.key for change in changes],
+        "replaces": [change.replaces for change in changes],
+        "etags": [change.source.document_etag for change in changes],
+        "sizes": [change.source.size for change in changes],
+        "last_modified": [change.source.last_modified for change in changes],
+        "columns": [canonical(change.columns) for change in changes],
+    }
+    with connection.cursor(row_factory=class_row(CopiedDocument)) as cursor:
+        return {row.key: row for row in cursor.execute(query("insert_column_changes"), values)}
+
+
+def columns_of_saga(connection: Connection, saga: UUID) -> dict[str, Values]:
+    """Return the values of the columns of a saga's documents, by key."""
+    return {row["key"]: row["columns"] for row in connection.execute(query("columns_of_saga"), {"saga": saga})}
+
+
+def documents_without_list(connection: Connection, generation: str, access: str, limit: int) -> tuple[int, list[str]]:
+    """Return the number of documents at head without principals, and the keys of the first of them."""
+    values = {"generation": generation, "access": access, "limit": limit}
+    rows = connection.execute(query("documents_without_list"), values).fetchall()
+    return (rows[0]["found"] if rows else 0), [row["key"] for row in rows]
 
 
 def drop_document(connection: Connection, saga: UUID, key: str) -> None:
@@ -293,7 +351,7 @@ def refresh_etag(connection: Connection, generation: str, document: LatestDocume
             "generation": generation,
             "key": document.key,
             "saga": document.saga,
-            "etag": source.etag,
+            "etag": source.document_etag,
             "last_modified": source.last_modified,
         },
     )

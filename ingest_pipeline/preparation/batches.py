@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from ingest_pipeline.columns.declaration import Values
+from ingest_pipeline.columns.values import Value
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow
@@ -39,6 +41,8 @@ class DocumentInProgress:
 
     plan: DocumentPlan
     reader: DocumentReader
+    columns: Values = field(default_factory=dict[str, Value])
+    """Values of its columns. Set before its first chunk is handed on."""
     error: IngestError | None = None
     """Why it cannot be ingested, as far as reading it has shown. Set before the batch that ends it is handed on."""
     failed: bool = False
@@ -82,7 +86,7 @@ class DocumentInProgress:
             perf_counter() - self._began,
         )
         return FinishedDocument(
-            self.plan.key, self.reader.content_hash, self.reader.characters, self.chunks, self._usage
+            self.plan.key, self.reader.content_hash, self.reader.characters, self.chunks, self._usage, self.columns
         )
 
     def prepared(self, files: Sequence[StagedFragment]) -> PreparedDocument:

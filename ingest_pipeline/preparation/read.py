@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.columns.sources import MAX_FRONT_MATTER
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.errors import DocumentTooLargeError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -36,6 +37,8 @@ class DocumentReader:
         self.characters = 0
         """Of the text extracted so far."""
         self.chunk_count = 0
+        self.head = ""
+        """The beginning of the text: its first piece."""
         self._digest = hashlib.sha256()
 
     @property
@@ -140,6 +143,7 @@ class DocumentReader:
 
     def _counted(self, pieces: Iterable[TextPiece], most: int | None = None) -> Iterator[TextPiece]:
         for piece in pieces:
+            self.head = self.head or piece.text[:MAX_FRONT_MATTER]
             self.characters += len(piece.text)
             if most is not None and self.characters > most:
                 problem = f"has more than {most} characters, which no own chunker or enricher gets"

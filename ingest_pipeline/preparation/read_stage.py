@@ -10,6 +10,7 @@ from ingest_pipeline.errors import DocumentChangedError, DocumentError, TooRecen
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
+from ingest_pipeline.preparation.document_columns import document_columns
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.types import Chunk
@@ -76,7 +77,12 @@ class ReadStage:
         """The chunks of one document. An error ends them and is kept in the document."""
         context = self._context
         try:
-            yield from document.reader.chunks(context.source, context.chunker, context.limits)
+            chunks = document.reader.chunks(context.source, context.chunker, context.limits)
+            first = next(chunks, None)
+            document.columns = document_columns(context, document.reader)
+            if first is not None:
+                yield first
+            yield from chunks
         except (DocumentError, DocumentChangedError) as error:
             document.error = error
         else:

@@ -96,7 +96,7 @@ class WriteStage:
             chunk.last_page,
             chunk.heading,
         )
-        return TableRow(row, document.plan.partition, chunk.text, vector, chunk.header)
+        return TableRow(row, document.plan.partition, chunk.text, vector, chunk.header, document.columns)
 
     async def _finish(self, document: DocumentInProgress) -> None:
         if document.has_own_files:
@@ -158,7 +158,7 @@ class WriteStage:
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
         name = f"{self._saga}-{self._file_count}.lance"
         self._file_count += 1
-        return self._corpus.table.stage(name, chunk_table(rows))
+        return self._corpus.table.stage(name, chunk_table(rows, self._corpus.table.schema))
 
     async def _fail(self, document: DocumentInProgress, error: IngestError) -> None:
         """Skip a document. Its files, if it has any, stay unpublished until the next sweep deletes them."""

@@ -42,6 +42,7 @@ from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.preparation.document_columns import document_columns
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.restore.rebuild_rows import (
@@ -284,14 +285,15 @@ class _Rebuild:
                 (chunk.ordinal, chunk.start, chunk.end, chunk.text_hash)
                 for chunk in reader.chunks(self._context.source, self._context.chunker, self._context.limits)
             ]
+            columns = document_columns(self._context, reader)
         except (DocumentError, StaleError):
             return None
-        if chunks != list(expected):
+        if chunks != list(expected) or columns != self._context.columns.conform(document.columns):
             return None
         return SourceFacts(
             document.key,
             document.saga_id,
-            source.etag,
+            source.document_etag,
             source.size,
             source.last_modified,
             reader.content_hash,

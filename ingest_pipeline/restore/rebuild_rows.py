@@ -9,6 +9,9 @@ from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
+from ingest_pipeline.columns.declaration import Values, canonical
+from ingest_pipeline.columns.values import Value
+from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
@@ -44,15 +47,19 @@ class TableDocument:
     count: int = 0
     fragments: list[int] = field(default_factory=list[int])
     is_whole: bool = True
+    columns: Values = field(default_factory=dict[str, Value])
+    """Values of the user's columns."""
     _sum: int = 0
     _last: int = -1
 
-    def add(self, partition: str, saga: str, ordinal: int, fragment: int) -> None:
+    def add(self, partition: str, saga: str, ordinal: int, fragment: int, columns: Values) -> None:
         """Add one row."""
+        if not self.count:
+            self.columns = columns
         self.count += 1
         self._sum += ordinal
         self._last = max(self._last, ordinal)
-        self.is_whole = self.is_whole and (saga, partition) == (self.saga, self.partition)
+        self.is_whole = self.is_whole and (saga, partition, columns) == (self.saga, self.partition, self.columns)
         if not self.fragments or self.fragments[-1] != fragment:
             self.fragments.append(fragment)
 
@@ -70,12 +77,14 @@ class TableDocument:
 def scan(table: LanceTable, version: int) -> dict[str, TableDocument]:
     """Read all documents of a version, by key. Reads neither vectors nor texts."""
     found: dict[str, TableDocument] = {}
+    columns = table_columns(table.at(version).schema)
+    names = [*_SCANNED_COLUMNS, *columns.names]
     for fragment in table.fragments(version):
-        for batch in table.batches(version, _SCANNED_COLUMNS, fragments=[fragment.number], batch_size=_BATCH_ROWS):
+        for batch in table.batches(version, names, fragments=[fragment.number], batch_size=_BATCH_ROWS):
             for row in batch.to_pylist():
                 key, partition, saga = row["document"], row["partition"], row["saga"]
                 document = found.get(key) or found.setdefault(key, TableDocument(key, partition, saga))
-                document.add(partition, saga, row["ordinal"], fragment.number)
+                document.add(partition, saga, row["ordinal"], fragment.number, columns.of_row(row))
     return found
 
 
@@ -119,6 +128,7 @@ def stage_documents(
         "recipes": [recipe.fingerprint_of(document.key) for document in documents],
         "partitions": [document.partition for document in documents],
         "counts": [document.count for document in documents],
+        "columns": [canonical(document.columns) for document in documents],
         "never": _NEVER,
     }
     connection.execute(query("stage_rebuilt"), values)

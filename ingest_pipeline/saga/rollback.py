@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
 from ingest_pipeline.errors import (
     AuditError,
@@ -26,7 +27,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, StagedFragment
-from ingest_pipeline.lance.chunk_table import chunk_schema
+from ingest_pipeline.lance.chunk_table import OWN_COLUMNS, table_columns
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollback
 from ingest_pipeline.postgres import documents, history, holds, sagas
@@ -65,12 +66,13 @@ class _CopiedRows:
     staged: Sequence[StagedFragment]
     files: dict[str, set[str]]
     """The names of the data files with each document's rows, by key."""
+    schema: pa.Schema
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         superseded = publish_documents(connection, self.saga, version)
         holds.hold_documents(connection, self.saga, self.recipe)
         sagas.forget_fragments(connection, self.saga)
-        return Change(self.staged, removal_of(superseded))
+        return Change(self.staged, removal_of(superseded), schema=self.schema)
 
     def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         recorded = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
@@ -206,8 +208,11 @@ class _Rollback:
         self._changes = changes
         self._recipe = recipe
         self._partitions = {change.key: change.partition for change in changes}
-        dimensions = corpus.table.schema.field("vector").type.list_size
-        self._schema = chunk_schema(dimensions)
+        self._base = corpus.head().head_version
+        self._schema = corpus.table.at(self._base).schema
+        self._columns = table_columns(self._schema)
+        self._values: dict[str, Values] = {}
+        """Values of the columns that the catalog has for the version, by key. The table may have had other columns."""
         self._staged: list[StagedFragment] = []
         self._files: defaultdict[str, set[str]] = defaultdict(set)
         self._numbers = count()
@@ -215,14 +220,13 @@ class _Rollback:
         """Fragments of the version that cannot be read."""
 
     def run(self, run_id: str | None) -> RolledBack:
-        base = self._corpus.head().head_version
         with Saga.begin(
-            self._corpus, SagaKind.ROLLBACK, base_version=base, run_id=run_id, target_version=self._version
+            self._corpus, SagaKind.ROLLBACK, base_version=self._base, run_id=run_id, target_version=self._version
         ) as saga:
             self._saga = saga.id
             self._prepare()
             saga.prepared()
-            made = saga.publish(_CopiedRows(saga.id, self._recipe, self._staged, self._files))
+            made = saga.publish(_CopiedRows(saga.id, self._recipe, self._staged, self._files, self._schema))
         return RolledBack(saga.id, self._version, made - 1, made, self._changes)
 
     def _prepare(self) -> None:
@@ -230,7 +234,9 @@ class _Rollback:
         _check_retained(self._corpus, self._version)
         with self._corpus.database.transaction() as connection:
             history.insert_copies(connection, self._corpus.generation, self._saga, self._changes)
+            values = documents.columns_of_saga(connection, self._saga)
             sagas.touch(connection, self._saga)
+        self._values = {key: self._columns.conform(found) for key, found in values.items()}
         for part in _parts([change for change in self._changes if change.chunk_count]):
             self._copy(part)
 
@@ -262,7 +268,7 @@ class _Rollback:
             raise self._rows_missing("LanceDB", found or 0, expected, part)
         waiting: list[pa.RecordBatch] = []
         for batch in self._corpus.table.batches(
-            self._version, self._schema.names, predicate, fragments, batch_size=_ROWS_PER_BATCH
+            self._version, list(OWN_COLUMNS), predicate, fragments, batch_size=_ROWS_PER_BATCH
         ):
             waiting.append(batch)
             if sum(len(other) for other in waiting) >= _ROWS_PER_FILE:
@@ -281,11 +287,12 @@ class _Rollback:
 
     def _stage(self, rows: pa.Table) -> StagedFragment:
         documents = rows["document"].to_pylist()
-        ours = {
+        ours: dict[str, pa.Array] = {
+            **self._columns.arrays([self._values.get(key) for key in documents]),
             "saga": pa.array([str(self._saga)] * len(rows)),
             "partition": pa.array([self._partitions[key] for key in documents]),
         }
-        columns = [ours.get(name, rows[name]) for name in self._schema.names]
+        columns = [ours[name] if name in ours else rows[name] for name in self._schema.names]
         name = f"{self._saga}-{next(self._numbers)}.lance"
         for key in set(documents):
             self._files[key].add(name)

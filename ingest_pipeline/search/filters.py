@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.search.bounds import Bounds, int_bounds, like, time_bounds
+from ingest_pipeline.search.column_filters import HAS, column_predicate
 
-_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|=|<|>)\s*(.+?)\s*")
+_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|=|<|>|\bhas\b)\s*(.+?)\s*")
 _PATTERNS = ("key", "partition")
 _RANGES = ("size", "chunk_count", "published_version")
 _TIME = "last_modified"
-_LEAST, _GREATEST = -(2**63), 2**63 - 1
-_STEP = timedelta(microseconds=1)
 _COLUMNS = (*_PATTERNS, *_RANGES, _TIME)
-Bounds = tuple[int | datetime | None, int | datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +26,15 @@ class DocumentFilter:
     """Column and pattern: ``*`` matches any characters, ``?`` matches one."""
     bounds: tuple[tuple[str, Bounds], ...] = ()
     """Column, and its lowest and highest value."""
+    predicates: tuple[str, ...] = ()
+    """Conditions on the user's columns, as filters of the table."""
 
     def __bool__(self) -> bool:
+        return bool(self.patterns or self.bounds or self.predicates)
+
+    @property
+    def needs_catalog(self) -> bool:
+        """Whether the catalog has to choose the documents."""
         return bool(self.patterns or self.bounds)
 
     def values(self) -> dict[str, object]:
@@ -39,18 +45,24 @@ class DocumentFilter:
             found[f"least_{column}"] = max((low for low, _ in bounds if low is not None), default=None)
             found[f"greatest_{column}"] = min((high for _, high in bounds if high is not None), default=None)
         for name in _PATTERNS:
-            found[name] = [_like(pattern) for column, pattern in self.patterns if column == name]
+            found[name] = [like(pattern) for column, pattern in self.patterns if column == name]
         return found
 
 
-def parse_filter(conditions: Iterable[str]) -> DocumentFilter:
-    """Parse conditions as users write them: ``key=docs/*``, ``size>1000``, ``last_modified>=2026-01-31``.
+def parse_filter(conditions: Iterable[str], columns: Columns = NO_COLUMNS) -> DocumentFilter:
+    """Parse conditions as users write them: ``key=docs/*``, ``size>1000``, ``year>=2020``, ``tags has travel``.
+
+    Args:
+        conditions: The conditions.
+        columns: The user's columns of the corpus.
 
     Raises:
         ConfigurationError: A condition has no known column, operator or valid value.
     """
     patterns: list[tuple[str, str]] = []
     bounds: list[tuple[str, Bounds]] = []
+    predicates: list[str] = []
+    declared = {one.name: one for one in columns.columns}
     for condition in conditions:
         parts = _CONDITION.fullmatch(condition)
         column, operator, value = parts.groups() if parts else ("", "", "")
@@ -58,50 +70,22 @@ def parse_filter(conditions: Iterable[str]) -> DocumentFilter:
             if column in _PATTERNS and operator == "=":
                 patterns.append((column, value))
             elif column in _RANGES:
-                bounds.append((column, _int_bounds(operator, int(value))))
+                bounds.append((column, int_bounds(operator, int(value))))
             elif column == _TIME:
-                bounds.append((column, _time_bounds(operator, value)))
+                bounds.append((column, time_bounds(operator, value)))
+            elif column in declared:
+                predicates.append(column_predicate(declared[column], operator, value))
             else:
-                raise _refused(condition)
+                raise _refused(condition, columns)
         except (ValueError, OverflowError) as error:
-            raise _refused(condition) from error
-    return DocumentFilter(tuple(patterns), tuple(bounds))
+            raise _refused(condition, columns) from error
+    return DocumentFilter(tuple(patterns), tuple(bounds), tuple(predicates))
 
 
-def _refused(condition: str) -> ConfigurationError:
+def _refused(condition: str, columns: Columns) -> ConfigurationError:
+    own = "".join(f", {column.name} ({column.type})" for column in columns.columns)
     return ConfigurationError(
-        f"The condition {condition!r} is not a column, an operator and a value",
-        f"Columns are {', '.join(_COLUMNS)}; key and partition take = with * and ?, the others =, <, <=, > and >=.",
+        f"The condition {condition!r} is not a column, an operator and a value that fits the column",
+        f"Columns are {', '.join(_COLUMNS)}{own}; key and partition take = with * and ?, a list takes {HAS}, the "
+        "others =, <, <=, > and >=.",
     )
-
-
-def _int_bounds(operator: str, value: int) -> Bounds:
-    if not _LEAST < value < _GREATEST:
-        raise OverflowError(value)
-    return {
-        "=": (value, value),
-        "<": (None, value - 1),
-        "<=": (None, value),
-        ">": (value + 1, None),
-        ">=": (value, None),
-    }[operator]
-
-
-def _time_bounds(operator: str, value: str) -> Bounds:
-    """The bounds of a condition on a time. Without a zone it is UTC; ``=`` with a day alone means the whole day."""
-    time = datetime.fromisoformat(value)
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    end = time + timedelta(days=1) - _STEP if len(value) == len("2026-01-31") else time
-    return {
-        "=": (time, end),
-        "<": (None, time - _STEP),
-        "<=": (None, end),
-        ">": (end + _STEP, None),
-        ">=": (time, None),
-    }[operator]
-
-
-def _like(pattern: str) -> str:
-    escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
-    return escaped.replace("*", "%").replace("?", "_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
@@ -12,13 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns, Values
+from ingest_pipeline.columns.values import Value
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import Embedder
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
+from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.search import matching, nearest
 from ingest_pipeline.postgres import documents, history
+from ingest_pipeline.postgres.corpora import read_access
 from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.search.access import Restriction, restriction
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand, Passage, passages
 from ingest_pipeline.search.filters import DocumentFilter
@@ -84,6 +89,8 @@ class Hit:
     """The version that this publication made."""
     version: int
     """The head that was read."""
+    columns: Values = field(default_factory=dict[str, Value])
+    """Values of the document's columns."""
     passage: Passage | None = None
     """The chunk with the text around it, if the search expands its hits."""
 
@@ -96,6 +103,7 @@ async def search(
     *,
     mode: SearchMode = "vector",
     where: DocumentFilter = _EVERYTHING,
+    principals: Sequence[str] | None = None,
     use_index: bool = True,
     expand: Expand | None = None,
     reranker: Reranker | None = None,
@@ -109,11 +117,13 @@ async def search(
         limit: Chunks at most.
         mode: By ``vector``, by the words of the ``text``, or ``hybrid``, which fuses both rankings.
         where: Search these documents only.
+        principals: Search the documents that one of them may find. A corpus with restricted access needs them.
         use_index: If False, a search by vector compares with every chunk.
         expand: The text that hits bring with them: their ``neighbours``, or the whole ``section``.
         reranker: Decides the order of the best candidates of the search.
 
     Raises:
+        ConfigurationError: The corpus demands principals, or does not restrict access.
         EmbeddingUnavailableError, EmbeddingAccessError: The question could not be embedded.
         CorpusMismatchError: The embedder's model is not the corpus'.
         RerankerUnavailableError, RerankerAccessError, RerankerResponseError: The reranker gave no scores.
@@ -121,7 +131,9 @@ async def search(
     """
     vector = None if mode == "text" else await _embedded(corpus, embedder, question)
     candidates = limit if reranker is None else max(limit, _RERANKED)
-    hits = find(corpus, question, vector, candidates, mode=mode, where=where, use_index=use_index)
+    hits = find(
+        corpus, question, vector, candidates, mode=mode, where=where, principals=principals, use_index=use_index
+    )
     if reranker is not None:
         hits = await _reranked(reranker, question, hits)
     hits = hits[:limit]
@@ -136,6 +148,7 @@ def find(
     *,
     mode: SearchMode,
     where: DocumentFilter = _EVERYTHING,
+    principals: Sequence[str] | None = None,
     use_index: bool = True,
 ) -> list[Hit]:
     """Search as `search` does, with a question that is embedded already.
@@ -147,16 +160,21 @@ def find(
         limit: Chunks at most.
         mode: See `search`.
         where: Search these documents only.
+        principals: See `search`.
         use_index: If False, a search by vector compares with every chunk.
     """
     head = corpus.head().head_version
-    predicate: str | None = None
-    if where:
+    allowed = restriction_of(corpus, head, principals)
+    if allowed.finds_nothing:
+        return []
+    predicates = [*where.predicates, *([allowed.predicate] if allowed.predicate else [])]
+    if where.needs_catalog:
         with corpus.database.transaction() as connection:
             keys = history.matching_documents(connection, corpus.generation, head, where.values())
         if not keys:
             return []
-        predicate = one_of("document", keys)
+        predicates.append(one_of("document", keys))
+    predicate = " AND ".join(f"({one})" for one in predicates) or None
     count = limit + _SPARE_ROWS if mode != "hybrid" else _FUSED_FACTOR * limit + _SPARE_ROWS
 
     def by_vector(rows: lance.LanceDataset) -> pa.Table:
@@ -175,6 +193,8 @@ def find(
     rows = found.slice(0, limit).to_pylist()
     scores = _Scores(rankings)
     known = _documents(corpus, head, rows)
+    # The table's filter allowed these rows. The catalog must allow them too.
+    rows = [row for row in rows if allowed.allows(known[row["document"]].columns)]
     if mode == "hybrid" and vector is not None:
         scores.add_missing(corpus, head, rows, known, vector)
     return [_hit(row, known[row["document"]], head, mode, scores) for row in rows]
@@ -234,6 +254,23 @@ def _expanded(corpus: Corpus, hits: Sequence[Hit], expand: Expand) -> list[Hit]:
     return [replace(hit, passage=passage) for hit, passage in zip(hits, around, strict=True)]
 
 
+def columns_at_head(corpus: Corpus) -> Columns:
+    """The user's columns that a search can filter by."""
+    return table_columns(corpus.table.at(corpus.head().head_version).schema)
+
+
+def restriction_of(corpus: Corpus, head: int, principals: Sequence[str] | None) -> Restriction:
+    """The restriction of a search at a version.
+
+    Raises:
+        ConfigurationError: The corpus demands principals, or does not restrict access.
+    """
+    with corpus.database.transaction() as connection:
+        access = read_access(connection, corpus.name)
+    columns = table_columns(corpus.table.at(head).schema) if access.column else NO_COLUMNS
+    return restriction(corpus.name, access, columns, principals)
+
+
 async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) -> npt.NDArray[np.float32]:
     if embedder is None:
         raise ConfigurationError("A search by vector needs an embedder", "Pass an embedder, or search by text.")
@@ -291,4 +328,5 @@ def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode
         saga=str(UUID(row["saga"])),
         published_version=document.published_version,
         version=head,
+        columns=document.columns,
     )

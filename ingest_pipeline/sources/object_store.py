@@ -57,6 +57,10 @@ _CLIENT: "ClientConfig" = {
 }
 _UNADDRESSABLE = re.compile(r"[\x00-\x1f\x7f]|^/|//|/$|(^|/)\.\.?(/|$)")
 """Keys that the library refuses or changes: with empty, ``.`` or ``..`` segments or control characters."""
+_STANDARD_ATTRIBUTES = {
+    "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Cache-Control", "Storage-Class",
+}  # fmt: skip
+"""Attributes of an object that are not the user's metadata."""
 _FAILURES = (exceptions.BaseError, OSError, ValueError)
 """Errors that the library raises."""
 
@@ -165,6 +169,19 @@ class ObjectSource:
         """Free the memory that `content_hash` took, because the object will not be read."""
         self._kept.take(obj)
 
+    @property
+    def has_metadata(self) -> bool:
+        """Whether objects can have metadata beside their bytes."""
+        return isinstance(self._store, _Bucket)
+
+    def metadata(self, obj: SourceObject) -> dict[str, str]:
+        """The user's metadata of an object, by name; one request. A local file has none.
+
+        Raises:
+            DocumentChangedError, DocumentError, SourceUnavailableError: See `read`.
+        """
+        return self._store.metadata(obj) if isinstance(self._store, _Bucket) else {}
+
     def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
         """Some bytes of the object pinned to its ETag.
 
@@ -269,6 +286,17 @@ class _Bucket:
             else:
                 return body
         raise self._unavailable(failure) from failure
+
+    def metadata(self, obj: SourceObject) -> dict[str, str]:
+        try:
+            answer = self._store.get(obj.key, options={"head": True})
+        except FileNotFoundError as error:
+            raise _changed(obj) from error
+        except _FAILURES as error:
+            raise self._unavailable(error) from error
+        if not _is_same(_source_object(answer.meta), obj):
+            raise _changed(obj)
+        return {name: value for name, value in answer.attributes.items() if name not in _STANDARD_ATTRIBUTES}
 
     def _without_markers(self, page: "Sequence[ObjectMeta]") -> Iterator[SourceObject]:
         """Drop folder markers. The library strips their slash, so each empty object needs one request to check."""

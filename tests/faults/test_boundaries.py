@@ -16,6 +16,7 @@ LANCE_MODULES = {
     "lance/table.py",
     "lance/files.py",
     "lance/changes.py",
+    "lance/column_files.py",
     "lance/indices.py",
     "lance/damage.py",
     "lance/flush.py",
@@ -37,6 +38,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "lance/indices.py": {
         "create_index_uncommitted": "INDEX_BUILT",
         "merge_existing_index_segments": "INDEX_BUILT",
+        "_renamed": "INDEX_BUILT",
     },
     "lance/flush.py": {"_flush_file": "FLUSHED", "_flush_folder": "FLUSHED"},
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
@@ -50,6 +52,12 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "preparation/extension_calls.py": {"call": "EXTENSION_CALLED", "record_result": "RESULT_RECORDED"},
     "preparation/write_stage.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
+    "saga/columns.py": {"record_fragment": "FRAGMENT_RECORDED"},
+    "ingestion/column_changes.py": {
+        "record_fragment": "FRAGMENT_RECORDED",
+        "insert_column_changes": "FRAGMENT_RECORDED",
+        "copy_chunk_rows": "FRAGMENT_RECORDED",
+    },
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
     "corpus/corpus.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "maintenance/drop.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},

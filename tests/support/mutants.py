@@ -21,7 +21,7 @@ from ingest_pipeline.chunking import chunker_role
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import openai
-from ingest_pipeline.ingestion import ingest, recipe_guard
+from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
 from ingest_pipeline.lance import changes, damage, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import drop, sweep
@@ -33,6 +33,7 @@ from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import lifecycle, publish, reconcile
+from ingest_pipeline.search import access
 from ingest_pipeline.sources import local
 
 
@@ -73,7 +74,7 @@ def no_version_check() -> None:
 
 
 def no_touch() -> None:
-    plug(changes, "_lowest", answering({}))
+    plug(changes, "lowest", answering({}))
 
 
 def no_compensation() -> None:
@@ -289,7 +290,38 @@ def dagsters_tables_anywhere() -> None:
     plug(_session, "prepare_storage", anywhere)
 
 
+def principals_filter_nothing() -> None:
+    setattr(access.Restriction, "predicate", property(answering(None)))  # noqa: B010  a property is no function
+
+
+def catalog_allows_everything() -> None:
+    plug(access.Restriction, "allows", answering(True))
+
+
+def changed_columns_keep_their_saga() -> None:
+    new_values = column_changes.NewValues
+
+    def without_saga(columns: Any, documents: Any, _: UUID) -> column_changes.NewValues:
+        return new_values(columns, documents)
+
+    plug(column_changes, "NewValues", without_saga)
+
+
+_COLUMNS = "tests/integration/columns/"
+
 MUTANTS = {
+    "principals filter nothing": Mutant(
+        principals_filter_nothing,
+        f"{_COLUMNS}test_access.py::test_a_forbidden_document_takes_no_place_in_a_ranking",
+    ),
+    "catalog allows everything": Mutant(
+        catalog_allows_everything,
+        f"{_COLUMNS}test_access.py::test_what_the_catalog_does_not_allow_is_not_found_whatever_the_table_says",
+    ),
+    "changed columns keep their saga": Mutant(
+        changed_columns_keep_their_saga,
+        f"{_COLUMNS}test_columns.py::test_a_change_of_the_sidecar_alone_embeds_nothing_and_moves_no_row",
+    ),
     "no row lock": Mutant(no_row_lock, f"{_PUBLICATION}test_a_publication_waits_for_the_holder_of_the_lock"),
     "no version check": Mutant(
         no_version_check, f"{_ZOMBIE}test_a_zombie_that_commits_just_before_another_writers_commit[empty_table]"

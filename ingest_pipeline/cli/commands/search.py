@@ -13,13 +13,14 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli._terminal import print_json
+from ingest_pipeline.columns.declaration import NO_COLUMNS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.search.clients import search_clients
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, columns_at_head
 from ingest_pipeline.search.search import search as search_corpus
 
 
@@ -40,6 +41,13 @@ from ingest_pipeline.search.search import search as search_corpus
     help="Search only documents that meet a condition such as key=docs/* or size>1000. Can be repeated.",
 )
 @click.option(
+    "--principal",
+    "principals",
+    multiple=True,
+    metavar="NAME",
+    help="Search the documents that this user or group may find. Can be repeated.",
+)
+@click.option(
     "--expand",
     type=click.Choice(EXPANSIONS),
     help="Show each chunk with its neighbours, or the whole section around it.",
@@ -49,15 +57,33 @@ from ingest_pipeline.search.search import search as search_corpus
 )
 @as_json
 def search(
-    question: str, mode: SearchMode, conditions: Sequence[str], expand: Expand | None, limit: int, *, as_json: bool
+    question: str,
+    *,
+    mode: SearchMode,
+    conditions: Sequence[str],
+    principals: Sequence[str],
+    expand: Expand | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """Find the chunks at head that match a question best."""
     settings = CorpusConfig.from_environment()
     if not question.strip():
         raise ConfigurationError("The question is empty", "Write some words to search for.")
-    where = parse_filter(conditions)
     with _session.corpus(settings) as corpus:
-        hits = asyncio.run(_search(settings, corpus, question, limit, mode=mode, where=where, expand=expand))
+        where = parse_filter(conditions, columns_at_head(corpus) if conditions else NO_COLUMNS)
+        hits = asyncio.run(
+            _search(
+                settings,
+                corpus,
+                question,
+                limit,
+                mode=mode,
+                where=where,
+                principals=principals or None,
+                expand=expand,
+            )
+        )
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits])
         return
@@ -72,9 +98,18 @@ async def _search(
     *,
     mode: SearchMode,
     where: DocumentFilter,
+    principals: Sequence[str] | None,
     expand: Expand | None,
 ) -> list[Hit]:
     async with search_clients(settings, corpus, mode) as (embedder, reranker):
         return await search_corpus(
-            corpus, embedder, question, limit, mode=mode, where=where, expand=expand, reranker=reranker
+            corpus,
+            embedder,
+            question,
+            limit,
+            mode=mode,
+            where=where,
+            principals=principals,
+            expand=expand,
+            reranker=reranker,
         )

@@ -47,12 +47,14 @@ UPDATE ingest_pipeline.generation SET state = %(state)s, state_since = now() WHE
 -- Documents that differ between the heads of two generations. The same bytes with another ETag are no difference.
 SELECT key, coalesce(o.partition, n.partition) AS partition, o.saga AS old_saga, n.etag AS new_etag
 FROM (
-    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.head_document WHERE generation = %(old)s
+    SELECT key, partition, saga, etag, content_hash, columns FROM ingest_pipeline.head_document
+    WHERE generation = %(old)s
 ) o FULL JOIN (
-    SELECT key, partition, saga, etag, content_hash FROM ingest_pipeline.head_document WHERE generation = %(new)s
+    SELECT key, partition, saga, etag, content_hash, columns FROM ingest_pipeline.head_document
+    WHERE generation = %(new)s
 ) n USING (key)
 WHERE o.saga IS NULL OR n.saga IS NULL
-   OR (o.etag IS DISTINCT FROM n.etag AND o.content_hash IS DISTINCT FROM n.content_hash)
+   OR (o.etag IS DISTINCT FROM n.etag AND (o.content_hash, o.columns) IS DISTINCT FROM (n.content_hash, n.columns))
 ORDER BY key
 
 -- generation_summaries --
@@ -580,7 +582,7 @@ WHERE generation = %(generation)s AND state = 'abandoned' AND kind = 'ingest'
 
 -- latest_documents --
 -- The latest row of each document: the document at head, or its tombstone unless retention removed it.
-SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments
+SELECT key, partition, saga, removed, etag, size, content_hash, recipe, chunk_count, fragments, columns
 FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
   AND (%(partitions)s::text[] IS NULL OR partition = ANY(%(partitions)s))
   AND (%(keys)s::text[] IS NULL OR key = ANY(%(keys)s))
@@ -614,12 +616,12 @@ FROM STDIN (FORMAT BINARY)
 
 -- finish_documents --
 UPDATE ingest_pipeline.document d
-SET content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
+SET columns = f.columns, content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
     embedded = f.embedded, cached = f.cached, tokens = f.tokens, requests = f.requests, retries = f.retries, seconds = f.seconds
-FROM unnest(%(key)s::text[], %(content_hash)s::text[], %(character_count)s::bigint[], %(chunk_count)s::integer[],
-    %(embedded)s::integer[], %(cached)s::integer[], %(tokens)s::bigint[], %(requests)s::integer[], %(retries)s::integer[],
+FROM unnest(%(key)s::text[], %(columns)s::jsonb[], %(content_hash)s::text[], %(character_count)s::bigint[],
+    %(chunk_count)s::integer[], %(embedded)s::integer[], %(cached)s::integer[], %(tokens)s::bigint[], %(requests)s::integer[], %(retries)s::integer[],
     %(seconds)s::double precision[])
-    AS f (key, content_hash, character_count, chunk_count, embedded, cached, tokens, requests, retries, seconds)
+    AS f (key, columns, content_hash, character_count, chunk_count, embedded, cached, tokens, requests, retries, seconds)
 WHERE d.saga = %(saga)s AND d.key = f.key
 
 -- drop_document --
@@ -662,7 +664,7 @@ WHERE generation = %(generation)s AND key = %(key)s AND saga = %(saga)s
 
 -- documents_at --
 SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, embedded, cached,
-    fragments, published_version
+    fragments, published_version, columns
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 WHERE %(keys)s::text[] IS NULL OR key = ANY(%(keys)s)
 ORDER BY key
@@ -680,7 +682,7 @@ WHERE %(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s)
 ORDER BY c.document, c.ordinal
 
 -- expected_documents --
-SELECT key, hashtextextended(key, 0) AS place, chunk_count
+SELECT key, hashtextextended(key, 0) AS place, chunk_count, columns
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 
 -- expected_chunks --
@@ -760,8 +762,8 @@ FROM ingest_pipeline.document d, unnest(%(names)s::text[]) AS wanted (name)
 WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND wanted.name IN (d.key, d.partition)
 
 -- differing_documents --
--- Documents that differ between a version and head. Documents with equal bytes and recipes have equal chunks, whichever
--- saga made them.
+-- Documents that differ between a version and head. Documents with equal bytes, recipes and columns have equal rows,
+-- whichever saga made them.
 SELECT key, coalesce(head.partition, old.partition) AS partition, head.saga AS replaces, old.saga AS copy_of,
     coalesce(old.chunk_count, 0) AS chunk_count, coalesce(old.fragments, '{}') AS fragments,
     CASE WHEN head.removed THEN 0 ELSE coalesce(head.chunk_count, 0) END AS chunks_at_head,
@@ -771,20 +773,50 @@ FULL JOIN (
     SELECT * FROM ingest_pipeline.latest_document WHERE generation = %(generation)s
 ) AS head USING (key)
 WHERE old.saga IS DISTINCT FROM head.saga AND (old.saga IS NOT NULL OR NOT head.removed)
-  AND (head.removed OR (old.content_hash, old.recipe) IS DISTINCT FROM (head.content_hash, head.recipe))
+  AND (head.removed OR (old.content_hash, old.recipe, old.columns)
+      IS DISTINCT FROM (head.content_hash, head.recipe, head.columns))
   AND (%(names)s::text[] IS NULL OR key = ANY(%(names)s) OR coalesce(head.partition, old.partition) = ANY(%(names)s))
 ORDER BY key
 
 -- insert_copies --
 INSERT INTO ingest_pipeline.document
     (generation, key, saga, partition, replaces, removed, etag, size, last_modified, content_hash, recipe, character_count,
-     chunk_count, cached, copy_of)
+     chunk_count, cached, copy_of, columns)
 SELECT %(generation)s, wanted.key, %(saga)s, wanted.partition, wanted.replaces, old.saga IS NULL, old.etag, old.size,
     old.last_modified, old.content_hash, old.recipe, coalesce(old.character_count, 0), coalesce(old.chunk_count, 0),
-    coalesce(old.chunk_count, 0), old.saga
+    coalesce(old.chunk_count, 0), old.saga, coalesce(old.columns, '{}')
 FROM unnest(%(keys)s::text[], %(partitions)s::text[], %(replaces)s::uuid[], %(copies_of)s::uuid[])
     AS wanted (key, partition, replaces, copy_of)
 LEFT JOIN ingest_pipeline.document old ON old.saga = wanted.copy_of AND old.key = wanted.key
+
+-- insert_column_changes --
+-- The bytes and the recipe are those of the row at head, so its chunks are copied. Only the columns are new.
+INSERT INTO ingest_pipeline.document
+    (generation, key, saga, partition, replaces, etag, size, last_modified, content_hash, recipe, character_count,
+     chunk_count, cached, copy_of, columns)
+SELECT old.generation, old.key, %(saga)s, old.partition, old.saga, new.etag, new.size, new.last_modified,
+    old.content_hash, old.recipe, old.character_count, old.chunk_count, old.chunk_count, old.saga, new.columns
+FROM unnest(%(keys)s::text[], %(replaces)s::uuid[], %(etags)s::text[], %(sizes)s::bigint[],
+    %(last_modified)s::timestamptz[], %(columns)s::jsonb[])
+    AS new (key, replaces, etag, size, last_modified, columns)
+JOIN ingest_pipeline.document old ON old.saga = new.replaces AND old.key = new.key
+RETURNING key, character_count, chunk_count
+
+-- columns_of_saga --
+SELECT key, columns FROM ingest_pipeline.document WHERE saga = %(saga)s
+
+-- read_access --
+SELECT access, require_principals FROM ingest_pipeline.corpus WHERE name = %(corpus)s
+
+-- set_access --
+UPDATE ingest_pipeline.corpus SET access = %(access)s, require_principals = %(require_principals)s
+WHERE name = %(corpus)s AND (access, require_principals) IS DISTINCT FROM (%(access)s, %(require_principals)s)
+
+-- documents_without_list --
+-- Documents at head that no search finds, because they have no list of principals.
+SELECT key, count(*) OVER () AS found FROM ingest_pipeline.head_document
+WHERE generation = %(generation)s AND coalesce(columns -> %(access)s, '[]') = '[]'
+ORDER BY key LIMIT %(limit)s
 
 -- copy_chunk_rows --
 INSERT INTO ingest_pipeline.chunk
@@ -904,10 +936,11 @@ WHERE d.saga = wanted.saga AND d.key = wanted.key AND d.published_version IS NUL
 -- stage_rebuilt --
 -- The rows have no ETag, which marks documents whose bytes are unknown. The next ingest therefore reads them.
 INSERT INTO ingest_pipeline.document
-    (generation, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified)
-SELECT %(generation)s, key, saga, partition, recipe, chunk_count, chunk_count, '', '', 0, %(never)s
-FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(recipes)s::text[], %(counts)s::integer[])
-    AS found (key, saga, partition, recipe, chunk_count)
+    (generation, key, saga, partition, recipe, chunk_count, cached, etag, content_hash, size, last_modified, columns)
+SELECT %(generation)s, key, saga, partition, recipe, chunk_count, chunk_count, '', '', 0, %(never)s, columns
+FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(recipes)s::text[], %(counts)s::integer[],
+    %(columns)s::jsonb[])
+    AS found (key, saga, partition, recipe, chunk_count, columns)
 
 -- chunk_places --
 SELECT c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash

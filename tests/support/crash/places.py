@@ -62,6 +62,25 @@ ROLLBACK = {
     Boundary.COMMIT: 13,
 }
 """Rollback of one document, together with another that did not exist any more."""
+COLUMN_CHANGE = {
+    Boundary.SOURCE_READ: 1,
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.FRAGMENT_WRITTEN: 1,
+    Boundary.FRAGMENT_RECORDED: 2,
+    Boundary.PREPARED: 1,
+    **_PUBLISHING,
+    Boundary.FLUSHED: 2,
+    Boundary.COMMIT: 14,
+}
+"""New columns of one document, whose bytes did not change."""
+COLUMN_ADDITION = {
+    Boundary.SAGA_BEGUN: 2,
+    **COLUMN_CHANGE,
+    **dict.fromkeys(_PUBLISHING, 2),
+    Boundary.PREPARED: 2,
+    Boundary.COMMIT: 22,
+}
+"""The same after a column was added to the table."""
 SUBMISSION = {
     Boundary.SOURCE_READ: 1,
     Boundary.LOCK_TAKEN: 1,

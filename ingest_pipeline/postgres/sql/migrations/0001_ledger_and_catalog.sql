@@ -37,8 +37,14 @@ CREATE TYPE ingest_pipeline.generation_state AS ENUM ('building', 'current', 're
 
 CREATE TABLE ingest_pipeline.corpus (
     name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    access text,
+    require_principals boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN ingest_pipeline.corpus.access IS
+    'Column with the principals that may find a document. Null: every search finds every document.';
+COMMENT ON COLUMN ingest_pipeline.corpus.require_principals IS
+    'True: a search without principals is an error. False: it finds nothing of a corpus with restricted access.';
 COMMENT ON TABLE ingest_pipeline.corpus IS
     'A corpus by its name. Its documents are in generations, and readers see the current one.';
 
@@ -278,6 +284,7 @@ CREATE TABLE ingest_pipeline.document (
     seconds double precision NOT NULL DEFAULT 0,
     fragments bigint[] NOT NULL DEFAULT '{}',
     copy_of uuid,
+    columns jsonb NOT NULL DEFAULT '{}',
     published_version bigint,
     superseded_version bigint,
     PRIMARY KEY (saga, key),
@@ -295,7 +302,9 @@ COMMENT ON COLUMN ingest_pipeline.document.requests IS
     'Requests with texts of the document. A request with several documents counts for each of them.';
 COMMENT ON COLUMN ingest_pipeline.document.seconds IS 'Seconds from the first byte read to the last row staged.';
 COMMENT ON COLUMN ingest_pipeline.document.copy_of IS
-    'The saga of the row that a rollback copied. Null: the row is no copy.';
+    'The saga of the row whose chunks a rollback or a change of columns copied. Null: the row is no copy.';
+COMMENT ON COLUMN ingest_pipeline.document.columns IS
+    'Values of the declared columns. Dates and times are ISO strings. A column without a value is absent.';
 COMMENT ON COLUMN ingest_pipeline.document.fragments IS 'Ids of the Lance fragments that contain the rows.';
 CREATE UNIQUE INDEX document_current ON ingest_pipeline.document (generation, key)
     WHERE published_version IS NOT NULL AND superseded_version IS NULL;
@@ -428,7 +437,7 @@ COMMENT ON VIEW ingest_pipeline.head IS
 CREATE VIEW ingest_pipeline.current_document AS
     SELECT k.corpus, d.key, d.saga, d.partition, d.etag, d.size, d.last_modified, d.content_hash, d.recipe,
         d.character_count, d.chunk_count, d.embedded, d.cached, d.tokens, d.requests, d.retries, d.seconds,
-        d.published_version
+        d.published_version, d.columns
     FROM ingest_pipeline.head_document d
     JOIN ingest_pipeline.generation k ON k.name = d.generation AND k.state = 'current';
 COMMENT ON VIEW ingest_pipeline.current_document IS 'The documents at head of the current generation of each corpus.';

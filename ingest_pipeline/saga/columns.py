@@ -1,0 +1,112 @@
+"""Adding, dropping and changing the user's columns of a table, as publications of maintenance. Nothing is embedded.
+
+A column that changes its type is dropped and added. A column that is added gets the values that the catalog still has
+of it, if they fit its type, so that both stores agree at every version. The next ingest finds the documents that have
+other values now, and publishes those values alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from uuid import UUID
+
+from ingest_pipeline.columns.declaration import Column, Columns, Values
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.protocol import ATTEMPTS
+from ingest_pipeline.errors import ConflictError, StaleError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.chunk_table import table_columns
+from ingest_pipeline.lance.column_files import AddedColumns, ColumnFile, DroppedColumns, NewValues, stage_columns
+from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.saga.reconcile import reconcile
+
+log = logging.getLogger(__name__)
+
+
+def update_columns(corpus: Corpus, declared: Columns) -> Corpus:
+    """Give the table of a corpus the declared columns.
+
+    Returns:
+        The corpus, opened with these columns.
+
+    Raises:
+        ConflictError: Other processes published at every attempt.
+        UnavailableError, ForeignWriteError: As any publication.
+    """
+    if table_columns(corpus.table.schema).columns == declared.columns:
+        return corpus  # a version above head, of a dead writer, is undone by the next publication, which checks again
+    for _ in range(ATTEMPTS):
+        head = corpus.head()
+        schema = corpus.table.at(head.head_version).schema
+        there = table_columns(schema)
+        dropped = [column for column in there.columns if column not in declared.columns]
+        added = [column for column in declared.columns if column not in there.columns]
+        if not dropped and not added:
+            if corpus.table.schema.equals(schema):
+                return corpus
+            return replace(corpus, table=LanceTable(corpus.table.uri, storage_options(corpus.table.uri)))
+        try:
+            _publish(corpus, head.head_version, dropped, added)
+        except StaleError as error:
+            log.info("corpus %s: changing the columns again: %s", corpus.generation, error)
+            reconcile(corpus)
+    raise ConflictError(f"Other processes published into corpus {corpus.name!r} at every attempt to change its columns")
+
+
+def _publish(corpus: Corpus, head: int, dropped: Sequence[Column], added: Sequence[Column]) -> None:
+    """Publish one step. Columns are dropped first, because a column may come back with another type."""
+    with Saga.begin(corpus, SagaKind.MAINTENANCE, base_version=head) as saga:
+        if dropped:
+            change: AddedColumns | DroppedColumns = DroppedColumns([column.name for column in dropped])
+        else:
+            change = AddedColumns(added, _files(corpus, head, saga.id, added))
+        saga.prepared()
+        version = saga.publish(_ChangedColumns(corpus, saga.id, head, change))
+    names = ", ".join(column.name for column in dropped or added)
+    what = "dropped" if dropped else "added"
+    log.info("corpus %s: version %d %s the columns %s", corpus.generation, version, what, names)
+
+
+def _files(corpus: Corpus, head: int, saga: UUID, added: Sequence[Column]) -> list[ColumnFile]:
+    """Stage the values that the catalog has of the new columns."""
+    declared = Columns(tuple(added))
+    with corpus.database.transaction() as connection:
+        found = documents.documents_at(connection, corpus.generation, head)
+    values: dict[str, Values] = {row.key: fitting for row in found if (fitting := declared.conform(row.columns))}
+    if not values:
+        return []
+    numbers, files = count(), list[ColumnFile]()
+    for fragment in corpus.table.fragments(head):
+        name = f"{saga}-{next(numbers)}.lance"
+        file, _ = stage_columns(corpus.table, head, fragment.number, name, NewValues(added, values))
+        with boundary(Boundary.FRAGMENT_RECORDED), corpus.database.transaction() as connection:
+            sagas.record_fragment(connection, saga, name=name, row_count=file.row_count)
+        files.append(file)
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class _ChangedColumns:
+    """Both sides of the publication. The catalog's rows stay as they are."""
+
+    corpus: Corpus
+    saga: UUID
+    head: int
+    change: AddedColumns | DroppedColumns
+
+    def write(self, connection: Connection, base: int, version: int) -> AddedColumns | DroppedColumns:  # noqa: ARG002  of the protocol
+        if base != self.head:
+            raise ConflictError(f"Corpus {self.corpus.name!r} moved from version {self.head} to {base} meanwhile")
+        sagas.forget_fragments(connection, self.saga)
+        return self.change
+
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """No row has moved."""

@@ -1,0 +1,150 @@
+"""A change of columns may die, meet another writer or be undone: both stores agree on the values, old or new."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ingest_pipeline import failpoints
+from ingest_pipeline.failpoints import Boundary
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.places import COLUMN_ADDITION, COLUMN_CHANGE, decisive_places
+from tests.support.world import World, paragraphs, passages_of
+
+COLUMNS = {"readers": "list<string>"}
+
+
+def declared(world: World, columns: dict[str, str]) -> World:
+    return World(world.database, world.settings.replace(columns=columns), world.embeddings)
+
+
+def put(world: World, key: str, *readers: str) -> None:
+    world.put(f"{key}.metadata.json", json.dumps({"readers": readers}))
+
+
+def readers(world: World) -> dict[str, Any]:
+    """What readers of the table see at head; the audit compares it with the catalog."""
+    head = world.head
+    if "readers" not in world.corpus.table.columns(head):
+        return {}
+    rows = world.corpus.table.rows(head, ["document", "readers"]).to_pylist()
+    return {row["document"]: row["readers"] for row in rows}
+
+
+@pytest.fixture
+def library(world: World) -> World:
+    library = declared(world, COLUMNS)
+    for key in ("a.txt", "b.txt"):
+        library.put(key, paragraphs(key, 2))
+        put(library, key, "ann", "bob")
+    library.ingest()
+    return library
+
+
+BEFORE = {"a.txt": ["ann", "bob"], "b.txt": ["ann", "bob"]}
+AFTER = {"a.txt": ["bob"], "b.txt": ["ann", "bob"]}
+
+
+@pytest.mark.parametrize("place", decisive_places(COLUMN_CHANGE), ids=str)
+def test_a_change_of_columns_may_die_anywhere(library: World, place: Place) -> None:
+    embedded = library.embeddings.embedded
+    put(library, "a.txt", "bob")
+    outcome = Child(crash_jobs.ingest, library.address, kill_at=place).outcome()
+    assert outcome.ours
+    assert readers(library) in (BEFORE, AFTER)
+    assert outcome.killed or readers(library) == AFTER
+    library.check()
+    library.recover()
+    assert readers(library) in (BEFORE, AFTER)
+    library.check_nothing_left()
+    library.ingest()
+    assert readers(library) == AFTER
+    library.check_nothing_left()
+    assert library.embeddings.embedded == embedded
+
+
+@pytest.mark.parametrize("place", decisive_places(COLUMN_ADDITION), ids=str)
+def test_an_addition_of_a_column_may_die_anywhere(world: World, place: Place) -> None:
+    plain = declared(world, {})
+    plain.put("a.txt", paragraphs("a", 2))
+    plain.ingest()
+    embedded = plain.embeddings.embedded
+    put(plain, "a.txt", "ann")
+    library = declared(world, COLUMNS)
+    outcome = Child(crash_jobs.ingest, library.address, kill_at=place).outcome()
+    assert outcome.ours
+    assert readers(plain) in ({}, {"a.txt": None}, {"a.txt": ["ann"]})
+    plain.check()
+    plain.recover()
+    plain.check_nothing_left()
+    library.ingest()
+    assert readers(library) == {"a.txt": ["ann"]}
+    library.check_nothing_left()
+    assert library.embeddings.embedded == embedded
+
+
+def test_the_places_of_a_change_of_columns_are_all_there_are(library: World) -> None:
+    put(library, "a.txt", "bob")
+    passed = passages_of(library.ingest)
+    assert {name for name, _ in passed} == set(COLUMN_CHANGE)
+    assert all(count <= COLUMN_CHANGE[name] for (name, _), count in passed.items())
+
+
+def meanwhile(library: World, at: Boundary, work: Any) -> None:
+    """Ingest, and do something once, when the ingest passes a boundary."""
+    done: list[bool] = []
+
+    def handle(name: Boundary, side: str) -> None:
+        if (name, side) == (at, "before") and not done:
+            done.append(True)
+            work()
+
+    failpoints.install(handle)
+    try:
+        library.ingest()
+    finally:
+        failpoints.install(None)
+    assert done
+
+
+def test_two_changes_of_one_fragment_at_once_lose_neither(library: World) -> None:
+    other = declared(library, COLUMNS)
+
+    def change_b() -> None:
+        put(library, "b.txt", "cat")
+        other.ingest(["b.txt"])
+
+    put(library, "a.txt", "bob")
+    meanwhile(library, Boundary.PREPARED, change_b)
+    assert readers(library) == {"a.txt": ["bob"], "b.txt": ["cat"]}
+    library.check_nothing_left()
+
+
+def test_a_change_of_columns_outlasts_a_removal_from_its_fragment(library: World) -> None:
+    other = declared(library, COLUMNS)
+
+    def remove_b() -> None:
+        library.remove("b.txt")
+        other.ingest(["b.txt"])
+
+    put(library, "a.txt", "bob")
+    meanwhile(library, Boundary.PREPARED, remove_b)
+    assert readers(library) == {"a.txt": ["bob"]}
+    library.check_nothing_left()
+
+
+def test_a_document_that_is_edited_meanwhile_has_the_new_text_and_the_new_columns(library: World) -> None:
+    other = declared(library, COLUMNS)
+
+    def edit_a() -> None:
+        library.put("a.txt", paragraphs("edited", 3))
+        other.ingest(["a.txt"])
+
+    put(library, "a.txt", "bob")
+    meanwhile(library, Boundary.PREPARED, edit_a)
+    assert readers(library)["a.txt"] == ["bob"]
+    assert "edited" in library.text_at("a.txt")
+    library.check_nothing_left()

@@ -1,0 +1,204 @@
+"""Whoever may read what, and however that changes: no search ever finds a document for a principal that it forbids."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from ingest_pipeline.embedding.openai import OpenAIEmbedder
+from ingest_pipeline.ingestion import reembed
+from ingest_pipeline.ingestion.context import named_corpus
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.postgres import documents
+from ingest_pipeline.search.search import find
+from tests.support.servers.embedding_server import NARROWING_MODEL, TEST_MODEL
+from tests.support.world import Address, World
+from tools import figures
+
+Flags = npt.NDArray[np.bool_]
+DOCUMENTS = [f"{number:02}.txt" for number in range(40)]
+PRINCIPALS = [f"user {number}'s" for number in range(250)]
+NUMBERS = {name: number for number, name in enumerate(PRINCIPALS)}
+_SEARCHED = 3
+LISTS = st.one_of(st.none(), st.sets(st.integers(0, len(PRINCIPALS) - 1), max_size=12))
+
+
+class Access(RuleBasedStateMachine):
+    """A corpus beside a model of who may find what."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.source: dict[str, set[int] | None] = {}
+        self.published: dict[str, set[int] | None] = {}
+        self.held: dict[str, set[int] | str | None] = {}
+        self.heads: dict[int, dict[str, set[int] | None]] = {}
+        self.checks = 0
+        self.searches = itertools.count()
+
+    @rule(keys=st.sets(st.sampled_from(DOCUMENTS), min_size=1, max_size=12), listed=LISTS)
+    def list_principals(self, keys: set[str], listed: set[int] | None) -> None:
+        for key in keys:
+            if key not in self.source:
+                self.world.put(key, f"The word is {key}.")
+            self.source[key] = listed
+            self.write(key)
+
+    @rule(key=st.sampled_from(DOCUMENTS), number=st.integers(0, 30))
+    def revoke(self, key: str, number: int) -> None:
+        listed = self.source.get(key)
+        if listed:
+            self.source[key] = listed - {sorted(listed)[number % len(listed)]}
+            self.write(key)
+
+    @rule(key=st.sampled_from(DOCUMENTS))
+    def edit(self, key: str) -> None:
+        if key in self.source:
+            self.world.put(key, f"The word is {key}, edit {next(self.searches)}.")
+            self.held.pop(key, None)
+
+    @rule(key=st.sampled_from(DOCUMENTS))
+    def delete(self, key: str) -> None:
+        if key in self.source:
+            del self.source[key]
+            self.held.pop(key, None)
+            for name in (key, f"{key}.metadata.json"):
+                (Path(self.world.settings.source) / name).unlink(missing_ok=True)
+
+    @rule()
+    def publish(self) -> None:
+        self.world.ingest()
+        kept = {key: self.published.get(key) for key in self.held if key in self.published}
+        self.published = {key: listed for key, listed in self.source.items() if key not in self.held} | kept
+
+    @rule(number=st.integers(0, 10))
+    def roll_back(self, number: int) -> None:
+        if not self.heads:
+            return
+        version = sorted(self.heads)[number % len(self.heads)]
+        with self.world.database.transaction() as connection:
+            before = documents.documents_at(connection, self.world.corpus.generation, self.world.head)
+        self.world.roll_back(version)
+        with self.world.database.transaction() as connection:
+            after = documents.documents_at(connection, self.world.corpus.generation, self.world.head)
+            held = connection.execute(
+                "SELECT key FROM ingest_pipeline.hold WHERE generation = %s", (self.world.corpus.generation,)
+            ).fetchall()
+        assert {row.key for row in after} == self.heads[version].keys() or before == after
+        self.published = dict(self.heads[version])
+        self.held = {row["key"]: "held" for row in held}
+
+    @rule()
+    def maintain(self) -> None:
+        maintain(self.world.corpus, self.world.settings.retention)
+
+    @rule()
+    def reembed(self) -> None:
+        """Another model; the new generation has what the source has, so nothing may be on hold."""
+        if self.held or not self.published:
+            return
+        self.publish()
+        model = NARROWING_MODEL if self.world.settings.embedding_model == TEST_MODEL else TEST_MODEL
+        wanted = self.world.settings.replace(embedding_model=model)
+        old, new = reembed.begin(self.world.database, wanted)
+
+        async def run() -> None:
+            embedding = Address(self.world.database.url, wanted, self.world.embeddings.base_url).embedding_settings
+            async with OpenAIEmbedder(embedding) as embedder:
+                work = reembed.Reembedding(old, new, embedder)
+                await work.fill()
+                await work.switch()
+
+        asyncio.run(run())
+        self.world = World(self.world.database, wanted, self.world.embeddings)
+        self.heads = {}
+
+    @invariant()
+    def nobody_finds_what_is_forbidden(self) -> None:
+        if not self.published:
+            return
+        corpus = named_corpus(self.world.database, self.world.settings.corpus)
+        head = corpus.head().head_version
+        allowed = flags({key: listed for key, listed in self.published.items() if listed})
+        rows = corpus.table.rows(head, ["document", "readers"]).to_pylist()
+        table = flags({row["document"]: numbers_of(row["readers"]) for row in rows})
+        with corpus.database.transaction() as connection:
+            found = documents.documents_at(connection, corpus.generation, head)
+        catalog = flags({row.key: numbers_of(row.columns.get("readers")) for row in found})
+        assert (table == allowed).all()
+        assert (catalog == allowed).all()
+        self.checks += 2 * allowed.size
+        for _ in range(_SEARCHED):
+            number = 17 * next(self.searches) % len(PRINCIPALS)
+            hits = find(corpus, "word", None, 1000, mode="text", principals=[PRINCIPALS[number]])
+            assert {hit.document for hit in hits} == {DOCUMENTS[one] for one in np.flatnonzero(allowed[number])}
+            self.checks += len(DOCUMENTS)
+        assert find(corpus, "word", None, 1000, mode="text") == []
+        self.heads[self.world.head] = dict(self.published)
+
+    def write(self, key: str) -> None:
+        self.held.pop(key, None)
+        listed = self.source[key]
+        names = None if listed is None else [PRINCIPALS[number] for number in sorted(listed)]
+        self.world.put(f"{key}.metadata.json", json.dumps({"readers": names, "edit": next(self.searches)}))
+
+    def teardown(self) -> None:
+        figures.count("permissions checked", self.checks)
+
+
+def numbers_of(names: object) -> set[int]:
+    return {NUMBERS[name] for name in cast("list[str] | None", names) or ()}
+
+
+def flags(listed: dict[str, set[int]]) -> Flags:
+    found = np.zeros((len(PRINCIPALS), len(DOCUMENTS)), np.bool_)
+    for key, numbers in listed.items():
+        found[sorted(numbers), DOCUMENTS.index(key)] = True
+    return found
+
+
+def run(world: World, tmp_path: Path, examples: int) -> None:
+    numbers = itertools.count()
+
+    def new_world() -> World:
+        name = f"access_{next(numbers)}"
+        source = tmp_path / name
+        source.mkdir()
+        changed = world.settings.replace(
+            corpus=name, source=str(source), columns={"readers": "list<string>"}, access="readers"
+        )
+        return World(world.database, changed, world.embeddings)
+
+    run_state_machine_as_test(  # pyright: ignore[reportUnknownVariableType]
+        lambda: Access(new_world()),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  it may be any factory
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=15,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+@pytest.mark.timeout(600)
+def test_no_principal_ever_finds_a_document_that_is_forbidden_to_it(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=8)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_no_principal_ever_finds_a_document_that_is_forbidden_to_it_for_long(world: World, tmp_path: Path) -> None:
+    """Each step compares all principals with all documents in both stores: 20,000 checks."""
+    run(world, tmp_path, examples=int(os.environ.get("ACCESS_EXAMPLES", "60")))
