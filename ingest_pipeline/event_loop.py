@@ -44,6 +44,8 @@ def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     with ThreadPoolExecutor(1, "event-loop") as thread:
+        # The executor waits at its end only for a thread whose start was not interrupted.
+        thread.submit(int).result()
         try:
             return thread.submit(copy_context().run, asyncio.run, watched()).result()
         except BaseException:

@@ -37,6 +37,7 @@ def modules_after(program: str, tmp_path: Path, database_url: str) -> tuple[str,
     source.mkdir(exist_ok=True)
     (source / "a.txt").write_text("alpha")
     settings = {"INGEST_CORPUS": "docs", "INGEST_SOURCE": str(source), "INGEST_STATE": str(tmp_path / "state")}
+    settings["INGEST_MIN_AGE_SECONDS"] = "0"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\nprint('MODULES', *sys.modules)"],
         env={**os.environ, **settings, "INGEST_DATABASE_URL": database_url},
