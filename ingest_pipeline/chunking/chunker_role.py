@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from ingest_pipeline.chunking.base import Chunker, ExtractedDocument, Span
-from ingest_pipeline.parsing.extension_protocol import InvalidResultError, pack, pieces_from_json, unpack
+from ingest_pipeline.extensions.protocol import InvalidResultError, pack, pieces_from_json, unpack
 from ingest_pipeline.types import TextPiece
 
 MAX_SPANS: Final = 500_000

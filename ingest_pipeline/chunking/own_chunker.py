@@ -9,9 +9,9 @@ from ingest_pipeline.chunking.base import Span
 from ingest_pipeline.chunking.chunker_role import read_answer, request
 from ingest_pipeline.chunking.content_defined import Sections
 from ingest_pipeline.errors import ExtensionError
-from ingest_pipeline.extensions import Extension
-from ingest_pipeline.parsing.extension_pool import Hook
-from ingest_pipeline.parsing.extension_protocol import InvalidResultError
+from ingest_pipeline.extensions.loader import Extension
+from ingest_pipeline.extensions.pool import Hook
+from ingest_pipeline.extensions.protocol import InvalidResultError
 from ingest_pipeline.types import Chunk, TextPiece
 
 _ROLE = "ingest_pipeline.chunking.chunker_role"

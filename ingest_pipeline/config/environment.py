@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ingest_pipeline.config.options import CorpusOptions, RefusedError, attributes
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.extensions import parse_extensions
+from ingest_pipeline.extensions.loader import parse_extensions
 
 _PREFIX = "INGEST_"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}

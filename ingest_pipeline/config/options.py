@@ -19,7 +19,7 @@ from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.embedding.prompts import FieldValue
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.extensions import SCHEMA, Extension, read_extensions
+from ingest_pipeline.extensions.loader import SCHEMA, Extension, read_extensions
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres.url import database_url as checked_url

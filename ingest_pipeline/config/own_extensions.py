@@ -9,7 +9,7 @@ from functools import lru_cache
 from ingest_pipeline.chunking.own_chunker import OwnChunker
 from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.extensions import Extension
+from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.parsing.own_parsers import OwnParser, own_parsers, parser_of
 
 

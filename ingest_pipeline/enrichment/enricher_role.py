@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Final, cast
 
 from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
-from ingest_pipeline.parsing.extension_protocol import (
+from ingest_pipeline.extensions.protocol import (
     InvalidResultError,
     columns_from_json,
     columns_to_json,

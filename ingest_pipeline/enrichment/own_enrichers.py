@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ingest_pipeline.enrichment.base import Enrichment
 from ingest_pipeline.enrichment.enricher_role import read_answer
 from ingest_pipeline.errors import EnrichmentError
-from ingest_pipeline.extensions import Extension
-from ingest_pipeline.parsing.extension_pool import Hook
+from ingest_pipeline.extensions.loader import Extension
+from ingest_pipeline.extensions.pool import Hook
 
 _ROLE = "ingest_pipeline.enrichment.enricher_role"
 _RESULT_BYTES = 2 << 20

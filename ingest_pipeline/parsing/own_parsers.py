@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import cast
 
 from ingest_pipeline.errors import ConfigurationError, ExtensionError
-from ingest_pipeline.extensions import Extension
+from ingest_pipeline.extensions.loader import Extension
+from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.parsing.base import TextPiece
-from ingest_pipeline.parsing.extension_pool import Hook
 from ingest_pipeline.parsing.parser_role import read_answer
 
 _ROLE = "ingest_pipeline.parsing.parser_role"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from ingest_pipeline.parsing.base import ParsedDocument, Parser, RawDocument, TextPiece
-from ingest_pipeline.parsing.extension_protocol import (
+from ingest_pipeline.extensions.protocol import (
     InvalidResultError,
     columns_from_json,
     columns_to_json,
@@ -14,6 +13,7 @@ from ingest_pipeline.parsing.extension_protocol import (
     pieces_to_json,
     unpack,
 )
+from ingest_pipeline.parsing.base import ParsedDocument, Parser, RawDocument, TextPiece
 
 
 def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:

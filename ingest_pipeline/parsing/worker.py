@@ -20,10 +20,10 @@ from io import BytesIO
 from typing import BinaryIO, Final, TypedDict, cast
 from zipfile import BadZipFile, ZipFile
 
-from ingest_pipeline.parsing.confinement import drop_rights
 from ingest_pipeline.parsing.mail import BrokenMailError, mail_text
 from ingest_pipeline.parsing.pages import MARKER, Piece, divide_pages, divide_slides
 from ingest_pipeline.parsing.tables import rewrite_tables
+from ingest_pipeline.sandbox.confinement import drop_rights
 
 GREATEST_LIST: Final = 16 << 20
 """Bytes of the list of pieces, which precedes a text. A page takes some 15."""

@@ -14,7 +14,7 @@ from ingest_pipeline.errors import (
     MissingExtraError,
     UnsupportedFormatError,
 )
-from ingest_pipeline.parsing.children import ChildPool, DeadChildError, Program, RequestLimits
+from ingest_pipeline.sandbox.children import ChildPool, DeadChildError, Program, RequestLimits
 from ingest_pipeline.types import TextPiece
 
 _SCRIPT: Final = Path(__file__).with_name("worker.py")

@@ -12,8 +12,8 @@ from ingest_pipeline.config.own_extensions import Extensions
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.enrichment.enricher_role import request
 from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
+from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.parsing.extension_pool import Hook
 from ingest_pipeline.parsing.own_parsers import OwnParser
 from ingest_pipeline.postgres import extension_results
 from ingest_pipeline.postgres.extension_results import ResultKey

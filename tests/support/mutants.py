@@ -21,12 +21,12 @@ from ingest_pipeline.chunking import chunker_role
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import openai
+from ingest_pipeline.extensions import pool as extension_pool
+from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
 from ingest_pipeline.lance import changes, damage, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import drop, sweep
-from ingest_pipeline.parsing import extension_pool
-from ingest_pipeline.parsing.extension_protocol import Introduction
 from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, sagas, sql
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server

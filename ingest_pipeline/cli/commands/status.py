@@ -11,7 +11,6 @@ from ingest_pipeline.cli._output import cost_line, print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import documents_on_hold
-from ingest_pipeline.parsing.confinement import unavailable
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
 from ingest_pipeline.postgres.corpora import Generation, GenerationState, reembedding_progress
@@ -23,6 +22,7 @@ from ingest_pipeline.postgres.recipes import read_recipes
 from ingest_pipeline.postgres.url import place_of
 from ingest_pipeline.preparation.spending_guard import read_spent
 from ingest_pipeline.private_folder import local_path, others_may_read
+from ingest_pipeline.sandbox.confinement import unavailable
 
 TEXT_IS_OPEN = "Other accounts of this machine can read the documents' text in {}; chmod 700 prevents that."
 

@@ -8,8 +8,8 @@ from ingest_pipeline.chunking.base import Span
 from ingest_pipeline.chunking.chunker_role import checked
 from ingest_pipeline.chunking.own_chunker import OwnChunker
 from ingest_pipeline.errors import ExtensionError
-from ingest_pipeline.extensions import read_extensions
-from ingest_pipeline.parsing.extension_protocol import InvalidResultError
+from ingest_pipeline.extensions.loader import read_extensions
+from ingest_pipeline.extensions.protocol import InvalidResultError
 from ingest_pipeline.types import Chunk, TextPiece
 
 PATH = "tests.support.own_code.ObedientChunker"

@@ -10,7 +10,7 @@ from ingest_pipeline.enrichment.base import Enrichment
 from ingest_pipeline.enrichment.enricher_role import request
 from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
 from ingest_pipeline.errors import EnrichmentError
-from ingest_pipeline.extensions import read_extensions
+from ingest_pipeline.extensions.loader import read_extensions
 from ingest_pipeline.types import Usage
 
 MODULE = "tests.support.own_code"

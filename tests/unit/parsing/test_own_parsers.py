@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError, ExtensionError
-from ingest_pipeline.extensions import Extension, read_extensions
-from ingest_pipeline.parsing import confinement
+from ingest_pipeline.extensions.loader import Extension, read_extensions
 from ingest_pipeline.parsing.own_parsers import OwnParser, own_parsers, parser_of
+from ingest_pipeline.sandbox import confinement
 from ingest_pipeline.types import TextPiece
 from tests.support import own_code
 

@@ -49,9 +49,9 @@ from ingest_pipeline.errors import (
     MissingExtraError,
     UnsupportedFormatError,
 )
-from ingest_pipeline.parsing import children as children_module
 from ingest_pipeline.parsing.formats import PARSER, ParserLimits, is_markdown, media_type, parse
 from ingest_pipeline.parsing.worker_pool import ParserPool, _pieces  # pyright: ignore[reportPrivateUsage]
+from ingest_pipeline.sandbox import children as children_module
 
 LIMITS = ParserLimits()
 

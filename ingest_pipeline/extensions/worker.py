@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.extensions import Extension, described
-from ingest_pipeline.parsing.confinement import drop_rights
-from ingest_pipeline.parsing.extension_protocol import GREATEST_DETAIL, Introduction, InvalidResultError
+from ingest_pipeline.extensions.loader import Extension, described
+from ingest_pipeline.extensions.protocol import GREATEST_DETAIL, Introduction, InvalidResultError
+from ingest_pipeline.sandbox.confinement import drop_rights
 
 
 class Role(Protocol):

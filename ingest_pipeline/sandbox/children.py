@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.parsing.confinement import unavailable
+from ingest_pipeline.sandbox.confinement import unavailable
 
 REQUESTS_PER_CHILD: Final = 100
 IDLE_CHILDREN: Final = 4

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.parsing import children, confinement, worker_pool
+from ingest_pipeline.parsing import worker_pool
 from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
+from ingest_pipeline.sandbox import children, confinement
 from ingest_pipeline.types import TextPiece
 
 SUPPORT = Path(__file__).parents[2] / "support" / "crash"
 BLIND = """
 import os, sys
-from ingest_pipeline.parsing import confinement
+from ingest_pipeline.sandbox import confinement
 confinement.landlock_version = lambda: 0
 kept = confinement.confine([], [], file_bytes=1 << 20, open_files=64)
 try:
@@ -29,7 +30,7 @@ except PermissionError:
 print(kept, seen)
 """
 UNABLE = """
-from ingest_pipeline.parsing import confinement
+from ingest_pipeline.sandbox import confinement
 confinement.landlock_version = lambda: 0
 confinement._filters_calls = lambda: False
 confinement._NEW_USER = confinement._NEW_NET = -1

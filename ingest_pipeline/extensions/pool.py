@@ -1,4 +1,4 @@
-"""Runs extensions of the user in child processes: the parent's side of `extension_worker`."""
+"""Runs extensions of the user in child processes: the parent's side of `worker`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from ingest_pipeline.errors import ConfigurationError, DocumentError
-from ingest_pipeline.extensions import Extension, check, described
-from ingest_pipeline.parsing.children import ChildPool, DeadChildError, Program, RequestLimits
-from ingest_pipeline.parsing.extension_protocol import Introduction
+from ingest_pipeline.extensions.loader import Extension, check, described
+from ingest_pipeline.extensions.protocol import Introduction
+from ingest_pipeline.sandbox.children import ChildPool, DeadChildError, Program, RequestLimits
 
 SECONDS: Final = 120.0
 """For one document, unless the extension declares others."""
 MEMORY_BYTES: Final = 2 << 30
-_SCRIPT: Final = Path(__file__).with_name("extension_worker.py")
+_SCRIPT: Final = Path(__file__).with_name("worker.py")
 _OUTCOMES: Final = frozenset({"result", "invalid", "too large", "raised"})
 
 _children: Final = ChildPool()
