@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from ingest_pipeline.columns.declaration import NO_COLUMNS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.corpus import open_corpus as open_table
@@ -33,10 +32,9 @@ from ingest_pipeline.postgres.history import PublicationRow
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
-from ingest_pipeline.search.clients import search_clients
+from ingest_pipeline.search.configured import configured_search
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.filters import parse_filter
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, columns_at_head, search
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
 
 
 @contextmanager
@@ -155,33 +153,19 @@ class OpenCorpus:
         """
         if mode not in SEARCH_MODES:
             raise ConfigurationError(f"There is no search mode {mode!r}", f"Use one of {', '.join(SEARCH_MODES)}.")
-        conditions = _listed(where)
-        return run_blocking(self._search(question, mode, conditions, limit, principals=principals, expand=expand))
-
-    async def _search(
-        self,
-        question: str,
-        mode: SearchMode,
-        where: Sequence[str],
-        limit: int,
-        *,
-        principals: Sequence[str] | None,
-        expand: Expand | None,
-    ) -> list[Hit]:
         corpus = find_corpus(self._database, self.config)
-        conditions = parse_filter(where, columns_at_head(corpus) if where else NO_COLUMNS)
-        async with search_clients(self.config, corpus, mode) as (embedder, reranker):
-            return await search(
+        return run_blocking(
+            configured_search(
+                self.config,
                 corpus,
-                embedder,
                 question,
                 limit,
                 mode=mode,
-                where=conditions,
+                conditions=_listed(where),
                 principals=principals,
                 expand=expand,
-                reranker=reranker,
             )
+        )
 
     def history(self, limit: int = 20) -> list[PublicationRow]:
         """List the publications of the corpus, newest first."""

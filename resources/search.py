@@ -4,15 +4,14 @@ from collections.abc import Sequence
 
 from dagster import ConfigurableResource, ResourceDependency
 
-from ingest_pipeline.columns.declaration import NO_COLUMNS
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.search import Hit, SearchMode, columns_at_head, search
+from ingest_pipeline.search.filters import DocumentFilter
+from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, search
 
 
 class CorpusSearchResource(ConfigurableResource[None]):
@@ -57,7 +56,7 @@ class CorpusSearchResource(ConfigurableResource[None]):
         """
         with self.lancedb.catalog.connect() as database:
             found = named_corpus(database, corpus)
-            conditions = parse_filter(where, columns_at_head(found) if where else NO_COLUMNS)
+            conditions = filter_at_head(found, where)
             return run_blocking(
                 self._search(found, question, limit, mode=mode, where=conditions, principals=principals, expand=expand)
             )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns, Values
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Values
 from ingest_pipeline.columns.values import Value
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import Embedder
@@ -26,7 +26,7 @@ from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.search.access import Restriction, restriction
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand, Passage, passages
-from ingest_pipeline.search.filters import DocumentFilter
+from ingest_pipeline.search.filters import DocumentFilter, parse_filter
 from ingest_pipeline.search.rerank import fuse
 from ingest_pipeline.types import embedded_text
 
@@ -254,9 +254,15 @@ def _expanded(corpus: Corpus, hits: Sequence[Hit], expand: Expand) -> list[Hit]:
     return [replace(hit, passage=passage) for hit, passage in zip(hits, around, strict=True)]
 
 
-def columns_at_head(corpus: Corpus) -> Columns:
-    """The user's columns that a search can filter by."""
-    return table_columns(corpus.table.at(corpus.head().head_version).schema)
+def filter_at_head(corpus: Corpus, conditions: Sequence[str]) -> DocumentFilter:
+    """Parse conditions, which may name the user's columns of the table.
+
+    Raises:
+        ConfigurationError: A condition has no known column, operator or valid value.
+    """
+    if not conditions:
+        return _EVERYTHING
+    return parse_filter(conditions, table_columns(corpus.table.at(corpus.head().head_version).schema))
 
 
 def restriction_of(corpus: Corpus, head: int, principals: Sequence[str] | None) -> Restriction:

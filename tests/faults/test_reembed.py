@@ -150,7 +150,7 @@ def test_readers_see_the_old_generation_or_the_new_one_and_never_a_part(world: W
 
 
 def test_an_active_writer_on_the_old_generation_gets_an_error(world: World) -> None:
-    """It prepared its documents, slept through the switch and woke up: what it has would be seen by nobody."""
+    """It prepared its documents, slept through the switch and woke up: no reader would see what it publishes."""
     fill_source(world)
     world.put("a.txt", paragraphs("edited", 4))
     child = Child(crash_jobs.ingest, world.address, stop_at=PAUSED)

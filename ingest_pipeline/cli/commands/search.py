@@ -13,15 +13,11 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli._terminal import print_json
-from ingest_pipeline.columns.declaration import NO_COLUMNS
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.search.clients import search_clients
+from ingest_pipeline.search.configured import configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
-from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, columns_at_head
-from ingest_pipeline.search.search import search as search_corpus
+from ingest_pipeline.search.search import SEARCH_MODES, SearchMode
 
 
 @command
@@ -71,15 +67,14 @@ def search(
     if not question.strip():
         raise ConfigurationError("The question is empty", "Write some words to search for.")
     with _session.corpus(settings) as corpus:
-        where = parse_filter(conditions, columns_at_head(corpus) if conditions else NO_COLUMNS)
         hits = asyncio.run(
-            _search(
+            configured_search(
                 settings,
                 corpus,
                 question,
                 limit,
                 mode=mode,
-                where=where,
+                conditions=conditions,
                 principals=principals or None,
                 expand=expand,
             )
@@ -88,28 +83,3 @@ def search(
         print_json([dataclasses.asdict(hit) for hit in hits])
         return
     print_hits(Console(), question, hits)
-
-
-async def _search(
-    settings: CorpusConfig,
-    corpus: Corpus,
-    question: str,
-    limit: int,
-    *,
-    mode: SearchMode,
-    where: DocumentFilter,
-    principals: Sequence[str] | None,
-    expand: Expand | None,
-) -> list[Hit]:
-    async with search_clients(settings, corpus, mode) as (embedder, reranker):
-        return await search_corpus(
-            corpus,
-            embedder,
-            question,
-            limit,
-            mode=mode,
-            where=where,
-            principals=principals,
-            expand=expand,
-            reranker=reranker,
-        )

@@ -9,8 +9,7 @@ import pytest
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.search.filters import parse_filter
-from ingest_pipeline.search.search import SEARCH_MODES, columns_at_head, find
+from ingest_pipeline.search.search import SEARCH_MODES, filter_at_head, find
 from tests.integration.columns.test_columns import declare, sidecar
 from tests.support.world import World
 
@@ -32,7 +31,7 @@ def found(world: World, *principals: str, where: tuple[str, ...] = ()) -> set[st
     """The documents that a search finds, in whichever mode."""
     corpus = find_corpus(world.database, world.settings)
     vector = corpus.table.rows(corpus.head().head_version, ["vector"])["vector"][0].values.to_numpy()
-    conditions = parse_filter(where, columns_at_head(corpus))
+    conditions = filter_at_head(corpus, where)
     by_mode = [
         {
             hit.document.removesuffix(".txt")

@@ -1,4 +1,4 @@
-"""A corpus moves to another embedding model: beside the current table, seen by nobody until all of it is there."""
+"""A corpus moves to another embedding model: beside the current table, hidden from readers until it is complete."""
 
 from __future__ import annotations
 

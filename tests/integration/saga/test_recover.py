@@ -1,4 +1,4 @@
-"""What others left behind is settled, and what is not ours is destroyed only if a person says so."""
+"""What others left behind is settled, and what is not ours is destroyed only on the user's command."""
 
 from __future__ import annotations
 

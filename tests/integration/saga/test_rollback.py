@@ -1,4 +1,4 @@
-"""Rolling back: both stores as they were, nothing bought, and nothing undone behind a person's back."""
+"""Rolling back: both stores as they were, nothing embedded, and nothing undone that the user did not name."""
 
 from __future__ import annotations
 
