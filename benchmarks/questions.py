@@ -28,7 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from ingest_pipeline.parsing.formats import parse
+from ingest_pipeline.parsing.built_in_parsers import parse
 
 DOCS: Final = Path(os.environ.get("BENCHMARK_DOCS", "/usr/share/doc"))
 """Where Debian's packages put documentation."""

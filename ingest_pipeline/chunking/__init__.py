@@ -1,6 +1,7 @@
 """Cuts text into chunks, as a stream.
 
-`content_defined` chooses cut points from the text around them, so that an edit changes only the chunks around
-it. `headings` finds the path of headings above each chunk. `base` has the protocol of a user's chunker, and
-`own_chunker` calls it in a child process of `parsing`. Imports `parsing`, `types` and `errors` only.
+`content_defined` is the built-in chunker: it chooses cut points from the text around them, so that an edit changes only
+the chunks around it. `headings` finds the path of headings above each chunk. A chunker of the user implements the
+protocol in `base`; `user_chunker` calls it from the parent process, and `user_chunker_role` runs it in the child
+process. Imports `extensions` and the modules below it. Begin with `content_defined`.
 """

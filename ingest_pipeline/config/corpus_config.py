@@ -19,14 +19,14 @@ from ingest_pipeline.config.environment import (
     variable_of,
 )
 from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location, refusals
-from ingest_pipeline.config.own_extensions import Extensions, load_extensions
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
+from ingest_pipeline.config.user_extensions import Extensions, load_extensions
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
 from ingest_pipeline.embedding.local import is_local
 from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of, prompts_of_vectors
 from ingest_pipeline.lance.storage import table_uri
-from ingest_pipeline.parsing.formats import PARSER
+from ingest_pipeline.parsing.built_in_parsers import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.sources.filters import Selection, pattern_of
 from ingest_pipeline.types import Price, Recipe, Retention, split_embedding

@@ -1,5 +1,5 @@
-"""Enriches documents: the user's own code computes columns from the text.
+"""Enriches documents: code of the user computes columns from the text.
 
-`base` has the protocol of an enricher, `enricher_role` calls it in a child process, `own_enrichers` is the parent's
-side. Imports `parsing`, `types` and `errors` only. Begin with `base`.
+`base` has the protocol of an enricher. `user_enrichers` calls enrichers from the parent process, and
+`user_enricher_role` runs them in the child process. Imports `extensions` and the modules below it. Begin with `base`.
 """

@@ -132,7 +132,7 @@ def check(extension: Extension, members: Sequence[str]) -> str:
         if getattr(loaded, member, None) is None:
             raise ConfigurationError(
                 f"{name}: {extension.path} has no {member!r}, which every {extension.option} must have",
-                f"Add it; docs/how-to/own_{extension.option}.md shows the whole protocol.",
+                f"Add it; docs/how-to/user_{extension.option}.md shows the whole protocol.",
             )
     fingerprint: object = getattr(loaded, "fingerprint", None)
     if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= GREATEST_FINGERPRINT:

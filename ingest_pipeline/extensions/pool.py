@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ingest_pipeline.errors import ConfigurationError, DocumentError
 from ingest_pipeline.extensions.loader import Extension, check, described
@@ -22,6 +22,7 @@ _SCRIPT: Final = Path(__file__).with_name("worker.py")
 _OUTCOMES: Final = frozenset({"result", "invalid", "too large", "raised"})
 
 _children: Final = ChildPool()
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Hook:
     """Whether it has neither the network nor secrets."""
 
     @classmethod
-    def of(
+    def load(
         cls, extension: Extension, role: str, method: str, error: type[DocumentError], *, is_confined: bool = True
     ) -> Hook:
         """Load an extension and check what it declares.
@@ -118,10 +119,22 @@ class Hook:
             problem = f"failed in the {self.name}, which {answer.detail}"
         raise self.error(document, problem)
 
-    @property
-    def invalid_answer(self) -> str:
-        """The problem of a document over which the child of the extension was taken over."""
-        return f"made the child process of the {self.name} return something invalid"
+    def checked(self, document: str, result: bytes, read: Callable[[bytes], Result]) -> Result:
+        """Read a result. The child checked it already, but the document may have taken the child over.
+
+        Args:
+            document: Key of the document, for the message.
+            result: What `run` returned.
+            read: Reads it, and raises ValueError or TypeError if the role cannot have written it.
+
+        Raises:
+            DocumentError: The result is invalid.
+        """
+        try:
+            return read(result)
+        except (ValueError, TypeError):
+            problem = f"made the child process of the {self.name} return something invalid"
+            raise self.error(document, problem) from None
 
     def _blame(self, death: DeadChildError, document: str) -> DocumentError:
         if death.expired or death.out_of_cpu:

@@ -20,7 +20,7 @@ from uuid import UUID
 from ingest_pipeline.embedding.local import LOCAL_MODEL
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
 from ingest_pipeline.ingestion.unpacked_size import unpacked_size
-from ingest_pipeline.parsing.formats import is_compressed, is_zipped
+from ingest_pipeline.parsing.built_in_parsers import is_compressed, is_zipped
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import embedding_cache, reports

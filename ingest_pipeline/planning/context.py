@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
 from ingest_pipeline.columns.sources import SIDECAR_SUFFIX, is_sidecar, sidecar_of
-from ingest_pipeline.config.own_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
+from ingest_pipeline.config.user_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.sources.filters import EVERYTHING, Selection

@@ -9,7 +9,7 @@ from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.columns.sources import MAX_SIDECAR_BYTES, front_matter, read_sidecar
 from ingest_pipeline.errors import ColumnValueError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.parsing.formats import is_markdown
+from ingest_pipeline.parsing.built_in_parsers import is_markdown
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.sources.object_store import ObjectSource

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from ingest_pipeline.config.own_extensions import Extensions
+from ingest_pipeline.config.user_extensions import Extensions
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.enrichment.enricher_role import request
-from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
+from ingest_pipeline.enrichment.user_enricher_role import request
+from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.parsing.own_parsers import OwnParser
+from ingest_pipeline.parsing.user_parsers import UserParser
 from ingest_pipeline.postgres import extension_results
 from ingest_pipeline.postgres.extension_results import ResultKey
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.types import TextPiece, Usage
 
 
-def _usage_of(enricher: OwnEnricher, document: str, result: bytes) -> Usage:
+def _usage_of(enricher: UserEnricher, document: str, result: bytes) -> Usage:
     return enricher.read(document, result).usage
 
 
@@ -51,7 +51,7 @@ class ExtensionCalls:
         return self.saga is not None
 
     def parse(
-        self, parser: OwnParser, document: str, content_hash: str, content: bytes
+        self, parser: UserParser, document: str, content_hash: str, content: bytes
     ) -> tuple[list[TextPiece], dict[str, object]]:
         """The pieces and columns that a parser finds in a document.
 

@@ -11,8 +11,8 @@ from ingest_pipeline.columns.sources import MAX_FRONT_MATTER
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.errors import DocumentTooLargeError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.parsing.formats import is_markdown, is_parsed, parse
-from ingest_pipeline.parsing.own_parsers import TEXT_BYTES, OwnParser
+from ingest_pipeline.parsing.built_in_parsers import is_markdown, is_parsed, parse
+from ingest_pipeline.parsing.user_parsers import TEXT_BYTES, UserParser
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import GREATEST_HEADER, Chunk, Recipe, SourceObject, TextPiece
@@ -103,7 +103,7 @@ class DocumentReader:
             self.columns = self._calls.enrich(key, self.content_hash, pieces, self.columns)
         return pieces
 
-    def _parsed(self, parser: OwnParser, blocks: Iterable[bytes]) -> list[TextPiece]:
+    def _parsed(self, parser: UserParser, blocks: Iterable[bytes]) -> list[TextPiece]:
         key, content = self.source.key, bytearray()
         for block in blocks:
             content += block

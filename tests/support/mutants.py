@@ -17,7 +17,7 @@ import psycopg
 
 from ingest_pipeline import processes
 from ingest_pipeline.assets import markdown
-from ingest_pipeline.chunking import chunker_role
+from ingest_pipeline.chunking import user_chunker_role
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import openai
@@ -491,14 +491,14 @@ def apply_from_environment() -> None:
 
 
 def no_check_of_spans() -> None:
-    plug(chunker_role, "_check", answering(None))
+    plug(user_chunker_role, "_check", answering(None))
 
 
 def no_record_of_results() -> None:
     plug(extension_results, "record_result", answering(None))
 
 
-def own_parsers_not_confined() -> None:
+def user_parsers_not_confined() -> None:
     def introduction(name: str, role: str, extension: bytes, _: object) -> Introduction:
         return Introduction(name, role, extension, is_confined=False)
 
@@ -509,16 +509,16 @@ MUTANTS.update(
     {
         "no check of spans": Mutant(
             no_check_of_spans,
-            "tests/unit/chunking/test_own_chunker.py::test_what_the_child_sends_is_checked_in_the_parent_too",
+            "tests/unit/chunking/test_user_chunker.py::test_what_the_child_sends_is_checked_in_the_parent_too",
         ),
         "no record of results": Mutant(
             no_record_of_results,
-            "tests/integration/preparation/test_own_code.py::"
+            "tests/integration/preparation/test_user_code.py::"
             "test_a_durable_result_is_paid_once_whatever_becomes_of_the_document",
         ),
         "own parsers not confined": Mutant(
-            own_parsers_not_confined,
-            "tests/unit/parsing/test_own_parsers.py::test_an_own_parser_has_no_network_and_starts_no_process[os.fork()]",
+            user_parsers_not_confined,
+            "tests/unit/parsing/test_user_parsers.py::test_a_parser_of_the_user_has_no_network_and_starts_no_process[os.fork()]",
         ),
     }
 )

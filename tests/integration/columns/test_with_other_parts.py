@@ -18,7 +18,7 @@ from tests.integration.columns.test_columns import declare, sidecar, values
 from tests.support.servers.databases import empty_database
 from tests.support.world import World, paragraphs
 
-TITLE = "tests.support.own_code.Title"
+TITLE = "tests.support.user_code.Title"
 
 
 def test_what_an_enricher_finds_is_stored_and_survives_a_change_of_the_sidecar(world: World) -> None:

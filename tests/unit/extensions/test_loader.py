@@ -9,10 +9,10 @@ import pytest
 
 from ingest_pipeline import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
-from tests.support import own_code
+from tests.support import user_code
 
-LINES = "tests.support.own_code.Lines"
-TITLE = "tests.support.own_code.Title"
+LINES = "tests.support.user_code.Lines"
+TITLE = "tests.support.user_code.Title"
 
 
 def config(**options: object) -> CorpusConfig:
@@ -20,7 +20,7 @@ def config(**options: object) -> CorpusConfig:
 
 
 @pytest.mark.parametrize(
-    "value", [LINES, [LINES], {"class": LINES}, own_code.Lines(), [own_code.Lines()], own_code.Lines]
+    "value", [LINES, [LINES], {"class": LINES}, user_code.Lines(), [user_code.Lines()], user_code.Lines]
 )
 def test_each_form_names_the_same_extension(value: object) -> None:
     (parser,) = config(parser=value).extensions.parsers
@@ -38,8 +38,8 @@ def test_the_environment_takes_a_path_or_json(text: str) -> None:
 
 
 def write_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "own_broken.py").write_text("import no_such_library\n")
-    (folder / "own_exiting.py").write_text("raise SystemExit(3)\n")
+    (folder / "user_broken.py").write_text("import no_such_library\n")
+    (folder / "user_exiting.py").write_text("raise SystemExit(3)\n")
     monkeypatch.syspath_prepend(folder)
 
 
@@ -54,10 +54,10 @@ def write_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"class": LINES, "arguments": 3}, "has an entry with"),
         ("no_such_package.module.Parser", "there is no module 'no_such_package'. Correct the name, install"),
         ("tests.support.no_such_module.Parser", "there is no module 'tests.support.no_such_module'"),
-        ("tests.support.own_code.Missing", "but module 'tests.support.own_code' has no 'Missing'"),
-        ("tests.support.own_code.WRONG_SPANS", "which is not a class"),
-        ("own_broken.Parser", "cannot be imported: ModuleNotFoundError: No module named 'no_such_library'"),
-        ("own_exiting.Parser", "cannot be imported: SystemExit: 3"),
+        ("tests.support.user_code.Missing", "but module 'tests.support.user_code' has no 'Missing'"),
+        ("tests.support.user_code.WRONG_SPANS", "which is not a class"),
+        ("user_broken.Parser", "cannot be imported: ModuleNotFoundError: No module named 'no_such_library'"),
+        ("user_exiting.Parser", "cannot be imported: SystemExit: 3"),
         ({"class": LINES, "arguments": {"lower": 1}}, r"cannot be created with its arguments \(lower\): TypeError"),
         (TITLE, "has no 'parse', which every parser must have"),
         ({"class": LINES, "arguments": {"fingerprint": ""}}, "has the fingerprint '', which is not a text of 1 to 200"),
@@ -82,14 +82,14 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
 
 
 def test_two_chunkers_are_refused() -> None:
-    path = "tests.support.own_code.ObedientChunker"
+    path = "tests.support.user_code.ObedientChunker"
     with pytest.raises(ConfigurationError, match="names more than one chunker"):
         config(chunker=[path, path])
 
 
 def test_all_fingerprints_are_in_the_recipe_and_a_parsers_only_in_that_of_its_suffixes() -> None:
     plain = config().recipe
-    own = config(parser=LINES, chunker="tests.support.own_code.ObedientChunker", enricher=[TITLE]).recipe
+    own = config(parser=LINES, chunker="tests.support.user_code.ObedientChunker", enricher=[TITLE]).recipe
     assert own.hooks == ("chunker obedient-chunker", "enricher title-1")
     assert own.parsers == ((".lines", "lines-1"),)
     parsed = config(parser=LINES).recipe

@@ -18,7 +18,7 @@ from ingest_pipeline.errors import (
     EmptyDocumentError,
     UnreadableError,
 )
-from ingest_pipeline.parsing.formats import ParserLimits, is_markdown, is_parsed, parse
+from ingest_pipeline.parsing.built_in_parsers import ParserLimits, is_markdown, is_parsed, parse
 
 BERTHS = (Path(__file__).parent / "data" / "berths.xlsx").read_bytes()
 SCAN = (

@@ -49,7 +49,7 @@ from ingest_pipeline.errors import (
     MissingExtraError,
     UnsupportedFormatError,
 )
-from ingest_pipeline.parsing.formats import PARSER, ParserLimits, is_markdown, media_type, parse
+from ingest_pipeline.parsing.built_in_parsers import PARSER, ParserLimits, is_markdown, media_type, parse
 from ingest_pipeline.parsing.worker_pool import ParserPool, _pieces  # pyright: ignore[reportPrivateUsage]
 from ingest_pipeline.sandbox import children as children_module
 
@@ -570,7 +570,7 @@ def test_a_forked_process_parses_with_children_of_its_own() -> None:
     out = run(
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from ingest_pipeline.parsing.formats import parse\n"
+        "from ingest_pipeline.parsing.built_in_parsers import parse\n"
         "first = ''.join(piece.text for piece in parse('a.html', [b'<p>parent']))\n"
         "if os.fork() == 0:\n"
         "    sys.stdout.write(''.join(piece.text for piece in parse('b.html', [b'<p>child'])))\n"
@@ -588,7 +588,7 @@ def test_children_end_with_their_parent() -> None:
     pid = run(
         "import os\n"
         "from pathlib import Path\n"
-        "from ingest_pipeline.parsing.formats import parse\n"
+        "from ingest_pipeline.parsing.built_in_parsers import parse\n"
         "list(parse('a.html', [b'<p>x']))\n"
         "print(Path(f'/proc/self/task/{os.getpid()}/children').read_text())\n"
     )

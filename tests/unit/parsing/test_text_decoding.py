@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest_pipeline.errors import ConfigurationError, DocumentEncodingError
-from ingest_pipeline.parsing.formats import parse
+from ingest_pipeline.parsing.built_in_parsers import parse
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 
 

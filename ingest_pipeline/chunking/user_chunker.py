@@ -6,32 +6,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ingest_pipeline.chunking.base import Span
-from ingest_pipeline.chunking.chunker_role import read_answer, request
 from ingest_pipeline.chunking.content_defined import Sections
+from ingest_pipeline.chunking.user_chunker_role import read_answer, request
 from ingest_pipeline.errors import ExtensionError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.extensions.protocol import InvalidResultError
 from ingest_pipeline.types import Chunk, TextPiece
 
-_ROLE = "ingest_pipeline.chunking.chunker_role"
+_ROLE = "ingest_pipeline.chunking.user_chunker_role"
 _RESULT_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class OwnChunker:
+class UserChunker:
     """A chunker of the user. It runs in a child process because nothing else ends code that hangs or exits."""
 
     hook: Hook
 
     @classmethod
-    def of(cls, extension: Extension) -> OwnChunker:
+    def load(cls, extension: Extension) -> UserChunker:
         """Load a chunker.
 
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        return cls(Hook.of(extension, _ROLE, "chunks", ExtensionError))
+        return cls(Hook.load(extension, _ROLE, "chunks", ExtensionError))
 
     def chunks(self, document: str, pieces: Sequence[TextPiece], size: int, overlap: int) -> Iterator[Chunk]:
         """Cut a document. Chunks get pages and headings as those of the built-in chunker do.
@@ -67,7 +67,4 @@ class OwnChunker:
         except InvalidResultError as error:
             raise ExtensionError(document, f"has a text that no chunker can get: {error}") from None
         found = self.hook.run(document, {"key": document, "chunk_size": size, "overlap": overlap}, data, _RESULT_BYTES)
-        try:
-            return read_answer(found, text, size, overlap)
-        except (ValueError, TypeError):
-            raise ExtensionError(document, self.hook.invalid_answer) from None
+        return self.hook.checked(document, found, lambda result: read_answer(result, text, size, overlap))

@@ -5,36 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingest_pipeline.enrichment.base import Enrichment
-from ingest_pipeline.enrichment.enricher_role import read_answer
+from ingest_pipeline.enrichment.user_enricher_role import read_answer
 from ingest_pipeline.errors import EnrichmentError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook
 
-_ROLE = "ingest_pipeline.enrichment.enricher_role"
+_ROLE = "ingest_pipeline.enrichment.user_enricher_role"
 _RESULT_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
-class OwnEnricher:
+class UserEnricher:
     """An enricher of the user."""
 
     hook: Hook
 
     @classmethod
-    def of(cls, extension: Extension) -> OwnEnricher:
+    def load(cls, extension: Extension) -> UserEnricher:
         """Load an enricher.
 
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        return cls(Hook.of(extension, _ROLE, "enrich", EnrichmentError, is_confined=False))
+        return cls(Hook.load(extension, _ROLE, "enrich", EnrichmentError, is_confined=False))
 
     def enrich(self, document: str, request: bytes) -> bytes:
         """Let the enricher enrich a document. `read` reads the result.
 
         Args:
             document: Its key.
-            request: Its text and columns, as `enricher_role.request` wrote them.
+            request: Its text and columns, as `user_enricher_role.request` wrote them.
 
         Raises:
             DocumentError: The enricher failed with this document.
@@ -48,7 +48,4 @@ class OwnEnricher:
         Raises:
             DocumentError: The child sent something else.
         """
-        try:
-            return read_answer(result)
-        except (ValueError, TypeError):
-            raise EnrichmentError(document, self.hook.invalid_answer) from None
+        return self.hook.checked(document, result, read_answer)

@@ -12,9 +12,9 @@ from ingest_pipeline.errors import ConfigurationError, ExtensionError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.parsing.base import TextPiece
-from ingest_pipeline.parsing.parser_role import read_answer
+from ingest_pipeline.parsing.user_parser_role import read_answer
 
-_ROLE = "ingest_pipeline.parsing.parser_role"
+_ROLE = "ingest_pipeline.parsing.user_parser_role"
 TEXT_BYTES = 100_000_000
 """Of a document, and of the text that a parser returns, at most."""
 # How the text is divided into pieces, and its columns.
@@ -23,7 +23,7 @@ _SUFFIX = re.compile(r"\.[\w+~-]{1,30}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class OwnParser:
+class UserParser:
     """A parser of the user."""
 
     hook: Hook
@@ -31,13 +31,13 @@ class OwnParser:
     """In lower case."""
 
     @classmethod
-    def of(cls, extension: Extension) -> OwnParser:
+    def load(cls, extension: Extension) -> UserParser:
         """Load a parser.
 
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        hook = Hook.of(extension, _ROLE, "parse", ExtensionError)
+        hook = Hook.load(extension, _ROLE, "parse", ExtensionError)
         declared: object = getattr(extension.load(), "suffixes", None)
         given = cast("Collection[object]", declared) if isinstance(declared, list | tuple | set | frozenset) else ()
         suffixes = sorted({one.lower() for one in given if isinstance(one, str) and _SUFFIX.fullmatch(one)})
@@ -68,20 +68,17 @@ class OwnParser:
         Raises:
             DocumentError: The child sent something else.
         """
-        try:
-            return read_answer(result)
-        except (ValueError, TypeError):
-            raise ExtensionError(document, self.hook.invalid_answer) from None
+        return self.hook.checked(document, result, read_answer)
 
 
-def own_parsers(extensions: Sequence[Extension]) -> tuple[OwnParser, ...]:
+def load_parsers(extensions: Sequence[Extension]) -> tuple[UserParser, ...]:
     """Load the parsers of the user.
 
     Raises:
         ConfigurationError: One cannot be loaded, or two parse the same suffix.
     """
-    parsers = tuple(map(OwnParser.of, extensions))
-    seen: dict[str, OwnParser] = {}
+    parsers = tuple(map(UserParser.load, extensions))
+    seen: dict[str, UserParser] = {}
     for parser in parsers:
         for suffix in parser.suffixes:
             other = seen.setdefault(suffix, parser)
@@ -94,7 +91,7 @@ def own_parsers(extensions: Sequence[Extension]) -> tuple[OwnParser, ...]:
     return parsers
 
 
-def parser_of(parsers: Sequence[OwnParser], document: str) -> OwnParser | None:
+def parser_of(parsers: Sequence[UserParser], document: str) -> UserParser | None:
     """The parser of the user that parses a document, None if there is none."""
     suffix = PurePosixPath(document).suffix.lower()
     return next((parser for parser in parsers if suffix in parser.suffixes), None)

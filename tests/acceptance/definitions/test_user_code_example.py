@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "home").mkdir()
-    return Path(shutil.copytree(_ROOT / "examples" / "own_code", tmp_path / "project"))
+    return Path(shutil.copytree(_ROOT / "examples" / "user_code", tmp_path / "project"))
 
 
 def run(project: Path, *command: str, **environment: str) -> str:
@@ -50,11 +50,11 @@ def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path
     for corpus in ("mail", "code"):
         run(project, "dg", "launch", "--job", f"{corpus}_ingest_job")
     mail = {"INGEST_CORPUS": "mail", "INGEST_SOURCE": "documents/mail"}
-    own = {"INGEST_PARSER": "own_code.parsers.EmailParser", "INGEST_ENRICHER": "own_code.enrichers.FrontMatter"}
+    own = {"INGEST_PARSER": "user_code.parsers.EmailParser", "INGEST_ENRICHER": "user_code.enrichers.FrontMatter"}
     hits = json.loads(run(project, "ingest-pipeline", "search", "--json", "lift stairs", **mail, **own))
     assert "lift.eml" in {hit["document"] for hit in hits}, hits
     code = {"INGEST_CORPUS": "code", "INGEST_SOURCE": "documents/code", "INGEST_CHUNK_SIZE": "2000"}
-    chunker = {"INGEST_CHUNKER": json.dumps({"class": "own_code.chunkers.PythonChunker"})}
+    chunker = {"INGEST_CHUNKER": json.dumps({"class": "user_code.chunkers.PythonChunker"})}
     hits = json.loads(run(project, "ingest-pipeline", "search", "--json", "area of a circle", **code, **chunker))
     assert hits[0]["text"].startswith("def circle"), hits
     plan = json.loads(run(project, "ingest-pipeline", "plan", "--json", **code, **chunker))
@@ -64,15 +64,15 @@ def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path
 @pytest.mark.parametrize(
     ("page", "sources"),
     [
-        ("own_parser.md", ["parsers.py", "defs/mail/defs.yaml"]),
-        ("own_chunker.md", ["chunkers.py", "defs/code/defs.yaml"]),
-        ("own_enricher.md", ["enrichers.py", "defs/mail/defs.yaml"]),
+        ("user_parser.md", ["parsers.py", "defs/mail/defs.yaml"]),
+        ("user_chunker.md", ["chunkers.py", "defs/code/defs.yaml"]),
+        ("user_enricher.md", ["enrichers.py", "defs/mail/defs.yaml"]),
     ],
 )
 def test_the_pages_show_the_files_of_the_example(page: str, sources: list[str]) -> None:
     text = (_ROOT / "docs" / "how-to" / page).read_text()
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.DOTALL)
-    files = [(_ROOT / "examples" / "own_code" / "own_code" / name).read_text() for name in sources]
+    files = [(_ROOT / "examples" / "user_code" / "user_code" / name).read_text() for name in sources]
     assert len(blocks) == len(files)
     for block, file in zip(blocks, files, strict=True):
         assert block.strip() in file

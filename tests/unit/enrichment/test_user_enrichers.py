@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline.enrichment.base import Enrichment
-from ingest_pipeline.enrichment.enricher_role import request
-from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
+from ingest_pipeline.enrichment.user_enricher_role import request
+from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.errors import EnrichmentError
 from ingest_pipeline.extensions.loader import read_extensions
 from ingest_pipeline.types import Usage
 
-MODULE = "tests.support.own_code"
+MODULE = "tests.support.user_code"
 
 
-def enricher(name: str, **arguments: object) -> OwnEnricher:
+def enricher(name: str, **arguments: object) -> UserEnricher:
     (extension,) = read_extensions("enricher", {"class": f"{MODULE}.{name}", "arguments": arguments})
-    return OwnEnricher.of(extension)
+    return UserEnricher.load(extension)
 
 
-def enriched(found: OwnEnricher, text: str, **columns: object) -> Enrichment:
+def enriched(found: UserEnricher, text: str, **columns: object) -> Enrichment:
     return found.read("a.txt", found.enrich("a.txt", request(text, columns)))
 
 

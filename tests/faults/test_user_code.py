@@ -25,7 +25,7 @@ LATER = [
 @pytest.fixture
 def enriched(world: World, tmp_path: Path) -> World:
     """A corpus with an enricher that is billed for each call, and a document."""
-    enricher = {"class": "tests.support.own_code.Costly", "arguments": {"calls": str(tmp_path / "calls")}}
+    enricher = {"class": "tests.support.user_code.Costly", "arguments": {"calls": str(tmp_path / "calls")}}
     found = World(world.database, world.settings.replace(enricher=enricher), world.embeddings)
     assert found.corpus
     found.put("a.txt", "some words")

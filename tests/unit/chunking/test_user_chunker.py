@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from ingest_pipeline.chunking.base import Span
-from ingest_pipeline.chunking.chunker_role import checked
-from ingest_pipeline.chunking.own_chunker import OwnChunker
+from ingest_pipeline.chunking.user_chunker import UserChunker
+from ingest_pipeline.chunking.user_chunker_role import checked
 from ingest_pipeline.errors import ExtensionError
 from ingest_pipeline.extensions.loader import read_extensions
 from ingest_pipeline.extensions.protocol import InvalidResultError
 from ingest_pipeline.types import Chunk, TextPiece
 
-PATH = "tests.support.own_code.ObedientChunker"
+PATH = "tests.support.user_code.ObedientChunker"
 
 
-def chunker(seconds: float = 30) -> OwnChunker:
+def chunker(seconds: float = 30) -> UserChunker:
     (extension,) = read_extensions("chunker", {"class": PATH, "arguments": {"seconds": seconds}})
-    return OwnChunker.of(extension)
+    return UserChunker.load(extension)
 
 
 def chunks(text: str, seconds: float = 30) -> list[Chunk]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ingest_pipeline.chunking.own_chunker import OwnChunker
-from ingest_pipeline.enrichment.own_enrichers import OwnEnricher
+from ingest_pipeline.chunking.user_chunker import UserChunker
+from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import Extension
-from ingest_pipeline.parsing.own_parsers import OwnParser, own_parsers, parser_of
+from ingest_pipeline.parsing.user_parsers import UserParser, load_parsers, parser_of
 
 
 @dataclass(frozen=True)
 class Extensions:
     """The user's own code that documents pass through."""
 
-    parsers: tuple[OwnParser, ...] = ()
-    chunker: OwnChunker | None = None
-    enrichers: tuple[OwnEnricher, ...] = ()
+    parsers: tuple[UserParser, ...] = ()
+    chunker: UserChunker | None = None
+    enrichers: tuple[UserEnricher, ...] = ()
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -33,7 +32,7 @@ class Extensions:
         found = {suffix: parser.hook.fingerprint for parser in self.parsers for suffix in parser.suffixes}
         return tuple(sorted(found.items()))
 
-    def parser_of(self, document: str) -> OwnParser | None:
+    def parser_of(self, document: str) -> UserParser | None:
         """The parser of the user that parses a document, None if there is none."""
         return parser_of(self.parsers, document) if self.parsers else None
 
@@ -52,9 +51,5 @@ def load_extensions(
     """
     if len(chunker) > 1:
         raise ConfigurationError("INGEST_CHUNKER names more than one chunker", "Name one.")
-    cutter = OwnChunker.of(chunker[0]) if chunker else None
-    return Extensions(own_parsers(parser), cutter, _enrichers(enricher))
-
-
-def _enrichers(extensions: Sequence[Extension]) -> tuple[OwnEnricher, ...]:
-    return tuple(map(OwnEnricher.of, extensions))
+    cutter = UserChunker.load(chunker[0]) if chunker else None
+    return Extensions(load_parsers(parser), cutter, tuple(map(UserEnricher.load, enricher)))

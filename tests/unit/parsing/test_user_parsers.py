@@ -10,28 +10,28 @@ import pytest
 
 from ingest_pipeline.errors import ConfigurationError, ExtensionError
 from ingest_pipeline.extensions.loader import Extension, read_extensions
-from ingest_pipeline.parsing.own_parsers import OwnParser, own_parsers, parser_of
+from ingest_pipeline.parsing.user_parsers import UserParser, load_parsers, parser_of
 from ingest_pipeline.sandbox import confinement
 from ingest_pipeline.types import TextPiece
-from tests.support import own_code
+from tests.support import user_code
 
-LINES = "tests.support.own_code.Lines"
-OBEDIENT = "tests.support.own_code.Obedient"
+LINES = "tests.support.user_code.Lines"
+OBEDIENT = "tests.support.user_code.Obedient"
 landlock = pytest.mark.skipif(not confinement.landlock_version(), reason="this kernel has no Landlock")
 seccomp = pytest.mark.skipif("seccomp" in confinement.unavailable(), reason="this kernel has no seccomp")
 
 
-def parser(value: object) -> OwnParser:
-    (found,) = own_parsers(read_extensions("parser", value))
+def parser(value: object) -> UserParser:
+    (found,) = load_parsers(read_extensions("parser", value))
     return found
 
 
-def text_of(found: OwnParser, content: str) -> str:
+def text_of(found: UserParser, content: str) -> str:
     pieces, _ = found.read("a.do", found.parse("a.do", content.encode()))
     return "".join(piece.text for piece in pieces)
 
 
-@pytest.mark.parametrize("value", [LINES, {"class": LINES}, own_code.Lines(), own_code.Lines])
+@pytest.mark.parametrize("value", [LINES, {"class": LINES}, user_code.Lines(), user_code.Lines])
 def test_a_parser_gives_pieces_with_pages_headings_and_columns(value: object) -> None:
     found = parser(value)
     pieces, columns = found.read("b.lines", found.parse("b.lines", b"eins\nzwei\n"))
@@ -39,7 +39,7 @@ def test_a_parser_gives_pieces_with_pages_headings_and_columns(value: object) ->
     assert columns == {"lines": 2, "key": "b.lines"}
 
 
-@pytest.mark.parametrize("value", [{"class": LINES, "arguments": {"upper": True}}, own_code.Lines(upper=True)])
+@pytest.mark.parametrize("value", [{"class": LINES, "arguments": {"upper": True}}, user_code.Lines(upper=True)])
 def test_arguments_reach_the_parser(value: object) -> None:
     found = parser(value)
     pieces, _ = found.read("b.lines", found.parse("b.lines", b"eins"))
@@ -47,7 +47,7 @@ def test_arguments_reach_the_parser(value: object) -> None:
 
 
 def test_the_parser_of_a_document_is_that_of_its_suffix() -> None:
-    found = own_parsers(read_extensions("parser", [LINES, OBEDIENT]))
+    found = load_parsers(read_extensions("parser", [LINES, OBEDIENT]))
     assert [parser_of(found, key) for key in ("x/A.LINES", "b.do", "c.txt", "lines")] == [*found, None, None]
 
 
@@ -98,31 +98,31 @@ def test_nul_is_dropped_because_no_database_stores_it() -> None:
 @pytest.mark.parametrize(
     "attack", ["open('{secret}').read()", "os.listdir('/')", "open('/proc/' + str(os.getppid()) + '/environ').read()"]
 )
-def test_an_own_parser_reads_no_files_of_others(attack: str, tmp_path: Path) -> None:
+def test_a_parser_of_the_user_reads_no_files_of_others(attack: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     assert text_of(parser(OBEDIENT), f"eval {attack.replace('{secret}', str(secret))}") == "PermissionError"
 
 
 @landlock
-def test_an_own_parser_may_read_its_own_package_for_what_it_imports_later() -> None:
-    assert text_of(parser(OBEDIENT), f"eval len(open({own_code.__file__!r}).read()) > 0") == "True"
+def test_a_parser_of_the_user_may_read_its_own_package_for_what_it_imports_later() -> None:
+    assert text_of(parser(OBEDIENT), f"eval len(open({user_code.__file__!r}).read()) > 0") == "True"
 
 
 @seccomp
 @pytest.mark.parametrize("attack", ["socket.create_connection(('127.0.0.1', {port}))", "os.fork()"])
-def test_an_own_parser_has_no_network_and_starts_no_process(attack: str) -> None:
+def test_a_parser_of_the_user_has_no_network_and_starts_no_process(attack: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         found = text_of(parser(OBEDIENT), f"eval {attack.replace('{port}', str(server.getsockname()[1]))}")
     assert found == "PermissionError"
 
 
-def test_an_own_parser_knows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parser_of_the_user_knows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
     assert text_of(parser(OBEDIENT), "eval os.environ.get('OPENAI_API_KEY')") == "None"
 
 
-class Unsendable(own_code.Lines):
+class Unsendable(user_code.Lines):
     """Cannot be pickled."""
 
     def __init__(self) -> None:
@@ -143,14 +143,14 @@ def test_an_object_of_the_running_script_is_refused(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("suffixes", [None, (), "eml", ("eml",), (".a/b",), (".ok", 3)])
 def test_suffixes_that_are_none_are_refused(suffixes: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_code.Lines, "suffixes", suffixes)
+    monkeypatch.setattr(user_code.Lines, "suffixes", suffixes)
     with pytest.raises(ConfigurationError, match="which are not the ends of file names"):
         parser(LINES)
 
 
 def test_two_parsers_of_a_suffix_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"INGEST_PARSER names two parsers of \.lines"):
-        own_parsers(read_extensions("parser", [LINES, own_code.Lines()]))
+        load_parsers(read_extensions("parser", [LINES, user_code.Lines()]))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), "60", True])

@@ -12,7 +12,7 @@ from ingest_pipeline.maintenance.retention import retain
 from ingest_pipeline.types import Retention
 from tests.support.world import World, paragraphs
 
-MODULE = "tests.support.own_code"
+MODULE = "tests.support.user_code"
 
 
 def own(world: World, **options: object) -> World:
