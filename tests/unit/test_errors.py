@@ -34,7 +34,6 @@ def test_every_error_is_raised_or_is_a_base_class() -> None:
     assert len(sources) > 140
     text = "\n".join(path.read_text() for path in sources if path != root / "ingest_pipeline" / "errors.py")
     classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, IngestError)]
-    unused = [
-        one.__name__ for one in classes if not one.__subclasses__() and not re.search(rf"\b{one.__name__}\(", text)
-    ]
-    assert unused == []
+    # A hook raises the class that it is loaded with.
+    raised = {*re.findall(r"\b(\w+Error)\(", text), *re.findall(r"\bHook\.load\([^)]*\b(\w+Error)\b", text)}
+    assert [one.__name__ for one in classes if not one.__subclasses__() and one.__name__ not in raised] == []
