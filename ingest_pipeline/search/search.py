@@ -131,13 +131,13 @@ async def search(
     """
     vector = None if mode == "text" else await _embedded(corpus, embedder, question)
     candidates = limit if reranker is None else max(limit, _RERANKED)
-    hits = find(
+    hits, known = _find(
         corpus, question, vector, candidates, mode=mode, where=where, principals=principals, use_index=use_index
     )
     if reranker is not None:
         hits = await _reranked(reranker, question, hits)
     hits = hits[:limit]
-    return hits if expand is None else _expanded(corpus, hits, expand)
+    return hits if expand is None else _expanded(corpus, hits, known, expand)
 
 
 def find(
@@ -163,16 +163,32 @@ def find(
         principals: See `search`.
         use_index: If False, a search by vector compares with every chunk.
     """
+    hits, _ = _find(corpus, question, vector, limit, mode=mode, where=where, principals=principals, use_index=use_index)
+    return hits
+
+
+def _find(
+    corpus: Corpus,
+    question: str,
+    vector: npt.NDArray[np.float32] | None,
+    limit: int,
+    *,
+    mode: SearchMode,
+    where: DocumentFilter,
+    principals: Sequence[str] | None,
+    use_index: bool,
+) -> tuple[list[Hit], dict[str, DocumentRow]]:
+    """The hits, and the catalog's rows of their documents by key."""
     head = corpus.head().head_version
     allowed = restriction_of(corpus, head, principals)
     if allowed.finds_nothing:
-        return []
+        return [], {}
     predicates = [*where.predicates, *([allowed.predicate] if allowed.predicate else [])]
     if where.needs_catalog:
         with corpus.database.transaction() as connection:
             keys = history.matching_documents(connection, corpus.generation, head, where.values())
         if not keys:
-            return []
+            return [], {}
         predicates.append(one_of("document", keys))
     predicate = " AND ".join(f"({one})" for one in predicates) or None
     count = limit + _SPARE_ROWS if mode != "hybrid" else _FUSED_FACTOR * limit + _SPARE_ROWS
@@ -197,7 +213,7 @@ def find(
     rows = [row for row in rows if allowed.allows(known[row["document"]].columns)]
     if mode == "hybrid" and vector is not None:
         scores.add_missing(corpus, head, rows, known, vector)
-    return [_hit(row, known[row["document"]], head, mode, scores) for row in rows]
+    return [_hit(row, known[row["document"]], head, mode, scores) for row in rows], known
 
 
 class _Scores:
@@ -243,14 +259,10 @@ async def _reranked(reranker: Reranker, question: str, hits: Sequence[Hit]) -> l
     return sorted((replace(hit, rerank_score=score) for hit, score in judged), key=lambda hit: -(hit.rerank_score or 0))
 
 
-def _expanded(corpus: Corpus, hits: Sequence[Hit], expand: Expand) -> list[Hit]:
+def _expanded(corpus: Corpus, hits: Sequence[Hit], known: Mapping[str, DocumentRow], expand: Expand) -> list[Hit]:
     if not hits:
         return []
-    head = hits[0].version
-    with corpus.database.transaction() as connection:
-        keys = sorted({hit.document for hit in hits})
-        known = {row.key: row for row in documents.documents_at(connection, corpus.generation, head, keys)}
-    around = passages(corpus, head, [(known[hit.document], hit.ordinal) for hit in hits], expand)
+    around = passages(corpus, hits[0].version, [(known[hit.document], hit.ordinal) for hit in hits], expand)
     return [replace(hit, passage=passage) for hit, passage in zip(hits, around, strict=True)]
 
 

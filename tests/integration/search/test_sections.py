@@ -12,6 +12,9 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.maintenance.indexing import update_indices
+from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.search import Hit, SearchMode, search
 from ingest_pipeline.types import text_hash
@@ -148,6 +151,23 @@ def test_neighbours_and_sections_are_the_text_of_the_document(handbook: World) -
     assert text[hit.passage.start_offset :].startswith("## Holidays")
     assert text[hit.passage.end_offset :].lstrip().startswith("## Equipment")
     assert hit.passage.text.split() == text[hit.passage.start_offset : hit.passage.end_offset].split()
+
+
+def test_an_expanded_search_reads_the_catalog_rows_of_its_hits_once(
+    handbook: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Sequence[str] | None] = []
+    original = documents.documents_at
+
+    def counting(
+        connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
+    ) -> list[DocumentRow]:
+        read.append(keys)
+        return original(connection, generation, version, keys)
+
+    monkeypatch.setattr(documents, "documents_at", counting)
+    assert ask(handbook, "2-2", limit=1, expand="section")[0].passage is not None
+    assert read == [["handbook.md"]]
 
 
 def test_scores_of_both_kinds_are_beside_the_fused_one(handbook: World) -> None:
