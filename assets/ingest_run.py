@@ -14,7 +14,7 @@ from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, Stale
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem
 from ingest_pipeline.ingestion.run import IngestRun, RunOptions
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.run_backoff import record_run_failure
+from ingest_pipeline.planning.run_backoff import delays_next_run, record_run_failure
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -120,8 +120,8 @@ class StepRun:
             outcome = self._run.run(partitions)
             self._show(outcome, partitions)
         except Exception as error:
-            # A run that published before it failed did not fail as a whole.
-            if not self._run.outcome.published and (is_last or not is_repeated(error)):
+            delays = delays_next_run(error, has_published=self._run.has_published)
+            if delays and (is_last or not is_repeated(error)):
                 with suppress(IngestError):  # the run's own error is more useful
                     configuration = run_configuration(self._ingest_context, self._embedder)
                     record_run_failure(self._ingest_context.corpus, configuration, error)

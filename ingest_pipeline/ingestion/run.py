@@ -104,6 +104,8 @@ class IngestRun:
     ) -> None:
         self.outcome = IngestOutcome()
         """The outcome so far, also if the run fails."""
+        self.has_published = False
+        """Whether documents were published so far, also by a page that failed later."""
         self._context = context
         self._create_embedder = create_embedder
         self._options = options
@@ -225,12 +227,16 @@ class IngestRun:
                 self._context,
                 embedder,
                 run_id=self._run_id,
-                report=self._reporter.publication,
+                report=self._report,
                 spending=self._spending,
             )
             # The limits count for the whole run, and not for each of its pages.
             self._spending = ingestion.spending
             return await ingestion.run(plans)
+
+    def _report(self, publication: Publication) -> None:
+        self.has_published = self.has_published or bool(publication.documents)
+        self._reporter.publication(publication)
 
     def _count(self, summary: Summary) -> None:
         outcome = self.outcome

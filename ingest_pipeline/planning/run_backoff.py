@@ -2,9 +2,14 @@
 
 A wrong key, a wrong width of the vectors or an endpoint that is down fails every run in the same way, and some of these
 failures cost money. The delays double from one minute to one hour. After a permanent failure, runs are requested five
-times; after a temporary one a hundred times, which takes four days. After a run that reached its own token limit, no
-run is requested; after a run that reached the daily limit, none before the next day. Changed settings, a run that
-publishes documents, `ingest` and `retry` reset the backoff. Runs that the user launches are not delayed.
+times; after a temporary one a hundred times, which takes four days. A run that published documents before it failed
+made progress, so it is not counted.
+
+After a run that reached its own token limit, no run is requested; after a run that reached the daily limit, none before
+the next day. That holds also if the run published documents, because the next run would spend as much again.
+
+Changed settings, a run that publishes documents, `ingest` and `retry` reset the backoff. Runs that the user launches
+are not delayed.
 """
 
 from __future__ import annotations
@@ -37,6 +42,8 @@ class RunBackoff:
     """None: not before the settings change, or `ingest` or `retry` is run."""
     configuration: str | None
     """Fingerprint of the settings that failed. None: the runs died, whatever the settings."""
+    over_limit: bool = False
+    """Whether the last run reached a limit on tokens."""
 
     @property
     def note(self) -> str:
@@ -44,11 +51,24 @@ class RunBackoff:
         again = "The next run is requested after the settings change, or after `ingest-pipeline ingest` or `retry`."
         if self.next_at is not None:
             again = f"The next run is requested at {self.next_at:%Y-%m-%d %H:%M:%S %Z}, or once the settings change."
-        return f"The last {self.attempts} runs failed as a whole: {self.error} {again}"
+        if self.over_limit:
+            return f"The last run stopped at a limit on tokens: {self.error} {again}"
+        runs = "run" if self.attempts == 1 else f"{self.attempts} runs"
+        return f"The last {runs} failed as a whole: {self.error} {again}"
+
+
+def delays_next_run(error: Exception, *, has_published: bool) -> bool:
+    """Whether sensors wait after a run that this error ended.
+
+    Args:
+        error: Why the run failed.
+        has_published: Whether the run published documents before that.
+    """
+    return isinstance(error, SpendingLimitError) or not has_published
 
 
 def record_run_failure(corpus: Corpus, configuration: str, error: Exception) -> None:
-    """Count a run that failed as a whole.
+    """Count a run that failed, so that sensors wait before they request the next one.
 
     Args:
         corpus: The corpus of the run.
@@ -85,7 +105,7 @@ def read_backoff(connection: Connection, corpus: str) -> RunBackoff | None:
     next_at = _next_at(row["failed_at"], attempts, _MAX_TRANSIENT_ATTEMPTS if passing else _MAX_ATTEMPTS)
     if row["over_limit"]:
         next_at = row["over_limit_until"]
-    return RunBackoff(attempts, row["error"], row["failed_at"], next_at, row["configuration"])
+    return RunBackoff(attempts, row["error"], row["failed_at"], next_at, row["configuration"], row["over_limit"])
 
 
 def waiting_backoff(corpus: Corpus, configuration: str) -> RunBackoff | None:

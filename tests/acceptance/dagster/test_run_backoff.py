@@ -7,7 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ingest_pipeline.assets import ingest_run
 from ingest_pipeline.cli import _session
+from ingest_pipeline.ingestion import ingest, run
+from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.run import IngestRun
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.sagas import SagaKind
 from tests.support.dagster.cli import Cli, environment_of
@@ -39,10 +43,10 @@ def test_a_wrong_key_is_tried_five_times_and_then_only_after_a_change(
     dagster.put("a.txt", paragraphs("alpha", 3))
     dagster.embeddings.fail_next(Fault.UNAUTHORIZED, times=99)
     for attempt in (1, 2):
-        (run,) = dagster.follow()
-        assert not run.success
+        (failed,) = dagster.follow()
+        assert not failed.success
         said = reason(dagster.tick("docs_source_sensor"))
-        assert f"last {attempt} runs failed as a whole" in said
+        assert f"last {'run' if attempt == 1 else '2 runs'} failed as a whole" in said
         assert "refused the key" in said
         let_pass(dagster, attempt - 1)
         assert "next run is requested at" in reason(dagster.tick("docs_source_sensor"))
@@ -50,7 +54,7 @@ def test_a_wrong_key_is_tried_five_times_and_then_only_after_a_change(
     with dagster.connection() as connection:
         connection.execute("UPDATE ingest_pipeline.run_failure SET attempts = 4")
     let_pass(dagster, 8)
-    assert [run.success for run in dagster.follow()] == [False]
+    assert [each.success for each in dagster.follow()] == [False]
     requests = dagster.embeddings.requests
     let_pass(dagster, 10_000)
     assert "after the settings change" in reason(dagster.tick("docs_source_sensor"))
@@ -91,10 +95,51 @@ def test_a_run_that_publishes_resets_the_backoff_and_ingest_is_not_delayed(dagst
     dagster.put("b.txt", paragraphs("beta", 3))
     dagster.embeddings.fail_next(Fault.UNAUTHORIZED)
     dagster.follow()
-    assert "last 1 runs" in reason(dagster.tick("docs_source_sensor"))
+    assert "last run failed" in reason(dagster.tick("docs_source_sensor"))
     let_pass(dagster, 1)
-    assert [run.success for run in dagster.follow()] == [True]
+    assert [each.success for each in dagster.follow()] == [True]
     assert dagster.materialized(METADATA) == {"a.txt", "b.txt"}
+    assert cli.json("status")["run_backoff"] is None
+
+
+def test_a_token_limit_met_on_a_later_page_stops_the_sensor(
+    dagster: DagsterWorld, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_MAX_PAGE_DOCUMENTS", 1)
+    dagster.settings = dagster.settings.replace(max_tokens_per_run=2000)
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    dagster.put("b.txt", paragraphs("beta", 60))
+    assert not dagster.run().success
+    assert dagster.materialized(METADATA) == {"a.txt"}
+    requests = dagster.embeddings.requests
+    said = reason(dagster.tick("docs_source_sensor"))
+    assert "stopped at a limit on tokens" in said
+    assert "INGEST_MAX_TOKENS_PER_RUN" in said
+    let_pass(dagster, 10_000)
+    assert dagster.follow() == []
+    assert dagster.embeddings.requests == requests
+    assert cli.json("status")["run_backoff"]["next_at"] is None
+    dagster.settings = dagster.settings.replace(max_tokens_per_run=0)
+    assert [each.success for each in dagster.follow()] == [True]
+    assert cli.json("status")["run_backoff"] is None
+
+
+def test_a_run_that_published_one_group_before_it_failed_is_not_delayed(
+    dagster: DagsterWorld, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_GROUP_DOCUMENTS", 1)
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    assert dagster.run().success
+    for key in ("b.txt", "c.txt"):
+        dagster.put(key, paragraphs(key, 3))
+
+    class Refused(IngestRun):
+        def _report(self, publication: Publication) -> None:
+            super()._report(publication)
+            dagster.embeddings.fail_next(Fault.UNAUTHORIZED, times=9)
+
+    monkeypatch.setattr(ingest_run, "IngestRun", Refused)
+    assert not dagster.run().success
     assert cli.json("status")["run_backoff"] is None
 
 
