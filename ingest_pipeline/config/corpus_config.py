@@ -23,7 +23,7 @@ from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.config.user_extensions import Extensions, load_extensions
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
-from ingest_pipeline.embedding.local import is_local
+from ingest_pipeline.embedding.local import LOCAL_MODEL, is_local
 from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of, prompts_of_vectors
 from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.parsing.built_in_parsers import PARSER
@@ -92,9 +92,12 @@ class CorpusConfig(CorpusOptions):
         if embedding is None:
             return self
         model, dimensions, _ = split_embedding(embedding)
-        prompts = prompts_of_vectors(embedding, self.prompts if model == self.embedding_model else None)
+        is_configured = model == self.embedding_model
+        prompts = prompts_of_vectors(embedding, self.prompts if is_configured else None)
         return self.replace(
             embedding_model=model,
+            # The endpoint of a configured model does not make the local one another model.
+            embedding_base_url=None if model == LOCAL_MODEL and not is_configured else self.embedding_base_url,
             embedding_dimensions=dimensions,
             query_prefix=prompts.query.prefix,
             query_fields=dict(prompts.query.fields),

@@ -24,12 +24,21 @@ def create_embedder(configured: OpenAISettings, embedding: str | None = None) ->
         EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
     """
     settings = for_embedding(configured, embedding)
-    # Of two models, the endpoint serves the configured one. A corpus that has the local one keeps it.
-    if is_local(settings.model, configured.base_url if settings.model == configured.model else None):
+    if _is_local(configured, settings.model):
         return LocalEmbedder(settings)
     from ingest_pipeline.embedding.openai import OpenAIEmbedder  # noqa: PLC0415  the local model needs no client
 
     return OpenAIEmbedder(settings)
+
+
+def embeds_for_free(configured: OpenAISettings, embedding: str | None = None) -> bool:
+    """Whether the embedder that `create_embedder` creates bills nothing. Creates none and imports no client."""
+    return _is_local(configured, for_embedding(configured, embedding).model) and LocalEmbedder.is_free
+
+
+def _is_local(configured: OpenAISettings, model: str) -> bool:
+    """Of two models, the endpoint serves the configured one. A corpus that has the local one keeps it."""
+    return is_local(model, configured.base_url if model == configured.model else None)
 
 
 def for_embedding(configured: OpenAISettings, embedding: str | None) -> OpenAISettings:

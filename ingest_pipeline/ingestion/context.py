@@ -9,6 +9,7 @@ from ingest_pipeline.columns.declaration import NO_ACCESS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
+from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options, table_uri
@@ -114,6 +115,7 @@ def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
         settings.scheme,
         settings.selection,
         price_of(settings.embedding_model, settings.prices),
+        embeds_for_free=embeds_for_free(settings.embedder_settings),
         limits=settings.limits,
         extensions=settings.extensions,
         min_age_seconds=settings.min_age_seconds,

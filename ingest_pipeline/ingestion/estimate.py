@@ -17,7 +17,6 @@ from itertools import islice
 from math import ceil
 from uuid import UUID
 
-from ingest_pipeline.embedding.local import LOCAL_MODEL
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
 from ingest_pipeline.ingestion.unpacked_size import unpacked_size
 from ingest_pipeline.parsing.built_in_parsers import is_compressed, is_zipped
@@ -253,9 +252,9 @@ def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
 
 
 def _over_limit(context: IngestContext, tokens: int) -> str | None:
-    """Describe the limit that this number of tokens would exceed; None if there is none or the model is free."""
+    """Describe the limit that this number of tokens would exceed; None if there is none or nothing is billed."""
     limits = context.limits
-    if context.recipe.embedding_model == LOCAL_MODEL:
+    if context.embeds_for_free:
         return None
     if limits.tokens_per_run is not None and tokens > limits.tokens_per_run:
         return f"more than the {limits.tokens_per_run} tokens that INGEST_MAX_TOKENS_PER_RUN allows a run"

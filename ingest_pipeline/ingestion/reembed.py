@@ -16,6 +16,7 @@ from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
 from ingest_pipeline.ingestion.context import open_context, open_generation
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
@@ -90,6 +91,7 @@ def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Esti
         chunker=Chunker(settings.chunk_size, settings.chunk_overlap),
         recipe=settings.recipe,
         price=price_of(settings.embedding_model, settings.prices),
+        embeds_for_free=embeds_for_free(settings.embedder_settings),
     )
     return estimate(imagined, listed)
 

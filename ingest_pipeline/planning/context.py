@@ -31,6 +31,8 @@ class IngestContext:
     selection: Selection = EVERYTHING
     price: Price | None = None
     """Price of the recipe's embedding model, if it is configured."""
+    embeds_for_free: bool = False
+    """Whether the recipe's embedder bills nothing, so that limits on tokens do not apply to it."""
     limits: SpendingLimits = NO_LIMITS
     """Limits on chunks per document and on tokens."""
     extensions: Extensions = NO_EXTENSIONS

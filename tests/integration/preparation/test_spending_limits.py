@@ -14,6 +14,7 @@ import pytest
 
 from ingest_pipeline.cli._output import reembedding_line
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
+from ingest_pipeline.embedding.local import LOCAL_MODEL
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
 from ingest_pipeline.ingestion.context import open_context
@@ -171,6 +172,19 @@ def test_a_plan_says_which_limits_it_would_meet(world: World) -> None:
         assert "INGEST_MAX_CHUNKS" in line
     assert world.embeddings.requests == 0
     assert estimate(limited(world, NO_LIMITS).context, plans).over_limit is None
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+def test_limits_apply_to_what_is_billed_whatever_the_name_of_the_model(world: World, *, is_served: bool) -> None:
+    world.put("a.txt", paragraphs("alpha", 8))
+    settings = world.settings.replace(
+        embedding_model=LOCAL_MODEL,
+        embedding_dimensions=8,
+        embedding_base_url=world.embeddings.base_url if is_served else None,
+        max_tokens_per_run=100,
+    )
+    context = open_context(world.database, settings, create=False)
+    assert (estimate(context, Planner(context).plans()).over_limit is not None) is is_served
 
 
 def test_an_estimate_by_bytes_bounds_the_text_of_a_small_archive(world: World) -> None:

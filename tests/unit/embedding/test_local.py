@@ -17,7 +17,7 @@ import ingest_pipeline
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding import local
 from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings
-from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.embedding.create import create_embedder, embeds_for_free
 from ingest_pipeline.embedding.local import (
     LOCAL_DIMENSIONS,
     LOCAL_MODEL,
@@ -249,3 +249,18 @@ def test_a_model_behind_an_endpoint_is_not_the_local_one_whatever_its_name(
     assert isinstance(create_embedder(replace(config.embedder_settings, api_key="k")), LocalEmbedder) is expected
     resource = OpenAIEmbedderResource(model=model, base_url=base_url)
     assert resource.is_local is expected
+
+
+@pytest.mark.parametrize("base_url", [None, "http://localhost:1"])
+@pytest.mark.parametrize("configured", [LOCAL_MODEL, "m"])
+@pytest.mark.parametrize("recorded", [None, f"{LOCAL_MODEL}/8", "m/8"])
+def test_whether_embedding_is_free_is_known_without_an_embedder(
+    configured: str, base_url: str | None, recorded: str | None
+) -> None:
+    config = CorpusConfig(
+        corpus="docs", source="d", embedding_model=configured, embedding_base_url=base_url, embedding_dimensions=8
+    )
+    config = config.replace(embedding_api_key="k")
+    says = create_embedder(config.embedder_settings, recorded).is_free
+    assert embeds_for_free(config.embedder_settings, recorded) is says
+    assert embeds_for_free(config.with_embedding(recorded).embedder_settings) is says
