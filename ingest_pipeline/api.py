@@ -59,7 +59,8 @@ class OpenCorpus:
     """An open corpus, created by `open_corpus`.
 
     Its methods block, also where an event loop runs already, as in a notebook. An async service calls them in threads:
-    `await asyncio.to_thread(corpus.search, question)`. Several threads may use one open corpus.
+    `await asyncio.to_thread(corpus.search, question)`. Several threads may use one open corpus. After the block of
+    `open_corpus`, every method raises `ClosedError`.
 
     Args:
         database: Database of the catalog.

@@ -20,6 +20,7 @@ IngestError
 │   │   └── TableIncompleteError  the table, or a file of it, is missing
 │   ├── EmbeddingUnavailableError
 │   └── RerankerUnavailableError
+├── ClosedError                   the corpus is not open: open it again
 ├── DocumentError                 this document cannot be ingested as it is; others can
 │   ├── UnreadableError           no text can be extracted from the file
 │   │   ├── InaccessibleDocumentError
@@ -127,6 +128,12 @@ class RerankerAccessError(ConfigurationError):
     """The reranker refuses the key."""
 
     remedy = "Check INGEST_RERANK_API_KEY."
+
+
+class ClosedError(IngestError):
+    """A corpus or database was used before it was opened or after it was closed."""
+
+    remedy = "Use the corpus inside the block of `with open_corpus(...)`, or open it again."
 
 
 class UnavailableError(IngestError):

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_pipeline.errors import (
+    ClosedError,
     ConfigurationError,
     DatabaseUnavailableError,
     FencedError,
@@ -148,12 +149,13 @@ class Database:
         """Run one transaction: commit when the block ends, roll back when it raises.
 
         Raises:
+            ClosedError: The database is not open.
             CommitStateUnknownError: The connection ended during COMMIT.
             DatabaseUnavailableError: No connection was available, or it ended before COMMIT was sent.
             DatabaseConflictError: Postgres aborted the transaction; a retry may succeed.
         """
-        if self._pool is None:
-            raise DatabaseUnavailableError("The database was used before it was opened")
+        if self._pool is None or self._pool.closed:
+            raise ClosedError(f"The connection to Postgres at {place_of(self.url)} is not open")
         with translated(self.url), self._pool.connection() as connection:
             connection.execute(query("limit_waiting"))
             yield connection

@@ -6,7 +6,9 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -109,6 +111,27 @@ def test_an_open_corpus_plans_ingests_rolls_back_and_audits(tmp_path: Path, data
         assert [hit.text for hit in corpus.search("alpha", mode="text")] == ["alpha"]
         assert corpus.plan() == []
         assert corpus.audit().violations == []
+
+
+def test_a_closed_corpus_says_so_and_how_to_open_it(tmp_path: Path, database_url: str) -> None:
+    source = tmp_path / "documents"
+    source.mkdir()
+    config = CorpusConfig(corpus="docs", source=str(source), state=str(tmp_path / "state"), database_url=database_url)
+    with open_corpus(config) as corpus:
+        corpus.ingest()
+    calls: list[Callable[[], object]] = [
+        corpus.ingest,
+        corpus.plan,
+        corpus.history,
+        corpus.audit,
+        partial(corpus.search, "alpha"),
+        partial(corpus.document_history, "a.txt"),
+        partial(corpus.rollback, 1),
+        corpus.transaction("products", pa.schema({"sku": pa.string()})).__enter__,
+    ]
+    for call in calls:
+        with pytest.raises(errors.ClosedError, match=r"is not open\. Use the corpus inside the block of `with open_co"):
+            call()
 
 
 def test_a_corpus_is_used_where_an_event_loop_runs_already(tmp_path: Path, database_url: str) -> None:

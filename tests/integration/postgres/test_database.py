@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, UnavailableError
+from ingest_pipeline.errors import ClosedError, ConfigurationError, DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.postgres import database as database_module
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Database, DatabaseConflictError
 from tests.support.servers import pooler
@@ -60,6 +60,14 @@ def test_connections_that_broke_together_are_replaced_together(proxied: Database
     assert proxied.installation
 
 
+def test_a_database_whose_pool_was_closed_says_so(database: Database) -> None:
+    pool = database._pool  # pyright: ignore[reportPrivateUsage]
+    assert pool is not None
+    pool.close()
+    with pytest.raises(ClosedError, match="is not open"):
+        assert database.installation
+
+
 def test_an_exception_rolls_back(database: Database) -> None:
     with pytest.raises(KeyError), database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.installation")
@@ -71,7 +79,7 @@ def test_an_exception_rolls_back(database: Database) -> None:
 def test_a_connection_that_ends_at_commit_leaves_its_state_unknown(
     proxied: Database, proxy: TcpProxy, done: bool
 ) -> None:
-    proxied.installation  # noqa: B018  so that a connection stands
+    proxied.installation  # noqa: B018  so that there is a connection
     proxy.cut_when(is_commit, after=done)
     with pytest.raises(CommitStateUnknownError), proxied.transaction() as connection:
         connection.execute("SELECT 1")
@@ -84,7 +92,7 @@ def test_a_server_that_goes_silent_times_out(proxied: Database, proxy: TcpProxy)
 
 
 def test_a_server_that_goes_silent_between_two_transactions_times_out(proxied: Database, proxy: TcpProxy) -> None:
-    proxied.installation  # noqa: B018  so that a connection stands
+    proxied.installation  # noqa: B018  so that there is a connection
     proxy.deaf()
     with pytest.raises(DatabaseUnavailableError):
         proxied.installation  # noqa: B018  it asks the server
