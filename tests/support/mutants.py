@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 from unittest import mock
 from uuid import UUID
@@ -31,6 +32,7 @@ from ingest_pipeline.postgres import corpora, database, documents, extension_res
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
+from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import lifecycle, publish, reconcile
 from ingest_pipeline.search import access
@@ -45,7 +47,7 @@ class Mutant:
     caught_by: str
 
 
-def plug(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+def plug(owner: Any, name: str, replacement: object) -> None:
     """Replace a function, private ones included."""
     getattr(owner, name)  # fails if the safeguard was renamed
     setattr(owner, name, replacement)
@@ -498,6 +500,26 @@ def no_record_of_results() -> None:
     plug(extension_results, "record_result", answering(None))
 
 
+def results_used_before_they_are_recorded() -> None:
+    record, unplugged = ExtensionCalls._record, lifecycle.publish  # pyright: ignore[reportPrivateUsage]
+    late: list[Callable[[], None]] = []
+
+    def record_later(calls: ExtensionCalls, *values: Any) -> None:
+        late.append(partial(record, calls, *values))
+
+    def record_then_publish(corpus: Corpus, saga: UUID, rows: Any) -> int:
+        while late:
+            late.pop()()
+        return unplugged(corpus, saga, rows)
+
+    plug(ExtensionCalls, "_record", record_later)
+    plug(lifecycle, "publish", record_then_publish)
+
+
+def plans_call_enrichers() -> None:
+    plug(ExtensionCalls, "enriches", True)
+
+
 def user_parsers_not_confined() -> None:
     def introduction(name: str, role: str, extension: bytes, _: object) -> Introduction:
         return Introduction(name, role, extension, is_confined=False)
@@ -515,6 +537,15 @@ MUTANTS.update(
             no_record_of_results,
             "tests/integration/preparation/test_user_code.py::"
             "test_a_durable_result_is_paid_once_whatever_becomes_of_the_document",
+        ),
+        "results used before they are recorded": Mutant(
+            results_used_before_they_are_recorded,
+            "tests/faults/test_user_code.py::"
+            "test_a_death_pays_at_most_for_the_call_that_was_in_progress[before_batch_sent_1]",
+        ),
+        "plans call enrichers": Mutant(
+            plans_call_enrichers,
+            "tests/integration/preparation/test_user_code_misbehaves.py::test_an_exact_plan_calls_no_enricher",
         ),
         "own parsers not confined": Mutant(
             user_parsers_not_confined,

@@ -186,6 +186,8 @@ class ObedientEnricher:
                 return {"value": object()}
             case "usage":
                 return Enrichment({}, Usage(tokens=-1))
+            case "many":
+                return {"value": list(range(10_000_000))}
             case "none":
                 return cast("Mapping[str, object]", None)
             case _:

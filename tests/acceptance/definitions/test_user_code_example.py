@@ -61,6 +61,24 @@ def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path
     assert plan["documents"] == [], plan
 
 
+def test_the_command_line_ingests_it_and_an_edit_is_found(project: Path) -> None:
+    mail = {
+        "INGEST_CORPUS": "mail",
+        "INGEST_SOURCE": "documents/mail",
+        "INGEST_PARSER": "user_code.parsers.EmailParser",
+        "INGEST_ENRICHER": "user_code.enrichers.FrontMatter",
+    }
+    done = json.loads(run(project, "ingest-pipeline", "ingest", "--json", **mail))
+    assert (done["published"], done["problems"]) == (2, []), done
+    letter = project / "documents" / "mail" / "lift.eml"
+    letter.write_text(letter.read_text() + "The goods lift in building 9 stays in service.\n")
+    done = json.loads(run(project, "ingest-pipeline", "ingest", "--json", **mail))
+    assert (done["published"], done["problems"]) == (1, []), done
+    hits = json.loads(run(project, "ingest-pipeline", "search", "--json", "goods lift building 9", **mail))
+    assert "building 9" in hits[0]["text"], hits
+    run(project, "ingest-pipeline", "audit", **mail)
+
+
 @pytest.mark.parametrize(
     ("page", "sources"),
     [

@@ -51,6 +51,7 @@ def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPa
         ("hang", "took more than 1 seconds in the enricher"),
         ("columns", "returned the column 'value' with <object"),
         ("usage", "returned usage with -1 tokens"),
+        ("many", "returned columns of more than 1048576 bytes|bytes of memory"),
         ("none", "returned columns that are a NoneType, not a mapping"),
     ],
 )
