@@ -25,7 +25,7 @@ from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres.url import database_url as checked_url
 from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
-from ingest_pipeline.sources.object_store import canonical_url
+from ingest_pipeline.sources.source_url import canonical_url
 from ingest_pipeline.types import DEFAULT_RETENTION, OnUnreadable, corpus_name
 
 _VARIABLE = re.compile(r"INGEST_([A-Z_]+)")

@@ -13,7 +13,7 @@ from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingUnavailableError, SourceUnavailableError, TableUnavailableError
 from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.sources import object_store as source_module
+from ingest_pipeline.sources import bucket as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import SourceObject
 from tests.support.servers.endless_server import ENDLESS, endless_server

@@ -21,7 +21,7 @@ from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sagas import SagaKind
-from ingest_pipeline.sources import object_store as source_module
+from ingest_pipeline.sources import bucket as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.servers.s3 import S3Server

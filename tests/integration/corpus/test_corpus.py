@@ -30,7 +30,7 @@ from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.postgres.binding import binding_of
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.transaction import transaction
-from ingest_pipeline.sources.object_store import canonical_url
+from ingest_pipeline.sources.source_url import canonical_url
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.tables import SCHEMA, rows_of

@@ -90,7 +90,7 @@ def test_names_that_cannot_be_addressed_are_listed_and_reading_them_names_the_re
 def test_a_name_that_cannot_be_addressed_on_a_later_page_repeats_and_loses_nothing(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_pipeline.sources.object_store._PAGE_OBJECTS", 100)
+    monkeypatch.setattr("ingest_pipeline.sources.bucket._PAGE_OBJECTS", 100)
     names = [f"{number:04}" for number in range(1010)]
     for name in names:
         s3.put(f"pages/{name}", b"x")
@@ -212,8 +212,8 @@ class Limit:
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail after few attempts. Answers may take their time, because a slow machine needs it."""
-    monkeypatch.setattr("ingest_pipeline.sources.object_store._RETRY", {"max_retries": 1})
-    monkeypatch.setattr("ingest_pipeline.sources.object_store._MAX_ATTEMPTS", 2)
+    monkeypatch.setattr("ingest_pipeline.sources.bucket._RETRY", {"max_retries": 1})
+    monkeypatch.setattr("ingest_pipeline.sources.bucket._MAX_ATTEMPTS", 2)
 
 
 def refusal(url: str) -> str:
@@ -249,7 +249,7 @@ def test_missing_credentials_are_reported_in_one_line(monkeypatch: pytest.Monkey
 
 def test_an_endpoint_that_accepts_and_is_silent_times_out(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-    monkeypatch.setattr("ingest_pipeline.sources.object_store._CLIENT", {"read_timeout": timedelta(seconds=1)})
+    monkeypatch.setattr("ingest_pipeline.sources.bucket._CLIENT", {"read_timeout": timedelta(seconds=1)})
     with TcpProxy("127.0.0.1", s3.port) as proxy:
         set_environment(monkeypatch, s3.env_through(proxy.port))
         proxy.deaf()
