@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -13,19 +14,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.mutants import apply_from_environment
 from tests.support.servers import pooler
-from tests.support.servers.databases import TEST_RIGHTS, empty_database
-from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
+from tests.support.servers.databases import SMALL_DATABASES, TEST_RIGHTS, copy_of, empty_database
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.s3 import S3Server
 from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.world import World
 from tools import figures
 
 apply_from_environment()
+
+_buckets = itertools.count()
 
 _LONG_FILES = (
     "test_browser",
@@ -62,7 +64,7 @@ def _clean_environment() -> Generator[None]:
 def postgres_server() -> Generator[EmbeddedPostgres]:
     """A server that the tests may restart."""
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
-    server = EmbeddedPostgres(directory / "postgres", prepare=TEST_RIGHTS)
+    server = EmbeddedPostgres(directory / "postgres", prepare=(*TEST_RIGHTS, *SMALL_DATABASES))
     server.start()
     yield server
     if pid := server.postmaster_pid():
@@ -88,10 +90,20 @@ def entrance(postgres: str) -> Generator[str]:
     between.stop()
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres: str, entrance: str) -> str:
+    """The url of a database with the package's tables, of which tests get copies: that is quicker than a migration."""
+    url = empty_database(postgres, entrance)
+    with Database(url):
+        pass
+    return url
+
+
 @pytest.fixture
-def database_url(postgres: str, entrance: str) -> str:
-    """The url of an empty database."""
-    return empty_database(postgres, entrance)
+def database_url(postgres: str, entrance: str, migrated: str) -> str:
+    """The url of a database with the package's tables, and nothing in them."""
+    # Through a pooler, connections to the template remain, which forbid a copy.
+    return empty_database(postgres, entrance) if pooler.WANTED else copy_of(postgres, migrated)
 
 
 @pytest.fixture
@@ -109,11 +121,17 @@ def proxy(entrance: str) -> Generator[TcpProxy]:
         yield proxy
 
 
-@pytest.fixture(scope="module")
-def s3() -> Generator[S3Server]:
-    """An S3 server with one empty bucket, for each file of tests that asks."""
+@pytest.fixture(scope="session")
+def s3_server() -> Generator[S3Server]:
+    """An S3 server, which takes seconds to start."""
     with S3Server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def s3(s3_server: S3Server) -> S3Server:
+    """An S3 server with one empty bucket, for each file of tests that asks."""
+    return s3_server.with_bucket(f"documents-{next(_buckets)}")
 
 
 @pytest.fixture
@@ -130,18 +148,7 @@ def corpus_name() -> str:
 @pytest.fixture
 def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpus_name: str) -> World:
     """A source folder, a corpus over it, and what a test does to both."""
-    source = tmp_path / "source"
-    source.mkdir()
-    lancedb = str(tmp_path / "lancedb")
-    settings = CorpusConfig(
-        corpus=corpus_name,
-        source=str(source),
-        lancedb_uri=lancedb,
-        embedding_model=TEST_MODEL,
-        embedding_dimensions=embeddings.dimensions,
-        min_age_seconds=0,
-    )
-    return World(database, settings, embeddings)
+    return World.over(tmp_path, database, embeddings, corpus_name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from http import HTTPStatus
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
@@ -66,7 +68,7 @@ class _PacedClient(DefaultAsyncHttpxClient):
     """Sends every attempt, including retries, in its turn. The client's backoff does not occupy a turn."""
 
     def __init__(self, pace: AdaptiveConcurrency, seconds: float, **options: Any) -> None:  # noqa: ANN401  what the client's own takes
-        super().__init__(**options)
+        super().__init__(verify=trusted_certificates(), **options)
         self._pace = pace
         self._seconds = seconds
 
@@ -90,6 +92,12 @@ class _PacedClient(DefaultAsyncHttpxClient):
                 return await super().send(request, **options)
         except TimeoutError as error:
             raise httpx2.ReadTimeout("the answer does not end", request=request) from error
+
+
+@cache
+def trusted_certificates() -> ssl.SSLContext:
+    """The certificates that this machine trusts. All clients of a process share them, because loading takes 25 ms."""
+    return httpx2.create_ssl_context()
 
 
 def _wanted_silence(headers: Mapping[str, str]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline.postgres.database import Database
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.pooled_storage import kept_connections, make_tables
 from tests.support.dagster.world import DagsterWorld
@@ -23,17 +24,17 @@ def _kept_connections() -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def template(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The url of a database with Dagster's tables, and nothing in them."""
+    """The url of a database with the tables of the package and of Dagster, and nothing in them."""
     url = empty_database(postgres, entrance)
     if not pooler.WANTED:  # its connections to the template would forbid a copy
-        with kept_connections():
+        with kept_connections(), Database(url):
             make_tables(url, tmp_path_factory.mktemp("template"))
     return url
 
 
 @pytest.fixture
 def database_url(postgres: str, entrance: str, template: str) -> str:
-    """The url of a database of which Dagster has its tables already; `ui/` and `definitions/` see them made."""
+    """The url of a database that has all tables already; `ui/` and `definitions/` see them made."""
     return empty_database(postgres, entrance) if pooler.WANTED else copy_of(postgres, template)
 
 

@@ -33,6 +33,25 @@ def test_a_document_published_meanwhile_is_not_overwritten(world: World) -> None
     world.check_nothing_left()
 
 
+def test_a_file_removed_while_it_is_prepared_is_published_and_the_next_run_removes_it(world: World) -> None:
+    """A second run finds the file neither in the source nor at head, so it succeeds without a publication."""
+    assert world.corpus
+    world.put("a.txt", paragraphs("alpha", 2))
+
+    def remove_it(name: Boundary, side: str) -> None:
+        if (name, side) == (Boundary.PREPARED, "after"):
+            failpoints.install(None)
+            world.remove("a.txt")
+            assert world.ingest().publications == []
+
+    failpoints.install(remove_it)
+    assert len(world.ingest().publications) == 1
+    assert world.text_at("a.txt")
+    [removal] = world.ingest().publications
+    assert [plan.key for plan in removal.removed] == ["a.txt"]
+    world.check_nothing_left()
+
+
 def test_vectors_that_arrive_out_of_order_are_sorted(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 5))
     world.embeddings.fail_next(Fault.SHUFFLED, times=2)  # the first request of a model carries one text

@@ -32,15 +32,15 @@ OLD = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "c.txt":
 NEW = {"a.txt": paragraphs("omega", 2), "c.txt": OLD["c.txt"]}
 """One document replaced, one removed, one left in the data file that all three shared."""
 REQUESTS = {
-    "list the source": r"^GET /documents\?\S*source",
-    "read a document": r"^GET /documents/\S*/source/",
+    "list the source": r"^GET /documents-\d+\?\S*source",
+    "read a document": r"^GET /documents-\d+/\S*/source/",
     "write a data file": r"^PUT \S*/data/",
     "read a data file": r"^GET \S*/data/",
     "write a deletion file": r"^PUT \S*/_deletions/",
     "write a transaction": r"^PUT \S*\.txn",
     "write a manifest": r"^PUT \S*\.manifest",
     "read a manifest": r"^(GET|HEAD) \S*\.manifest",
-    "find the latest version": r"^GET /documents\?\S*_versions",
+    "find the latest version": r"^GET /documents-\d+\?\S*_versions",
 }
 READS = {name for name, pattern in REQUESTS.items() if pattern.startswith(("^GET", "^("))}
 OF_RECOVERY = [("find the latest version", "503"), ("write a transaction", "reset"), ("write a manifest", "reply lost")]
@@ -50,7 +50,7 @@ OF_SWEEP = [
     ("remove", "reply lost"),
     ("remove", "reset"),
 ]
-SWEEPING = {**REQUESTS, "list the table": r"^GET /documents\?\S*\.lance%2F(&|$)", "remove": "^(POST|DELETE) "}
+SWEEPING = {**REQUESTS, "list the table": r"^GET /documents-\d+\?\S*\.lance%2F(&|$)", "remove": "^(POST|DELETE) "}
 FOR_EVER = 1_000_000
 PASSING = 1
 

@@ -30,7 +30,7 @@ from ingest_pipeline.saga.recover import RecoveryReport, recover
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import ChunkRow
-from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tools import figures
 
 Passages = dict[tuple[Boundary, str], int]
@@ -127,6 +127,21 @@ class World:
     embeddings: EmbeddingServer
 
     _context: IngestContext | None = None
+
+    @classmethod
+    def over(cls, directory: Path, database: Database, embeddings: EmbeddingServer, corpus: str = "docs") -> World:
+        """A world whose source and tables are in a folder."""
+        source = directory / "source"
+        source.mkdir()
+        settings = CorpusConfig(
+            corpus=corpus,
+            source=str(source),
+            lancedb_uri=str(directory / "lancedb"),
+            embedding_model=TEST_MODEL,
+            embedding_dimensions=embeddings.dimensions,
+            min_age_seconds=0,
+        )
+        return cls(database, settings, embeddings)
 
     @property
     def context(self) -> IngestContext:

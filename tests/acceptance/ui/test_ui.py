@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,19 +14,32 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.web_ui import WebUi, eventually
+from tests.support.servers.databases import empty_database
 from tests.support.servers.embedding_server import POISON, EmbeddingServer
 from tests.support.world import paragraphs
 
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def web(cli: Cli) -> Generator[WebUi]:
-    with WebUi.over(cli) as running:
-        yield running
+@dataclass(frozen=True, slots=True)
+class WatchedFolder:
+    """A folder and the web server and daemon that watch it."""
+
+    cli: Cli
+    web: WebUi
 
 
-def test_added_changed_bad_and_removed_files_are_shown(cli: Cli, web: WebUi) -> None:
+@pytest.fixture(scope="module")
+def watched(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[WatchedFolder]:
+    """Two tests share it, because web server, daemon and code servers take half a minute of CPU to start."""
+    with EmbeddingServer() as embeddings:
+        cli = Cli.over(tmp_path_factory.mktemp("watched"), empty_database(postgres, entrance), embeddings)
+        with WebUi.over(cli) as web:
+            yield WatchedFolder(cli, web)
+
+
+def test_added_changed_bad_and_removed_files_are_shown(watched: WatchedFolder) -> None:
+    cli, web = watched.cli, watched.web
     path = cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", paragraphs("beta", 2))
     cli.put("bad.txt", f"{POISON} is refused by the API.")
@@ -38,7 +52,8 @@ def test_added_changed_bad_and_removed_files_are_shown(cli: Cli, web: WebUi) -> 
     assert cli.json("audit")["violations"] == []
 
 
-def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(cli: Cli, web: WebUi) -> None:
+def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(watched: WatchedFolder) -> None:
+    cli, web = watched.cli, watched.web
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.put("b.txt", paragraphs("beta", 2))
     eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2})

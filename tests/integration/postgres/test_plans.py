@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
+from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
+from tests.support.servers.databases import empty_database
+from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import World, paragraphs
 
 _MANY_VERSIONS = """
@@ -54,18 +58,20 @@ def parts_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(part for child in plan.get("Plans", []) for part in parts_of(child))]
 
 
-@pytest.fixture
-def filled(world: World) -> World:
-    """Few documents at head, many of earlier versions, and many other corpora."""
-    world.put("a.txt", paragraphs("alpha", 1))
-    world.ingest()
-    with world.database.transaction() as connection:
-        connection.execute(_MANY_VERSIONS, {"generation": world.corpus.generation})
-        connection.execute(_MANY_FAILURES, {"generation": world.corpus.generation})
-        connection.execute(_MANY_GENERATIONS)
-        for table in ("document", "saga", "generation"):
-            connection.execute(f"ANALYZE ingest_pipeline.{table}")
-    return world
+@pytest.fixture(scope="module")
+def filled(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[World]:
+    """Few documents at head, many of earlier versions, and many other corpora. No test changes them."""
+    with Database(empty_database(postgres, entrance)) as database, EmbeddingServer() as embeddings:
+        world = World.over(tmp_path_factory.mktemp("plans"), database, embeddings)
+        world.put("a.txt", paragraphs("alpha", 1))
+        world.ingest()
+        with database.transaction() as connection:
+            connection.execute(_MANY_VERSIONS, {"generation": world.corpus.generation})
+            connection.execute(_MANY_FAILURES, {"generation": world.corpus.generation})
+            connection.execute(_MANY_GENERATIONS)
+            for table in ("document", "saga", "generation"):
+                connection.execute(f"ANALYZE ingest_pipeline.{table}")
+        yield world
 
 
 def plan_of(world: World, name: str, values: dict[str, object] | None = None) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from ingest_pipeline.errors import EmbeddingResponseError
 from ingest_pipeline.postgres import reports
 from ingest_pipeline.postgres.embedding_cache import is_served
+from ingest_pipeline.preparation import requests
 from tests.support.servers import embedding_server
 from tests.support.servers.embedding_server import POISON, Fault
 from tests.support.world import World, paragraphs
@@ -74,6 +75,7 @@ def test_billed_tokens_of_an_unusable_answer_and_of_requests_in_flight_are_recor
         time.sleep(0.0 if what else 0.3)
         reply(server, connection, body, what)
 
+    monkeypatch.setattr(requests, "_LAST_ANSWERS_SECONDS", 120.0)  # a slow machine must not look like a silent endpoint
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
     world.put("b.txt", paragraphs("beta", 120))

@@ -16,6 +16,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA, storage_url
 from tests.support.servers import pooler
+from tests.support.servers.databases import empty_database
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
 
 pytestmark = pytest.mark.skipif(
@@ -44,6 +45,12 @@ class Refusing(TcpProxy):
 def refusing(postgres: str) -> Generator[TcpProxy]:
     with Refusing("127.0.0.1", int(parts_of(postgres)["port"])) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def database_url(postgres: str, entrance: str) -> str:
+    """The url of an empty database."""
+    return empty_database(postgres, entrance)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import ingest_pipeline.saga.generations
 import ingest_pipeline.saga.recover
 import tests.support.crash.migrating
 from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.embedding.openai import trusted_certificates
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.planning.context import IngestContext
@@ -34,6 +35,7 @@ from tests.support.world import Address, collect_all, submit_all
 from tests.support.world import ingest as ingest_documents
 
 apply_from_environment()
+trusted_certificates()  # loaded once for all children
 
 
 def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:

@@ -1,6 +1,7 @@
 """An S3 server in a process of its own, so that tests which kill processes, and those processes, can share it."""
 
 import contextlib
+import copy
 import http.client
 import json
 import subprocess
@@ -45,6 +46,13 @@ class S3Server:
         self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
+
+    def with_bucket(self, name: str) -> Self:
+        """The same server with another bucket, which is created. Faults concern all buckets."""
+        other = copy.copy(self)
+        other.bucket = name
+        other._request("PUT", f"/{name}")
+        return other
 
     @property
     def pid(self) -> int:

@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
@@ -67,7 +67,7 @@ class Faults:
         self._rate, self._random = 0.0, Random()
         self._rules: list[Rule] = []
         self._counts: Counter[str] = Counter()
-        self._log: list[str] = []
+        self._log: deque[str] = deque(maxlen=10_000)
         self._lock = threading.Lock()
 
     def obey(self, command: dict[str, Any]) -> Any:
@@ -78,7 +78,8 @@ class Faults:
                 self._rules = [Rule(**rule) for rule in command["rules"]]
                 return fired
             if "log" in command:
-                log, self._log = self._log, []
+                log = list(self._log)
+                self._log.clear()
                 return log
             self._rate, self._random = command["rate"], Random(command["seed"])
             return dict(self._counts)
@@ -86,7 +87,7 @@ class Faults:
     def draw(self, request: str) -> str | None:
         with self._lock:
             self._counts["requests"] += 1
-            self._log = [*self._log[-9_999:], request]
+            self._log.append(request)
             rule = next((rule for rule in self._rules if rule.fits(request)), None)
             if rule is not None:
                 return rule.fault

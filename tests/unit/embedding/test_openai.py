@@ -161,14 +161,15 @@ async def embed_many(embedder: OpenAIEmbedder, count: int) -> None:
 
 def test_the_concurrency_adapts_to_an_api_that_refuses_requests() -> None:
     async def many(server: EmbeddingServer) -> None:
-        async with OpenAIEmbedder(settings(server, concurrency=16, max_retries=20)) as embedder:
+        async with OpenAIEmbedder(settings(server, concurrency=16, max_retries=100)) as embedder:
             await embed_many(embedder, 200)
 
     with EmbeddingServer(dimensions=WIDTH, latency=0.02, max_in_flight=4) as server:
         asyncio.run(many(server))
         assert server.embedded == len(server.texts) == 200
-        # Sixteen at once are refused three times in four; one refusal now and then is how the limit is found.
-        assert server.refused < 100
+        # A client that always sends sixteen is refused some 1300 times, this one some 40 times: that is how it finds
+        # the limit. The bound between the two is far from both, because a slow machine shifts them.
+        assert server.refused < 200
 
 
 def test_the_concurrency_recovers_after_refusals_end(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
