@@ -9,7 +9,7 @@ from pydantic import Field
 from ingest_pipeline.assets.check_reports import log_checks
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocuments
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem
 from ingest_pipeline.ingestion.run import IngestRun, RunOptions
@@ -143,8 +143,8 @@ class StepRun:
             found = read_failures(connection, self._ingest_context.corpus.generation)
         return [failure for failure in found if failure.unreadable and failure.key in keys]
 
-    def _create_embedder(self) -> Embedder:
-        embedding, wanted = self._ingest_context.recipe.embedding, f"{self._embedder.model}/{self._embedder.dimensions}"
+    def _create_embedder(self) -> EmbeddingClient:
+        embedding, wanted = self._ingest_context.recipe.embedding, self._embedder.api_settings().embedding
         if embedding != wanted:
             self._context.log.warning(
                 f"The settings name {wanted}, but the corpus has vectors of {embedding}. The corpus keeps that model "

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ingest_pipeline.api import OpenCorpus, open_corpus
     from ingest_pipeline.chunking.base import Chunker, ExtractedDocument, Span
     from ingest_pipeline.config.corpus_config import CorpusConfig
+    from ingest_pipeline.embedding.base import Embedder, Embeddings
     from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
     from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
     from ingest_pipeline.orchestration.component import IngestPipelineComponent
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
     from ingest_pipeline.resources.search import CorpusSearchResource
     from ingest_pipeline.resources.source import DocumentSourceResource
+    from ingest_pipeline.search.base import Reranker
     from ingest_pipeline.types import TextPiece, Usage
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "CorpusSearchResource",
     "DagsterOptions",
     "DocumentSourceResource",
+    "Embedder",
+    "Embeddings",
     "EnrichableDocument",
     "Enricher",
     "Enrichment",
@@ -44,6 +48,7 @@ __all__ = [
     "Parser",
     "PostgresCatalogResource",
     "RawDocument",
+    "Reranker",
     "Span",
     "TextPiece",
     "Usage",
@@ -60,9 +65,12 @@ _MODULES = {
     "RawDocument": "parsing.base",
     "Parser": "parsing.base",
     "ParsedDocument": "parsing.base",
+    "Embedder": "embedding.base",
+    "Embeddings": "embedding.base",
     "Enrichment": "enrichment.base",
     "Enricher": "enrichment.base",
     "EnrichableDocument": "enrichment.base",
+    "Reranker": "search.base",
     "Span": "chunking.base",
     "ExtractedDocument": "chunking.base",
     "Chunker": "chunking.base",

@@ -37,6 +37,7 @@ IngestError
 │   └── EmbeddingInputError       the API refuses a chunk of it
 ├── TooRecentError                the file may still be incomplete: run again in a moment
 ├── EmbeddingResponseError        the API sent an invalid response
+│   └── EmbedderError             the user's embedder failed
 ├── RerankerResponseError         the reranker sent an invalid response
 ├── SpendingLimitError            a run or a day would use more tokens than allowed
 ├── StaleError                    plan again from the current state
@@ -317,6 +318,12 @@ class EmbeddingResponseError(IngestError):
     """The embedding API sent the wrong number, order, width or kind of vectors. None of them was recorded."""
 
     remedy = "Check that the model and INGEST_EMBEDDING_DIMENSIONS fit the endpoint, then run again."
+
+
+class EmbedderError(EmbeddingResponseError):
+    """An embedder of the user raised an exception, hung, crashed or returned something invalid."""
+
+    remedy = "No vector of that batch was recorded. Correct the embedder, then run again."
 
 
 class SpendingLimitError(IngestError):

@@ -1,4 +1,4 @@
-"""The embedder of a corpus as a resource: an API, or the local model."""
+"""The embedder of a corpus as a resource: an API, the local model, or the user's own."""
 
 import hashlib
 import os
@@ -7,14 +7,15 @@ from typing import Any
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from ingest_pipeline.embedding.base import Embedder, OpenAISettings
+from ingest_pipeline.embedding.base import EmbeddingClient, OpenAISettings
 from ingest_pipeline.embedding.create import create_embedder, for_embedding
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, is_local
 from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of
+from ingest_pipeline.embedding.user_embedder import find_embedder
 
 
 class OpenAIEmbedderResource(ConfigurableResource[None]):
-    """An OpenAI-compatible embeddings API or the local model, which runs in the process that embeds.
+    """An OpenAI-compatible embeddings API, the local model, or an embedder of the user.
 
     Key and endpoint come from OPENAI_API_KEY and OPENAI_BASE_URL, so that a run's configuration contains no key. The
     local model ignores OPENAI_BASE_URL, which other corpora of the same process may need. If `base_url` is set, that
@@ -23,6 +24,11 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
     model: str = Field(default=LOCAL_MODEL, description="Name of the embedding model.")
     dimensions: int = Field(default=LOCAL_DIMENSIONS, description="Width of its vectors.")
+    embedder: str | None = Field(
+        default=None,
+        description="The user's own embedder, which replaces model and dimensions: the dotted path of a class that "
+        "takes no arguments, or what `build_resources` sets.",
+    )
     base_url: str | None = Field(default=None, description="Endpoint, instead of OPENAI_BASE_URL.")
     api_key: str | None = Field(default=None, description="Key, instead of OPENAI_API_KEY; give it as an EnvVar.")
     query_prefix: str | None = Field(default=None, description="Precedes each question, if not as the model documents.")
@@ -50,16 +56,26 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
         """A hash of the settings with key and endpoint. If it changes after a failure, another run is worth trying."""
         where = self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
         key = self.api_key or os.environ.get("OPENAI_API_KEY") or ""
-        known = (self.model, self.dimensions, where, key, self.concurrency, self.batch_inputs, self.timeout)
+        known = (
+            self.model,
+            self.dimensions,
+            self.embedder,
+            where,
+            key,
+            self.concurrency,
+            self.batch_inputs,
+            self.timeout,
+        )
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
-    def create_embedder(self, embedding: str | None = None) -> Embedder:
+    def create_embedder(self, embedding: str | None = None) -> EmbeddingClient:
         """Create an embedder, to be used as an async context manager.
 
         Args:
             embedding: Model and dimensions of a corpus' vectors, if they may differ from these settings.
 
         Raises:
+            ConfigurationError: An embedder of the user is not found, or the vectors are of another one.
             MissingExtraError: The local model is used and not installed.
             EmbeddingAccessError: There is no key, and no endpoint is configured that might not need one.
         """
@@ -67,10 +83,12 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
 
     def api_settings(self, embedding: str | None = None) -> OpenAISettings:
         """Settings of the API, for a corpus' model and dimensions if they are given."""
-        known = prompts_of(self.model)
+        embedder = find_embedder(self.embedder) if self.embedder else None
+        model, dimensions = (embedder.model, embedder.dimensions) if embedder else (self.model, self.dimensions)
+        known = prompts_of(model)
         configured = OpenAISettings(
-            self.model,
-            self.dimensions,
+            model,
+            dimensions,
             base_url=self.base_url,
             api_key=self.api_key,
             concurrency=self.concurrency,
@@ -81,5 +99,6 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
                 configured_prompt(known.query, self.query_prefix, self.query_fields),
                 configured_prompt(known.document, self.document_prefix, self.document_fields),
             ),
+            embedder=embedder,
         )
         return for_embedding(configured, embedding)

@@ -31,7 +31,7 @@ class UserChunker:
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        return cls(Hook.load(extension, _ROLE, "chunks", ExtensionError))
+        return cls(Hook.load(extension, _ROLE, ["chunks"], ExtensionError))
 
     def chunks(self, document: str, pieces: Sequence[TextPiece], size: int, overlap: int) -> Iterator[Chunk]:
         """Cut a document. Chunks get pages and headings as those of the built-in chunker do.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.planning.context import IngestContext
@@ -71,7 +71,7 @@ def context(settings: CorpusConfig, *, create: bool = False) -> Generator[Ingest
         yield open_context(database, running, create=create)
 
 
-def embedder(settings: CorpusConfig, embedding: str | None) -> Embedder:
+def embedder(settings: CorpusConfig, embedding: str | None) -> EmbeddingClient:
     """Create the embedder of the settings, to be used as an async context manager.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -25,6 +25,9 @@ from ingest_pipeline.config.user_extensions import Extensions, load_extensions
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
 from ingest_pipeline.embedding.local import LOCAL_MODEL, is_local
 from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of, prompts_of_vectors
+from ingest_pipeline.embedding.user_embedder import UserEmbedder, load_embedder
+from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.extensions.loader import read_extensions
 from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.parsing.built_in_parsers import PARSER
 from ingest_pipeline.partitioning import PartitionScheme
@@ -32,6 +35,7 @@ from ingest_pipeline.sources.filters import Selection, pattern_of
 from ingest_pipeline.types import Price, Recipe, Retention, split_embedding
 
 _ENVIRONMENT_DEFAULTS = {"corpus": "documents", "source": "documents"}
+_PROMPT_OPTIONS = ("query_prefix", "query_fields", "document_prefix", "document_fields")
 _FROM_ENVIRONMENT = "environment"
 
 
@@ -48,6 +52,26 @@ class CorpusConfig(CorpusOptions):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         return absolute_location(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adopt_embedder(cls, value: object) -> object:
+        """An embedder of the user names the model and its width."""
+        if not isinstance(value, Mapping):
+            return value
+        values = cast("Mapping[str, object]", value)
+        with refusals():
+            extensions = read_extensions("embedder", values.get("embedder"))
+            embedder = load_embedder(extensions)
+            if embedder is None:
+                return values
+            if given := [name for name in _PROMPT_OPTIONS if values.get(name)]:
+                raise ConfigurationError(
+                    f"INGEST_{given[0].upper()} is set, and the vectors are of an embedder of your own",
+                    "Let the embedder add what its model needs.",
+                )
+        model = {"embedding_model": embedder.model, "embedding_dimensions": embedder.dimensions}
+        return {**values, **model, "embedder": extensions}
 
     @model_validator(mode="after")
     def _load_extensions(self) -> Self:
@@ -93,8 +117,10 @@ class CorpusConfig(CorpusOptions):
             return self
         model, dimensions, _ = split_embedding(embedding)
         is_configured = model == self.embedding_model
+        has_width = dimensions == self.embedding_dimensions
         prompts = prompts_of_vectors(embedding, self.prompts if is_configured else None)
         return self.replace(
+            embedder=self.embedder if is_configured and has_width else None,
             embedding_model=model,
             # The endpoint of a configured model does not make the local one another model.
             embedding_base_url=None if model == LOCAL_MODEL and not is_configured else self.embedding_base_url,
@@ -144,7 +170,17 @@ class CorpusConfig(CorpusOptions):
             api_key=self.embedding_api_key,
             concurrency=self.embedding_concurrency,
             prompts=self.prompts,
+            embedder=self.user_embedder,
         )
+
+    @property
+    def user_embedder(self) -> UserEmbedder | None:
+        """The user's own embedder, None if an API or the local model computes the vectors.
+
+        Raises:
+            ConfigurationError: It cannot be loaded or does not fit its protocol.
+        """
+        return load_embedder(self.embedder)
 
     @property
     def scheme(self) -> PartitionScheme:

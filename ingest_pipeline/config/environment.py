@@ -18,7 +18,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Variables of the prefix that other modules read.
 _READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
 # Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
-_EXTENSIONS = {"parser", "chunker", "enricher"}
+_EXTENSIONS = {"parser", "chunker", "enricher", "embedder"}
 _FIELDS_EXAMPLE = '{"input_type": "search_document"}'
 _JSON_EXAMPLES = {
     "query_fields": _FIELDS_EXAMPLE,

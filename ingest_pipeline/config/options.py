@@ -78,6 +78,12 @@ class CorpusOptions(BaseModel):
         repr=False,
         description="Postgres of the catalog. Default: an embedded Postgres under `state`.",
     )
+    embedder: Any = Field(
+        default=None,
+        description="Own embedder, by dotted path. It replaces embedding_model and embedding_dimensions.",
+        examples=["my_package.embedders.MyEmbedder"],
+        json_schema_extra=SCHEMA,
+    )
     embedding_model: str = Field(
         default=LOCAL_MODEL,
         description="Name of the embedding model. The local model runs in the process and costs nothing.",
@@ -286,7 +292,7 @@ class CorpusOptions(BaseModel):
             Selection(value)
         return tuple(value)
 
-    @field_validator("parser", "chunker", "enricher")
+    @field_validator("parser", "chunker", "enricher", "embedder")
     @classmethod
     def _check_extensions(cls, value: object, info: ValidationInfo) -> tuple[Extension, ...]:
         with refusals():

@@ -1,10 +1,10 @@
-"""What all embedders share: the protocol, its settings, a batch's result, and how texts are packed."""
+"""The protocol of an embedder of the user, and what the clients of all models share: settings, results, packing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from ingest_pipeline.embedding.prompts import Prompt, Prompts, prompts_of
@@ -12,8 +12,57 @@ from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import Usage, Vectors, join_embedding
 
+if TYPE_CHECKING:
+    from ingest_pipeline.embedding.user_embedder import UserEmbedder
+
 Purpose = Literal["document", "query"]
 T = TypeVar("T")
+Rows: TypeAlias = Sequence[Sequence[float]] | Vectors
+"""Vectors as lists of numbers, or as an array with a row for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What an embedder of the user computed, and what that took."""
+
+    vectors: Rows
+    """A vector for each text, in the order of the texts."""
+    usage: Usage = field(default_factory=Usage)
+    """Tokens and requests that a paid API billed. They count for the limits on tokens."""
+    refused: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Why a text cannot be embedded, by its index, as in "has 9000 tokens". Only its document fails. Its vector is
+    ignored."""
+
+
+class Embedder(Protocol):
+    """An embedder of the user. It computes the vectors of a corpus instead of an API or the local model.
+
+    It runs in a child process with the environment and the network of the run. Its constructor runs in other processes
+    too, so a model is loaded by the first call. It may have three more attributes: `batch_size`, the texts in one call,
+    at most, 128 if absent; `concurrency`, the calls at once, each in a process of its own, 1 if absent; and `seconds`,
+    the time for one call, 120 if absent.
+
+    `ConnectionError`, `TimeoutError` and `ingest_pipeline.errors.UnavailableError` are temporary: the call is repeated.
+    After any other exception the batch is divided until the text that causes it is alone. Only its document fails.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """A text without spaces that changes whenever the same text may get another vector, arguments included."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Width of the vectors."""
+        ...
+
+    def embed_documents(self, texts: Sequence[str]) -> Rows | Embeddings | Awaitable[Rows | Embeddings]:
+        """Embed texts of documents. May be a coroutine function."""
+        ...
+
+    def embed_query(self, text: str) -> Sequence[float] | Vectors | Awaitable[Sequence[float] | Vectors]:
+        """Embed a question. May be a coroutine function."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +104,8 @@ class OpenAISettings(EmbeddingSettings):
     """Seconds that one attempt may take to begin its answer, and again to end it."""
     max_retries: int = 6
     """The client waits 0.5 s before the first and doubles that up to 8 s, or up to 2 minutes if the API asks for it."""
+    embedder: UserEmbedder | None = None
+    """The embedder of the user that computes the vectors of `model` instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +120,7 @@ class EmbeddedBatch:
     """What the batch took, from its first request to its last answer. Waiting for a free slot is not counted."""
 
 
-class Embedder(Protocol):
+class EmbeddingClient(Protocol):
     """Turns texts into vectors of one model. Used as an async context manager."""
 
     is_free: ClassVar[bool]

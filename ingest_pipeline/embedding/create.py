@@ -1,16 +1,17 @@
-"""Choosing the embedder for a model: the local model in this process, or the client of an API."""
+"""Choosing the embedder for a model: the local model in this process, the user's own, or the client of an API."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ingest_pipeline.embedding.base import Embedder, OpenAISettings
+from ingest_pipeline.embedding.base import EmbeddingClient, OpenAISettings
 from ingest_pipeline.embedding.local import LocalEmbedder, is_local
-from ingest_pipeline.embedding.prompts import prompts_of_vectors
+from ingest_pipeline.embedding.prompts import USER_MODEL, prompts_of_vectors
+from ingest_pipeline.errors import CorpusMismatchError
 from ingest_pipeline.types import split_embedding
 
 
-def create_embedder(configured: OpenAISettings, embedding: str | None = None) -> Embedder:
+def create_embedder(configured: OpenAISettings, embedding: str | None = None) -> EmbeddingClient:
     """Create an embedder, to be used as an async context manager.
 
     Args:
@@ -20,10 +21,13 @@ def create_embedder(configured: OpenAISettings, embedding: str | None = None) ->
             needs no endpoint.
 
     Raises:
+        CorpusMismatchError: The vectors are of an embedder of the user that is not configured.
         MissingExtraError: The local model is used and not installed.
         EmbeddingAccessError: There is neither a key nor an endpoint that may need none.
     """
     settings = for_embedding(configured, embedding)
+    if settings.model.startswith(USER_MODEL):
+        return _user_embedder(configured, settings)
     if _is_local(configured, settings.model):
         return LocalEmbedder(settings)
     from ingest_pipeline.embedding.openai import OpenAIEmbedder  # noqa: PLC0415  the local model needs no client
@@ -39,6 +43,20 @@ def embeds_for_free(configured: OpenAISettings, embedding: str | None = None) ->
 def _is_local(configured: OpenAISettings, model: str) -> bool:
     """Of two models, the endpoint serves the configured one. A corpus that has the local one keeps it."""
     return is_local(model, configured.base_url if model == configured.model else None)
+
+
+def _user_embedder(configured: OpenAISettings, settings: OpenAISettings) -> EmbeddingClient:
+    embedder = configured.embedder
+    if embedder is None or (embedder.model, embedder.dimensions) != (settings.model, settings.dimensions):
+        shown = "none" if embedder is None else f"{embedder.model}/{embedder.dimensions}"
+        raise CorpusMismatchError(
+            f"The vectors of the corpus are of {settings.model}/{settings.dimensions}, and the settings name the "
+            f"embedder {shown}. Nothing was embedded",
+            "Restore INGEST_EMBEDDER and its fingerprint, or run `ingest-pipeline reembed`.",
+        )
+    from ingest_pipeline.embedding.user_embedder_client import UserEmbedderClient  # noqa: PLC0415  most need none
+
+    return UserEmbedderClient(embedder, settings)
 
 
 def for_embedding(configured: OpenAISettings, embedding: str | None) -> OpenAISettings:

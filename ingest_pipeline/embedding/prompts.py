@@ -17,6 +17,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from ingest_pipeline.types import split_embedding
 
+USER_MODEL: Final = "embedder:"
+"""Begins the names of models that an embedder of the user serves. Its fingerprint follows."""
 FieldValue = str | int | float | bool
 _PREFIX: Final = "prefix"
 _FIELD: Final = "field."
@@ -84,6 +86,8 @@ _FAMILIES: Final = [
 
 def prompts_of(model: str) -> Prompts:
     """The prompts that a model's documentation names; none for unknown models, OpenAI's and the local one."""
+    if model.startswith(USER_MODEL):
+        return Prompts()  # it adds what its model needs
     name = model.lower().rpartition("/")[2].partition(":")[0]
     return next((prompts for family, prompts in _FAMILIES if family.fullmatch(name)), Prompts())
 

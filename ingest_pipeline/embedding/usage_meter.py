@@ -17,7 +17,7 @@ _USAGE = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})(?=\D)')
 
 @dataclass(slots=True)
 class UsageMeter:
-    """Counts what one call of `Embedder.embed` takes, also if it fails: the API bills every answer."""
+    """Counts what one call of `EmbeddingClient.embed` takes, also if it fails: the API bills every answer."""
 
     tokens: int = 0
     """Tokens of all answers, unusable ones included."""

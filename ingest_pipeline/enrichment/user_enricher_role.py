@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
-from collections.abc import Awaitable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
+from ingest_pipeline.extensions.coroutines import result_of
 from ingest_pipeline.extensions.protocol import (
     InvalidResultError,
+    check_usage,
     columns_from_json,
     columns_to_json,
     pack,
     unpack,
 )
 from ingest_pipeline.types import Usage
-
-_GREATEST_COUNT: Final = 1 << 40
-_GREATEST_REQUESTS: Final = 1 << 20
 
 
 def request(text: str, columns: Mapping[str, object]) -> bytes:
@@ -39,11 +36,9 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
         InvalidResultError: The enricher returned something else.
     """
     text, (columns,) = unpack(data)
-    found = cast("object", cast("Enricher", extension).enrich(EnrichableDocument(str(head["key"]), text, columns)))
-    if inspect.isawaitable(found):
-        found = asyncio.run(_awaited(cast("Awaitable[object]", found)))
+    found = result_of(cast("Enricher", extension).enrich(EnrichableDocument(str(head["key"]), text, columns)))
     enrichment = found if isinstance(found, Enrichment) else Enrichment(cast("Mapping[str, object]", found))
-    _check(enrichment.usage)
+    check_usage(enrichment.usage)
     usage = (enrichment.usage.tokens, enrichment.usage.requests)
     return json.dumps((columns_to_json(enrichment.columns), usage), allow_nan=False).encode()
 
@@ -57,22 +52,7 @@ def read_answer(data: bytes) -> Enrichment:
     columns, (tokens, requests) = cast("list[Any]", json.loads(data))
     usage = Usage(tokens=tokens, requests=requests)
     try:
-        _check(usage)
+        check_usage(usage)
     except InvalidResultError as error:
         raise ValueError(str(error)) from error
     return Enrichment(columns_from_json(columns), usage)
-
-
-async def _awaited(found: Awaitable[object]) -> object:
-    return await found
-
-
-def _check(usage: object) -> None:
-    if not isinstance(usage, Usage):
-        raise InvalidResultError(f"returned usage that is a {type(usage).__name__}, not a Usage")
-    for name, value, most in (
-        ("tokens", usage.tokens, _GREATEST_COUNT),
-        ("requests", usage.requests, _GREATEST_REQUESTS),
-    ):
-        if type(value) is not int or not 0 <= value <= most:
-            raise InvalidResultError(f"returned usage with {value!r:.30} {name}")

@@ -27,7 +27,7 @@ class UserEnricher:
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        return cls(Hook.load(extension, _ROLE, "enrich", EnrichmentError, is_confined=False))
+        return cls(Hook.load(extension, _ROLE, ["enrich"], EnrichmentError, is_confined=False))
 
     def enrich(self, document: str, request: bytes) -> bytes:
         """Let the enricher enrich a document. `read` reads the result.

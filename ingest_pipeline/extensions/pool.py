@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,10 @@ from ingest_pipeline.sandbox.children import ChildPool, DeadChildError, Program,
 SECONDS: Final = 120.0
 """For one document, unless the extension declares others."""
 MEMORY_BYTES: Final = 2 << 30
+_NEEDED_MEMORY: Final = f"needed more than {MEMORY_BYTES} bytes of memory"
+_MUCH_MEMORY: Final = 1 << 60
+_MUCH_CPU: Final = 1 << 30
+"""Seconds. The kernel counts nanoseconds in 64 bits."""
 _SCRIPT: Final = Path(__file__).with_name("worker.py")
 _OUTCOMES: Final = frozenset({"result", "invalid", "too large", "raised"})
 
@@ -25,9 +29,13 @@ _children: Final = ChildPool()
 Result = TypeVar("Result")
 
 
+class HookFailedError(Exception):
+    """An extension failed with a request. The message says what it did, as in "raised ValueError"."""
+
+
 @dataclass(frozen=True)
 class Hook:
-    """An extension that is called for documents, in child processes."""
+    """An extension that is called in child processes."""
 
     extension: Extension
     fingerprint: str
@@ -41,23 +49,40 @@ class Hook:
     """For one document."""
     is_confined: bool = True
     """Whether it has neither the network nor secrets."""
+    is_limited: bool = True
+    """Whether memory and CPU are limited. A model in the process may need any amount of both."""
 
     @classmethod
     def load(
-        cls, extension: Extension, role: str, method: str, error: type[DocumentError], *, is_confined: bool = True
+        cls,
+        extension: Extension,
+        role: str,
+        methods: Sequence[str],
+        error: type[DocumentError],
+        *,
+        is_confined: bool = True,
+        is_limited: bool = True,
     ) -> Hook:
         """Load an extension and check what it declares.
+
+        Args:
+            extension: The extension.
+            role: Module that calls it in the child.
+            methods: Names of the methods that it must have.
+            error: Raised for a document with which it fails.
+            is_confined: Whether it has neither the network nor secrets.
+            is_limited: Whether memory and CPU are limited.
 
         Raises:
             ConfigurationError: It cannot be loaded or run in a child process, or does not fit the protocol.
         """
-        fingerprint = check(extension, [method])
+        fingerprint = check(extension, methods)
         loaded = extension.load()
         seconds: object = getattr(loaded, "seconds", SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
             raise ConfigurationError(f"{extension.path} has {seconds!r:.60} as its `seconds`", "Set a number above 0.")
         durable = getattr(loaded, "durable", False) is True
-        hook = cls(extension, fingerprint, role, error, durable, float(seconds), is_confined)
+        hook = cls(extension, fingerprint, role, error, durable, float(seconds), is_confined, is_limited)
         _ = hook.program
         return hook
 
@@ -87,9 +112,16 @@ class Hook:
                 f"{self.name} cannot be sent to its child process: {described(error)}",
                 "Name the class by its dotted path, with arguments that are texts and numbers.",
             ) from error
-        told = pickle.dumps(Introduction(self.name, self.role, pickled, self.is_confined))
-        introduction = f"{len(told)}\n".encode() + told
-        return Program(self.name, _SCRIPT, _OUTCOMES, MEMORY_BYTES, introduction, is_trusted=not self.is_confined)
+        described_to_child = pickle.dumps(Introduction(self.name, self.role, pickled, self.is_confined))
+        return Program(
+            self.name,
+            _SCRIPT,
+            _OUTCOMES,
+            MEMORY_BYTES if self.is_limited else _MUCH_MEMORY,
+            f"{len(described_to_child)}\n".encode() + described_to_child,
+            is_trusted=not self.is_confined,
+            is_replaced=self.is_limited,
+        )
 
     def run(self, document: str, head: Mapping[str, object], data: bytes, output_bytes: int) -> bytes:
         """Call the extension for a document, and return what its role made of the result.
@@ -101,23 +133,37 @@ class Hook:
             output_bytes: Of the result, at most.
 
         Raises:
-            DocumentError: The extension failed with this document: the `error` of this hook, or that a limit was
-                exceeded.
+            DocumentError: The extension failed with this document: the `error` of this hook.
             ConfigurationError: The child does not start.
         """
-        limits = RequestLimits(math.ceil(self.seconds), self.seconds, output_bytes)
         try:
-            answer = _children.ask(self.program, head, data, limits)
+            return self.call(head, data, output_bytes)
+        except HookFailedError as failure:
+            raise self.error(document, f"failed in the {self.name}, which {failure}") from None
+
+    def call(self, head: Mapping[str, object], data: bytes, output_bytes: int) -> bytes:
+        """Call the extension, and return what its role made of the result.
+
+        Args:
+            head: What the role needs besides the data.
+            data: What the extension gets.
+            output_bytes: Of the result, at most.
+
+        Raises:
+            HookFailedError: The extension raised an exception, exceeded a limit, ended its process or returned
+                something invalid.
+            ConfigurationError: The child does not start.
+        """
+        cpu_seconds = math.ceil(self.seconds) if self.is_limited else _MUCH_CPU
+        try:
+            answer = _children.ask(self.program, head, data, RequestLimits(cpu_seconds, self.seconds, output_bytes))
         except DeadChildError as death:
-            raise self._blame(death, document) from None
+            raise HookFailedError(self._describe(death)) from None
         if answer.outcome == "result":
             return answer.data
         if answer.outcome == "too large":
-            raise self._out_of_memory(document)
-        problem = f"failed in the {self.name}, which {answer.outcome} {answer.detail}"
-        if answer.outcome == "invalid":
-            problem = f"failed in the {self.name}, which {answer.detail}"
-        raise self.error(document, problem)
+            raise HookFailedError(_NEEDED_MEMORY)
+        raise HookFailedError(answer.detail if answer.outcome == "invalid" else f"{answer.outcome} {answer.detail}")
 
     def checked(self, document: str, result: bytes, read: Callable[[bytes], Result]) -> Result:
         """Read a result. The child checked it already, but the document may have taken the child over.
@@ -136,12 +182,9 @@ class Hook:
             problem = f"made the child process of the {self.name} return something invalid"
             raise self.error(document, problem) from None
 
-    def _blame(self, death: DeadChildError, document: str) -> DocumentError:
+    def _describe(self, death: DeadChildError) -> str:
         if death.expired or death.out_of_cpu:
-            return self.error(document, f"took more than {self.seconds:g} seconds in the {self.name}")
+            return f"took more than {self.seconds:g} seconds"
         if death.out_of_memory:
-            return self._out_of_memory(document)
-        return self.error(document, f"failed in the {self.name}, whose process ended ({death.how})")
-
-    def _out_of_memory(self, document: str) -> DocumentError:
-        return self.error(document, f"needs more than {MEMORY_BYTES} bytes of memory in the {self.name}")
+            return _NEEDED_MEMORY if self.is_limited else "was killed, or found no memory"
+        return f"ended its process ({death.how})"

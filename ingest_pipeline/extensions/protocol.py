@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final, cast
 
-from ingest_pipeline.types import TextPiece
+from ingest_pipeline.types import TextPiece, Usage
 
 GREATEST_DETAIL: Final = 1_000
 """Characters of an error message: some quote the document."""
@@ -16,6 +16,8 @@ MAX_COLUMNS: Final = 1_000
 GREATEST_COLUMNS: Final = 1 << 20
 """Bytes of the columns of a document, as JSON."""
 _LENGTH: Final = 8
+_GREATEST_COUNT: Final = 1 << 40
+_GREATEST_REQUESTS: Final = 1 << 20
 _INT64: Final = 1 << 63
 
 
@@ -151,6 +153,22 @@ def columns_from_json(columns: object) -> dict[str, object]:
         return columns_to_json(columns)
     except InvalidResultError as error:
         raise TypeError(str(error)) from error
+
+
+def check_usage(usage: object) -> None:
+    """Check what an extension reports that a paid API billed.
+
+    Raises:
+        InvalidResultError: It is no `Usage`, or its counts are none.
+    """
+    if not isinstance(usage, Usage):
+        raise InvalidResultError(f"returned usage that is a {type(usage).__name__}, not a Usage")
+    for name, value, most in (
+        ("tokens", usage.tokens, _GREATEST_COUNT),
+        ("requests", usage.requests, _GREATEST_REQUESTS),
+    ):
+        if type(value) is not int or not 0 <= value <= most:
+            raise InvalidResultError(f"returned usage with {value!r:.30} {name}")
 
 
 def _check_place(text: object, page: object, heading: object) -> None:

@@ -27,7 +27,7 @@ class BatchClient:
     """Submits and collects batch jobs with the API of the settings.
 
     Raises:
-        ConfigurationError: The local model has no batch jobs.
+        ConfigurationError: The local model and embedders of the user have no batch jobs.
     """
 
     settings: OpenAISettings
@@ -38,6 +38,9 @@ class BatchClient:
     def __post_init__(self) -> None:
         if is_local(self.settings.model, self.settings.base_url):
             raise ConfigurationError("The local model costs nothing and has no batch jobs", "Ingest as usual.")
+        if self.settings.embedder is not None:
+            name = self.settings.embedder.hook.name
+            raise ConfigurationError(f"The {name} has no batch jobs, which are of an API", "Ingest as usual.")
 
     def submit(
         self, context: IngestContext, partitions: Sequence[str] | None = None, *, confirm_recipe: bool = False

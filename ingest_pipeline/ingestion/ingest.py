@@ -12,7 +12,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from ingest_pipeline.config.spending_limits import NO_LIMITS
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationRetiredError,
@@ -132,7 +132,7 @@ class Ingestion:
     def __init__(
         self,
         context: IngestContext,
-        embedder: Embedder,
+        embedder: EmbeddingClient,
         *,
         run_id: str | None = None,
         report: Callable[[Publication], None] = lambda _: None,

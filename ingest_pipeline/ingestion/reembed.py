@@ -15,7 +15,7 @@ from enum import Enum
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
 from ingest_pipeline.ingestion.context import open_context, open_generation
@@ -145,7 +145,7 @@ class Reembedding:
         self,
         old: IngestContext,
         new: IngestContext,
-        embedder: Embedder,
+        embedder: EmbeddingClient,
         *,
         run_id: str | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import IngestError, UnreadableError
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import release_holds
@@ -95,7 +95,7 @@ class IngestRun:
     def __init__(
         self,
         context: IngestContext,
-        create_embedder: Callable[[], Embedder],
+        create_embedder: Callable[[], EmbeddingClient],
         options: RunOptions,
         *,
         reporter: RunReporter | None = None,

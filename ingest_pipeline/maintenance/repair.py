@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.ingestion.estimate import Estimate, count
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
@@ -34,7 +34,7 @@ def estimate_repair(context: IngestContext, report: AuditReport) -> Estimate:
     return count(context, _plans(context, _named(report)), read_vectors=True)
 
 
-async def repair(context: IngestContext, embedder: Embedder, report: AuditReport) -> Summary:
+async def repair(context: IngestContext, embedder: EmbeddingClient, report: AuditReport) -> Summary:
     """Publish the documents again that the report names, and remove those that the source no longer has.
 
     Other violations are not repaired here: `recover` settles sagas in doubt, `sweep` removes orphan files,

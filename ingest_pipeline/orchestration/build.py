@@ -154,6 +154,7 @@ def build_resources(
         embedder=OpenAIEmbedderResource(
             model=config.embedding_model,
             dimensions=config.embedding_dimensions,
+            embedder=config.user_embedder.key if config.user_embedder else None,
             base_url=config.embedding_base_url,
             api_key=embedding_api_key,
             query_prefix=config.query_prefix,

@@ -37,7 +37,7 @@ class UserParser:
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        hook = Hook.load(extension, _ROLE, "parse", ExtensionError)
+        hook = Hook.load(extension, _ROLE, ["parse"], ExtensionError)
         declared: object = getattr(extension.load(), "suffixes", None)
         given = cast("Collection[object]", declared) if isinstance(declared, list | tuple | set | frozenset) else ()
         suffixes = sorted({one.lower() for one in given if isinstance(one, str) and _SUFFIX.fullmatch(one)})

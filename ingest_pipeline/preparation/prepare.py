@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.planning.context import IngestContext
@@ -60,7 +60,7 @@ class Preparation:
     def __init__(
         self,
         context: IngestContext,
-        embedder: Embedder,
+        embedder: EmbeddingClient,
         saga: Saga,
         plans: Sequence[DocumentPlan],
         guard: SpendingGuard | None = None,

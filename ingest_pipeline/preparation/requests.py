@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.base import EmbeddedBatch, Embedder, pack
+from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingClient, pack
 from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -116,7 +116,7 @@ class EmbeddingRequests:
     def __init__(
         self,
         corpus: Corpus,
-        embedder: Embedder,
+        embedder: EmbeddingClient,
         recipe: Recipe,
         saga: UUID,
         *,

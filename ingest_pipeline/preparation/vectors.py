@@ -8,7 +8,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.preparation.lookup import VectorLookup
 from ingest_pipeline.preparation.requests import EmbeddingRequest, EmbeddingRequests, PendingVector
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
@@ -35,7 +35,7 @@ class VectorResolver:
     """
 
     def __init__(
-        self, corpus: Corpus, embedder: Embedder, recipe: Recipe, saga: UUID, guard: SpendingGuard | None = None
+        self, corpus: Corpus, embedder: EmbeddingClient, recipe: Recipe, saga: UUID, guard: SpendingGuard | None = None
     ) -> None:
         guard = guard or SpendingGuard(corpus)
         guard.add(saga)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import check_holds_head
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,
@@ -209,7 +209,7 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
     return Renamed(made, others)
 
 
-async def check_model(corpus: Corpus, embedder: Embedder) -> None:
+async def check_model(corpus: Corpus, embedder: EmbeddingClient) -> None:
     """Check that an embedder computes the published vector of one text at head. The API bills that text.
 
     Raises:

@@ -58,6 +58,8 @@ class Program:
     """Written to its standard input before the first request."""
     is_trusted: bool = False
     """Whether it gets the environment of this process, secrets included."""
+    is_replaced: bool = True
+    """Whether a child is replaced after `REQUESTS_PER_CHILD` requests. It may hold a model that is slow to load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ class ChildPool:
     def _give_back(self, child: "_Child") -> None:
         with self._lock:
             alike = sum(other.program == child.program for other in self._idle)
-            keep = child.served < REQUESTS_PER_CHILD and alike < IDLE_CHILDREN
+            is_fresh = child.served < REQUESTS_PER_CHILD or not child.program.is_replaced
+            keep = is_fresh and alike < IDLE_CHILDREN
             if keep:
                 self._idle.append(child)
         if not keep:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand
@@ -43,7 +43,7 @@ async def configured_search(
     """
     where = filter_at_head(corpus, conditions)
     async with AsyncExitStack() as clients:
-        embedder: Embedder | None = None
+        embedder: EmbeddingClient | None = None
         reranker: Reranker | None = None
         if mode != "text":
             embedder = await clients.enter_async_context(

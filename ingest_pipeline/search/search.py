@@ -15,7 +15,7 @@ import pyarrow as pa
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Values
 from ingest_pipeline.columns.values import Value
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.filters import one_of
@@ -97,7 +97,7 @@ class Hit:
 
 async def search(
     corpus: Corpus,
-    embedder: Embedder | None,
+    embedder: EmbeddingClient | None,
     question: str,
     limit: int,
     *,
@@ -289,7 +289,7 @@ def restriction_of(corpus: Corpus, head: int, principals: Sequence[str] | None) 
     return restriction(corpus.name, access, columns, principals)
 
 
-async def _embedded(corpus: Corpus, embedder: Embedder | None, question: str) -> npt.NDArray[np.float32]:
+async def _embedded(corpus: Corpus, embedder: EmbeddingClient | None, question: str) -> npt.NDArray[np.float32]:
     if embedder is None:
         raise ConfigurationError("A search by vector needs an embedder", "Pass an embedder, or search by text.")
     expected, actual = corpus.head().embedding, embedder.settings.embedding

@@ -1,8 +1,9 @@
-"""A writer that is killed around the call of an extension never pays for a recorded result again."""
+"""A writer that is killed around a call of code of the user never pays for a recorded result again."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -54,3 +55,49 @@ def test_a_death_pays_at_most_for_the_call_that_was_in_progress(enriched: World,
     assert enriched.text_at("a.txt") == "some words"
     enriched.check()
     enriched.check_nothing_left()
+
+
+@pytest.fixture
+def embedded(world: World, tmp_path: Path) -> World:
+    """A corpus with an embedder that notes each text for which it is billed, and two documents."""
+    # A model of its own, because a database may remember what earlier tests were served.
+    arguments = {"notes": str(tmp_path / "notes"), "fingerprint": str(uuid4())}
+    embedder = {"class": "tests.support.user_code.NotingEmbedder", "arguments": arguments}
+    found = World(world.database, world.settings.replace(embedder=embedder), world.embeddings)
+    assert found.corpus
+    found.put("a.txt", "some words")
+    found.put("b.txt", "other words")
+    return found
+
+
+def noted(tmp_path: Path) -> list[str]:
+    path = tmp_path / "notes"
+    return sorted(path.read_text().splitlines()) if path.exists() else []
+
+
+TEXTS = ["'other words'", "'some words'"]
+EMBEDDING = {Boundary.BATCH_SENT: 2, Boundary.BATCH_RECORDED: 2}
+"""One text is sent alone to an embedder that has served nothing yet."""
+RECORDED = LATER[1:]
+"""Places at which both texts are recorded."""
+
+
+def test_an_embedder_of_the_user_passes_the_boundaries_of_an_api(embedded: World) -> None:
+    passed = passages_of(embedded.ingest)
+    assert {name: count for (name, side), count in passed.items() if name in EMBEDDING and side == "after"} == EMBEDDING
+
+
+@pytest.mark.parametrize("place", [*places(EMBEDDING), *RECORDED], ids=str)
+def test_a_death_embeds_no_recorded_text_of_the_users_embedder_again(
+    embedded: World, place: Place, tmp_path: Path
+) -> None:
+    assert Child(crash_jobs.ingest, embedded.address, kill_at=place).outcome().killed
+    before = noted(tmp_path)
+    recorded = len(TEXTS) if place in RECORDED else embedded.recorded_vectors
+    assert recorded <= len(before) <= recorded + 1
+    embedded.recover()
+    embedded.ingest()
+    assert len(noted(tmp_path)) == len(before) + len(TEXTS) - recorded
+    assert sorted(set(noted(tmp_path))) == TEXTS
+    embedded.check()
+    embedded.check_nothing_left()

@@ -21,7 +21,7 @@ from ingest_pipeline.assets import markdown
 from ingest_pipeline.chunking import user_chunker_role
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding import openai
+from ingest_pipeline.embedding import openai, user_embedder_role
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
@@ -496,6 +496,10 @@ def no_check_of_spans() -> None:
     plug(user_chunker_role, "_check", answering(None))
 
 
+def no_check_of_user_vectors() -> None:
+    plug(user_embedder_role, "_unusable", answering({}))
+
+
 def no_record_of_results() -> None:
     plug(extension_results, "record_result", answering(None))
 
@@ -532,6 +536,11 @@ MUTANTS.update(
         "no check of spans": Mutant(
             no_check_of_spans,
             "tests/unit/chunking/test_user_chunker.py::test_what_the_child_sends_is_checked_in_the_parent_too",
+        ),
+        "no check of the vectors of a user's embedder": Mutant(
+            no_check_of_user_vectors,
+            "tests/integration/preparation/test_user_embedder.py::"
+            "test_a_text_with_which_it_fails_fails_its_document_alone[nan-not finite]",
         ),
         "no record of results": Mutant(
             no_record_of_results,

@@ -1,4 +1,4 @@
-"""Parsers, chunkers and enrichers of a user: some that work, and some that do whatever a wrong one may do."""
+"""Code of a user of each kind: some that works, and some that does whatever wrong code may do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from ingest_pipeline.chunking.base import ExtractedDocument, Span
+from ingest_pipeline.embedding.base import Embeddings
 from ingest_pipeline.enrichment.base import EnrichableDocument, Enrichment
 from ingest_pipeline.parsing.base import ParsedDocument, RawDocument
 from ingest_pipeline.types import TextPiece, Usage
@@ -192,3 +193,89 @@ class ObedientEnricher:
                 return cast("Mapping[str, object]", None)
             case _:
                 return {"environment": os.environ.get("OWN_CODE_TEST")}
+
+
+def direction(text: str, dimensions: int = 8) -> list[float]:
+    """A vector that depends on the words of a text."""
+    vector = [0.01] * dimensions
+    for word in text.lower().split():
+        vector[sum(word.encode()) % dimensions] += 1
+    return vector
+
+
+class NotingEmbedder:
+    """An embedder that notes every text of a document that it embeds, for whose words it is billed."""
+
+    def __init__(
+        self, notes: str = "/dev/null", fingerprint: str = "noting-1", dimensions: int = 8, batch_size: int = 4
+    ) -> None:
+        self.notes = notes
+        self.fingerprint = fingerprint
+        self.dimensions = dimensions
+        self.batch_size = batch_size
+
+    async def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        with Path(self.notes).open("a") as notes:  # noqa: ASYNC230  nothing else runs
+            notes.writelines(f"{text!r}\n" for text in texts)
+        vectors = [direction(text, self.dimensions) for text in texts]
+        return Embeddings(vectors, Usage(tokens=sum(len(text.split()) for text in texts), requests=1))
+
+    def embed_query(self, text: str) -> list[float]:
+        return direction(text, self.dimensions)
+
+
+class ObedientEmbedder:
+    """An embedder that does what its texts say. It counts its calls in a file, across its processes."""
+
+    dimensions = 4
+    fingerprint = "obedient-embedder"
+
+    def __init__(self, calls: str = "/dev/null", seconds: float = 30, fingerprint: str = "obedient-embedder") -> None:
+        self.calls = calls
+        self.seconds = seconds
+        self.fingerprint = fingerprint
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings | list[list[float]]:
+        with Path(self.calls).open("a") as calls:
+            calls.write(f"{len(texts)}\n")
+        for text in texts:
+            misbehave(text)
+            if text == "offline" or (text == "busy" and len(Path(self.calls).read_text().splitlines()) == 1):
+                raise ConnectionResetError("try again")
+        vectors = [direction(text, 4) for text in texts]
+        for text in texts:
+            if text in WRONG_VECTORS:
+                return cast("list[list[float]]", WRONG_VECTORS[text](vectors))
+        refused = {index: "has too many words" for index, text in enumerate(texts) if text == "long"}
+        if refused:
+            return Embeddings(vectors, Usage(tokens=7), refused)
+        for index, text in enumerate(texts):
+            match text:
+                case "zero":
+                    vectors[index] = [0.0] * 4
+                case "nan":
+                    vectors[index][2] = float("nan")
+                case "big":
+                    vectors[index][0] = 1e300
+                case _:
+                    pass
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        misbehave(text)
+        if text == "offline":
+            raise TimeoutError
+        return [float("nan")] * 4 if text == "nan" else direction(text, 4)
+
+
+WRONG_VECTORS: Mapping[str, Callable[[list[list[float]]], object]] = {
+    "few": lambda vectors: vectors[1:],
+    "many": lambda vectors: [*vectors, vectors[0]],
+    "wide": lambda vectors: [[*vector, 1.0] for vector in vectors],
+    "ragged": lambda vectors: [[1.0], *vectors[1:], [1.0, 2.0]][: len(vectors)],
+    "words": lambda vectors: [["a", "b", "c", "d"] for _ in vectors],
+    "nothing": lambda _: None,
+    "usage": lambda vectors: Embeddings(vectors, Usage(tokens=-1)),
+    "index": lambda vectors: Embeddings(vectors, refused={len(vectors): "why"}),
+    "dear": lambda vectors: Embeddings(vectors[1:], Usage(tokens=50)),
+}

@@ -13,6 +13,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.embedding.base import OpenAISettings
+from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
@@ -58,6 +59,7 @@ class Address:
             base_url=self.embeddings_url,
             batch_inputs=8,
             max_retries=2,
+            embedder=self.settings.user_embedder,
         )
 
 
@@ -66,7 +68,7 @@ def ingest(context: IngestContext, embedding: OpenAISettings, partitions: list[s
     plans = Planner(context).plans(partitions)
 
     async def run() -> Summary:
-        async with OpenAIEmbedder(embedding) as embedder:
+        async with create_embedder(embedding) as embedder:
             return await Ingestion(context, embedder).run(plans)
 
     return asyncio.run(run())

@@ -118,7 +118,8 @@ def _rename(corpus: Corpus, settings: CorpusConfig, model: str) -> dict[str, obj
 
 async def _check_model(corpus: Corpus, settings: CorpusConfig, model: str) -> None:
     """Embed one text of the corpus with the model, and compare the vectors."""
-    named = settings.replace(embedding_model=model)
+    embedder = settings.embedder if model == settings.embedding_model else None
+    named = settings.replace(embedding_model=model, embedder=embedder)
     async with _session.embedder(named, named.recipe.embedding) as embedder:
         await check_model(corpus, embedder)
 

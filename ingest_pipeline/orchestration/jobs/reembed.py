@@ -52,8 +52,8 @@ def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
         tag_run_process(context.instance, context.run.run_id)
         lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
         embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
-        wanted = settings.with_embedding(f"{embedder.model}/{embedder.dimensions}")
         try:
+            wanted = settings.with_embedding(embedder.api_settings().embedding)
             with lancedb.catalog.connect() as database:
                 if config.action in (Action.SWITCH, Action.FILL):
                     _fill(context, database, wanted, embedder, then_switch=config.action is Action.SWITCH)

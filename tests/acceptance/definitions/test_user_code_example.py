@@ -47,7 +47,7 @@ def run(project: Path, *command: str, **environment: str) -> str:
 def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path) -> None:
     assert "All definitions loaded" in run(project, "dg", "check", "defs")
     # Runs in a process of their own use the same folder of state.
-    for corpus in ("mail", "code"):
+    for corpus in ("mail", "code", "notes"):
         run(project, "dg", "launch", "--job", f"{corpus}_ingest_job")
     mail = {"INGEST_CORPUS": "mail", "INGEST_SOURCE": "documents/mail"}
     own = {"INGEST_PARSER": "user_code.parsers.EmailParser", "INGEST_ENRICHER": "user_code.enrichers.FrontMatter"}
@@ -57,6 +57,12 @@ def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path
     chunker = {"INGEST_CHUNKER": json.dumps({"class": "user_code.chunkers.PythonChunker"})}
     hits = json.loads(run(project, "ingest-pipeline", "search", "--json", "area of a circle", **code, **chunker))
     assert hits[0]["text"].startswith("def circle"), hits
+    notes = {"INGEST_CORPUS": "notes", "INGEST_SOURCE": "documents/notes"}
+    embedder = {"class": "user_code.embedders.HashedWords", "arguments": {"dimensions": 512}}
+    own = {"INGEST_EMBEDDER": json.dumps(embedder)}
+    vector = ("--mode", "vector", "--json", "tyres of the bicycle")
+    hits = json.loads(run(project, "ingest-pipeline", "search", *vector, **notes, **own))
+    assert hits[0]["document"] == "bicycle.md", hits
     plan = json.loads(run(project, "ingest-pipeline", "plan", "--json", **code, **chunker))
     assert plan["documents"] == [], plan
 
@@ -85,6 +91,7 @@ def test_the_command_line_ingests_it_and_an_edit_is_found(project: Path) -> None
         ("user_parser.md", ["parsers.py", "defs/mail/defs.yaml"]),
         ("user_chunker.md", ["chunkers.py", "defs/code/defs.yaml"]),
         ("user_enricher.md", ["enrichers.py", "defs/mail/defs.yaml"]),
+        ("user_embedder.md", ["embedders.py", "defs/notes/defs.yaml"]),
     ],
 )
 def test_the_pages_show_the_files_of_the_example(page: str, sources: list[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.embedding.base import Embedder
+from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import RecipeWithheldError, RemovalsWithheldError, SpendingLimitError
 from ingest_pipeline.ingestion import run as run_module
@@ -40,7 +40,7 @@ class Recorder:
 
 
 def run_of(world: World, options: RunOptions | None = None, reporter: Recorder | None = None) -> IngestRun:
-    def create_embedder() -> Embedder:
+    def create_embedder() -> EmbeddingClient:
         return OpenAIEmbedder(world.embedding_settings)
 
     return IngestRun(world.context, create_embedder, options or RunOptions(), reporter=reporter)
@@ -122,7 +122,7 @@ def test_a_run_without_differences_creates_no_embedder(world: World) -> None:
     world.put("a.txt", "a")
     run(world)
 
-    def create_embedder() -> Embedder:
+    def create_embedder() -> EmbeddingClient:
         raise AssertionError("it is not needed")
 
     outcome = IngestRun(world.context, create_embedder, RunOptions()).run()

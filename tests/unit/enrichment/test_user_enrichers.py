@@ -47,8 +47,8 @@ def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPa
     [
         ("raise", "which raised ValueError: no such thing"),
         ("exit", "which raised SystemExit: 3"),
-        ("die", r"whose process ended \(exit status 4\)"),
-        ("hang", "took more than 1 seconds in the enricher"),
+        ("die", r"which ended its process \(exit status 4\)"),
+        ("hang", "which took more than 1 seconds"),
         ("columns", "returned the column 'value' with <object"),
         ("usage", "returned usage with -1 tokens"),
         ("many", "returned columns of more than 1048576 bytes|bytes of memory"),
