@@ -1,7 +1,6 @@
 """Asset checks that the ingest step evaluates for the documents of its own run.
 
-Dagster skips checks that depend on an output which was not yielded, and the step yields none: it logs its
-materializations partition by partition. So it logs the evaluations of the checks as well.
+They have names of their own, so that a run over a few documents does not hide what a check of the whole corpus found.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +21,33 @@ from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.planning.backoff import without_unreadable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.reporting.run_status import named_jobs
 
+_RUN_CHECKS = {
+    "run_audit": "LanceDB and Postgres agree in everything that an audit compares of the documents of the last run.",
+    "run_freshness": "The partitions of the last run equal the source, except for changes of the last 15 minutes.",
+}
 # Checking more documents would take a run too much time and memory.
 MAX_DOCUMENTS = 1000
+
+
+def run_check_specs(corpus: str) -> list[dg.AssetCheckSpec]:
+    """The specs of the checks of a run."""
+    return [
+        dg.AssetCheckSpec(name, asset=dg.AssetKey([corpus, CHECKED[name]]), description=description)
+        for name, description in _RUN_CHECKS.items()
+    ]
+
+
+def log_checks_of_last_change(context: dg.AssetExecutionContext, ingest_context: IngestContext) -> None:
+    """Evaluate the checks of a run for the documents of the last publication, in a run that selects checks alone."""
+    corpus = ingest_context.corpus
+    with corpus.database.transaction() as connection:
+        change = sagas.last_change(connection, corpus.generation)
+        changes = [] if change is None else reports.latest_changes(connection, change.id)
+    log_checks(context, ingest_context, sorted({one.partition for one in changes}), [])
 
 
 def log_checks(
@@ -34,7 +56,7 @@ def log_checks(
     partitions: Sequence[str] | None,
     touched: Sequence[str],
 ) -> None:
-    """Evaluate the checks of the corpus for the documents of a run that has published.
+    """Evaluate the checks of a run for its documents.
 
     Args:
         context: Dagster's context of the step.
@@ -50,7 +72,10 @@ def log_checks(
                 f"This run does not check its documents, because there are more than {MAX_DOCUMENTS}; the audit does"
             )
             return
-        results = _results(ingest_context, partitions, keys)
+        results = dict(_run_results(ingest_context, partitions, keys))
+        # Other runs may have selected the checks of the whole corpus, which then have steps of their own.
+        if context.run.job_name in named_jobs(corpus):
+            results |= _corpus_results(ingest_context)
     except IngestError as error:
         context.log.warning(f"The checks of this run could not be evaluated: {error}")
         return
@@ -66,18 +91,21 @@ def log_checks(
         context.log_event(evaluation)  # pyright: ignore[reportArgumentType]
 
 
-def _results(
+def _run_results(
     ingest_context: IngestContext, partitions: Sequence[str] | None, keys: Sequence[str]
 ) -> Mapping[str, dg.AssetCheckResult]:
     report = audit(ingest_context.corpus, keys)
+    results = {"run_audit": audit_results(report, ingest_context.recipe.embedding_dimensions)["audit"]}
+    if partitions is not None:  # otherwise the source would be listed twice
+        differing = without_unreadable(ingest_context, Planner(ingest_context).plans(partitions))
+        results["run_freshness"] = freshness_result(differing, datetime.now(UTC))
+    return results
+
+
+def _corpus_results(ingest_context: IngestContext) -> Mapping[str, dg.AssetCheckResult]:
     with ingest_context.corpus.database.transaction() as connection:
         failures = read_failures(connection, ingest_context.corpus.generation)
-    results = {
-        **audit_results(report, ingest_context.recipe.embedding_dimensions),
+    return {
         "quarantine": quarantine_result(failures),
         "on_hold": on_hold_result(documents_on_hold(ingest_context.corpus)),
     }
-    if partitions is not None:  # otherwise the source would be listed twice
-        differing = without_unreadable(ingest_context, Planner(ingest_context).plans(partitions))
-        results["freshness"] = freshness_result(differing, datetime.now(UTC))
-    return results

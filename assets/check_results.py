@@ -25,6 +25,8 @@ CHECKED = {
     "quarantine": "metadata",
     "on_hold": "metadata",
     "access_listed": "metadata",
+    "run_audit": "metadata",
+    "run_freshness": "metadata",
 }
 """The asset of each check."""
 MAX_ROWS = 50

@@ -1,6 +1,6 @@
 """Asset checks: whether the two stores agree, whether the corpus equals the source, and which documents are skipped.
 
-These check the whole corpus. A run evaluates the same checks for the documents that it touched: see `check_reports`.
+These check the whole corpus. A run checks its own documents under other names: see `check_reports`.
 """
 
 from collections.abc import Generator, Iterator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 
@@ -28,10 +28,13 @@ COLUMNS = dg.TableSchema(
 )
 
 
-def chunks_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) -> dg.AssetSpec:
+def chunks_spec(
+    corpus: str, recipe: Recipe, owners: Sequence[str], group: str, upstream: Iterable[dg.AssetKey]
+) -> dg.AssetSpec:
     """The spec of the asset, which the UI shows before the first materialization."""
     return dg.AssetSpec(
         [corpus, "chunks"],
+        deps=list(upstream),
         description="Contiguous pieces of each document's extracted text: `extracted[start:end]` is the chunk.",
         skippable=True,
         group_name=group,

@@ -86,7 +86,8 @@ class StepRun:
         self._context = context
         self._ingest_context = ingest_context
         self._embedder = embedder
-        self._report = RunReport(context, ingest_context)
+        self.report = RunReport(context, ingest_context)
+        """What the run reported to Dagster."""
         options = RunOptions(
             release_holds=config.release_holds,
             confirm_removals=config.confirm_removals,
@@ -101,7 +102,7 @@ class StepRun:
             ingest_context,
             self._create_embedder,
             options,
-            reporter=self._report,
+            reporter=self.report,
             run_id=context.run.run_id,
             execute=run_interruptibly,
         )
@@ -120,6 +121,8 @@ class StepRun:
             outcome = self._run.run(partitions)
             self._show(outcome, partitions)
         except Exception as error:
+            with suppress(IngestError):  # the recovery sensor reports it otherwise
+                self.report.head()
             delays = delays_next_run(error, has_published=self._run.has_published)
             if delays and (is_last or not is_repeated(error)):
                 with suppress(IngestError):  # the run's own error is more useful
@@ -129,11 +132,12 @@ class StepRun:
         return outcome
 
     def _show(self, outcome: IngestOutcome, partitions: Sequence[str] | None) -> None:
-        ghosts = self._report.finish(partitions or [], outcome.incomplete, outcome.unreadable)
+        ghosts = self.report.finish(partitions or [], outcome.incomplete, outcome.unreadable)
         outcome.others += [Problem(partition, None, _no_document(partition)) for partition in ghosts]
-        self._report.failed({problem.partition for problem in outcome.failed})
-        self._report.skipped(SkippedDocuments.of(outcome.skipped), self._stale(outcome.tried_unreadable))
-        log_checks(self._context, self._ingest_context, partitions, self._report.touched)
+        self.report.failed(outcome.failed)
+        self.report.skipped(SkippedDocuments.of(outcome.skipped), self._stale(outcome.tried_unreadable))
+        self.report.head()
+        log_checks(self._context, self._ingest_context, partitions, self.report.touched)
 
     def _stale(self, keys: Collection[str]) -> list[Failure]:
         """The unreadable documents among these of which readers still see an earlier file."""

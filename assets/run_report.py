@@ -16,6 +16,7 @@ from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metad
 from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.outcome import Problem
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
@@ -23,8 +24,9 @@ from ingest_pipeline.postgres import documents, embedding_cache, reports, sagas
 from ingest_pipeline.postgres.documents import PartitionState
 from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.reporting.data_versions import version_tags
-from ingest_pipeline.reporting.event_log import log_materializations, log_planned
+from ingest_pipeline.reporting.data_versions import current_version, version_tags
+from ingest_pipeline.reporting.event_log import log_events, log_planned
+from ingest_pipeline.reporting.head import HEAD, report_head
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 
 ASSETS = ("chunks", "embeddings", "metadata")
@@ -53,6 +55,9 @@ class RunReport:
     _reported: set[str] = field(default_factory=set[str])
     _work: defaultdict[str, PartitionWork] = field(default_factory=_no_work)
     _unreported: list[Publication] = field(default_factory=list[Publication])
+    _materialized: bool = False
+    _head_moved: bool = False
+    _inputs: dict[dg.AssetKey, str] | None = None
 
     def compared(self, page: Page) -> None:
         """Log how many documents differ."""
@@ -105,18 +110,51 @@ class RunReport:
                 events += self._plain_events(name, "empty", _ALL_UNREADABLE if name in unreadable else _EMPTY)
         self._add(states)
         self._log(events)
-        self._drop_empty({*self._work, *states} - incomplete)
+        # A missing partition would hold back all assets that wait for the three.
+        self._drop_empty(({*self._work, *states} - incomplete).union(unreadable))
         self._mark_reported(self._unreported)
         empty = [name for name in names if name not in {*states, *self._reported, *unreadable}]
         return [] if self.ingest_context.scheme.partitions is not None else empty
 
-    def failed(self, partitions: Iterable[str]) -> None:
-        """Make Dagster show partitions as failed that only the run's configuration names."""
-        if self.context.has_partition_key or self.context.has_partition_key_range:
-            return
-        for partition in sorted(partitions)[:_MAX_FAILED_PARTITIONS]:
-            for asset in ASSETS:
-                log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
+    def head(self, *, again: bool = False) -> None:
+        """Materialize `head`, if a publication of this run or an unreported one of another run moved it."""
+        log = self.context.log_event
+        moved = report_head(self.context.instance, self.ingest_context.corpus, log, again=again)
+        self._head_moved = self._head_moved or moved
+
+    def changed(self) -> list[dg.AssetKey]:
+        """The assets that changed: the steps after them have a reason to run.
+
+        Publications of an earlier attempt count too, because the steps after it may not have run.
+        """
+        run = self.context.run
+        group = self.context.instance.get_run_group(run.run_id) if run.root_run_id is not None else None
+        attempts = {run.run_id, *(one.run_id for one in (group[1] if group is not None else ()))}
+        with self.ingest_context.corpus.database.transaction() as connection:
+            published = sagas.runs_published(connection, attempts)
+        trio = [self._key(asset) for asset in ASSETS] if published or self._materialized else []
+        return [*trio, *([self._key(HEAD)] if published or self._head_moved else [])]
+
+    def failed(self, problems: Iterable[Problem]) -> None:
+        """Show on the pages of partitions that they failed, and why."""
+        reasons: dict[str, str] = {}
+        for problem in problems:
+            reasons.setdefault(problem.partition, str(problem.error))
+        shown = sorted(reasons.items())[:_MAX_FAILED_PARTITIONS]
+        # Dagster itself plans the partitions of a run that has some, and no others.
+        if not (self.context.has_partition_key or self.context.has_partition_key_range):
+            for partition, _ in shown:
+                for asset in ASSETS:
+                    log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
+        self._log(
+            [
+                dg.AssetObservation(
+                    self._key(asset), partition=partition, metadata={"failed": dg.MetadataValue.text(reason)}
+                )
+                for asset in ASSETS
+                for partition, reason in shown
+            ]
+        )
 
     def skipped(self, skipped: SkippedDocuments, stale: Iterable[Failure]) -> None:
         """Report which documents the run skipped, and for which of them readers see an earlier file."""
@@ -195,8 +233,18 @@ class RunReport:
     def _event(
         self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
-        tags = version_tags(self.ingest_context.corpus.name, asset, version, self.ingest_context.recipe)
+        inputs = self._upstream() if asset == "chunks" else None
+        tags = version_tags(self.ingest_context.corpus.name, asset, version, self.ingest_context.recipe, inputs)
         return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
 
-    def _log(self, events: Sequence[dg.AssetMaterialization]) -> None:
-        log_materializations(self.context.instance, self.context.run, self._step, events)
+    def _upstream(self) -> Mapping[dg.AssetKey, str]:
+        """Data versions of the assets of other makers that the chunks depend on."""
+        if self._inputs is None:
+            keys = {dep.asset_key for spec in self.context.assets_def.specs for dep in spec.deps}
+            others = keys.difference(spec.key for spec in self.context.assets_def.specs)
+            self._inputs = {key: current_version(self.context.instance, key) for key in others}
+        return self._inputs
+
+    def _log(self, events: Sequence[dg.AssetMaterialization | dg.AssetObservation]) -> None:
+        log_events(self.context.instance, self.context.run, self._step, events)
+        self._materialized = self._materialized or any(isinstance(event, dg.AssetMaterialization) for event in events)

@@ -15,6 +15,7 @@ from ingest_pipeline.orchestration.jobs.reembed import reembed_job
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job
 from ingest_pipeline.orchestration.schedules import audit_schedule, maintenance_schedule, stale_schedule
 from ingest_pipeline.orchestration.sensors import recovery_sensor, source_sensor
+from ingest_pipeline.orchestration.upstream import upstream_sensor
 from ingest_pipeline.postgres.url import holds_password
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -32,6 +33,12 @@ class DagsterOptions(BaseModel):
         default=(), description="Owners of the assets: e-mail addresses, or `team:NAME`.", examples=[["team:data"]]
     )
     group: str | None = Field(default=None, description="Group of the assets. Default: the name of the corpus.")
+    upstream: Sequence[str] = Field(
+        default=(),
+        description="Keys of the assets that make the files of the source. When one of them is materialized, one run "
+        "ingests all documents that differ, new files included.",
+        examples=[["handbook_files"], ["raw/handbook"]],
+    )
     embedding_pool: str = Field(
         default="embedding_api",
         description="Dagster's pool of the runs that embed. Its limit times embedding_concurrency bounds all requests.",
@@ -90,7 +97,9 @@ def corpus_definitions(
     """
     options = options or DagsterOptions()
     resources = resources or build_resources(config)
-    ingest = ingest_assets(config, options.owners, options.group or config.corpus, options.embedding_pool)
+    upstream = [dg.AssetKey.from_user_string(key) for key in options.upstream]
+    group = options.group or config.corpus
+    ingest = ingest_assets(config, options.owners, group, options.embedding_pool, upstream)
     checks = corpus_checks(config)
     audit = audit_schedule(config.corpus, checks, running=options.audit_schedule)
     maintenance = maintenance_schedule(config, running=options.maintenance_schedule)
@@ -109,6 +118,7 @@ def corpus_definitions(
             source_sensor(config, job.name, options.embedding_pool, running=options.source_sensor),
             recovery_sensor(config, job.name, running=options.recovery_sensor),
             batch_sensor(config, running=options.batch_sensor),
+            *([upstream_sensor(config, job.name, upstream)] if upstream else []),
         ],
         resources=resources.by_key(config.corpus),
         executor=dg.in_process_executor if options.executor == "in_process" else None,

@@ -80,9 +80,9 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
     """Files in a folder or bucket become a searchable LanceDB table and a Postgres catalog that always agree.
 
     The component defines three assets, `CORPUS/chunks`, `CORPUS/embeddings` and `CORPUS/metadata`, which one step
-    materializes together with one partition per document. A sensor keeps them up to date with the source, another one
-    settles the sagas of dead writers. Schedules run the audit and the maintenance, and asset checks report problems. A
-    code location may hold many corpora.
+    materializes together with one partition per document. `CORPUS/head` has no partitions, for assets that read it all.
+    A sensor keeps them up to date with the source, another one settles the sagas of dead writers. Schedules run the
+    audit and the maintenance, and asset checks report problems. A code location may hold many corpora.
     """
 
     # Resolved by Dagster, so the value may be the name of a variable.

@@ -18,6 +18,8 @@ IN_PROGRESS = [
 ]
 _BACKFILL_JOB = "__ASSET_JOB"
 _PARTITION = "dagster/partition"
+_MAX_PLANS = 1000
+_PLANS: dict[str, frozenset[str]] = {}
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -51,9 +53,11 @@ def partitions_in_progress(
 ) -> tuple[int, set[str] | None]:
     """The number of runs of a step in progress, and their partitions; None if one of them covers all partitions.
 
-    Backfills and materializations from the UI run the step in Dagster's own job.
+    Backfills and materializations from the UI run the step in Dagster's own job, and jobs of the user may include it.
     """
-    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)) if _has_step(run, job, step)]
+    runs = [
+        run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)) if _has_step(instance, run, job, step)
+    ]
     busy: set[str] = set()
     for run in runs:
         partitions = _partitions_of(run, step, instance, definition)
@@ -63,10 +67,24 @@ def partitions_in_progress(
     return len(runs), busy
 
 
-def _has_step(run: dg.DagsterRun, job: str, step: str) -> bool:
-    if run.job_name != _BACKFILL_JOB:
-        return run.job_name == job
-    return run.asset_selection is None or any(f"{key.path[0]}_ingest" == step for key in run.asset_selection)
+def _has_step(instance: dg.DagsterInstance, run: dg.DagsterRun, job: str, step: str) -> bool:
+    """Whether a run executes the step: one of the job, a backfill, or one of a job of the user that includes it."""
+    if run.job_name == job:
+        return True
+    if run.asset_selection is not None:
+        return any(f"{key.path[0]}_ingest" == step for key in run.asset_selection)
+    if run.execution_plan_snapshot_id is None:
+        return run.job_name == _BACKFILL_JOB
+    return step in _steps(instance, run.execution_plan_snapshot_id)
+
+
+def _steps(instance: dg.DagsterInstance, plan: str) -> frozenset[str]:
+    """The steps of an execution plan, whose id is a hash of it."""
+    if plan not in _PLANS:
+        if len(_PLANS) >= _MAX_PLANS:
+            _PLANS.clear()
+        _PLANS[plan] = frozenset(instance.get_execution_plan_snapshot(plan).step_keys_to_execute)
+    return _PLANS[plan]
 
 
 def _partitions_of(

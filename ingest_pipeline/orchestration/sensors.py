@@ -19,7 +19,9 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.run_backoff import waiting_backoff
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
-from ingest_pipeline.reporting.partitions import corpus_partitions, recall_partitions
+from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.reporting.head import report_silent_change
+from ingest_pipeline.reporting.partitions import corpus_partitions, drop_stray_partitions, recall_partitions
 from ingest_pipeline.reporting.replay import replay_reports
 from ingest_pipeline.reporting.run_status import (
     ended_runs,
@@ -110,6 +112,7 @@ def _tick(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )
     context.update_cursor((now.next if now.ended else now).dump())
+    _drop_strays(context.instance, ingest_context, settings, page, busy)
     message = _message(page, now, ingest_context, skipped=len(allowed) - len(puts))
     if withheld_by_recipe:
         message += f" {guard.error}"
@@ -117,6 +120,21 @@ def _tick(
         return dg.SkipReason(message)
     context.log.info(message)
     return _requests(settings, due, whole=len(removals) == len(page.removals))
+
+
+def _drop_strays(
+    instance: dg.DagsterInstance, ingest_context: IngestContext, settings: CorpusConfig, page: Page, busy: set[str]
+) -> None:
+    """Delete partitions whose file is gone or cannot be read, and of which nothing was ever published."""
+    if page.after or page.last is not None:
+        return  # only a comparison of all keys shows that a partition has no file
+    partition_of = ingest_context.scheme.partition_of
+    with ingest_context.corpus.database.transaction() as connection:
+        failures = read_failures(connection, ingest_context.corpus.generation)
+    skipped = {one.key for one in failures if one.unreadable and settings.on_unreadable == "skip"}
+    differing = {partition_of(plan.key) for plan in (*page.plans, *page.on_hold) if plan.key not in skipped}
+    wanted = differing.union(busy, map(partition_of, page.too_recent))
+    drop_stray_partitions(instance, ingest_context.corpus, ingest_context.scheme, wanted)
 
 
 def _requests(settings: CorpusConfig, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
@@ -178,6 +196,8 @@ def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -
                 fail_silent_runs(context.instance, in_doubt, settled)
                 recalled = recall_partitions(context.instance, ingest_context.corpus, settings.scheme)
                 replayed = replay_reports(context.instance, ingest_context)
+                corpus, log = ingest_context.corpus, context.instance.report_runless_asset_event
+                head_reported = report_silent_change(context.instance, corpus, log)
         except IngestError as error:
             return dg.SkipReason(str(error))
         if recalled:
@@ -188,6 +208,7 @@ def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -
             not settled
             and not replayed.reported
             and not replayed.needs_rerun
+            and not head_reported
             and report.head_after == report.head_before
         ):
             return dg.SkipReason("No saga is in doubt.")

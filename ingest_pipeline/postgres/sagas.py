@@ -250,6 +250,18 @@ def publications(connection: Connection, generation: str, limit: int) -> list[Sa
         return cursor.execute(query("published_sagas"), {"generation": generation, "limit": limit}).fetchall()
 
 
+def last_change(connection: Connection, generation: str) -> SagaRow | None:
+    """Return the last publication that changed what readers see, None if nothing was ever published."""
+    with connection.cursor(row_factory=row_of(SagaRow)) as cursor:
+        return cursor.execute(query("last_change"), {"generation": generation}).fetchone()
+
+
+def runs_published(connection: Connection, runs: Collection[str]) -> bool:
+    """Whether one of the Dagster runs published anything."""
+    row = connection.execute(query("runs_published"), {"runs": list(runs)}).fetchone()
+    return row is not None and row["found"]
+
+
 def unreported(connection: Connection, generation: str) -> list[SagaRow]:
     """Return the publications of Dagster runs that were not yet reported to Dagster, oldest first."""
     with connection.cursor(row_factory=row_of(SagaRow)) as cursor:

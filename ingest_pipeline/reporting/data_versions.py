@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dagster import AssetKey
+from dagster import AssetKey, DagsterInstance
 
 # Dagster writes these tags itself for the outputs of a step. For logged events there is no public API.
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
     DATA_VERSION_TAG,
+    DEFAULT_DATA_VERSION,
     NULL_EVENT_POINTER,
+    extract_data_version_from_entry,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
@@ -19,6 +21,7 @@ from dagster._core.definitions.data_version import (
 from ingest_pipeline.types import Recipe
 
 _MADE_FROM = {"embeddings": "chunks", "metadata": "embeddings"}
+HEAD_CODE_VERSION = "1"
 
 
 def code_versions(recipe: Recipe) -> Mapping[str, str]:
@@ -38,12 +41,21 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
     }
 
 
-def version_tags(corpus: str, asset: str, data_version: str, recipe: Recipe) -> dict[str, str]:
+def version_tags(
+    corpus: str, asset: str, data_version: str, recipe: Recipe, inputs: Mapping[AssetKey, str] | None = None
+) -> dict[str, str]:
     """Tags for the materialization of a partition that was made by a recipe.
 
     Dagster adds them to the outputs of a step, but not to logged events. As long as a corpus keeps another model than
     the definitions name, the tags record the corpus' model, so Dagster shows the partition as stale. The three assets
     are materialized together, so each records the same data version for the asset upstream.
+
+    Args:
+        corpus: Name of the corpus.
+        asset: Name of the asset.
+        data_version: The data version of the partition.
+        recipe: The recipe that made it.
+        inputs: Data versions of the assets of other makers that this asset depends on.
     """
     tags = {
         DATA_VERSION_TAG: data_version,
@@ -51,7 +63,29 @@ def version_tags(corpus: str, asset: str, data_version: str, recipe: Recipe) -> 
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
     if asset in _MADE_FROM:
-        source = AssetKey([corpus, _MADE_FROM[asset]])
-        tags[get_input_data_version_tag(source)] = data_version
-        tags[get_input_event_pointer_tag(source)] = NULL_EVENT_POINTER
+        tags |= _input_tags(AssetKey([corpus, _MADE_FROM[asset]]), data_version)
+    for key, version in (inputs or {}).items():
+        tags |= _input_tags(key, version)
     return tags
+
+
+def head_tags(corpus: str, data_version: str) -> dict[str, str]:
+    """Tags for a materialization of `head`, which Dagster never compares with what it was made from."""
+    return {
+        DATA_VERSION_TAG: data_version,
+        CODE_VERSION_TAG: HEAD_CODE_VERSION,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        **_input_tags(AssetKey([corpus, "metadata"]), data_version),
+    }
+
+
+def current_version(instance: DagsterInstance, key: AssetKey) -> str:
+    """The data version of the last materialization or observation of an asset."""
+    record = instance.get_latest_data_version_record(key)
+    version = None if record is None else extract_data_version_from_entry(record.event_log_entry)
+    return (version or DEFAULT_DATA_VERSION).value
+
+
+def _input_tags(key: AssetKey, version: str) -> dict[str, str]:
+    # Without a pointer, Dagster compares no partitions of the input.
+    return {get_input_data_version_tag(key): version, get_input_event_pointer_tag(key): NULL_EVENT_POINTER}

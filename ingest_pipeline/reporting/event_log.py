@@ -1,6 +1,7 @@
-"""Writes materializations in batches, because Dagster's storage opens a connection for every single write.
+"""Writes materializations and observations in batches.
 
-The events equal those that `context.log_event` would write. The call is the one that Dagster itself uses for batches.
+Dagster's storage opens a connection for every single write. The events equal those that `context.log_event` would
+write. The call is the one that Dagster itself uses for batches.
 """
 
 import time
@@ -11,19 +12,24 @@ from logging import DEBUG
 import dagster as dg
 from dagster._core.events import (  # there is no public API to write several events at once
     AssetMaterializationPlannedData,
+    AssetObservationData,
     DagsterEvent,
     DagsterEventType,
     StepMaterializationData,
 )
 
 _BATCH = 500
+_MATERIALIZED, _OBSERVED = DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION
 
 
-def log_materializations(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, events: Sequence[dg.AssetMaterialization]
+def log_events(
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun,
+    step: str,
+    events: Sequence[dg.AssetMaterialization | dg.AssetObservation],
 ) -> None:
-    """Log events of a step, in order for each asset."""
-    by_asset: defaultdict[dg.AssetKey, list[dg.AssetMaterialization]] = defaultdict(list)
+    """Log events of a step, all of one kind, in order for each asset."""
+    by_asset: defaultdict[dg.AssetKey, list[dg.AssetMaterialization | dg.AssetObservation]] = defaultdict(list)
     for event in events:
         by_asset[event.asset_key].append(event)
     # The storage records the last event of a batch as its asset's latest, so each batch has the events of one asset.
@@ -46,8 +52,13 @@ def log_planned(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, key
     instance.report_dagster_event(event, run.run_id, DEBUG)
 
 
-def _entry(run: dg.DagsterRun, step: str, event: dg.AssetMaterialization) -> dg.EventLogEntry:
-    message = event.description or f"Materialized value {event.asset_key.to_user_string()}."
+def _entry(run: dg.DagsterRun, step: str, event: dg.AssetMaterialization | dg.AssetObservation) -> dg.EventLogEntry:
+    name = event.asset_key.to_user_string()
+    data: StepMaterializationData | AssetObservationData
+    if isinstance(event, dg.AssetMaterialization):
+        kind, data, message = _MATERIALIZED, StepMaterializationData(event), f"Materialized value {name}."
+    else:
+        kind, data, message = _OBSERVED, AssetObservationData(event), f"Observed {name}."
     return dg.EventLogEntry(  # type: ignore[no-untyped-call]  # its constructor has no annotations
         error_info=None,
         level=DEBUG,
@@ -57,10 +68,10 @@ def _entry(run: dg.DagsterRun, step: str, event: dg.AssetMaterialization) -> dg.
         step_key=step,
         job_name=run.job_name,
         dagster_event=DagsterEvent(
-            event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+            event_type_value=kind.value,
             job_name=run.job_name,
             step_key=step,
-            event_specific_data=StepMaterializationData(event),
+            event_specific_data=data,
             message=message,
         ),
     )

@@ -84,6 +84,29 @@ def drop_empty_partitions(
     return sorted(latest)
 
 
+def drop_stray_partitions(
+    instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme, wanted: Collection[str]
+) -> list[str]:
+    """Delete partitions without documents, neither at head nor in the source; returns them.
+
+    The file of such a partition was deleted before anything of it was published, or cannot be read. Dagster would show
+    the partition as failed or missing for ever, and assets that wait for all partitions would never run.
+
+    Args:
+        instance: Dagster's instance.
+        corpus: The corpus.
+        scheme: The partition scheme.
+        wanted: Partitions without documents at head that are kept.
+    """
+    name = _dynamic_name(corpus_partitions(corpus.name, scheme))
+    if name is None:
+        return []
+    with corpus.database.transaction() as connection:
+        latest = documents.all_partitions(connection, corpus.generation)
+    found = set(instance.get_dynamic_partitions(name)).difference(latest, wanted)
+    return sorted(found.difference(drop_empty_partitions(instance, corpus, scheme, found))) if found else []
+
+
 def forget_partitions(instance: DagsterInstance, corpus: str) -> int:
     """Delete all partitions of a corpus that was dropped; returns how many."""
     count = 0

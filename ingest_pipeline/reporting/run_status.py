@@ -60,15 +60,13 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
     Under a heavy load a living worker may be taken for dead. Either the worker continues, and what it publishes is
     reported later, or Dagster refuses to begin its run.
     """
-    asset = dg.AssetKey([corpus, "metadata"])
     is_default = isinstance(instance.run_launcher, DefaultRunLauncher)
     # With another launcher, a launched run may wait in a queue.
     states = [dg.DagsterRunStatus.STARTED, *([dg.DagsterRunStatus.STARTING] if is_default else [])]
     failed: list[str] = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=states)):
         run = record.dagster_run
-        ours = run.job_name in named_jobs(corpus) or asset in (run.asset_selection or ())
-        if ours and _PROCESS_TAG not in run.tags and _is_unclaimed(instance, record):
+        if _claims_at_once(run, corpus) and _PROCESS_TAG not in run.tags and _is_unclaimed(instance, record):
             instance.report_run_failed(
                 run,
                 f"The run's worker exited before it registered its process ({_CLAIM_SECONDS:.0f} s timeout). "
@@ -76,6 +74,13 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
             )
             failed.append(run.run_id)
     return failed
+
+
+def _claims_at_once(run: dg.DagsterRun, corpus: str) -> bool:
+    """Whether the run begins with a step of the corpus. Steps of other assets may take hours before it."""
+    selected = run.asset_selection or frozenset()
+    is_own = bool(selected) and all(len(key.path) > 1 and key.path[0] == corpus for key in selected)
+    return is_own or run.job_name in named_jobs(corpus)
 
 
 def _is_unclaimed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
@@ -139,6 +144,12 @@ def ended_runs(instance: dg.DagsterInstance, corpus: Corpus) -> Sequence[str]:
     with corpus.database.transaction() as connection:
         runs = {saga.run_id for saga in sagas.unfinished(connection, corpus.generation)}
     return [run for run in runs if run is not None and has_ended(instance, run)]
+
+
+def is_in_progress(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether Dagster knows the run, and it has not ended."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status not in _ENDED
 
 
 def has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:

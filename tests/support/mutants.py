@@ -14,10 +14,13 @@ from typing import Any, cast
 from unittest import mock
 from uuid import UUID
 
+import dagster as dg
 import psycopg
 
 from ingest_pipeline import processes
-from ingest_pipeline.assets import markdown
+from ingest_pipeline.assets import ingest as ingest_step
+from ingest_pipeline.assets import markdown, run_report
+from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.chunking import user_chunker_role
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
@@ -28,11 +31,13 @@ from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
 from ingest_pipeline.lance import changes, damage, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import drop, sweep
+from ingest_pipeline.orchestration import sensors
 from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, sagas, sql
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
+from ingest_pipeline.reporting import head
 from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import lifecycle, publish, reconcile
 from ingest_pipeline.search import access
@@ -559,6 +564,66 @@ MUTANTS.update(
         "own parsers not confined": Mutant(
             user_parsers_not_confined,
             "tests/unit/parsing/test_user_parsers.py::test_a_parser_of_the_user_has_no_network_and_starts_no_process[os.fork()]",
+        ),
+    }
+)
+
+
+def unchanged_runs_materialize_head() -> None:
+    plug(head, "reported_version", answering(None))
+
+
+def head_is_reported_before_the_publication() -> None:
+    expect = RunReport.expect
+
+    def expect_and_report(report: RunReport, plans: Any) -> None:
+        expect(report, plans)
+        report.head()
+
+    def head_of_nothing(_: object, __: object, log: Callable[[object], None], **___: object) -> bool:
+        log(dg.AssetMaterialization(dg.AssetKey(["docs", "head"]), tags={"dagster/data_version": "docs@2"}))
+        return True
+
+    plug(RunReport, "expect", expect_and_report)
+    plug(run_report, "report_head", head_of_nothing)
+
+
+def a_silent_change_is_not_reported() -> None:
+    plug(sensors, "report_silent_change", answering(value=False))
+
+
+def the_step_yields_no_outputs() -> None:
+    plug(ingest_step, "outputs", answering(()))
+
+
+def stray_partitions_stay() -> None:
+    plug(sensors, "drop_stray_partitions", answering([]))
+
+
+_HEAD = "tests/acceptance/dagster/test_head.py::"
+
+MUTANTS.update(
+    {
+        "unchanged runs materialize head": Mutant(
+            unchanged_runs_materialize_head,
+            f"{_HEAD}test_an_unchanged_run_starts_nothing_after_it_and_leaves_head_alone",
+        ),
+        "head is reported before the publication": Mutant(
+            head_is_reported_before_the_publication,
+            f"{_HEAD}test_a_run_that_publishes_nothing_does_not_move_head",
+        ),
+        "a silent change is not reported": Mutant(
+            a_silent_change_is_not_reported,
+            f"{_HEAD}test_a_head_that_moved_without_a_run_is_reported_by_the_recovery_sensor",
+        ),
+        "the step yields no outputs": Mutant(
+            the_step_yields_no_outputs,
+            f"{_HEAD}test_one_run_materializes_the_corpus_and_what_depends_on_it[all that differs]",
+        ),
+        "stray partitions stay": Mutant(
+            stray_partitions_stay,
+            "tests/acceptance/dagster/test_partitions_follow_head.py::"
+            "test_the_partition_of_a_file_that_was_never_published_goes_with_the_file",
         ),
     }
 )

@@ -16,6 +16,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import embedding_cache, reports, sagas
 from ingest_pipeline.postgres.corpora import GenerationState
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
 from ingest_pipeline.reporting.run_status import tag_run_process
@@ -146,3 +147,4 @@ def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, r
         with corpus.database.transaction() as connection:
             sagas.mark_reported(connection, saga.id)
     drop_empty_partitions(context.instance, corpus, set(removed))
+    report_head(context.instance, corpus, context.log_event)

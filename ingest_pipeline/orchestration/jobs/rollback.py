@@ -7,6 +7,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.postgres import reports, sagas
+from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.materializations import report_documents
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
@@ -91,3 +92,4 @@ def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, roll
     report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
     with corpus.database.transaction() as connection:
         sagas.mark_reported(connection, rolled_back.saga)
+    report_head(context.instance, corpus, context.log_event)

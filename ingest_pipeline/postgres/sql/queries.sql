@@ -332,6 +332,17 @@ SELECT * FROM ingest_pipeline.saga_row
 WHERE generation = %(generation)s AND state = 'published' AND published_version IS NOT NULL
 ORDER BY published_version DESC LIMIT %(limit)s
 
+-- last_change --
+-- Maintenance and restores move head, but readers see the same documents.
+SELECT * FROM ingest_pipeline.saga_row WHERE id = (
+    SELECT id FROM ingest_pipeline.saga
+    WHERE generation = %(generation)s AND state = 'published' AND NOT retired
+      AND kind NOT IN ('create', 'maintenance', 'restore')
+    ORDER BY published_version DESC LIMIT 1)
+
+-- runs_published --
+SELECT EXISTS (SELECT FROM ingest_pipeline.saga WHERE run_id = ANY(%(runs)s) AND state = 'published') AS found
+
 -- unreported_sagas --
 SELECT * FROM ingest_pipeline.saga_row
 WHERE generation = %(generation)s AND state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL

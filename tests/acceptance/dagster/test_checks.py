@@ -34,7 +34,7 @@ def materialize(dagster: DagsterWorld, tags: Mapping[str, str]) -> dict[str, dg.
     job = dagster.definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(tags=tags, instance=dagster.instance, raise_on_error=False)
     assert result.success
-    keys = dagster.definitions.get_repository_def().asset_checks_defs_by_key
+    keys = dagster.definitions.resolve_asset_graph().asset_check_keys
     latest = dagster.instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
     assert {record.run_id for record in latest.values()} == {result.run_id}
     return {key.name: evaluation for key, record in latest.items() if (evaluation := record.evaluation) is not None}
@@ -97,7 +97,7 @@ def test_freshness_names_the_reason_why_runs_fail() -> None:
     assert "last 2 runs failed as a whole: The key is refused." in str(shown)
 
 
-def test_checks_of_a_run_cover_the_partitions_of_that_run(dagster: DagsterWorld) -> None:
+def test_checks_of_a_run_cover_its_partitions_and_have_names_of_their_own(dagster: DagsterWorld) -> None:
     for folder in ("a", "b", "c"):
         dagster.put(f"{folder}/one.txt", paragraphs(folder, 2))
         dagster.put(f"{folder}/two.txt", paragraphs(f"{folder}{folder}", 1))
@@ -109,23 +109,46 @@ def test_checks_of_a_run_cover_the_partitions_of_that_run(dagster: DagsterWorld)
     os.utime(dagster.put("c/two.txt", paragraphs("other", 1)), (old, old))
 
     found = materialize(dagster, {"dagster/partition": "a/"})
-    assert set(found) == _STORES | {"freshness", "quarantine", "on_hold"}
-    assert [name for name, evaluation in found.items() if not evaluation.passed] == []
-    assert found["audit"].metadata["documents"].value == 2
+    assert set(found) == _STORES | {"freshness", "quarantine", "on_hold", "run_audit", "run_freshness"}
+    assert found["run_audit"].metadata["documents"].value == 2
+    assert {name for name, evaluation in found.items() if not evaluation.passed} == {
+        "audit",
+        "chunks_match",
+        "freshness",
+    }, "a sound partition hides nothing of the others"
 
     found = materialize(dagster, {"dagster/partition": "b/"})
-    assert {name for name, evaluation in found.items() if not evaluation.passed} == {"audit", "chunks_match"}
+    assert not found["run_audit"].passed
+    assert found["run_freshness"].passed
+    assert {row["document"] for row in rows(found["run_audit"])} == {"b/two.txt"}
     assert {row["document"] for row in rows(found["chunks_match"])} == {"b/two.txt"}
-    assert found["chunks_match"].asset_key == METADATA
+    assert found["run_audit"].asset_key == found["chunks_match"].asset_key == METADATA
     assert (found["texts_match"].asset_key, found["unique_chunk_ids"].asset_key) == (CHUNKS, EMBEDDINGS)
 
     ends = {"dagster/asset_partition_range_start": "a/", "dagster/asset_partition_range_end": "b/"}
     found = materialize(dagster, ends)
-    assert found["audit"].metadata["documents"].value == 4
-    assert not found["chunks_match"].passed
+    assert found["run_audit"].metadata["documents"].value == 4
+    assert not found["run_audit"].passed
 
     assert dagster.check() == dict.fromkeys(_STORES | {"freshness", "quarantine", "on_hold"}, True) | {
         "audit": False,
         "chunks_match": False,
         "freshness": False,
     }
+
+
+def test_the_checks_of_a_run_alone_cover_the_last_publication(dagster: DagsterWorld) -> None:
+    dagster.put("a/one.txt", paragraphs("one", 2))
+    assert dagster.run().success
+    dagster.put("b/two.txt", paragraphs("two", 2))
+    assert dagster.run().success
+    job = dagster.definitions.resolve_implicit_global_asset_job_def()
+    checks = {dg.AssetCheckKey(METADATA, name) for name in ("run_audit", "run_freshness")}
+    before = dagster.embeddings.requests
+    result = job.get_subset(asset_selection=set(), asset_check_selection=checks).execute_in_process(
+        instance=dagster.instance
+    )
+    found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert set(found) == {"run_audit", "run_freshness"}
+    assert found["run_audit"].metadata["documents"].value == 1
+    assert dagster.embeddings.requests == before

@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.reporting import partitions
-from tests.support.dagster.world import METADATA, DagsterWorld
+from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
+from tests.support.servers.embedding_server import POISON
 from tests.support.world import paragraphs
 
 REPORTING = (RunReport, "publication")
@@ -109,3 +111,38 @@ def test_an_empty_instance_gets_all_partitions_and_a_materialization_embeds_noth
     assert known(dagster) == {"a.txt", "b.txt"}
     assert dagster.run(partition="a.txt").success
     assert dagster.embeddings.embedded == embedded
+
+
+def test_the_partition_of_a_file_that_was_never_published_goes_with_the_file(dagster: DagsterWorld) -> None:
+    bad = dagster.put("bad.txt", f"{POISON} is refused by the API.")
+    assert [run.success for run in dagster.follow()] == [False]
+    assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
+    assert known(dagster) == {"a.txt", "b.txt", "bad.txt"}, "the file is there, and its partition says why it failed"
+    bad.unlink()
+    dagster.tick("docs_source_sensor")
+    assert known(dagster) == {"a.txt", "b.txt"}
+
+
+def test_a_partition_without_documents_is_kept_while_a_run_has_it(dagster: DagsterWorld) -> None:
+    dagster.instance.add_dynamic_partitions("docs_documents", ["soon.txt"])
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    run = dagster.instance.create_run_for_job(job, tags={"dagster/partition": "soon.txt"})
+    dagster.tick("docs_source_sensor")
+    assert "soon.txt" in known(dagster)
+    dagster.instance.report_run_failed(run)
+    dagster.tick("docs_source_sensor")
+    assert "soon.txt" not in known(dagster)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a_run_of_the_partition", "a_run_over_everything"])
+def test_a_failed_partition_says_why(dagster: DagsterWorld, *, named: bool) -> None:
+    dagster.put("bad.txt", f"{POISON} is refused by the API.")
+    dagster.instance.add_dynamic_partitions("docs_documents", ["bad.txt"])
+    assert not dagster.run(partition="bad.txt" if named else None).success
+    for asset in (CHUNKS, EMBEDDINGS, METADATA):
+        [record] = dagster.instance.fetch_observations(
+            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=["bad.txt"]), limit=10
+        ).records
+        observation = record.asset_observation
+        assert observation is not None
+        assert "bad.txt" in str(observation.metadata["failed"].value)

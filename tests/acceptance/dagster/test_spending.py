@@ -28,7 +28,7 @@ def run_totals(dagster: DagsterWorld) -> list[dict[str, Any]]:
     return [
         {name: value.value for name, value in observation.metadata.items()}
         for observation in observations
-        if observation is not None
+        if observation is not None and "run_tokens" in observation.metadata
     ]
 
 

@@ -24,6 +24,7 @@ def test_the_names_of_everything() -> None:
         "documents/chunks",
         "documents/embeddings",
         "documents/metadata",
+        "documents/head",
     }
     assert {job.name for job in repository.get_all_jobs()} >= {
         "documents_ingest_job",
@@ -36,7 +37,7 @@ def test_the_names_of_everything() -> None:
         "documents_maintenance_schedule",
         "documents_stale_schedule",
     }
-    assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_checks_defs_by_key} == {
+    assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys} == {
         "documents/chunks:texts_match",
         "documents/embeddings:unique_chunk_ids",
         "documents/embeddings:valid_vectors",
@@ -46,6 +47,8 @@ def test_the_names_of_everything() -> None:
         "documents/metadata:single_publication",
         "documents/metadata:quarantine",
         "documents/metadata:chunks_match",
+        "documents/metadata:run_audit",
+        "documents/metadata:run_freshness",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "documents_source_sensor",
@@ -60,18 +63,20 @@ def test_the_names_of_everything() -> None:
     }
 
 
-def test_the_three_assets_are_one_step_that_cannot_be_split() -> None:
+def test_all_assets_are_one_step_and_any_of_them_can_be_selected() -> None:
+    """A step that could not be split would show a dialog for each asset, and could have no head without partitions."""
     repository = build_definitions(CorpusConfig.from_environment({})).get_repository_def()
     (definition,) = set(repository.assets_defs_by_key.values())
     assert isinstance(definition, dg.AssetsDefinition)
-    assert not definition.can_subset
+    assert definition.can_subset
+    assert [spec.key.path[-1] for spec in definition.specs if spec.partitions_def is None] == ["head"]
     for spec in definition.specs:
         assert spec.description
         assert spec.kinds
         assert spec.owners
         assert spec.group_name == "documents"
         assert spec.code_version
-        assert "dagster/column_schema" in spec.metadata
+        assert "dagster/column_schema" in spec.metadata or spec.partitions_def is None
 
 
 @pytest.mark.parametrize("setting", ["INGEST_CHUNK_SIZE", "INGEST_EMBEDDING_DIMENSIONS"])

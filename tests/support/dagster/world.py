@@ -24,7 +24,9 @@ from ingest_pipeline.planning.context import IngestContext
 from tests.support.dagster.cli import environment_of
 from tests.support.servers.embedding_server import EmbeddingServer
 
-CHUNKS, EMBEDDINGS, METADATA = (dg.AssetKey(["docs", name]) for name in ("chunks", "embeddings", "metadata"))
+CHUNKS, EMBEDDINGS, METADATA, HEAD = (
+    dg.AssetKey(["docs", name]) for name in ("chunks", "embeddings", "metadata", "head")
+)
 
 
 @dataclass(slots=True)
@@ -116,10 +118,11 @@ class DagsterWorld:
     def materialized(self, asset: dg.AssetKey) -> set[str]:
         return set(self.instance.get_materialized_partitions(asset))
 
-    def latest(self, asset: dg.AssetKey, partition: str) -> dict[str, object]:
-        """The metadata of a partition's last materialization."""
+    def latest(self, asset: dg.AssetKey, partition: str | None) -> dict[str, object]:
+        """The metadata of the last materialization of a partition, or of an asset without partitions."""
+        partitions = None if partition is None else [partition]
         records = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[partition]), limit=1
+            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions), limit=1
         ).records
         materialization = records[0].asset_materialization
         assert materialization is not None

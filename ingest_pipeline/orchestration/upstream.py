@@ -1,0 +1,99 @@
+"""The upstream sensor: one run over everything that differs, as soon as an asset that makes files was materialized.
+
+Automation conditions of Dagster request existing partitions, one by one. The new files of an asset upstream have no
+partition yet, and one run is enough for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+import dagster as dg
+
+from ingest_pipeline.assets.ingest_run import run_configuration
+from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.errors import IngestError
+from ingest_pipeline.ingestion.batch_jobs import waiting_keys
+from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.orchestration.run_requests import partitions_in_progress, shared_run
+from ingest_pipeline.planning.backoff import read_retry_backoff
+from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.run_backoff import waiting_backoff
+from ingest_pipeline.planning.source_comparison import Limits, Planner
+from ingest_pipeline.reporting.partitions import corpus_partitions
+from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.keys import resource_key, resource_of
+from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+
+_MAX_SECONDS = 20.0
+_PAGE_DOCUMENTS = 1000
+
+
+def upstream_sensor(settings: CorpusConfig, job: str, upstream: Sequence[dg.AssetKey]) -> dg.SensorDefinition:
+    """Requests one run when an asset upstream was materialized and files differ.
+
+    Args:
+        settings: Settings of the corpus.
+        job: Name of the job that ingests the corpus.
+        upstream: The assets that make the files of the source.
+    """
+    step = f"{settings.corpus}_ingest"
+    definition = corpus_partitions(settings.corpus, settings.scheme)
+
+    @dg.sensor(
+        name=f"{settings.corpus}_upstream_sensor",
+        description="Requests one run over all documents that differ, when an asset upstream was materialized.",
+        job_name=job,
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={
+            resource_key(settings.corpus, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
+        },
+    )
+    def watch_upstream(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        newest = _last_materialization(context.instance, upstream)
+        if newest <= int(context.cursor or 0):
+            return dg.SkipReason("No asset upstream was materialized since the source was last compared.")
+        # The run may have listed the source before the files were written. The cursor stays, so the next tick looks
+        # again. A run that materializes the files and the corpus together leaves nothing to request.
+        count, _ = partitions_in_progress(context.instance, job, step, definition)
+        if count:
+            return dg.SkipReason(f"{count} runs are in progress. The source is compared when they have ended.")
+        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
+        try:
+            with lancedb.ingest_context(settings, create=False) as ingest_context:
+                backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
+                if backoff is not None:
+                    return dg.SkipReason(backoff.note)
+                differs = _differs(ingest_context)
+        except IngestError as error:
+            return dg.SkipReason(str(error))
+        context.update_cursor(str(newest))
+        if not differs:
+            return dg.SkipReason("An asset upstream was materialized, but no document differs from the source.")
+        request = shared_run(step, [], skip_backed_off=True, release_holds=False, withhold_recipe=True)
+        return dg.SensorResult(run_requests=[request])
+
+    return watch_upstream
+
+
+def _last_materialization(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey]) -> int:
+    """The position in the event log of the last materialization of any of the assets; 0 if there is none."""
+    records = instance.get_asset_records(list(assets))
+    return max((record.asset_entry.last_materialization_storage_id or 0 for record in records), default=0)
+
+
+def _differs(ingest_context: IngestContext) -> bool:
+    """Whether a run over everything has something to do, or that cannot be decided within the time of a tick."""
+    ends = monotonic() + _MAX_SECONDS
+    waiting, ordered = read_retry_backoff(ingest_context), waiting_keys(ingest_context)
+    guard = RecipeGuard(ingest_context)
+    for page in Planner(ingest_context).pages(Limits(_PAGE_DOCUMENTS, _MAX_SECONDS)):
+        allowed, _ = guard.split(page.puts)
+        if page.removals or any(waiting.failure_of(plan) is None and plan.key not in ordered for plan in allowed):
+            return True
+        if monotonic() > ends:
+            return True
+    return False

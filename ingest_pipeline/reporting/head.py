@@ -1,0 +1,114 @@
+"""The asset `head`: one materialization for each publication that changes what readers see.
+
+The asset has no partitions, so one change of many documents starts the assets after it once. Compaction and restores
+move head without a change of documents, and are not reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.postgres import embedding_cache, reports, sagas
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.sagas import SagaRow
+from ingest_pipeline.reporting.data_versions import head_tags
+from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
+from ingest_pipeline.reporting.run_status import is_in_progress
+from ingest_pipeline.saga.reconcile import lock
+
+HEAD = "head"
+"""Name of the asset."""
+
+
+def report_head(
+    instance: dg.DagsterInstance,
+    corpus: Corpus,
+    log: Callable[[dg.AssetMaterialization], None],
+    *,
+    again: bool = False,
+) -> bool:
+    """Materialize `head`, if a publication changed documents since its last materialization.
+
+    The row lock keeps the events in the order of the publications, and lets concurrent runs report each of them once.
+
+    Args:
+        instance: Dagster's instance.
+        corpus: The corpus.
+        log: Called with the event.
+        again: Materialize `head` even if nothing was published since.
+
+    Returns:
+        Whether the event was logged.
+    """
+    with corpus.database.transaction() as connection:
+        lock(connection, corpus)
+        change = sagas.last_change(connection, corpus.generation)
+        if change is None or (not again and head_version(change) == reported_version(instance, corpus.name)):
+            return False
+        log(_materialization(connection, corpus, change))
+    return True
+
+
+def report_silent_change(
+    instance: dg.DagsterInstance, corpus: Corpus, log: Callable[[dg.AssetMaterialization], None]
+) -> bool:
+    """Materialize `head` for a publication whose run ended before it did so, or that no run made.
+
+    A run in progress, or a script that is still ingesting, may publish more, so nothing is reported before it ends.
+    """
+    with corpus.database.transaction() as connection:
+        change = sagas.last_change(connection, corpus.generation)
+        if change is None or head_version(change) == reported_version(instance, corpus.name):
+            return False
+        if any(saga.kind == change.kind for saga in sagas.unfinished(connection, corpus.generation)):
+            return False
+    if change.run_id is not None and is_in_progress(instance, change.run_id):
+        return False
+    return report_head(instance, corpus, log)
+
+
+def head_version(change: SagaRow) -> str:
+    """The data version of `head` after a publication."""
+    return f"{change.generation}@{change.published_version}"
+
+
+def reported_version(instance: dg.DagsterInstance, corpus: str) -> str | None:
+    """The data version of the last materialization of `head`."""
+    event = instance.get_latest_materialization_event(dg.AssetKey([corpus, HEAD]))
+    materialization = event.asset_materialization if event is not None else None
+    return None if materialization is None else (materialization.tags or {}).get(DATA_VERSION_TAG)
+
+
+def _materialization(connection: Connection, corpus: Corpus, change: SagaRow) -> dg.AssetMaterialization:
+    totals = reports.totals(connection, corpus.generation)
+    metadata: dict[str, dg.MetadataValue] = {
+        "head": dg.MetadataValue.int(change.published_version or 0),
+        "generation": dg.MetadataValue.text(change.generation),
+        "saga": dg.MetadataValue.text(str(change.id)),
+        "documents": dg.MetadataValue.int(totals["documents"]),
+        "chunks": dg.MetadataValue.int(totals["chunks"]),
+        "dagster/row_count": dg.MetadataValue.int(totals["chunks"]),
+        "dagster/uri": dg.MetadataValue.text(corpus.table.uri),
+        "catalog": dg.MetadataValue.asset(dg.AssetKey([corpus.name, "metadata"])),
+    }
+    if change.ended_at is not None:
+        metadata["published"] = dg.MetadataValue.timestamp(change.ended_at)
+    if change.run_id is not None:
+        metadata |= _run_metadata(connection, change.run_id)
+    tags = head_tags(corpus.name, head_version(change))
+    return dg.AssetMaterialization(dg.AssetKey([corpus.name, HEAD]), metadata=metadata, tags=tags)
+
+
+def _run_metadata(connection: Connection, run_id: str) -> dict[str, dg.MetadataValue]:
+    """What the run that published used, as far as it is known now."""
+    found: dict[str, dg.MetadataValue] = {
+        "run": dg.MetadataValue.dagster_run(run_id),
+        **usage_metadata(reports.run_progress(connection, run_id).usage, "run_"),
+    }
+    for cost in embedding_cache.costs(connection, run_id=run_id):
+        found |= cost_metadata("run_cost", cost.amount, cost.currency)
+    return found
