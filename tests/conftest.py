@@ -30,22 +30,51 @@ apply_from_environment()
 _buckets = itertools.count()
 
 _LONG_FILES = (
-    "test_browser",
-    "test_ui",
-    "test_model",
-    "test_dagster_deaths",
-    "test_storm",
-    "test_mutants",
-    "test_example",
-    "test_edits_stay_local",
-    "test_crowds",
-    "test_object_store",
-    "test_wire",
-    "test_source_sensor",
-    "test_dagster",
-    "test_cli",
+    "ui/test_ui",
+    "ui/test_browser",
+    "property/test_model",
+    "soak/test_storm",
+    "faults/test_object_store",
+    "cli/test_cli",
+    "definitions/test_example",
+    "definitions/test_user_code_example",
+    "dagster/test_dagster",
+    "postgres/test_embedded_postgres",
+    "ui/test_dagster_deaths",
+    "dagster/test_source_sensor",
+    "faults/test_wire",
+    "faults/test_mutants",
+    "sources/test_s3",
+    "maintenance/test_retention",
+    "saga/test_rollback",
+    "restore/test_rebuild",
+    "restore/test_relocate",
+    "preparation/test_edits_stay_local",
+    "faults/test_batch_jobs",
+    "faults/test_binding",
+    "faults/test_crash",
+    "faults/test_crowds",
+    "faults/test_reembed",
+    "faults/test_resume",
+    "faults/test_zombie",
+    "search/test_search",
+    "lance/test_damage",
+    "maintenance/test_maintain",
+    "maintenance/test_audit",
+    "maintenance/test_drop",
+    "saga/test_recover",
+    "parsing/test_parsing",
+    "property/test_access",
+    "cli/test_unreadable",
+    "cli/test_wrong_inputs",
+    "ingestion/test_reembed",
+    "cli/test_main",
+    "dagster/test_partition_schemes",
+    "postgres/test_roles",
+    "preparation/test_user_code",
 )
-"""Longest first. Most of them wait for ticks of Dagster or for a server's silence."""
+"""Folder and name of the files that take longest, longest first: by the CPU of their processes, and by what they wait
+for. All others take a few seconds."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -152,9 +181,9 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files first that take minutes, so that the last minutes of a run are not one file in one process."""
+    """Put the long files first, so that the last minutes of a run are not one file in one process."""
     rank = {name: number for number, name in enumerate(_LONG_FILES)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    items.sort(key=lambda item: rank.get(f"{item.path.parent.name}/{item.path.stem}", len(rank)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
