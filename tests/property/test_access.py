@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import json
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +18,62 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingSettings, Purpose
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
+from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.ingestion import reembed
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.postgres import documents
-from ingest_pipeline.search.search import find
+from ingest_pipeline.search.expand import EXPANSIONS
+from ingest_pipeline.search.search import SEARCH_MODES, Hit, filter_at_head, search
+from ingest_pipeline.types import Usage
 from tests.support.servers.embedding_server import NARROWING_MODEL, TEST_MODEL
 from tests.support.world import Address, World
 from tools import figures
 
 Flags = npt.NDArray[np.bool_]
-DOCUMENTS = [f"{number:02}.txt" for number in range(40)]
+DOCUMENTS = [f"{number:02}.md" for number in range(40)]
 PRINCIPALS = [f"user {number}'s" for number in range(250)]
 NUMBERS = {name: number for number, name in enumerate(PRINCIPALS)}
 _SEARCHED = 3
+COLUMNS = {"readers": "list<string>", "tens": "int"}
+FILTERS: list[Sequence[str]] = [(), ("key=*3.md",), ("key=?1.md",), ("tens>=2",), ("tens=0", "size>1")]
+"""Conditions on columns of the catalog, of the table, and of both."""
+CHOSEN = [".*", r".3\.md", r".1\.md", r"[23].*", r"0.*"]
+"""The keys that each of them chooses."""
+SHAPES = list(itertools.product(SEARCH_MODES, range(len(FILTERS)), (None, *EXPANSIONS)))
 LISTS = st.one_of(st.none(), st.sets(st.integers(0, len(PRINCIPALS) - 1), max_size=12))
+
+
+def text_of(key: str, edit: int = 0) -> str:
+    """Two sections of more than one chunk; each paragraph names its document."""
+    paragraphs = [f"The word {number} is {key}, edit {edit}. " + "Words. " * 12 for number in range(2)]
+    body = "\n\n".join(paragraphs)
+    return f"# First\n\n{body}\n\n# Second\n\n{body}\n"
+
+
+class EqualVectors:
+    """An embedder whose vectors are all equal, so that a search by vector finds every row that it may find."""
+
+    is_free = True
+    endpoint = ""
+
+    def __init__(self, embedding: EmbeddingSettings) -> None:
+        self.settings = embedding
+
+    async def embed(
+        self, texts: Sequence[str], meter: UsageMeter | None = None, *, purpose: Purpose = "document"
+    ) -> EmbeddedBatch:
+        del meter, purpose
+        return EmbeddedBatch(np.ones((len(texts), self.settings.dimensions), np.float32), {}, Usage())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        pass
 
 
 class Access(RuleBasedStateMachine):
@@ -51,7 +93,7 @@ class Access(RuleBasedStateMachine):
     def list_principals(self, keys: set[str], listed: set[int] | None) -> None:
         for key in keys:
             if key not in self.source:
-                self.world.put(key, f"The word is {key}.")
+                self.world.put(key, text_of(key))
             self.source[key] = listed
             self.write(key)
 
@@ -65,7 +107,7 @@ class Access(RuleBasedStateMachine):
     @rule(key=st.sampled_from(DOCUMENTS))
     def edit(self, key: str) -> None:
         if key in self.source:
-            self.world.put(key, f"The word is {key}, edit {next(self.searches)}.")
+            self.world.put(key, text_of(key, next(self.searches)))
             self.held.pop(key, None)
 
     @rule(key=st.sampled_from(DOCUMENTS))
@@ -140,12 +182,33 @@ class Access(RuleBasedStateMachine):
         assert (catalog == allowed).all()
         self.checks += 2 * allowed.size
         for _ in range(_SEARCHED):
-            number = 17 * next(self.searches) % len(PRINCIPALS)
-            hits = find(corpus, "word", None, 1000, mode="text", principals=[PRINCIPALS[number]])
-            assert {hit.document for hit in hits} == {DOCUMENTS[one] for one in np.flatnonzero(allowed[number])}
+            turn = next(self.searches)
+            mode, chosen, expand = SHAPES[turn % len(SHAPES)]
+            number = 17 * turn % len(PRINCIPALS)
+            hits = self.search(corpus, turn, [PRINCIPALS[number]])
+            permitted = [DOCUMENTS[one] for one in np.flatnonzero(allowed[number])]
+            expected = {key for key in permitted if re.fullmatch(CHOSEN[chosen], key)}
+            assert {hit.document for hit in hits} == expected, (mode, FILTERS[chosen], expand)
             self.checks += len(DOCUMENTS)
-        assert find(corpus, "word", None, 1000, mode="text") == []
+            assert self.search(corpus, turn, None) == []
         self.heads[self.world.head] = dict(self.published)
+
+    def search(self, corpus: Corpus, turn: int, principals: list[str] | None) -> list[Hit]:
+        """Search in one of all ways. Text around a hit is of its document."""
+        mode, chosen, expand = SHAPES[turn % len(SHAPES)]
+        embedding = Address(self.world.database.url, self.world.settings, "http://x").embedding_settings
+        where = filter_at_head(corpus, FILTERS[chosen])
+        hits = asyncio.run(
+            search(
+                corpus, EqualVectors(embedding), "word", 1000, mode=mode, where=where, principals=principals,
+                expand=expand,
+            )
+        )  # fmt: skip
+        for hit in hits:
+            texts = [hit.text] if hit.passage is None else [hit.text, hit.passage.text]
+            assert (hit.passage is None) == (expand is None)
+            assert all(set(re.findall(r"\d\d\.md", text)) == {hit.document} for text in texts)
+        return hits
 
     def write(self, key: str) -> None:
         self.held.pop(key, None)
@@ -176,8 +239,9 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
         source = tmp_path / name
         source.mkdir()
         changed = world.settings.replace(
-            corpus=name, source=str(source), columns={"readers": "list<string>"}, access="readers"
-        )
+            corpus=name, source=str(source), columns=COLUMNS, columns_from_key="^(?P<tens>.).*", access="readers",
+            chunk_size=120, chunk_overlap=0,
+        )  # fmt: skip
         return World(world.database, changed, world.embeddings)
 
     run_state_machine_as_test(  # pyright: ignore[reportUnknownVariableType]
