@@ -51,7 +51,7 @@ class NewValues:
     """New values of some documents."""
 
     columns: Sequence[Column]
-    """The columns to write. The table may lack them."""
+    """The columns to write. The table may lack them, or have them with another type."""
     documents: Mapping[str, Values]
     """The values of each document to change, by key."""
     saga: UUID | None = None
@@ -90,11 +90,17 @@ class ColumnChange:
 
 
 @dataclass(frozen=True, slots=True)
-class AddedColumns:
-    """Columns that are added at the end, with files of their values for the fragments that have some."""
+class SchemaChange:
+    """Columns that are dropped and columns that are added at the end, in one version.
 
+    A column that changes its type is dropped and added. Earlier versions keep the columns that are dropped.
+    """
+
+    dropped: Sequence[str]
     columns: Sequence[Column]
+    """The columns that are added."""
     files: Sequence[ColumnFile] = ()
+    """Files of values of all added columns. Without one, the rows of a fragment have none."""
 
     @property
     def added(self) -> Sequence[StagedFragment]:
@@ -103,35 +109,13 @@ class AddedColumns:
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
         """See `TableChange`. Columns keep their ids, and a new column gets ids that no column ever had."""
-        schema, ids = _extended(base, self.columns)
+        schema, ids = _changed_schema(base, self.dropped, self.columns)
         fragments = {fragment.fragment_id: fragment.metadata for fragment in base.get_fragments()}
         for file in self.files:
             made = _data_file(base, file.name, [number for name in file.columns for number in ids[name]], file.fragment)
             metadata = fragments[file.fragment]
             fragments[file.fragment] = replace(metadata, files=[*metadata.files, made])
         return lance.LanceOperation.Merge(list(fragments.values()), schema)
-
-    def fits(self, base: lance.LanceDataset) -> bool:
-        """See `ColumnChange`."""
-        return ColumnChange(self.files).fits(base)
-
-
-@dataclass(frozen=True, slots=True)
-class DroppedColumns:
-    """Columns that the next version lacks. Earlier versions keep them."""
-
-    names: Sequence[str]
-
-    @property
-    def added(self) -> Sequence[StagedFragment]:
-        """No fragment is added."""
-        return ()
-
-    def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """See `TableChange`."""
-        make, metadata, _ = _pickled(base.lance_schema)
-        kept = [part for name, parts in _by_field(base.lance_schema) if name not in self.names for part in parts]
-        return lance.LanceOperation.Project(make(metadata, *kept))
 
 
 def stage_columns(
@@ -171,7 +155,7 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
     """
     columns, documents, saga = new.columns, new.documents, None if new.saga is None else str(new.saga)
     fragment = fragment_of(base, number)
-    present = [column.name for column in columns if column.name in base.schema.names]
+    present = [column.name for column in columns if column.field in base.schema]
     rows = fragment.scanner(
         columns=["document", *(["saga"] if saga else []), *present], with_row_address=True
     ).to_table()
@@ -256,9 +240,12 @@ def _ids(field: Any) -> list[int]:  # noqa: ANN401  Lance exports no name of the
     return [field.id(), *(number for child in field.children() for number in _ids(child))]
 
 
-def _extended(base: lance.LanceDataset, columns: Sequence[Column]) -> tuple[LanceSchema, dict[str, list[int]]]:
+def _changed_schema(
+    base: lance.LanceDataset, dropped: Sequence[str], columns: Sequence[Column]
+) -> tuple[LanceSchema, dict[str, list[int]]]:
     """The columns with new ones at the end, and the ids of the parts of a new one that a data file stores."""
-    make, metadata, parts = _pickled(base.lance_schema)
+    make, metadata, _ = _pickled(base.lance_schema)
+    parts = [part for name, found in _by_field(base.lance_schema) if name not in dropped for part in found]
     added = LanceSchema.from_pyarrow(pa.schema([column.field for column in columns]))
     following = count(base.max_field_id + 1)
     stored: dict[str, list[int]] = {}

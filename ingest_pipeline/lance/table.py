@@ -28,7 +28,7 @@ from ingest_pipeline.lance.changes import (
     owned,
     state_of,
 )
-from ingest_pipeline.lance.column_files import AddedColumns, ColumnChange
+from ingest_pipeline.lance.column_files import ColumnChange
 from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may_be_damage
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_commit, flush_data_file, flush_segment, flush_table
@@ -237,7 +237,7 @@ class LanceTable(TableFiles):
             flush_segment(self.uri, built.index.uuid)
             return built
 
-    def fits(self, version: int, change: Indexing | ColumnChange | AddedColumns) -> bool:
+    def fits(self, version: int, change: Indexing | ColumnChange) -> bool:
         """Whether files that were made on an older version are valid for this one too."""
         with translated(self.uri):
             return change.fits(self.at(version))

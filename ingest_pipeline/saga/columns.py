@@ -1,8 +1,9 @@
-"""Adding, dropping and changing the user's columns of a table, as publications of maintenance. Nothing is embedded.
+"""Adding, dropping and changing the user's columns of a table, as one publication of maintenance. Nothing is embedded.
 
-A column that changes its type is dropped and added. A column that is added gets the values that the catalog still has
-of it, if they fit its type, so that both stores agree at every version. The next ingest finds the documents that have
-other values now, and publishes those values alone.
+The version that lacks a column's old type has its new one, so readers at head always have the column. A column that is
+added or changes its type gets the values that the catalog still has of it, if they fit the type, so that both stores
+agree at every version. The next ingest finds the documents that have other values now, and publishes those values
+alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ingest_pipeline.corpus.protocol import ATTEMPTS
 from ingest_pipeline.errors import ConflictError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.chunk_table import table_columns
-from ingest_pipeline.lance.column_files import AddedColumns, ColumnFile, DroppedColumns, NewValues, stage_columns
+from ingest_pipeline.lance.column_files import ColumnFile, NewValues, SchemaChange, stage_columns
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import documents, sagas
@@ -62,26 +63,39 @@ def update_columns(corpus: Corpus, declared: Columns) -> Corpus:
 
 
 def _publish(corpus: Corpus, head: int, dropped: Sequence[Column], added: Sequence[Column]) -> None:
-    """Publish one step. Columns are dropped first, because a column may come back with another type."""
     with Saga.begin(corpus, SagaKind.MAINTENANCE, base_version=head) as saga:
-        if dropped:
-            change: AddedColumns | DroppedColumns = DroppedColumns([column.name for column in dropped])
-        else:
-            change = AddedColumns(added, _files(corpus, head, saga.id, added))
+        names = [column.name for column in dropped]
+        change = SchemaChange(names, added, _files(corpus, head, saga.id, added, always=_is_any_retyped(names, added)))
         saga.prepared()
-        version = saga.publish(_ChangedColumns(corpus, saga.id, head, change))
-    names = ", ".join(column.name for column in dropped or added)
-    what = "dropped" if dropped else "added"
-    log.info("corpus %s: version %d %s the columns %s", corpus.generation, version, what, names)
+        version = saga.publish(_ChangedSchema(corpus, saga.id, head, change))
+    log.info(
+        "corpus %s: version %d drops the columns %s and adds the columns %s",
+        corpus.generation,
+        version,
+        ", ".join(names) or "(none)",
+        ", ".join(column.name for column in added) or "(none)",
+    )
 
 
-def _files(corpus: Corpus, head: int, saga: UUID, added: Sequence[Column]) -> list[ColumnFile]:
-    """Stage the values that the catalog has of the new columns."""
+def _is_any_retyped(dropped: Sequence[str], added: Sequence[Column]) -> bool:
+    return any(column.name in dropped for column in added)
+
+
+def _files(corpus: Corpus, head: int, saga: UUID, added: Sequence[Column], *, always: bool) -> list[ColumnFile]:
+    """Stage the values that the catalog has of the new columns.
+
+    Args:
+        corpus: The corpus.
+        head: The version of the documents.
+        saga: The saga that writes the files.
+        added: The new columns.
+        always: Whether to write files without values too. Lance demands them of a column that changes its type.
+    """
     declared = Columns(tuple(added))
     with corpus.database.transaction() as connection:
         found = documents.documents_at(connection, corpus.generation, head)
     values: dict[str, Values] = {row.key: fitting for row in found if (fitting := declared.conform(row.columns))}
-    if not values:
+    if not added or not (values or always):
         return []
     numbers, files = count(), list[ColumnFile]()
     for fragment in corpus.table.fragments(head):
@@ -94,15 +108,15 @@ def _files(corpus: Corpus, head: int, saga: UUID, added: Sequence[Column]) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class _ChangedColumns:
+class _ChangedSchema:
     """Both sides of the publication. The catalog's rows stay as they are."""
 
     corpus: Corpus
     saga: UUID
     head: int
-    change: AddedColumns | DroppedColumns
+    change: SchemaChange
 
-    def write(self, connection: Connection, base: int, version: int) -> AddedColumns | DroppedColumns:  # noqa: ARG002  of the protocol
+    def write(self, connection: Connection, base: int, version: int) -> SchemaChange:  # noqa: ARG002  of the protocol
         if base != self.head:
             raise ConflictError(f"Corpus {self.corpus.name!r} moved from version {self.head} to {base} meanwhile")
         sagas.forget_fragments(connection, self.saga)

@@ -11,7 +11,7 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import COLUMN_ADDITION, COLUMN_CHANGE, decisive_places
+from tests.support.crash.places import COLUMN_ADDITION, COLUMN_CHANGE, COLUMN_WIDENING, decisive_places
 from tests.support.world import World, paragraphs, passages_of
 
 COLUMNS = {"readers": "list<string>"}
@@ -84,6 +84,68 @@ def test_an_addition_of_a_column_may_die_anywhere(world: World, place: Place) ->
     assert readers(library) == {"a.txt": ["ann"]}
     library.check_nothing_left()
     assert library.embeddings.embedded == embedded
+
+
+WIDENED = {"year": "float", "readers": "string", "tags": "list<string>"}
+
+
+@pytest.fixture
+def dated(world: World) -> World:
+    dated = declared(world, {"year": "int", "readers": "list<string>", "tags": "list<string>"})
+    dated.put("a.txt", paragraphs("a", 2))
+    dated.put("a.txt.metadata.json", json.dumps({"year": 2000, "tags": ["x"]}))
+    dated.ingest()
+    return dated
+
+
+def dates(world: World) -> list[Any]:
+    """What a reader of the table finds at head in the columns that change and in the one that does not."""
+    rows = world.corpus.table.rows(world.head, ["year", "readers", "tags"]).to_pylist()
+    return [list(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize("place", decisive_places(COLUMN_WIDENING), ids=str)
+def test_a_change_of_a_type_may_die_anywhere(dated: World, place: Place) -> None:
+    embedded = dated.embeddings.embedded
+    wider = declared(dated, WIDENED)
+    outcome = Child(crash_jobs.ingest, wider.address, kill_at=place).outcome()
+    assert outcome.ours
+    assert dates(dated)[0] == [2000, None, ["x"]]
+    dated.check()
+    dated.recover()
+    dated.check_nothing_left()
+    wider.ingest()
+    assert dates(wider)[0] == [2000, None, ["x"]]
+    assert type(dates(wider)[0][0]) is float
+    wider.check_nothing_left()
+    assert wider.embeddings.embedded == embedded
+
+
+def test_a_reader_at_head_has_the_column_at_every_moment_of_a_change_of_its_type(dated: World) -> None:
+    corpus, seen, reading = dated.corpus, list[type](), list[bool]()
+
+    def read(_: Boundary, __: str) -> None:
+        if reading:
+            return  # the reader's own COMMIT
+        reading.append(True)
+        rows = corpus.table.rows(corpus.head().head_version, ["year"])["year"].to_pylist()
+        assert set(rows) == {2000}
+        seen.extend(map(type, rows))
+        reading.clear()
+
+    failpoints.install(read)
+    try:
+        declared(dated, WIDENED).ingest()
+    finally:
+        failpoints.install(None)
+    assert set(seen) == {int, float}
+    dated.check_nothing_left()
+
+
+def test_the_places_of_a_change_of_a_type_are_all_there_are(dated: World) -> None:
+    passed = passages_of(declared(dated, WIDENED).ingest)
+    assert {name for name, _ in passed} == set(COLUMN_WIDENING)
+    assert all(count <= COLUMN_WIDENING[name] for (name, _), count in passed.items())
 
 
 def test_the_places_of_a_change_of_columns_are_all_there_are(library: World) -> None:

@@ -14,7 +14,7 @@ from typing import Self, cast
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -48,8 +48,8 @@ LISTS = st.one_of(st.none(), st.sets(st.integers(0, len(PRINCIPALS) - 1), max_si
 
 
 def text_of(key: str, edit: int = 0) -> str:
-    """Two sections of more than one chunk; each paragraph names its document."""
-    paragraphs = [f"The word {number} is {key}, edit {edit}. " + "Words. " * 12 for number in range(2)]
+    """Two sections of more than one chunk; each sentence names its document."""
+    paragraphs = [f"The word {number} is {key}, edit {edit}. " + f"Words of {key}. " * 6 for number in range(2)]
     body = "\n\n".join(paragraphs)
     return f"# First\n\n{body}\n\n# Second\n\n{body}\n"
 
@@ -207,7 +207,7 @@ class Access(RuleBasedStateMachine):
         for hit in hits:
             texts = [hit.text] if hit.passage is None else [hit.text, hit.passage.text]
             assert (hit.passage is None) == (expand is None)
-            assert all(set(re.findall(r"\d\d\.md", text)) == {hit.document} for text in texts)
+            assert all(set(re.findall(r"\d\d\.md", text)) <= {hit.document} for text in texts)
         return hits
 
     def write(self, key: str) -> None:
@@ -251,6 +251,7 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
             stateful_step_count=15,
             deadline=None,
             database=None,
+            phases=[Phase.generate],  # to find a smaller example takes longer than to read a large one
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

@@ -81,6 +81,17 @@ COLUMN_ADDITION = {
     Boundary.COMMIT: 22,
 }
 """The same after a column was added to the table."""
+COLUMN_WIDENING = {
+    Boundary.SAGA_BEGUN: 1,
+    Boundary.FRAGMENT_WRITTEN: 1,
+    Boundary.FRAGMENT_RECORDED: 1,
+    Boundary.PREPARED: 1,
+    **_PUBLISHING,
+    Boundary.FLUSHED: 2,
+    Boundary.SOURCE_READ: 1,
+    Boundary.COMMIT: 12,
+}
+"""Another type of columns, which no document's values differ by."""
 SUBMISSION = {
     Boundary.SOURCE_READ: 1,
     Boundary.LOCK_TAKEN: 1,
