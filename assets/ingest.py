@@ -85,7 +85,7 @@ def ingest_assets(
                 with lancedb.ingest_context(wanted, create=False) as ingest_context:
                     yield from _report_only(context, ingest_context)
                 return
-            with lancedb.ingest_context(wanted) as ingest_context:
+            with lancedb.ingest_context(wanted, confirm_columns=config.confirm_columns) as ingest_context:
                 run = StepRun(context, ingest_context, embedder, config, settings.on_unreadable)
                 try:
                     outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _MAX_RETRIES)

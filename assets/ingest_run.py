@@ -46,6 +46,10 @@ class IngestConfig(dg.Config):
         description="Ingest documents that differ by recipe alone, even if they are many or the recipe is an earlier "
         "one. The run puts the recipe into force.",
     )
+    confirm_columns: bool = Field(
+        default=False,
+        description="Give the corpus the columns of the settings, even if it loses columns or their values.",
+    )
     withhold_recipe: bool = Field(
         default=False,
         description="Skip documents that differ by recipe alone and were not confirmed, without failing the run. The "

@@ -75,7 +75,12 @@ class OpenCorpus:
         return f"<OpenCorpus {self.config.corpus!r} of {self.config.source} in {self.config.table_uri}>"
 
     def ingest(
-        self, keys: str | Sequence[str] = (), *, confirm_removals: bool = False, confirm_recipe: bool = False
+        self,
+        keys: str | Sequence[str] = (),
+        *,
+        confirm_removals: bool = False,
+        confirm_recipe: bool = False,
+        confirm_columns: bool = False,
     ) -> IngestOutcome:
         """Bring the corpus, or the named documents, up to date with the source. Creates the corpus if there is none.
 
@@ -84,6 +89,7 @@ class OpenCorpus:
                 Empty: all documents that differ.
             confirm_removals: Remove documents that the source lacks, even if that is most of the corpus.
             confirm_recipe: Ingest documents of which only the recipe changed, however many they are.
+            confirm_columns: Give the corpus the columns of the configuration, even if it loses columns or their values.
 
         Returns:
             How many documents were published and removed, and which of them failed or were skipped.
@@ -95,8 +101,8 @@ class OpenCorpus:
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
         if keys := _listed(keys):
-            check_keys(open_context(self._database, self.config, create=False), keys)
-        context = open_context(self._database, self.config)
+            check_keys(open_context(self._database, self.config, create=False, confirm_columns=confirm_columns), keys)
+        context = open_context(self._database, self.config, confirm_columns=confirm_columns)
         options = RunOptions(
             release_holds=False,  # only those of the keys are released, and not all of their partitions
             confirm_removals=confirm_removals,

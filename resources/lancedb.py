@@ -79,15 +79,18 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager
-    def ingest_context(self, settings: CorpusConfig, *, create: bool = True) -> Generator[IngestContext]:
+    def ingest_context(
+        self, settings: CorpusConfig, *, create: bool = True, confirm_columns: bool = False
+    ) -> Generator[IngestContext]:
         """Open the ingest context of a corpus for the duration of the block.
 
         Args:
             settings: The settings of the corpus.
             create: Create the corpus if it does not exist. If false, nothing is changed, and plans can be made.
+            confirm_columns: Put the columns of the settings in force, even if columns or their values are lost.
         """
         with self.catalog.connect() as database:
-            yield open_context(database, settings, create=create)
+            yield open_context(database, settings, create=create, confirm_columns=confirm_columns)
 
     @contextmanager
     def corpus(self, settings: CorpusConfig) -> Generator[Corpus]:

@@ -77,6 +77,7 @@ def ingest(
     *,
     confirm_removals: bool = False,
     confirm_recipe: bool = False,
+    confirm_columns: bool = False,
 ) -> Run:
     """Bring documents up to date with the source, in one Dagster run.
 
@@ -86,12 +87,13 @@ def ingest(
         console: Shows the progress bar.
         confirm_removals: Remove documents that the source lacks, however many they are.
         confirm_recipe: Ingest documents that differ by recipe alone, however many they are.
+        confirm_columns: Give the corpus the columns of the settings, even if it loses columns or their values.
 
     Raises:
         IngestError: The run could not begin.
     """
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
-        context = open_context(database, running, create=False)
+        context = open_context(database, running, create=False, confirm_columns=confirm_columns)
         check_keys(context, keys)
         release_holds(context.corpus, keys)
         forgive_runs(context.corpus)
@@ -108,6 +110,7 @@ def ingest(
                 "release_holds": False,
                 "confirm_removals": confirm_removals,
                 "confirm_recipe": confirm_recipe,
+                "confirm_columns": confirm_columns,
             }
             ops = {f"{settings.corpus}_ingest": {"config": config}}
             result = _execute(running, instance, run_id, job_name(settings.corpus), ops)

@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ from ingest_pipeline.columns.sources import KeyPattern
 from ingest_pipeline.columns.values import (
     COLUMN_TYPES,
     LIST,
+    WIDER_TYPES,
     ColumnType,
     Value,
     arrow_type,
@@ -74,6 +76,8 @@ class Columns:
 
     columns: tuple[Column, ...] = ()
     pattern: KeyPattern | None = None
+    from_tags: tuple[str, ...] = ()
+    """Names of columns that tags of an object in S3 give values of."""
 
     def __bool__(self) -> bool:
         return bool(self.columns)
@@ -96,8 +100,32 @@ class Columns:
     @property
     def fingerprint(self) -> str:
         """Equal for declarations that give every document the same values."""
-        parts = [sorted(self.types.items()), self.pattern.text if self.pattern else None]
+        parts = [sorted(self.types.items()), self.pattern.text if self.pattern else None, sorted(self.from_tags)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_TAG_CHARACTERS]
+
+    def to_json(self) -> dict[str, Any]:
+        """The declaration as the catalog records it."""
+        pattern = self.pattern.text if self.pattern else None
+        return {"columns": self.types, "from_key": pattern, "from_tags": list(self.from_tags)}
+
+    @classmethod
+    def from_json(cls, recorded: Mapping[str, Any]) -> Columns:
+        """The declaration that `to_json` made."""
+        return parse_columns(recorded["columns"], recorded["from_key"], recorded["from_tags"])
+
+    def losses(self, other: Columns) -> list[str]:
+        """What another declaration would do to this one, besides adding to it, in words."""
+        kept = other.types
+        found = [f"drop the column {name!r}" for name in sorted(self.names) if name not in kept]
+        for column in sorted(self.columns, key=lambda column: column.name):
+            kind = kept.get(column.name, column.type)
+            if kind != column.type and (column.type, kind) not in WIDER_TYPES:
+                found.append(f"change the column {column.name!r} from {column.type} to {kind}")
+        if self.pattern is not None and (other.pattern is None or other.pattern.text != self.pattern.text):
+            now = f"by the pattern {other.pattern.text!r}" if other.pattern else "no more"
+            found.append(f"read values from keys {now} instead of by {self.pattern.text!r}")
+        untagged = [name for name in self.from_tags if name not in other.from_tags and name in kept]
+        return [*found, *(f"read the column {name!r} from tags no more" for name in untagged)]
 
     def tag(self, sidecar_etag: str | None, modified: datetime | None) -> str:
         """A short string that differs if the declaration or a source of values, other than the document, differs.
@@ -140,6 +168,12 @@ class Columns:
                     raise _wrong(document, source, column, text) from error
         return found
 
+    def tags(self, document: str, tags: Mapping[str, str]) -> SourceValues:
+        """Check values from tags, which S3 allows no commas: of a list, spaces separate the items."""
+        raw = {name: tags[name] for name in self.from_tags if name in tags}
+        lists = {name: ",".join(text.split()) for name, text in raw.items() if self.types[name] == LIST}
+        return self.texts(document, "the tags of its object", raw | lists)
+
     def conform(self, values: Mapping[str, Value] | None) -> Values:
         """The part of recorded values that fits this declaration, which may have changed since they were recorded."""
         found: Values = {}
@@ -172,16 +206,21 @@ class Columns:
 NO_COLUMNS = Columns()
 
 
-def parse_columns(declared: Mapping[str, str], pattern: str | None = None) -> Columns:
-    """Read the options `columns` and `columns_from_key`.
+def parse_columns(declared: Mapping[str, str], pattern: str | None = None, from_tags: Sequence[str] = ()) -> Columns:
+    """Read the options `columns`, `columns_from_key` and `columns_from_tags`.
 
     Raises:
-        ConfigurationError: A name or a type is not allowed, or the pattern names no declared column.
+        ConfigurationError: A name or a type is not allowed, or the pattern or a tag names no declared column.
     """
     if len(declared) > _MAX_COLUMNS:
         raise ConfigurationError(f"There are {len(declared)} columns", f"Declare {_MAX_COLUMNS} at most.")
     columns = tuple(_column(name, kind) for name, kind in declared.items())
-    return Columns(columns, KeyPattern.parse(pattern, [column.name for column in columns]) if pattern else None)
+    found = KeyPattern.parse(pattern, [column.name for column in columns]) if pattern else None
+    if unknown := sorted(set(from_tags) - declared.keys()):
+        raise ConfigurationError(
+            f"INGEST_COLUMNS_FROM_TAGS names the undeclared column {unknown[0]!r}", "Declare it in INGEST_COLUMNS."
+        )
+    return Columns(columns, found, tuple(from_tags))
 
 
 def columns_of(schema: pa.Schema, own: Iterable[str]) -> Columns:
@@ -202,17 +241,37 @@ def check_access(columns: Columns, access: str | None, *, required: bool) -> Non
     """Check the options `access` and `require_principals`.
 
     Raises:
-        ConfigurationError: The column is not declared as a list, or principals are required without it.
+        ConfigurationError: The column is not declared as a list or comes from tags, or principals are required without
+            it.
     """
     if required and access in (None, NO_ACCESS):
         raise ConfigurationError(
             "INGEST_REQUIRE_PRINCIPALS is set without INGEST_ACCESS",
             "Name the column with the principals in INGEST_ACCESS.",
         )
+    if access in columns.from_tags:
+        raise ConfigurationError(
+            f"INGEST_COLUMNS_FROM_TAGS names the column {access!r} of INGEST_ACCESS, and a listing does not show that "
+            "the tags of an object changed, so a principal could not be removed",
+            "Keep the principals in sidecars or in the metadata of objects.",
+        )
     if access not in (None, NO_ACCESS) and columns.types.get(access) != LIST:
         raise ConfigurationError(
             f"INGEST_ACCESS is {access!r}, which is no column of type {LIST}",
             f"Declare it in INGEST_COLUMNS, such as {json.dumps({access: LIST})}.",
+        )
+
+
+def check_tags(columns: Columns, source: str) -> None:
+    """Check the option `columns_from_tags`.
+
+    Raises:
+        ConfigurationError: The source has no tags.
+    """
+    if columns.from_tags and not source.startswith("s3://"):
+        raise ConfigurationError(
+            "INGEST_COLUMNS_FROM_TAGS is set, and only objects in S3 have tags that can be read",
+            "Use sidecars or the metadata of objects instead.",
         )
 
 

@@ -20,6 +20,8 @@ Value = str | int | float | bool | list[str]
 """A value in its canonical form. A missing value has no form: the document's values lack the name."""
 
 LIST: ColumnType = "list<string>"
+WIDER_TYPES: frozenset[tuple[ColumnType, ColumnType]] = frozenset({("int", "float"), ("date", "timestamp")})
+"""Changes of a type that keep every value."""
 MAX_STRING_BYTES = 65_536
 MAX_LIST_ITEMS = 10_000
 _INT64 = 2**63

@@ -222,7 +222,7 @@ class CorpusConfig(CorpusOptions):
     @property
     def declared_columns(self) -> Columns:
         """The columns of the documents."""
-        return parse_columns(self.columns, self.columns_from_key)
+        return parse_columns(self.columns, self.columns_from_key, self.columns_from_tags)
 
     @property
     def prices(self) -> tuple[Price, ...]:

@@ -40,7 +40,7 @@ def variable_of(option: str) -> str:
 
 def parsed(name: str, text: str) -> object:
     """The value of an option from its variable."""
-    if name in {"include", "exclude"}:
+    if name in {"include", "exclude", "columns_from_tags"}:
         return [part for part in text.split(":") if part]  # as in PATH
     if name == "max_bytes":
         return _number(name, text, 0) or None

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.columns.declaration import check_access, parse_columns
+from ingest_pipeline.columns.declaration import check_access, check_tags, parse_columns
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
@@ -170,6 +170,12 @@ class CorpusOptions(BaseModel):
         "begins with ^ and has named groups.",
         examples=["{department}/{year}/**"],
     )
+    columns_from_tags: Sequence[str] = Field(
+        default=(),
+        description="Columns that the tags of objects in S3 give values of. Tags are read when an object, its sidecar "
+        "or the declaration of columns changes.",
+        examples=[["department"]],
+    )
     access: str | None = Field(
         default=None,
         description="The column of type list<string> with the principals that may find a document. A search without "
@@ -314,9 +320,9 @@ class CorpusOptions(BaseModel):
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
         with refusals():
-            check_access(
-                parse_columns(self.columns, self.columns_from_key), self.access, required=self.require_principals
-            )
+            declared = parse_columns(self.columns, self.columns_from_key, self.columns_from_tags)
+            check_access(declared, self.access, required=self.require_principals)
+            check_tags(declared, self.source)
         return self
 
     @model_validator(mode="after")

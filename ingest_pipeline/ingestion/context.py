@@ -11,6 +11,7 @@ from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
 from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
+from ingest_pipeline.ingestion.column_guard import check_columns, put_columns_in_force
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
@@ -25,7 +26,9 @@ from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import corpus_name
 
 
-def open_context(database: Database, settings: CorpusConfig, *, create: bool = True) -> IngestContext:
+def open_context(
+    database: Database, settings: CorpusConfig, *, create: bool = True, confirm_columns: bool = False
+) -> IngestContext:
     """Open the corpus, its source and its settings for an ingest.
 
     A corpus with publications keeps its embedding model, whatever the settings say. Only re-embedding changes it.
@@ -35,6 +38,7 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
         settings: The settings of the corpus.
         create: Create the corpus if it does not exist, and give the settings to a corpus without publications.
             If false, nothing is changed. The result can be planned against as if the corpus had been created.
+        confirm_columns: Put the columns of the settings in force, even if columns or their values are lost.
 
     Raises:
         ConfigurationError: A setting is invalid or contradicts the corpus.
@@ -44,10 +48,14 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
         row = corpora.read_current(connection, settings.corpus)
         is_bound = row is not None and corpora.is_bound(connection, row.name)
         recorded = corpora.read_access(connection, settings.corpus)
+        if not confirm_columns:
+            check_columns(connection, settings.corpus, settings.declared_columns)
     _check_access_kept(settings, recorded)
     wanted = settings if row is None or not is_bound else settings.with_embedding(row.embedding)
     name = settings.corpus if row is None else row.name
-    context = open_generation(database, wanted, name, GenerationState.CURRENT, create=create)
+    context = open_generation(
+        database, wanted, name, GenerationState.CURRENT, create=create, confirm_columns=confirm_columns
+    )
     if create and access_of(settings) != recorded:
         with database.transaction() as connection:
             corpora.set_access(connection, settings.corpus, access_of(settings))
@@ -55,7 +63,13 @@ def open_context(database: Database, settings: CorpusConfig, *, create: bool = T
 
 
 def open_generation(
-    database: Database, settings: CorpusConfig, name: str, state: GenerationState, *, create: bool = True
+    database: Database,
+    settings: CorpusConfig,
+    name: str,
+    state: GenerationState,
+    *,
+    create: bool = True,
+    confirm_columns: bool = False,
 ) -> IngestContext:
     """Open one generation of the corpus with the embedding of the settings. Create it if it does not exist.
 
@@ -66,7 +80,9 @@ def open_generation(
     wanted = corpus_settings(settings, name, state)
     if not create:
         return context_of(find_unchanged(database, wanted), settings)
-    return context_of(update_columns(open_corpus(database, wanted), settings.declared_columns), settings)
+    corpus, declared = open_corpus(database, wanted), settings.declared_columns
+    put_columns_in_force(database, corpus.name, declared, confirmed=confirm_columns)
+    return context_of(update_columns(corpus, declared), settings)
 
 
 def access_of(settings: CorpusConfig) -> Access:

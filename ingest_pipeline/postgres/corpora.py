@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from psycopg.errors import CheckViolation, UniqueViolation
+from psycopg.types.json import Jsonb
 
 from ingest_pipeline.errors import ConfigurationError, ConflictError, TableInUseError
 from ingest_pipeline.postgres.database import Connection
@@ -175,6 +177,24 @@ def set_access(connection: Connection, corpus: str, access: Access) -> None:
     connection.execute(
         query("set_access"), {"corpus": corpus, "access": access.column, "require_principals": access.required}
     )
+
+
+def read_declaration(connection: Connection, corpus: str, *, lock: bool = False) -> dict[str, Any] | None:
+    """Return the declaration of columns that is in force, None if none was recorded.
+
+    Args:
+        connection: The caller's transaction.
+        corpus: Name of the corpus.
+        lock: Lock it until the transaction ends.
+    """
+    statement = query("lock_declaration") if lock else query("read_declaration")
+    row = connection.execute(statement, {"corpus": corpus}).fetchone()
+    return row["columns"] if row else None
+
+
+def set_declaration(connection: Connection, corpus: str, declaration: dict[str, Any]) -> None:
+    """Put a declaration of columns in force."""
+    connection.execute(query("set_declaration"), {"corpus": corpus, "columns": Jsonb(declaration)})
 
 
 def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:

@@ -1,6 +1,6 @@
 """The values of a document's columns, from all of their sources.
 
-A later source wins: key, metadata of the object, front matter, sidecar, then parser and enrichers.
+A later source wins: key, metadata of the object, its tags, front matter, sidecar, then parser and enrichers.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
         return {}
     key, store = source.key, context.source
     found = columns.texts(key, "its key", columns.pattern.values(key)) if columns.pattern else {}
+    tagged = columns.tags(key, store.tags(source)) if columns.from_tags else {}
     if store.has_metadata:
+        # After the tags: it compares the object with the one that was listed.
         found |= columns.texts(key, "the metadata of its object", store.metadata(source))
+    found |= tagged
     if is_markdown(key):
         found |= columns.typed(key, "its front matter", front_matter(key, reader.head))
     if source.sidecar is not None:

@@ -13,6 +13,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, SourceUnavailableError
 from ingest_pipeline.sources.s3_names import list_s3_files, s3_endpoint
+from ingest_pipeline.sources.s3_tags import read_tags
 from ingest_pipeline.sources.source_url import UNADDRESSABLE, bucket_of
 from ingest_pipeline.types import SourceObject
 
@@ -145,6 +146,22 @@ class Bucket:
         if not _is_same(_source_object(answer.meta), obj):
             raise _changed(obj)
         return {name: value for name, value in answer.attributes.items() if name not in _STANDARD_ATTRIBUTES}
+
+    def tags(self, obj: SourceObject) -> dict[str, str]:
+        if not isinstance(self._store, S3Store):
+            return {}
+        failure: Exception | None = None
+        for attempt in range(_MAX_ATTEMPTS):
+            try:
+                return read_tags(self._store, obj.key)
+            except FileNotFoundError as error:
+                raise _changed(obj) from error
+            except ConnectionError as error:
+                failure = error
+                time.sleep(0.2 * 2**attempt)
+            except _FAILURES as error:
+                raise self._unavailable(error) from error
+        raise self._unavailable(failure) from failure
 
     def _without_markers(self, page: "Sequence[ObjectMeta]") -> Iterator[SourceObject]:
         """Drop folder markers. The library strips their slash, so each empty object needs one request to check."""

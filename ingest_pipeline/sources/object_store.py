@@ -144,6 +144,16 @@ class ObjectSource:
         """
         return {} if isinstance(self._store, LocalFolder) else self._store.metadata(obj)
 
+    def tags(self, obj: SourceObject) -> dict[str, str]:
+        """The tags of an object in S3, by name; one request. Other objects have none.
+
+        The tags are those of now. `metadata`, read afterwards, finds out whether the object was replaced meanwhile.
+
+        Raises:
+            DocumentChangedError, SourceUnavailableError: See `read`. The store may also refuse to show tags.
+        """
+        return {} if isinstance(self._store, LocalFolder) else self._store.tags(obj)
+
     def read_range(self, obj: SourceObject, start: int, end: int) -> bytes:
         """Some bytes of the object pinned to its ETag.
 

@@ -86,12 +86,12 @@ def test_an_addition_of_a_column_may_die_anywhere(world: World, place: Place) ->
     assert library.embeddings.embedded == embedded
 
 
-WIDENED = {"year": "float", "readers": "string", "tags": "list<string>"}
+WIDENED = {"year": "float", "rate": "float", "tags": "list<string>"}
 
 
 @pytest.fixture
 def dated(world: World) -> World:
-    dated = declared(world, {"year": "int", "readers": "list<string>", "tags": "list<string>"})
+    dated = declared(world, {"year": "int", "rate": "int", "tags": "list<string>"})
     dated.put("a.txt", paragraphs("a", 2))
     dated.put("a.txt.metadata.json", json.dumps({"year": 2000, "tags": ["x"]}))
     dated.ingest()
@@ -100,7 +100,7 @@ def dated(world: World) -> World:
 
 def dates(world: World) -> list[Any]:
     """What a reader of the table finds at head in the columns that change and in the one that does not."""
-    rows = world.corpus.table.rows(world.head, ["year", "readers", "tags"]).to_pylist()
+    rows = world.corpus.table.rows(world.head, ["year", "rate", "tags"]).to_pylist()
     return [list(row.values()) for row in rows]
 
 

@@ -127,6 +127,8 @@ class World:
     database: Database
     settings: CorpusConfig
     embeddings: EmbeddingServer
+    confirm_columns: bool = False
+    """Whether the corpus may lose columns when it is opened."""
 
     _context: IngestContext | None = None
 
@@ -148,7 +150,7 @@ class World:
     @property
     def context(self) -> IngestContext:
         if self._context is None:
-            self._context = open_context(self.database, self.settings)
+            self._context = open_context(self.database, self.settings, confirm_columns=self.confirm_columns)
         return self._context
 
     @property

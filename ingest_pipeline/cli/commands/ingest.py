@@ -29,8 +29,15 @@ from ingest_pipeline.postgres import failures
     is_flag=True,
     help="Ingest documents of which only the recipe changed, even if that is most of them.",
 )
+@click.option(
+    "--confirm-columns",
+    is_flag=True,
+    help="Give the corpus the columns of the settings, even if it loses columns or their values.",
+)
 @as_json
-def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool, as_json: bool) -> None:
+def ingest(
+    keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool, confirm_columns: bool, as_json: bool
+) -> None:
     """Bring the corpus, or the named documents, up to date with the source, in one Dagster run."""
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `retry` needs no Dagster
 
@@ -43,6 +50,7 @@ def ingest(keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool,
         Console(stderr=as_json),
         confirm_removals=confirm_removals,
         confirm_recipe=confirm_recipe,
+        confirm_columns=confirm_columns,
     )
     if done.note is not None:
         echo(done.note, err=True)

@@ -816,6 +816,15 @@ RETURNING key, character_count, chunk_count
 -- columns_of_saga --
 SELECT key, columns FROM ingest_pipeline.document WHERE saga = %(saga)s
 
+-- read_declaration --
+SELECT columns FROM ingest_pipeline.corpus WHERE name = %(corpus)s
+
+-- lock_declaration --
+SELECT columns FROM ingest_pipeline.corpus WHERE name = %(corpus)s FOR NO KEY UPDATE
+
+-- set_declaration --
+UPDATE ingest_pipeline.corpus SET columns = %(columns)s WHERE name = %(corpus)s
+
 -- read_access --
 SELECT access, require_principals FROM ingest_pipeline.corpus WHERE name = %(corpus)s
 

@@ -14,7 +14,7 @@ import pytest
 from obstore.store import S3Store
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.errors import ColumnValueError
+from ingest_pipeline.errors import ColumnValueError, SourceUnavailableError
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.maintenance.indexing import column_indices, update_indices
@@ -26,10 +26,10 @@ from tests.support.world import World, paragraphs
 COLUMNS = {"department": "string", "year": "int", "tags": "list<string>", "rate": "float", "day": "date"}
 
 
-def declare(world: World, columns: dict[str, str], **options: Any) -> World:
+def declare(world: World, columns: dict[str, str], *, confirmed: bool = False, **options: Any) -> World:
     """The same corpus with other columns."""
     settings = world.settings.replace(columns=columns, **options)
-    return World(world.database, settings, world.embeddings)
+    return World(world.database, settings, world.embeddings, confirm_columns=confirmed)
 
 
 def sidecar(world: World, key: str, **values: object) -> Path:
@@ -157,14 +157,16 @@ def test_columns_are_added_dropped_and_widened_without_embedding(world: World) -
     assert [plan.key for plan in wider.ingest().unchanged] == ["legal/2019/a.txt", "sales/2020/b.txt"]
     assert wider.corpus.table.rows(wider.head, ["year"], "department = 'sales'")["year"].to_pylist()[0] == 2020.0
     wider.check()
-    fewer = declare(world, {"year": "float"}, columns_from_key="*/{year}/**")
+    fewer = declare(world, {"year": "float"}, columns_from_key="*/{year}/**", confirmed=True)
     assert len(fewer.ingest().unchanged) == 2
     assert "department" not in fewer.corpus.table.columns(fewer.head)
     fewer.check()
-    again = declare(world, {"year": "float", "department": "string"}, columns_from_key="{department}/{year}/**")
+    again = declare(
+        world, {"year": "float", "department": "string"}, columns_from_key="{department}/{year}/**", confirmed=True
+    )
     again.ingest()
     assert values(again, "sales/2020/b.txt")["department"] == "sales"
-    none = declare(world, {})
+    none = declare(world, {}, confirmed=True)
     none.ingest()
     none.check_nothing_left()
     assert world.embeddings.requests == requests
@@ -248,13 +250,15 @@ def repair_all(world: World) -> Summary:
     return asyncio.run(run())
 
 
-def test_metadata_of_an_object_is_read_for_changed_objects(
-    world: World, s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def store(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Store:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
-    store = S3Store(s3.bucket, client_options={"allow_http": True})
-    library = World(world.database, world.settings.replace(source=s3.url("docs"), columns=COLUMNS), world.embeddings)
+    return S3Store(s3.bucket, client_options={"allow_http": True})
+
+
+def test_metadata_of_an_object_is_read_for_changed_objects(world: World, s3: S3Server, store: S3Store) -> None:
+    library = declare(world, COLUMNS, source=s3.url("docs"))
     store.put("docs/a.txt", b"Text of a.", attributes={"department": "legal", "tags": "x,y"})
     library.ingest()
     assert values(library, "a.txt") == {"department": "legal", "tags": ["x", "y"]}
@@ -265,3 +269,46 @@ def test_metadata_of_an_object_is_read_for_changed_objects(
     assert values(library, "a.txt") == {"department": "sales"}
     assert library.embeddings.requests == requests
     assert Planner(library.context).plans() == []
+
+
+def test_tags_of_an_object_are_read_when_the_object_changes(world: World, s3: S3Server, store: S3Store) -> None:
+    library = declare(world, COLUMNS, source=s3.url("docs"), columns_from_tags=["department", "tags"])
+    store.put("docs/a b+ü.txt", b"Text of a.", attributes={"department": "of the metadata", "year": "2000"})
+    s3.tag("docs/a b+ü.txt", department="legal/tax @x", tags="x y", year="1999")
+    store.put("docs/b.txt", b"Text of b.", attributes={"department": "sales"})
+    library.ingest()
+    assert values(library, "a b+ü.txt") == {"department": "legal/tax @x", "tags": ["x", "y"], "year": 2000}
+    assert values(library, "b.txt") == {"department": "sales"}
+    requests = library.embeddings.requests
+    s3.tag("docs/a b+ü.txt", department="sales")
+    assert Planner(library.context).plans() == []
+    time.sleep(1.1)  # the store says in whole seconds when an object was modified
+    store.put("docs/a b+ü.txt", b"Text of a.")
+    s3.tag("docs/a b+ü.txt", department="sales")
+    library.ingest()
+    assert values(library, "a b+ü.txt") == {"department": "sales"}
+    assert library.embeddings.requests == requests
+    assert Planner(library.context).plans() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("503", "S3 answered 503 SlowDown to a request for the tags of 'a.txt'"),
+        ("reset", "no answer to a request for tags"),
+        ("403", "permission s3:GetObjectTagging"),
+    ],
+)
+def test_tags_that_cannot_be_read_publish_nothing(
+    world: World, s3: S3Server, store: S3Store, fault: str, problem: str
+) -> None:
+    library = declare(world, COLUMNS, source=s3.url(fault), columns_from_tags=["department"])
+    store.put(f"{fault}/a.txt", b"Text of a.")
+    s3.tag(f"{fault}/a.txt", department="legal")
+    with s3.failing("tagging", fault) as failed, pytest.raises(SourceUnavailableError, match=problem):
+        library.ingest()
+    attempts = 1 if fault == "403" else 4
+    assert failed == [attempts]
+    with s3.failing("tagging", fault, times=attempts - 1):
+        library.ingest()
+    assert values(library, "a.txt") == {"department": "legal"}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -119,6 +120,12 @@ class S3Server:
     def put(self, key: str, body: bytes) -> None:
         """Store an object under any key at all; client libraries refuse some."""
         self._request("PUT", f"/{self.bucket}/{quote(key)}", body)
+
+    def tag(self, key: str, **tags: str) -> None:
+        """Give an object other tags."""
+        found = "".join(f"<Tag><Key>{name}</Key><Value>{escape(value)}</Value></Tag>" for name, value in tags.items())
+        body = f"<Tagging><TagSet>{found}</TagSet></Tagging>".encode()
+        self._request("PUT", f"/{self.bucket}/{quote(key)}?tagging", body)
 
     def delete(self, key: str) -> None:
         """Remove an object."""

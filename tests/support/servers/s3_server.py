@@ -30,6 +30,7 @@ _RANDOM_FAULTS = [*["503"] * 5, *["reset"] * 3, *["reply lost"] * 3, "silence"]
 _REFUSALS = {
     "503": ("503 Slow Down", "SlowDown"),
     "429": ("429 Too Many Requests", "TooManyRequests"),
+    "403": ("403 Forbidden", "AccessDenied"),
     "412": ("412 Precondition Failed", "PreconditionFailed"),
 }
 _SILENCE_SECONDS = 600.0

@@ -39,8 +39,11 @@ CREATE TABLE ingest_pipeline.corpus (
     name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
     access text,
     require_principals boolean NOT NULL DEFAULT false,
+    columns jsonb,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN ingest_pipeline.corpus.columns IS
+    'Declaration of the user''s columns that is in force. Null: no ingest has recorded one.';
 COMMENT ON COLUMN ingest_pipeline.corpus.access IS
     'Column with the principals that may find a document. Null: every search finds every document.';
 COMMENT ON COLUMN ingest_pipeline.corpus.require_principals IS
