@@ -13,7 +13,6 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, SourceUnavailableError
 from ingest_pipeline.sources.s3_names import list_s3_files, s3_endpoint
-from ingest_pipeline.sources.s3_tags import read_tags
 from ingest_pipeline.sources.source_url import UNADDRESSABLE, bucket_of
 from ingest_pipeline.types import SourceObject
 
@@ -150,6 +149,8 @@ class Bucket:
     def tags(self, obj: SourceObject) -> dict[str, str]:
         if not isinstance(self._store, S3Store):
             return {}
+        from ingest_pipeline.sources.s3_tags import read_tags  # noqa: PLC0415  most corpora read no tags
+
         failure: Exception | None = None
         for attempt in range(_MAX_ATTEMPTS):
             try:
