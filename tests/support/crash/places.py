@@ -89,7 +89,7 @@ COLUMN_WIDENING = {
     **_PUBLISHING,
     Boundary.FLUSHED: 2,
     Boundary.SOURCE_READ: 1,
-    Boundary.COMMIT: 12,
+    Boundary.COMMIT: 13,
 }
 """Another type of columns, which no document's values differ by."""
 SUBMISSION = {
