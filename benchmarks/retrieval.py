@@ -25,7 +25,7 @@ from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.embedding.base import EmbeddingSettings
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL, LocalEmbedder
 from ingest_pipeline.lance.search import matching
-from ingest_pipeline.search.rerank import fuse
+from ingest_pipeline.search.fusion import fuse
 from ingest_pipeline.types import TextPiece, Vectors, embedded_text
 
 _SIZE = 1000
@@ -156,9 +156,9 @@ def find(
     fused: list[list[int]] = []
     for question, row in zip(collection.questions, scores, strict=True):
         best = np.argsort(-row)[:_CANDIDATES].tolist()
-        by_vector = pa.table({"id": [str(number) for number in best]})
-        by_words = matching(words, question.text, _CANDIDATES, ["id"]).select(["id"])
-        ranking = fuse(by_vector, by_words).sort_by([("_relevance_score", "descending")])["id"].to_pylist()
+        by_vector = pa.table({"id": [str(number) for number in best], "_distance": -row[best]})
+        by_words = matching(words, question.text, _CANDIDATES, ["id"]).select(["id", "_score"])
+        ranking = fuse(by_vector, by_words)["id"].to_pylist()
         nearest.append(best)
         fused.append([int(key) for key in ranking])
     return _judge(collection, pieces, nearest), _judge(collection, pieces, fused)

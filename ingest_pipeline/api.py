@@ -32,7 +32,7 @@ from ingest_pipeline.postgres.history import PublicationRow
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
-from ingest_pipeline.search.configured import configured_search
+from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
 
@@ -163,7 +163,7 @@ class OpenCorpus:
         corpus = find_corpus(self._database, self.config)
         return run_blocking(
             configured_search(
-                self.config,
+                SearchClients.of(self.config),
                 corpus,
                 question,
                 limit,

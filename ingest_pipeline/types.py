@@ -20,6 +20,8 @@ from ingest_pipeline.errors import ConfigurationError
 
 OnUnreadable = Literal["skip", "fail"]
 """What a run does about files that cannot be read."""
+ChunkUnit = Literal["characters", "tokens"]
+"""What the size and the overlap of chunks count."""
 GREATEST_HEADER = 1_000
 """Characters of the headings that are embedded with a chunk, at most."""
 HEADING_SEPARATOR = " > "
@@ -169,9 +171,9 @@ class Recipe:
     parser: str
     chunker: str
     chunk_size: int
-    """Maximum number of characters in a chunk."""
+    """Maximum number of characters or tokens in a chunk, see `chunk_unit`."""
     chunk_overlap: int
-    """Characters that a chunk repeats from the one before it."""
+    """Characters or tokens that a chunk repeats from the one before it."""
     embedding_model: str
     embedding_dimensions: int
     encoding: str | None = None
@@ -184,6 +186,12 @@ class Recipe:
     """Whether the headings above a chunk are embedded and indexed with it."""
     prompt: str = ""
     """What the model is sent with each text of a document, encoded; see `embedding.prompts`."""
+    chunk_unit: ChunkUnit = "characters"
+    """What `chunk_size` and `chunk_overlap` count."""
+    tokenizer: str = ""
+    """What counts tokens; see `chunking.tokenizer`."""
+    max_tokens: int | None = None
+    """The model's limit on one input. Chunks that exceed it are divided."""
 
     @property
     def fingerprint(self) -> str:

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from dagster import ConfigurableResource, ResourceDependency
+from pydantic import Field
 
-from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.search.base import Reranker
+from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.filters import DocumentFilter
-from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, search
+from ingest_pipeline.search.rerank_endpoint import RerankSettings
+from ingest_pipeline.search.search import Hit, SearchMode
 
 
 class CorpusSearchResource(ConfigurableResource[None]):
@@ -24,6 +26,11 @@ class CorpusSearchResource(ConfigurableResource[None]):
 
     lancedb: ResourceDependency[VersionedLanceDBResource]
     embedder: ResourceDependency[OpenAIEmbedderResource]
+    rerank_url: str | None = Field(
+        default=None, description="Address of a reranker that decides the order of the hits. Default: none."
+    )
+    rerank_model: str | None = Field(default=None, description="Its model, unless it serves one model only.")
+    rerank_api_key: str | None = Field(default=None, description="Its key, if it needs one; give it as an EnvVar.")
 
     def search(
         self,
@@ -35,6 +42,7 @@ class CorpusSearchResource(ConfigurableResource[None]):
         principals: Sequence[str] | None = None,
         limit: int = 10,
         expand: Expand | None = None,
+        reranker: Reranker | None = None,
     ) -> list[Hit]:
         """Find the best chunks at head, best first.
 
@@ -48,35 +56,28 @@ class CorpusSearchResource(ConfigurableResource[None]):
                 without principals finds nothing.
             limit: Maximum number of chunks.
             expand: The text that each chunk brings with it: its ``neighbours``, or the whole ``section``.
+            reranker: Decides the order of the hits, instead of the endpoint `rerank_url`.
 
         Raises:
             ConfigurationError: The corpus does not exist or has another embedding, or a condition is invalid.
             TextIndexMissingError: A search by words needs an index that was never built for this large corpus.
-            UnavailableError: One of the stores, or the embedding API, does not answer.
+            UnavailableError: One of the stores, the embedding API or the reranker does not answer.
+            RerankerAccessError, RerankerResponseError: The reranker gave no scores.
         """
+        endpoint = None
+        if self.rerank_url is not None:
+            endpoint = RerankSettings(self.rerank_url, self.rerank_model, self.rerank_api_key)
+        clients = SearchClients(self.embedder.create_embedder, endpoint, reranker)
         with self.lancedb.catalog.connect() as database:
-            found = named_corpus(database, corpus)
-            conditions = filter_at_head(found, where)
             return run_blocking(
-                self._search(found, question, limit, mode=mode, where=conditions, principals=principals, expand=expand)
-            )
-
-    async def _search(
-        self,
-        corpus: Corpus,
-        question: str,
-        limit: int,
-        *,
-        mode: SearchMode,
-        where: DocumentFilter,
-        principals: Sequence[str] | None,
-        expand: Expand | None,
-    ) -> list[Hit]:
-        if mode == "text":
-            return await search(
-                corpus, None, question, limit, mode=mode, where=where, principals=principals, expand=expand
-            )
-        async with self.embedder.create_embedder(corpus.head().embedding) as embedder:
-            return await search(
-                corpus, embedder, question, limit, mode=mode, where=where, principals=principals, expand=expand
+                configured_search(
+                    clients,
+                    named_corpus(database, corpus),
+                    question,
+                    limit,
+                    mode=mode,
+                    conditions=where,
+                    principals=principals,
+                    expand=expand,
+                )
             )

@@ -28,9 +28,12 @@ from zlib import crc32
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from ingest_pipeline.chunking.headings import HeadingFinder, Timeline
+from ingest_pipeline.chunking.breaks import NEWLINE, PARAGRAPH, WEAKER_BREAKS
+from ingest_pipeline.chunking.model_input import ModelInput
+from ingest_pipeline.chunking.sections import Sections
+from ingest_pipeline.chunking.tokenizer import Splitter, token_bound
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.types import Chunk, TextPiece
+from ingest_pipeline.types import GREATEST_HEADER, Chunk, ChunkUnit, TextPiece
 
 CHUNKER: Final = "section-windows-1/semantic-text-splitter-0.33"
 """Part of the recipe. A new value means that the same text may be cut at other positions."""
@@ -38,6 +41,12 @@ CHUNKER: Final = "section-windows-1/semantic-text-splitter-0.33"
 LEAST_SIZE: Final = 50
 GREATEST_SIZE: Final = 16_384
 """Four chunks of this size fill a window of 64 KB. The splitter's cost per character grows with its input."""
+
+CHARACTERS_PER_TOKEN: Final = 4
+"""Of English text. It sets the size of windows if the size of chunks is in tokens."""
+_BYTES_PER_CHARACTER: Final = 4
+_USUAL_HEADER: Final = 128
+"""Characters of headings that chunks leave room for if they are embedded. Longer ones divide chunks."""
 
 _LEAST_WINDOW: Final = 0.5
 _GREATEST_WINDOW: Final = 4
@@ -47,59 +56,97 @@ _HASHED: Final = 32
 _AHEAD: Final = 256
 """Characters after a break in which a heading is recognized."""
 
-_NEWLINE: Final = r"(?>\r\n?|\n)"
-_PARAGRAPH: Final = re.compile(rf"{_NEWLINE}(?:[ \t]*+{_NEWLINE})+")
-_LINE_END: Final = rf"[ \t]*(?:{_NEWLINE}|\Z)"
+_LINE_END: Final = rf"[ \t]*(?:{NEWLINE}|\Z)"
 _MARKDOWN_HEADING: Final = re.compile(
-    rf"#{{1,6}}[ \t]+\S|[^\r\n]{{1,120}}{_NEWLINE}(?:={{3,}}|-{{3,}}){_LINE_END}",
+    rf"#{{1,6}}[ \t]+\S|[^\r\n]{{1,120}}{NEWLINE}(?:={{3,}}|-{{3,}}){_LINE_END}",
 )
 # As in reStructuredText and many a plain text: underlined, and perhaps overlined.
 _UNDERLINED: Final = re.compile(
-    rf"(?:([^\w\s])\1{{2,}}{_LINE_END})?[ \t]*\S[^\r\n]{{0,118}}{_NEWLINE}([^\w\s])\2{{2,}}{_LINE_END}"
+    rf"(?:([^\w\s])\1{{2,}}{_LINE_END})?[ \t]*\S[^\r\n]{{0,118}}{NEWLINE}([^\w\s])\2{{2,}}{_LINE_END}"
 )
-_WEAKER_BREAKS: Final = [
-    re.compile(_NEWLINE),
-    re.compile(r"[.!?]\s+|[。！？]\s*"),  # noqa: RUF001  # the full-width marks end sentences in Chinese and Japanese
-    re.compile(r"\s+"),
-    re.compile(r"(?<=\w)(?=\w)"),
-    # Anywhere but inside what is seen as one character: joined emoji, variants and skin tones, combining accents.
-    re.compile("(?<!\u200d)(?![\u0300-\u036f\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff])"),
-]
+_ANY_INPUT: Final = ModelInput()
+
 _WORD_START: Final = re.compile(r"\s(?=\S)")
 _NO_SPACE: Final = re.compile(r"\S")
 
 
 class Chunker:
-    """Cuts extracted text into chunks of at most ``size`` characters.
+    """Cuts extracted text into chunks of at most ``size`` characters, or tokens.
 
     Args:
-        size: Characters in a chunk at most, 50 to 16,384.
-        overlap: Characters at most that a chunk repeats of the one before it, white space at either end not counted.
+        size: Characters in a chunk at most, 50 to 16,384, or tokens, 50 to 4,096.
+        overlap: Characters or tokens at most that a chunk repeats of the one before it, white space at either end not
+            counted.
+        unit: Whether both are characters or tokens.
+        model_input: What the model is sent with a chunk, and how much it takes. Chunks that it would not take as a
+            whole are divided.
 
     Raises:
-        ConfigurationError: ``size`` is out of bounds, or ``overlap`` is negative or not smaller than ``size``.
+        ConfigurationError: ``size`` is out of bounds, ``overlap`` is negative or not smaller than ``size``, or what is
+            sent with each text leaves too little room for it.
     """
 
-    def __init__(self, size: int, overlap: int) -> None:
-        if not LEAST_SIZE <= size <= GREATEST_SIZE:
+    def __init__(
+        self, size: int, overlap: int, *, unit: ChunkUnit = "characters", model_input: ModelInput = _ANY_INPUT
+    ) -> None:
+        greatest = GREATEST_SIZE if unit == "characters" else GREATEST_SIZE // CHARACTERS_PER_TOKEN
+        if not LEAST_SIZE <= size <= greatest:
             raise ConfigurationError(
                 f"A chunk size of {size} is out of bounds",
-                f"Set INGEST_CHUNK_SIZE between {LEAST_SIZE} and {GREATEST_SIZE} characters.",
+                f"Set INGEST_CHUNK_SIZE between {LEAST_SIZE} and {greatest} {unit}.",
             )
         if not 0 <= overlap < size:
             raise ConfigurationError(
                 f"A chunk overlap of {overlap} does not fit a chunk size of {size}",
                 "Set INGEST_CHUNK_OVERLAP to 0 or more, and below INGEST_CHUNK_SIZE.",
             )
-        self.size = size
-        self.overlap = overlap
-        self._text = TextSplitter(size, overlap)
-        self._markdown = MarkdownSplitter(size, overlap)
+        self.unit: ChunkUnit = unit
+        self.model_input = model_input
+        self.size = min(size, self._greatest_that_fits(size))
+        self.overlap = min(overlap, self.size // 2) if self.size < size else overlap
+
+    @property
+    def characters(self) -> int:
+        """Characters of a full chunk: at most, or about so many if sizes are in tokens."""
+        return self.size if self.unit == "characters" else self.size * CHARACTERS_PER_TOKEN
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of what is sent for one chunk, at most, whatever the text."""
+        given = self.model_input
+        header = GREATEST_HEADER if given.heading_context else 0
+        size = self.size if self.unit == "tokens" else self.size * _BYTES_PER_CHARACTER
+        most = size + header * _BYTES_PER_CHARACTER + token_bound(given.prefix)
+        return most if given.max_tokens is None else min(most, given.max_tokens)
+
+    def _greatest_that_fits(self, size: int) -> int:
+        """The size of chunks that the model takes as a whole, where it can be known without their text."""
+        room = self.model_input.room
+        if room is None:
+            return size
+        if room < LEAST_SIZE:
+            raise ConfigurationError(
+                f"The embedding model takes {self.model_input.max_tokens} tokens, and what is sent with each text "
+                f"leaves {room} of them",
+                "Shorten INGEST_DOCUMENT_PREFIX, or raise INGEST_EMBEDDING_MAX_TOKENS.",
+            )
+        if self.unit == "characters" and self.model_input.tokenizer.is_exact:
+            return size  # characters may be more or fewer tokens
+        if not self.model_input.heading_context:
+            return room
+        return max(
+            LEAST_SIZE, room - (_USUAL_HEADER // (CHARACTERS_PER_TOKEN if self.model_input.tokenizer.is_exact else 1))
+        )
+
+    def _splitter(self, *, markdown: bool) -> Splitter:
+        if self.unit == "tokens":
+            return self.model_input.tokenizer.splitter(self.size, self.overlap, markdown=markdown)
+        return (MarkdownSplitter if markdown else TextSplitter)(self.size, self.overlap)
 
     def chunks(self, pieces: Iterable[TextPiece], *, markdown: bool) -> Iterator[Chunk]:
         """Cut the concatenated texts of ``pieces``. How the text is divided into pieces does not move a cut.
 
-        Holds little more than two windows in memory, 4 ``size`` characters each at most.
+        Holds little more than two windows in memory, 4 ``characters`` each at most.
 
         Args:
             pieces: The extracted text, in order.
@@ -111,11 +158,11 @@ class Chunker:
             character that is not white space is in one. The headings of a chunk are those above its first character
             that it does not repeat.
         """
-        splitter = self._markdown if markdown else self._text
+        splitter = self._splitter(markdown=markdown)
         heading = _MARKDOWN_HEADING if markdown else _UNDERLINED
-        cut = _Cut(int(_LEAST_WINDOW * self.size), _GREATEST_WINDOW * self.size, heading)
-        sections = Sections(markdown=markdown)
-        ordinal = start = end = 0
+        cut = _Cut(int(_LEAST_WINDOW * self.characters), _GREATEST_WINDOW * self.characters, heading)
+        sections = Sections(markdown=markdown, model_input=self.model_input)
+        start = end = 0
         lead = ""
         for window in cut.windows(sections.texts(pieces)):
             sections.read(window)
@@ -125,62 +172,26 @@ class Chunker:
                 if begin + len(text) > start and not text.isspace():
                     new = _NO_SPACE.search(text, max(0, end - begin))
                     end = begin + len(text)
-                    yield sections.chunk(ordinal, begin, text, begin + new.start() if new else begin)
-                    ordinal += 1
+                    yield from sections.chunks(begin, text, begin + new.start() if new else begin)
             start += len(window)
             lead = self._repeated(window)
             sections.forget(start - len(lead))
 
     def _repeated(self, window: str) -> str:
-        """The end of a window that the next one sees again: at most ``overlap`` characters, from a word's start."""
+        """The end of a window that the next one sees again: at most ``overlap`` long, from a word's start."""
         if self.overlap == 0:
             return ""
-        tail = window[-self.overlap :]
-        word = _WORD_START.search(tail)
-        return tail[word.end() :] if word else ""
+        if self.unit == "characters":
+            return _from_word(window[-self.overlap :])
+        tail = _from_word(window[-self.overlap * CHARACTERS_PER_TOKEN :])
+        while not self.model_input.tokenizer.fits(tail, self.overlap):
+            tail = _from_word(tail[len(tail) // 4 + 1 :])
+        return tail
 
 
-class Sections:
-    """The pages and headings of the text that was read, as far back as chunks may still begin."""
-
-    def __init__(self, *, markdown: bool) -> None:
-        self._finder = HeadingFinder(markdown=markdown)
-        self._pieces = Timeline[tuple[int | None, tuple[str, ...] | None]]((None, None))
-        self._headings = Timeline[tuple[str, ...]](())
-
-    def texts(self, pieces: Iterable[TextPiece]) -> Iterator[str]:
-        """The texts of the pieces, which may be read ahead of the chunks."""
-        start = 0
-        for piece in pieces:
-            if piece.text:
-                self._pieces.add(start, (piece.page, piece.heading))
-                yield piece.text
-                start += len(piece.text)
-
-    def read(self, window: str) -> None:
-        """Find the headings of the next window."""
-        for offset, path in self._finder.read(window):
-            self._headings.add(offset, path)
-
-    def chunk(self, ordinal: int, begin: int, text: str, new: int) -> Chunk:
-        """A chunk with its pages and headings.
-
-        Args:
-            ordinal: Position among the chunks.
-            begin: Offset of the text.
-            text: The text.
-            new: Offset of its first character that the chunk before it does not have.
-        """
-        end = begin + len(text)
-        page, _ = self._pieces.at(begin)
-        last_page, _ = self._pieces.at(end - 1)
-        _, heading = self._pieces.at(new)
-        return Chunk(ordinal, begin, end, text, page, last_page, self._headings.at(new) if heading is None else heading)
-
-    def forget(self, before: int) -> None:
-        """Drop pages and headings that end before an offset."""
-        self._pieces.forget(before)
-        self._headings.forget(before)
+def _from_word(text: str) -> str:
+    word = _WORD_START.search(text)
+    return text[word.end() :] if word else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +230,7 @@ class _Cut:
         end = self._chosen(text)
         if end is not None:
             return end
-        for kind in (_PARAGRAPH, *_WEAKER_BREAKS):
+        for kind in (PARAGRAPH, *WEAKER_BREAKS):
             # Whether the end of the greatest extent is a break, depends on more than is looked at.
             found = [one for one in kind.finditer(text, self.least, self.greatest) if one.end() < self.greatest]
             if found:
@@ -228,7 +239,7 @@ class _Cut:
 
     def _chosen(self, text: str) -> int | None:
         """End of the first paragraph break that a heading follows, or that its own hash chooses if none is near."""
-        for found in _PARAGRAPH.finditer(text, self.least, self.greatest):
+        for found in PARAGRAPH.finditer(text, self.least, self.greatest):
             end = found.end()
             if end < min(len(text), self.greatest):
                 if self._is_heading(text, end):
@@ -240,7 +251,7 @@ class _Cut:
     def _heading_near(self, text: str, start: int) -> int | None:
         """The first heading so near that it could not begin a window if one began at ``start``."""
         near = min(start + self.least, self.greatest)
-        ends = (found.end() for found in _PARAGRAPH.finditer(text, start, near))
+        ends = (found.end() for found in PARAGRAPH.finditer(text, start, near))
         return next((end for end in ends if end < near and self._is_heading(text, end)), None)
 
     def _is_heading(self, text: str, at: int) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
 from ingest_pipeline.chunking.base import Span
-from ingest_pipeline.chunking.content_defined import Sections
+from ingest_pipeline.chunking.model_input import ModelInput
+from ingest_pipeline.chunking.sections import Sections
 from ingest_pipeline.chunking.user_chunker_role import read_answer, request
 from ingest_pipeline.errors import ExtensionError
 from ingest_pipeline.extensions.loader import Extension
@@ -16,6 +18,7 @@ from ingest_pipeline.types import Chunk, TextPiece
 
 _ROLE = "ingest_pipeline.chunking.user_chunker_role"
 _RESULT_BYTES = 32 << 20
+_ANY_INPUT: Final = ModelInput()
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,14 @@ class UserChunker:
         """
         return cls(Hook.load(extension, _ROLE, ["chunks"], ExtensionError))
 
-    def chunks(self, document: str, pieces: Sequence[TextPiece], size: int, overlap: int) -> Iterator[Chunk]:
+    def chunks(
+        self,
+        document: str,
+        pieces: Sequence[TextPiece],
+        size: int,
+        overlap: int,
+        model_input: ModelInput = _ANY_INPUT,
+    ) -> Iterator[Chunk]:
         """Cut a document. Chunks get pages and headings as those of the built-in chunker do.
 
         Args:
@@ -41,6 +51,7 @@ class UserChunker:
             pieces: Its text.
             size: Characters of a chunk, at most.
             overlap: Characters that a chunk may repeat, at most.
+            model_input: What the model is sent with a chunk. Spans that it would not take as a whole are divided.
 
         Yields:
             Chunks by ascending offset, none of them blank.
@@ -52,13 +63,14 @@ class UserChunker:
         text = "".join(piece.text for piece in pieces)
         if not text or text.isspace():
             return
-        sections = Sections(markdown=True)
+        sections = Sections(markdown=True, model_input=model_input)
         for part in sections.texts(pieces):
             sections.read(part)
         before = 0
-        for ordinal, span in enumerate(self._spans(document, pieces, text, size, overlap)):
-            chunk = sections.chunk(ordinal, span.start, text[span.start : span.end], max(span.start, before))
-            yield chunk if span.heading is None else replace(chunk, headings=span.heading)
+        for span in self._spans(document, pieces, text, size, overlap):
+            yield from sections.chunks(
+                span.start, text[span.start : span.end], max(span.start, before), headings=span.heading
+            )
             before = span.end
 
     def _spans(self, document: str, pieces: Sequence[TextPiece], text: str, size: int, overlap: int) -> Sequence[Span]:

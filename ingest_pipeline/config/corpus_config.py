@@ -9,7 +9,9 @@ from typing import Any, Self, cast
 
 from pydantic import ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 
-from ingest_pipeline.chunking.content_defined import CHUNKER
+from ingest_pipeline.chunking.content_defined import CHUNKER, Chunker
+from ingest_pipeline.chunking.model_input import ModelInput
+from ingest_pipeline.chunking.tokenizer import BYTES, TOKENIZERS, Tokenizer
 from ingest_pipeline.columns.declaration import Columns, parse_columns
 from ingest_pipeline.config.environment import (
     check_names,
@@ -23,6 +25,7 @@ from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.config.user_extensions import Extensions, load_extensions
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
+from ingest_pipeline.embedding.input_limits import known_tokenizer, max_input_tokens
 from ingest_pipeline.embedding.local import LOCAL_MODEL, is_local
 from ingest_pipeline.embedding.prompts import Prompts, configured_prompt, prompts_of, prompts_of_vectors
 from ingest_pipeline.embedding.user_embedder import UserEmbedder, load_embedder
@@ -53,6 +56,11 @@ class CorpusConfig(CorpusOptions):
     def _make_absolute(cls, value: str) -> str:
         return absolute_location(value)
 
+    @field_validator("tokenizer")
+    @classmethod
+    def _make_tokenizer_absolute(cls, value: str | None) -> str | None:
+        return value if value is None or value in TOKENIZERS else absolute_location(value)
+
     @model_validator(mode="before")
     @classmethod
     def _adopt_embedder(cls, value: object) -> object:
@@ -77,6 +85,7 @@ class CorpusConfig(CorpusOptions):
     def _load_extensions(self) -> Self:
         with refusals():
             _ = self.extensions
+            self.create_chunker()
         return self
 
     @model_validator(mode="wrap")
@@ -119,8 +128,15 @@ class CorpusConfig(CorpusOptions):
         is_configured = model == self.embedding_model
         has_width = dimensions == self.embedding_dimensions
         prompts = prompts_of_vectors(embedding, self.prompts if is_configured else None)
+        if not is_configured:
+            # The tokenizer and the limit are those of the configured model.
+            needs_bytes = self.chunk_unit == "tokens" and known_tokenizer(model) is None
+            tokens = {"tokenizer": BYTES if needs_bytes else None, "embedding_max_tokens": None}
+        else:
+            tokens = {}
         return self.replace(
             embedder=self.embedder if is_configured and has_width else None,
+            **tokens,
             embedding_model=model,
             # The endpoint of a configured model does not make the local one another model.
             embedding_base_url=None if model == LOCAL_MODEL and not is_configured else self.embedding_base_url,
@@ -139,6 +155,29 @@ class CorpusConfig(CorpusOptions):
             configured_prompt(known.query, self.query_prefix, self.query_fields),
             configured_prompt(known.document, self.document_prefix, self.document_fields),
         )
+
+    @property
+    def model_input(self) -> ModelInput:
+        """What the model is sent with a chunk, and how much it takes.
+
+        Raises:
+            ConfigurationError: The tokenizer cannot be read.
+        """
+        model, limit = self.embedding_model, self.embedding_max_tokens
+        return ModelInput(
+            Tokenizer.of(self.tokenizer or known_tokenizer(model) or BYTES),
+            max_input_tokens(model) if limit is None else limit,
+            self.prompts.document.prefix,
+            self.heading_context,
+        )
+
+    def create_chunker(self) -> Chunker:
+        """The built-in chunker with the sizes of the settings.
+
+        Raises:
+            ConfigurationError: A size is out of bounds, or the model takes too little text.
+        """
+        return Chunker(self.chunk_size, self.chunk_overlap, unit=self.chunk_unit, model_input=self.model_input)
 
     @property
     def uses_local_model(self) -> bool:
@@ -190,6 +229,8 @@ class CorpusConfig(CorpusOptions):
     @property
     def recipe(self) -> Recipe:
         """Everything besides the bytes that determines the chunks and vectors of a document."""
+        given = self.model_input
+        counts_tokens = self.chunk_unit == "tokens" or given.max_tokens is not None
         return Recipe(
             PARSER,
             CHUNKER,
@@ -202,6 +243,9 @@ class CorpusConfig(CorpusOptions):
             self.extensions.parser_fingerprints,
             heading_context=self.heading_context,
             prompt=self.prompts.document.encode(),
+            chunk_unit=self.chunk_unit,
+            tokenizer=given.tokenizer.name if counts_tokens else "",
+            max_tokens=given.max_tokens,
         )
 
     @property

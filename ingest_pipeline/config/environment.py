@@ -20,6 +20,8 @@ _READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
 # Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
 _EXTENSIONS = {"parser", "chunker", "enricher", "embedder"}
 _FIELDS_EXAMPLE = '{"input_type": "search_document"}'
+# Numbers that may be unset, with the least that is allowed.
+_NUMBERS = {"max_bytes": 0, "embedding_max_tokens": 1}
 _JSON_EXAMPLES = {
     "query_fields": _FIELDS_EXAMPLE,
     "document_fields": _FIELDS_EXAMPLE,
@@ -42,8 +44,8 @@ def parsed(name: str, text: str) -> object:
     """The value of an option from its variable."""
     if name in {"include", "exclude", "columns_from_tags"}:
         return [part for part in text.split(":") if part]  # as in PATH
-    if name == "max_bytes":
-        return _number(name, text, 0) or None
+    if name in _NUMBERS:
+        return _number(name, text, _NUMBERS[name]) or None
     if name in _EXTENSIONS:
         return parse_extensions(name, text)
     if name in _JSON_EXAMPLES:

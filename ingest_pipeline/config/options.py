@@ -16,6 +16,7 @@ from ingest_pipeline.columns.declaration import check_access, check_tags, parse_
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
+from ingest_pipeline.embedding.input_limits import known_tokenizer
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.embedding.prompts import FieldValue
 from ingest_pipeline.errors import ConfigurationError
@@ -26,7 +27,7 @@ from ingest_pipeline.postgres.url import database_url as checked_url
 from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.source_url import canonical_url
-from ingest_pipeline.types import DEFAULT_RETENTION, OnUnreadable, corpus_name
+from ingest_pipeline.types import DEFAULT_RETENTION, ChunkUnit, OnUnreadable, corpus_name
 
 _VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
 _LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
@@ -185,8 +186,29 @@ class CorpusOptions(BaseModel):
     require_principals: bool = Field(
         default=False, description="A search without principals is an error, instead of one that finds nothing."
     )
-    chunk_size: int = Field(default=1000, description="Characters in a chunk, at most.")
-    chunk_overlap: int = Field(default=0, description="Characters that a chunk repeats of the one before it, at most.")
+    chunk_size: int = Field(default=1000, description="Characters in a chunk, at most; see `chunk_unit`.")
+    chunk_overlap: int = Field(
+        default=0, description="Characters that a chunk repeats of the one before it, at most; see `chunk_unit`."
+    )
+    chunk_unit: ChunkUnit = Field(
+        default="characters",
+        description="Whether chunk_size and chunk_overlap are characters, or tokens of the embedding model.",
+        examples=["tokens"],
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        description="What counts tokens: the file tokenizer.json of the embedding model, or cl100k_base, "
+        "wordllama-l2-256 or bytes. Default: that of OpenAI's models and of the local one; of any other, a token for "
+        "each byte.",
+        examples=["models/e5/tokenizer.json"],
+    )
+    embedding_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that the embedding model takes of one text, at most. Larger chunks are divided. Default: "
+        "what the documentation of the model says; no limit for unknown models.",
+        examples=[512],
+    )
     parser: Any = Field(
         default=None,
         description="Own parsers, by dotted path. Each parses the files whose suffixes it names.",
@@ -328,8 +350,22 @@ class CorpusOptions(BaseModel):
     @model_validator(mode="after")
     def _check_chunks(self) -> Self:
         with refusals():
-            Chunker(self.chunk_size, self.chunk_overlap)
+            if self.chunk_unit == "tokens":
+                self._check_tokens()
+            Chunker(self.chunk_size, self.chunk_overlap, unit=self.chunk_unit)
         return self
+
+    def _check_tokens(self) -> None:
+        if self.chunker:
+            raise ConfigurationError(
+                "INGEST_CHUNK_UNIT is tokens, and INGEST_CHUNKER names a chunker of your own, which gets characters",
+                "Set INGEST_CHUNK_UNIT to characters. The chunker may count tokens itself.",
+            )
+        if self.tokenizer is None and known_tokenizer(self.embedding_model) is None:
+            raise ConfigurationError(
+                f"INGEST_CHUNK_UNIT is tokens, and the tokenizer of {self.embedding_model!r} is not known",
+                "Set INGEST_TOKENIZER to the file tokenizer.json of the model.",
+            )
 
 
 def check_lancedb_uri(uri: str) -> str:

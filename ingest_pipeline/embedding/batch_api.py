@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "ingest_pipeline_saga"
 """Metadata key under which the API keeps the saga's id."""
-_BYTES_PER_CHARACTER = 4
 _ENDED = ("completed", "expired", "failed", "cancelled")
 # Largest difference between the API's clock and ours.
 _CLOCK_SKEW = timedelta(hours=1)
@@ -56,14 +55,10 @@ class BatchApi:
     def __init__(self, embedder: OpenAIEmbedder) -> None:
         self._embedder = embedder
 
-    def texts_a_request(self, chunk_size: int) -> int:
-        """How many texts one request may have, so that no request exceeds a limit of the API.
-
-        A character has at most four bytes, and a token has at least one.
-        """
+    def texts_a_request(self, tokens_a_text: int) -> int:
+        """How many texts of so many tokens one request may have, so that no request exceeds a limit of the API."""
         settings = self._embedder.settings
-        characters = chunk_size + len(settings.prompt("document").prefix)
-        return max(1, min(settings.batch_inputs, settings.batch_tokens // (_BYTES_PER_CHARACTER * characters)))
+        return max(1, min(settings.batch_inputs, settings.batch_tokens // tokens_a_text))
 
     async def upload(self, saga: UUID, texts: Sequence[str], texts_a_request: int) -> str:
         """Upload the requests of a batch as a file, and return the id of the file. An upload is not billed."""

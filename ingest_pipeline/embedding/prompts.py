@@ -2,7 +2,11 @@
 
 Many models are trained with a prefix before each text, or take a field of the request that says what the text is.
 Without it they find less, and nothing reports an error. The table has what the models' own documentation says; options
-replace it. The document side is part of the recipe and of the identity of vectors, because the same text with another
+replace it. The sources are the model cards of e5-small-v2, multilingual-e5-large-instruct, e5-mistral-7b-instruct,
+bge-large-en-v1.5, bge-large-zh-v1.5, bge-m3 (no prefix), Qwen3-Embedding-0.6B, gte-Qwen2-7B-instruct, gte-large-en-v1.5
+(no prefix), nomic-embed-text-v1.5, mxbai-embed-large-v1, snowflake-arctic-embed-m, snowflake-arctic-embed-l-v2.0,
+embeddinggemma-300m and jina-embeddings-v3, and the references of the embedding APIs of Cohere, Jina and Voyage. The
+document side is part of the recipe and of the identity of vectors, because the same text with another
 prompt is another vector.
 """
 
@@ -66,29 +70,39 @@ def _by_field(name: str, query: str, document: str) -> Prompts:
     return Prompts(Prompt(fields=((name, query),)), Prompt(fields=((name, document),)))
 
 
-_REPRESENT: Final = "Represent this sentence for searching relevant passages"
+_REPRESENT: Final = "Represent this sentence for searching relevant passages: "
+_REPRESENT_CHINESE: Final = "为这个句子生成表示以用于检索相关文章："  # noqa: RUF001  as the model was trained
 _TASK: Final = "Given a web search query, retrieve relevant passages that answer the query"
 # By the last part of a model's name, in lower case and without a tag such as `:latest`. The first match counts.
 _FAMILIES: Final = [
     (re.compile(r"(multilingual-)?e5-.*instruct"), _by_prefix(f"Instruct: {_TASK}\nQuery: ")),
     (re.compile(r"(multilingual-)?e5-(small|base|large)(-.*)?"), _by_prefix("query: ", "passage: ")),
-    (
-        re.compile(r"bge-(small|base|large)-en(-.*)?"),
-        _by_prefix(f"{_REPRESENT}: "),
-    ),
+    (re.compile(r"bge-(small|base|large)-en(-.*)?"), _by_prefix(_REPRESENT)),
+    (re.compile(r"bge-(small|base|large)-zh(-.*)?"), _by_prefix(_REPRESENT_CHINESE)),
+    # Without a space at the end, unlike e5 and gte.
     (re.compile(r"qwen3-embedding(-.*)?"), _by_prefix(f"Instruct: {_TASK}\nQuery:")),
+    (re.compile(r"gte-qwen.*-instruct"), _by_prefix(f"Instruct: {_TASK}\nQuery: ")),
     (re.compile(r"nomic-embed-text(-.*)?"), _by_prefix("search_query: ", "search_document: ")),
+    (re.compile(r"mxbai-embed-(large|2d-large).*"), _by_prefix(_REPRESENT)),
+    (re.compile(r"snowflake-arctic-embed-[lm]-v2\.0|snowflake-arctic-embed2"), _by_prefix("query: ")),
+    (re.compile(r"snowflake-arctic-embed(-.*)?"), _by_prefix(_REPRESENT)),
+    (re.compile(r"embeddinggemma(-.*)?"), _by_prefix("task: search result | query: ", "title: none | text: ")),
     (re.compile(r"embed-(english|multilingual|v\d).*"), _by_field("input_type", "search_query", "search_document")),
     (re.compile(r"jina-embeddings-v[345].*"), _by_field("task", "retrieval.query", "retrieval.passage")),
     (re.compile(r"voyage-.*"), _by_field("input_type", "query", "document")),
 ]
 
 
+def model_name(model: str) -> str:
+    """The part of a model's name by which families are known: the last one, in lower case, without a tag."""
+    return model.lower().rpartition("/")[2].partition(":")[0]
+
+
 def prompts_of(model: str) -> Prompts:
     """The prompts that a model's documentation names; none for unknown models, OpenAI's and the local one."""
     if model.startswith(USER_MODEL):
         return Prompts()  # it adds what its model needs
-    name = model.lower().rpartition("/")[2].partition(":")[0]
+    name = model_name(model)
     return next((prompts for family, prompts in _FAMILIES if family.fullmatch(name)), Prompts())
 
 

@@ -37,7 +37,7 @@ from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
-from ingest_pipeline.types import GREATEST_HEADER, Chunk, Usage
+from ingest_pipeline.types import Chunk, Usage
 
 if TYPE_CHECKING:
     from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -192,8 +192,7 @@ async def _probe(context: IngestContext, embedder: OpenAIEmbedder, job: _JobText
 async def _submit(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts) -> UUID | None:
     """Submit a job, without texts that another process has submitted meanwhile. None if no text remains."""
     api = BatchApi(embedder)
-    header = GREATEST_HEADER if context.recipe.heading_context else 0
-    texts_a_request = api.texts_a_request(context.chunker.size + header)
+    texts_a_request = api.texts_a_request(context.chunker.max_tokens)
     saga = await asyncio.to_thread(_record_job, context, job, texts_a_request)
     if saga is None:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import NO_ACCESS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
@@ -126,7 +125,7 @@ def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
     return IngestContext(
         corpus,
         ObjectSource(settings.source, settings.follow_links),
-        Chunker(settings.chunk_size, settings.chunk_overlap),
+        settings.create_chunker(),
         settings.recipe,
         settings.scheme,
         settings.selection,

@@ -156,11 +156,10 @@ class _Forecast:
         self._directories = 0
         self.uncertain = 0
         """Documents whose size does not bound their text and whose unpacked size is unknown."""
-        recipe = context.recipe
-        step = recipe.chunk_size - recipe.chunk_overlap
-        self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * step)
-        self.overlap = recipe.chunk_size / step
+        chunker = context.chunker
+        self.overlap = chunker.size / (chunker.size - chunker.overlap)
         """Embedded characters per character of text, because chunks overlap."""
+        self.chunk_characters = characters / chunks if chunks else max(1.0, FILL * chunker.characters / self.overlap)
 
     def characters(self, document: SourceObject) -> int:
         key, size = document.key, document.size

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
-from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.embedding.base import EmbeddingClient
@@ -88,7 +87,7 @@ def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Esti
     ]
     imagined = replace(
         current,
-        chunker=Chunker(settings.chunk_size, settings.chunk_overlap),
+        chunker=settings.create_chunker(),
         recipe=settings.recipe,
         price=price_of(settings.embedding_model, settings.prices),
         embeds_for_free=embeds_for_free(settings.embedder_settings),

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
+from ingest_pipeline.chunking.tokenizer import TOKENIZERS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.options import CorpusOptions, refusals
 from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
@@ -142,7 +143,10 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
         """The configuration of the corpus, with paths below the root of the project and without secrets."""
         names = CorpusOptions.model_fields.keys() - _SECRETS
         values = {name: getattr(self, name) for name in names}
-        return CorpusConfig.model_validate(values | {name: _under(root, values[name]) for name in _PATHS})
+        paths = {name: _under(root, values[name]) for name in _PATHS}
+        if self.tokenizer is not None and self.tokenizer not in TOKENIZERS:
+            paths["tokenizer"] = _under(root, self.tokenizer)
+        return CorpusConfig.model_validate(values | paths)
 
 
 @cache

@@ -14,6 +14,9 @@ from ingest_pipeline.types import Recipe
 _SETTINGS = {
     "chunk_size": "INGEST_CHUNK_SIZE (chunk_size)",
     "chunk_overlap": "INGEST_CHUNK_OVERLAP (chunk_overlap)",
+    "chunk_unit": "INGEST_CHUNK_UNIT (chunk_unit)",
+    "tokenizer": "INGEST_TOKENIZER (tokenizer)",
+    "max_tokens": "INGEST_EMBEDDING_MAX_TOKENS (embedding_max_tokens)",
     "prompt": "INGEST_DOCUMENT_PREFIX and INGEST_DOCUMENT_FIELDS",
     "heading_context": "INGEST_HEADING_CONTEXT (heading_context)",
     "parser": "the parser of this release",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.sources import MAX_FRONT_MATTER
@@ -15,7 +14,7 @@ from ingest_pipeline.parsing.built_in_parsers import is_markdown, is_parsed, par
 from ingest_pipeline.parsing.user_parsers import TEXT_BYTES, UserParser
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.types import GREATEST_HEADER, Chunk, Recipe, SourceObject, TextPiece
+from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
 
 
 class DocumentReader:
@@ -66,8 +65,7 @@ class DocumentReader:
         for chunk in chunks:
             self.chunk_count += 1
             self._limit(self.chunk_count, limits)
-            heading = chunk.heading if self._recipe.heading_context else None
-            yield chunk if heading is None else replace(chunk, header=heading[:GREATEST_HEADER])
+            yield chunk
 
     def _streamed(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
         key, encoding = self.source.key, self._recipe.encoding
@@ -118,7 +116,7 @@ class DocumentReader:
     def _cut(self, pieces: Sequence[TextPiece], chunker: Chunker) -> Iterator[Chunk]:
         key = self.source.key
         if self._calls is not None and (own := self._calls.extensions.chunker) is not None:
-            return own.chunks(key, pieces, chunker.size, chunker.overlap)
+            return own.chunks(key, pieces, chunker.size, chunker.overlap, chunker.model_input)
         return chunker.chunks(pieces, markdown=self._parser is not None or is_markdown(key))
 
     def _check(self, pieces: Iterable[TextPiece], chunker: Chunker, limits: SpendingLimits) -> None:

@@ -34,8 +34,10 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
     prompt = f" {recipe.prompt}" if recipe.prompt else ""
     hooks = "".join(f" {hook}" for hook in recipe.hooks)
     headings = " heading context" if recipe.heading_context else ""
+    size = f"{recipe.chunk_size}/{recipe.chunk_overlap} {recipe.chunk_unit}"
+    limit = f" {recipe.tokenizer}/{recipe.max_tokens}" if recipe.tokenizer else ""
     return {
-        "chunks": f"{recipe.parser} {recipe.chunker} {recipe.chunk_size}/{recipe.chunk_overlap}{encoding}{hooks}",
+        "chunks": f"{recipe.parser} {recipe.chunker} {size}{limit}{encoding}{hooks}",
         "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}{prompt}{headings}",
         "metadata": "1",
     }

@@ -1,9 +1,12 @@
-"""A search with the clients that the settings of a corpus name. The command line and the Python API share it."""
+"""A search with the clients that settings name. The command line, the Python API and the resource share it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
@@ -15,8 +18,28 @@ from ingest_pipeline.search.rerank_endpoint import RerankEndpoint, RerankSetting
 from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, search
 
 
+@dataclass(frozen=True, slots=True)
+class SearchClients:
+    """What a search opens and closes."""
+
+    create_embedder: Callable[[str], EmbeddingClient]
+    """Creates the embedder for a corpus' model, dimensions and prompt. Not called if the mode is ``text``."""
+    rerank: RerankSettings | None = None
+    """The endpoint that decides the order of the hits."""
+    reranker: Reranker | None = None
+    """A reranker that is open already, instead of the endpoint."""
+
+    @classmethod
+    def of(cls, config: CorpusConfig) -> Self:
+        """The clients that the settings of a corpus name."""
+        endpoint = None
+        if config.rerank_url is not None:
+            endpoint = RerankSettings(config.rerank_url, config.rerank_model, config.rerank_api_key)
+        return cls(partial(create_embedder, config.embedder_settings), endpoint)
+
+
 async def configured_search(
-    config: CorpusConfig,
+    clients: SearchClients,
     corpus: Corpus,
     question: str,
     limit: int,
@@ -26,10 +49,10 @@ async def configured_search(
     principals: Sequence[str] | None,
     expand: Expand | None,
 ) -> list[Hit]:
-    """Search with the embedder of the corpus, unless the mode is ``text``, and the reranker, if one is configured.
+    """Search with clients that are open for this search only.
 
     Args:
-        config: Names the endpoints of the embedder and of the reranker.
+        clients: The embedder and the reranker.
         corpus: The corpus to search.
         question: The question in words.
         limit: Chunks at most.
@@ -42,16 +65,13 @@ async def configured_search(
         ConfigurationError: A condition is malformed, or see `search`.
     """
     where = filter_at_head(corpus, conditions)
-    async with AsyncExitStack() as clients:
+    async with AsyncExitStack() as opened:
         embedder: EmbeddingClient | None = None
-        reranker: Reranker | None = None
+        reranker = clients.reranker
         if mode != "text":
-            embedder = await clients.enter_async_context(
-                create_embedder(config.embedder_settings, corpus.head().embedding)
-            )
-        if config.rerank_url is not None:
-            settings = RerankSettings(config.rerank_url, config.rerank_model, config.rerank_api_key)
-            reranker = await clients.enter_async_context(RerankEndpoint(settings))
+            embedder = await opened.enter_async_context(clients.create_embedder(corpus.head().embedding))
+        if reranker is None and clients.rerank is not None:
+            reranker = await opened.enter_async_context(RerankEndpoint(clients.rerank))
         return await search(
             corpus,
             embedder,

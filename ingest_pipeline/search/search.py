@@ -27,7 +27,7 @@ from ingest_pipeline.search.access import Restriction, restriction
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand, Passage, passages
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.rerank import fuse
+from ingest_pipeline.search.fusion import DEPTH, fuse
 from ingest_pipeline.types import embedded_text
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Hit:
     end_offset: int
     score: float
     """Higher is better. By vector: cosine similarity to the question, 1 is the same direction. By text: BM25. Hybrid:
-    reciprocal rank fusion."""
+    both, scaled and weighted; see `search.fusion`."""
     similarity: float | None
     """Cosine similarity to the question, 1 is the same direction. None: the search was by text."""
     bm25: float | None
@@ -191,7 +191,7 @@ def _find(
             return [], {}
         predicates.append(one_of("document", keys))
     predicate = " AND ".join(f"({one})" for one in predicates) or None
-    count = limit + _SPARE_ROWS if mode != "hybrid" else _FUSED_FACTOR * limit + _SPARE_ROWS
+    count = (limit if mode != "hybrid" else max(DEPTH, _FUSED_FACTOR * limit)) + _SPARE_ROWS
 
     def by_vector(rows: lance.LanceDataset) -> pa.Table:
         assert vector is not None  # noqa: S101  not called without a vector
@@ -205,7 +205,7 @@ def _find(
         rankings.append(_in_order(corpus.table.read(head, by_vector), "_distance", "ascending"))
     if mode != "vector":
         rankings.append(_in_order(corpus.table.read(head, by_text), "_score", "descending"))
-    found = rankings[0] if mode != "hybrid" else _fused(*rankings)
+    found = rankings[0] if mode != "hybrid" else fuse(*rankings)
     rows = found.slice(0, limit).to_pylist()
     scores = _Scores(rankings)
     known = _documents(corpus, head, rows)
@@ -307,16 +307,6 @@ def _in_order(rows: pa.Table, score: str, direction: str) -> pa.Table:
     if score not in rows.column_names:
         return rows
     return rows.sort_by([(score, direction), ("document", "ascending"), ("ordinal", "ascending")])
-
-
-def _fused(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
-    scores = ("_distance", "_score")
-    if not len(by_vector):
-        return by_vector
-    rows = [
-        table.drop_columns([name for name in scores if name in table.column_names]) for table in (by_vector, by_text)
-    ]
-    return _in_order(fuse(*rows), "_relevance_score", "descending")
 
 
 def _documents(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]]) -> dict[str, DocumentRow]:

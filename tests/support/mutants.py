@@ -17,31 +17,34 @@ from uuid import UUID
 import dagster as dg
 import psycopg
 
-from ingest_pipeline import processes
+from ingest_pipeline import processes, types
 from ingest_pipeline.assets import ingest as ingest_step
 from ingest_pipeline.assets import markdown, run_report
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.chunking import user_chunker_role
+from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.embedding import openai, user_embedder_role
+from ingest_pipeline.embedding import base, openai, user_embedder_role
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
-from ingest_pipeline.lance import changes, damage, flush, table
+from ingest_pipeline.lance import changes, damage, fingerprints, flush, table
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.maintenance import drop, sweep
+from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
 from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, sagas, sql
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
+from ingest_pipeline.preparation import vectors
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.reporting import head
 from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import lifecycle, publish, reconcile
 from ingest_pipeline.search import access
 from ingest_pipeline.sources import local
+from ingest_pipeline.types import text_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,9 +317,61 @@ def changed_columns_keep_their_saga() -> None:
     plug(column_changes, "NewValues", without_saga)
 
 
+def limit_of_the_model_ignored() -> None:
+    plug(ModelInput, "fits", answering(True))
+
+
+def header_missing_in_the_hash() -> None:
+    def of_text_alone(embedded: str) -> UUID:
+        header, line, text = embedded.partition("\n\n")
+        return text_hash(text if line else header)
+
+    plug(vectors, "text_hash", of_text_alone)
+
+
+def prompt_missing_in_the_identity() -> None:
+    def without_prompt(model: str, dimensions: int, _: str = "") -> str:
+        return f"{model}/{dimensions}"
+
+    plug(types, "join_embedding", without_prompt)
+    plug(base, "join_embedding", without_prompt)
+
+
+def places_are_not_audited() -> None:
+    hashes = fingerprints.row_hashes
+
+    def without_places(texts: Any, *numbers: Any) -> Any:
+        return hashes(texts[:3], *numbers[:3])
+
+    plug(fingerprints, "row_hashes", without_places)
+    plug(audit_rows, "row_hashes", without_places)
+
+
 _COLUMNS = "tests/integration/columns/"
+_SECTIONS = "tests/integration/search/test_sections.py::"
 
 MUTANTS = {
+    "limit of the model ignored": Mutant(
+        limit_of_the_model_ignored,
+        "tests/unit/chunking/test_model_input.py::test_no_text_that_is_sent_exceeds_the_limit",
+    ),
+    "header missing in the hash": Mutant(
+        header_missing_in_the_hash,
+        f"{_SECTIONS}test_a_changed_heading_embeds_its_section_again_and_nothing_else",
+    ),
+    "prompt missing in the identity": Mutant(
+        prompt_missing_in_the_identity,
+        "tests/integration/preparation/test_pay_once.py::"
+        "test_vectors_of_another_model_or_width_or_prompt_are_never_used",
+    ),
+    "headings are not audited": Mutant(
+        places_are_not_audited,
+        f"{_SECTIONS}test_a_place_that_differs_between_the_stores_is_a_violation[another heading]",
+    ),
+    "pages are not audited": Mutant(
+        places_are_not_audited,
+        f"{_SECTIONS}test_a_place_that_differs_between_the_stores_is_a_violation[another page]",
+    ),
     "principals filter nothing": Mutant(
         principals_filter_nothing,
         f"{_COLUMNS}test_access.py::test_a_forbidden_document_takes_no_place_in_a_ranking",

@@ -60,6 +60,7 @@ class Address:
             batch_inputs=8,
             max_retries=2,
             embedder=self.settings.user_embedder,
+            prompts=self.settings.prompts,
         )
 
 

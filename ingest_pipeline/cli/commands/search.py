@@ -15,7 +15,7 @@ from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli._terminal import print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.search.configured import configured_search
+from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
 from ingest_pipeline.search.search import SEARCH_MODES, SearchMode
 
@@ -69,7 +69,7 @@ def search(
     with _session.corpus(settings) as corpus:
         hits = asyncio.run(
             configured_search(
-                settings,
+                SearchClients.of(settings),
                 corpus,
                 question,
                 limit,

@@ -102,10 +102,22 @@ def test_vectors_of_a_crashed_run_serve_other_documents_too(world: World) -> Non
     world.check_nothing_left()
 
 
-def test_vectors_of_another_model_or_width_are_never_used(world: World) -> None:
+def test_vectors_of_another_model_or_width_or_prompt_are_never_used(world: World) -> None:
     hashed = text_hash("a text")
+    prompted = world.settings.replace(document_prefix="passage: ").recipe.embedding
     with world.database.transaction() as connection:
         saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
+        recorded = UUID(int=7)
+        embedding_cache.record_batch(
+            connection,
+            saga,
+            ordinal=1,
+            embedding=prompted,
+            text_hashes=[recorded],
+            vectors=np.ones((1, 32), np.float32),
+            characters=1,
+            usage=Usage(tokens=1, requests=1),
+        )
         embedding_cache.record_batch(
             connection,
             saga,
@@ -121,12 +133,13 @@ def test_vectors_of_another_model_or_width_are_never_used(world: World) -> None:
             name = world.corpus.generation
             return set(
                 embedding_cache.staged_vectors(
-                    connection, name, embedding=embedding, dimensions=dimensions, text_hashes=[hashed]
+                    connection, name, embedding=embedding, dimensions=dimensions, text_hashes=[hashed, recorded]
                 )
             )
 
         assert found("other-model/32", 32) == {hashed}
-        assert found("test-embedding/32", 32) == found("other-model/16", 16) == set()
+        assert found(world.settings.recipe.embedding, 32) == found("other-model/16", 16) == set()
+        assert found(prompted, 32) == {recorded}
 
 
 PARTS = [paragraphs(f"part{number}", 1) for number in range(40)]

@@ -82,6 +82,7 @@ def test_both_stores_and_hits_have_the_headings(handbook: World) -> None:
         "UPDATE ingest_pipeline.chunk SET heading = NULL WHERE ordinal = 3",
         "UPDATE ingest_pipeline.chunk SET page = 1, last_page = 1 WHERE ordinal = 3",
     ],
+    ids=["another heading", "no heading", "another page"],
 )
 def test_a_place_that_differs_between_the_stores_is_a_violation(handbook: World, change: LiteralString) -> None:
     with handbook.database.transaction() as connection:
@@ -127,6 +128,18 @@ def test_a_changed_heading_embeds_its_section_again_and_nothing_else(headed: Wor
     headed.put("handbook.md", manual(["Travel", "Costs", "Holidays", "Equipment"]).replace("Part 2-2.", "Part two."))
     headed.ingest()
     assert headed.embeddings.embedded - before == section + 1
+    assert headed.audit().violations == []
+
+
+def test_no_text_that_the_model_gets_exceeds_its_limit(headed: World) -> None:
+    headed.settings = headed.settings.replace(embedding_max_tokens=150, document_prefix="passage: ")
+    headed.put("chinese.md", "# 标题\n\n" + "这是一个没有空格的长句子。" * 60)
+    headed.embeddings.reset_counters()
+    headed._context = open_context(headed.database, headed.settings)  # pyright: ignore[reportPrivateUsage]
+    headed.ingest()
+    assert len(headed.chunks("handbook.md")) > 100
+    assert {text.startswith("passage: Handbook") for text in headed.embeddings.texts} == {True, False}
+    assert max(len(text.encode()) for text in headed.embeddings.texts) <= 150
     assert headed.audit().violations == []
 
 

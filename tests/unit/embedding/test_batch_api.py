@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.batch_api import BatchApi, BatchOutput
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -87,4 +88,5 @@ def test_the_file_has_one_numbered_line_for_each_request(model: str, dimensions:
 def test_no_request_exceeds_a_limit_even_if_each_byte_is_a_token(
     chunk_size: int, inputs: int, tokens: int, texts: int
 ) -> None:
-    assert api(batch_inputs=inputs, batch_tokens=tokens).texts_a_request(chunk_size) == texts
+    most = Chunker(chunk_size, 0).max_tokens
+    assert api(batch_inputs=inputs, batch_tokens=tokens).texts_a_request(most) == texts

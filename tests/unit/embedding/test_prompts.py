@@ -28,6 +28,12 @@ E5 = "intfloat/e5-small-v2"
         ("BAAI/bge-base-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
         ("nomic-ai/nomic-embed-text-v1.5", "search_query: ", "search_document: "),
         ("nomic-embed-text:latest", "search_query: ", "search_document: "),
+        ("BAAI/bge-small-zh-v1.5", "为这个句子生成表示以用于检索相关文章：", ""),  # noqa: RUF001  as the model was trained
+        ("mixedbread-ai/mxbai-embed-large-v1", "Represent this sentence for searching relevant passages: ", ""),
+        ("Snowflake/snowflake-arctic-embed-m", "Represent this sentence for searching relevant passages: ", ""),
+        ("Snowflake/snowflake-arctic-embed-l-v2.0", "query: ", ""),
+        ("google/embeddinggemma-300m", "task: search result | query: ", "title: none | text: "),
+        ("Alibaba-NLP/gte-large-en-v1.5", "", ""),
         ("BAAI/bge-m3", "", ""),
         ("text-embedding-3-small", "", ""),
         ("wordllama-l2-256", "", ""),
@@ -38,7 +44,13 @@ def test_a_known_model_gets_its_prefixes(model: str, query: str, document: str) 
 
 
 @pytest.mark.parametrize(
-    "model", ["Qwen/Qwen3-Embedding-0.6B", "qwen3-embedding:4b", "intfloat/multilingual-e5-large-instruct"]
+    "model",
+    [
+        "Qwen/Qwen3-Embedding-0.6B",
+        "qwen3-embedding:4b",
+        "intfloat/multilingual-e5-large-instruct",
+        "Alibaba-NLP/gte-Qwen2-7B-instruct",
+    ],
 )
 def test_a_model_with_instructions_gets_one_for_questions_only(model: str) -> None:
     prompts = prompts_of(model)
