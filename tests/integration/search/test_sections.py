@@ -131,16 +131,15 @@ def test_a_changed_heading_embeds_its_section_again_and_nothing_else(headed: Wor
     assert headed.audit().violations == []
 
 
-def test_no_text_that_the_model_gets_exceeds_its_limit(headed: World) -> None:
-    headed.settings = headed.settings.replace(embedding_max_tokens=150, document_prefix="passage: ")
-    headed.put("chinese.md", "# 标题\n\n" + "这是一个没有空格的长句子。" * 60)
-    headed.embeddings.reset_counters()
-    headed._context = open_context(headed.database, headed.settings)  # pyright: ignore[reportPrivateUsage]
-    headed.ingest()
-    assert len(headed.chunks("handbook.md")) > 100
-    assert {text.startswith("passage: Handbook") for text in headed.embeddings.texts} == {True, False}
-    assert max(len(text.encode()) for text in headed.embeddings.texts) <= 150
-    assert headed.audit().violations == []
+def test_no_text_that_the_model_gets_exceeds_its_limit(world: World) -> None:
+    world.settings = world.settings.replace(embedding_max_tokens=150, document_prefix="passage: ", heading_context=True)
+    world.put("handbook.md", manual(TITLES))
+    world.put("chinese.md", "# 标题\n\n" + "这是一个没有空格的长句子。" * 60)
+    world.ingest()
+    assert len(world.chunks("handbook.md")) > 80
+    assert {text.startswith("passage: Handbook") for text in world.embeddings.texts} == {True, False}
+    assert max(len(text.encode()) for text in world.embeddings.texts) <= 150
+    assert world.audit().violations == []
 
 
 def test_switching_headers_on_embeds_what_has_headings(handbook: World) -> None:
