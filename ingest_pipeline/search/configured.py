@@ -22,7 +22,7 @@ from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, searc
 class SearchClients:
     """What a search opens and closes."""
 
-    create_embedder: Callable[[str], EmbeddingClient]
+    create_embedder: Callable[[str | None], EmbeddingClient]
     """Creates the embedder for a corpus' model, dimensions and prompt. Not called if the mode is ``text``."""
     rerank: RerankSettings | None = None
     """The endpoint that decides the order of the hits."""

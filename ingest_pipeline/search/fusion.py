@@ -23,14 +23,14 @@ def fuse(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
     """Rows of both rankings, each once, best first, with the fused score in ``_relevance_score``.
 
     Args:
-        by_vector: A ranking, best first, with the columns ``id`` and ``_distance``.
+        by_vector: A ranking, best first, with the columns ``id`` and ``_distance``. It may lack the latter if empty.
         by_text: Another, with ``id`` and ``_score``, and otherwise the same columns.
     """
-    similar = [-distance for distance in by_vector["_distance"].to_pylist()]
+    similar = [-distance for distance in _values(by_vector, "_distance")]
     rankings = [
         (by_vector["id"].to_pylist(), _scaled(similar, None), _VECTOR_WEIGHT),
         # No score of words means no word in common. The least similarity means nothing.
-        (by_text["id"].to_pylist(), _scaled(by_text["_score"].to_pylist(), 0.0), 1 - _VECTOR_WEIGHT),
+        (by_text["id"].to_pylist(), _scaled(_values(by_text, "_score"), 0.0), 1 - _VECTOR_WEIGHT),
     ]
     scores: dict[str, float] = {}
     ranks: dict[str, int] = {}
@@ -39,13 +39,21 @@ def fuse(by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
         for rank, (key, score) in enumerate(zip(keys, scaled, strict=True)):
             scores[key] = scores.get(key, 0.0) + weight * score
             ranks[key] = min(rank, ranks.get(key, rank))
-    rows = pa.concat_tables([by_vector.drop_columns("_distance"), by_text.drop_columns("_score")])
+    rows = pa.concat_tables([_without(by_vector, "_distance"), _without(by_text, "_score")])
     for position, key in enumerate(rows["id"].to_pylist()):
         positions.setdefault(key, position)
     # Below the fiftieth row all scores are 0, and the better rank decides.
     order = sorted(positions, key=lambda key: (-scores[key], ranks[key], positions[key]))
-    fused = rows.take([positions[key] for key in order])
+    fused = rows.take(pa.array([positions[key] for key in order], pa.int64()))
     return fused.append_column("_relevance_score", pa.array([scores[key] for key in order], pa.float32()))
+
+
+def _values(rows: pa.Table, column: str) -> list[float]:
+    return rows[column].to_pylist() if column in rows.column_names else []
+
+
+def _without(rows: pa.Table, column: str) -> pa.Table:
+    return rows.drop_columns(column) if column in rows.column_names else rows
 
 
 def _scaled(scores: Sequence[float], least: float | None) -> list[float]:
