@@ -34,7 +34,7 @@ class SkippedDocuments:
         return cls(Counter(document.reason for document in found), found[:_MAX_LISTED])
 
     @classmethod
-    def reported_by(cls, result: dg.ExecuteInProcessResult) -> SkippedDocuments:
+    def reported_by(cls, result: dg.JobExecutionResult | dg.ExecuteInProcessResult) -> SkippedDocuments:
         """The documents that a run in this process reported as skipped."""
         reasons: Counter[str] = Counter()
         listed: list[SkippedDocument] = []

@@ -21,6 +21,11 @@ FAILED, BAD_USAGE, VIOLATIONS, INTERRUPTED = 1, 2, 3, 130
 P = ParamSpec("P")
 R = TypeVar("R")
 
+CORPUS = f"{__name__}.corpus"
+"""Where click's context has the name of the corpus that `--corpus` names."""
+RENAME = f"{__name__}.rename"
+"""Where click's context has the function that gives settings the names which the user knows, in an error."""
+
 VERSION = click.IntRange(1, 2**63 - 1)
 
 
@@ -35,17 +40,34 @@ class _Key(click.ParamType[str]):
 
 KEY = _Key()
 
+
+def _remember_corpus(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    context.meta[CORPUS] = name
+
+
+_corpus = click.option(
+    "--corpus",
+    metavar="NAME",
+    expose_value=False,
+    callback=_remember_corpus,
+    help="The corpus of the project. Needed if the project defines several.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of a table.")
 
 
 def command(function: Callable[P, R]) -> click.Command:
+    """Make a command of one corpus, which `--corpus` chooses; see `plain_command`."""
+    return _corpus(plain_command(function))
+
+
+def plain_command(function: Callable[P, R]) -> click.Command:
     """Make a command whose errors are one line and whose exit status says what kind of error it was."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except IngestError as error:
-            echo(f"Error: {error}", err=True)
+            echo(f"Error: {_renamed(str(error))}", err=True)
             sys.exit(_status(error))
         except KeyboardInterrupt:
             echo(f"Error: {_interrupted(function.__name__)}", err=True)
@@ -68,9 +90,15 @@ def exit_with(problems: Iterable[str], *, misconfigured: bool) -> None:
     """
     problems = list(problems)
     for problem in problems:
-        echo(f"Error: {problem}", err=True)
+        echo(f"Error: {_renamed(problem)}", err=True)
     if problems:
         sys.exit(BAD_USAGE if misconfigured else FAILED)
+
+
+def _renamed(message: str) -> str:
+    """The message with the names that the user gave to the settings."""
+    rename: Callable[[str], str] = click.get_current_context().meta.get(RENAME, str)
+    return rename(message)
 
 
 def _status(error: IngestError) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
@@ -16,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
-from ingest_pipeline.cli import _dagster, _session
+from ingest_pipeline.cli import _dagster, _session, _settings
+from ingest_pipeline.cli._execution import execute
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, release_holds
 from ingest_pipeline.ingestion.named_documents import check_keys, nothing_found
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch
-from ingest_pipeline.orchestration.build import build_definitions, job_name
+from ingest_pipeline.orchestration.build import job_name
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job_name
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job_name, rollback_step
 from ingest_pipeline.planning.backoff import without_final
@@ -34,7 +34,6 @@ from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedding_cache import Cost
 from ingest_pipeline.postgres.reports import RunProgress
-from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 
 _POLL_SECONDS = 0.3
 # Names of the error classes whose messages are written for the user.
@@ -95,6 +94,7 @@ def ingest(
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         context = open_context(database, running, create=False, confirm_columns=confirm_columns)
         check_keys(context, keys)
+        _settings.check_recipe(context, confirmed=confirm_recipe)
         release_holds(context.corpus, keys)
         forgive_runs(context.corpus)
         partitions = list(dict.fromkeys(map(context.scheme.partition_of, keys)))
@@ -113,7 +113,7 @@ def ingest(
                 "confirm_columns": confirm_columns,
             }
             ops = {f"{settings.corpus}_ingest": {"config": config}}
-            result = _execute(running, instance, run_id, job_name(settings.corpus), ops)
+            result = execute(running, instance, run_id, job_name(settings.corpus), ops, partitions=partitions)
         with database.transaction() as connection:
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
@@ -146,7 +146,7 @@ def reembed(settings: CorpusConfig, action: Action, documents: int, console: Con
         run_id = str(uuid.uuid4())
         with _dagster.instance(running) as instance, _bar(console, database, run_id, documents):
             ops = {f"{settings.corpus}_reembed": {"config": {"action": action.name}}}
-            result = _execute(running, instance, run_id, reembed_job_name(settings.corpus), ops)
+            result = execute(running, instance, run_id, reembed_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
@@ -167,45 +167,33 @@ def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, conf
         IngestError: The run could not begin.
     """
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
+        _settings.check_recipe(open_context(database, running, create=False))
         run_id = str(uuid.uuid4())
         config = {"version": version, "partitions": list(keys), "confirm_removals": confirm_removals}
         ops = {rollback_step(settings.corpus): {"config": config}}
         with _dagster.instance(running) as instance:
-            result = _execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
+            result = execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
         with database.transaction() as connection:
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "rollback", progress)
         return Run(run_id, progress, [], _problems(result), misconfigured=_is_misconfigured(result))
 
 
-def _execute(
-    settings: CorpusConfig, instance: dg.DagsterInstance, run_id: str, job_name: str, ops: Mapping[str, object]
-) -> dg.ExecuteInProcessResult:
-    """Run a job in this process."""
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    fail_dead_runs(instance)
-    job = build_definitions(settings).resolve_job_def(job_name)
-    configuration = {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    return job.execute_in_process(
-        run_config=configuration, instance=instance, run_id=run_id, tags=own_process_tags(), raise_on_error=False
-    )
-
-
-def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
+def _problems(result: dg.JobExecutionResult) -> list[str]:
     """The problems of a run, one line each."""
     if result.success:
         return []
     return list(map(_root, _errors(result)))
 
 
-def _errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+def _errors(result: dg.JobExecutionResult) -> list[SerializableErrorInfo]:
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     # A run that fails outside its step, for example in a resource, has the error in its last event.
     ends = [event.job_failure_data for event in result.all_events if event.is_run_failure]
     return [failure.error for failure in failures or ends if failure.error is not None]
 
 
-def _kinds(result: dg.ExecuteInProcessResult) -> set[str]:
+def _kinds(result: dg.JobExecutionResult) -> set[str]:
     """Names of the classes of the errors that failed a run, and of their causes."""
     kinds: set[str] = set()
     for found in _errors(result):
@@ -216,12 +204,12 @@ def _kinds(result: dg.ExecuteInProcessResult) -> set[str]:
     return kinds
 
 
-def _is_misconfigured(result: dg.ExecuteInProcessResult) -> bool:
+def _is_misconfigured(result: dg.JobExecutionResult) -> bool:
     known = [getattr(errors, kind) for kind in _kinds(result) if hasattr(errors, kind)]
     return any(issubclass(kind, errors.ConfigurationError) for kind in known)
 
 
-def _check_interrupt(result: dg.ExecuteInProcessResult, command: str, progress: RunProgress) -> None:
+def _check_interrupt(result: dg.JobExecutionResult, command: str, progress: RunProgress) -> None:
     """Raise `InterruptedRunError` if the run was interrupted."""
     if result.success or _INTERRUPTS.isdisjoint(_kinds(result)):
         return

@@ -85,6 +85,20 @@ def dagster_environment(settings: CorpusConfig) -> dict[str, str]:
     """Environment variables by which Dagster's processes find the instance, the database and the corpus.
 
     Raises:
+        ConfigurationError: As `instance_environment`.
+    """
+    return {
+        **instance_environment(settings),
+        "INGEST_DATABASE_URL": _url(settings),
+        "INGEST_SOURCE": settings.source,
+        "INGEST_STATE": settings.state,
+    }
+
+
+def instance_environment(settings: CorpusConfig) -> dict[str, str]:
+    """Environment variables by which Dagster's processes find the instance and its tables.
+
+    Raises:
         ConfigurationError: Dagster's tables cannot have a schema of their own in that database.
     """
     home = settings.dagster_home
@@ -95,13 +109,7 @@ def dagster_environment(settings: CorpusConfig) -> dict[str, str]:
     # The user's own dagster.yaml may keep Dagster's tables anywhere. Then no schema is created here.
     is_ours = STORAGE_URL in configuration.read_text()
     storage = prepare_storage(_url(settings)) if is_ours else storage_url(_url(settings))
-    return {
-        "DAGSTER_HOME": str(home),
-        STORAGE_URL: storage,
-        "INGEST_DATABASE_URL": _url(settings),
-        "INGEST_SOURCE": settings.source,
-        "INGEST_STATE": settings.state,
-    }
+    return {"DAGSTER_HOME": str(home), STORAGE_URL: storage}
 
 
 def demo_settings(directory: Path) -> CorpusConfig:

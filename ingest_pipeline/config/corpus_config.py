@@ -16,11 +16,10 @@ from ingest_pipeline.columns.declaration import Columns, parse_columns
 from ingest_pipeline.config.environment import (
     check_names,
     configuration_error,
-    environment_options,
-    parsed,
-    variable_of,
+    environment_values,
 )
 from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location, refusals
+from ingest_pipeline.config.origin import ATTRIBUTES, ENVIRONMENT, Origin
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.config.user_extensions import Extensions, load_extensions
@@ -39,7 +38,6 @@ from ingest_pipeline.types import Price, Recipe, Retention, split_embedding
 
 _ENVIRONMENT_DEFAULTS = {"corpus": "documents", "source": "documents"}
 _PROMPT_OPTIONS = ("query_prefix", "query_fields", "document_prefix", "document_fields")
-_FROM_ENVIRONMENT = "environment"
 
 
 class CorpusConfig(CorpusOptions):
@@ -94,7 +92,8 @@ class CorpusConfig(CorpusOptions):
         try:
             return handler(value)
         except ValidationError as error:
-            failure = configuration_error(error, set(cls.model_fields), info.context == _FROM_ENVIRONMENT)
+            origin = info.context if isinstance(info.context, Origin) else ATTRIBUTES
+            failure = configuration_error(error, set(cls.model_fields), origin)
         raise failure
 
     @classmethod
@@ -109,10 +108,7 @@ class CorpusConfig(CorpusOptions):
         values: dict[str, object] = dict(_ENVIRONMENT_DEFAULTS)
         if environment.get("OPENAI_API_KEY") or endpoint:
             values["embedding_model"] = OPENAI_MODEL
-        for name in environment_options():
-            if text := environment.get(variable_of(name)):
-                values[name] = parsed(name, text)
-        config = cls.model_validate(values, context=_FROM_ENVIRONMENT)
+        config = cls.model_validate(values | environment_values(environment), context=ENVIRONMENT)
         check_names(environment)
         return config
 

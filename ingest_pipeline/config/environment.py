@@ -9,7 +9,8 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from ingest_pipeline.config.options import CorpusOptions, RefusedError, attributes
+from ingest_pipeline.config.options import CorpusOptions, RefusedError
+from ingest_pipeline.config.origin import Origin
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import parse_extensions
 
@@ -33,6 +34,16 @@ _NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_con
 def environment_options() -> list[str]:
     """Names of the options that the environment can set."""
     return [name for name in CorpusOptions.model_fields if name not in _NOT_IN_ENVIRONMENT]
+
+
+def environment_values(environment: Mapping[str, str]) -> dict[str, object]:
+    """The options that variables `INGEST_*` set. An empty variable counts as unset.
+
+    Raises:
+        ConfigurationError: A value is malformed.
+    """
+    found = {name: environment.get(variable_of(name)) for name in environment_options()}
+    return {name: parsed(name, text) for name, text in found.items() if text}
 
 
 def variable_of(option: str) -> str:
@@ -99,18 +110,17 @@ def _suggestion(name: str, known: set[str]) -> str:
     return f"Did you mean {close[0]}?" if close else f"The known ones are {', '.join(sorted(known))}."
 
 
-def configuration_error(error: ValidationError, known: set[str], from_environment: bool) -> ConfigurationError:  # noqa: FBT001
+def configuration_error(error: ValidationError, known: set[str], origin: Origin) -> ConfigurationError:
     """The first of pydantic's errors, with the names that the reader of the message used."""
     first = error.errors(include_url=False)[0]
+    place = "" if origin.file is None else f"{origin.file}: "
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, RefusedError):
         refused = cause.error
-        if from_environment:
-            return refused
-        return ConfigurationError(attributes(refused.message), attributes(refused.advice))
+        return ConfigurationError(place + origin.renamed(refused.message), origin.renamed(refused.advice))
     option = str(first["loc"][0]) if first["loc"] else "The configuration"
     if first["type"] == "extra_forbidden":
-        return ConfigurationError(f"There is no option {option!r}", _suggestion(option, known))
-    name = variable_of(option) if from_environment else option
+        return ConfigurationError(f"{place}There is no option {option!r}", _suggestion(option, known))
+    name = origin.setting(option)
     shown = f" is {first['input']!r}" if first["type"] == "literal_error" else ""
-    return ConfigurationError(f"{name}{shown}: {first['msg']}", f"Correct {name}.")
+    return ConfigurationError(f"{place}{name}{shown}: {first['msg']}", f"Correct {name}.")

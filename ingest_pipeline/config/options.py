@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import check_access, check_tags, parse_columns
+from ingest_pipeline.config.origin import ATTRIBUTES
 from ingest_pipeline.config.prices import read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
@@ -29,7 +29,6 @@ from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.source_url import canonical_url
 from ingest_pipeline.types import DEFAULT_RETENTION, ChunkUnit, OnUnreadable, corpus_name
 
-_VARIABLE = re.compile(r"INGEST_([A-Z_]+)")
 _LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
 OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
@@ -39,7 +38,7 @@ class RefusedError(ValueError):
     """A `ConfigurationError` about one option, in the form in which pydantic collects errors. Names attributes."""
 
     def __init__(self, error: ConfigurationError) -> None:
-        super().__init__(attributes(str(error)))
+        super().__init__(ATTRIBUTES.renamed(str(error)))
         self.error = error
 
 
@@ -389,11 +388,6 @@ def check_lancedb_uri(uri: str) -> str:
 def absolute_location(location: str) -> str:
     """A local path as an absolute one, so that one corpus is not mistaken for two. A url is returned unchanged."""
     return location if "://" in location else str(Path(location).absolute())
-
-
-def attributes(text: str) -> str:
-    """The text with the names of attributes instead of those of variables."""
-    return _VARIABLE.sub(lambda found: found[1].lower(), text)
 
 
 def default_dimensions(model: str) -> int:

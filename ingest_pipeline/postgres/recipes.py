@@ -24,6 +24,7 @@ _SETTINGS = {
     "hooks": "INGEST_CHUNKER and INGEST_ENRICHER (chunker, enricher)",
     "parsers": "INGEST_PARSER (parser)",
 }
+_OF_A_RELEASE = {"parser", "chunker"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,19 @@ def recipe_values(recipe: Recipe) -> dict[str, object]:
 
 
 def difference(old: RecordedRecipe, new: Recipe) -> str:
-    """Describe the settings that differ between two recipes, each with its old and new value."""
+    """Describe the parts that differ between two recipes, each with its old and new value."""
+    return ", ".join(_changes(old, new).values())
+
+
+def changed_settings(old: RecordedRecipe, new: Recipe) -> dict[str, str]:
+    """Describe the parts that settings determine and that differ between two recipes, without those of a release."""
+    return {name: change for name, change in _changes(old, new).items() if name not in _OF_A_RELEASE}
+
+
+def _changes(old: RecordedRecipe, new: Recipe) -> dict[str, str]:
     parts: dict[str, object] = json.loads(json.dumps(asdict(new)))  # as they were recorded
     names = [name for name in {**old.parts, **parts} if old.parts.get(name) != parts.get(name)]
-    return ", ".join(f"{_SETTINGS.get(name, name)} from {old.parts.get(name)} to {parts.get(name)}" for name in names)
+    return {name: f"{_SETTINGS.get(name, name)} from {old.parts.get(name)} to {parts.get(name)}" for name in names}
 
 
 def _parsed(row: dict[str, list[dict[str, object]]] | None) -> list[RecordedRecipe]:

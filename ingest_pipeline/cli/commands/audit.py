@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import VIOLATIONS, as_json, command
 from ingest_pipeline.cli._output import print_rows, reembedding_line
 from ingest_pipeline.cli._terminal import echo, print_json
@@ -31,11 +31,12 @@ def audit(*, wants_repair: bool, yes: bool, as_json: bool) -> None:
 
     Before a repair, the command reports how many documents would be read and how many texts embedded.
     """
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     with _session.corpus(settings) as corpus:
         report = audit_corpus(corpus)
     if wants_repair and report.violations:
         with _session.context(settings) as context:
+            _settings.check_recipe(context)
             asyncio.run(_repair(settings, context, report, yes=yes))
             report = audit_corpus(context.corpus)
     if as_json:

@@ -6,11 +6,10 @@ import dataclasses
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.postgres import batch_jobs
 
@@ -30,8 +29,11 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
 
     A later ingest uses the collected vectors and embeds nothing. Until then the source sensor skips these documents.
     """
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     client = BatchClient(settings.embedder_settings)
+    if not collect:
+        with _session.context(settings) as unchanged:
+            _settings.check_recipe(unchanged, confirmed=confirm_recipe)
     with _session.context(settings, create=not collect) as context:
         ended = client.collect(context)
         submitted = 0 if collect else client.submit(context, confirm_recipe=confirm_recipe)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
@@ -30,7 +30,7 @@ from ingest_pipeline.sources.object_store import ObjectSource
 def corpora(*, as_json: bool) -> None:
     """List the corpora of the database, with their tables, sources and models."""
     with (
-        _session.postgres(CorpusConfig.from_environment()) as running,
+        _session.postgres(_settings.settings()) as running,
         Database(running.database_url or "") as database,
         database.transaction() as connection,
     ):
@@ -80,7 +80,7 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
     """
     if folder is None and url is None and model is None:
         raise click.UsageError("Name what was moved: --table, --source or --embedding-model.")
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     done: dict[str, object] = {"corpus": settings.corpus}
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         if folder is not None:
@@ -138,7 +138,7 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
     from ingest_pipeline.cli import _dagster  # noqa: PLC0415  the other commands need no Dagster
     from ingest_pipeline.reporting.partitions import forget_partitions  # noqa: PLC0415
 
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         _confirm(name, generations_of(database, name), typed)
         dropped = drop_corpus(database, name)

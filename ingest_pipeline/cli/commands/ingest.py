@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, as_json, command, exit_with
 from ingest_pipeline.cli._output import cost_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.planning.run_backoff import forgive_runs
@@ -41,7 +40,7 @@ def ingest(
     """Bring the corpus, or the named documents, up to date with the source, in one Dagster run."""
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `retry` needs no Dagster
 
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     if settings.uses_local_model and not as_json:
         echo("Embedding with the local model, at no cost.")
     done = _runs.ingest(
@@ -84,7 +83,7 @@ def retry(keys: Sequence[str]) -> None:
 
     Sensors that wait after failed runs request the next run at once.
     """
-    with _session.corpus(CorpusConfig.from_environment()) as corpus:
+    with _session.corpus(_settings.settings()) as corpus:
         with corpus.database.transaction() as connection:
             failed = {failure.key for failure in failures.read_failures(connection, corpus.generation)}
             forgiven = sorted(failed & set(keys)) if keys else sorted(failed)

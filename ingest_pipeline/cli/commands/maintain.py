@@ -6,11 +6,10 @@ import dataclasses
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.maintenance.maintain import maintain as maintain_corpus
 from ingest_pipeline.maintenance.sweep import SweepReport
 from ingest_pipeline.maintenance.sweep import sweep as sweep_corpus
@@ -21,7 +20,7 @@ from ingest_pipeline.saga.generations import drop_retired, other_generations
 @as_json
 def maintain(*, as_json: bool) -> None:
     """Compact small fragments, update indices, remove old versions, and sweep. Safe at any time."""
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     with _session.corpus(settings) as corpus:
         report = maintain_corpus(corpus, settings.retention, log=lambda text: echo(text, err=True))
     if as_json:
@@ -39,7 +38,7 @@ def maintain(*, as_json: bool) -> None:
 @as_json
 def sweep(*, dry_run: bool, as_json: bool) -> None:
     """Remove files, versions and rows that belong to no publication and to no running saga."""
-    with _session.corpus(CorpusConfig.from_environment()) as corpus:
+    with _session.corpus(_settings.settings()) as corpus:
         report = sweep_corpus(corpus, dry_run=dry_run)
         for generation in other_generations(corpus):
             other = sweep_corpus(generation, dry_run=dry_run)

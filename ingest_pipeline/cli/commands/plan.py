@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
 from ingest_pipeline.ingestion.named_documents import nothing_found
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
@@ -24,7 +23,7 @@ from ingest_pipeline.planning.source_comparison import Planner
 @as_json
 def plan(*, exact: bool, as_json: bool) -> None:
     """Show which documents differ and what ingesting them would cost. Embeds nothing."""
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     with _session.context(settings) as context:
         page = Planner(context).page()
         withheld = check_removals(context, page.removals)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
@@ -36,7 +36,7 @@ def recover(way: Literal["adopt", "restore", "take-over", "rebuild"] | None, *, 
 
     Without an option, the command is safe at any time.
     """
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     if way == "rebuild":
         _rebuild(settings, as_json=as_json)
     elif way == "take-over":

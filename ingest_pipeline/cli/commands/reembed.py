@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import command, exit_with
 from ingest_pipeline.cli._output import cost_line, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
@@ -32,7 +32,7 @@ def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
     """
     if as_json and not yes:
         raise click.UsageError("--json requires --yes, because the command cannot ask.")
-    settings, wanted = CorpusConfig.from_environment(), Action[action or Action.SWITCH.name]
+    settings, wanted = _settings.settings(), Action[action or Action.SWITCH.name]
     documents = 0
     if wanted in (Action.SWITCH, Action.FILL):
         documents = _confirm(settings, yes=yes, silent=as_json)
@@ -54,6 +54,7 @@ def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
 def _confirm(settings: CorpusConfig, *, yes: bool, silent: bool) -> int:
     """Show what re-embedding costs, and ask. Returns the number of documents that will be embedded."""
     with _session.context(settings) as context:
+        _settings.check_recipe(context)
         expected = estimate_reembedding(context, settings)
         name, there = context.corpus.name, context.recipe.embedding
     if expected is None:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_hits
 from ingest_pipeline.cli._terminal import print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
@@ -63,7 +62,7 @@ def search(
     as_json: bool,
 ) -> None:
     """Find the chunks at head that match a question best."""
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     if not question.strip():
         raise ConfigurationError("The question is empty", "Write some words to search for.")
     with _session.corpus(settings) as corpus:

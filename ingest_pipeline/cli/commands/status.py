@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import cost_line, print_rows, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
@@ -31,7 +30,7 @@ TEXT_IS_OPEN = "Other accounts of this machine can read the documents' text in {
 @as_json
 def status(*, as_json: bool) -> None:
     """Show head, totals, unfinished sagas and failed documents."""
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     with _session.corpus(settings) as corpus:
         head, latest = corpus.head(), corpus.table.latest_version()
         with corpus.database.transaction() as connection:

@@ -13,11 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import yaml
 
-from ingest_pipeline.cli import _session
-from ingest_pipeline.cli._group import command
+from ingest_pipeline.cli import _session, _settings
+from ingest_pipeline.cli._group import command, plain_command
 from ingest_pipeline.cli._terminal import echo
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.config.project import CodeLocation
 from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.processes import with_parent_death_signal
 
@@ -30,18 +32,38 @@ _DEMO = Path(".ingest_pipeline/demo")
 @click.option("--demo", "of_demo", is_flag=True, help="Show the corpus of `ingest-pipeline demo`.")
 def ui(port: int, *, of_demo: bool) -> None:
     """Run Dagster's web server and daemon for the corpus, until interrupted."""
-    settings = _session.demo_settings(_DEMO) if of_demo else CorpusConfig.from_environment()
+    settings = _session.demo_settings(_DEMO) if of_demo else _settings.settings()
     dagster = shutil.which("dagster", path=str(Path(sys.executable).parent))
     if dagster is None or shutil.which("dagster-webserver", path=str(Path(sys.executable).parent)) is None:
         raise MissingExtraError("Dagster's web server is not installed", "Run `pip install 'ingest-pipeline[ui]'`.")
     with _session.postgres(settings) as running:
         from ingest_pipeline.reporting.dagster_tables import complete_tables  # noqa: PLC0415  imports Dagster
 
-        environment = os.environ | _session.dagster_environment(running) | {"INGEST_CORPUS": settings.corpus}
+        chosen = None if of_demo else _settings.chosen_corpus()
+        if chosen is None or chosen.origin.file is None:
+            environment = os.environ | _session.dagster_environment(running) | {"INGEST_CORPUS": settings.corpus}
+        else:
+            environment = os.environ | _session.instance_environment(running)
+        location = ["-m", "ingest_pipeline.definitions"]
+        shown = f"corpus {settings.corpus}"
+        if chosen is not None and chosen.location is not None:
+            location, shown = ["-w", _workspace(settings, chosen.location)], f"the project {chosen.location.name}"
         complete_tables(environment[_session.STORAGE_URL])
-        echo(f"Dagster at http://127.0.0.1:{port} shows corpus {settings.corpus}; interrupt to stop.")
-        arguments = [dagster, "dev", "-m", "ingest_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+        echo(f"Dagster at http://127.0.0.1:{port} shows {shown}; interrupt to stop.")
+        arguments = [dagster, "dev", *location, "-h", "127.0.0.1", "-p", str(port)]
         sys.exit(_run_until_interrupted(arguments, environment))
+
+
+def _workspace(settings: CorpusConfig, location: CodeLocation) -> str:
+    """Write the file by which Dagster finds a project, under the name that `dg` gives it; returns its path."""
+    module = {
+        "module_name": location.module,
+        "working_directory": str(location.folder),
+        "location_name": location.name,
+    }
+    file = settings.dagster_home / "workspace.yaml"
+    file.write_text(yaml.safe_dump({"load_from": [{"python_module": module}]}))
+    return str(file)
 
 
 def _run_until_interrupted(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -69,7 +91,7 @@ def _run_until_interrupted(arguments: Sequence[str], environment: Mapping[str, s
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@command
+@plain_command
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from ingest_pipeline.cli import _session
+from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, VERSION, as_json, command, exit_with
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import documents_on_hold
@@ -33,7 +32,7 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
 
     You can roll back to every publication that is retained.
     """
-    with _session.corpus(CorpusConfig.from_environment()) as corpus:
+    with _session.corpus(_settings.settings()) as corpus:
         rows = _publications(corpus, limit) if key is None else _changes(corpus, key, limit)
         if key is not None and not rows and not _has_failed(corpus, key):
             raise UnknownDocumentError(
@@ -117,7 +116,7 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
     """
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `history` needs no Dagster
 
-    settings = CorpusConfig.from_environment()
+    settings = _settings.settings()
     with _session.corpus(settings) as corpus:
         differences = plan_rollback(corpus, version, keys)
         refusal = None if confirm_removals else check_rollback(corpus, version, differences)

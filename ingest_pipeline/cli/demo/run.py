@@ -29,6 +29,8 @@ from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.search.search import search
 
+# Not the command itself, which would work on the corpora of a project around the current folder.
+_INGEST = "import sys; from ingest_pipeline.cli.demo.run import ingest_once; ingest_once(sys.argv[1])"
 _QUESTIONS = (
     "How do I catch an exception and clean up afterwards?",
     "Which compensation runs when a step of a saga fails?",
@@ -44,6 +46,11 @@ def run_demo(directory: Path) -> int:
     with _session.postgres(settings) as running:
         _forget(running)
         return _Demo(running, Console()).run()
+
+
+def ingest_once(directory: str) -> None:
+    """Bring the demonstration's corpus up to date, in a process that may be killed."""
+    _runs.ingest(_session.demo_settings(Path(directory)), [], Console(stderr=True))
 
 
 def _check_unused(settings: CorpusConfig) -> None:
@@ -174,10 +181,8 @@ class _Demo:
         return done
 
     def _ingest_and_die(self) -> int:
-        environment = os.environ | _session.dagster_environment(self._settings)
-        environment |= {"INGEST_CORPUS": self._settings.corpus, "INGEST_EMBEDDING_MODEL": LOCAL_MODEL}
-        environment["INGEST_FAILPOINTS"] = "lance commit:after=kill"
-        command = [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json"]
+        environment = os.environ | {"INGEST_FAILPOINTS": "lance commit:after=kill"}
+        command = [sys.executable, "-c", _INGEST, self._settings.state]
         self._say("$ INGEST_FAILPOINTS='lance commit:after=kill' ingest-pipeline ingest")
         done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603  our own arguments
         return done.returncode

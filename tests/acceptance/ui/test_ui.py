@@ -83,3 +83,29 @@ def test_a_run_repeated_from_its_failure_does_the_rest(cli: Cli, embeddings: Emb
         assert web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2}
     assert embeddings.embedded - embedded == cli.json("history", "b.txt")[0]["chunks"]
     assert len(cli.json("history", "a.txt")) == 1
+
+
+def test_runs_of_the_command_line_are_on_the_page_of_their_job_and_on_the_timeline(cli: Cli) -> None:
+    # The source sensor leaves young files alone: what is done is what the command does.
+    cli.environment["INGEST_MIN_AGE_SECONDS"] = "86400"
+    cli.put("a.txt", paragraphs("alpha", 2))
+    cli.put("b.txt", paragraphs("beta", 2))
+    with WebUi.over(cli) as web:
+        whole, one = cli.json("ingest")["run_id"], cli.json("ingest", "a.txt")["run_id"]
+        version = cli.json("history")[0]["version"]
+        cli.put("a.txt", paragraphs("omega", 2))
+        again = cli.json("ingest")["run_id"]
+        done = cli.run("rollback", "--to", str(version))
+        assert done.exit_code == 0, done.stderr
+        place = '{key: ".dagster/repository", value: "__repository__@ingest_pipeline.definitions"}'
+        for job, runs in {"docs_ingest_job": {whole, one, again}, "docs_rollback_job": None}.items():
+            listed = web.runs(f'{{pipelineName: "{job}", tags: [{place}]}}')
+            assert runs is None or {run["runId"] for run in listed} == runs
+            assert listed
+        # The timeline has a row for each job of a code location, and leaves out runs that belong to none.
+        for run in web.runs("{statuses: [SUCCESS]}"):
+            assert run["repositoryOrigin"] == {
+                "repositoryName": "__repository__",
+                "repositoryLocationName": "ingest_pipeline.definitions",
+            }
+        assert web.runs('{tags: [{key: "dagster/partition", value: "a.txt"}]}')[0]["runId"] == one

@@ -92,6 +92,16 @@ class WebUi:
         """The status of a run."""
         return self.ask(f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}')["runOrError"]["status"]
 
+    def runs(self, filter_: str) -> list[dict[str, Any]]:
+        """The runs that a page lists, newest first.
+
+        Args:
+            filter_: The filter in the words of GraphQL.
+        """
+        fields = "runId status jobName repositoryOrigin { repositoryName repositoryLocationName }"
+        found = self.ask(f"{{ runsOrError(filter: {filter_}) {{ ... on Runs {{ results {{ {fields} }} }} }} }}")
+        return found["runsOrError"]["results"]
+
     def _is_up(self) -> bool:
         try:
             return bool(self.partitions())

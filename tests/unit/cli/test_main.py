@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -51,6 +52,19 @@ def test_help_imports_click_alone() -> None:
 @pytest.mark.parametrize("module", sorted({module for module, _ in COMMANDS.values()}))
 def test_a_command_imports_no_dagster_before_it_launches_a_run(module: str) -> None:
     assert imported_by(f"import ingest_pipeline.cli.commands.{module}") & HEAVY == set()
+
+
+def test_the_corpora_of_a_project_are_found_without_dagster(tmp_path: Path) -> None:
+    defs = tmp_path / "x" / "defs" / "a"
+    defs.mkdir(parents=True)
+    (tmp_path / "dg.toml").write_text('directory_type = "project"\n\n[project]\nroot_module = "x"\n')
+    component = "type: ingest_pipeline.IngestPipelineComponent\nattributes:\n  corpus: a\n  source: b\n"
+    (defs / "defs.yaml").write_text(component)
+    program = (
+        "from pathlib import Path; from ingest_pipeline.config.project import find_project; "
+        f"assert list(find_project(Path({str(tmp_path)!r})).corpora) == ['a']"
+    )
+    assert imported_by(program) & HEAVY == set()
 
 
 def test_a_code_location_imports_what_its_sensors_and_runs_use_alone() -> None:
