@@ -18,7 +18,7 @@ _OPTIONS = {
     "chunk_overlap": {"chunk_overlap"},
     "encoding": {"encoding"},
     "heading_context": {"heading_context"},
-    "embedding_model": {"embedding_model"},
+    "embedding_model": {"embedding_model", "embedder"},
     "embedding_dimensions": {"embedding_dimensions"},
     "hooks": {"chunker", "enricher"},
     "parsers": {"parser"},

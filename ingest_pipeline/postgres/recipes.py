@@ -24,7 +24,8 @@ _SETTINGS = {
     "hooks": "INGEST_CHUNKER and INGEST_ENRICHER (chunker, enricher)",
     "parsers": "INGEST_PARSER (parser)",
 }
-_OF_A_RELEASE = {"parser", "chunker"}
+# Parts that a release determines, and the model, which only re-embedding changes.
+_NOT_SETTINGS = {"parser", "chunker", "embedding_model", "embedding_dimensions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ def difference(old: RecordedRecipe, new: Recipe) -> str:
 
 
 def changed_settings(old: RecordedRecipe, new: Recipe) -> dict[str, str]:
-    """Describe the parts that settings determine and that differ between two recipes, without those of a release."""
-    return {name: change for name, change in _changes(old, new).items() if name not in _OF_A_RELEASE}
+    """Describe the parts that differ between two recipes, without those that no setting can change."""
+    return {name: change for name, change in _changes(old, new).items() if name not in _NOT_SETTINGS}
 
 
 def _changes(old: RecordedRecipe, new: Recipe) -> dict[str, str]:

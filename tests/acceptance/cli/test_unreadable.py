@@ -63,7 +63,8 @@ def test_a_run_skips_unreadable_files_lists_them_with_reasons_and_reads_them_onc
 
 def test_an_encoding_can_be_named_and_makes_another_recipe(cli: Cli, source: Path) -> None:
     cli.json("ingest")
-    done = cli.json("ingest", INGEST_ENCODING="windows-1252")
+    assert cli.run("ingest", INGEST_ENCODING="windows-1252").exit_code == 2, "another recipe needs a confirmation"
+    done = cli.json("ingest", "--confirm-recipe", INGEST_ENCODING="windows-1252")
     assert (done["published"], done["skipped"]) == (2, {"binary": 1})
     assert done["embedded"] == 1, "the text that was there is cut as before"
     assert cli.json("search", "lait", "--mode", "text")[0]["text"] == "Caf\u00e9 au lait."

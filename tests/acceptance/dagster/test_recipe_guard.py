@@ -49,7 +49,7 @@ def test_a_changed_setting_waits_for_a_confirmation_and_changed_files_are_ingest
     assert dagster.materialized(METADATA) >= {"new.txt"}
     cli = Cli(tmp_path, environment_of(tmp_path, database_url, embeddings) | {SIZE: "400"})
     assert "12 of 13 documents" in cli.run("plan").stderr
-    assert cli.run("ingest").exit_code == 1
+    assert cli.run("ingest").exit_code == 2
     assert embeddings.embedded == embedded + 1
     done = cli.run("ingest", "--confirm-recipe")
     assert done.exit_code == 0, done.stderr
