@@ -90,16 +90,25 @@ def _clean_environment() -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Generator[EmbeddedPostgres]:
-    """A server that the tests may restart."""
+def postgres_folder() -> Generator[Path]:
+    """The folder of a server that the tests may restart, or of the one that `tools.mutants` runs already."""
+    if running := os.environ.get("TEST_POSTGRES"):
+        yield Path(running)
+        return
     directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
-    server = EmbeddedPostgres(directory / "postgres", prepare=(*TEST_RIGHTS, *SMALL_DATABASES))
+    yield directory / "postgres"
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_folder: Path) -> Generator[EmbeddedPostgres]:
+    """A server that the tests may restart."""
+    server = EmbeddedPostgres(postgres_folder, prepare=(*TEST_RIGHTS, *SMALL_DATABASES))
     server.start()
     yield server
-    if pid := server.postmaster_pid():
+    if not os.environ.get("TEST_POSTGRES") and (pid := server.postmaster_pid()):
         os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long and is not needed
     server.release()
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

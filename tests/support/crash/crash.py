@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ class Outcome:
     message: str = ""
 
 
+def forked(work: Callable[..., None], *arguments: object, daemon: bool = False) -> ForkServerProcess:
+    """Start a process that calls a function, and that has imported the package already."""
+    process = _context.Process(target=work, args=arguments, daemon=daemon)
+    with _root_on_path():
+        process.start()
+    return process
+
+
 class Child:
     """A process that runs one job.
 
@@ -76,9 +85,7 @@ class Child:
         wanted += [place.failpoint("stop") for place in (stop_at,) if place]
         self._kill_at = kill_at
         self._end, there = _context.Pipe(duplex=False)
-        self._process = _context.Process(target=_work, args=(there, ";".join(wanted), job, arguments), daemon=True)
-        with _root_on_path():
-            self._process.start()
+        self._process = forked(_work, there, ";".join(wanted), job, arguments, daemon=True)
         there.close()
 
     @property
