@@ -13,7 +13,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres.database import Database
 from tests.support.world import World, paragraphs
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 300
 Work = Callable[[psycopg.Connection, threading.Event], None]
 
 

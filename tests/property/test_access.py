@@ -268,7 +268,7 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_no_principal_ever_finds_a_document_that_is_forbidden_to_it(world: World, tmp_path: Path) -> None:
     run(world, tmp_path, examples=4)
 

@@ -189,7 +189,7 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
     run(world, tmp_path, examples=100)
 

@@ -150,7 +150,7 @@ def test_an_interrupted_ingest_reports_what_was_kept_and_continues(cli: Cli, emb
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=480)
     assert process.returncode == 130, said
     (line,) = said.splitlines()
     assert line.startswith("Error: `ingest` was interrupted.")

@@ -22,7 +22,6 @@ from tests.support.servers.s3 import S3Server
 
 _ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
-pytestmark = pytest.mark.timeout(240)
 
 
 @dataclass(slots=True)

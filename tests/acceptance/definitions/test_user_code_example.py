@@ -14,7 +14,6 @@ import pytest
 
 _ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from tests.support.world import paragraphs
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _PICTURES = os.environ.get("PICTURES")
-_PATIENCE_MS = 120_000
+_PATIENCE_MS = 480_000
 
 pytestmark = [
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed; no package registry of Python brings one"),
 ]
 

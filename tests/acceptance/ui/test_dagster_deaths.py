@@ -26,8 +26,8 @@ from tests.support.storm.killer import commit_of_a_publication
 from tests.support.storm.processes import command_line, descendants, run_workers
 from tests.support.world import paragraphs
 
-pytestmark = pytest.mark.timeout(300)
-_PATIENCE_SECONDS = 120
+pytestmark = pytest.mark.timeout(900)
+_PATIENCE_SECONDS = 480
 _OPEN = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

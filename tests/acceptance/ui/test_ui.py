@@ -18,7 +18,7 @@ from tests.support.servers.databases import empty_database
 from tests.support.servers.embedding_server import POISON, EmbeddingServer
 from tests.support.world import paragraphs
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @dataclass(frozen=True, slots=True)

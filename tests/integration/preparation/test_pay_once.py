@@ -198,7 +198,7 @@ def test_a_run_finds_vectors_that_another_run_recorded_after_it_began(
                 other = Child(crash_jobs.ingest, world.address, ["b.txt"], kill_at=Place(Boundary.PREPARED, "before"))
                 assert other.outcome().killed
                 looked_around.clear()
-                assert looked_around.wait(10)
+                assert looked_around.wait(300)
             yield batch
 
     monkeypatch.setattr(read_stage.ReadStage, "_batches", held_up)

@@ -26,7 +26,7 @@ from ingest_pipeline.saga.transaction import Transaction
 from ingest_pipeline.types import Price
 from tests.support.world import World, paragraphs
 
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 300
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child
 from tests.support.crash.tables import SCHEMA, rows_of
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 300.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tools import figures
 
 # pytest imports the tests without their root on the path, but the server needs the root there.
 _ROOT = Path(__file__).parents[3]
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 300.0
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["__main__", "tests.support.crash.jobs"])
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 from tests.support.dagster.cli import Cli
 from tests.support.servers.ports import free_port
 
-_PATIENCE_SECONDS = 240
+_PATIENCE_SECONDS = 480
 
 
 class WebUi:

@@ -186,7 +186,7 @@ def test_the_event_loop_is_not_blocked_while_texts_are_embedded(monkeypatch: pyt
     ours = local._encode  # pyright: ignore[reportPrivateUsage]
 
     def slow(texts: Sequence[str], dimensions: int) -> tuple[Vectors, dict[int, str], int]:
-        assert release.wait(30)
+        assert release.wait(300)
         return ours(texts, dimensions)
 
     monkeypatch.setattr(local, "_encode", slow)
@@ -210,7 +210,7 @@ def test_leaving_the_block_does_not_wait_and_drops_queued_work(monkeypatch: pyte
 
     def slow(texts: Sequence[str], dimensions: int) -> tuple[Vectors, dict[int, str], int]:
         begun.extend(texts)
-        assert release.wait(30)
+        assert release.wait(300)
         return np.zeros((len(texts), dimensions), np.float32), {}, 0
 
     monkeypatch.setattr(local, "_encode", slow)

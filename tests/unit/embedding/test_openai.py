@@ -176,7 +176,7 @@ def test_the_concurrency_recovers_after_refusals_end(server: EmbeddingServer, mo
     encode, eight = server.encode, threading.Barrier(8)
 
     def encode_together(request: EmbeddingRequest) -> object:
-        eight.wait(60)  # no request is answered before eight are in progress
+        eight.wait(300)  # no request is answered before eight are in progress
         return encode(request)
 
     async def many() -> None:
