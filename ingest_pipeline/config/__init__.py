@@ -1,7 +1,7 @@
 """The configuration of a corpus.
 
-`options` declares each option once: name, default, description, check. `corpus_config.CorpusConfig` is the value that
-everything else takes; `environment` reads it from `INGEST_*`. The component's YAML is another view of the same options.
-`spending_limits` are the limits on chunks and tokens, `prices` the prices of models: no price is built in. Imports the
-leaf packages and `types`. Begin with `options`.
+`options` declares each option once: name, default, description, check. The other packages take a
+`corpus_config.CorpusConfig`, which `environment` reads from `INGEST_*`. The component's YAML has the same options.
+`spending_limits` has the limits on chunks and tokens, and `prices` reads the prices of models, of which none is built
+in. Imports the packages of one outside system each, and those below them. Begin with `options`.
 """

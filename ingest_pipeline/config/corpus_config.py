@@ -145,7 +145,7 @@ class CorpusConfig(CorpusOptions):
 
     @property
     def prompts(self) -> Prompts:
-        """What the model is sent with questions and with documents."""
+        """What is sent to the model with questions and with documents."""
         known = prompts_of(self.embedding_model)
         return Prompts(
             configured_prompt(known.query, self.query_prefix, self.query_fields),
@@ -177,7 +177,7 @@ class CorpusConfig(CorpusOptions):
 
     @property
     def uses_local_model(self) -> bool:
-        """Whether vectors come from the model of this package, which costs nothing."""
+        """Whether vectors come from the local model, which costs nothing."""
         return is_local(self.embedding_model, self.embedding_base_url)
 
     @property
@@ -192,7 +192,7 @@ class CorpusConfig(CorpusOptions):
 
     @property
     def table_uri(self) -> str:
-        """Folder of the Lance dataset, where LanceDB looks for a table that is named like the corpus."""
+        """Folder of the Lance dataset. LanceDB finds it as a table with the name of the corpus."""
         return table_uri(self.lancedb_uri, self.corpus)
 
     @property
@@ -255,7 +255,7 @@ class CorpusConfig(CorpusOptions):
 
     @property
     def selection(self) -> Selection:
-        """Which objects of the source are documents. Folders of this package below the source never are."""
+        """Which objects of the source are documents. Files in this package's own folders never are."""
         own = own_folders(self.source, self.lancedb_uri, Path(self.state), os.environ.get("DAGSTER_HOME"))
         return Selection(self.include, (*self.exclude, *own), self.max_bytes)
 
@@ -281,12 +281,12 @@ class CorpusConfig(CorpusOptions):
 
 
 def own_folders(source: str, lancedb_uri: str, state: Path, dagster_home: str | None) -> tuple[str, ...]:
-    """Patterns of this package's own folders below the source, which would otherwise ingest its own output for ever.
+    """Patterns of this package's own folders below the source, so that they are not ingested.
 
     Args:
         source: A path or a url of the documents.
         lancedb_uri: A path or a url of the tables.
-        state: Folder of everything that this machine keeps.
+        state: Folder of the files on this machine.
         dagster_home: `DAGSTER_HOME`, if it is set.
     """
     if "://" in source:

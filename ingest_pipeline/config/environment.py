@@ -1,4 +1,4 @@
-"""The options as variables of the environment, and errors that name what the user wrote."""
+"""Reads the options from environment variables, and makes errors that name what the user wrote."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from ingest_pipeline.extensions.loader import parse_extensions
 
 _PREFIX = "INGEST_"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-# Variables of the prefix that other modules read.
+# Variables with the prefix that other modules read.
 _READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
-# Options that the environment names OPENAI_BASE_URL and OPENAI_API_KEY, or not at all.
 _EXTENSIONS = {"parser", "chunker", "enricher", "embedder"}
 _FIELDS_EXAMPLE = '{"input_type": "search_document"}'
 # Numbers that may be unset, with the least that is allowed.
@@ -28,6 +27,7 @@ _JSON_EXAMPLES = {
     "document_fields": _FIELDS_EXAMPLE,
     "columns": '{"department": "string", "tags": "list<string>"}',
 }
+# The environment has OPENAI_BASE_URL and OPENAI_API_KEY for the first two, and nothing for the third.
 _NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_concurrency"}
 
 
@@ -97,7 +97,7 @@ def _bool(name: str, text: str) -> bool:
 
 
 def check_names(environment: Mapping[str, str]) -> None:
-    """Refuse a variable that looks like an option and is none. Misspelt, it would silently do nothing."""
+    """Refuse a variable that looks like an option and is none: a misspelt option would be ignored silently."""
     known = set(map(variable_of, environment_options()))
     for name in sorted(environment):
         if name.startswith(_PREFIX) and name not in known | _READ_ELSEWHERE:
@@ -111,7 +111,7 @@ def _suggestion(name: str, known: set[str]) -> str:
 
 
 def configuration_error(error: ValidationError, known: set[str], origin: Origin) -> ConfigurationError:
-    """The first of pydantic's errors, with the names that the reader of the message used."""
+    """The first of pydantic's errors, with names of variables or of attributes, as the user wrote them."""
     first = error.errors(include_url=False)[0]
     place = "" if origin.file is None else f"{origin.file}: "
     cause = first.get("ctx", {}).get("error")

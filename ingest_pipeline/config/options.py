@@ -52,7 +52,7 @@ def refusals() -> Generator[None]:
 
 
 class CorpusOptions(BaseModel):
-    """The options of a corpus. Paths may be relative to a folder that the reader of the options knows."""
+    """The options of a corpus. Relative paths are resolved by what reads the options."""
 
     # An error message must not repeat a value that may be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
@@ -67,7 +67,7 @@ class CorpusOptions(BaseModel):
     )
     state: str = Field(
         default=".ingest_pipeline",
-        description="Folder of everything that this machine keeps: the embedded Postgres, and Dagster's home.",
+        description="Folder of the files on this machine: the embedded Postgres, and Dagster's home.",
     )
     lancedb_uri: str = Field(
         default_factory=lambda data: f"{data['state']}/lancedb",
@@ -80,7 +80,7 @@ class CorpusOptions(BaseModel):
     )
     embedder: Any = Field(
         default=None,
-        description="Own embedder, by dotted path. It replaces embedding_model and embedding_dimensions.",
+        description="An embedder of yours, by dotted path. It replaces embedding_model and embedding_dimensions.",
         examples=["my_package.embedders.MyEmbedder"],
         json_schema_extra=SCHEMA,
     )
@@ -138,11 +138,15 @@ class CorpusOptions(BaseModel):
         examples=[["*.md"]],
     )
     exclude: Sequence[str] = Field(
-        default=(), description="Patterns of documents that are not ingested although included.", examples=[["drafts/"]]
+        default=(),
+        description="Patterns of documents that are not ingested, even if they match `include`.",
+        examples=[["drafts/"]],
     )
     max_bytes: int | None = Field(default=None, ge=1, description="Larger files are not ingested. Default: any size.")
     min_age_seconds: int = Field(
-        default=5, ge=0, description="The source sensor waits until a file has not been modified for so long."
+        default=5,
+        ge=0,
+        description="The source sensor skips a file until it has not been modified for this many seconds.",
     )
     follow_links: FollowLinks = Field(
         default="inside",
@@ -150,7 +154,8 @@ class CorpusOptions(BaseModel):
     )
     on_unreadable: OnUnreadable = Field(
         default="skip",
-        description="Whether a run skips and lists files that cannot be read, or fails after it did the rest.",
+        description="What a run does with files that cannot be read: skip and list them, or fail after it ingested the "
+        "other files.",
         examples=["fail"],
     )
     encoding: str | None = Field(
@@ -179,11 +184,11 @@ class CorpusOptions(BaseModel):
     access: str | None = Field(
         default=None,
         description="The column of type list<string> with the principals that may find a document. A search without "
-        "one of them finds nothing of it. none: lift the restriction of the corpus.",
+        "one of them does not find the document. none: lift the restriction of the corpus.",
         examples=["readers"],
     )
     require_principals: bool = Field(
-        default=False, description="A search without principals is an error, instead of one that finds nothing."
+        default=False, description="A search without principals raises an error, instead of finding nothing."
     )
     chunk_size: int = Field(default=1000, description="Characters in a chunk, at most; see `chunk_unit`.")
     chunk_overlap: int = Field(
@@ -210,19 +215,19 @@ class CorpusOptions(BaseModel):
     )
     parser: Any = Field(
         default=None,
-        description="Own parsers, by dotted path. Each parses the files whose suffixes it names.",
+        description="Parsers of yours, by dotted path. Each parses the files whose suffixes it names.",
         examples=["my_package.parsers.EmailParser"],
         json_schema_extra=SCHEMA,
     )
     chunker: Any = Field(
         default=None,
-        description="Own chunker, by dotted path. Default: the built-in one.",
+        description="A chunker of yours, by dotted path. Default: the built-in one.",
         examples=[{"class": "my_package.chunkers.CodeChunker", "arguments": {"language": "python"}}],
         json_schema_extra=SCHEMA,
     )
     enricher: Any = Field(
         default=None,
-        description="Own enrichers, by dotted path, which compute columns. Each sees the columns of those before it.",
+        description="Enrichers of yours, by dotted path. They compute columns. Each gets the columns of those before it.",
         examples=[["my_package.enrichers.FrontMatter"]],
         json_schema_extra=SCHEMA,
     )
@@ -258,7 +263,7 @@ class CorpusOptions(BaseModel):
     retention_publications: int = Field(
         default=DEFAULT_RETENTION.publications,
         ge=0,
-        description="The versions of so many last publications are kept, however old they are.",
+        description="This many of the latest publications are kept, however old they are.",
     )
 
     @field_validator("corpus")
@@ -386,7 +391,7 @@ def check_lancedb_uri(uri: str) -> str:
 
 
 def absolute_location(location: str) -> str:
-    """A local path as an absolute one, so that one corpus is not mistaken for two. A url is returned unchanged."""
+    """A local path made absolute, so that two ways to write it are not two locations. A url is returned unchanged."""
     return location if "://" in location else str(Path(location).absolute())
 
 

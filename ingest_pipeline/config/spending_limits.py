@@ -1,4 +1,4 @@
-"""Limits on what a document, a run and a day may embed: a hostile file or a wrong setting must not spend a fortune."""
+"""Limits on what a document, a run and a day may embed, so that a hostile file or a wrong setting costs little."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 from ingest_pipeline.errors import ConfigurationError
 
-# Of what bytes alone say: that a chunk is shorter than an eighth of its greatest size is not seen in real text.
+# An estimate by bytes assumes that chunks have at least an eighth of their maximum size, as those of real text do.
 _LEAST_FILL = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SpendingLimits:
-    """None is no limit. The limits on tokens are of models that are paid for; the local one costs nothing."""
+    """The limits; None is no limit. Limits on tokens apply to models that are billed. The local model is not."""
 
     chunks_per_document: int | None = 50_000
-    """Some 35 MB of text at 1,000 characters to a chunk."""
+    """About 35 MB of text in chunks of 1,000 characters."""
     tokens_per_run: int | None = 100_000_000
-    """Some 400 MB of text."""
+    """About 400 MB of text."""
     tokens_per_day: int | None = 500_000_000
-    """Of a corpus, all of its runs together. Days are those of UTC."""
+    """All runs of a corpus together. Days begin at midnight UTC."""
 
     @classmethod
     def of(cls, chunks_per_document: int, tokens_per_run: int, tokens_per_day: int) -> SpendingLimits:
-        """From settings, in which 0 is no limit.
+        """The limits of settings, in which 0 means no limit.
 
         Raises:
             ConfigurationError: One is negative.
@@ -31,7 +31,7 @@ class SpendingLimits:
         given = (chunks_per_document, tokens_per_run, tokens_per_day)
         if min(given) < 0:
             raise ConfigurationError(
-                f"A limit on chunks or tokens is {min(given)}", "Set it to a whole number; 0 is no limit."
+                f"A limit on chunks or tokens is {min(given)}", "Set it to a whole number; 0 means no limit."
             )
         return cls(chunks_per_document or None, tokens_per_run or None, tokens_per_day or None)
 
@@ -39,8 +39,8 @@ class SpendingLimits:
         """Whether so many characters could make more chunks than a document may have.
 
         Args:
-            characters: At most.
-            step: Characters of a chunk that it does not repeat, at most.
+            characters: Number of characters at most.
+            step: Characters by which a chunk advances: its size without the overlap.
         """
         return self.chunks_per_document is not None and characters > self.chunks_per_document * step // _LEAST_FILL
 

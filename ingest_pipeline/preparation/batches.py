@@ -28,7 +28,7 @@ class PreparedDocument:
     characters: int
     chunks: int
     usage: Usage
-    """Its seconds count from the first byte read to the last row staged."""
+    """What embedding it took. The seconds are those from its first byte read to its last row staged."""
     files: list[str]
     """Names of the data files that contain its rows."""
     preview: ChunkPreview
@@ -42,9 +42,9 @@ class DocumentInProgress:
     plan: DocumentPlan
     reader: DocumentReader
     columns: Values = field(default_factory=dict[str, Value])
-    """Values of its columns. Set before its first chunk is handed on."""
+    """Values of its columns. Set before its first chunk reaches the next stage."""
     error: IngestError | None = None
-    """Why it cannot be ingested, as far as reading it has shown. Set before the batch that ends it is handed on."""
+    """Why it cannot be ingested, if reading it failed. Set before the batch that ends it reaches the next stage."""
     failed: bool = False
     """Its rows are dropped, and the rest of its chunks is ignored."""
     rows: list[TableRow] = field(default_factory=list[TableRow])
@@ -66,7 +66,7 @@ class DocumentInProgress:
 
         Args:
             chunk: The next chunk of the document.
-            request: What was embedded for this chunk; None if its vector was already there.
+            request: What was embedded for this chunk. None: its vector existed already.
         """
         self.chunks += 1
         self.preview.add(chunk)
@@ -97,9 +97,9 @@ class DocumentInProgress:
 
 @dataclass(slots=True)
 class ChunkBatch:
-    """About as many chunks as a request carries, of one document or several.
+    """About as many chunks as one request carries, of one document or several.
 
-    Threads, look-ups and queues have a cost for each batch, not for each chunk.
+    Handing over batches instead of chunks makes threads, look-ups and queues cheaper.
     """
 
     documents: list[DocumentInProgress] = field(default_factory=list[DocumentInProgress])

@@ -1,6 +1,7 @@
-"""The values of a document's columns, from all of their sources.
+"""Collects the values of a document's columns from all sources.
 
-A later source wins: key, metadata of the object, its tags, front matter, sidecar, then parser and enrichers.
+If several sources have a value, the last of these wins: key, metadata of the object, its tags, front matter, sidecar,
+parser and enrichers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
     """The checked values of a document's columns.
 
     Args:
-        context: Of the corpus.
+        context: The ingest context of the corpus.
         reader: The reader of the document, which has returned its first chunk if the document has one.
 
     Raises:
@@ -47,7 +48,7 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
 
 
 def read_columns(context: IngestContext, source: SourceObject) -> Values:
-    """The values of a document's columns, reading of the document only what they depend on.
+    """The values of a document's columns. Reads no more of the document than they depend on.
 
     Raises:
         DocumentError, DocumentChangedError, SourceUnavailableError: See `document_columns`.

@@ -1,4 +1,4 @@
-"""The second stage of a preparation: every chunk gets a vector, or the promise of one."""
+"""The second stage of a preparation: gives every chunk a vector, or a pending vector that is being embedded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class EmbedStage:
     """Adds vectors to batches. It does not wait for the vectors that are being embedded; the write stage does.
 
     Args:
-        resolver: Of the saga. Already started.
-        source: Batches without vectors, and None at the end.
-        target: Takes the batches with vectors, and None at the end.
+        resolver: The resolver of the saga, already started.
+        source: Has the batches without vectors, and None at the end.
+        target: Receives the batches with vectors, and None at the end.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class EmbedStage:
         await self._target.put(None)
 
     async def _take(self) -> list[ChunkBatch]:
-        """All batches in the queue, one at least, so that one look-up serves many when look-ups are slow.
+        """All batches in the queue, at least one, so that one look-up serves many when look-ups are slow.
 
-        There are none at the end.
+        An empty list means that all batches were taken.
         """
         batches: list[ChunkBatch] = []
         while not (self._all_read or (batches and self._source.empty())):

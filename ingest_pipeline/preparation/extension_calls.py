@@ -1,4 +1,4 @@
-"""Calls the user's parsers and enrichers. What costs money or minutes is recorded before it is used."""
+"""Calls the user's parsers and enrichers. Durable results, and what was billed, are recorded before they are used."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ExtensionCalls:
 
     Args:
         extensions: The user's parsers, chunker and enrichers.
-        corpus: Whose ledger records results.
-        saga: Whose usage it is. None: nothing is published, and no enricher is called.
+        corpus: The corpus whose ledger records results.
+        saga: The saga that the usage is counted for. None: nothing is published, and no enricher is called.
         guard: The limits on tokens.
     """
 
@@ -64,7 +64,7 @@ class ExtensionCalls:
     def enrich(
         self, document: str, content_hash: str, pieces: Sequence[TextPiece], columns: Mapping[str, object]
     ) -> dict[str, object]:
-        """The columns of a document with those that the enrichers find.
+        """The given columns of a document, and those that the enrichers find.
 
         Raises:
             DocumentError, SpendingLimitError, ConfigurationError: As `_result`.
@@ -95,15 +95,15 @@ class ExtensionCalls:
 
         Args:
             hook: The extension.
-            request: What it gets.
+            request: The data that it gets. Its hash is part of the key of the recorded result.
             call: Calls it.
             content_hash: SHA-256 of the bytes of the document.
-            usage_of: Reads from a result what the call took. Raises a `DocumentError` if the result is none.
+            usage_of: Reads the usage from a result. Raises a `DocumentError` if the result is invalid.
 
         Raises:
             DocumentError: The extension failed with the document.
             SpendingLimitError: The limits of the run or the day are exhausted.
-            ConfigurationError: The child of the extension does not start.
+            ConfigurationError: The child process of the extension does not start.
         """
         key = ResultKey(self.corpus.name, hook.name, hook.fingerprint, hashlib.sha256(request).hexdigest())
         if hook.is_durable:

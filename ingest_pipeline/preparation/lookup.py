@@ -1,4 +1,4 @@
-"""Finds vectors that exist: embedded by some saga and not published yet, or published at head."""
+"""Finds vectors that exist already: recorded by a saga and not published yet, or published at head."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ingest_pipeline.types import Recipe, Vector
 
 
 class VectorLookup:
-    """Looks for vectors where there may be some, so that a first ingest pays for no look-up.
+    """Looks for vectors only where there may be some, so that a first ingest makes no look-up.
 
     Args:
-        corpus: Whose vectors are looked for.
+        corpus: The corpus whose vectors are looked up.
         recipe: Names the model and the dimensions.
-        saga: Whose preparation asks.
+        saga: The saga that is being prepared.
     """
 
     def __init__(self, corpus: Corpus, recipe: Recipe, saga: UUID) -> None:
@@ -40,17 +40,17 @@ class VectorLookup:
         ) or embedding_cache.has_staged_vectors(connection, generation, embedding=embedding, saga=self._saga)
 
     def notice_others(self, connection: Connection) -> None:
-        """Look among the vectors of other sagas from now on if one is at work."""
+        """From now on, look among the vectors of other sagas too, if another saga is being prepared."""
         self._others_embed = self._others_embed or sagas.has_concurrent_ingest(
             connection, self._corpus.generation, self._saga
         )
 
     def add_requested(self, text_hash: UUID) -> None:
-        """Remember that this saga embeds a text."""
+        """Record in memory that this saga embeds a text."""
         self._requested.add(text_hash)
 
     def may_find(self, hashes: Sequence[UUID]) -> bool:
-        """Whether `find` may find any of these texts. Asks no database."""
+        """Whether `find` could find any of these texts. Sends no query."""
         anywhere = self._others_embed or self._something_published
         return anywhere or any(text_hash in self._requested for text_hash in hashes)
 

@@ -1,4 +1,4 @@
-"""Prepares a saga: the long part, without a lock and invisible to readers.
+"""Prepares a saga: the long part, which takes no lock and which readers do not see.
 
     read ──batches──> look up, embed ──batches with vectors to come──> write data files, chunk rows
 
@@ -50,10 +50,10 @@ class Preparation:
     """The preparation of one saga.
 
     Args:
-        context: Source, corpus, recipe and limits.
+        context: The corpus with its source, recipe and limits.
         embedder: Shared by all preparations of the process, and with it the limit on concurrency.
-        saga: In state ``preparing``.
-        plans: What the saga is to publish.
+        saga: The saga, in state ``preparing``.
+        plans: The documents to publish and to remove.
         guard: The limits of the run. None: tokens are not limited.
     """
 
@@ -118,7 +118,7 @@ class Preparation:
 
 
 def root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to report: the first of our own if there is one, because the others follow from it."""
+    """The error to report: the first `IngestError` if there is one, because the others follow from it."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [group]
     while pending:

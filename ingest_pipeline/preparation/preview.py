@@ -17,7 +17,7 @@ class ChunkPreview:
     """The sizes of a document's chunks, and the first of them with their texts."""
 
     characters: int = 0
-    """Sum of the sizes. More than the document has if chunks overlap."""
+    """Sum of the sizes of the chunks. Exceeds the size of the document if chunks overlap."""
     bins: Counter[int] = field(default_factory=Counter[int])
     """Number of chunks by size, in bins of 100 characters numbered from 0."""
     samples: list[Chunk] = field(default_factory=list[Chunk])

@@ -1,4 +1,4 @@
-"""From the bytes of one document to its chunks, without holding the document in memory."""
+"""Turns the bytes of one document into chunks. Documents of text are streamed and never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
 
 
 class DocumentReader:
-    """Reads one document once. Its counts and its hash are right when the last chunk was taken.
+    """Reads one document once. Its counts and its hash are complete after the last chunk was taken.
 
     Args:
         source: The document.
-        recipe: Names the encoding.
-        calls: Calls the user's parsers, chunker and enrichers. None: there are none.
+        recipe: The recipe, which names the encoding and whether headings are embedded.
+        calls: Calls the user's parsers, chunker and enrichers. None: the built-in ones are used.
     """
 
     def __init__(self, source: SourceObject, recipe: Recipe, calls: ExtensionCalls | None = None) -> None:
@@ -34,7 +34,7 @@ class DocumentReader:
         self.columns: Mapping[str, object] = {}
         """What the user's parser and enrichers found. Known before the first chunk."""
         self.characters = 0
-        """Of the text extracted so far."""
+        """Number of characters of the text extracted so far."""
         self.chunk_count = 0
         self.head = ""
         """The beginning of the text: its first piece."""
@@ -83,11 +83,11 @@ class DocumentReader:
 
     @property
     def _is_whole(self) -> bool:
-        """Whether code of the user sees the document, which gets it as a whole."""
+        """Whether the whole document is read at once, because code of the user gets it."""
         if self._calls is None:
             return False
-        own = self._calls.extensions
-        return own.chunker is not None or self._parser is not None or (self._calls.enriches and bool(own.enrichers))
+        extensions, enriches = self._calls.extensions, self._calls.enriches
+        return bool(extensions.chunker or self._parser or (enriches and extensions.enrichers))
 
     def _whole(self, store: ObjectSource) -> list[TextPiece]:
         """The whole text. Sets the columns that the user's parser and enrichers find."""
@@ -106,17 +106,19 @@ class DocumentReader:
         for block in blocks:
             content += block
             if len(content) > TEXT_BYTES:
-                raise DocumentTooLargeError(key, f"has more than {TEXT_BYTES} bytes, which no own parser gets")
+                raise DocumentTooLargeError(
+                    key, f"has more than {TEXT_BYTES} bytes, which is too large for a parser of the user"
+                )
         if not content.strip():
             return []
-        assert self._calls is not None  # noqa: S101  it has the parser
+        assert self._calls is not None  # noqa: S101  the parser is one of its extensions
         pieces, self.columns = self._calls.parse(parser, key, self.content_hash, bytes(content))
         return pieces
 
     def _cut(self, pieces: Sequence[TextPiece], chunker: Chunker) -> Iterator[Chunk]:
         key = self.source.key
-        if self._calls is not None and (own := self._calls.extensions.chunker) is not None:
-            return own.chunks(key, pieces, chunker.size, chunker.overlap, chunker.model_input)
+        if self._calls is not None and (cutter := self._calls.extensions.chunker) is not None:
+            return cutter.chunks(key, pieces, chunker.size, chunker.overlap, chunker.model_input)
         return chunker.chunks(pieces, markdown=self._parser is not None or is_markdown(key))
 
     def _check(self, pieces: Iterable[TextPiece], chunker: Chunker, limits: SpendingLimits) -> None:
@@ -144,7 +146,7 @@ class DocumentReader:
             self.head = self.head or piece.text[:MAX_FRONT_MATTER]
             self.characters += len(piece.text)
             if most is not None and self.characters > most:
-                problem = f"has more than {most} characters, which no own chunker or enricher gets"
+                problem = f"has more than {most} characters, which is too large for a chunker or enricher of the user"
                 raise DocumentTooLargeError(self.source.key, problem)
             yield piece
 

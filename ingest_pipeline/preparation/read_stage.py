@@ -1,4 +1,4 @@
-"""The first stage of a preparation: documents to batches of chunks."""
+"""The first stage of a preparation: reads documents and cuts them into batches of chunks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BATCH_CHUNKS = 128
 
 
 class ReadStage:
-    """Reads several documents at once, each batch in a thread.
+    """Reads several documents at once. A thread makes each batch.
 
     Args:
-        context: Of the corpus.
-        plans: What the saga publishes. Removals are skipped.
-        target: Takes the batches, and None at the end.
+        context: The ingest context of the corpus.
+        plans: The plans of the saga. Removals are skipped.
+        target: Receives the batches, and None at the end.
         calls: Calls the user's parsers, chunker and enrichers.
     """
 
@@ -89,9 +89,10 @@ class ReadStage:
             document.error = self._exclusion_reason(document.reader)
 
     def _exclusion_reason(self, reader: DocumentReader) -> TooRecentError | None:
-        """Why a document that was read to its end is not published yet, None if it is.
+        """Why a document that was read to its end is not published yet. None: it is published.
 
-        Programs often empty a file before they write it again. The old rows stay until it has been empty for a while.
+        Programs often empty a file before they write it again. So the published rows of an emptied file stay until the
+        file has been empty for a while.
         """
         source, seconds = reader.source, self._context.min_age_seconds
         if reader.chunk_count or not source.is_too_recent(seconds, datetime.now(UTC)):

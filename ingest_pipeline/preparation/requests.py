@@ -1,4 +1,4 @@
-"""Requests to the embedder, and the record of every answer before it is used."""
+"""Sends requests to the embedder, and records every answer before it is used."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _LAST_ANSWERS_SECONDS = 10.0
 
 
 class RefusedTextError(Exception):
-    """The embedder refuses a text; the message says why."""
+    """The embedder refused a text. The message is its reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingVector:
-    """The vector of a chunk, which may still be on its way."""
+    """The vector of a chunk, which may not have arrived yet."""
 
     text_hash: UUID
     vector: asyncio.Future[Vector]
     request: EmbeddingRequest | None
-    """What is embedded for this chunk; None if its vector exists or is embedded for another chunk."""
+    """The text that is embedded for this chunk. None: its vector exists, or is embedded for another chunk."""
 
 
 @dataclass(slots=True)
 class EmbeddingRequest:
-    """A text that has to be embedded, and what that took."""
+    """A text to embed, and its share of the usage."""
 
     text_hash: UUID
     text: str
     vector: asyncio.Future[Vector]
     batch: int = 0
-    """Number of the saga's batch that contained it."""
+    """Ordinal of the batch that contained it, within the saga."""
     tokens: int = 0
-    """Its share of the batch's tokens, by characters. Known once the vector is."""
+    """Its share of the tokens of its batch, by characters. Set together with the vector."""
     batch_usage: Usage = field(default_factory=Usage)
-    """What the whole batch took."""
+    """The usage of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,18 @@ class _CompletedBatch:
 
     @property
     def characters(self) -> int:
-        """Of the texts that were not refused."""
+        """Number of characters of the texts that were not refused."""
         return _characters([self.requests[index] for index in self.embedded])
 
     def deliver(self) -> None:
-        """Hand the vectors to the tasks that wait for them."""
+        """Give the vectors to the tasks that wait for them."""
         self._share_tokens()
         for index, request in enumerate(self.requests):
             if request.vector.done():
-                continue  # its waiter was cancelled
+                continue  # the task that waited for it was cancelled
             if index in self.answer.refused:
                 request.vector.set_exception(RefusedTextError(self.answer.refused[index]))
-                request.vector.exception()  # marks it as retrieved: a missing waiter is no fault
+                request.vector.exception()  # marks it as retrieved, so that asyncio logs nothing if no task waits
             else:
                 request.vector.set_result(self.answer.vectors[index])
 
@@ -105,10 +105,10 @@ class EmbeddingRequests:
     An endpoint that has never served the model and width gets one text alone before the first batch.
 
     Args:
-        corpus: Whose ledger records the answers.
+        corpus: The corpus whose ledger records the answers.
         embedder: Shared by all preparations of the process, and with it the limit on concurrency.
         recipe: Names the model and the dimensions.
-        saga: Under which answers are recorded.
+        saga: The saga under which answers are recorded.
         guard: The limits of the run.
         on_record: Called in the transaction that records answers.
     """
@@ -145,7 +145,7 @@ class EmbeddingRequests:
         self._tasks = tasks
 
     def refresh(self, connection: Connection) -> None:
-        """Find out whether the endpoint is known to serve the model, and what was billed until now."""
+        """Read whether the endpoint is known to serve the model, and what was billed until now."""
         self._is_served = self._is_served or embedding_cache.is_served(
             connection, self._embedder.endpoint, self._embedding
         )
@@ -163,16 +163,16 @@ class EmbeddingRequests:
         """Send the texts that wait for a batch to become full."""
         pending, self._pending, self._pending_characters = self._pending, [], 0
         while pending and not self._is_served:
-            # Alone, and awaited. A refused text says nothing about the endpoint, so the next one is tried.
+            # One text alone, and its answer is awaited. If the text is refused, the next one tests the endpoint.
             await self._send(*await self._next_batch(pending[:1]))
             pending = pending[1:]
         for batch in pack(pending, self._embedder.settings, lambda request: request.text):
             self._tasks.create_task(self._send(*await self._next_batch(batch)))
 
     async def close(self) -> None:
-        """Send nothing more. Record the answers that requests in progress bring within some seconds.
+        """Send no more requests. Record the answers that arrive within some seconds.
 
-        For a preparation that fails or is cancelled: those answers are billed in any case.
+        This is for a preparation that fails or is cancelled: answers of sent requests are billed in any case.
         """
         for request, meter in self._in_progress.items():
             if not meter.requests:
@@ -182,7 +182,7 @@ class EmbeddingRequests:
             _, late = await asyncio.wait(requests, timeout=_LAST_ANSWERS_SECONDS)
             for request in late:
                 request.cancel()
-            # Their errors are known: the first failure has ended the preparation.
+            # Their errors are ignored: the first failure has ended the preparation.
             await asyncio.gather(*requests, return_exceptions=True)
 
     async def _next_batch(self, batch: Sequence[EmbeddingRequest]) -> tuple[int, Sequence[EmbeddingRequest]]:
@@ -193,7 +193,7 @@ class EmbeddingRequests:
         return self._batch_count - 1, batch
 
     async def _send(self, ordinal: int, batch: Sequence[EmbeddingRequest]) -> None:
-        """Embed a batch. The task that does it survives the cancellation of this one, see `close`."""
+        """Embed a batch in a task that survives the cancellation of this one, see `close`."""
         meter = UsageMeter()
         request = asyncio.create_task(self._embed(ordinal, batch, meter))
         self._in_progress[request] = meter

@@ -1,4 +1,4 @@
-"""Remembers which texts were seen, in eight bytes each. A large document has millions, and a set takes 200 bytes each.
+"""Records which texts occurred, in 8 bytes each. A large document has millions of them; a set takes 200 bytes each.
 
 A text is identified by the first 64 bits of its hash. If two texts ever share them, the second counts as a repetition
 of the first: its vector is looked up without success, or its chunk gets the id of a second occurrence. Both are valid.

@@ -32,15 +32,15 @@ class TokensSpent:
 
 
 class SpendingGuard:
-    """The limits of one run, which may have several sagas.
+    """Enforces the limits of one run, which may have several sagas.
 
     A batch is not sent if it would exceed a limit together with all requests of this process that are in progress. Its
     tokens are estimated from what the corpus was billed before. So a limit can be exceeded by the error of that
     estimate and by the requests that other processes have in progress: twice the concurrency of each.
 
     Args:
-        corpus: Whose tokens of the day are counted.
-        limits: On the tokens of a run and a day.
+        corpus: The corpus whose tokens are counted.
+        limits: Limits on the tokens of a run and a day.
         run_id: The Dagster run, if there is one. It may be retried in another process.
         enrichment: The limits for tokens that enrichers report, which apply also if the embedder is free.
     """

@@ -1,4 +1,4 @@
-"""Vectors of chunks: those that exist are looked up, the others are embedded."""
+"""Finds or makes the vectors of chunks: existing vectors are looked up, the other texts are embedded."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ingest_pipeline.types import Chunk, Recipe, Vector, text_hash
 
 
 class VectorResolver:
-    """Vectors for one saga, by text hash.
+    """Resolves the vectors of one saga's chunks, by text hash.
 
     A text is looked up among the vectors that this and other sagas have embedded and not published yet, then among
     those at head. Both look-ups are skipped where there is nothing to find, so a first ingest does not pay for them.
-    Whether another saga is at work is checked at the beginning and with every recorded answer, so that each of two
-    sagas finds what the other has recorded.
+    Whether another saga is being prepared is checked at the beginning and with every recorded answer, so that each of
+    two sagas finds what the other has recorded.
 
     A text that two sagas request at the same time is embedded twice. To avoid that, every text would have to be claimed
     before it is sent, and a saga that waits would have to guess when a stopped claimer is dead.
 
     Args:
-        corpus: Whose vectors these are.
+        corpus: The corpus of the chunks.
         embedder: Shared by all preparations of the process.
         recipe: Names the model and the dimensions.
-        saga: Under which answers are recorded.
+        saga: The saga under which answers are recorded.
         guard: The limits of the run. None: tokens are not limited.
     """
 
@@ -48,18 +48,18 @@ class VectorResolver:
         self._known: WeakValueDictionary[UUID, asyncio.Future[Vector]] = WeakValueDictionary()
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Find out where to look. Requests run as tasks of the group."""
+        """Check where vectors may exist. Requests run as tasks of the group."""
         self._requests.start(tasks)
         await asyncio.to_thread(self.refresh_lookup_scope)
 
     def refresh_lookup_scope(self) -> None:
-        """Find out again where to look: other sagas may have embedded or published since."""
+        """Check again where vectors may exist: other sagas may have embedded or published since."""
         with self._corpus.database.transaction() as connection:
             self._requests.refresh(connection)
             self._lookup.refresh(connection)
 
     async def resolve(self, chunks: Sequence[Chunk]) -> list[PendingVector]:
-        """Vectors of some chunks, in their order. Waits while too many requests are in progress."""
+        """The vectors of some chunks, in their order. Waits while too many requests are in progress."""
         texts = [(text_hash(text), text) for text in (chunk.embedded_text for chunk in chunks)]
         known = {hashed: vector for hashed, _ in texts if (vector := self._known.get(hashed))}
         found = await self._find([hashed for hashed, _ in texts if hashed not in known])
@@ -84,7 +84,7 @@ class VectorResolver:
         await self._requests.flush()
 
     async def close(self) -> None:
-        """Send nothing more, and record the answers that still arrive within some seconds."""
+        """Send no more requests, and record the answers that arrive within some seconds."""
         await self._requests.close()
 
     async def _find(self, hashes: list[UUID]) -> dict[UUID, Vector]:

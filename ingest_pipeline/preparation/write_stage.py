@@ -1,4 +1,4 @@
-"""The third stage of a preparation: chunks with vectors to data files and catalog rows.
+"""The third stage of a preparation: writes chunks with vectors into data files and catalog rows.
 
 A data file contains either whole documents or a part of one document, so that a failed document can be skipped.
 """
@@ -27,9 +27,9 @@ class WriteStage:
     """Writes one data file while the rows of the next one arrive.
 
     Args:
-        corpus: Whose table and catalog are written.
-        saga: In state ``preparing``.
-        source: Batches with vectors, and None at the end.
+        corpus: The corpus whose table and catalog are written.
+        saga: The saga, in state ``preparing``.
+        source: Has the batches with vectors, and None at the end.
     """
 
     def __init__(self, corpus: Corpus, saga: UUID, source: asyncio.Queue[ChunkBatch | None]) -> None:
@@ -47,7 +47,7 @@ class WriteStage:
         self._file_count = 0
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
-        """Write every batch; a data file is written by a task of the group.
+        """Write every batch. Each data file is written by a task of the group.
 
         Raises:
             UnavailableError, EmbeddingResponseError: The whole saga fails.
@@ -80,7 +80,7 @@ class WriteStage:
         try:
             vector = await pending.vector
         except RefusedTextError as error:
-            problem = f"holds a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
+            problem = f"has a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
             raise EmbeddingInputError(key, problem) from error
         document.count(chunk, pending.request)
         number = chunk_id(key, pending.text_hash, document.texts.count(pending.text_hash))
