@@ -1,4 +1,4 @@
-"""The chunker of the user, and how it is called."""
+"""Loads the chunker of the user and calls it, from the parent process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class UserChunker:
 
         Raises:
             DocumentError: The chunker failed with this document.
-            ConfigurationError: Its child does not start.
+            ConfigurationError: Its child process does not start.
         """
         text = "".join(piece.text for piece in pieces)
         if not text or text.isspace():
@@ -77,6 +77,6 @@ class UserChunker:
         try:
             data = request(pieces)
         except InvalidResultError as error:
-            raise ExtensionError(document, f"has a text that no chunker can get: {error}") from None
+            raise ExtensionError(document, f"cannot be sent to the {self.hook.name}: {error}") from None
         found = self.hook.run(document, {"key": document, "chunk_size": size, "overlap": overlap}, data, _RESULT_BYTES)
         return self.hook.checked(document, found, lambda result: read_answer(result, text, size, overlap))

@@ -1,4 +1,4 @@
-"""Calls a chunker of the user, in its child process, and checks the spans, there and in the parent."""
+"""Calls a chunker of the user in the child process, and checks its spans there and again in the parent process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SPANS: Final = 500_000
 
 
 def request(pieces: Sequence[TextPiece]) -> bytes:
-    """What the child gets: the text and how it is divided."""
+    """The request to the child process: the text, and how it is divided into pieces."""
     return pack(
         "".join(piece.text for piece in pieces), [(len(piece.text), piece.page, piece.heading) for piece in pieces]
     )
@@ -29,7 +29,7 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
         data: Its text, as `request` wrote it.
 
     Raises:
-        InvalidResultError: The chunker returned something else.
+        InvalidResultError: The chunker returned something that its protocol does not allow.
     """
     text, (division,) = unpack(data)
     size, overlap = int(str(head["chunk_size"])), int(str(head["overlap"]))
@@ -42,7 +42,7 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
 
 
 def read_answer(data: bytes, text: str, size: int, overlap: int) -> list[Span]:
-    """The spans, checked again, because the document may have taken over the child.
+    """The spans, checked again, because a hostile document may control the child process.
 
     Raises:
         ValueError, TypeError: They are no spans of this text.

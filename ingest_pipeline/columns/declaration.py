@@ -32,7 +32,7 @@ from ingest_pipeline.errors import ColumnValueError, ConfigurationError
 Values = dict[str, Value]
 """The values of a document by column, in canonical form. A column without a value is absent."""
 SourceValues = dict[str, Value | None]
-"""The values that one source gives. None: the source says that there is no value, whatever other sources say."""
+"""The values of one source. None: the document has no value, even if an earlier source has one."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NO_ACCESS = "none"
@@ -66,7 +66,7 @@ class Column:
 
     @property
     def field(self) -> pa.Field:
-        """The column of the table. It is nullable: a document need not have a value."""
+        """The Arrow field of the table. It is nullable, because a document need not have a value."""
         return pa.field(self.name, arrow_type(self.type))
 
 
@@ -99,7 +99,7 @@ class Columns:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for declarations that give every document the same values."""
+        """A hash that is equal for declarations that give every document the same values."""
         parts = [sorted(self.types.items()), self.pattern.text if self.pattern else None, sorted(self.from_tags)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_TAG_CHARACTERS]
 
@@ -188,7 +188,7 @@ class Columns:
         return found
 
     def arrays(self, rows: Iterable[Mapping[str, Value] | None]) -> dict[str, pa.Array]:
-        """The columns of the table for some rows, by name."""
+        """The values of some rows as Arrow arrays, by column."""
         values = [row or {} for row in rows]
         return {
             column.name: pa.array(
@@ -213,7 +213,7 @@ def parse_columns(declared: Mapping[str, str], pattern: str | None = None, from_
         ConfigurationError: A name or a type is not allowed, or the pattern or a tag names no declared column.
     """
     if len(declared) > _MAX_COLUMNS:
-        raise ConfigurationError(f"There are {len(declared)} columns", f"Declare {_MAX_COLUMNS} at most.")
+        raise ConfigurationError(f"INGEST_COLUMNS declares {len(declared)} columns", f"Declare at most {_MAX_COLUMNS}.")
     columns = tuple(_column(name, kind) for name, kind in declared.items())
     found = KeyPattern.parse(pattern, [column.name for column in columns]) if pattern else None
     if unknown := sorted(set(from_tags) - declared.keys()):
@@ -227,8 +227,8 @@ def columns_of(schema: pa.Schema, own: Iterable[str]) -> Columns:
     """The columns of the user's in a table.
 
     Args:
-        schema: Of the table.
-        own: Names of the columns that every corpus has.
+        schema: The schema of the table.
+        own: Names of the columns that every corpus has, which are skipped.
     """
     skipped = set(own)
     found: list[tuple[str, ColumnType | None]] = [
@@ -257,7 +257,7 @@ def check_access(columns: Columns, access: str | None, *, required: bool) -> Non
         )
     if access not in (None, NO_ACCESS) and columns.types.get(access) != LIST:
         raise ConfigurationError(
-            f"INGEST_ACCESS is {access!r}, which is no column of type {LIST}",
+            f"INGEST_ACCESS is {access!r}, which is not a declared column of type {LIST}",
             f"Declare it in INGEST_COLUMNS, such as {json.dumps({access: LIST})}.",
         )
 
@@ -305,5 +305,5 @@ def _checked(document: str, source: str, column: Column, value: object) -> Value
 def _wrong(document: str, source: str, column: Column, value: object) -> ColumnValueError:
     return ColumnValueError(
         document,
-        f"has the value {reprlib.repr(value)} of column {column.name!r} in {source}, which is no {column.type}",
+        f"has the value {reprlib.repr(value)} of column {column.name!r} in {source}, which is not of type {column.type}",
     )

@@ -1,4 +1,4 @@
-"""Where the values of a document come from, besides its parser: key, object metadata, front matter and sidecar."""
+"""The sources of a document's values besides its parser: key, object metadata, front matter and sidecar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDECAR_SUFFIX = ".metadata.json"
 """The sidecar of `report.pdf` is `report.pdf.metadata.json`. It is no document itself."""
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_FRONT_MATTER = 1 << 16
-"""Characters within which front matter must end."""
+"""Number of characters within which front matter must end."""
 _PLACEHOLDER = re.compile(r"\{(\w+)\}|\*\*/?|\*|[^{*]+|\{")
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 
@@ -25,8 +25,8 @@ _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*\r
 class KeyPattern:
     """A pattern that reads values from keys: `{department}/{year}/*`, or a regular expression with named groups.
 
-    A placeholder matches a part of the path without a slash, `*` too, and `**` matches anything. A key that the pattern
-    does not match gives no values.
+    A placeholder and `*` match a part of the path without a slash; `**` matches anything. A key that does not match the
+    pattern has no values.
     """
 
     text: str
@@ -43,7 +43,7 @@ class KeyPattern:
             expression = re.compile(text if text.startswith("^") else _expression(text), re.DOTALL)
         except re.error as error:
             raise ConfigurationError(
-                f"INGEST_COLUMNS_FROM_KEY is {text!r}, which is malformed: {error}", "Correct it."
+                f"INGEST_COLUMNS_FROM_KEY is {text!r}, which is malformed: {error}", "Correct the pattern."
             ) from error
         unknown = sorted(set(expression.groupindex) - set(columns))
         if unknown or not expression.groupindex:
@@ -55,7 +55,7 @@ class KeyPattern:
         return cls(text, expression)
 
     def values(self, key: str) -> dict[str, str]:
-        """The values that the key gives, by column."""
+        """The values in a key, by column."""
         found = self.expression.fullmatch(key)
         return {} if found is None else {name: text for name, text in found.groupdict().items() if text}
 
@@ -106,7 +106,7 @@ def front_matter(document: str, head: str) -> dict[str, object]:
     if values is None:
         return {}
     if not isinstance(values, Mapping):
-        return {}  # a text between two rules
+        return {}  # ordinary text between two horizontal rules
     return {str(name): value for name, value in cast("Mapping[object, object]", values).items()}
 
 

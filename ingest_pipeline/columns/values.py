@@ -17,7 +17,7 @@ import pyarrow as pa
 ColumnType = Literal["string", "int", "float", "bool", "date", "timestamp", "list<string>"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 Value = str | int | float | bool | list[str]
-"""A value in its canonical form. A missing value has no form: the document's values lack the name."""
+"""A value in its canonical form. A document without a value lacks the name of the column."""
 
 LIST: ColumnType = "list<string>"
 WIDER_TYPES: frozenset[tuple[ColumnType, ColumnType]] = frozenset({("int", "float"), ("date", "timestamp")})
@@ -43,12 +43,12 @@ def arrow_type(kind: ColumnType) -> pa.DataType:
 
 
 def type_of(found: pa.DataType) -> ColumnType | None:
-    """The type of a column of a table, None if no declared column has it."""
+    """The column type of an Arrow type. None: there is no such column type."""
     return next((kind for kind, wanted in _ARROW.items() if wanted == found), None)
 
 
 def checked(kind: ColumnType, value: object) -> Value:
-    """The canonical form of a typed value, as JSON, YAML or a program gives it. Nothing is guessed from a string.
+    """The canonical form of a value that has a type, as in JSON or YAML. Strings are not converted to other types.
 
     Raises:
         ValueError: The value has another type, or is out of the type's range.
@@ -76,7 +76,7 @@ def checked_text(kind: ColumnType, text: str) -> Value:
 
 
 def to_arrow(kind: ColumnType, value: Value | None) -> object:
-    """The value as pyarrow takes it."""
+    """The value in the form that pyarrow accepts."""
     if value is not None and kind == "date":
         return date.fromisoformat(cast("str", value))
     if value is not None and kind == "timestamp":
@@ -91,7 +91,7 @@ def from_arrow(kind: ColumnType, value: object) -> Value | None:
 
 def _bool(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(value)  # noqa: TRY004  one error for each wrong value
+        raise ValueError(value)  # noqa: TRY004  callers expect one class of error
     return value
 
 

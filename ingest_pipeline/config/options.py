@@ -227,7 +227,7 @@ class CorpusOptions(BaseModel):
     )
     enricher: Any = Field(
         default=None,
-        description="Enrichers of yours, by dotted path. They compute columns. Each gets the columns of those before it.",
+        description="Enrichers of yours, by dotted path. Each computes columns, and gets those of the ones before it.",
         examples=[["my_package.enrichers.FrontMatter"]],
         json_schema_extra=SCHEMA,
     )

@@ -11,7 +11,7 @@ from ingest_pipeline.types import Usage
 
 @dataclass(frozen=True, slots=True)
 class EnrichableDocument:
-    """A document as an enricher gets it."""
+    """The document that an enricher gets."""
 
     key: str
     """Path under the source prefix. Empty for a durable enricher, whose result must depend on the rest alone."""
@@ -23,7 +23,7 @@ class EnrichableDocument:
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """What an enricher found, and what that took."""
+    """What an enricher found, and the usage that it was billed for."""
 
     columns: Mapping[str, object]
     """Texts, numbers, truth values, dates, or lists of them. They replace columns of the same name."""
@@ -32,7 +32,7 @@ class Enrichment:
 
 
 class Enricher(Protocol):
-    """Computes columns of a document.
+    """The protocol of an enricher: it computes columns of a document.
 
     It runs in a child process with the environment and the network of the run, because it may call an API. It may have
     two more attributes: `seconds`, the time for one document, 120 if absent; and `durable`, true if a result costs

@@ -1,4 +1,4 @@
-"""Calls an enricher of the user, in its child process, and reads the answer, in the parent."""
+"""Calls an enricher of the user in the child process, and reads its answer in the parent process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ingest_pipeline.types import Usage
 
 
 def request(text: str, columns: Mapping[str, object]) -> bytes:
-    """What the child gets: the text and the columns so far."""
+    """The request to the child process: the text, and the columns found so far."""
     return pack(text, columns)
 
 
@@ -30,10 +30,10 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
     Args:
         extension: The enricher.
         head: The document's `key`.
-        data: What `request` wrote.
+        data: The request, as `request` wrote it.
 
     Raises:
-        InvalidResultError: The enricher returned something else.
+        InvalidResultError: The enricher returned something that its protocol does not allow.
     """
     text, (columns,) = unpack(data)
     found = result_of(cast("Enricher", extension).enrich(EnrichableDocument(str(head["key"]), text, columns)))

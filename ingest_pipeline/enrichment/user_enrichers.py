@@ -1,4 +1,4 @@
-"""Enrichers of the user, and how they are called."""
+"""Loads the enrichers of the user and calls them, from the parent process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UserEnricher:
         return cls(Hook.load(extension, _ROLE, ["enrich"], EnrichmentError, is_confined=False))
 
     def enrich(self, document: str, request: bytes) -> bytes:
-        """Let the enricher enrich a document. `read` reads the result.
+        """Run the enricher on a document. `read` reads the result.
 
         Args:
             document: Its key.
@@ -38,7 +38,7 @@ class UserEnricher:
 
         Raises:
             DocumentError: The enricher failed with this document.
-            ConfigurationError: Its child does not start.
+            ConfigurationError: Its child process does not start.
         """
         return self.hook.run(document, {"key": "" if self.hook.is_durable else document}, request, _RESULT_BYTES)
 
@@ -46,6 +46,6 @@ class UserEnricher:
         """The enrichment of a result.
 
         Raises:
-            DocumentError: The child sent something else.
+            DocumentError: The result is not an enrichment.
         """
         return self.hook.checked(document, result, read_answer)

@@ -15,8 +15,7 @@ from typing import Any, cast
 
 from ingest_pipeline.errors import ConfigurationError
 
-GREATEST_FINGERPRINT = 200
-"""Characters."""
+MAX_FINGERPRINT_CHARACTERS = 200
 FORM = (
     "Write it as the dotted path of a class, such as my_package.my_module.MyClass, or as a mapping of class and "
     "arguments."
@@ -43,7 +42,7 @@ class Extension:
     """One extension of the user."""
 
     option: str
-    """Name of the option that names it."""
+    """The option that it was given in, such as `parser`."""
     path: str
     """Dotted path of its class."""
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -53,10 +52,10 @@ class Extension:
     _loaded: object = field(default=None, compare=False, repr=False)
 
     def load(self) -> object:
-        """The object, made by the first call.
+        """Its object. The first call creates it.
 
         Raises:
-            ConfigurationError: There is no such class, or it does not take the arguments.
+            ConfigurationError: There is no such class, or its constructor refuses the arguments.
         """
         if self._loaded is None:
             self._loaded = create(self.option, self.path, self.arguments) if self.given is None else self.given
@@ -71,7 +70,7 @@ def read_extensions(option: str, value: object) -> tuple[Extension, ...]:
 
     Args:
         option: Name of the option.
-        value: What the user wrote.
+        value: The value of the option.
 
     Raises:
         ConfigurationError: The value has none of the forms.
@@ -87,7 +86,7 @@ def parse_extensions(option: str, text: str) -> object:
     """The value of an option from a variable of the environment: a dotted path, or JSON.
 
     Raises:
-        ConfigurationError: It looks like JSON and is not.
+        ConfigurationError: The text begins like JSON and is malformed.
     """
     if not text.lstrip().startswith(("{", "[", '"')):
         return text
@@ -98,10 +97,10 @@ def parse_extensions(option: str, text: str) -> object:
 
 
 def create(option: str, path: str, arguments: Mapping[str, object]) -> object:
-    """Make an object of a class that is named by its dotted path.
+    """Create an object of a class that is named by its dotted path.
 
     Raises:
-        ConfigurationError: There is no such class, or it does not take the arguments.
+        ConfigurationError: There is no such class, or its constructor refuses the arguments.
     """
     name = _variable(option)
     found = _find(name, path)
@@ -118,14 +117,14 @@ def create(option: str, path: str, arguments: Mapping[str, object]) -> object:
 
 
 def check(extension: Extension, members: Sequence[str]) -> str:
-    """The fingerprint of an extension that has all members of its protocol.
+    """Check that an extension has all members of its protocol, and return its fingerprint.
 
     Args:
         extension: The extension.
         members: Names that its object must have.
 
     Raises:
-        ConfigurationError: It cannot be loaded, lacks a member, or its fingerprint is no short text.
+        ConfigurationError: It cannot be loaded, lacks a member, or its fingerprint is not a short text.
     """
     loaded, name = extension.load(), _variable(extension.option)
     for member in members:
@@ -135,17 +134,17 @@ def check(extension: Extension, members: Sequence[str]) -> str:
                 f"Add it; docs/how-to/user_{extension.option}.md shows the whole protocol.",
             )
     fingerprint: object = getattr(loaded, "fingerprint", None)
-    if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= GREATEST_FINGERPRINT:
+    if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= MAX_FINGERPRINT_CHARACTERS:
         raise ConfigurationError(
             f"{name}: {extension.path} has the fingerprint {fingerprint!r:.60}, which is not a text of 1 to "
-            f"{GREATEST_FINGERPRINT} characters",
+            f"{MAX_FINGERPRINT_CHARACTERS} characters",
             "Set `fingerprint` to a string that changes whenever the results may change.",
         )
     return fingerprint
 
 
 def described(error: BaseException) -> str:
-    """An error of the user's code in one line."""
+    """An error of the user's code, for messages."""
     return f"{type(error).__name__}: {error}"[:500]
 
 
@@ -172,17 +171,17 @@ def _read(option: str, value: object) -> Extension:
 
 
 def create_from(option: str, made: type[object]) -> object:
-    """An object of a class that was given in Python without arguments.
+    """An object of a class that was given in Python instead of an object.
 
     Raises:
-        ConfigurationError: It cannot be made without arguments.
+        ConfigurationError: The constructor needs arguments or raises an error.
     """
     try:
         return made()
     except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"{_variable(option)}: {made.__qualname__} cannot be created without arguments: {described(error)}",
-            "Give an object of the class.",
+            "Pass an object instead of the class.",
         ) from error
 
 

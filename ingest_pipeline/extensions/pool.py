@@ -16,7 +16,7 @@ from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.sandbox.children import ChildPool, DeadChildError, Program, RequestLimits
 
 SECONDS: Final = 120.0
-"""For one document, unless the extension declares others."""
+"""Time limit for one document, unless the extension declares another."""
 MEMORY_BYTES: Final = 2 << 30
 _NEEDED_MEMORY: Final = f"needed more than {MEMORY_BYTES} bytes of memory"
 _MUCH_MEMORY: Final = 1 << 60
@@ -40,15 +40,15 @@ class Hook:
     extension: Extension
     fingerprint: str
     role: str
-    """Module that calls it."""
+    """The module that calls it in the child process."""
     error: type[DocumentError]
-    """Raised for a document with which it fails."""
+    """The error that is raised for a document with which it fails."""
     is_durable: bool = False
     """Whether results are kept in Postgres, because they cost money or minutes."""
     seconds: float = SECONDS
-    """For one document."""
+    """Time limit for one document."""
     is_confined: bool = True
-    """Whether it has neither the network nor secrets."""
+    """Whether its child process gets neither the network nor the environment, which may contain secrets."""
     is_limited: bool = True
     """Whether memory and CPU are limited. A model in the process may need any amount of both."""
 
@@ -93,7 +93,7 @@ class Hook:
 
     @cached_property
     def program(self) -> Program:
-        """What its children run.
+        """The program of its child processes.
 
         Raises:
             ConfigurationError: The object cannot be sent to a child process.
@@ -128,13 +128,13 @@ class Hook:
 
         Args:
             document: Key of the document, for the messages.
-            head: What the role needs besides the data.
-            data: Of the document.
-            output_bytes: Of the result, at most.
+            head: Values that the role needs besides the data.
+            data: The data of the document that the extension gets.
+            output_bytes: Maximum size of the result.
 
         Raises:
-            DocumentError: The extension failed with this document: the `error` of this hook.
-            ConfigurationError: The child does not start.
+            DocumentError: The extension failed with this document or exceeded a limit. The class is `error`.
+            ConfigurationError: The child process does not start.
         """
         try:
             return self.call(head, data, output_bytes)
@@ -166,12 +166,12 @@ class Hook:
         raise HookFailedError(answer.detail if answer.outcome == "invalid" else f"{answer.outcome} {answer.detail}")
 
     def checked(self, document: str, result: bytes, read: Callable[[bytes], Result]) -> Result:
-        """Read a result. The child checked it already, but the document may have taken the child over.
+        """Read a result and check it again, because a hostile document may control the child process.
 
         Args:
             document: Key of the document, for the message.
             result: What `run` returned.
-            read: Reads it, and raises ValueError or TypeError if the role cannot have written it.
+            read: Reads it. Raises ValueError or TypeError if it has not the form that the role writes.
 
         Raises:
             DocumentError: The result is invalid.

@@ -1,4 +1,4 @@
-"""What the parent and the child of an extension send each other: the introduction, texts in pieces, and columns."""
+"""The messages between the parent process and the child process of an extension, and how they are checked."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from typing import Any, Final, cast
 
 from ingest_pipeline.types import TextPiece, Usage
 
-GREATEST_DETAIL: Final = 1_000
+MAX_DETAIL_CHARACTERS: Final = 1_000
 """Characters of an error message: some quote the document."""
 MAX_PIECES: Final = 100_000
 MAX_COLUMNS: Final = 1_000
-GREATEST_COLUMNS: Final = 1 << 20
-"""Bytes of the columns of a document, as JSON."""
+MAX_COLUMNS_BYTES: Final = 1 << 20
+"""Size of the columns of a document, as JSON."""
 _LENGTH: Final = 8
 _GREATEST_COUNT: Final = 1 << 40
 _GREATEST_REQUESTS: Final = 1 << 20
@@ -22,17 +22,17 @@ _INT64: Final = 1 << 63
 
 
 class InvalidResultError(Exception):
-    """An extension returned something that its protocol does not allow. The message says what."""
+    """An extension returned something that its protocol does not allow. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a child learns before its first request."""
+    """The first message to a child process. It names the extension to load."""
 
     name: str
-    """Option and class, for messages."""
+    """Option and class, for error messages."""
     role: str
-    """Module that calls the extension."""
+    """The module that calls the extension."""
     extension: bytes
     """The `Extension`, pickled."""
     is_confined: bool
@@ -42,7 +42,7 @@ def pack(text: str, *parts: object) -> bytes:
     """A text and values of JSON as bytes.
 
     Raises:
-        InvalidResultError: The text has a character that no UTF-8 has.
+        InvalidResultError: The text has a character that UTF-8 cannot encode.
     """
     try:
         encoded = text.encode()
@@ -66,15 +66,15 @@ def unpack(data: bytes) -> tuple[str, list[Any]]:
     return data[_LENGTH : _LENGTH + length].decode(), cast("list[Any]", parts)  # type: ignore[redundant-cast]
 
 
-def pieces_to_json(pieces: Iterable[object], greatest: int) -> tuple[str, list[object]]:
+def pieces_to_json(pieces: Iterable[object], max_bytes: int) -> tuple[str, list[object]]:
     """The text of checked pieces, and how it is divided into them.
 
     Args:
         pieces: What an extension returned.
-        greatest: Bytes of text, at most.
+        max_bytes: Maximum size of the text.
 
     Raises:
-        InvalidResultError: They are no pieces, too many or too long.
+        InvalidResultError: They are not pieces, or too many or too long.
     """
     texts: list[str] = []
     division: list[object] = []
@@ -87,9 +87,9 @@ def pieces_to_json(pieces: Iterable[object], greatest: int) -> tuple[str, list[o
         text = piece.text
         _check_place(text, piece.page, piece.heading)
         text = text.replace("\0", "")  # Postgres stores none
-        size += len(text)  # bytes are no fewer
-        if size > greatest:
-            raise InvalidResultError(f"returned more than {greatest} bytes of text")
+        size += len(text)  # a lower bound of the bytes
+        if size > max_bytes:
+            raise InvalidResultError(f"returned more than {max_bytes} bytes of text")
         texts.append(text)
         division.append((len(text), piece.page, piece.heading))
     return "".join(texts), division
@@ -122,7 +122,7 @@ def columns_to_json(columns: object) -> dict[str, object]:
     """Checked columns as JSON. Dates and times become text in ISO 8601.
 
     Raises:
-        InvalidResultError: They are no columns, or too many or too long.
+        InvalidResultError: They are not columns, or too many or too long.
     """
     if not isinstance(columns, Mapping):
         raise InvalidResultError(f"returned columns that are a {type(columns).__name__}, not a mapping")
@@ -138,8 +138,8 @@ def columns_to_json(columns: object) -> dict[str, object]:
         size = len(json.dumps(found, allow_nan=False, ensure_ascii=False).encode())
     except UnicodeEncodeError:
         raise InvalidResultError("returned a column whose text is not valid Unicode") from None
-    if size > GREATEST_COLUMNS:
-        raise InvalidResultError(f"returned columns of more than {GREATEST_COLUMNS} bytes")
+    if size > MAX_COLUMNS_BYTES:
+        raise InvalidResultError(f"returned columns of more than {MAX_COLUMNS_BYTES} bytes")
     return found
 
 
@@ -147,7 +147,7 @@ def columns_from_json(columns: object) -> dict[str, object]:
     """The columns that a child sent, checked again.
 
     Raises:
-        TypeError: They are no columns.
+        TypeError: They are not columns.
     """
     try:
         return columns_to_json(columns)

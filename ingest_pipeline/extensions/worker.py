@@ -1,4 +1,4 @@
-"""The child process that runs a parser, chunker or enricher of the user, so that it cannot break or exhaust the parent.
+"""The child process that runs a parser, chunker or enricher of the user, so that it cannot harm the parent process.
 
 It runs as a script and speaks the protocol of `children`. Its introduction names the user's class, which it imports and
 creates first, because that code is trusted. Then it drops its rights, because documents are not. An enricher keeps
@@ -16,25 +16,25 @@ from typing import BinaryIO, Final, Protocol
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import Extension, described
-from ingest_pipeline.extensions.protocol import GREATEST_DETAIL, Introduction, InvalidResultError
+from ingest_pipeline.extensions.protocol import MAX_DETAIL_CHARACTERS, Introduction, InvalidResultError
 from ingest_pipeline.sandbox.confinement import drop_rights
 
 
 class Role(Protocol):
-    """A module that calls one kind of extension."""
+    """A module that calls one kind of extension, in the child process."""
 
     def answer(self, extension: object, head: dict[str, object], data: bytes) -> bytes:
         """Call the extension, check its result and write it as bytes.
 
         Raises:
-            InvalidResultError: The result is none.
+            InvalidResultError: The result is not what the protocol of the extension allows.
         """
         ...
 
 
 def main() -> None:
     """Load the extension, then answer requests until the input ends."""
-    # The user's code must not read the requests, nor write between the answers.
+    # The user's code must not be able to read requests from standard input or to write into the answers.
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         role, extension, kept = _prepared(introduction)
     except ConfigurationError as error:
-        _answer(answers, "refused", str(error)[: 4 * GREATEST_DETAIL])
+        _answer(answers, "refused", str(error)[: 4 * MAX_DETAIL_CHARACTERS])
         return
     _answer(answers, "ready", ", ".join(kept))
     while line := requests.readline():
@@ -76,7 +76,7 @@ def _prepared(introduction: Introduction) -> tuple[Role, object, list[str]]:
 
 
 def _code_of(extension: object) -> list[str]:
-    """The file or the folder of the top package of the user's class, which may import more of it later."""
+    """The file or folder of the top package of the user's class. The class may import more of it later."""
     top = sys.modules.get(type(extension).__module__.partition(".")[0])
     if top is None:
         return []
@@ -93,11 +93,11 @@ def _serve(answers: BinaryIO, role: Role, extension: object, head: dict[str, obj
         outcome, detail = "invalid", str(error)
     except MemoryError:
         outcome = "too large"
-    except BaseException as error:  # noqa: BLE001  also `sys.exit` in the user's code concerns its document alone
+    except BaseException as error:  # noqa: BLE001  `sys.exit` in the user's code fails its document alone
         outcome, detail = "raised", described(error)
     if len(result) > int(str(head["output_bytes"])):
         outcome, detail, result = "invalid", f"returned more than {head['output_bytes']} bytes", b""
-    _answer(answers, outcome, detail[:GREATEST_DETAIL], result)
+    _answer(answers, outcome, detail[:MAX_DETAIL_CHARACTERS], result)
 
 
 def _answer(answers: BinaryIO, outcome: str, detail: str = "", data: bytes = b"") -> None:
@@ -110,5 +110,5 @@ IS_SCRIPT: Final = __name__ == "__main__"
 if IS_SCRIPT:
     main()
     if os.environ.get("TMPDIR") == os.environ.get("HOME"):
-        # The parent does it too, if it is alive.
+        # The parent process removes it too, if it is alive.
         shutil.rmtree(os.environ["HOME"], ignore_errors=True)

@@ -1,4 +1,7 @@
-"""What every parser gives, and the protocol of a parser of the user."""
+"""The protocol of a parser of the user: the document that it gets, and the result that it returns.
+
+The parsers of this package are in `built_in_parsers`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ __all__ = ["ParsedDocument", "Parser", "RawDocument", "TextPiece"]
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """A document as its parser gets it."""
+    """The document that a parser gets."""
 
     key: str
     """Path under the source prefix. Empty for a durable parser, whose result must depend on the bytes alone."""
@@ -22,7 +25,7 @@ class RawDocument:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """A document as its parser returns it."""
+    """The result of a parser."""
 
     pieces: Iterable[TextPiece]
     """The text. The concatenated texts of the pieces are the extracted text, which is taken for Markdown."""

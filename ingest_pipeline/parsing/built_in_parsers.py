@@ -1,4 +1,7 @@
-"""Extracts the text of a document from its bytes.
+"""The built-in parsers: they extract the text of a document from its bytes.
+
+To add a format, add its extension and media type to `_PARSED` or `_TEXT`, and its parser to `worker` if the format is
+not text. Text is any format that a search can use as it is.
 
 Text of any kind, source code among it, is decoded as a stream, in the memory of one block. PDF, Office, HTML and EPUB
 documents and e-mail are read whole, within limits, and parsed in a child process. Other formats, such as images and
@@ -66,7 +69,7 @@ _NO_PARSER: Final = (
 )
 
 _HEAD: Final = 1024
-"""Bytes that decide about the format. They must include a PDF's header and an HTML page's encoding."""
+"""Number of bytes from which the format is detected. They must include a PDF header and the encoding of HTML."""
 
 _BINARY: Final = {
     b"PK\x03\x04": "a ZIP archive",
@@ -142,8 +145,8 @@ def parse(
     Args:
         document: Its key, whose extension names the format.
         blocks: Its bytes, in order, divided anywhere.
-        limits: What parsing may cost; text formats are streamed and need none.
-        encoding: Of text that is neither UTF-8 nor marked. None: such text is an error.
+        limits: Limits of the parser. Text is streamed and has none.
+        encoding: The encoding of text that is not UTF-8 and has no byte order mark. None: such text is an error.
 
     Yields:
         Pieces whose concatenated texts are the extracted text, to which the offsets of chunks refer.
@@ -161,7 +164,7 @@ def parse(
     """
     head, rest = _split_head(blocks)
     if len(head) < _HEAD and not head.strip():
-        return  # the head is the whole of it
+        return  # the document is empty or only white space
     kind = _format(document, head)
     if kind is None:
         text = _streamed(document, head, rest, encoding)
@@ -175,7 +178,7 @@ def _extension(document: str) -> str:
 
 
 def _split_head(blocks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, which decide about the format, and an iterator over all blocks."""
+    """The first bytes, from which the format is detected, and an iterator over all blocks."""
     source = iter(blocks)
     taken: list[bytes] = []
     while sum(map(len, taken)) < _HEAD and (block := next(source, None)) is not None:
@@ -217,7 +220,7 @@ def _encoding(head: bytes) -> tuple[str, int]:
 def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str | None) -> Iterator[str]:
     encoding, mark = _encoding(head)
     if encoding == "utf-8" and b"\0" in head:
-        raise _holds_nul(document)
+        raise _nul_error(document)
     named = ((block, encoding) for block in blocks) if mark else with_encoding(blocks, fallback)
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
@@ -233,12 +236,12 @@ def _streamed(document: str, head: bytes, blocks: Iterator[bytes], fallback: str
             raise _wrong_encoding(document, encoding, offset - waiting + error.start) from None
         offset += len(block)
         if "\0" in piece:
-            raise _holds_nul(document)
+            raise _nul_error(document)
         yield piece[1:] if mark and piece else piece
         mark = 0 if piece else mark
 
 
-def _holds_nul(document: str) -> BinaryDocumentError:
+def _nul_error(document: str) -> BinaryDocumentError:
     return BinaryDocumentError(
         document, "contains NUL: it is not text, or UTF-16 without a byte order mark", _NO_PARSER
     )
@@ -287,7 +290,7 @@ def _as_utf8(document: str, page: bytes, fallback: str | None) -> bytes:
     except (LookupError, UnicodeError):
         raise DocumentEncodingError(document, f"declares {encoding!r}, which names no encoding of text") from None
     if "\0" in text:
-        raise _holds_nul(document)
+        raise _nul_error(document)
     return text.encode()
 
 

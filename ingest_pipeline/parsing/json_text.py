@@ -11,11 +11,11 @@ from typing import Final
 _ESCAPE: Final = re.compile(
     r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|u([0-9a-f]{4})|.)", re.IGNORECASE | re.DOTALL
 )
-# After an even number of backslashes: the beginning of an escape, or of a pair of them that is one character.
+# After an even number of backslashes: the beginning of an escape, or of two escapes that are one character.
 _UNFINISHED: Final = re.compile(
     r"(?<!\\)(?:\\\\)*(\\(?:u(?:[0-9a-f]{0,3}|d[89ab][0-9a-f]{2}(?:\\(?:u[0-9a-f]{0,3})?)?))?)\Z", re.IGNORECASE
 )
-_LONGEST: Final = 12
+_MAX_ESCAPE_CHARACTERS: Final = 12
 
 
 def decode_escapes(pieces: Iterable[str]) -> Iterator[str]:
@@ -31,8 +31,8 @@ def decode_escapes(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _even_start(text: str) -> int:
-    """Where a search for an unfinished escape begins: before the backslashes that decide about it."""
-    start = max(0, len(text) - _LONGEST)
+    """Where a search for an unfinished escape begins: before all backslashes whose number decides it."""
+    start = max(0, len(text) - _MAX_ESCAPE_CHARACTERS)
     while start > 0 and text[start - 1] == "\\":
         start -= 1
     return start

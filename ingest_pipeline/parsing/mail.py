@@ -1,6 +1,6 @@
-"""Reads an e-mail: its subject, who wrote when to whom, its body, and the messages that were forwarded in it.
+"""Reads an e-mail: its subject, sender, recipients, date and body, and the messages that were forwarded in it.
 
-Runs in the parser's child process, like all that reads a structure made by strangers.
+Runs in the parser's child process, because the document may be hostile.
 """
 
 import re
@@ -10,9 +10,9 @@ from email.message import EmailMessage
 from email.parser import BytesParser
 from typing import Final, cast
 
-_SHOWN: Final = ("From", "To", "Cc", "Date")
-_DEEPEST: Final = 10
-"""Messages inside each other that are read."""
+_HEADER_FIELDS: Final = ("From", "To", "Cc", "Date")
+_MAX_DEPTH: Final = 10
+"""Depth to which messages inside messages are read."""
 _LEADING_HASH: Final = re.compile(r"^(?=#)", re.MULTILINE)
 # The parser of the standard library raises any of these for headers that break the rules.
 _BROKEN: Final = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -44,7 +44,7 @@ def mail_text(data: bytes, html_text: Callable[[str], str]) -> str:
 def _parts(message: EmailMessage, html_text: Callable[[str], str], level: int) -> Iterator[str]:
     subject = " ".join(str(message.get("Subject", "")).split())
     yield f"{'#' * min(level, 6)} {subject or 'No subject'}"
-    header = [f"{name}: {' '.join(str(message[name]).split())}" for name in _SHOWN if message[name]]
+    header = [f"{name}: {' '.join(str(message[name]).split())}" for name in _HEADER_FIELDS if message[name]]
     attached = list(message.iter_attachments())
     names = [name for part in attached if (name := part.get_filename())]
     if names:
@@ -57,5 +57,5 @@ def _parts(message: EmailMessage, html_text: Callable[[str], str], level: int) -
         html = body.get_content_subtype() == "html"
         yield html_text(content) if html else _LEADING_HASH.sub(r"\\", content)
     for part in attached:
-        if part.get_content_type() == "message/rfc822" and level < _DEEPEST:
+        if part.get_content_type() == "message/rfc822" and level < _MAX_DEPTH:
             yield from _parts(cast("EmailMessage", part.get_content()), html_text, level + 1)

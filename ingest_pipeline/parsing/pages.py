@@ -1,9 +1,9 @@
 """Divides an extracted text into the pages of its document. Used by `worker`, in the child.
 
 kreuzberg's own page boundaries are offsets of a text before it became Markdown, so they drift from page to page. The
-pages of a PDF are found by the elements that kreuzberg reports with their page: each is looked for after the one
-before it, by its letters and digits, because Markdown changes the rest. The slides of a PPTX are found by markers that
-kreuzberg puts before each of them, and that are removed again.
+pages of a PDF are found by the elements that kreuzberg reports with their page: each is searched for after the one
+before it, by its letters and digits, because Markdown changes the other characters. The slides of a PPTX are found by
+markers that kreuzberg puts before each of them, and that are removed again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MARKER: Final = f"slide{uuid4().hex}n"
 """Precedes the number of a slide. No document can contain it, because it is new in every process."""
 _SLIDE: Final = re.compile(rf"{MARKER}(\d+)\n*")
 
-_LOOKED_FOR: Final = 48
-"""Letters and digits of an element that are looked for."""
-_LEAST: Final = 4
-"""An element with fewer says nothing about its place."""
-_REACH: Final = 20_000
-"""How far ahead an element is looked for. One that is not found is skipped."""
+_SEARCHED_CHARACTERS: Final = 48
+"""Number of letters and digits of an element that are searched for."""
+_MIN_CHARACTERS: Final = 4
+"""Elements with fewer letters and digits are skipped, because they may occur anywhere."""
+_SEARCH_DISTANCE: Final = 20_000
+"""How far ahead an element is searched for, in letters and digits. One that is not found is skipped."""
 
 
 def divide_slides(content: str, clean: Callable[[str], str]) -> list[Piece]:
@@ -33,7 +33,7 @@ def divide_slides(content: str, clean: Callable[[str], str]) -> list[Piece]:
 
     Args:
         content: The text with `MARKER` and a number before each slide.
-        clean: What is done to the text of a piece.
+        clean: Cleans the text of a piece.
     """
     first, *rest = _SLIDE.split(content)
     pieces: list[Piece] = [(clean(first), None)] if first else []
@@ -46,7 +46,7 @@ def divide_slides(content: str, clean: Callable[[str], str]) -> list[Piece]:
 
 
 def divide_pages(text: str, nodes: Iterable[Mapping[str, Any]]) -> list[Piece]:
-    """The text divided where its pages begin, in one piece if that is not known.
+    """The text divided where its pages begin. One piece, if the pages are unknown.
 
     Args:
         text: The extracted text.
@@ -57,9 +57,13 @@ def divide_pages(text: str, nodes: Iterable[Mapping[str, Any]]) -> list[Piece]:
     starts: list[tuple[int, int]] = []
     at = 0
     for node in nodes:
-        wanted = "".join(filter(str.isalnum, str(node["content"].get("text") or "")))[:_LOOKED_FOR]
+        wanted = "".join(filter(str.isalnum, str(node["content"].get("text") or "")))[:_SEARCHED_CHARACTERS]
         page = node.get("page")
-        found = letters.find(wanted, at, at + _REACH) if len(wanted) >= _LEAST and type(page) is int else -1
+        found = (
+            letters.find(wanted, at, at + _SEARCH_DISTANCE)
+            if len(wanted) >= _MIN_CHARACTERS and type(page) is int
+            else -1
+        )
         if page is None or found < 0:
             continue
         at = found + len(wanted)

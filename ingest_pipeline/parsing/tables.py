@@ -1,4 +1,4 @@
-"""Rewrites the Markdown tables of a parsed document, so that a search finds a row by what it says.
+"""Rewrites the Markdown tables of a parsed document, so that a search finds a row by its content.
 
 A chunk in the middle of a long table does not contain the table's header, and a row without its header is a list of
 unrelated words. So the name of the column precedes each value. Rows are not padded either: the width of a padded
@@ -13,8 +13,8 @@ from typing import Final
 _CELL_END: Final = re.compile(r"(?<!\\)\|")
 _RULE: Final = re.compile(r"\|(?:\s*:?-+:?\s*\|)+")
 # Two columns are often names and values side by side, with no header.
-_LEAST_COLUMNS: Final = 3
-_LONGEST_NAME: Final = 80
+_MIN_COLUMNS: Final = 3
+_MAX_NAME_CHARACTERS: Final = 80
 """Characters in the name of a column. A longer cell is not a name, and would be repeated in every row."""
 
 
@@ -58,17 +58,17 @@ def _cells(line: str) -> list[str]:
 
 def _are_names(cells: Sequence[str]) -> bool:
     return (
-        len(cells) >= _LEAST_COLUMNS
+        len(cells) >= _MIN_COLUMNS
         and len(set(cells)) == len(cells)
-        and all(0 < len(cell) <= _LONGEST_NAME and any(map(str.isalpha, cell)) for cell in cells)
+        and all(0 < len(cell) <= _MAX_NAME_CHARACTERS and any(map(str.isalpha, cell)) for cell in cells)
     )
 
 
 def _item(names: Sequence[str], cells: Sequence[str]) -> str:
-    """An item without the empty cells. Empty if all are."""
+    """A list item with the cells that are not empty. No text if all cells are empty."""
     pairs = zip_longest(names, cells, fillvalue="")
-    said = [f"{name}: {cell}" if name else cell for name, cell in pairs if cell]
-    return f"- {'; '.join(said)}\n" if said else ""
+    values = [f"{name}: {cell}" if name else cell for name, cell in pairs if cell]
+    return f"- {'; '.join(values)}\n" if values else ""
 
 
 def _row(cells: Sequence[str]) -> str:

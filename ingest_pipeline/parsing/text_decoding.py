@@ -14,7 +14,7 @@ _WINDOW_BYTES = 64 << 10
 
 
 def fallback_encoding(name: str) -> str:
-    """Python's canonical name of an encoding that text without a mark can have.
+    """Check the encoding that is configured for text that is not UTF-8, and return Python's name for it.
 
     Raises:
         ConfigurationError: The encoding is unknown, or does not extend ASCII.
@@ -34,8 +34,8 @@ def fallback_encoding(name: str) -> str:
 def with_encoding(blocks: Iterable[bytes], fallback: str | None) -> Iterator[tuple[bytes, str]]:
     """Blocks of text, each with its encoding. The encoding is decided at the first byte that is not ASCII.
 
-    The text is UTF-8 if the 64 KB from that byte on are. So the encoding depends on the bytes and not on how they are
-    divided into blocks, and only this window and one block are in memory.
+    The text is UTF-8 if the 64 KB from that byte on are valid UTF-8. So the encoding depends on the bytes and not on
+    how they are divided into blocks, and only this window and one block are in memory.
 
     Args:
         blocks: The bytes of the text, in order.

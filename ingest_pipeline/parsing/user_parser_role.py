@@ -1,4 +1,4 @@
-"""Calls a parser of the user, in its child process, and reads the answer, in the parent."""
+"""Calls a parser of the user in the child process, and reads its answer in the parent process."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
 
     Args:
         extension: The parser.
-        head: The document's `key`, and the `greatest_text` that it may have, in bytes.
+        head: The document's `key`, and the `max_text_bytes` that it may have, in bytes.
         data: Its bytes.
 
     Raises:
-        InvalidResultError: The parser returned something else.
+        InvalidResultError: The parser returned something that its protocol does not allow.
     """
     found = cast("object", cast("Parser", extension).parse(RawDocument(str(head["key"]), data)))
     if not isinstance(found, ParsedDocument):
         raise InvalidResultError(f"returned a {type(found).__name__}, not a ParsedDocument")
     columns = columns_to_json(found.columns)
-    text, division = pieces_to_json(found.pieces, int(str(head["greatest_text"])))
+    text, division = pieces_to_json(found.pieces, int(str(head["max_text_bytes"])))
     return pack(text, division, columns)
 
 

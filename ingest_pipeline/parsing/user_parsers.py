@@ -1,4 +1,7 @@
-"""Parsers of the user: which documents they parse, and how they are called."""
+"""Loads the parsers of the user, chooses the parser of a document and calls it, from the parent process.
+
+A parser that belongs to the package is added in `built_in_parsers`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from ingest_pipeline.parsing.user_parser_role import read_answer
 
 _ROLE = "ingest_pipeline.parsing.user_parser_role"
 TEXT_BYTES = 100_000_000
-"""Of a document, and of the text that a parser returns, at most."""
-# How the text is divided into pieces, and its columns.
+"""Maximum size of a document, and of the text that a parser returns."""
+# Maximum size of what a result has besides its text: the division into pieces, and the columns.
 _ENVELOPE_BYTES = 16 << 20
 _SUFFIX = re.compile(r"\.[\w+~-]{1,30}", re.ASCII)
 
@@ -49,15 +52,15 @@ class UserParser:
         return cls(hook, tuple(suffixes))
 
     def parse(self, document: str, content: bytes) -> bytes:
-        """Let the parser parse a document. `read` reads the result.
+        """Run the parser on a document. `read` reads the result.
 
         Raises:
             DocumentError: The parser failed with this document.
-            ConfigurationError: Its child does not start.
+            ConfigurationError: Its child process does not start.
         """
         return self.hook.run(
             document,
-            {"key": "" if self.hook.is_durable else document, "greatest_text": TEXT_BYTES},
+            {"key": "" if self.hook.is_durable else document, "max_text_bytes": TEXT_BYTES},
             content,
             TEXT_BYTES + _ENVELOPE_BYTES,
         )
@@ -66,7 +69,7 @@ class UserParser:
         """The pieces and columns of a result.
 
         Raises:
-            DocumentError: The child sent something else.
+            DocumentError: The result has another form.
         """
         return self.hook.checked(document, result, read_answer)
 

@@ -1,4 +1,4 @@
-"""The child process that parses documents, so that a hostile file cannot break or exhaust the parent.
+"""The child process of the built-in parsers, so that a hostile file cannot harm the parent process.
 
 It runs as a script and imports almost nothing of the package, so that it starts as fast as its parser does. It drops
 its rights to files, the network and other processes before it loads the parser, see `confinement`. The parent limits
@@ -25,9 +25,9 @@ from ingest_pipeline.parsing.pages import MARKER, Piece, divide_pages, divide_sl
 from ingest_pipeline.parsing.tables import rewrite_tables
 from ingest_pipeline.sandbox.confinement import drop_rights
 
-GREATEST_LIST: Final = 16 << 20
-"""Bytes of the list of pieces, which precedes a text. A page takes some 15."""
-GREATEST_DETAIL: Final = 1_000
+MAX_LIST_BYTES: Final = 16 << 20
+"""Size of the list of pieces, which precedes a text. A page takes about 15 bytes."""
+MAX_DETAIL_CHARACTERS: Final = 1_000
 """Characters of an error message: some quote the document."""
 
 # The parser renders the elements in a head as YAML, which then reads as a rule and a heading; without these tags the
@@ -56,7 +56,7 @@ _EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
 
 
 class Request(TypedDict):
-    """The line before a document."""
+    """The line of JSON before a document."""
 
     media_type: str
     size: int
@@ -65,7 +65,7 @@ class Request(TypedDict):
 
 
 class Answer(TypedDict):
-    """The line before a text."""
+    """The line of JSON before a text."""
 
     outcome: str
     """``ready`` once, at the start; then ``text``, ``corrupt``, ``too large``, ``encrypted`` or ``unsupported``."""
@@ -75,7 +75,7 @@ class Answer(TypedDict):
 
 def main() -> None:
     """Answer requests until the input ends."""
-    # A library's output must not get between the answers.
+    # What a library prints must not get into the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _answer(answers, "ready", ", ".join(KEPT))
@@ -87,13 +87,13 @@ def main() -> None:
         result = _extract(data, request["media_type"], request["unpacked_bytes"])
         if isinstance(result, tuple):
             outcome, detail = result
-            _answer(answers, outcome, detail[:GREATEST_DETAIL])
+            _answer(answers, outcome, detail[:MAX_DETAIL_CHARACTERS])
             continue
         pieces = json.dumps([(len(piece), page) for piece, page in result]).encode()
         text = "".join(piece for piece, _ in result).encode()
         if len(text) > request["text_bytes"]:
             _answer(answers, "too large", f"has more than {request['text_bytes']} bytes of text")
-        elif len(pieces) >= GREATEST_LIST:
+        elif len(pieces) >= MAX_LIST_BYTES:
             _answer(answers, "too large", "has too many pages")
         else:
             _answer(answers, "text", data=pieces + b"\n" + text)
@@ -155,7 +155,7 @@ def _page_text(page: str) -> str:
 
 
 def _searchable(text: str) -> str:
-    """Postgres stores no NUL; an image that is written out as text has no meaning to search for."""
+    """The text without NUL, which Postgres cannot store, and without images that are embedded as text."""
     return _EMBEDDED_IMAGE.sub("", text).replace("\0", "")
 
 
@@ -187,5 +187,5 @@ def _outcome(error: kreuzberg.KreuzbergError) -> str:
 
 if __name__ == "__main__":
     main()
-    # The parent does it too, if it is alive.
+    # The parent process removes it too, if it is alive.
     shutil.rmtree(os.environ["HOME"], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Parses documents in children: the parent's side of ``worker``."""
+"""Runs the built-in parsers in child processes: the parent's side of ``worker``."""
 
 import json
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ _ERRORS: Final[dict[str, type[DocumentError]]] = {
     "unsupported": UnsupportedFormatError,
 }
 _OUTCOMES: Final = frozenset({"text", "encrypted", *_ERRORS})
-_GREATEST_LIST: Final = 16 << 20
-"""Bytes of the list of pieces, which precedes a text. A page takes some 15."""
+_MAX_LIST_BYTES: Final = 16 << 20
+"""Size of the list of pieces, which precedes a text. A page takes about 15 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParserLimits:
-    """What parsing one document may cost. Text formats are streamed and have no limits."""
+    """Limits of parsing one document. Text formats are streamed and have no limits."""
 
     input_bytes: int = 100_000_000
     unpacked_bytes: int = 250_000_000
-    """Of the members of an Office or EPUB file, which are ZIP archives, together."""
+    """Unpacked size of an Office or EPUB file, which is a ZIP archive."""
     output_bytes: int = 100_000_000
     memory_bytes: int = 2 << 30
     """Address space of the child: its libraries and thread stacks take 0.5 GB before it reads a document."""
@@ -43,8 +43,8 @@ class ParserLimits:
 
     @property
     def of_request(self) -> RequestLimits:
-        """What a child may spend on one document."""
-        return RequestLimits(self.cpu_seconds, self.wall_seconds, self.output_bytes + _GREATEST_LIST)
+        """The limits of a request to a child."""
+        return RequestLimits(self.cpu_seconds, self.wall_seconds, self.output_bytes + _MAX_LIST_BYTES)
 
 
 def blame(death: DeadChildError, document: str, limits: ParserLimits) -> DocumentError:
@@ -65,13 +65,13 @@ class ParserPool:
         self._children = ChildPool()
 
     def extract(self, document: str, media_type: str, data: bytes, limits: ParserLimits) -> list[TextPiece]:
-        """Parse a document in a child. Threads may call this concurrently.
+        """Parse a document in a child process. Threads may call this concurrently.
 
         Args:
             document: Key of the document, for the messages.
             media_type: A format that kreuzberg reads.
             data: The whole document.
-            limits: What it may cost.
+            limits: The limits of parsing it.
 
         Returns:
             The text as Markdown, a piece for each page if the format has pages. No text if the document has none.

@@ -1,12 +1,13 @@
 """Child processes that answer requests: they are started, limited, kept for the next request, replaced and killed.
 
 A child answers one request at a time and is kept for the next one, because starting it costs more than most requests
-do. It is replaced when it dies, when it exceeds a limit and after `REQUESTS_PER_CHILD` requests. If a used child dies,
-its request is sent once more to a fresh one, so that no outcome depends on what the child did before.
+do. It is replaced when it dies, when it exceeds a limit and after `MAX_REQUESTS_PER_CHILD` requests. If a used child
+dies, its request is sent once more to a fresh one, so that no outcome depends on what the child did before.
 
-The protocol: requests come on the child's standard input, each a line of JSON and then data. Each is answered on
-standard output: a line of JSON with the outcome, one word, a detail and the size of the data, then the data. The first
-answer is ``ready``, whose detail names the rights that the child could not drop.
+The protocol: the parent writes requests to the child's standard input, each a line of JSON followed by data. The child
+writes each answer to standard output: a line of JSON with the outcome in one or two words, a detail and the size of the
+data, followed by the data. The first answer has the outcome ``ready``, and its detail names the rights that the child
+could not drop.
 """
 
 import atexit
@@ -30,15 +31,15 @@ from typing import IO, Final, cast
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.sandbox.confinement import unavailable
 
-REQUESTS_PER_CHILD: Final = 100
-IDLE_CHILDREN: Final = 4
-"""That are kept for a program."""
+MAX_REQUESTS_PER_CHILD: Final = 100
+MAX_IDLE_CHILDREN: Final = 4
+"""Idle children that are kept for one program."""
 START_SECONDS: Final = 60.0
 
 _START_OUTCOMES: Final = frozenset({"ready", "refused"})
-_LAST_WORDS: Final = 2_000
+_MAX_LAST_WORDS_BYTES: Final = 2_000
 _OUT_OF_MEMORY: Final = ("memory allocation of", "MemoryError", "bad_alloc", "out of memory", "Cannot allocate memory")
-_GREATEST_HEAD: Final = 64 << 10
+_MAX_HEAD_BYTES: Final = 64 << 10
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Program:
     """For messages, such as `document parser`."""
     script: Path
     outcomes: frozenset[str]
-    """With which it may answer. Any other answer is treated as a crash."""
+    """The outcomes that it may answer with. Any other answer is treated as a crash."""
     memory_bytes: int
     """Address space of the child."""
     introduction: bytes = b""
@@ -59,12 +60,12 @@ class Program:
     is_trusted: bool = False
     """Whether it gets the environment of this process, secrets included."""
     is_replaced: bool = True
-    """Whether a child is replaced after `REQUESTS_PER_CHILD` requests. It may hold a model that is slow to load."""
+    """Whether a child is replaced after `MAX_REQUESTS_PER_CHILD` requests. It may hold a model that is slow to load."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request may cost."""
+    """Limits of one request."""
 
     cpu_seconds: int
     wall_seconds: float
@@ -73,7 +74,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a child answered."""
+    """The answer of a child."""
 
     outcome: str
     detail: str
@@ -124,9 +125,9 @@ class ChildPool:
 
         Args:
             program: What the child runs.
-            head: The line of JSON. The size of the data is added.
-            data: What follows it.
-            limits: What the request may cost.
+            head: Values of the line of JSON. The size of the data is added.
+            data: The data that follows the line.
+            limits: The limits of the request.
 
         Raises:
             ConfigurationError: The child does not start.
@@ -139,7 +140,7 @@ class ChildPool:
             try:
                 answer = child.ask(head, data, limits)
             except DeadChildError as death:
-                # These limits are counted for each request, so the child's past does not matter.
+                # These limits are counted for each request, so earlier requests of the child are not the cause.
                 if fresh or death.expired or death.out_of_cpu:
                     raise
                 fresh = True
@@ -178,8 +179,8 @@ class ChildPool:
     def _give_back(self, child: "_Child") -> None:
         with self._lock:
             alike = sum(other.program == child.program for other in self._idle)
-            is_fresh = child.served < REQUESTS_PER_CHILD or not child.program.is_replaced
-            keep = is_fresh and alike < IDLE_CHILDREN
+            is_fresh = child.served < MAX_REQUESTS_PER_CHILD or not child.program.is_replaced
+            keep = is_fresh and alike < MAX_IDLE_CHILDREN
             if keep:
                 self._idle.append(child)
         if not keep:
@@ -193,7 +194,7 @@ class ChildPool:
 
 
 class _Child:
-    """One child process with a fixed memory limit. After any exception from `ask` it is gone."""
+    """One child process with a fixed memory limit. It has ended after any exception from `ask`."""
 
     def __init__(self, program: Program) -> None:
         self.served = 0
@@ -267,7 +268,7 @@ class _Child:
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
         for pipe in (self._requests, self._answers, self._stderr):
-            # Data that a dead child did not receive is useless.
+            # Closing flushes data that the dead child did not receive, which fails.
             with suppress(OSError):
                 pipe.close()
 
@@ -305,7 +306,7 @@ class _Child:
 
     def _receive(self, output_bytes: int) -> Answer:
         """Read one answer. An invalid one raises OSError, ValueError, KeyError or TypeError."""
-        answer = json.loads(self._answers.readline(_GREATEST_HEAD))
+        answer = json.loads(self._answers.readline(_MAX_HEAD_BYTES))
         outcome, detail, size = str(answer["outcome"]), str(answer["detail"]), int(answer["size"])
         if outcome not in self.program.outcomes | _START_OUTCOMES or not 0 <= size <= output_bytes:
             raise ValueError(answer)
@@ -320,12 +321,12 @@ class _Child:
             self._process.wait(timeout=5)
         self._process.kill()
         size = os.fstat(self._stderr.fileno()).st_size
-        words = os.pread(self._stderr.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS))
+        words = os.pread(self._stderr.fileno(), _MAX_LAST_WORDS_BYTES, max(0, size - _MAX_LAST_WORDS_BYTES))
         return DeadChildError(self._process.wait(), words.decode(errors="replace"), expired=self._expired)
 
 
 def _whole_environment() -> dict[str, str]:
-    """The environment of this process, without the failpoints, which are its own."""
+    """The environment of this process without its failpoints, which are meant for this process alone."""
     return {name: value for name, value in os.environ.items() if name != "INGEST_FAILPOINTS"} | _interpreter()
 
 

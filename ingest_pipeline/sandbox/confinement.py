@@ -23,9 +23,9 @@ import sysconfig
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-GREATEST_FILE: Final = 64 << 20
+MAX_FILE_BYTES: Final = 64 << 20
 """Bytes in a file that a child may write. The built-in parser unpacks a library of 8 MB and writes nothing else."""
-OPEN_FILES: Final = 64
+MAX_OPEN_FILES: Final = 64
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
 _DEVICES: Final = ("/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
 
@@ -41,7 +41,7 @@ _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _MAKE_DIR | _MAKE_FILE | _REMOVE | _REFER | _TRUNCATE
 _OF_A_FILE = _READ_FILE | _WRITE_FILE | _TRUNCATE
 _RIGHTS: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-"""How many rights to files a version knows; later ones, as many as the last."""
+"""Number of file rights in each version of Landlock. Later versions have as many as the last."""
 _TCP_SINCE, _SCOPES_SINCE, _ALL_OF_TWO = 4, 6, 0b11
 
 _ARCHITECTURE: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -94,15 +94,15 @@ def drop_rights(folders: Iterable[str]) -> list[str]:
     """Keep only the rights to read Python, its libraries and some folders, and to write the folder HOME.
 
     Args:
-        folders: Files and folders that may be read besides.
+        folders: Other files and folders that may be read.
 
     Returns:
-        The rights that could not be dropped, as `confine` does.
+        The rights that could not be dropped, see `confine`.
     """
     found = [*folders, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))]
     found += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     readable = [folder for folder in (*found, *_LIBRARIES, *_DEVICES) if folder]
-    return confine(readable, [os.environ["HOME"]], file_bytes=GREATEST_FILE, open_files=OPEN_FILES)
+    return confine(readable, [os.environ["HOME"]], file_bytes=MAX_FILE_BYTES, open_files=MAX_OPEN_FILES)
 
 
 def confine(readable: Iterable[str], writable: Iterable[str], *, file_bytes: int, open_files: int) -> list[str]:
@@ -111,8 +111,8 @@ def confine(readable: Iterable[str], writable: Iterable[str], *, file_bytes: int
     Args:
         readable: Files and folders that may be read. Missing ones are ignored.
         writable: Folders that may be written too.
-        file_bytes: Of the largest file that may be written.
-        open_files: How many may be open at once.
+        file_bytes: Maximum size of a file that it writes.
+        open_files: Maximum number of open files.
 
     Returns:
         The rights that could not be dropped: some of ``files``, ``network`` and ``other processes``.

@@ -414,7 +414,7 @@ def test_a_document_over_a_limit_is_too_large_and_the_next_one_is_parsed(
 def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
     pool: ParserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 10_000)
+    monkeypatch.setattr(children_module, "MAX_REQUESTS_PER_CHILD", 10_000)
 
     def parse_busily(limits: ParserLimits) -> None:
         extracted(pool, "a.html", "text/html", PAGE + b'<meta "' * 2_000, limits)
@@ -436,7 +436,7 @@ def test_a_limit_counts_for_one_document_and_not_for_all_that_its_child_parsed(
 
 
 def test_a_child_parses_many_files_before_it_is_replaced(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children_module, "REQUESTS_PER_CHILD", 3)
+    monkeypatch.setattr(children_module, "MAX_REQUESTS_PER_CHILD", 3)
     before, seen = children(), list[frozenset[int]]()
     for _ in range(5):
         assert extracted(pool, "a.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
@@ -463,7 +463,7 @@ def test_threads_parse_concurrently(pool: ParserPool) -> None:
     before = children()
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(one, range(60))) == [f"Page {number}\n" for number in range(60)]
-    assert len(children() - before) <= children_module.IDLE_CHILDREN
+    assert len(children() - before) <= children_module.MAX_IDLE_CHILDREN
     pool.close()
     assert children() == before
 

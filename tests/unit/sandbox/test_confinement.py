@@ -137,7 +137,7 @@ def test_missing_confinement_is_reported_once(
     script = tmp_path / "unable.py"
     script.write_text(UNABLE)
     monkeypatch.setattr(worker_pool, "_SCRIPT", script)
-    monkeypatch.setattr(children, "REQUESTS_PER_CHILD", 1)
+    monkeypatch.setattr(children, "MAX_REQUESTS_PER_CHILD", 1)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert pool.extract("a.html", "text/html", b"<p>text</p>", ParserLimits()) == [TextPiece("text\n")]
