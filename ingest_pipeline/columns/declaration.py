@@ -303,7 +303,5 @@ def _checked(document: str, source: str, column: Column, value: object) -> Value
 
 
 def _wrong(document: str, source: str, column: Column, value: object) -> ColumnValueError:
-    return ColumnValueError(
-        document,
-        f"has the value {reprlib.repr(value)} of column {column.name!r} in {source}, which is not of type {column.type}",
-    )
+    shown = f"the value {reprlib.repr(value)} of column {column.name!r} in {source}"
+    return ColumnValueError(document, f"has {shown}, which is not of type {column.type}")

@@ -128,8 +128,8 @@ def test_a_wrong_value_fails_its_document_and_keeps_what_was_published(library: 
     library.put("b.txt", "Other text of b.")
     summary = library.ingest()
     assert str(summary.failed["a.txt"][1]) == (
-        "Document 'a.txt' has the value 'late' of column 'year' in its sidecar, which is not of type int. Its published "
-        "version is untouched. Correct the value, or the type of the column."
+        "Document 'a.txt' has the value 'late' of column 'year' in its sidecar, which is not of type int. Its "
+        "published version is untouched. Correct the value, or the type of the column."
     )
     assert isinstance(summary.failed["a.txt"][1], ColumnValueError)
     assert values(library, "a.txt") == {"year": 2020}

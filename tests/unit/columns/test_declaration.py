@@ -66,7 +66,9 @@ def test_a_value_has_one_form_also_after_the_table(kind: ColumnType, value: obje
 
 @pytest.mark.parametrize(("kind", "value"), WRONG)
 def test_a_wrong_value_is_no_value(kind: ColumnType, value: object) -> None:
-    with pytest.raises(ColumnValueError, match=f"'d.md' has the value .* of column 'c' in its sidecar, .* no {kind}"):
+    with pytest.raises(
+        ColumnValueError, match=f"'d.md' has the value .* of column 'c' in its sidecar, .* of type {kind}"
+    ):
         parse_columns({"c": kind}).typed("d.md", "its sidecar", {"c": value})
 
 
