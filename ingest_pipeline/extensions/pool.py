@@ -145,9 +145,9 @@ class Hook:
         """Call the extension, and return what its role made of the result.
 
         Args:
-            head: What the role needs besides the data.
-            data: What the extension gets.
-            output_bytes: Of the result, at most.
+            head: Values that the role needs besides the data.
+            data: The data that the extension gets.
+            output_bytes: Maximum size of the result.
 
         Raises:
             HookFailedError: The extension raised an exception, exceeded a limit, ended its process or returned
