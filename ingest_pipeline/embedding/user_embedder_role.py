@@ -35,7 +35,7 @@ class EmbedderAnswer:
     temporary: str = ""
     """A temporary failure."""
     invalid: str = ""
-    """What is wrong with the whole result, which was billed all the same."""
+    """What is wrong with the whole result, which was billed nevertheless."""
 
 
 def request(texts: Sequence[str]) -> bytes:
