@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import dagster as dg
 
@@ -71,6 +72,10 @@ def run_metadata(run: RunProgress, costs: Sequence[Cost]) -> Mapping[str, dg.Met
         "run_api_seconds": dg.MetadataValue.float(round(run.api_seconds, 3)),
         "run_documents": dg.MetadataValue.int(run.published),
     }
-    for cost in costs:
-        found |= cost_metadata("run_cost", cost.amount, cost.currency)
+    if run.enricher_tokens or run.enricher_requests:
+        found["run_enricher_tokens"] = dg.MetadataValue.int(run.enricher_tokens)
+        found["run_enricher_requests"] = dg.MetadataValue.int(run.enricher_requests)
+    for currency in {cost.currency for cost in costs}:
+        amounts = [cost.amount for cost in costs if cost.currency == currency and cost.amount is not None]
+        found |= cost_metadata("run_cost", sum(amounts, Decimal()) if amounts else None, currency)
     return found

@@ -91,7 +91,9 @@ def reembedding_line(estimate: Estimate) -> str:
 def cost_line(costs: Sequence[Cost]) -> str:
     """The cost, by currency and date of the price."""
     priced = [
-        f"{cost.amount:.4f} {cost.currency} at prices of {cost.as_of}" for cost in costs if cost.amount is not None
+        f"{cost.amount:.4f} {cost.currency} {f'at prices of {cost.as_of}' if cost.as_of else 'reported by enrichers'}"
+        for cost in costs
+        if cost.amount is not None
     ]
     unpriced = sum(cost.tokens for cost in costs if cost.amount is None)
     if unpriced and priced:

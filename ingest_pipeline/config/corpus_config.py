@@ -20,7 +20,7 @@ from ingest_pipeline.config.environment import (
 )
 from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location, refusals
 from ingest_pipeline.config.origin import ATTRIBUTES, ENVIRONMENT, Origin
-from ingest_pipeline.config.prices import read_prices
+from ingest_pipeline.config.prices import read_enricher_prices, read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits
 from ingest_pipeline.config.user_extensions import Extensions, load_extensions
 from ingest_pipeline.embedding.base import OpenAISettings, check_endpoint
@@ -251,7 +251,7 @@ class CorpusConfig(CorpusOptions):
         Raises:
             ConfigurationError: One cannot be loaded or does not fit its protocol.
         """
-        return load_extensions(self.parser, self.chunker, self.enricher)
+        return load_extensions(self.parser, self.chunker, self.enricher, read_enricher_prices(self.enricher_prices))
 
     @property
     def selection(self) -> Selection:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import check_access, check_tags, parse_columns
 from ingest_pipeline.config.origin import ATTRIBUTES
-from ingest_pipeline.config.prices import read_prices
+from ingest_pipeline.config.prices import read_enricher_prices, read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
 from ingest_pipeline.embedding.base import check_endpoint
 from ingest_pipeline.embedding.input_limits import known_tokenizer
@@ -231,6 +231,12 @@ class CorpusOptions(BaseModel):
         examples=[["my_package.enrichers.FrontMatter"]],
         json_schema_extra=SCHEMA,
     )
+    enricher_prices: str = Field(
+        default="",
+        description="What enrichers of yours cost: dotted path, price of a million reported tokens, currency and date. "
+        "Default: the cost that an enricher reports, if any.",
+        examples=["my_package.enrichers.Summary 0.60 USD 2026-11-01"],
+    )
     heading_context: bool = Field(
         default=False,
         description="Whether the headings above a chunk are embedded and indexed with it.",
@@ -309,6 +315,13 @@ class CorpusOptions(BaseModel):
     def _check_prices(cls, value: str) -> str:
         with refusals():
             read_prices(value)
+        return value
+
+    @field_validator("enricher_prices")
+    @classmethod
+    def _check_enricher_prices(cls, value: str) -> str:
+        with refusals():
+            read_enricher_prices(value)
         return value
 
     @field_validator("partition_by")

@@ -10,6 +10,7 @@ from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.parsing.user_parsers import UserParser, load_parsers, parser_of
+from ingest_pipeline.types import Price
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,28 @@ NO_EXTENSIONS = Extensions()
 
 @lru_cache(64)
 def load_extensions(
-    parser: tuple[Extension, ...], chunker: tuple[Extension, ...], enricher: tuple[Extension, ...]
+    parser: tuple[Extension, ...],
+    chunker: tuple[Extension, ...],
+    enricher: tuple[Extension, ...],
+    prices: tuple[Price, ...] = (),
 ) -> Extensions:
     """Load the extensions that options name, once in a process.
 
+    Args:
+        parser: The user's parsers.
+        chunker: The user's chunker.
+        enricher: The user's enrichers, in order.
+        prices: Prices of enrichers, by dotted path.
+
     Raises:
-        ConfigurationError: One cannot be loaded or does not fit its protocol.
+        ConfigurationError: One cannot be loaded or does not fit its protocol, or a price is of another class.
     """
+    if unknown := [price.model for price in prices if price.model not in {one.path for one in enricher}]:
+        raise ConfigurationError(
+            f"INGEST_ENRICHER_PRICES has a price of {unknown[0]}, which INGEST_ENRICHER does not name",
+            "Write the dotted path of the class as INGEST_ENRICHER has it.",
+        )
     if len(chunker) > 1:
         raise ConfigurationError("INGEST_CHUNKER names more than one chunker", "Name one.")
     cutter = UserChunker.load(chunker[0]) if chunker else None
-    return Extensions(load_parsers(parser), cutter, tuple(map(UserEnricher.load, enricher)))
+    return Extensions(load_parsers(parser), cutter, tuple(UserEnricher.load(one, prices) for one in enricher))

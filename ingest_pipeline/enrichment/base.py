@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 
 from ingest_pipeline.types import Usage
@@ -29,6 +30,10 @@ class Enrichment:
     """Texts, numbers, truth values, dates, or lists of them. They replace columns of the same name."""
     usage: Usage = field(default_factory=Usage)
     """Tokens and requests that a paid API billed. They count for the limits on tokens."""
+    cost: Decimal | None = None
+    """What the call cost, if that is known. None: the tokens at the price that `enricher_prices` names."""
+    currency: str | None = None
+    """Of the cost: three letters, as in ISO 4217."""
 
 
 class Enricher(Protocol):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any, cast
+from decimal import Decimal
+from typing import Any, Final, cast
 
 from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
 from ingest_pipeline.extensions.coroutines import result_of
@@ -17,6 +19,9 @@ from ingest_pipeline.extensions.protocol import (
     unpack,
 )
 from ingest_pipeline.types import Usage
+
+_GREATEST_COST: Final = 1_000_000
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
 
 
 def request(text: str, columns: Mapping[str, object]) -> bytes:
@@ -39,8 +44,10 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
     found = result_of(cast("Enricher", extension).enrich(EnrichableDocument(str(head["key"]), text, columns)))
     enrichment = found if isinstance(found, Enrichment) else Enrichment(cast("Mapping[str, object]", found))
     check_usage(enrichment.usage)
+    _check_cost(enrichment.cost, enrichment.currency)
     usage = (enrichment.usage.tokens, enrichment.usage.requests)
-    return json.dumps((columns_to_json(enrichment.columns), usage), allow_nan=False).encode()
+    cost = None if enrichment.cost is None else (str(enrichment.cost), enrichment.currency)
+    return json.dumps((columns_to_json(enrichment.columns), usage, cost), allow_nan=False).encode()
 
 
 def read_answer(data: bytes) -> Enrichment:
@@ -49,10 +56,23 @@ def read_answer(data: bytes) -> Enrichment:
     Raises:
         ValueError, TypeError: The bytes were not made by `answer`.
     """
-    columns, (tokens, requests) = cast("list[Any]", json.loads(data))
+    columns, (tokens, requests), paid = cast("list[Any]", json.loads(data))
     usage = Usage(tokens=tokens, requests=requests)
     try:
+        amount, currency = (None, None) if paid is None else (Decimal(paid[0]), paid[1])
+        _check_cost(amount, currency)
         check_usage(usage)
-    except InvalidResultError as error:
+    except (InvalidResultError, ArithmeticError) as error:
         raise ValueError(str(error)) from error
-    return Enrichment(columns_from_json(columns), usage)
+    return Enrichment(columns_from_json(columns), usage, amount, currency)
+
+
+def _check_cost(cost: object, currency: object) -> None:
+    if cost is None and currency is None:
+        return
+    if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost <= _GREATEST_COST:
+        raise InvalidResultError(f"returned the cost {cost!r:.60}, which is not a Decimal from 0 to {_GREATEST_COST}")
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise InvalidResultError(
+            f"returned a cost in the currency {currency!r:.30}, which is not three capital letters"
+        )

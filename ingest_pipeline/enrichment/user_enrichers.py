@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingest_pipeline.enrichment.base import Enrichment
@@ -9,6 +10,7 @@ from ingest_pipeline.enrichment.user_enricher_role import read_answer
 from ingest_pipeline.errors import EnrichmentError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook
+from ingest_pipeline.types import Price
 
 _ROLE = "ingest_pipeline.enrichment.user_enricher_role"
 _RESULT_BYTES = 2 << 20
@@ -19,15 +21,22 @@ class UserEnricher:
     """An enricher of the user."""
 
     hook: Hook
+    price: Price | None = None
+    """Price of the tokens that it reports. None: none is configured."""
 
     @classmethod
-    def load(cls, extension: Extension) -> UserEnricher:
+    def load(cls, extension: Extension, prices: Sequence[Price] = ()) -> UserEnricher:
         """Load an enricher.
+
+        Args:
+            extension: Names it.
+            prices: The configured prices, by dotted path of the class.
 
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        return cls(Hook.load(extension, _ROLE, ["enrich"], EnrichmentError, is_confined=False))
+        price = next((price for price in prices if price.model == extension.path), None)
+        return cls(Hook.load(extension, _ROLE, ["enrich"], EnrichmentError, is_confined=False), price)
 
     def enrich(self, document: str, request: bytes) -> bytes:
         """Run the enricher on a document. `read` reads the result.

@@ -21,12 +21,13 @@ from ingest_pipeline.types import Usage, Vector, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of tokens at the price of one day."""
+    """The cost of tokens at the price of one day, or as enrichers of the user reported it."""
 
     tokens: int
     currency: str | None
     """None: no price was configured when the tokens were billed."""
     as_of: date | None
+    """None: no price was configured, or enrichers reported the cost themselves."""
     amount: Decimal | None
 
 
@@ -159,7 +160,10 @@ def forget_served(connection: Connection, endpoint: str, embedding: str) -> None
 
 
 def costs(connection: Connection, *, generation: str | None = None, run_id: str | None = None) -> list[Cost]:
-    """Return the costs of a generation or a run, by currency and day of the price, whatever its sagas' outcomes."""
+    """Return the costs of a generation or a run, by currency and day of the price, whatever its sagas' outcomes.
+
+    Includes what enrichers of the user reported.
+    """
     with connection.cursor(row_factory=class_row(Cost)) as cursor:
         return cursor.execute(query("costs"), {"generation": generation, "run_id": run_id}).fetchall()
 

@@ -1,4 +1,4 @@
-"""Results of the user's parsers and enrichers that cost money or minutes, and the tokens that enrichers report.
+"""Results of the user's parsers and enrichers that cost money or minutes, and what enrichers report that they took.
 
 Every function runs in its caller's transaction.
 """
@@ -6,6 +6,8 @@ Every function runs in its caller's transaction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from uuid import UUID
 
 from ingest_pipeline.postgres.database import Connection
@@ -35,6 +37,16 @@ class ResultKey:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ExtensionCost:
+    """What a call of an enricher cost."""
+
+    amount: Decimal
+    currency: str
+    as_of: date | None = None
+    """Date of the price list. None: the enricher reported the cost."""
+
+
 def find_result(connection: Connection, key: ResultKey) -> bytes | None:
     """Return a recorded result, which retention then keeps for longer. None: there is none."""
     row = connection.execute(query("find_extension_result"), key.values).fetchone()
@@ -54,10 +66,27 @@ def record_result(connection: Connection, key: ResultKey, content_hash: str, res
     connection.execute(query("record_extension_result"), values)
 
 
-def count_usage(connection: Connection, saga: UUID, usage: Usage) -> None:
-    """Count the tokens and requests of an enricher, even if the saga was settled meanwhile."""
-    values = {"saga": saga, "tokens": usage.tokens, "requests": usage.requests}
+def count_usage(
+    connection: Connection, saga: UUID, extension: str, usage: Usage, cost: ExtensionCost | None = None
+) -> None:
+    """Count what an enricher took, even if the saga was settled meanwhile.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        saga: Saga that called the enricher.
+        extension: Option and class.
+        usage: Tokens and requests.
+        cost: None: it is not known.
+    """
+    values: dict[str, object] = {"saga": saga, "tokens": usage.tokens, "requests": usage.requests}
     connection.execute(query("count_extension_usage"), values)
+    values |= {
+        "extension": extension,
+        "currency": None if cost is None else cost.currency,
+        "as_of": None if cost is None else cost.as_of,
+        "amount": None if cost is None else cost.amount,
+    }
+    connection.execute(query("add_extension_usage"), values)
 
 
 def forget_results(connection: Connection, corpus: str, *, days: int, limit: int) -> int:

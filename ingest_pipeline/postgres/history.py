@@ -36,6 +36,11 @@ class PublicationRow:
     cost: Decimal | None
     """Cost of the tokens. None: no price was configured then."""
     currency: str | None
+    enricher_tokens: int
+    """Tokens that enrichers of the user reported."""
+    enricher_requests: int
+    enricher_costs: Mapping[str, float]
+    """What enrichers of the user cost, by currency."""
     saga: UUID
     run_id: str | None
 

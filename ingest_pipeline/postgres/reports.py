@@ -68,6 +68,9 @@ class RunProgress:
     tokens: int
     requests: int
     retries: int
+    enricher_tokens: int
+    """Tokens that enrichers of the user reported."""
+    enricher_requests: int
     api_seconds: float
     """Seconds of waiting for the embedding API, summed over concurrent requests."""
     seconds: float

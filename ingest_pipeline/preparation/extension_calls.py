@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
@@ -16,17 +16,34 @@ from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.parsing.user_parsers import UserParser
 from ingest_pipeline.postgres import extension_results
-from ingest_pipeline.postgres.extension_results import ResultKey
+from ingest_pipeline.postgres.extension_results import ExtensionCost, ResultKey
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.types import TextPiece, Usage
 
 
-def _usage_of(enricher: UserEnricher, document: str, result: bytes) -> Usage:
-    return enricher.read(document, result).usage
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What a call took."""
+
+    usage: Usage = field(default_factory=Usage)
+    cost: ExtensionCost | None = None
+
+    @property
+    def is_something(self) -> bool:
+        return bool(self.usage.tokens or self.usage.requests or self.cost)
 
 
-def _no_usage(_: bytes) -> Usage:
-    return Usage()
+def _spent_by(enricher: UserEnricher, document: str, result: bytes) -> _Spent:
+    found, price = enricher.read(document, result), enricher.price
+    if found.cost is not None and found.currency is not None:
+        return _Spent(found.usage, ExtensionCost(found.cost, found.currency))
+    if price is None or not found.usage.tokens:
+        return _Spent(found.usage)
+    return _Spent(found.usage, ExtensionCost(price.cost(found.usage.tokens), price.currency, price.as_of))
+
+
+def _nothing_spent(_: bytes) -> _Spent:
+    return _Spent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,7 @@ class ExtensionCalls:
                 data,
                 partial(enricher.enrich, document, data),
                 content_hash=content_hash,
-                usage_of=partial(_usage_of, enricher, document),
+                spent_by=partial(_spent_by, enricher, document),
             )
             found |= enricher.read(document, result).columns
         return found
@@ -89,7 +106,7 @@ class ExtensionCalls:
         call: Callable[[], bytes],
         *,
         content_hash: str,
-        usage_of: Callable[[bytes], Usage] = _no_usage,
+        spent_by: Callable[[bytes], _Spent] = _nothing_spent,
     ) -> bytes:
         """The result of an extension: the recorded one, or that of a call.
 
@@ -98,7 +115,7 @@ class ExtensionCalls:
             request: The data that it gets. Its hash is part of the key of the recorded result.
             call: Calls it.
             content_hash: SHA-256 of the bytes of the document.
-            usage_of: Reads the usage from a result. Raises a `DocumentError` if the result is invalid.
+            spent_by: Reads from a result what the call took. Raises a `DocumentError` if the result is invalid.
 
         Raises:
             DocumentError: The extension failed with the document.
@@ -115,14 +132,14 @@ class ExtensionCalls:
             self.guard.check_enrichment()
         with boundary(Boundary.EXTENSION_CALLED):
             result = call()
-        usage = usage_of(result)
-        if hook.is_durable or usage.tokens or usage.requests:
-            self._record(key if hook.is_durable else None, content_hash, result, usage)
+        spent = spent_by(result)
+        if hook.is_durable or spent.is_something:
+            self._record(key, content_hash, result if hook.is_durable else None, spent)
         return result
 
-    def _record(self, key: ResultKey | None, content_hash: str, result: bytes, usage: Usage) -> None:
+    def _record(self, key: ResultKey, content_hash: str, result: bytes | None, spent: _Spent) -> None:
         with boundary(Boundary.RESULT_RECORDED), self.corpus.database.transaction() as connection:
-            if key is not None:
+            if result is not None:
                 extension_results.record_result(connection, key, content_hash, result)
-            if self.saga is not None:
-                extension_results.count_usage(connection, self.saga, usage)
+            if self.saga is not None and spent.is_something:
+                extension_results.count_usage(connection, self.saga, key.extension, spent.usage, spent.cost)

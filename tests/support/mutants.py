@@ -580,6 +580,10 @@ def results_used_before_they_are_recorded() -> None:
     plug(lifecycle, "publish", record_then_publish)
 
 
+def usage_of_enrichers_forgotten() -> None:
+    plug(extension_results, "count_usage", answering(None))
+
+
 def plans_call_enrichers() -> None:
     plug(ExtensionCalls, "enriches", True)
 
@@ -611,6 +615,11 @@ MUTANTS.update(
             results_used_before_they_are_recorded,
             "tests/faults/test_user_code.py::"
             "test_a_death_pays_at_most_for_the_call_that_was_in_progress[before_batch_sent_1]",
+        ),
+        "usage of enrichers forgotten": Mutant(
+            usage_of_enrichers_forgotten,
+            "tests/integration/preparation/test_enricher_costs.py::"
+            "test_a_death_counts_a_recorded_cost_once[before_batch_sent_1]",
         ),
         "plans call enrichers": Mutant(
             plans_call_enrichers,

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -160,15 +161,28 @@ class Costly:
 
     durable = True
 
-    def __init__(self, calls: str, fingerprint: str = "costly-1", tokens: int = 100) -> None:
+    def __init__(self, calls: str, fingerprint: str = "costly-1", tokens: int = 100, cost: str | None = None) -> None:
         self.calls = calls
         self.fingerprint = fingerprint
         self.tokens = tokens
+        self.cost = cost
 
     async def enrich(self, document: EnrichableDocument) -> Enrichment:
         with Path(self.calls).open("a") as calls:  # noqa: ASYNC230  nothing else runs
             calls.write(f"{len(document.text)} {document.key!r}\n")
-        return Enrichment({"length": len(document.text)}, Usage(tokens=self.tokens, requests=1))
+        cost, currency = (None, None) if self.cost is None else (Decimal(self.cost), "EUR")
+        return Enrichment({"length": len(document.text)}, Usage(tokens=self.tokens, requests=1), cost, currency)
+
+
+WRONG_ENRICHMENTS: Mapping[str, Callable[[], object]] = {
+    "columns": lambda: {"value": object()},
+    "usage": lambda: Enrichment({}, Usage(tokens=-1)),
+    "cost": lambda: Enrichment({}, cost=cast("Decimal", 0.5), currency="EUR"),
+    "currency": lambda: Enrichment({}, cost=Decimal(1), currency="euros"),
+    "infinite": lambda: Enrichment({}, cost=Decimal("inf"), currency="EUR"),
+    "many": lambda: {"value": list(range(10_000_000))},
+    "none": lambda: None,
+}
 
 
 class ObedientEnricher:
@@ -182,17 +196,9 @@ class ObedientEnricher:
     def enrich(self, document: EnrichableDocument) -> Mapping[str, object] | Enrichment:
         what = document.text.strip()
         misbehave(what)
-        match what:
-            case "columns":
-                return {"value": object()}
-            case "usage":
-                return Enrichment({}, Usage(tokens=-1))
-            case "many":
-                return {"value": list(range(10_000_000))}
-            case "none":
-                return cast("Mapping[str, object]", None)
-            case _:
-                return {"environment": os.environ.get("OWN_CODE_TEST")}
+        if what in WRONG_ENRICHMENTS:
+            return cast("Enrichment", WRONG_ENRICHMENTS[what]())
+        return {"environment": os.environ.get("OWN_CODE_TEST")}
 
 
 def direction(text: str, dimensions: int = 8) -> list[float]:

@@ -17,7 +17,7 @@ from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.postgres import failures, reports
 from ingest_pipeline.postgres import history as versions
-from ingest_pipeline.postgres.history import VersionDifference
+from ingest_pipeline.postgres.history import PublicationRow, VersionDifference
 from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retained_versions
 
 
@@ -52,6 +52,7 @@ def _has_failed(corpus: Corpus, key: str) -> bool:
 def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
     with corpus.database.transaction() as connection:
         publications = versions.publication_history(connection, corpus.generation, limit)
+    reported = any(row.enricher_tokens or row.enricher_requests or row.enricher_costs for row in publications)
     return [
         {
             "version": row.version,
@@ -64,6 +65,7 @@ def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
             "cached": row.cached,
             "tokens": row.tokens,
             "cost": _cost(row.cost, row.currency),
+            **(_of_enrichers(row) if reported else {}),
             "saga": str(row.saga),
             "run": row.run_id or "",
         }
@@ -91,6 +93,16 @@ def _changes(corpus: Corpus, key: str, limit: int) -> list[dict[str, Any]]:
         }
         for change in changes
     ]
+
+
+def _of_enrichers(row: PublicationRow) -> dict[str, object]:
+    """What the enrichers of the user took."""
+    costs = ", ".join(f"{amount:.6f} {currency}" for currency, amount in sorted(row.enricher_costs.items()))
+    return {
+        "enricher_tokens": row.enricher_tokens,
+        "enricher_requests": row.enricher_requests,
+        "enricher_cost": costs,
+    }
 
 
 def _cost(amount: Decimal | None, currency: str | None) -> str:

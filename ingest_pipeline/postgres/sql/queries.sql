@@ -226,6 +226,13 @@ SELECT k.corpus, (now() AT TIME ZONE 'UTC')::date, %(tokens)s
 FROM counted JOIN ingest_pipeline.generation k ON k.name = counted.generation
 ON CONFLICT (corpus, day) DO UPDATE SET extension_tokens = t.extension_tokens + excluded.extension_tokens
 
+-- add_extension_usage --
+INSERT INTO ingest_pipeline.extension_usage AS u (saga, extension, currency, price_as_of, tokens, requests, amount)
+SELECT id, %(extension)s, %(currency)s, %(as_of)s, %(tokens)s, %(requests)s, %(amount)s
+FROM ingest_pipeline.saga WHERE id = %(saga)s
+ON CONFLICT (saga, extension, coalesce(currency, ''), coalesce(price_as_of, '-infinity')) DO UPDATE
+SET tokens = u.tokens + excluded.tokens, requests = u.requests + excluded.requests, amount = u.amount + excluded.amount
+
 -- find_extension_result --
 UPDATE ingest_pipeline.extension_result SET used_at = now()
 WHERE (corpus, extension, fingerprint, input_hash) = (%(corpus)s, %(extension)s, %(fingerprint)s, %(input_hash)s)
@@ -737,7 +744,15 @@ ORDER BY key
 -- publication_history --
 SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.target_version, brought.documents,
     brought.removed, brought.chunks, s.embedded, brought.cached,
-    s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency, s.id AS saga, s.run_id
+    s.tokens, s.tokens * s.price / 1000000 AS cost, s.currency,
+    s.extension_tokens AS enricher_tokens, s.extension_requests AS enricher_requests,
+    (
+        SELECT coalesce(jsonb_object_agg(c.currency, c.amount), '{}') FROM (
+            SELECT u.currency, sum(u.amount)::double precision AS amount FROM ingest_pipeline.extension_usage u
+            WHERE u.saga = s.id AND u.currency IS NOT NULL GROUP BY u.currency
+        ) AS c
+    ) AS enricher_costs,
+    s.id AS saga, s.run_id
 FROM (
     -- The condition on published_version is redundant, but lets the index skip sagas without a version.
     SELECT * FROM ingest_pipeline.saga
@@ -898,6 +913,8 @@ FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 SELECT coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
     coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(unusable_tokens), 0)::bigint AS unusable_tokens,
     coalesce(sum(embedded), 0)::bigint AS embedded,
+    coalesce(sum(extension_tokens), 0)::bigint AS enricher_tokens,
+    coalesce(sum(extension_requests), 0)::bigint AS enricher_requests,
     coalesce(sum(api_seconds), 0) AS api_seconds, count(*) FILTER (WHERE state = 'published') AS publications,
     count(*) FILTER (WHERE state = 'compensated') AS compensated
 FROM ingest_pipeline.saga WHERE generation = %(generation)s
@@ -912,17 +929,27 @@ FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga WHE
 -- run_spending --
 SELECT coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(tokens), 0)::bigint AS tokens,
     coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,
+    coalesce(sum(extension_tokens), 0)::bigint AS enricher_tokens,
+    coalesce(sum(extension_requests), 0)::bigint AS enricher_requests,
     coalesce(sum(api_seconds), 0) AS api_seconds,
     coalesce(extract(epoch FROM max(coalesce(ended_at, seen_at)) - min(started_at)), 0)::double precision AS seconds,
     count(published_version) AS publications, coalesce(max(published_version), 0) AS version
 FROM ingest_pipeline.saga WHERE run_id = %(run_id)s
 
 -- costs --
--- Costs by currency and day of the price. Null: no price was configured when the tokens were billed.
-SELECT currency, price_as_of AS as_of, sum(tokens)::bigint AS tokens, sum(tokens * price) / 1000000 AS amount
-FROM ingest_pipeline.saga
-WHERE tokens > 0 AND (%(generation)s::text IS NULL OR generation = %(generation)s) AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
-GROUP BY currency, price_as_of ORDER BY currency, price_as_of
+-- Costs of embedding and of the user's enrichers, by currency and day of the price. No currency: no price was configured
+-- when the tokens were billed. A currency without a day: an enricher reported the cost.
+WITH sagas AS (
+    SELECT id, tokens, price, currency, price_as_of FROM ingest_pipeline.saga
+    WHERE (%(generation)s::text IS NULL OR generation = %(generation)s) AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+), spent AS (
+    SELECT currency, price_as_of, tokens, tokens * price / 1000000 AS amount FROM sagas WHERE tokens > 0
+    UNION ALL
+    SELECT u.currency, u.price_as_of, u.tokens, u.amount FROM ingest_pipeline.extension_usage u JOIN sagas s ON s.id = u.saga
+    WHERE u.tokens > 0 OR u.amount IS NOT NULL
+)
+SELECT currency, price_as_of AS as_of, sum(tokens)::bigint AS tokens, sum(amount) AS amount
+FROM spent GROUP BY currency, price_as_of ORDER BY currency, price_as_of
 
 -- token_ratio --
 SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(embedded_characters), 0)::bigint AS characters

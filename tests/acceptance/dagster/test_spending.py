@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from ingest_pipeline.cli.main import main
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import EMBEDDINGS, DagsterWorld
 from tests.support.servers.embedding_server import POISON, TEST_MODEL, EmbeddingServer
@@ -98,3 +101,25 @@ def test_metadata_of_numbers_are_numbers(dagster: DagsterWorld) -> None:
     assert record.asset_observation is not None
     for value in record.asset_observation.metadata.values():
         assert isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue)
+
+
+def test_what_an_enricher_took_is_shown_by_the_run_and_by_the_commands(
+    dagster: DagsterWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costly = "tests.support.user_code.Costly"
+    enricher = {"class": costly, "arguments": {"calls": str(tmp_path / "calls"), "tokens": 300}}
+    monkeypatch.setenv("INGEST_ENRICHER", json.dumps(enricher))
+    monkeypatch.setenv("INGEST_ENRICHER_PRICES", f"{costly} 5 USD 2026-10-01")
+    dagster.settings = type(dagster.settings).from_environment()
+    dagster.put("a.txt", paragraphs("alpha", 3))
+    assert dagster.run().success
+    (shown,) = run_totals(dagster)
+    embedded = dagster.embeddings.tokens
+    assert (shown["run_tokens"], shown["run_enricher_tokens"], shown["run_enricher_requests"]) == (embedded, 300, 1)
+    assert shown["run_cost_USD"] == pytest.approx((embedded * 20 + 300 * 5) / 1e6)
+    status, history = (CliRunner().invoke(main, [name, "--json"]) for name in ("status", "history"))
+    totals, (publication, *_) = json.loads(status.stdout), json.loads(history.stdout)
+    assert (totals["enricher_tokens"], totals["enricher_requests"]) == (300, 1)
+    assert {cost["as_of"] for cost in totals["costs"]} == {"2026-10-01", "2026-11-01"}
+    assert (publication["enricher_tokens"], publication["enricher_cost"]) == (300, "0.001500 USD")
+    assert "enricher_cost" in CliRunner().invoke(main, ["history"], env={"COLUMNS": "300"}).stdout

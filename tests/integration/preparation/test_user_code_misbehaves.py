@@ -20,7 +20,7 @@ MODULE = "tests.support.user_code"
 _SECONDS = 4
 _PARSED = "surrogate columns infinite name page heading bytes strings none many huge endless greedy"
 _CUT = "backward again overlap outside negative empty text float tuples none many"
-_ENRICHED = "columns usage none many"
+_ENRICHED = "columns usage cost currency infinite none many"
 _HOW = {
     "parser": ("Obedient", _PARSED),
     "chunker": ("ObedientChunker", _CUT),

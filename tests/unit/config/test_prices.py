@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from ingest_pipeline.config.prices import price_of, read_prices
+from ingest_pipeline.config.prices import price_of, read_enricher_prices, read_prices
 from ingest_pipeline.errors import ConfigurationError
 
 SMALL = "text-embedding-3-small 0.02 USD 2026-11-01"
@@ -60,3 +60,25 @@ def test_a_model_without_a_price_has_none() -> None:
 def test_a_malformed_price_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="INGEST_EMBEDDING_PRICES"):
         read_prices(text)
+
+
+def test_a_price_of_an_enricher_names_its_class() -> None:
+    (price,) = read_enricher_prices("my_package.Summary 0.60 USD 2026-11-01")
+    assert (price.model, price.cost(2_000_000), price.as_of) == (
+        "my_package.Summary",
+        Decimal("1.20"),
+        date(2026, 11, 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("0.60", "which is not an enricher, a price"),
+        ("my.Summary 0.60/0.30 USD 2026-11-01", "enrichers have no batch jobs"),
+        ("a.B 1 USD 2026-11-01; a.B 2 USD 2026-11-01", "names an enricher twice"),
+    ],
+)
+def test_a_malformed_price_of_an_enricher_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"INGEST_ENRICHER_PRICES .*{problem}"):
+        read_enricher_prices(text)

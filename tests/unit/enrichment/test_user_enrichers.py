@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def test_a_coroutine_may_report_usage(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "4 ''\n"
 
 
+def test_a_cost_arrives_to_the_last_digit(tmp_path: Path) -> None:
+    found = enriched(enricher("Costly", calls=str(tmp_path / "calls"), cost="0.000000000123"), "four")
+    assert (found.cost, found.currency) == (Decimal("0.000000000123"), "EUR")
+
+
 def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWN_CODE_TEST", "a key")
     found = enricher("ObedientEnricher", seconds=29)
@@ -51,6 +57,9 @@ def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPa
         ("hang", "which took more than 1 seconds"),
         ("columns", "returned the column 'value' with <object"),
         ("usage", "returned usage with -1 tokens"),
+        ("cost", "returned the cost 0.5, which is not a Decimal from 0 to 1000000"),
+        ("currency", "returned a cost in the currency 'euros'"),
+        ("infinite", r"returned the cost Decimal\('Infinity'\)"),
         ("many", "returned columns of more than 1048576 bytes|bytes of memory"),
         ("none", "returned columns that are a NoneType, not a mapping"),
     ],
@@ -64,7 +73,22 @@ def test_nonsense_fails_its_document_alone(what: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"[]", b'[{"a": {}}, [0, 0]]', b"[{}, [-1, 0]]", b"[{}, [0.5, 0]]", b"[3, [0, 0]]", b"[{}, 3]"]
+    "answer",
+    [
+        b"",
+        b"[]",
+        b"[{}, [0, 0]]",
+        b'[{"a": {}}, [0, 0], null]',
+        b"[{}, [-1, 0], null]",
+        b"[{}, [0.5, 0], null]",
+        b"[3, [0, 0], null]",
+        b"[{}, 3, null]",
+        b"[{}, [0, 0], 1]",
+        b'[{}, [0, 0], ["-1", "EUR"]]',
+        b'[{}, [0, 0], ["1", "eur"]]',
+        b'[{}, [0, 0], ["much", "EUR"]]',
+        b'[{}, [0, 0], ["NaN", "EUR"]]',
+    ],
 )
 def test_what_the_child_sends_is_checked_in_the_parent_too(answer: bytes) -> None:
     with pytest.raises(EnrichmentError, match="return something invalid"):

@@ -125,7 +125,7 @@ COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: the saga was never 
 COMMENT ON COLUMN ingest_pipeline.saga.price IS
     'Price of a million tokens, as configured when the saga began. Null: no price was configured.';
 COMMENT ON COLUMN ingest_pipeline.saga.extension_tokens IS
-    'Tokens that enrichers of the user reported. They count for the limits, and have no price.';
+    'Tokens that enrichers of the user reported. They count for the limits; extension_usage has what they cost.';
 COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS
     'Tokens that were billed for answers without a usable vector.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS
@@ -221,6 +221,23 @@ COMMENT ON COLUMN ingest_pipeline.extension_result.input_hash IS
 COMMENT ON COLUMN ingest_pipeline.extension_result.content_hash IS
     'SHA-256 of the bytes of the document, which tells whether a document at head still needs the result.';
 CREATE INDEX extension_result_content ON ingest_pipeline.extension_result (corpus, content_hash);
+
+-- What an enricher of the user reported in a saga, by the price that applied.
+CREATE TABLE ingest_pipeline.extension_usage (
+    saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
+    extension text NOT NULL,
+    currency text,
+    price_as_of date,
+    tokens bigint NOT NULL,
+    requests integer NOT NULL,
+    amount numeric,
+    CHECK ((currency IS NULL) = (amount IS NULL))
+);
+COMMENT ON COLUMN ingest_pipeline.extension_usage.currency IS
+    'Null: the enricher reported no cost, and no price was configured.';
+COMMENT ON COLUMN ingest_pipeline.extension_usage.price_as_of IS 'Null: the enricher reported the cost itself.';
+CREATE UNIQUE INDEX extension_usage_price ON ingest_pipeline.extension_usage
+    (saga, extension, coalesce(currency, ''), coalesce(price_as_of, '-infinity'));
 
 -- Tokens billed for all generations of a corpus on a UTC day. The limits on tokens are compared with this sum.
 CREATE TABLE ingest_pipeline.token_day (
