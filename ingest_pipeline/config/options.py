@@ -256,6 +256,12 @@ class CorpusOptions(BaseModel):
         ge=0,
         description="Tokens that all runs of a corpus may embed with a paid model per day (UTC), at most. 0: no limit.",
     )
+    reranker: Any = Field(
+        default=None,
+        description="Own reranker, by dotted path. It decides the order of search results.",
+        examples=["my_package.rerankers.MyReranker"],
+        json_schema_extra=SCHEMA,
+    )
     rerank_url: str | None = Field(
         default=None,
         description="Address of a reranker that decides the order of search results. Default: none.",
@@ -310,6 +316,13 @@ class CorpusOptions(BaseModel):
         with refusals():
             return check_endpoint(value, "rerank_url") if value else None
 
+    @model_validator(mode="after")
+    def _check_one_reranker(self) -> Self:
+        with refusals():
+            if self.reranker and self.rerank_url:
+                raise ConfigurationError("INGEST_RERANKER and INGEST_RERANK_URL are both set", "Keep one of them.")
+        return self
+
     @field_validator("embedding_prices")
     @classmethod
     def _check_prices(cls, value: str) -> str:
@@ -337,7 +350,7 @@ class CorpusOptions(BaseModel):
             Selection(value)
         return tuple(value)
 
-    @field_validator("parser", "chunker", "enricher", "embedder")
+    @field_validator("parser", "chunker", "enricher", "embedder", "reranker")
     @classmethod
     def _check_extensions(cls, value: object, info: ValidationInfo) -> tuple[Extension, ...]:
         with refusals():

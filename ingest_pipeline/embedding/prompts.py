@@ -94,14 +94,15 @@ _FAMILIES: Final = [
 
 
 def model_name(model: str) -> str:
-    """The part of a model's name by which families are known: the last one, in lower case, without a tag."""
-    return model.lower().rpartition("/")[2].partition(":")[0]
+    """The part of a model's name by which families are known: the last one, in lower case, without a tag.
+
+    Empty for an embedder of the user, which adds what its model needs, whatever its fingerprint looks like.
+    """
+    return "" if model.startswith(USER_MODEL) else model.lower().rpartition("/")[2].partition(":")[0]
 
 
 def prompts_of(model: str) -> Prompts:
     """The prompts that a model's documentation names; none for unknown models, OpenAI's and the local one."""
-    if model.startswith(USER_MODEL):
-        return Prompts()  # it adds what its model needs
     name = model_name(model)
     return next((prompts for family, prompts in _FAMILIES if family.fullmatch(name)), Prompts())
 

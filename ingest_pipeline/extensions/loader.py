@@ -116,12 +116,13 @@ def create(option: str, path: str, arguments: Mapping[str, object]) -> object:
         ) from error
 
 
-def check(extension: Extension, members: Sequence[str]) -> str:
+def check(extension: Extension, members: Sequence[str], *, has_fingerprint: bool = True) -> str:
     """Check that an extension has all members of its protocol, and return its fingerprint.
 
     Args:
         extension: The extension.
         members: Names that its object must have.
+        has_fingerprint: Whether it must have a fingerprint. Otherwise the result is empty.
 
     Raises:
         ConfigurationError: It cannot be loaded, lacks a member, or its fingerprint is not a short text.
@@ -133,6 +134,8 @@ def check(extension: Extension, members: Sequence[str]) -> str:
                 f"{name}: {extension.path} has no {member!r}, which every {extension.option} must have",
                 f"Add it; docs/how-to/user_{extension.option}.md shows the whole protocol.",
             )
+    if not has_fingerprint:
+        return ""
     fingerprint: object = getattr(loaded, "fingerprint", None)
     if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= MAX_FINGERPRINT_CHARACTERS:
         raise ConfigurationError(

@@ -62,6 +62,7 @@ class Hook:
         *,
         is_confined: bool = True,
         is_limited: bool = True,
+        has_fingerprint: bool = True,
     ) -> Hook:
         """Load an extension and check what it declares.
 
@@ -72,11 +73,12 @@ class Hook:
             error: Raised for a document with which it fails.
             is_confined: Whether it has neither the network nor secrets.
             is_limited: Whether memory and CPU are limited.
+            has_fingerprint: Whether results are kept, and so depend on a fingerprint.
 
         Raises:
             ConfigurationError: It cannot be loaded or run in a child process, or does not fit the protocol.
         """
-        fingerprint = check(extension, methods)
+        fingerprint = check(extension, methods, has_fingerprint=has_fingerprint)
         loaded = extension.load()
         seconds: object = getattr(loaded, "seconds", SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:

@@ -16,6 +16,7 @@ from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.rerank_endpoint import RerankEndpoint, RerankSettings
 from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, search
+from ingest_pipeline.search.user_reranker import load_reranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class SearchClients:
     rerank: RerankSettings | None = None
     """The endpoint that decides the order of the hits."""
     reranker: Reranker | None = None
-    """A reranker that is open already, instead of the endpoint."""
+    """A reranker of the user, or one that is open already, instead of the endpoint."""
 
     @classmethod
     def of(cls, config: CorpusConfig) -> Self:
@@ -35,7 +36,7 @@ class SearchClients:
         endpoint = None
         if config.rerank_url is not None:
             endpoint = RerankSettings(config.rerank_url, config.rerank_model, config.rerank_api_key)
-        return cls(partial(create_embedder, config.embedder_settings), endpoint)
+        return cls(partial(create_embedder, config.embedder_settings), endpoint, load_reranker(config.reranker))
 
 
 async def configured_search(

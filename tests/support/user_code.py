@@ -285,3 +285,26 @@ WRONG_VECTORS: Mapping[str, Callable[[list[list[float]]], object]] = {
     "index": lambda vectors: Embeddings(vectors, refused={len(vectors): "why"}),
     "dear": lambda vectors: Embeddings(vectors[1:], Usage(tokens=50)),
 }
+
+
+class ObedientReranker:
+    """A reranker that does what the question says, and else prefers short texts."""
+
+    def __init__(self, seconds: float = 30) -> None:
+        self.seconds = seconds
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+        misbehave(question)
+        match question:
+            case "offline":
+                raise ConnectionRefusedError
+            case "few":
+                return [1.0] * (len(texts) - 1)
+            case "nan":
+                return [float("nan")] * len(texts)
+            case "words":
+                return cast("list[float]", "x" * len(texts))
+            case "nothing":
+                return cast("list[float]", None)
+            case _:
+                return [-float(len(text)) for text in texts]

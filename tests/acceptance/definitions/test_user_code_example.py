@@ -62,6 +62,9 @@ def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path
     vector = ("--mode", "vector", "--json", "tyres of the bicycle")
     hits = json.loads(run(project, "ingest-pipeline", "search", *vector, **notes, **own))
     assert hits[0]["document"] == "bicycle.md", hits
+    own["INGEST_RERANKER"] = "user_code.rerankers.WholeWords"
+    hits = json.loads(run(project, "ingest-pipeline", "search", *vector, **notes, **own))
+    assert [hit["rerank_score"] for hit in hits] == [0.75, 0.25], hits
     plan = json.loads(run(project, "ingest-pipeline", "plan", "--json", **code, **chunker))
     assert plan["documents"] == [], plan
 
@@ -90,6 +93,7 @@ def test_the_command_line_ingests_it_and_an_edit_is_found(project: Path) -> None
         ("user_parser.md", ["parsers.py", "defs/mail/defs.yaml"]),
         ("user_chunker.md", ["chunkers.py", "defs/code/defs.yaml"]),
         ("user_enricher.md", ["enrichers.py", "defs/mail/defs.yaml"]),
+        ("user_reranker.md", ["rerankers.py"]),
         ("user_embedder.md", ["embedders.py", "defs/notes/defs.yaml"]),
     ],
 )

@@ -17,6 +17,7 @@ from ingest_pipeline.errors import (
     EmbedderError,
     EmbeddingInputError,
     EmbeddingUnavailableError,
+    RerankerResponseError,
     SpendingLimitError,
 )
 from ingest_pipeline.ingestion.reembed import Reembedding, begin
@@ -75,6 +76,23 @@ def test_a_search_embeds_the_question_by_the_method_for_questions(world: World, 
     hits = OpenCorpus(found.database, found.settings).search("red bricks", mode="vector")
     assert (hits[0].document, round(hits[0].score, 3)) == ("b.txt", 1.0)
     assert noted(tmp_path) == before
+
+
+def test_a_reranker_of_the_user_decides_the_order(world: World, tmp_path: Path) -> None:
+    found = own(world, noting(tmp_path), reranker=f"{MODULE}.ObedientReranker")
+    for key, text in (
+        ("a.txt", "red bricks and more"),
+        ("b.txt", "red bricks"),
+        ("c.txt", "green grass and yellow flowers"),
+    ):
+        found.put(key, text)
+    found.ingest()
+    corpus = OpenCorpus(found.database, found.settings)
+    for mode in ("vector", "text", "hybrid"):
+        hits = corpus.search("red bricks", mode=mode, limit=2)
+        assert [(hit.document, hit.rerank_score) for hit in hits] == [("b.txt", -10.0), ("a.txt", -19.0)], mode
+    with pytest.raises(RerankerResponseError, match="ObedientReranker returned a score that is not finite"):
+        corpus.search("nan", mode="vector")
 
 
 @pytest.mark.parametrize(("text", "reason"), [("raise", "raised ValueError"), ("nan", "not finite"), ("long", "words")])

@@ -15,6 +15,7 @@ from ingest_pipeline import CorpusConfig, build_resources
 from ingest_pipeline.embedding import user_embedder_client
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose
 from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.embedding.input_limits import known_tokenizer, max_input_tokens
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.embedding.user_embedder import UserEmbedder, find_embedder
@@ -225,6 +226,14 @@ def test_another_fingerprint_is_another_model() -> None:
     assert build_resources(one).embedder.fingerprint != build_resources(other).embedder.fingerprint
     changed = one.replace(embedder=named("NotingEmbedder", fingerprint="a-2"))
     assert changed.recipe == other.recipe
+
+
+@pytest.mark.parametrize("fingerprint", ["intfloat/e5-small", "jina-embeddings-v3", "text-embedding-3-small"])
+def test_a_fingerprint_that_looks_like_a_model_brings_nothing_of_that_model(fingerprint: str) -> None:
+    found = config(embedder=named("NotingEmbedder", fingerprint=fingerprint))
+    assert found.recipe.embedding == f"embedder:{fingerprint}/8"
+    assert (max_input_tokens(found.embedding_model), known_tokenizer(found.embedding_model)) == (None, None)
+    assert found.with_embedding(found.recipe.embedding).recipe == found.recipe
 
 
 def test_a_resource_shows_no_arguments_and_finds_the_embedder_by_its_key() -> None:
