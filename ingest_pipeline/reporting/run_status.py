@@ -57,8 +57,8 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
     Dagster's code server notices the exit of a worker only while the server itself runs. If both are killed, a started
     run would stay open for ever, and a launched one until the ``start_timeout_seconds`` of ``run_monitoring``.
 
-    Under a heavy load a living worker may be taken for dead. Either the worker continues, and what it publishes is
-    reported later, or Dagster refuses to begin its run.
+    With another launcher than Dagster's own, a living worker may be taken for dead under a heavy load. Either the
+    worker continues, and what it publishes is reported later, or Dagster refuses to begin its run.
     """
     is_default = isinstance(instance.run_launcher, DefaultRunLauncher)
     # With another launcher, a launched run may wait in a queue.
@@ -66,7 +66,11 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
     failed: list[str] = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=states)):
         run = record.dagster_run
-        if _claims_at_once(run, corpus) and _PROCESS_TAG not in run.tags and _is_unclaimed(instance, record):
+        if (
+            _claims_at_once(run, corpus)
+            and _PROCESS_TAG not in run.tags
+            and _is_unclaimed(instance, record, knows_workers=is_default)
+        ):
             instance.report_run_failed(
                 run,
                 f"The run's worker exited before it registered its process ({_CLAIM_SECONDS:.0f} s timeout). "
@@ -83,15 +87,15 @@ def _claims_at_once(run: dg.DagsterRun, corpus: str) -> bool:
     return is_own or run.job_name in named_jobs(corpus)
 
 
-def _is_unclaimed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+def _is_unclaimed(instance: dg.DagsterInstance, record: dg.RunRecord, *, knows_workers: bool) -> bool:
     run = record.dagster_run
-    if run.status is dg.DagsterRunStatus.STARTED:
-        return record.start_time is not None and time() - record.start_time > _CLAIM_SECONDS
-    launched = instance.get_run_stats(run.run_id).launch_time
-    if launched is None or time() - launched <= _CLAIM_SECONDS:
+    is_started = run.status is dg.DagsterRunStatus.STARTED
+    began = record.start_time if is_started else instance.get_run_stats(run.run_id).launch_time
+    if began is None or time() - began <= _CLAIM_SECONDS:
         return False
-    # The worker of Dagster's own launcher is a child of the code server, which runs this sensor too.
-    return not any(is_running(pid) for pid in _worker_pids(instance, run.run_id))
+    # The worker of Dagster's own launcher is a child of the code server, which runs this sensor too. A run that is
+    # marked as failed while its worker lives gives its slot in the pool to another run, and then both embed.
+    return not (knows_workers and any(is_running(pid) for pid in _worker_pids(instance, run.run_id)))
 
 
 def _worker_pids(instance: dg.DagsterInstance, run_id: str) -> list[int]:

@@ -376,12 +376,15 @@ def test_a_launched_run_whose_worker_and_code_server_were_killed_is_ended(
     dead = subprocess.Popen(["true"])
     dead.wait()
     runs = {
-        name: dagster.instance.create_run_for_job(job) for name in ("never began", "worker died", "worker is starting")
+        name: dagster.instance.create_run_for_job(job)
+        for name in ("never began", "worker died", "worker is starting", "started, died", "started, is slow")
     }
-    for run in runs.values():
-        launched = dg.DagsterEvent(event_type_value="PIPELINE_STARTING", job_name=job.name)
+    for name, run in runs.items():
+        event = "PIPELINE_START" if name.startswith("started") else "PIPELINE_STARTING"
+        launched = dg.DagsterEvent(event_type_value=event, job_name=job.name)
         dagster.instance.report_dagster_event(launched, run_id=run.run_id)
-    for name, pid in (("worker died", dead.pid), ("worker is starting", os.getpid())):
+    for name in list(runs)[1:]:
+        pid = dead.pid if name.endswith("died") else os.getpid()
         dagster.instance.report_engine_event("Started process", runs[name], EngineEventData.in_process(pid))
     dagster.tick("docs_recovery_sensor")
     after = {name: dagster.instance.get_run_by_id(run.run_id) for name, run in runs.items()}
@@ -390,6 +393,8 @@ def test_a_launched_run_whose_worker_and_code_server_were_killed_is_ended(
         "never began": dg.DagsterRunStatus.FAILURE,
         "worker died": dg.DagsterRunStatus.FAILURE,
         "worker is starting": dg.DagsterRunStatus.STARTING,
+        "started, died": dg.DagsterRunStatus.FAILURE,
+        "started, is slow": dg.DagsterRunStatus.STARTED,
     }
 
 
