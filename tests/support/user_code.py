@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 import time
@@ -308,3 +309,18 @@ class ObedientReranker:
                 return cast("list[float]", None)
             case _:
                 return [-float(len(text)) for text in texts]
+
+
+class ProcessEmbedder:
+    """An embedder whose vectors tell its process, and whether its address space is limited."""
+
+    fingerprint = "process-1"
+    dimensions = 2
+    concurrency = 2
+
+    def embed_documents(self, texts: Sequence[str]) -> list[list[int]]:
+        time.sleep(0.2)
+        return [[os.getpid(), 1 + (resource.getrlimit(resource.RLIMIT_AS)[0] >= 1 << 50)] for _ in texts]
+
+    def embed_query(self, text: str) -> list[int]:
+        return self.embed_documents([text])[0]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from ingest_pipeline import build_resources
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
@@ -45,6 +46,20 @@ def resource(world: World, rerank_url: str | None = None) -> CorpusSearchResourc
         ),
         rerank_url=rerank_url,
     )
+
+
+def test_an_embedder_of_the_user_embeds_the_question(world: World) -> None:
+    settings = world.settings.replace(embedder="tests.support.user_code.NotingEmbedder")
+    found = World(world.database, settings, world.embeddings)
+    for name in NAMES:
+        found.put(f"{name}.txt", f"{name} words")
+    found.ingest()
+    catalog = PostgresCatalogResource(url=world.database.url)
+    lancedb = VersionedLanceDBResource(uri=settings.lancedb_uri, catalog=catalog)
+    searching = CorpusSearchResource(lancedb=lancedb, embedder=build_resources(settings).embedder)
+    hits = searching.search(settings.corpus, "beta words", mode="vector")
+    assert (hits[0].document, round(hits[0].score, 3)) == ("beta.txt", 1.0)
+    assert world.embeddings.requests == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,6 +31,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.extensions.loader import read_extensions
 from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.sandbox import children
 from tests.support import user_code
 from tests.support.user_code import direction
 
@@ -154,6 +155,22 @@ def test_an_embedder_that_fails_with_everything_is_called_a_few_times_only(tmp_p
     with pytest.raises(EmbedderError, match=r"8 texts in a row could not be embedded\. The last makes the embedder"):
         embed(found, ["raise"] * 100)
     assert len((tmp_path / "calls").read_text().splitlines()) < 25
+
+
+def test_its_process_is_kept_and_may_use_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "MAX_REQUESTS_PER_CHILD", 1)
+    found = embedder("ProcessEmbedder")
+    answers = [embed(found, ["text"]).vectors[0] for _ in range(3)]
+    assert len({float(process) for process, _ in answers}) == 1
+    assert {float(unlimited) for _, unlimited in answers} == {2.0}
+
+
+def test_calls_at_once_have_a_process_each_and_are_no_more_than_it_allows() -> None:
+    async def run() -> list[EmbeddedBatch]:
+        async with UserEmbedderClient(embedder("ProcessEmbedder"), OpenAISettings("ignored", 1)) as client:
+            return await asyncio.gather(*(client.embed(["text"]) for _ in range(6)))
+
+    assert len({float(answer.vectors[0][0]) for answer in asyncio.run(run())}) == 2
 
 
 def test_a_question_without_a_usable_vector_is_refused() -> None:
