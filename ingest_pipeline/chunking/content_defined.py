@@ -111,6 +111,12 @@ class Chunker:
         return self.size if self.unit == "characters" else self.size * CHARACTERS_PER_TOKEN
 
     @property
+    def step(self) -> int:
+        """Characters of a full chunk that it does not repeat, of text that the model divides into many tokens."""
+        room = self.model_input.room
+        return self.size - self.overlap if room is None else max(1, min(self.size - self.overlap, room))
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of what is sent for one chunk, at most, whatever the text."""
         given = self.model_input

@@ -69,7 +69,7 @@ class DocumentReader:
 
     def _streamed(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
         key, encoding = self.source.key, self._recipe.encoding
-        step = chunker.size - chunker.overlap
+        step = chunker.step
         if not is_parsed(key) and limits.may_exceed_chunks(self.source.size, step):
             self._check(parse(key, store.read(self.source), encoding=encoding), chunker, limits)
         pieces: Iterable[TextPiece] = self._counted(

@@ -82,6 +82,13 @@ def test_without_a_tokenizer_chunks_fill_what_the_model_surely_takes() -> None:
     assert sum(chunk.end - chunk.start for chunk in headed) / len(headed) > 200
 
 
+def test_a_document_of_divided_chunks_may_have_many() -> None:
+    """How many chunks a document may have is foreseen from this, before the first is embedded."""
+    given = ModelInput(Tokenizer(WORDLLAMA), 512, "passage: ")
+    assert Chunker(16_384, 0, model_input=given).step < 512
+    assert Chunker(1000, 900, model_input=given).step == Chunker(1000, 900).step == 100
+
+
 def test_a_divided_chunk_keeps_its_pages_and_headings() -> None:
     pieces = [TextPiece("日" * 100, 1, ("One",)), TextPiece("本" * 100, 2, ("Two",))]
     chunks = list(Chunker(200, 0, model_input=ModelInput(IN_BYTES, 250)).chunks(pieces, markdown=False))
