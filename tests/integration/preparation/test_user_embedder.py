@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,13 @@ def vectors(world: World) -> dict[str, list[float]]:
 
 
 def test_its_vectors_are_published_counted_and_never_computed_again(world: World, tmp_path: Path) -> None:
-    found = own(world, noting(tmp_path))
+    found = own(world, noting(tmp_path), embedding_prices="embedder:noting-1 0.5 USD 2026-11-01")
     for number in range(6):
         found.put(f"{number}.txt", f"text number {number}")
     (publication,) = found.ingest().publications
     assert (publication.usage.embedded, publication.usage.tokens) == (6, 18)
+    assert publication.price is not None
+    assert publication.price.cost(publication.usage.tokens) == Decimal("0.000009")
     assert np.allclose(vectors(found)["3.txt"], direction("text number 3"))
     found.put("copy.txt", "text number 3")
     found.remove("0.txt")
