@@ -8,11 +8,12 @@ import dagster as dg
 
 from ingest_pipeline.reporting.data_versions import HEAD_CODE_VERSION
 from ingest_pipeline.reporting.head import HEAD
+from ingest_pipeline.resources.keys import head_inputs_key
 
 
 def head_spec(corpus: str, table_uri: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
     """The spec of the asset, which the UI shows before the first materialization."""
-    return dg.AssetSpec(
+    spec = dg.AssetSpec(
         [corpus, HEAD],
         deps=[dg.AssetKey([corpus, "metadata"])],
         description="The published version of the whole corpus. It has no partitions: an asset that depends on it runs "
@@ -24,3 +25,4 @@ def head_spec(corpus: str, table_uri: str, owners: Sequence[str], group: str) ->
         code_version=HEAD_CODE_VERSION,
         metadata={"dagster/table_name": corpus, "dagster/uri": table_uri},
     )
+    return spec.with_io_manager_key(head_inputs_key(corpus))

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from ingest_pipeline.resources.search import CorpusSearchResource
     from ingest_pipeline.resources.source import DocumentSourceResource
     from ingest_pipeline.search.base import Reranker
+    from ingest_pipeline.search.corpus_at_head import CorpusAtHead
     from ingest_pipeline.types import TextPiece, Usage
 
 __all__ = [
     "Chunker",
+    "CorpusAtHead",
     "CorpusConfig",
     "CorpusResources",
     "CorpusSearchResource",
@@ -74,6 +76,7 @@ _MODULES = {
     "Span": "chunking.base",
     "ExtractedDocument": "chunking.base",
     "Chunker": "chunking.base",
+    "CorpusAtHead": "search.corpus_at_head",
     "CorpusConfig": "config.corpus_config",
     "CorpusResources": "resources.keys",
     "CorpusSearchResource": "resources.search",

@@ -7,7 +7,7 @@ the publications of a script after its recovery sensor has reported them.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pyarrow as pa
 
@@ -29,10 +29,12 @@ from ingest_pipeline.postgres import history, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import served
 from ingest_pipeline.postgres.history import PublicationRow
+from ingest_pipeline.postgres.pins import Pin
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.configured import SearchClients, configured_search
+from ingest_pipeline.search.corpus_at_head import CorpusAtHead
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
 
@@ -173,6 +175,16 @@ class OpenCorpus:
                 expand=expand,
             )
         )
+
+    def at_head(self) -> CorpusAtHead:
+        """The corpus at the version that is head now, which it reads whatever is published meanwhile.
+
+        Retention keeps the version as long as the settings say, and not longer for its readers.
+        """
+        head = find_corpus(self._database, self.config).head()
+        clients = SearchClients.of(self.config)
+        pin = Pin(head.name, head.head_version)
+        return CorpusAtHead(self.config.corpus, clients, lambda: nullcontext(self._database), pin)
 
     def history(self, limit: int = 20) -> list[PublicationRow]:
         """List the publications of the corpus, newest first."""

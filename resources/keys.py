@@ -40,6 +40,11 @@ def resource_key(corpus: str, kind: type[ConfigurableResource[None]]) -> str:
     return f"{corpus}_{_NAMES[kind]}"
 
 
+def head_inputs_key(corpus: str) -> str:
+    """The key of the IO manager that loads a corpus as an input."""
+    return f"{corpus}_head"
+
+
 def resource_of(resources: object, corpus: str, kind: type[R]) -> R:
     """A corpus' resource of one of the four kinds.
 

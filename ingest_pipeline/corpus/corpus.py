@@ -104,6 +104,8 @@ class Corpus:
     opened_as: GenerationState = GenerationState.CURRENT
     opened_with: Binding | None = None
     """The settings that a writer expects in the catalog. None: it expects only the table."""
+    pinned_version: int | None = None
+    """The version that a reader sees as head. None: head itself."""
 
     @property
     def owner(self) -> str:
@@ -123,7 +125,7 @@ class Corpus:
             raise ConfigurationError(
                 f"Corpus {self.generation!r} is gone from the database", "Ingest it again to create it."
             )
-        return row
+        return row if self.pinned_version is None else replace(row, head_version=self.pinned_version)
 
     def check_generation(self, row: GenerationRow) -> None:
         """Refuse to write if the generation was retired, or the corpus got other settings, since the writer opened it.

@@ -19,7 +19,8 @@ from ingest_pipeline.orchestration.upstream import upstream_sensor
 from ingest_pipeline.postgres.url import holds_password
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
-from ingest_pipeline.resources.keys import CorpusResources
+from ingest_pipeline.resources.head_inputs import head_inputs
+from ingest_pipeline.resources.keys import CorpusResources, head_inputs_key
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.source import DocumentSourceResource
 
@@ -77,7 +78,8 @@ def build_definitions(config: CorpusConfig) -> dg.Definitions:
     """Build the definitions of a corpus whose database url, if there is one, is in INGEST_DATABASE_URL."""
     url = dg.EnvVar("INGEST_DATABASE_URL") if config.database_url else None
     options = DagsterOptions(owners=["team:data-platform"])
-    return corpus_definitions(config, build_resources(config, database_url=url), options)
+    resources = build_resources(config, database_url=url, database_setting="INGEST_DATABASE_URL")
+    return corpus_definitions(config, resources, options)
 
 
 def corpus_definitions(
@@ -120,7 +122,7 @@ def corpus_definitions(
             batch_sensor(config, running=options.batch_sensor),
             *([upstream_sensor(config, job.name, upstream)] if upstream else []),
         ],
-        resources=resources.by_key(config.corpus),
+        resources={**resources.by_key(config.corpus), head_inputs_key(config.corpus): head_inputs(config)},
         executor=dg.in_process_executor if options.executor == "in_process" else None,
     )
 
@@ -130,6 +132,7 @@ def build_resources(
     *,
     database_url: dg.EnvVar | str | None = None,
     embedding_api_key: dg.EnvVar | str | None = None,
+    database_setting: str | None = None,
 ) -> CorpusResources:
     """Build the four resources of a corpus.
 
@@ -140,6 +143,7 @@ def build_resources(
         config: Configuration of the corpus.
         database_url: Url of the catalog. Default: the url of the configuration, which must contain no password.
         embedding_api_key: Key of the embedding API. Default: OPENAI_API_KEY.
+        database_setting: What errors call the url. Default: the variable that `database_url` names, or the attribute.
 
     Raises:
         ConfigurationError: Dagster's UI would show a secret.
@@ -154,8 +158,12 @@ def build_resources(
             "embedding_api_key is a secret, which Dagster's UI would show",
             "Give build_resources the name of a variable: embedding_api_key=dagster.EnvVar('OPENAI_API_KEY').",
         )
+    if database_setting is None and isinstance(database_url, dg.EnvVar):
+        database_setting = database_url.env_var_name
     catalog = PostgresCatalogResource(
-        url=database_url or config.database_url, embedded_directory=str(config.postgres_directory)
+        url=database_url or config.database_url,
+        setting=database_setting,
+        embedded_directory=str(config.postgres_directory),
     )
     return CorpusResources(
         catalog=catalog,

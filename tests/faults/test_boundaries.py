@@ -60,6 +60,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
     "corpus/corpus.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
+    "corpus/pinned.py": {"lock_generation": "LOCK_TAKEN"},
     "maintenance/drop.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "restore/relocate.py": {"rebind": "RELOCATED", "rename_recipe": "RELOCATED"},
     "saga/generations.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},

@@ -33,7 +33,7 @@ from ingest_pipeline.lance import changes, damage, fingerprints, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
-from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, sagas, sql
+from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, pins, sagas, sql
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
@@ -196,6 +196,26 @@ def retention_forgets_live_sagas() -> None:
         return query(name).replace(wanted, "false") if name == "oldest_needed" else query(name)
 
     plug(history, "query", without_live)
+
+
+def retention_forgets_pins() -> None:
+    query = sql.query
+
+    def without_pins(name: str) -> Any:
+        return query(name).replace("kept_until > now()", "false") if name == "oldest_needed" else query(name)
+
+    plug(history, "query", without_pins)
+
+
+def runs_are_not_pinned() -> None:
+    plug(pins, "read_pin", answering(value=None))
+
+    def newest(connection: Any, corpus: str, *_: Any) -> Any:
+        row = corpora.read_current(connection, corpus)
+        assert row is not None
+        return pins.Pin(row.name, row.head_version)
+
+    plug(pins, "insert_pin", newest)
 
 
 def index_covers_what_is_covered() -> None:
@@ -440,6 +460,14 @@ MUTANTS = {
     "retention forgets live sagas": Mutant(
         retention_forgets_live_sagas,
         "tests/integration/maintenance/test_retention.py::test_the_base_version_of_a_live_saga_is_retained_until_it_ends",
+    ),
+    "retention forgets pins": Mutant(
+        retention_forgets_pins,
+        "tests/acceptance/dagster/test_inputs.py::test_retention_keeps_the_version_that_a_run_reads",
+    ),
+    "runs are not pinned": Mutant(
+        runs_are_not_pinned,
+        "tests/acceptance/dagster/test_inputs.py::test_two_inputs_of_one_run_see_one_head[after the corpus]",
     ),
     "index covers what is covered": Mutant(
         index_covers_what_is_covered, f"{_MAINTENANCE}test_two_concurrent_index_updates_do_not_cover_a_row_twice"

@@ -142,6 +142,8 @@ WITH documents AS (
     DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s
 ), holds AS (
     DELETE FROM ingest_pipeline.hold WHERE generation = %(generation)s
+), pins AS (
+    DELETE FROM ingest_pipeline.pin WHERE generation = %(generation)s
 ), fragments AS (
     DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
     WHERE s.id = f.saga AND s.generation = %(generation)s
@@ -363,7 +365,7 @@ UPDATE ingest_pipeline.saga SET reported_at = now() WHERE id = %(id)s
 SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')
 
 -- oldest_needed --
--- A live saga may read its base version, and a rollback may read its target version.
+-- A live saga may read its base version, a rollback its target version, and a Dagster run the version of its pin.
 WITH kept AS (
     SELECT s.published_version AS version, s.kind NOT IN ('maintenance', 'restore') AS counts,
         lead(s.ended_at) OVER (ORDER BY s.published_version) AS superseded_at,
@@ -377,7 +379,20 @@ SELECT least(
     (SELECT min(version) FROM kept WHERE counts AND newest <= %(publications)s),
     (SELECT min(least(base_version, target_version)) FROM ingest_pipeline.saga
      WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')),
+    (SELECT min(version) FROM ingest_pipeline.pin WHERE generation = %(generation)s AND kept_until > now()),
     %(at_least)s::bigint) AS version
+
+-- renew_pin --
+UPDATE ingest_pipeline.pin SET kept_until = now() + interval '1 day'
+WHERE corpus = %(corpus)s AND run_id = %(run_id)s RETURNING generation, version
+
+-- insert_pin --
+INSERT INTO ingest_pipeline.pin AS p (corpus, run_id, generation, version)
+VALUES (%(corpus)s, %(run_id)s, %(generation)s, %(version)s)
+ON CONFLICT (corpus, run_id) DO UPDATE SET kept_until = p.kept_until RETURNING generation, version
+
+-- forget_pins --
+DELETE FROM ingest_pipeline.pin WHERE kept_until < now() - interval '30 days'
 
 -- retire_versions --
 WITH gone AS (

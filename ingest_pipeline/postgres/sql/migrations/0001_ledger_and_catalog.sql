@@ -419,6 +419,18 @@ COMMENT ON COLUMN ingest_pipeline.hold.etag IS
     'ETag of the object that must not be ingested. Null: the source has no object; keep the document nevertheless.';
 COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'Recipe in force at the rollback. Another recipe ends the hold.';
 
+-- The version of a corpus that a Dagster run reads, for all of its steps.
+CREATE TABLE ingest_pipeline.pin (
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    run_id text NOT NULL,
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
+    version bigint NOT NULL,
+    kept_until timestamptz NOT NULL DEFAULT now() + interval '1 day',
+    PRIMARY KEY (corpus, run_id)
+);
+CREATE INDEX pin_kept ON ingest_pipeline.pin (generation, kept_until);
+COMMENT ON COLUMN ingest_pipeline.pin.kept_until IS 'Until then retention keeps the version.';
+
 -- These views and the function are simple enough for the planner to inline, so that queries and updates use the indices
 -- of the tables.
 CREATE VIEW ingest_pipeline.generation_row AS

@@ -1,0 +1,173 @@
+"""A corpus to read: its table, documents, chunks and search at one version, whatever is published meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.pinned import pinned_corpus
+from ingest_pipeline.errors import MissingExtraError
+from ingest_pipeline.event_loop import run_blocking
+from ingest_pipeline.lance.chunk_table import table_columns
+from ingest_pipeline.lance.storage import open_lancedb
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.documents import documents_at
+from ingest_pipeline.postgres.pins import Pin
+from ingest_pipeline.search.configured import SearchClients, configured_search
+from ingest_pipeline.search.expand import Expand
+from ingest_pipeline.search.search import Hit, SearchMode
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+_DOCUMENT_FIELDS = (
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("partition", pa.string(), nullable=False),
+    pa.field("etag", pa.string(), nullable=False),
+    pa.field("size", pa.int64(), nullable=False),
+    pa.field("last_modified", pa.timestamp("us", "UTC"), nullable=False),
+    pa.field("character_count", pa.int64(), nullable=False),
+    pa.field("chunk_count", pa.int64(), nullable=False),
+    pa.field("published_version", pa.int64(), nullable=False),
+)
+
+
+class CorpusAtHead:
+    """A corpus at the version that was head when it was opened.
+
+    An asset gets one as an input::
+
+        @dg.asset(ins={"handbook": dg.AssetIn(key=["handbook", "head"])})
+        def report(handbook: CorpusAtHead) -> None:
+            for hit in handbook.search("Who approves travel?"):
+                ...
+
+    All inputs of one run read the same version. Outside Dagster, `OpenCorpus.at_head` opens one. Its methods block, and
+    several threads may use it.
+
+    Args:
+        corpus: Name of the corpus.
+        clients: The embedder and the reranker of searches.
+        connect: Opens the database of the catalog for a block.
+        pin: The version to read.
+    """
+
+    def __init__(
+        self,
+        corpus: str,
+        clients: SearchClients,
+        connect: Callable[[], AbstractContextManager[Database]],
+        pin: Pin,
+    ) -> None:
+        self.corpus = corpus
+        """Name of the corpus."""
+        self._clients = clients
+        self._connect = connect
+        self._pin = pin
+
+    def __repr__(self) -> str:
+        return f"<CorpusAtHead {self.corpus!r} at version {self.version}>"
+
+    @property
+    def version(self) -> int:
+        """The version that is read."""
+        return self._pin.version
+
+    @property
+    def generation(self) -> str:
+        """Name of the LanceDB table. It differs from the name of the corpus after a re-embedding."""
+        return self._pin.generation
+
+    def table(self) -> Table:
+        """The LanceDB table, checked out at the version. It refuses writes.
+
+        Raises:
+            VersionGoneError: Retention removed the version.
+            UnavailableError: A store does not answer.
+        """
+        with self._open() as corpus:
+            corpus.table.at(self.version)
+            return open_lancedb(corpus.table.uri.rpartition("/")[0], self.generation, self.version)
+
+    def documents(self) -> pa.Table:
+        """The documents of the catalog, by key, with the corpus' own columns."""
+        with self._open() as corpus:
+            own = table_columns(corpus.table.at(self.version).schema)
+            with corpus.database.transaction() as connection:
+                rows = documents_at(connection, corpus.generation, self.version)
+        fixed = {field.name: [getattr(row, field.name) for row in rows] for field in _DOCUMENT_FIELDS}
+        table = pa.table(fixed, schema=pa.schema(_DOCUMENT_FIELDS))
+        arrays = own.arrays([row.columns for row in rows])
+        for field in own.fields:
+            if field.name not in fixed:
+                table = table.append_column(field, arrays[field.name])
+        return table
+
+    def chunks(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The chunks of all documents, in no particular order.
+
+        Args:
+            columns: Names of columns of the table. Default: all except the vector.
+        """
+        with self._open() as corpus:
+            names = [name for name in corpus.table.columns(self.version) if name != "vector"]
+            return corpus.table.rows(self.version, names if columns is None else list(columns))
+
+    def documents_polars(self) -> Any:  # noqa: ANN401  polars is optional
+        """The documents, as a frame of Polars.
+
+        Raises:
+            MissingExtraError: Polars is not installed.
+        """
+        return _polars(self.documents())
+
+    def chunks_polars(self, columns: Sequence[str] | None = None) -> Any:  # noqa: ANN401  polars is optional
+        """The chunks, as a frame of Polars; see `chunks`.
+
+        Raises:
+            MissingExtraError: Polars is not installed.
+        """
+        return _polars(self.chunks(columns))
+
+    def search(
+        self,
+        question: str,
+        *,
+        mode: SearchMode = "hybrid",
+        where: Sequence[str] = (),
+        principals: Sequence[str] | None = None,
+        limit: int = 10,
+        expand: Expand | None = None,
+    ) -> list[Hit]:
+        """Find the chunks that match a question best, best first; the arguments are those of `OpenCorpus.search`."""
+        with self._open() as corpus:
+            return run_blocking(
+                configured_search(
+                    self._clients,
+                    corpus,
+                    question,
+                    limit,
+                    mode=mode,
+                    conditions=where,
+                    principals=principals,
+                    expand=expand,
+                )
+            )
+
+    @contextmanager
+    def _open(self) -> Generator[Corpus]:
+        with self._connect() as database:
+            yield pinned_corpus(database, self._pin)
+
+
+def _polars(table: pa.Table) -> Any:  # noqa: ANN401  polars is optional
+    try:
+        polars = import_module("polars")
+    except ImportError as error:
+        raise MissingExtraError("Polars is not installed", "Run `pip install polars`.") from error
+    return polars.from_arrow(table)
