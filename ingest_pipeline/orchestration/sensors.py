@@ -8,7 +8,7 @@ import dagster as dg
 
 from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import IngestError
+from ingest_pipeline.errors import StaleError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
@@ -80,7 +80,7 @@ def source_sensor(settings: CorpusConfig, job: str, pool: str, *, running: bool 
                 if backoff is not None:
                     return dg.SkipReason(backoff.note)
                 return _tick(context, ingest_context, settings, busy)
-        except IngestError as error:
+        except StaleError as error:
             return dg.SkipReason(str(error))
 
     return watch_source
@@ -198,7 +198,7 @@ def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -
                 replayed = replay_reports(context.instance, ingest_context)
                 corpus, log = ingest_context.corpus, context.instance.report_runless_asset_event
                 head_reported = report_silent_change(context.instance, corpus, log)
-        except IngestError as error:
+        except StaleError as error:
             return dg.SkipReason(str(error))
         if recalled:
             context.log.warning(

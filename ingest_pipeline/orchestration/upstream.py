@@ -13,7 +13,7 @@ import dagster as dg
 
 from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import IngestError
+from ingest_pipeline.errors import StaleError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.orchestration.run_requests import partitions_in_progress, shared_run
@@ -68,7 +68,7 @@ def upstream_sensor(settings: CorpusConfig, job: str, upstream: Sequence[dg.Asse
                 if backoff is not None:
                     return dg.SkipReason(backoff.note)
                 differs = _differs(ingest_context)
-        except IngestError as error:
+        except StaleError as error:
             return dg.SkipReason(str(error))
         context.update_cursor(str(newest))
         if not differs:

@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import IngestError
+from ingest_pipeline.errors import IngestError, StaleError
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.reporting.interrupts import run_interruptibly
@@ -79,7 +79,7 @@ def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDe
                     return dg.SkipReason("No batch job is open.")
                 embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
                 ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
-        except IngestError as error:
+        except StaleError as error:
             return dg.SkipReason(str(error))
         for one in ended:
             context.log.info(

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
+from ingest_pipeline.errors import CorpusMismatchError
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.servers.embedding_server import POISON, EmbeddingServer
@@ -189,9 +190,8 @@ def test_another_scheme_is_refused_everywhere(
     assert "Set INGEST_PARTITION_BY (of a component: partition_by) back" in done.stderr
     monkeypatch.setenv("INGEST_PARTITION_BY", "file")
     dagster.settings = type(dagster.settings).from_environment()
-    reason = dagster.tick("docs_source_sensor")
-    assert isinstance(reason, dg.SkipReason)
-    assert "partition scheme 'folder:1'" in str(reason.skip_message)
+    with pytest.raises(CorpusMismatchError, match="partition scheme 'folder:1'"):
+        dagster.tick("docs_source_sensor")
     result = dagster.run()
     assert not result.success
     failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from ingest_pipeline.cli import _session
+from ingest_pipeline.errors import ConfigurationError, OtherDatabaseError
 from ingest_pipeline.postgres import reports
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import METADATA, DagsterWorld
@@ -141,7 +142,8 @@ def test_a_missing_source_removes_nothing(dagster: DagsterWorld) -> None:
     dagster.run()
     source = Path(dagster.settings.source)
     source.rename(source.with_name("elsewhere"))
-    reason(dagster.tick("docs_source_sensor"))
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        dagster.tick("docs_source_sensor")
     assert not dagster.run(partition="01.txt").success
     assert dagster.audit().documents == 3
 
@@ -277,8 +279,9 @@ def test_sensors_report_a_database_older_than_the_table_and_request_nothing(dags
         corpus.table.restore(head, mark(corpus, uuid4(), prepared=False))
     dagster.put("02.txt", "Text of another file.")
     for sensor in ("docs_source_sensor", "docs_recovery_sensor"):
-        said = reason(dagster.tick(sensor))
-        assert "which this database does not know" in said
-        assert "--rebuild-catalog" in said
+        with pytest.raises(OtherDatabaseError) as refused:
+            dagster.tick(sensor)
+        assert "which this database does not know" in str(refused.value)
+        assert "--rebuild-catalog" in str(refused.value)
     with _session.corpus(dagster.settings) as corpus:
         assert (corpus.head().head_version, corpus.table.latest_version()) == (head, head + 1)
