@@ -84,7 +84,10 @@ class Access(RuleBasedStateMachine):
         self.world = world
         self.source: dict[str, set[int] | None] = {}
         self.published: dict[str, set[int] | None] = {}
-        self.held: dict[str, set[int] | str | None] = {}
+        self.held: set[str] = set()
+        """Documents that a rollback put on hold, and whose source has not changed since they were published."""
+        self.pending: set[str] = set()
+        """Documents whose source changed after the last publication."""
         self.heads: dict[int, dict[str, set[int] | None]] = {}
         self.checks = self.found = 0
         self.searches = _TURNS
@@ -118,13 +121,13 @@ class Access(RuleBasedStateMachine):
     def edit(self, key: str) -> None:
         if key in self.source:
             self.world.put(key, text_of(key, next(self.searches)))
-            self.held.pop(key, None)
+            self.touch(key)
 
     @rule(key=st.sampled_from(DOCUMENTS))
     def delete(self, key: str) -> None:
         if key in self.source:
             del self.source[key]
-            self.held.pop(key, None)
+            self.touch(key)
             for name in (key, f"{key}.metadata.json"):
                 (Path(self.world.settings.source) / name).unlink(missing_ok=True)
 
@@ -133,6 +136,7 @@ class Access(RuleBasedStateMachine):
         self.world.ingest()
         kept = {key: self.published.get(key) for key in self.held if key in self.published}
         self.published = {key: listed for key, listed in self.source.items() if key not in self.held} | kept
+        self.pending.clear()
 
     @rule(number=st.integers(0, 10))
     def roll_back(self, number: int) -> None:
@@ -149,7 +153,7 @@ class Access(RuleBasedStateMachine):
             ).fetchall()
         assert {row.key for row in after} == self.heads[version].keys() or before == after
         self.published = dict(self.heads[version])
-        self.held = {row["key"]: "held" for row in held}
+        self.held = {row["key"] for row in held} - self.pending
 
     @rule()
     def maintain(self) -> None:
@@ -220,8 +224,12 @@ class Access(RuleBasedStateMachine):
             assert all(set(re.findall(r"\d\d\.md", text)) <= {hit.document} for text in texts)
         return hits
 
+    def touch(self, key: str) -> None:
+        self.held.discard(key)
+        self.pending.add(key)
+
     def write(self, key: str) -> None:
-        self.held.pop(key, None)
+        self.touch(key)
         listed = self.source[key]
         names = None if listed is None else [PRINCIPALS[number] for number in sorted(listed)]
         self.world.put(f"{key}.metadata.json", json.dumps({"readers": names, "edit": next(self.searches)}))
