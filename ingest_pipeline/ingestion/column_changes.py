@@ -26,6 +26,7 @@ from ingest_pipeline.postgres.documents import CopiedDocument
 from ingest_pipeline.preparation.document_columns import read_columns
 from ingest_pipeline.saga.documents import publish_documents
 from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.types import object_etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,21 @@ class ColumnUpdate:
 
     plan: DocumentPlan
     columns: Values
+
+
+def is_columns_only(context: IngestContext, plan: DocumentPlan) -> bool:
+    """Whether the ETags say that nothing but the columns of a document can have changed. Reads nothing."""
+    source, latest = plan.source, plan.latest
+    if source is None or latest is None or latest.removed or _runs_own_code(context, plan.key):
+        return False
+    is_same = (object_etag(latest.etag or ""), latest.recipe) == (source.etag, context.recipe.fingerprint_of(plan.key))
+    return is_same and latest.etag != source.document_etag
+
+
+def _runs_own_code(context: IngestContext, key: str) -> bool:
+    """Whether columns depend on code of the user, which runs where the document is read."""
+    own = context.extensions
+    return bool(own.enrichers) or own.parser_of(key) is not None
 
 
 def column_update(context: IngestContext, plan: DocumentPlan) -> ColumnUpdate | IngestError | DocumentPlan | None:
@@ -45,9 +61,8 @@ def column_update(context: IngestContext, plan: DocumentPlan) -> ColumnUpdate | 
     """
     assert plan.source is not None  # noqa: S101  the caller compared its bytes
     assert plan.latest is not None  # noqa: S101
-    own = context.extensions
-    if own.enrichers or own.parser_of(plan.key) is not None:
-        return plan  # its columns depend on code of the user, which runs where the document is read
+    if _runs_own_code(context, plan.key):
+        return plan
     try:
         values = read_columns(context, plan.source)
     except StaleError:

@@ -18,6 +18,7 @@ from math import ceil
 from uuid import UUID
 
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
+from ingest_pipeline.ingestion.column_changes import is_columns_only
 from ingest_pipeline.ingestion.unpacked_size import unpacked_size
 from ingest_pipeline.parsing.built_in_parsers import is_compressed, is_zipped
 from ingest_pipeline.planning.context import IngestContext
@@ -54,6 +55,8 @@ class Estimate:
     documents: int
     """Number of documents to read. Removals cost nothing."""
     removals: int
+    columns_only: int
+    """Number of documents of which only the columns change. They cost nothing, and their text is not read."""
     chunks: int
     characters: int
     """Number of characters in the texts to embed."""
@@ -89,9 +92,9 @@ def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
     with context.corpus.database.transaction() as connection:
         ratios = reports.document_ratios(connection, context.corpus.generation)
     forecast = _Forecast(context, ratios)
-    counted = _Count()
+    counted, read = _Count(), _without_columns_only(context, plans)
     most = context.limits.chunks_per_document
-    for plan in plans:
+    for plan in read:
         if plan.source is not None:
             characters = forecast.characters(plan.source)
             chunks = ceil(characters / forecast.chunk_characters)
@@ -101,7 +104,11 @@ def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
             if not is_refused or is_compressed(plan.key):  # the size in its directory is only an upper bound
                 counted.add(chunks, ceil(characters * forecast.overlap))
     counted.uncertain = forecast.uncertain
-    return _priced(context, plans, counted, exact=False)
+    return _priced(context, read, counted, len(plans) - len(read), exact=False)
+
+
+def _without_columns_only(context: IngestContext, plans: Iterable[DocumentPlan]) -> list[DocumentPlan]:
+    return [plan for plan in plans if not is_columns_only(context, plan)]
 
 
 def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
@@ -115,12 +122,12 @@ def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors
     Raises:
         UnavailableError: The source or one of the stores does not answer.
     """
-    counted = _Count()
+    counted, read = _Count(), plans if read_vectors else _without_columns_only(context, plans)
     published = PublishedVectors(context.corpus, context.recipe.embedding_dimensions)
-    chunks = iter(_chunks(context, plans, counted))
+    chunks = iter(_chunks(context, read, counted))
     while some := list(islice(chunks, _CHUNKS_PER_LOOK_UP)):
         _count_new(context, some, counted, published if read_vectors else None)
-    return _priced(context, plans, counted, exact=True)
+    return _priced(context, read, counted, len(plans) - len(read), exact=True)
 
 
 @dataclass(slots=True)
@@ -224,7 +231,9 @@ def _count_new(
     counted.characters += sum(texts[text_hash] for text_hash in to_embed)
 
 
-def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count, *, exact: bool) -> Estimate:
+def _priced(
+    context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count, columns_only: int, *, exact: bool
+) -> Estimate:
     with context.corpus.database.transaction() as connection:
         billed, characters = embedding_cache.token_ratio(connection, context.corpus.generation)
     tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
@@ -234,6 +243,7 @@ def _priced(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
     return Estimate(
         len(plans) - removals,
         removals,
+        columns_only,
         counted.chunks,
         counted.characters,
         counted.to_embed,

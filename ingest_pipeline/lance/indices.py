@@ -27,6 +27,7 @@ from ingest_pipeline.lance.column_files import data_files
 # Lance's own default is twice this. Smaller partitions cost little to search and skip rows that are not near.
 _ROWS_PER_PARTITION = 4096
 _FLOATS_PER_CODE = 8
+_CLONE = "clone.lance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,12 @@ def build(
     """Write a segment over some fragments into the folder that is named after the saga."""
     rows = sum(fragment_of(dataset, number).count_rows() for number in numbers)
     with boundary(Boundary.INDEX_BUILT):
-        named: dict[str, Any] = {} if kind.kind == "LABEL_LIST" else {"index_uuid": str(saga)}
-        index = dataset.create_index_uncommitted(
+        named, table = {"index_uuid": str(saga)}, dataset
+        if kind.kind == "LABEL_LIST":
+            # Lance names the folder of these. In a clone, the folder is within that of the saga: if the process dies,
+            # the ledger knows whose files these are, and the sweep removes them.
+            named, table = {}, dataset.shallow_clone(_clone_of(dataset, saga), dataset.version, storage_options)
+        index = table.create_index_uncommitted(
             kind.column,
             name=kind.name,
             replace=True,  # concerns the name; nothing is replaced before the commit
@@ -133,23 +138,26 @@ def build(
             # Lance writes the segment in parts. Merging the parts keeps the id.
             index = dataset.merge_existing_index_segments([index])
         if index.uuid != str(saga):
-            index = _renamed(dataset, index, str(saga), storage_options)
+            index = _moved(dataset, index, str(saga), storage_options)
     return BuiltSegment(kind, index, {number: data_files(fragment_of(dataset, number)) for number in numbers})
 
 
-def _renamed(dataset: lance.LanceDataset, index: Index, saga: str, storage_options: dict[str, str] | None) -> Index:
-    """Move a segment into the folder of its saga: Lance chooses the folder of some kinds itself.
+def _clone_of(dataset: lance.LanceDataset, saga: UUID) -> str:
+    """Where a segment of this saga is built, if Lance names its folder. A clone has metadata only."""
+    return f"{dataset.uri}/_indices/{saga}/{_CLONE}"
 
-    If the process dies in between, the ledger does not know the name of the folder. A sweep reports and keeps it.
-    """
+
+def _moved(dataset: lance.LanceDataset, index: Index, saga: str, storage_options: dict[str, str] | None) -> Index:
+    """Move a segment from the clone into the folder of its saga, and remove the clone."""
     files = LanceFileSession(dataset.uri, storage_options=storage_options)
-    old, new = f"_indices/{index.uuid}", f"_indices/{saga}"
-    with TemporaryDirectory() as folder:
-        for path in files.list(old):
+    folder = f"_indices/{saga}"
+    with TemporaryDirectory() as local:
+        for path in files.list(f"{folder}/{_CLONE}/_indices/{index.uuid}"):
             name = path.rpartition("/")[2]
-            files.download_file(f"{old}/{name}", f"{folder}/{name}")
-            files.upload_file(f"{folder}/{name}", f"{new}/{name}")
-            files.delete_file(f"{old}/{name}")
+            files.download_file(path, f"{local}/{name}")
+            files.upload_file(f"{local}/{name}", f"{folder}/{name}")
+    for path in files.list(f"{folder}/{_CLONE}"):
+        files.delete_file(path)
     return replace(index, uuid=saga)
 
 

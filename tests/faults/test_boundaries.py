@@ -38,7 +38,8 @@ EFFECTS: dict[str, dict[str, str]] = {
     "lance/indices.py": {
         "create_index_uncommitted": "INDEX_BUILT",
         "merge_existing_index_segments": "INDEX_BUILT",
-        "_renamed": "INDEX_BUILT",
+        "shallow_clone": "INDEX_BUILT",
+        "_moved": "INDEX_BUILT",
     },
     "lance/flush.py": {"_flush_file": "FLUSHED", "_flush_folder": "FLUSHED"},
     "maintenance/retention.py": {"retire_versions": "RETIRED"},

@@ -8,6 +8,7 @@ from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.ingestion.column_changes import is_columns_only
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
 from ingest_pipeline.ingestion.named_documents import nothing_found
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
@@ -38,7 +39,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
     unreadable = [UnreadableDocument(found.key, found.reason, found.error) for found in left if found.unreadable]
     unreadable += expected.unreadable
     changes: list[tuple[DocumentPlan, str]] = [
-        *((plan, plan.change) for plan in plans),
+        *((plan, "columns" if is_columns_only(context, plan) else plan.change) for plan in plans),
         *((plan, "on hold") for plan in page.on_hold),
         *((plan, left_alone[plan.key]) for plan in page.puts if plan.key in left_alone),
     ]

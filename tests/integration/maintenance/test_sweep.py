@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import lance
 import pytest
-from lance.file import LanceFileWriter
+from lance.file import LanceFileSession, LanceFileWriter
 
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.maintenance.sweep import orphans, sweep
+from ingest_pipeline.maintenance.sweep import orphans, saga_of_file, sweep
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind
@@ -137,6 +138,37 @@ def test_a_segment_of_an_index_stays_as_long_as_its_saga_is_live(world: World) -
     end(world, saga)
     assert f"_indices/{saga}/metadata.lance" in world.sweep().files
     world.check_nothing_left()
+
+
+@pytest.mark.parametrize("dies_at", ["create_index_uncommitted", "upload_file", "delete_file"])
+def test_a_segment_whose_folder_lance_names_is_swept_if_its_build_dies(
+    world: World, dies_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = World(world.database, world.settings.replace(columns={"tags": "list<string>"}), world.embeddings)
+    listed.put("a.txt.metadata.json", '{"tags": ["x", "y"]}')
+    listed.ingest()
+    saga = begin(listed)
+    numbers = [fragment.number for fragment in listed.corpus.table.fragments(listed.head)]
+    owner: Any = lance.LanceDataset if hasattr(lance.LanceDataset, dies_at) else LanceFileSession
+    work = getattr(owner, dies_at)
+
+    def die(*arguments: Any, **options: Any) -> None:
+        work(*arguments, **options)
+        raise SystemExit
+
+    monkeypatch.setattr(owner, dies_at, die)
+    before = listed.corpus.table.all_files()
+    with pytest.raises(SystemExit):
+        listed.corpus.table.build_segment(listed.head, IndexKind("tags", "LABEL_LIST", 1, 1), numbers, saga)
+    monkeypatch.undo()
+    left = listed.corpus.table.all_files() - before
+    assert left != set()
+    assert {saga_of_file(name) for name in left} == {saga}
+    assert listed.sweep().files == []
+    end(listed, saga)
+    report = listed.sweep()
+    assert (set(report.files), report.unknown) == (left, [])
+    listed.check_nothing_left()
 
 
 def test_a_segment_of_another_program_is_not_swept(world: World) -> None:
