@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 from unittest import mock
@@ -23,13 +24,14 @@ from ingest_pipeline.assets import markdown, run_report
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.chunking import user_chunker_role
 from ingest_pipeline.chunking.model_input import ModelInput
+from ingest_pipeline.columns import declaration
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import base, openai, user_embedder_role
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
-from ingest_pipeline.lance import changes, damage, fingerprints, flush, table
+from ingest_pipeline.lance import changes, column_audit, damage, fingerprints, flush, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
@@ -367,6 +369,23 @@ def places_are_not_audited() -> None:
     plug(audit_rows, "row_hashes", without_places)
 
 
+def column_values_are_not_audited() -> None:
+    plug(column_audit.ColumnAudit, "add", answering(None))
+
+
+def changes_of_sidecars_go_unnoticed() -> None:
+    tag = declaration.Columns.tag
+
+    def without_sidecar(columns: declaration.Columns, _: str | None, modified: datetime | None) -> str:
+        return tag(columns, None, modified)
+
+    plug(declaration.Columns, "tag", without_sidecar)
+
+
+def any_declaration_is_taken() -> None:
+    plug(declaration.Columns, "losses", answering([]))
+
+
 _COLUMNS = "tests/integration/columns/"
 _SECTIONS = "tests/integration/search/test_sections.py::"
 
@@ -399,6 +418,19 @@ MUTANTS = {
     "catalog allows everything": Mutant(
         catalog_allows_everything,
         f"{_COLUMNS}test_access.py::test_what_the_catalog_does_not_allow_is_not_found_whatever_the_table_says",
+    ),
+    "column values are not audited": Mutant(
+        column_values_are_not_audited,
+        f"{_COLUMNS}test_access.py::test_what_the_catalog_does_not_allow_is_not_found_whatever_the_table_says",
+    ),
+    "changes of sidecars go unnoticed": Mutant(
+        changes_of_sidecars_go_unnoticed,
+        f"{_COLUMNS}test_columns.py::test_a_change_of_the_sidecar_alone_embeds_nothing_and_moves_no_row",
+    ),
+    "any declaration of columns is taken": Mutant(
+        any_declaration_is_taken,
+        f"{_COLUMNS}test_column_guard.py::"
+        "test_a_declaration_that_only_adds_needs_no_confirmation_and_is_not_taken_back",
     ),
     "changed columns keep their saga": Mutant(
         changed_columns_keep_their_saga,

@@ -102,6 +102,57 @@ def test_environment_and_python_make_the_same_configuration() -> None:
     )
 
 
+def test_the_environment_declares_columns_in_json_and_their_switches_as_booleans() -> None:
+    environment = {
+        "INGEST_CORPUS": "handbook",
+        "INGEST_SOURCE": "s3://company/handbook",
+        "INGEST_COLUMNS": '{"department": "string", "readers": "list<string>"}',
+        "INGEST_COLUMNS_FROM_KEY": "{department}/**",
+        "INGEST_COLUMNS_FROM_TAGS": "department",
+        "INGEST_ACCESS": "readers",
+        "INGEST_REQUIRE_PRINCIPALS": "True",
+    }
+    config = CorpusConfig.from_environment(environment)
+    assert config == CorpusConfig(
+        corpus="handbook",
+        source="s3://company/handbook",
+        columns={"department": "string", "readers": "list<string>"},
+        columns_from_key="{department}/**",
+        columns_from_tags=["department"],
+        access="readers",
+        require_principals=True,
+    )
+    assert config.declared_columns.names == ("department", "readers")
+    assert not CorpusConfig.from_environment(environment | {"INGEST_REQUIRE_PRINCIPALS": "0"}).require_principals
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "problem"),
+    [
+        ("COLUMNS", "department: string", "INGEST_COLUMNS is 'department: string', which is not an object in JSON"),
+        ("COLUMNS", '["department"]', "which is not an object in JSON"),
+        ("COLUMNS", '{"department": "text"}', "INGEST_COLUMNS gives the column 'department' the type 'text'"),
+        ("COLUMNS", '{"department": 1}', "INGEST_COLUMNS"),
+        ("COLUMNS_FROM_KEY", "{team}/**", "which names the undeclared column 'team'"),
+        ("COLUMNS_FROM_TAGS", "readers:team", "INGEST_COLUMNS_FROM_TAGS names the undeclared column 'team'"),
+        ("COLUMNS_FROM_TAGS", "readers", "names the column 'readers' of INGEST_ACCESS"),
+        ("SOURCE", "documents", "only objects in S3 have tags"),
+        ("ACCESS", "team", "which is no column of type list<string>"),
+        ("REQUIRE_PRINCIPALS", "perhaps", "INGEST_REQUIRE_PRINCIPALS is 'perhaps', which is neither true nor false"),
+    ],
+)
+def test_a_wrong_variable_of_columns_is_refused(variable: str, text: str, problem: str) -> None:
+    environment = {
+        "INGEST_SOURCE": "s3://company/handbook",
+        "INGEST_COLUMNS": '{"department": "string", "readers": "list<string>"}',
+        "INGEST_COLUMNS_FROM_TAGS": "department",
+        "INGEST_ACCESS": "readers",
+        f"INGEST_{variable}": text,
+    }
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        CorpusConfig.from_environment(environment)
+
+
 @pytest.mark.parametrize(
     ("change", "variable", "message"),
     [

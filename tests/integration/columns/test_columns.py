@@ -13,8 +13,10 @@ import lancedb
 import pytest
 from obstore.store import S3Store
 
+from ingest_pipeline.cli._output import estimate_line
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ColumnValueError, SourceUnavailableError
+from ingest_pipeline.ingestion.estimate import count, estimate
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.maintenance.indexing import column_indices, update_indices
@@ -106,6 +108,27 @@ def test_a_change_of_the_sidecar_alone_embeds_nothing_and_moves_no_row(library: 
     assert values(library, "legal/2019/a.txt") == {"department": "legal", "year": 2019}
     assert library.embeddings.requests == before
     library.check_nothing_left()
+
+
+def test_a_plan_of_a_change_of_columns_alone_costs_nothing(library: World) -> None:
+    for name in "abc":
+        library.put(f"legal/2019/{name}.txt", paragraphs(name, 4))
+    library.ingest()
+    sidecar(library, "legal/2019/a.txt", tags=["new"])
+    sidecar(library, "legal/2019/b.txt", tags=["new"])
+    plans = Planner(library.context).plans()
+    for estimated in (estimate(library.context, plans), count(library.context, plans)):
+        assert (estimated.columns_only, estimated.documents, estimated.removals) == (2, 0, 0)
+        assert (estimated.to_embed, estimated.chunks, estimated.tokens) == (0, 0, 0)
+        assert "2 more documents change columns only" in estimate_line(estimated, 1)
+    library.put("legal/2019/b.txt", paragraphs("other", 4))
+    plans = Planner(library.context).plans()
+    for estimated in (estimate(library.context, plans), count(library.context, plans)):
+        assert (estimated.columns_only, estimated.documents) == (1, 1)
+        assert estimated.to_embed > 0
+    other = declare(library, COLUMNS, columns_from_key="{department}/{year}/**", chunk_size=500)
+    everything = estimate(other.context, Planner(other.context).plans())
+    assert (everything.columns_only, everything.documents) == (0, 3)
 
 
 def test_a_sidecar_that_says_the_same_publishes_nothing(library: World) -> None:
