@@ -137,7 +137,7 @@ def test_the_environment_declares_columns_in_json_and_their_switches_as_booleans
         ("COLUMNS_FROM_TAGS", "readers:team", "INGEST_COLUMNS_FROM_TAGS names the undeclared column 'team'"),
         ("COLUMNS_FROM_TAGS", "readers", "names the column 'readers' of INGEST_ACCESS"),
         ("SOURCE", "documents", "only objects in S3 have tags"),
-        ("ACCESS", "team", "which is no column of type list<string>"),
+        ("ACCESS", "team", "which is not a declared column of type list<string>"),
         ("REQUIRE_PRINCIPALS", "perhaps", "INGEST_REQUIRE_PRINCIPALS is 'perhaps', which is neither true nor false"),
     ],
 )
