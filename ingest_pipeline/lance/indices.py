@@ -121,7 +121,8 @@ def build(
     """Write a segment over some fragments into the folder that is named after the saga."""
     rows = sum(fragment_of(dataset, number).count_rows() for number in numbers)
     with boundary(Boundary.INDEX_BUILT):
-        named, table = {"index_uuid": str(saga)}, dataset
+        named: dict[str, Any] = {"index_uuid": str(saga)}
+        table = dataset
         if kind.kind == "LABEL_LIST":
             # Lance names the folder of these. In a clone, the folder is within that of the saga: if the process dies,
             # the ledger knows whose files these are, and the sweep removes them.
