@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from benchmarks.report import Report
-from benchmarks.stage import stage
+from benchmarks.support.stage import stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning.context import IngestContext

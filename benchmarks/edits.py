@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, process_time
 
-from benchmarks.endpoint import DIMENSIONS, MODEL, Endpoint, endpoint
-from benchmarks.random_edits import EDITS, edited, normal, real_documents
+from benchmarks.data.random_edits import EDITS, edited, normal, real_documents
+from benchmarks.data.texts import prose
 from benchmarks.report import Report
-from benchmarks.stage import stage
-from benchmarks.texts import prose
+from benchmarks.support.endpoint import DIMENSIONS, MODEL, Endpoint, endpoint
+from benchmarks.support.stage import stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder

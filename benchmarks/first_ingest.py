@@ -13,10 +13,10 @@ from time import perf_counter
 import lance
 import psycopg
 
-from benchmarks.endpoint import Endpoint, endpoint
+from benchmarks.data.texts import edit, write_documents
 from benchmarks.report import Report
-from benchmarks.stage import Cost, Job, Stage, stage
-from benchmarks.texts import edit, write_documents
+from benchmarks.support.endpoint import Endpoint, endpoint
+from benchmarks.support.stage import Cost, Job, Stage, stage
 
 LATENCY = 0.05
 """Seconds that the endpoint waits before each answer."""
@@ -97,7 +97,7 @@ class _Comparison:
 
     def _measure(self, name: str, job: Job) -> _Measured:
         before, texts = self.server.embedded(), _texts(job)
-        cost = self.stage.run(f"benchmarks.{name}", job)
+        cost = self.stage.run(f"benchmarks.scripts.{name}", job)
         embedded = self.server.embedded() - before
         return _Measured(cost, embedded, _texts(job) - texts if name == "ours" else embedded)
 

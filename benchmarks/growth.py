@@ -11,12 +11,12 @@ from time import perf_counter
 
 import lance
 
-from benchmarks.endpoint import MODEL, Endpoint, endpoint
-from benchmarks.filling import document_key, fill
+from benchmarks.data.filling import document_key, fill
+from benchmarks.data.texts import edit, write_document
 from benchmarks.publish import lock_times, merge_times
 from benchmarks.report import Report
-from benchmarks.stage import Stage, stage
-from benchmarks.texts import edit, write_document
+from benchmarks.support.endpoint import MODEL, Endpoint, endpoint
+from benchmarks.support.stage import Stage, stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder

@@ -15,10 +15,10 @@ import dagster as dg
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.utils import make_new_backfill_id
 
-from benchmarks.endpoint import MODEL, ROOT, Endpoint, endpoint
+from benchmarks.data.texts import write_documents
 from benchmarks.report import Report
-from benchmarks.stage import Stage, stage
-from benchmarks.texts import write_documents
+from benchmarks.support.endpoint import MODEL, ROOT, Endpoint, endpoint
+from benchmarks.support.stage import Stage, stage
 from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
@@ -87,7 +87,7 @@ class _Corpus:
     @contextmanager
     def daemon(self, *, sensor: bool) -> Generator[None]:
         """Dagster's daemon with its code server, as in a deployment."""
-        command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-m", "benchmarks.location"]
+        command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-m", "benchmarks.support.location"]
         environment = {**self._environment, "BENCHMARK_SENSOR": "on" if sensor else "off"}
         with (self._folder / "daemon.log").open("ab") as log, _dagster.instance(self._settings) as instance:
             self._instance = instance

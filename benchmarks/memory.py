@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.endpoint import endpoint
+from benchmarks.data.texts import write_document
 from benchmarks.report import Report
-from benchmarks.stage import Job, stage
-from benchmarks.texts import write_document
+from benchmarks.support.endpoint import endpoint
+from benchmarks.support.stage import Job, stage
 
 
 def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
@@ -29,7 +29,7 @@ def _measure(report: Report, step: Callable[[str], None], megabytes: int) -> Non
         write_document(source / "large.txt", megabytes * 1_000_000)
         lancedb = str(surroundings.folder / "lancedb")
         job = Job(str(source), surroundings.database(), lancedb, server.base_url)
-        cost = surroundings.run("benchmarks.ours", job)
+        cost = surroundings.run("benchmarks.scripts.ours", job)
         embedded = server.embedded()
     report.add(
         file_mb=megabytes,

@@ -13,11 +13,11 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.endpoint import MODEL, Endpoint, endpoint
-from benchmarks.filling import document_key, fill
+from benchmarks.data.filling import document_key, fill
+from benchmarks.data.texts import write_document
 from benchmarks.report import Report
-from benchmarks.stage import Stage, stage
-from benchmarks.texts import write_document
+from benchmarks.support.endpoint import MODEL, Endpoint, endpoint
+from benchmarks.support.stage import Stage, stage
 from ingest_pipeline import failpoints
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings

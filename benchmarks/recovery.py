@@ -6,10 +6,10 @@ from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
-from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
+from benchmarks.data.texts import write_document, write_documents
 from benchmarks.report import Report
-from benchmarks.stage import Job, stage
-from benchmarks.texts import write_document, write_documents
+from benchmarks.support.endpoint import DIMENSIONS, MODEL, endpoint
+from benchmarks.support.stage import Job, stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.postgres.database import Database
@@ -25,7 +25,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             source = surroundings.folder / "source"
             write_documents(source, count, 50_000)
             job = Job(str(source), database.url, str(surroundings.folder / "lancedb"), server.base_url)
-            surroundings.run("benchmarks.ours", job)
+            surroundings.run("benchmarks.scripts.ours", job)
             settings = CorpusConfig(
                 corpus="documents",
                 source=job.source,
@@ -38,7 +38,9 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             for number in range(2 if quick else 5):
                 step(f"recovery: {count} documents, death {number + 1}")
                 write_document(source / f"new{number}.txt", 50_000)
-                killed = surroundings.start("benchmarks.ours", job, INGEST_FAILPOINTS="lance commit:after=kill").wait()
+                killed = surroundings.start(
+                    "benchmarks.scripts.ours", job, INGEST_FAILPOINTS="lance commit:after=kill"
+                ).wait()
                 assert killed == _KILLED
                 start = perf_counter()
                 undone = recover(corpus, silence=0)

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from semantic_text_splitter import TextSplitter
 
-from benchmarks.questions import Collection, Question, collections
+from benchmarks.data.questions import Collection, Question, collections
 from benchmarks.report import Report
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.chunking.model_input import ModelInput

@@ -10,11 +10,11 @@ from statistics import median
 from time import perf_counter
 from urllib.request import urlopen
 
-from benchmarks.endpoint import DIMENSIONS, MODEL, endpoint
+from benchmarks.data.texts import write_documents
 from benchmarks.first_ingest import LATENCY
 from benchmarks.report import Report
-from benchmarks.stage import stage
-from benchmarks.texts import write_documents
+from benchmarks.support.endpoint import DIMENSIONS, MODEL, endpoint
+from benchmarks.support.stage import stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder

@@ -12,9 +12,9 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.filling import ROWS_PER_DOCUMENT, chunk_rows, fill
+from benchmarks.data.filling import ROWS_PER_DOCUMENT, chunk_rows, fill
 from benchmarks.report import Report
-from benchmarks.stage import stage
+from benchmarks.support.stage import stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TextIndexMissingError

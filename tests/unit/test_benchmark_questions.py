@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import questions
-from benchmarks.questions import Collection, collections
+from benchmarks.data import questions
+from benchmarks.data.questions import Collection, collections
 from benchmarks.retrieval import Piece, is_right
 
 

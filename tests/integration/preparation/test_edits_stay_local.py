@@ -6,7 +6,7 @@ import random
 import statistics
 from itertools import cycle, islice
 
-from benchmarks.random_edits import EDITS, MOVES, edited, normal, real_documents
+from benchmarks.data.random_edits import EDITS, MOVES, edited, normal, real_documents
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.types import TextPiece
 from tests.support.world import World

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from openai.types import Embedding
 
-from benchmarks.naive import embed, fill_catalog, split
-from benchmarks.stage import Job, serve
+from benchmarks.scripts.naive import embed, fill_catalog, split
+from benchmarks.support.stage import Job, serve
 
 
 def _vectors(data: list[Embedding]) -> npt.NDArray[np.float32]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from tests.support.servers.embeddings_protocol import EmbeddingHandler, ProtocolServer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODEL = "benchmark-embedding"
 DIMENSIONS = 1536
 _VECTORS = 1024

@@ -18,7 +18,7 @@ from time import perf_counter
 
 import psycopg
 
-from benchmarks.endpoint import ROOT
+from benchmarks.support.endpoint import ROOT
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 
 _databases = itertools.count()

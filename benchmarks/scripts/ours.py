@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks.endpoint import DIMENSIONS, MODEL
-from benchmarks.stage import Job, serve
+from benchmarks.support.endpoint import DIMENSIONS, MODEL
+from benchmarks.support.stage import Job, serve
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder

@@ -17,8 +17,8 @@ from openai import AsyncOpenAI
 from openai.types import Embedding
 from semantic_text_splitter import TextSplitter
 
-from benchmarks.endpoint import MODEL
-from benchmarks.stage import Job, serve
+from benchmarks.support.endpoint import MODEL
+from benchmarks.support.stage import Job, serve
 
 Chunk = tuple[str, str, int, str]
 """Id, document, ordinal, text."""
