@@ -1,7 +1,9 @@
 """Loads a corpus as the input of assets that depend on its head."""
 
+from __future__ import annotations
+
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
@@ -13,8 +15,9 @@ from ingest_pipeline.postgres.pins import Pin
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
-from ingest_pipeline.search.configured import SearchClients
-from ingest_pipeline.search.corpus_at_head import CorpusAtHead
+
+if TYPE_CHECKING:
+    from ingest_pipeline.search.corpus_at_head import CorpusAtHead
 
 # A run's own materialization of head is among the last ones, unless so many others came after it.
 _MAX_EVENTS = 100
@@ -45,14 +48,19 @@ class _HeadInputs(dg.IOManager):
     def __init__(
         self, settings: CorpusConfig, lancedb: VersionedLanceDBResource, embedder: OpenAIEmbedderResource
     ) -> None:
+        self._settings = settings
         self._corpus = settings.corpus
         self._catalog = lancedb.catalog
-        self._clients = replace(SearchClients.of(settings), create_embedder=embedder.create_embedder)
+        self._embedder = embedder
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401  Dagster's
         """Nothing is stored: the corpus is in its own two stores."""
 
     def load_input(self, context: dg.InputContext) -> CorpusAtHead:
+        # Every run of the corpus creates this IO manager, and few of them search.
+        from ingest_pipeline.search.configured import SearchClients  # noqa: PLC0415
+        from ingest_pipeline.search.corpus_at_head import CorpusAtHead  # noqa: PLC0415
+
         run = context.step_context.dagster_run
         again = run.parent_run_id if run.tags.get(RESUME_RETRY_TAG) == "true" else None
         with self._catalog.connect() as database:
@@ -64,7 +72,8 @@ class _HeadInputs(dg.IOManager):
                 again=again,
             )
         context.add_input_metadata({"head": pin.version, "generation": pin.generation})
-        return CorpusAtHead(self._corpus, self._clients, self._catalog.connect, pin)
+        clients = replace(SearchClients.of(self._settings), create_embedder=self._embedder.create_embedder)
+        return CorpusAtHead(self._corpus, clients, self._catalog.connect, pin)
 
 
 def _named_by_event(instance: dg.DagsterInstance, head: dg.AssetKey, run_id: str) -> Pin | None:

@@ -1,6 +1,6 @@
 """Pins: the version of a corpus that a Dagster run reads, so that all inputs of the run agree and retention keeps it.
 
-A pin keeps its version for a day after the run last asked for it. The row itself stays for a month, because a run that
+A pin keeps its version for a day after the run last loaded it. The row itself stays for a month, because a run that
 is executed again from its failure reads the version of the first one. Every function runs in its caller's transaction.
 """
 

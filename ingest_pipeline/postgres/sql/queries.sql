@@ -764,7 +764,7 @@ SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.tar
     (
         SELECT coalesce(jsonb_object_agg(c.currency, c.amount), '{}') FROM (
             SELECT u.currency, sum(u.amount)::double precision AS amount FROM ingest_pipeline.extension_usage u
-            WHERE u.saga = s.id AND u.currency IS NOT NULL GROUP BY u.currency
+            WHERE s.extension_requests > 0 AND u.saga = s.id AND u.currency IS NOT NULL GROUP BY u.currency
         ) AS c
     ) AS enricher_costs,
     s.id AS saga, s.run_id

@@ -90,6 +90,9 @@ def test_one_run_materializes_the_corpus_and_what_depends_on_it(
     assert materialized_by(dagster, result.run_id) == sorted(
         [*rows, ("docs/head", None), ("report", None), ("export", None)], key=str
     )
+    outputs = dagster.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+    # Dagster's UI shows no log of a run that has an output without a type check.
+    assert all(entry.get_dagster_event().step_output_data.type_check_data is not None for entry in outputs)
     checks = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     assert {"audit", "quarantine", "freshness", "run_audit"} <= checks
 

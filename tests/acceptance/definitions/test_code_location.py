@@ -58,6 +58,7 @@ def test_the_names_of_everything() -> None:
     assert set(repository.get_top_level_resources()) == {
         "documents_catalog",
         "documents_embedder",
+        "documents_head",
         "documents_lancedb",
         "documents_source",
     }

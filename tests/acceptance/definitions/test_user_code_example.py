@@ -70,12 +70,7 @@ def test_dg_checks_and_materializes_it_and_a_search_finds_the_mail(project: Path
 
 
 def test_the_command_line_ingests_it_and_an_edit_is_found(project: Path) -> None:
-    mail = {
-        "INGEST_CORPUS": "mail",
-        "INGEST_SOURCE": "documents/mail",
-        "INGEST_PARSER": "user_code.parsers.EmailParser",
-        "INGEST_ENRICHER": "user_code.enrichers.FrontMatter",
-    }
+    mail = {"INGEST_CORPUS": "mail"}  # the rest is in the project
     done = json.loads(run(project, "ingest-pipeline", "ingest", "--json", **mail))
     assert (done["published"], done["problems"]) == (2, []), done
     letter = project / "documents" / "mail" / "lift.eml"

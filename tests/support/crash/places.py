@@ -127,19 +127,19 @@ MAINTENANCE = {
     Boundary.LOCK_TAKEN: 5,
     Boundary.RETIRED: 1,
     Boundary.VERSIONS_REMOVED: 1,
-    Boundary.COMMIT: 28,
+    Boundary.COMMIT: 29,
 }
 """Maintenance: compaction of one fragment with deleted rows, the first index, and retention of head alone."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
 """Creation of a corpus with its table."""
-WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 10}
+WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 11}
 """Creation of an empty table that replaces an empty one of another width."""
 MOVED_WHILE_EMPTY = {
     **WIDENED_WHILE_EMPTY,
     Boundary.GENERATION_MOVED: 1,
     Boundary.TABLE_DROPPED: 1,
     Boundary.SAGA_BEGUN: 2,
-    Boundary.COMMIT: 9,
+    Boundary.COMMIT: 10,
 }
 """Creation of an empty table in another folder, which replaces an empty one."""
 
@@ -151,12 +151,12 @@ MIGRATION = {
     Boundary.FLUSHED: 3,
     Boundary.LOCK_TAKEN: 2,
     Boundary.GENERATION_MOVED: 1,
-    Boundary.COMMIT: 23,
+    Boundary.COMMIT: 24,
 }
 """Re-embedding of two documents, from the creation of the second table on."""
 SWITCH = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.COMMIT: 9}
 """Switch after the second table was filled."""
-DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 7}
+DROP = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 8}
 """Drop of the generation that a re-embedding retired."""
 
 DROP_CORPUS = {Boundary.LOCK_TAKEN: 1, Boundary.GENERATION_MOVED: 1, Boundary.TABLE_DROPPED: 1, Boundary.COMMIT: 6}

@@ -46,6 +46,7 @@ class Contents:
         self._current: dict[str, State] = {}
         self._changed: dict[str, float] = {}
         self._visible: defaultdict[str, dict[int, str]] = defaultdict(lambda: {0: _ABSENT})
+        self._last_bad: dict[str, int] = {}
         self._needed: Counter[str] = Counter()
 
     def begin(self, key: str, text: str | None, *, bad: bool = False) -> State:
@@ -53,7 +54,9 @@ class Contents:
         with self._lock:
             self._counts[key] += 1
             state = State(key, self._counts[key], text, bad)
-            if not bad:
+            if bad:
+                self._last_bad[key] = state.sequence
+            else:
                 self._visible[key][state.sequence] = fingerprint(text)
             before = self._current.get(key)
         had = set() if before is None or before.bad else self._chunks(before.text)
@@ -86,6 +89,11 @@ class Contents:
         """The states of a key with this content, ascending; empty if the key never had this content."""
         with self._lock:
             return [number for number, visible in self._visible[key].items() if visible == seen]
+
+    def turned_bad_after(self, state: State) -> bool:
+        """Whether the file could not be ingested at some time after it had this state."""
+        with self._lock:
+            return self._last_bad.get(state.key, -1) > state.sequence
 
     def needed(self) -> Counter[str]:
         """How often each text entered the corpus, which is how often it had to be embedded at most."""
