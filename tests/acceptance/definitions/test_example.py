@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.dagster.cluster import free_port
@@ -110,6 +111,13 @@ def test_dagster_validates_and_materializes_the_corpus_on_s3(
     assert database_url not in launched.stdout + launched.stderr
 
 
+def test_one_run_makes_the_files_ingests_evaluates_and_exports_them(project: Project) -> None:
+    launched = project.run("dg", "launch", "--job", "refresh_handbook")
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    (exported,) = project.directory.glob("export/version_*")
+    assert pq.read_table(exported / "documents.parquet")["key"].to_pylist() == ["leave.md", "travel.md"]
+
+
 @pytest.mark.soak
 def test_dg_dev_brings_both_corpora_up_to_date_with_their_sources(
     complete: Project, embeddings: EmbeddingServer
@@ -117,6 +125,8 @@ def test_dg_dev_brings_both_corpora_up_to_date_with_their_sources(
     for line in (_ROOT / "examples" / "two_corpora" / ".env.example").read_text().splitlines():
         name = line.removeprefix("# ").partition("=")[0]
         assert not name.isupper() or name in complete.environment
+    made_files = complete.run("dg", "launch", "--assets", "handbook_files")
+    assert made_files.returncode == 0, made_files.stdout + made_files.stderr
     port = free_port()
     log = (complete.directory / "dev.log").open("wb")
     command = [str(_TOOLS / "dg"), "dev", "--port", str(port)]
