@@ -1,10 +1,10 @@
-"""The page about composing, in Dagster's real daemon and web server: files, corpus, evaluation and export."""
+"""The graph of the example, in Dagster's real daemon and web server: files, corpus, evaluation and export."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import FloatRect, Page, expect, sync_playwright
 
 from tests.support.dagster.web_ui import eventually
 from tests.support.servers.ports import free_port
 
-_PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "compose.md"
+_EXAMPLE = Path(__file__).parents[3] / "examples" / "two_corpora"
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_PICTURES = os.environ.get("PICTURES")
+_PATIENCE_MS = 240_000
+_BICYCLE = """
+[bicycle]
+title = "Bicycles"
+text = "Park your bicycle in the yard behind the canteen."
+"""
 _ASSETS = (
     "handbook_files",
     "handbook/chunks",
@@ -39,21 +48,29 @@ def selection(*assets: str) -> str:
 
 
 class Location:
-    """The page's code location in `dagster dev`."""
+    """The example in `dg dev`: its handbook and what is around it, without the sensor that compares the source."""
 
-    def __init__(self, project: Path) -> None:
-        self.project = project
-        self._url = f"http://127.0.0.1:{free_port()}"
-        blocks = re.findall(r"```python\n(.*?)```", _PAGE.read_text(), re.DOTALL)
-        (project / "definitions.py").write_text(blocks[-1])
-        (project / "home").mkdir()
-        (project / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    def __init__(self, directory: Path) -> None:
+        self.project = project = Path(shutil.copytree(_EXAMPLE, directory / "project"))
+        self.url = f"http://127.0.0.1:{free_port()}"
+        shutil.rmtree(project / "two_corpora" / "defs" / "library")
+        with (project / "two_corpora" / "defs" / "handbook" / "defs.yaml").open("a") as attributes:
+            attributes.write("  source_sensor: false\n")
+        home = directory / "home"
+        home.mkdir()
+        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
         tools = Path(sys.executable).parent
-        environment = {**os.environ, "DAGSTER_HOME": str(project / "home"), "PATH": f"{tools}:{os.environ['PATH']}"}
-        arguments = ["dev", "-f", "definitions.py", "-h", "127.0.0.1", "-p", self._url.rpartition(":")[2]]
-        with (project / "dev.log").open("wb") as log:
+        environment = {
+            **os.environ,
+            "DAGSTER_HOME": str(home),
+            "HOME": str(home),
+            "DO_NOT_TRACK": "1",
+            "PATH": f"{tools}:{os.environ['PATH']}",
+        }
+        arguments = ["dev", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2]]
+        with (directory / "dev.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [str(tools / "dagster"), *arguments],
+                [str(tools / "dg"), *arguments],
                 cwd=project,
                 env=environment,
                 stdout=log,
@@ -70,7 +87,7 @@ class Location:
 
     def ask(self, query: str) -> Any:
         body = json.dumps({"query": query}).encode()
-        request = urllib.request.Request(f"{self._url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  loopback
             return json.load(answer)["data"]
 
@@ -81,7 +98,7 @@ class Location:
         return False
 
     def materialize(self, asset: str) -> None:
-        place = 'repositoryLocationName: "definitions.py", repositoryName: "__repository__"'
+        place = 'repositoryLocationName: "two_corpora", repositoryName: "__repository__"'
         selector = (
             f'{{{place}, pipelineName: "__ASSET_JOB", assetSelection: {selection(asset)}, assetCheckSelection: []}}'
         )
@@ -116,7 +133,38 @@ def location(tmp_path: Path) -> Generator[Location]:
 def test_files_made_upstream_reach_the_last_asset_without_a_tick_of_the_source(location: Location) -> None:
     location.materialize("handbook_files")
     eventually(lambda: location.counts() == (1, 1, 1))
-    (location.project / "files" / "travel.md").write_text("# Travel\n\nBook trains early.")
+    with (location.project / "handbook.toml").open("a") as pages:
+        pages.write(_BICYCLE)
     location.materialize("handbook_files")
     eventually(lambda: location.counts() == (2, 2, 2))
-    assert location.materializations("handbook/metadata") == 2, "one for each document"
+    assert location.materializations("handbook/metadata") == 3, "one for each document"
+    if _CHROMIUM is not None:
+        _look_at_the_lineage(location.url, _CHROMIUM)
+
+
+def _look_at_the_lineage(url: str, chromium: str) -> None:
+    """The page of the group shows every asset."""
+    with sync_playwright() as playwright:
+        # As root, which CI is, Chromium runs without its sandbox or not at all.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1150}, device_scale_factor=1.5)
+        page.goto(f"{url}/locations/two_corpora/asset-groups/handbook/lineage", wait_until="domcontentloaded")
+        for asset in _ASSETS:
+            expect(page.get_by_text(asset.rpartition("/")[2], exact=True).first).to_be_visible(timeout=_PATIENCE_MS)
+        page.wait_for_timeout(2000)
+        invitation = page.get_by_text("Skip", exact=True)  # to Dagster's community
+        if invitation.is_visible():
+            invitation.click()
+        if _PICTURES:
+            page.wait_for_timeout(3000)
+            page.screenshot(path=Path(_PICTURES) / "composed.png", clip=_around_the_graph(page))
+        browser.close()
+
+
+def _around_the_graph(page: Page) -> FloatRect:
+    """The part of the page that shows the assets, from the first to the last."""
+    first = page.get_by_text("handbook_files", exact=True).first.bounding_box()
+    last = page.get_by_text("export", exact=True).first.bounding_box()
+    assert first is not None
+    assert last is not None
+    return {"x": first["x"] - 50, "y": first["y"] - 60, "width": last["x"] - first["x"] + 155, "height": 180}
