@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from ingest_pipeline.chunking.base import Chunker, ExtractedDocument, Span
     from ingest_pipeline.config.corpus_config import CorpusConfig
     from ingest_pipeline.embedding.base import Embedder, Embeddings
-    from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
+    from ingest_pipeline.enrichment.base import (
+        ChunkEnricher,
+        ChunkEnrichment,
+        EnrichableChunk,
+        EnrichableDocument,
+        Enricher,
+        Enrichment,
+    )
     from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
     from ingest_pipeline.orchestration.component import IngestPipelineComponent
     from ingest_pipeline.parsing.base import ParsedDocument, Parser, RawDocument
@@ -30,6 +37,8 @@ if TYPE_CHECKING:
     from ingest_pipeline.types import TextPiece, Usage
 
 __all__ = [
+    "ChunkEnricher",
+    "ChunkEnrichment",
     "Chunker",
     "CorpusAtHead",
     "CorpusConfig",
@@ -39,6 +48,7 @@ __all__ = [
     "DocumentSourceResource",
     "Embedder",
     "Embeddings",
+    "EnrichableChunk",
     "EnrichableDocument",
     "Enricher",
     "Enrichment",
@@ -72,6 +82,9 @@ _MODULES = {
     "Enrichment": "enrichment.base",
     "Enricher": "enrichment.base",
     "EnrichableDocument": "enrichment.base",
+    "EnrichableChunk": "enrichment.base",
+    "ChunkEnricher": "enrichment.base",
+    "ChunkEnrichment": "enrichment.base",
     "Reranker": "search.base",
     "Span": "chunking.base",
     "ExtractedDocument": "chunking.base",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -88,6 +89,8 @@ class Chunk:
     """Path of the headings above it, outermost first."""
     header: str | None = None
     """What is embedded before its text. None: the text alone is embedded."""
+    columns: Mapping[str, object] = field(default_factory=dict[str, object], hash=False)
+    """Values of its own columns, as enrichers found them."""
 
     @property
     def heading(self) -> str | None:
@@ -270,6 +273,10 @@ class ChunkRow:
     page: int | None = None
     last_page: int | None = None
     heading: str | None = None
+    columns: dict[str, str | int | float | bool | list[str]] = field(
+        default_factory=dict[str, str | int | float | bool | list[str]], hash=False
+    )
+    """Recorded values of the columns of chunks."""
 
 
 Vectors = npt.NDArray[np.float32]

@@ -7,8 +7,9 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +35,7 @@ Values = dict[str, Value]
 SourceValues = dict[str, Value | None]
 """The values of one source. None: the document has no value, even if an earlier source has one."""
 
+NOTHING_DECLARED: Mapping[str, str] = MappingProxyType({})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NO_ACCESS = "none"
 """The value of the option `access` that lifts a restriction."""
@@ -54,6 +56,8 @@ _KEYWORDS = frozenset(
     }
 )  # fmt: skip
 _MAX_COLUMNS = 100
+# In the metadata of a field of the table: the values are those of single chunks.
+_OF, _CHUNK = b"ingest_pipeline.of", b"chunk"
 _TAG_CHARACTERS = 16
 
 
@@ -63,11 +67,20 @@ class Column:
 
     name: str
     type: ColumnType
+    of_chunk: bool = False
+    """Whether each chunk has its own value. Otherwise all chunks of a document have the value of the document."""
 
     @property
     def field(self) -> pa.Field:
-        """The Arrow field of the table. It is nullable, because a document need not have a value."""
-        return pa.field(self.name, arrow_type(self.type))
+        """The Arrow field of the table. It is nullable, because a document or a chunk need not have a value."""
+        return pa.field(self.name, arrow_type(self.type), metadata={_OF: _CHUNK} if self.of_chunk else None)
+
+    def __str__(self) -> str:
+        return f"{self.type} of a chunk" if self.of_chunk else self.type
+
+    def widens_to(self, other: Column) -> bool:
+        """Whether another declaration of the column keeps every value."""
+        return self.of_chunk == other.of_chunk and (self.type == other.type or (self.type, other.type) in WIDER_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,16 @@ class Columns:
         return {column.name: column.type for column in self.columns}
 
     @property
+    def of_documents(self) -> Columns:
+        """The columns whose values all chunks of a document share, with the sources of their values."""
+        return replace(self, columns=tuple(column for column in self.columns if not column.of_chunk))
+
+    @property
+    def of_chunks(self) -> Columns:
+        """The columns of which each chunk has its own value. Enrichers compute them."""
+        return Columns(tuple(column for column in self.columns if column.of_chunk))
+
+    @property
     def fields(self) -> list[pa.Field]:
         """The columns as fields of the table."""
         return [column.field for column in self.columns]
@@ -100,27 +123,36 @@ class Columns:
     @property
     def fingerprint(self) -> str:
         """A hash that is equal for declarations that give every document the same values."""
+        of_chunks = self.of_chunks.names
         parts = [sorted(self.types.items()), self.pattern.text if self.pattern else None, sorted(self.from_tags)]
+        parts += [sorted(of_chunks)] if of_chunks else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_TAG_CHARACTERS]
 
     def to_json(self) -> dict[str, Any]:
         """The declaration as the catalog records it."""
         pattern = self.pattern.text if self.pattern else None
-        return {"columns": self.types, "from_key": pattern, "from_tags": list(self.from_tags)}
+        return {
+            "columns": self.of_documents.types,
+            "chunk_columns": self.of_chunks.types,
+            "from_key": pattern,
+            "from_tags": list(self.from_tags),
+        }
 
     @classmethod
     def from_json(cls, recorded: Mapping[str, Any]) -> Columns:
         """The declaration that `to_json` made."""
-        return parse_columns(recorded["columns"], recorded["from_key"], recorded["from_tags"])
+        return parse_columns(
+            recorded["columns"], recorded["from_key"], recorded["from_tags"], recorded["chunk_columns"]
+        )
 
     def losses(self, other: Columns) -> list[str]:
         """What another declaration would do to this one, besides adding to it, in words."""
-        kept = other.types
+        kept = {column.name: column for column in other.columns}
         found = [f"drop the column {name!r}" for name in sorted(self.names) if name not in kept]
         for column in sorted(self.columns, key=lambda column: column.name):
-            kind = kept.get(column.name, column.type)
-            if kind != column.type and (column.type, kind) not in WIDER_TYPES:
-                found.append(f"change the column {column.name!r} from {column.type} to {kind}")
+            changed = kept.get(column.name, column)
+            if not column.widens_to(changed):
+                found.append(f"change the column {column.name!r} from {column} to {changed}")
         if self.pattern is not None and (other.pattern is None or other.pattern.text != self.pattern.text):
             now = f"by the pattern {other.pattern.text!r}" if other.pattern else "no more"
             found.append(f"read values from keys {now} instead of by {self.pattern.text!r}")
@@ -206,16 +238,34 @@ class Columns:
 NO_COLUMNS = Columns()
 
 
-def parse_columns(declared: Mapping[str, str], pattern: str | None = None, from_tags: Sequence[str] = ()) -> Columns:
-    """Read the options `columns`, `columns_from_key` and `columns_from_tags`.
+def parse_columns(
+    declared: Mapping[str, str],
+    pattern: str | None = None,
+    from_tags: Sequence[str] = (),
+    of_chunks: Mapping[str, str] = NOTHING_DECLARED,
+) -> Columns:
+    """Read the options `columns`, `columns_from_key`, `columns_from_tags` and `chunk_columns`.
 
     Raises:
-        ConfigurationError: A name or a type is not allowed, or the pattern or a tag names no declared column.
+        ConfigurationError: A name or a type is not allowed, both options declare a column, or the pattern or a tag
+            names no declared column of documents.
     """
-    if len(declared) > _MAX_COLUMNS:
-        raise ConfigurationError(f"INGEST_COLUMNS declares {len(declared)} columns", f"Declare at most {_MAX_COLUMNS}.")
-    columns = tuple(_column(name, kind) for name, kind in declared.items())
-    found = KeyPattern.parse(pattern, [column.name for column in columns]) if pattern else None
+    if len(declared) + len(of_chunks) > _MAX_COLUMNS:
+        raise ConfigurationError(
+            f"INGEST_COLUMNS and INGEST_CHUNK_COLUMNS declare {len(declared) + len(of_chunks)} columns",
+            f"Declare at most {_MAX_COLUMNS}.",
+        )
+    if twice := sorted(declared.keys() & of_chunks.keys()):
+        raise ConfigurationError(
+            f"INGEST_COLUMNS and INGEST_CHUNK_COLUMNS both declare the column {twice[0]!r}",
+            "Declare it in one of them.",
+        )
+    of_documents = [_column("INGEST_COLUMNS", name, kind) for name, kind in declared.items()]
+    columns = (
+        *of_documents,
+        *(_column("INGEST_CHUNK_COLUMNS", name, kind, of_chunk=True) for name, kind in of_chunks.items()),
+    )
+    found = KeyPattern.parse(pattern, [column.name for column in of_documents]) if pattern else None
     if unknown := sorted(set(from_tags) - declared.keys()):
         raise ConfigurationError(
             f"INGEST_COLUMNS_FROM_TAGS names the undeclared column {unknown[0]!r}", "Declare it in INGEST_COLUMNS."
@@ -231,10 +281,16 @@ def columns_of(schema: pa.Schema, own: Iterable[str]) -> Columns:
         own: Names of the columns that every corpus has, which are skipped.
     """
     skipped = set(own)
-    found: list[tuple[str, ColumnType | None]] = [
-        (field.name, type_of(field.type)) for field in schema if field.name not in skipped
+    found: list[tuple[pa.Field, ColumnType | None]] = [
+        (field, type_of(field.type)) for field in schema if field.name not in skipped
     ]
-    return Columns(tuple(Column(name, kind) for name, kind in found if kind is not None))
+    return Columns(
+        tuple(
+            Column(field.name, kind, (field.metadata or {}).get(_OF) == _CHUNK)
+            for field, kind in found
+            if kind is not None
+        )
+    )
 
 
 def check_access(columns: Columns, access: str | None, *, required: bool) -> None:
@@ -255,7 +311,7 @@ def check_access(columns: Columns, access: str | None, *, required: bool) -> Non
             "the tags of an object changed, so a principal could not be removed",
             "Keep the principals in sidecars or in the metadata of objects.",
         )
-    if access not in (None, NO_ACCESS) and columns.types.get(access) != LIST:
+    if access not in (None, NO_ACCESS) and columns.of_documents.types.get(access) != LIST:
         raise ConfigurationError(
             f"INGEST_ACCESS is {access!r}, which is not a declared column of type {LIST}",
             f"Declare it in INGEST_COLUMNS, such as {json.dumps({access: LIST})}.",
@@ -280,19 +336,19 @@ def canonical(values: Mapping[str, Value] | None) -> str:
     return json.dumps(values or {}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def _column(name: str, kind: str) -> Column:
+def _column(option: str, name: str, kind: str, *, of_chunk: bool = False) -> Column:
     if not _NAME.fullmatch(name) or name in _OWN | _KEYWORDS:
         raise ConfigurationError(
-            f"INGEST_COLUMNS names a column {name!r}, which is not lower-case letters, digits and underscores, or "
+            f"{option} names a column {name!r}, which is not lower-case letters, digits and underscores, or "
             "has another meaning in a table or a filter",
             "Choose another name.",
         )
     found: ColumnType | None = next((known for known in COLUMN_TYPES if known == kind.replace(" ", "")), None)
     if found is None:
         raise ConfigurationError(
-            f"INGEST_COLUMNS gives the column {name!r} the type {kind!r}", f"The types are {', '.join(COLUMN_TYPES)}."
+            f"{option} gives the column {name!r} the type {kind!r}", f"The types are {', '.join(COLUMN_TYPES)}."
         )
-    return Column(name, found)
+    return Column(name, found, of_chunk)
 
 
 def _checked(document: str, source: str, column: Column, value: object) -> Value | None:

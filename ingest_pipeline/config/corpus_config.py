@@ -262,7 +262,7 @@ class CorpusConfig(CorpusOptions):
     @property
     def declared_columns(self) -> Columns:
         """The columns of the documents."""
-        return parse_columns(self.columns, self.columns_from_key, self.columns_from_tags)
+        return parse_columns(self.columns, self.columns_from_key, self.columns_from_tags, self.chunk_columns)
 
     @property
     def prices(self) -> tuple[Price, ...]:

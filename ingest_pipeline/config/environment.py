@@ -26,6 +26,7 @@ _JSON_EXAMPLES = {
     "query_fields": _FIELDS_EXAMPLE,
     "document_fields": _FIELDS_EXAMPLE,
     "columns": '{"department": "string", "tags": "list<string>"}',
+    "chunk_columns": '{"topic": "string"}',
 }
 # The environment has OPENAI_BASE_URL and OPENAI_API_KEY for the first two, and nothing for the third.
 _NOT_IN_ENVIRONMENT = {"embedding_base_url", "embedding_api_key", "embedding_concurrency"}

@@ -169,6 +169,12 @@ class CorpusOptions(BaseModel):
         "or list<string>.",
         examples=[{"department": "string", "year": "int", "tags": "list<string>"}],
     )
+    chunk_columns: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Columns of which each chunk has its own value, by name, with their types. Enrichers of yours "
+        "compute them.",
+        examples=[{"topic": "string"}],
+    )
     columns_from_key: str | None = Field(
         default=None,
         description="A pattern that reads values of columns from the keys of documents, or a regular expression that "
@@ -362,17 +368,17 @@ class CorpusOptions(BaseModel):
         with refusals():
             return fallback_encoding(value) if value else None
 
-    @field_validator("columns")
+    @field_validator("columns", "chunk_columns")
     @classmethod
-    def _check_column_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+    def _check_column_names(cls, value: Mapping[str, str], info: ValidationInfo) -> Mapping[str, str]:
         with refusals():
-            parse_columns(value)
+            _ = parse_columns(value) if info.field_name == "columns" else parse_columns({}, of_chunks=value)
         return dict(value)
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
         with refusals():
-            declared = parse_columns(self.columns, self.columns_from_key, self.columns_from_tags)
+            declared = parse_columns(self.columns, self.columns_from_key, self.columns_from_tags, self.chunk_columns)
             check_access(declared, self.access, required=self.require_principals)
             check_tags(declared, self.source)
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -36,12 +36,36 @@ class Enrichment:
     """Of the cost: three letters, as in ISO 4217."""
 
 
+@dataclass(frozen=True, slots=True)
+class EnrichableChunk:
+    """A chunk that an enricher gets. Its columns depend on nothing else, so it keeps them when it moves."""
+
+    text: str
+    heading: str | None
+    """The headings above it, outermost first, separated by ` > `. None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnrichment:
+    """What an enricher found of some chunks, and the usage that it was billed for."""
+
+    columns: Sequence[Mapping[str, object]]
+    """The columns of each chunk, in the order of the chunks."""
+    usage: Usage = field(default_factory=Usage)
+    """See `Enrichment`."""
+    cost: Decimal | None = None
+    """See `Enrichment`."""
+    currency: str | None = None
+    """See `Enrichment`."""
+
+
 class Enricher(Protocol):
     """The protocol of an enricher: it computes columns of a document.
 
     It runs in a child process with the environment and the network of the run, because it may call an API. It may have
-    two more attributes: `seconds`, the time for one document, 120 if absent; and `durable`, true if a result costs
+    two more attributes: `seconds`, the time for one call, 120 if absent; and `durable`, true if a result costs
     money or minutes: then results are kept in Postgres, by the text's hash and the fingerprint, before they are used.
+    A class may have the method of a `ChunkEnricher` too.
     """
 
     @property
@@ -53,4 +77,26 @@ class Enricher(Protocol):
         self, document: EnrichableDocument
     ) -> Mapping[str, object] | Enrichment | Awaitable[Mapping[str, object] | Enrichment]:
         """Compute the columns. May be a coroutine function. Any exception fails this document alone."""
+        ...
+
+
+class ChunkEnricher(Protocol):
+    """The protocol of an enricher of chunks: it computes the columns that `chunk_columns` declares.
+
+    It runs like an `Enricher`, and may have the same attributes.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes whenever the same chunk may get other columns, arguments included."""
+        ...
+
+    def enrich_chunks(
+        self, chunks: Sequence[EnrichableChunk]
+    ) -> Sequence[Mapping[str, object]] | ChunkEnrichment | Awaitable[Sequence[Mapping[str, object]] | ChunkEnrichment]:
+        """Compute the columns of each chunk, in the same order. May be a coroutine function.
+
+        The chunks are of one document: at most 64, without those whose results are recorded. Any exception fails this
+        document alone.
+        """
         ...

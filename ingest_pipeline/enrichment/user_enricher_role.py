@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from ingest_pipeline.enrichment.base import EnrichableDocument, Enricher, Enrichment
+from ingest_pipeline.enrichment.base import (
+    ChunkEnricher,
+    ChunkEnrichment,
+    EnrichableChunk,
+    EnrichableDocument,
+    Enricher,
+    Enrichment,
+)
 from ingest_pipeline.extensions.coroutines import result_of
 from ingest_pipeline.extensions.protocol import (
     InvalidResultError,
@@ -34,20 +41,18 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
 
     Args:
         extension: The enricher.
-        head: The document's `key`.
-        data: The request, as `request` wrote it.
+        head: The document's `key`, and whether the request is of `chunks`.
+        data: The request, as `request` or `request_of_chunks` wrote it.
 
     Raises:
         InvalidResultError: The enricher returned something that its protocol does not allow.
     """
+    if head.get("chunks"):
+        return _answer_of_chunks(cast("ChunkEnricher", extension), data)
     text, (columns,) = unpack(data)
     found = result_of(cast("Enricher", extension).enrich(EnrichableDocument(str(head["key"]), text, columns)))
     enrichment = found if isinstance(found, Enrichment) else Enrichment(cast("Mapping[str, object]", found))
-    check_usage(enrichment.usage)
-    _check_cost(enrichment.cost, enrichment.currency)
-    usage = (enrichment.usage.tokens, enrichment.usage.requests)
-    cost = None if enrichment.cost is None else (str(enrichment.cost), enrichment.currency)
-    return json.dumps((columns_to_json(enrichment.columns), usage, cost), allow_nan=False).encode()
+    return json.dumps((columns_to_json(enrichment.columns), *_billed(enrichment)), allow_nan=False).encode()
 
 
 def read_answer(data: bytes) -> Enrichment:
@@ -56,7 +61,55 @@ def read_answer(data: bytes) -> Enrichment:
     Raises:
         ValueError, TypeError: The bytes were not made by `answer`.
     """
-    columns, (tokens, requests), paid = cast("list[Any]", json.loads(data))
+    columns, usage, paid = cast("list[Any]", json.loads(data))
+    return Enrichment(columns_from_json(columns), *_read_billed(usage, paid))
+
+
+def request_of_chunks(chunks: Sequence[EnrichableChunk]) -> bytes:
+    """The request to the child process: the text and the heading of each chunk."""
+    return pack("", [(chunk.text, chunk.heading) for chunk in chunks])
+
+
+def read_answer_of_chunks(data: bytes, count: int) -> ChunkEnrichment:
+    """The enrichment of so many chunks.
+
+    Raises:
+        ValueError, TypeError: The bytes were not made by `answer` from so many chunks.
+    """
+    columns, usage, paid = cast("list[Any]", json.loads(data))
+    if not isinstance(columns, list) or len(cast("list[object]", columns)) != count:
+        raise ValueError(count)
+    found = [columns_from_json(one) for one in cast("list[object]", columns)]
+    return ChunkEnrichment(found, *_read_billed(usage, paid))
+
+
+def _answer_of_chunks(extension: ChunkEnricher, data: bytes) -> bytes:
+    _, (parts,) = unpack(data)
+    chunks = [EnrichableChunk(text, heading) for text, heading in parts]
+    found = result_of(extension.enrich_chunks(chunks))
+    enrichment = (
+        found if isinstance(found, ChunkEnrichment) else ChunkEnrichment(cast("Sequence[Mapping[str, object]]", found))
+    )
+    columns: object = enrichment.columns
+    if not isinstance(columns, list | tuple):
+        raise InvalidResultError(f"returned columns of chunks that are a {type(columns).__name__}, not a list")
+    listed = cast("Sequence[object]", columns)
+    if len(listed) != len(chunks):
+        raise InvalidResultError(f"returned the columns of {len(listed)} chunks, and it was given {len(chunks)}")
+    return json.dumps(([columns_to_json(one) for one in listed], *_billed(enrichment)), allow_nan=False).encode()
+
+
+def _billed(enrichment: Enrichment | ChunkEnrichment) -> tuple[object, object]:
+    """The usage and the cost as JSON."""
+    check_usage(enrichment.usage)
+    _check_cost(enrichment.cost, enrichment.currency)
+    cost = None if enrichment.cost is None else (str(enrichment.cost), enrichment.currency)
+    return (enrichment.usage.tokens, enrichment.usage.requests), cost
+
+
+def _read_billed(counts: Sequence[Any], paid: Sequence[Any] | None) -> tuple[Usage, Decimal | None, str | None]:
+    """The usage, the cost and its currency, checked again."""
+    tokens, requests = counts
     usage = Usage(tokens=tokens, requests=requests)
     try:
         amount, currency = (None, None) if paid is None else (Decimal(paid[0]), paid[1])
@@ -64,7 +117,7 @@ def read_answer(data: bytes) -> Enrichment:
         check_usage(usage)
     except (InvalidResultError, ArithmeticError) as error:
         raise ValueError(str(error)) from error
-    return Enrichment(columns_from_json(columns), usage, amount, currency)
+    return usage, amount, currency
 
 
 def _check_cost(cost: object, currency: object) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingest_pipeline.enrichment.base import Enrichment
-from ingest_pipeline.enrichment.user_enricher_role import read_answer
+from ingest_pipeline.enrichment.base import ChunkEnrichment, EnrichableChunk, Enrichment
+from ingest_pipeline.enrichment.user_enricher_role import read_answer, read_answer_of_chunks, request_of_chunks
 from ingest_pipeline.errors import EnrichmentError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook
@@ -14,6 +14,8 @@ from ingest_pipeline.types import Price
 
 _ROLE = "ingest_pipeline.enrichment.user_enricher_role"
 _RESULT_BYTES = 2 << 20
+_CHUNKS_RESULT_BYTES = 8 << 20
+_METHODS = ("enrich", "enrich_chunks")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class UserEnricher:
     hook: Hook
     price: Price | None = None
     """Price of the tokens that it reports. None: none is configured."""
+    methods: tuple[str, ...] = _METHODS[:1]
+    """What it enriches: documents, chunks or both."""
 
     @classmethod
     def load(cls, extension: Extension, prices: Sequence[Price] = ()) -> UserEnricher:
@@ -36,7 +40,19 @@ class UserEnricher:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
         price = next((price for price in prices if price.model == extension.path), None)
-        return cls(Hook.load(extension, _ROLE, ["enrich"], EnrichmentError, is_confined=False), price)
+        loaded = extension.load()
+        methods = tuple(name for name in _METHODS if getattr(loaded, name, None) is not None) or _METHODS[:1]
+        return cls(Hook.load(extension, _ROLE, methods, EnrichmentError, is_confined=False), price, methods)
+
+    @property
+    def enriches_documents(self) -> bool:
+        """Whether it computes columns of documents."""
+        return "enrich" in self.methods
+
+    @property
+    def enriches_chunks(self) -> bool:
+        """Whether it computes columns of chunks."""
+        return "enrich_chunks" in self.methods
 
     def enrich(self, document: str, request: bytes) -> bytes:
         """Run the enricher on a document. `read` reads the result.
@@ -58,3 +74,13 @@ class UserEnricher:
             DocumentError: The result is not an enrichment.
         """
         return self.hook.checked(document, result, read_answer)
+
+    def enrich_chunks(self, document: str, chunks: Sequence[EnrichableChunk]) -> ChunkEnrichment:
+        """Run the enricher on some chunks of a document.
+
+        Raises:
+            DocumentError: The enricher failed with these chunks.
+            ConfigurationError: Its child process does not start.
+        """
+        result = self.hook.run(document, {"key": "", "chunks": True}, request_of_chunks(chunks), _CHUNKS_RESULT_BYTES)
+        return self.hook.checked(document, result, lambda data: read_answer_of_chunks(data, len(chunks)))

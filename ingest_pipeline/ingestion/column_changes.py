@@ -69,7 +69,7 @@ def column_update(context: IngestContext, plan: DocumentPlan) -> ColumnUpdate | 
         return plan
     except DocumentError as error:
         return error
-    if values != context.columns.conform(plan.latest.columns):
+    if values != context.columns.of_documents.conform(plan.latest.columns):
         return ColumnUpdate(plan, values)
     TouchedObjects(context).record(plan)
     return None
@@ -93,7 +93,7 @@ def prepare_columns(context: IngestContext, saga: Saga, updates: Sequence[Column
         UnavailableError: One of the stores failed.
     """
     corpus, prepared = context.corpus, PreparedColumns()
-    columns = table_columns(corpus.table.schema).columns
+    columns = table_columns(corpus.table.schema).of_documents.columns
     fragments: defaultdict[int, dict[str, Values]] = defaultdict(dict)
     expected: dict[str, int] = {}
     for update in updates:

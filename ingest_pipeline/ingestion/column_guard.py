@@ -42,8 +42,9 @@ def check_columns(connection: Connection, corpus: str, wanted: Columns, *, lock:
     if losses and row is not None and corpora.is_bound(connection, row.name):
         raise CorpusMismatchError(
             f"The settings would {', and '.join(losses)}, of corpus {corpus!r}. Nothing was changed",
-            "Correct INGEST_COLUMNS, INGEST_COLUMNS_FROM_KEY and INGEST_COLUMNS_FROM_TAGS (of a component: columns, "
-            "columns_from_key, columns_from_tags) where they differ. If the change is intended, run "
+            "Correct INGEST_COLUMNS, INGEST_CHUNK_COLUMNS, INGEST_COLUMNS_FROM_KEY and INGEST_COLUMNS_FROM_TAGS (of a "
+            "component: columns, chunk_columns, columns_from_key, columns_from_tags) where they differ. If the change "
+            "is intended, run "
             "`ingest-pipeline ingest --confirm-columns`, or set confirm_columns to true in the Launchpad.",
         )
     return in_force

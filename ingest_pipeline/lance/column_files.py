@@ -9,7 +9,7 @@ again. Deletions are beside the data files, so a file stays valid if rows are de
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,7 +20,7 @@ import pyarrow as pa
 from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 from lance.schema import LanceSchema
 
-from ingest_pipeline.columns.declaration import Column, Values
+from ingest_pipeline.columns.declaration import Column, Values, columns_of
 from ingest_pipeline.columns.values import to_arrow
 from ingest_pipeline.lance.changes import StagedFragment, fragment_of, lowest, with_fields
 
@@ -56,6 +56,8 @@ class NewValues:
     """The values of each document to change, by key."""
     saga: UUID | None = None
     """The saga of the changed rows. None: sagas stay as they are."""
+    chunks: Mapping[str, Values] = field(default_factory=dict[str, Values])
+    """The values of chunks, by id, for those of the columns that are of chunks. Other chunks get none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,11 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
     """
     columns, documents, saga = new.columns, new.documents, None if new.saga is None else str(new.saga)
     fragment = fragment_of(base, number)
-    present = [column.name for column in columns if column.field in base.schema]
+    there = columns_of(base.schema, ()).columns
+    present = [column.name for column in columns if column in there and not column.of_chunk]
+    ids = ["id"] if any(column.of_chunk for column in columns) else []
     rows = fragment.scanner(
-        columns=["document", *(["saga"] if saga else []), *present], with_row_address=True
+        columns=["document", *ids, *(["saga"] if saga else []), *present], with_row_address=True
     ).to_table()
     positions = rows["_rowaddr"].to_numpy() & ((1 << _ROW_BITS) - 1)
     encoded = rows["document"].combine_chunks().dictionary_encode()
@@ -171,6 +175,11 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
         arrays["saga"] = sources.take(rows["saga"].combine_chunks(), pa.array([saga] * len(keys), pa.string()), "")
     for column in columns:
         kind = column.field.type
+        if column.of_chunk:
+            own = (new.chunks.get(number, {}).get(column.name) for number in rows["id"].to_pylist())
+            of_rows = pa.array([to_arrow(column.type, value) for value in own], kind)
+            arrays[column.name] = sources.kept().take(of_rows, pa.nulls(0, kind), None)
+            continue
         old = rows[column.name].combine_chunks() if column.name in present else pa.nulls(len(rows), kind)
         values = [to_arrow(column.type, documents[key].get(column.name)) for key in keys]
         arrays[column.name] = sources.take(old, pa.array(values, kind), None)
@@ -192,6 +201,10 @@ class _Sources:
     """Position of each row that is not deleted."""
     changed: np.ndarray[Any, np.dtype[np.int64]]
     """Number of the document with new values for each of them, -1 for none."""
+
+    def kept(self) -> _Sources:
+        """The same rows, none of which has new values."""
+        return replace(self, changed=np.full_like(self.changed, -1))
 
     def take(self, old: pa.Array, new: pa.Array, filler: object) -> pa.Array:
         """A column of all rows: new values where there are some, and the filler for deleted rows."""
@@ -249,9 +262,9 @@ def _changed_schema(
     added = LanceSchema.from_pyarrow(pa.schema([column.field for column in columns]))
     following = count(base.max_field_id + 1)
     stored: dict[str, list[int]] = {}
-    for field, new in _by_field(added):
+    for name, new in _by_field(added):
         ids = [next(following) for _ in new]
-        stored[field] = ids[-1:]
+        stored[name] = ids[-1:]
         parents = [None, *ids]
         parts += [_numbered(part, number, parent) for part, number, parent in zip(new, ids, parents, strict=False)]
     return make(metadata, *parts), stored
@@ -267,8 +280,8 @@ def _pickled(schema: LanceSchema) -> tuple[Any, str, list[bytes]]:
 def _by_field(schema: LanceSchema) -> Iterator[tuple[str, list[bytes]]]:
     """Each column with the messages of its parts: itself and, of a list, the items."""
     parts = iter(_pickled(schema)[2])
-    for field in schema.fields():
-        yield field.name(), [next(parts) for _ in _ids(field)]
+    for column in schema.fields():
+        yield column.name(), [next(parts) for _ in _ids(column)]
 
 
 def _numbered(part: bytes, number: int, parent: int | None) -> bytes:

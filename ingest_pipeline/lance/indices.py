@@ -35,7 +35,7 @@ class IndexKind:
     """One index that a table should have."""
 
     column: str
-    kind: Literal["IVF", "INVERTED", "BLOOMFILTER", "BITMAP", "LABEL_LIST"]
+    kind: Literal["IVF", "INVERTED", "BLOOMFILTER", "BITMAP", "BTREE", "LABEL_LIST"]
     least: int
     """The number of rows from which a first segment is built."""
     tail: int
@@ -123,7 +123,7 @@ def build(
     with boundary(Boundary.INDEX_BUILT):
         named: dict[str, Any] = {"index_uuid": str(saga)}
         table = dataset
-        if kind.kind == "LABEL_LIST":
+        if kind.kind in {"LABEL_LIST", "BTREE"}:
             # Lance names the folder of these. In a clone, the folder is within that of the saga: if the process dies,
             # the ledger knows whose files these are, and the sweep removes them.
             named, table = {}, dataset.shallow_clone(_clone_of(dataset, saga), dataset.version, storage_options)

@@ -185,11 +185,11 @@ def _compare_all(corpus: Corpus, version: int, fragments: Collection[int] | None
             catalogued.add(numbers, hashes)
     count = len(expected.keys)
     table = TableRows(dict(expected.keys), Fingerprints.of(count))
-    values = ColumnAudit(columns, expected.keys, expected.columns)
+    values = ColumnAudit(columns, expected.keys, expected.columns, expected.chunk_columns)
     for batch in corpus.table.batches(version, [*_COLUMNS, *columns.names], fragments=fragments):
         table.add(batch)
         values.add(batch)
-    suspects = {*table.suspects, *values.suspects, *table.duplicates(), *differing(catalogued, table.prints)}
+    suspects = {*table.suspects, *values.differing(), *table.duplicates(), *differing(catalogued, table.prints)}
     suspects.update(np.flatnonzero(expected.chunk_counts != catalogued.counts[:count]).tolist())
     violations: list[Violation] = []
     keys = sorted(key for key, number in table.keys.items() if number in suspects)
@@ -209,7 +209,8 @@ def _compare_some(
         chunks = documents.chunks_at(connection, corpus.generation, version, keys)
     columns = table_columns(corpus.table.at(version).schema)
     rows = list(_vector_rows(corpus, version, keys, fragments, columns))
-    found = [replace(document, columns=columns.conform(document.columns)) for document in found]
+    found = [replace(document, columns=columns.of_documents.conform(document.columns)) for document in found]
+    chunks = [replace(chunk, columns=columns.of_chunks.conform(chunk.columns)) for chunk in chunks]
     return _Found(len(found), len(rows), list(_row_violations(found, chunks, rows)))
 
 
@@ -305,7 +306,7 @@ def _document_violations(
         (
             "columns match",
             "rows with other values of columns than the catalog",
-            [r.id for r in stored if document is not None and r.columns != document.columns],
+            [r.id for r in stored if document is not None and r.columns != _expected(document, in_catalog.get(r.id))],
         ),
         ("texts match", "vectors whose text differs from the catalog's", _differing(in_catalog, in_table)),
         ("texts match", "vectors whose text does not match its hash", [r.id for r in stored if not r.text_fits]),
@@ -318,6 +319,11 @@ def _document_violations(
     if document is not None and document.chunk_count != len(catalogued):
         counts = f"the catalog expects {document.chunk_count} chunks and has {len(catalogued)}"
         yield Violation("chunks match", key, counts, [])
+
+
+def _expected(document: DocumentRow, chunk: ChunkRow | None) -> Values:
+    """The values that the row of a chunk should have."""
+    return document.columns if chunk is None else document.columns | chunk.columns
 
 
 def _differing(in_catalog: Mapping[UUID, ChunkRow], in_table: Mapping[UUID, _VectorRow]) -> list[UUID]:

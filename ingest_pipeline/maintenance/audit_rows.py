@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
-from ingest_pipeline.lance.column_audit import values_hash
+from ingest_pipeline.lance.column_audit import add_hash, chunk_values_hash, values_hash
 from ingest_pipeline.lance.fingerprints import Words, row_hashes
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
@@ -39,6 +39,8 @@ class ExpectedDocuments:
     chunk_counts: npt.NDArray[np.int64]
     columns: npt.NDArray[np.uint64]
     """A hash of the values of each document's columns."""
+    chunk_columns: npt.NDArray[np.uint64]
+    """The sum of the hashes of the values of each document's chunks."""
 
 
 def expected_documents(
@@ -56,14 +58,23 @@ def expected_documents(
     keys: dict[str, int] = {}
     numbers: dict[int, int] = {}
     counts: list[int] = []
+    of_documents = columns.of_documents
     with connection.cursor(name="expected_documents") as cursor:
         cursor.execute(query("expected_documents"), {"generation": generation, "version": version})
         for row in cursor:
             numbers.setdefault(row["place"], len(keys))
             keys[row["key"]] = len(keys)
             counts.append(row["chunk_count"])
-            hashes.append(values_hash(columns.conform(row["columns"])))
-    return ExpectedDocuments(keys, numbers, np.array(counts, np.int64), np.array(hashes, np.uint64))
+            hashes.append(values_hash(of_documents.conform(row["columns"])))
+    sums = np.zeros(len(keys), np.uint64)
+    if of_chunks := columns.of_chunks:
+        with connection.cursor(name="chunk_columns") as cursor:
+            cursor.execute(query("chunk_columns"), {"generation": generation, "version": version})
+            for row in cursor:
+                add_hash(
+                    sums, numbers[row["place"]], chunk_values_hash(str(row["id"]), of_chunks.conform(row["columns"]))
+                )
+    return ExpectedDocuments(keys, numbers, np.array(counts, np.int64), np.array(hashes, np.uint64), sums)
 
 
 def chunk_hashes(

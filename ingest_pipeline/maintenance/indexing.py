@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
-from ingest_pipeline.columns.declaration import Columns
+from ingest_pipeline.columns.declaration import Column, Columns
 from ingest_pipeline.columns.values import LIST
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConflictError
@@ -37,11 +38,17 @@ _COLUMN_ROWS = 20_000
 
 
 def column_indices(columns: Columns) -> list[IndexKind]:
-    """The indices over the user's columns. A bitmap serves ranges, too: documents have few values for many rows."""
-    return [
-        IndexKind(column.name, "LABEL_LIST" if column.type == LIST else "BITMAP", _COLUMN_ROWS, _COLUMN_ROWS)
-        for column in columns.columns
-    ]
+    """The indices over the user's columns.
+
+    Documents have few values for many rows, and a bitmap serves ranges, too. Each chunk may have a value of its own.
+    """
+    return [IndexKind(column.name, _index_type(column), _COLUMN_ROWS, _COLUMN_ROWS) for column in columns.columns]
+
+
+def _index_type(column: Column) -> Literal["LABEL_LIST", "BITMAP", "BTREE"]:
+    if column.type == LIST:
+        return "LABEL_LIST"
+    return "BTREE" if column.of_chunk and column.type != "bool" else "BITMAP"
 
 
 @dataclass(frozen=True, slots=True)

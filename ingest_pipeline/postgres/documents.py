@@ -280,7 +280,7 @@ def forget_documents(connection: Connection, saga: UUID) -> None:
 def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
     """Insert chunk rows. No reader sees them before the row of their document is published."""
     with connection.cursor() as cursor, cursor.copy(query("copy_chunks")) as copy:
-        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid", "int4", "int4", "text"])
+        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid", "int4", "int4", "text", "jsonb"])
         for chunk in chunks:
             copy.write_row(
                 (
@@ -294,6 +294,7 @@ def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
                     chunk.page,
                     chunk.last_page,
                     chunk.heading,
+                    chunk.columns,
                 )
             )
 

@@ -5,6 +5,7 @@ Every function runs in its caller's transaction.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -64,6 +65,39 @@ def record_result(connection: Connection, key: ResultKey, content_hash: str, res
     """
     values = {**key.values, "content_hash": content_hash, "result": result}
     connection.execute(query("record_extension_result"), values)
+
+
+def find_chunk_results(
+    connection: Connection, extension: ResultKey, content_hash: str, chunks: Mapping[str, UUID]
+) -> dict[str, bytes]:
+    """Return the recorded results of chunks by the hash of their input, which retention then keeps for longer.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        extension: What computes the results; its own hash is not used.
+        content_hash: SHA-256 of the bytes of the document, hexadecimal.
+        chunks: The text hash of each chunk, by the hash of its input.
+    """
+    values = {**extension.values, "content_hash": content_hash}
+    values |= {"input_hashes": list(chunks), "text_hashes": list(chunks.values())}
+    return {row["input_hash"]: bytes(row["result"]) for row in connection.execute(query("find_chunk_results"), values)}
+
+
+def record_chunk_results(
+    connection: Connection,
+    extension: ResultKey,
+    content_hash: str,
+    chunks: Mapping[str, UUID],
+    results: Mapping[str, bytes],
+) -> None:
+    """Store the results of chunks; the arguments are those of `find_chunk_results`, with a result for each chunk."""
+    values = {**extension.values, "content_hash": content_hash}
+    values |= {
+        "input_hashes": list(chunks),
+        "text_hashes": list(chunks.values()),
+        "results": [results[hashed] for hashed in chunks],
+    }
+    connection.execute(query("record_chunk_results"), values)
 
 
 def count_usage(

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sagas import SagaKind
@@ -156,6 +157,27 @@ def insert_copies(
 def copy_chunk_rows(connection: Connection, saga: UUID, keys: Sequence[str]) -> int:
     """Copy the chunk rows of documents that `insert_copies` planned; return their number."""
     return connection.execute(query("copy_chunk_rows"), {"saga": saga, "keys": list(keys)}).rowcount
+
+
+def has_chunk_columns(connection: Connection, generation: str, version: int, names: Sequence[str]) -> bool:
+    """Whether a chunk at a version has a recorded value of one of these columns."""
+    values = {"generation": generation, "version": version, "names": list(names)}
+    row = connection.execute(query("has_chunk_columns"), values).fetchone()
+    return row is not None and row["found"]
+
+
+def chunk_columns_in(
+    connection: Connection, generation: str, version: int, fragments: Collection[int]
+) -> dict[str, Values]:
+    """Return the values of chunks by their ids, of the documents at a version that have rows in some fragments."""
+    values = {"generation": generation, "version": version, "fragments": list(fragments)}
+    return {str(row["id"]): row["columns"] for row in connection.execute(query("chunk_columns_in"), values)}
+
+
+def chunk_columns_of_copies(connection: Connection, saga: UUID, keys: Sequence[str]) -> dict[str, Values]:
+    """Return the values of chunks by their ids, of the rows that a saga's documents are copies of."""
+    rows = connection.execute(query("chunk_columns_of_copies"), {"saga": saga, "keys": list(keys)})
+    return {str(row["id"]): row["columns"] for row in rows}
 
 
 def matching_documents(

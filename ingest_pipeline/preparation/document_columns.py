@@ -29,7 +29,7 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
         DocumentChangedError: The object or its sidecar is not the one that was listed.
         SourceUnavailableError: The store does not answer.
     """
-    columns, source = context.columns, reader.source
+    columns, source = context.columns.of_documents, reader.source
     if not columns:
         return {}
     key, store = source.key, context.source

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
 from ingest_pipeline.config.user_extensions import Extensions
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.enrichment.base import ChunkEnrichment, EnrichableChunk, Enrichment
 from ingest_pipeline.enrichment.user_enricher_role import request
 from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.parsing.user_parsers import UserParser
 from ingest_pipeline.postgres import extension_results
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.extension_results import ExtensionCost, ResultKey
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.types import TextPiece, Usage
+from ingest_pipeline.types import Chunk, TextPiece, Usage
+
+_CHUNKS_PER_CALL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,11 @@ class _Spent:
 
 
 def _spent_by(enricher: UserEnricher, document: str, result: bytes) -> _Spent:
-    found, price = enricher.read(document, result), enricher.price
+    return _spent_for(enricher, enricher.read(document, result))
+
+
+def _spent_for(enricher: UserEnricher, found: Enrichment | ChunkEnrichment) -> _Spent:
+    price = enricher.price
     if found.cost is not None and found.currency is not None:
         return _Spent(found.usage, ExtensionCost(found.cost, found.currency))
     if price is None or not found.usage.tokens:
@@ -88,6 +97,8 @@ class ExtensionCalls:
         """
         found, text = dict(columns), "".join(piece.text for piece in pieces)
         for enricher in self.extensions.enrichers:
+            if not enricher.enriches_documents:
+                continue
             data = request(text, found)
             result = self._result(
                 enricher.hook,
@@ -98,6 +109,62 @@ class ExtensionCalls:
             )
             found |= enricher.read(document, result).columns
         return found
+
+    def enrich_chunks(self, document: str, content_hash: str, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """The chunks of a document with the columns that the enrichers find. Equal chunks are enriched once.
+
+        Raises:
+            DocumentError, SpendingLimitError, ConfigurationError: As `_result`.
+        """
+        enriched = list(chunks)
+        for enricher in self.extensions.enrichers:
+            if enricher.enriches_chunks:
+                found = self._chunk_columns(enricher, document, content_hash, chunks)
+                enriched = [
+                    replace(chunk, columns={**chunk.columns, **found[_input_hash(chunk)]}) for chunk in enriched
+                ]
+        return enriched
+
+    def _chunk_columns(
+        self, enricher: UserEnricher, document: str, content_hash: str, chunks: Sequence[Chunk]
+    ) -> dict[str, Mapping[str, object]]:
+        """The columns of chunks by the hash of their input: the recorded ones, and those of calls."""
+        hook = enricher.hook
+        key = ResultKey(self.corpus.name, hook.name, hook.fingerprint, "")
+        wanted = {_input_hash(chunk): chunk for chunk in chunks}
+        found: dict[str, Mapping[str, object]] = {}
+        if hook.is_durable and wanted:
+            hashes = {hashed: chunk.text_hash for hashed, chunk in wanted.items()}
+            with self.corpus.database.transaction() as connection:
+                recorded = extension_results.find_chunk_results(connection, key, content_hash, hashes)
+            found = {hashed: json.loads(result) for hashed, result in recorded.items()}
+        for some in _in_batches([hashed for hashed in wanted if hashed not in found]):
+            if self.guard is not None:
+                self.guard.check_enrichment()
+            with boundary(Boundary.EXTENSION_CALLED):
+                batch = [EnrichableChunk(wanted[hashed].text, wanted[hashed].heading) for hashed in some]
+                enrichment = enricher.enrich_chunks(document, batch)
+            new = dict(zip(some, enrichment.columns, strict=True))
+            spent = _spent_for(enricher, enrichment)
+            if hook.is_durable or spent.is_something:
+                hashes = {hashed: wanted[hashed].text_hash for hashed in some}
+                self._record_chunks(key, content_hash, hashes, new if hook.is_durable else {}, spent)
+            found |= new
+        return found
+
+    def _record_chunks(
+        self,
+        key: ResultKey,
+        content_hash: str,
+        hashes: Mapping[str, UUID],
+        columns: Mapping[str, Mapping[str, object]],
+        spent: _Spent,
+    ) -> None:
+        results = {hashed: json.dumps(one).encode() for hashed, one in columns.items()}
+        with boundary(Boundary.RESULT_RECORDED), self.corpus.database.transaction() as connection:
+            if results:
+                extension_results.record_chunk_results(connection, key, content_hash, hashes, results)
+            self._count(connection, key, spent)
 
     def _result(
         self,
@@ -141,5 +208,18 @@ class ExtensionCalls:
         with boundary(Boundary.RESULT_RECORDED), self.corpus.database.transaction() as connection:
             if result is not None:
                 extension_results.record_result(connection, key, content_hash, result)
-            if self.saga is not None and spent.is_something:
-                extension_results.count_usage(connection, self.saga, key.extension, spent.usage, spent.cost)
+            self._count(connection, key, spent)
+
+    def _count(self, connection: Connection, key: ResultKey, spent: _Spent) -> None:
+        if self.saga is not None and spent.is_something:
+            extension_results.count_usage(connection, self.saga, key.extension, spent.usage, spent.cost)
+
+
+def _input_hash(chunk: Chunk) -> str:
+    """Hash of all that an enricher gets of a chunk. Neither its position nor its document is part of it."""
+    return hashlib.sha256(json.dumps((chunk.text, chunk.heading)).encode()).hexdigest()
+
+
+def _in_batches(hashes: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(hashes), _CHUNKS_PER_CALL):
+        yield hashes[start : start + _CHUNKS_PER_CALL]

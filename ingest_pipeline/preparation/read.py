@@ -58,7 +58,9 @@ class DocumentReader:
         """
         if self._is_whole:
             cut = list(self._cut(self._whole(store), chunker))
-            self._limit(len(cut), limits)
+            self._limit(len(cut), limits)  # before anything is paid for them
+            if self._calls is not None and self._calls.enriches:
+                cut = self._calls.enrich_chunks(self.source.key, self.content_hash, cut)
             chunks = iter(cut)
         else:
             chunks = self._streamed(store, chunker, limits)

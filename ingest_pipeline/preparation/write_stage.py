@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
+from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import EmbeddingInputError, IngestError
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -95,8 +97,9 @@ class WriteStage:
             chunk.page,
             chunk.last_page,
             chunk.heading,
+            cast("Values", chunk.columns),  # the read stage checked them
         )
-        return TableRow(row, document.plan.partition, chunk.text, vector, chunk.header, document.columns)
+        return TableRow(row, document.plan.partition, chunk.text, vector, chunk.header, document.columns | row.columns)
 
     async def _finish(self, document: DocumentInProgress) -> None:
         if document.has_own_files:

@@ -288,7 +288,9 @@ class _Rebuild:
             columns = document_columns(self._context, reader)
         except (DocumentError, StaleError):
             return None
-        if chunks != list(expected) or columns != self._context.columns.conform(document.columns):
+        if self._context.columns.of_chunks and self._context.extensions.enrichers:
+            return None  # a rebuild calls no enricher, so it cannot tell whether the values are current
+        if chunks != list(expected) or columns != self._context.columns.of_documents.conform(document.columns):
             return None
         return SourceFacts(
             document.key,

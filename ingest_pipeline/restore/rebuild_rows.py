@@ -77,7 +77,7 @@ class TableDocument:
 def scan(table: LanceTable, version: int) -> dict[str, TableDocument]:
     """Read all documents of a version, by key. Reads neither vectors nor texts."""
     found: dict[str, TableDocument] = {}
-    columns = table_columns(table.at(version).schema)
+    columns = table_columns(table.at(version).schema).of_documents
     names = [*_SCANNED_COLUMNS, *columns.names]
     for fragment in table.fragments(version):
         for batch in table.batches(version, names, fragments=[fragment.number], batch_size=_BATCH_ROWS):
@@ -91,7 +91,9 @@ def scan(table: LanceTable, version: int) -> dict[str, TableDocument]:
 def chunk_rows(table: LanceTable, version: int, documents: Mapping[str, TableDocument]) -> Iterator[list[ChunkRow]]:
     """Read the chunks of some documents as rows of the catalog, a batch at a time."""
     numbers = sorted({number for document in documents.values() for number in document.fragments})
-    for batch in table.batches(version, _CHUNK_COLUMNS, fragments=numbers, batch_size=_BATCH_ROWS):
+    columns = table_columns(table.at(version).schema).of_chunks
+    names = [*_CHUNK_COLUMNS, *columns.names]
+    for batch in table.batches(version, names, fragments=numbers, batch_size=_BATCH_ROWS):
         rows = [row for row in batch.to_pylist() if row["document"] in documents]
         if rows:
             yield [
@@ -106,6 +108,7 @@ def chunk_rows(table: LanceTable, version: int, documents: Mapping[str, TableDoc
                     row["page"],
                     row["last_page"],
                     row["heading"],
+                    columns.of_row(row),
                 )
                 for row in rows
             ]

@@ -23,7 +23,7 @@ from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.column_files import ColumnFile, NewValues, SchemaChange, stage_columns
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres import documents, history, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
@@ -91,16 +91,24 @@ def _files(corpus: Corpus, head: int, saga: UUID, added: Sequence[Column], *, al
         added: The new columns.
         always: Whether to write files without values too. Lance demands them of a column that changes its type.
     """
-    declared = Columns(tuple(added))
+    of_documents, of_chunks = Columns(tuple(added)).of_documents, Columns(tuple(added)).of_chunks
     with corpus.database.transaction() as connection:
         found = documents.documents_at(connection, corpus.generation, head)
-    values: dict[str, Values] = {row.key: fitting for row in found if (fitting := declared.conform(row.columns))}
-    if not added or not (values or always):
+        is_any_of_chunks = bool(of_chunks) and history.has_chunk_columns(
+            connection, corpus.generation, head, of_chunks.names
+        )
+    values: dict[str, Values] = {row.key: fitting for row in found if (fitting := of_documents.conform(row.columns))}
+    if not added or not (values or is_any_of_chunks or always):
         return []
     numbers, files = count(), list[ColumnFile]()
     for fragment in corpus.table.fragments(head):
         name = f"{saga}-{next(numbers)}.lance"
-        file, _ = stage_columns(corpus.table, head, fragment.number, name, NewValues(added, values))
+        chunks: dict[str, Values] = {}
+        if is_any_of_chunks:
+            with corpus.database.transaction() as connection:
+                recorded = history.chunk_columns_in(connection, corpus.generation, head, [fragment.number])
+            chunks = {number: of_chunks.conform(one) for number, one in recorded.items()}
+        file, _ = stage_columns(corpus.table, head, fragment.number, name, NewValues(added, values, chunks=chunks))
         with boundary(Boundary.FRAGMENT_RECORDED), corpus.database.transaction() as connection:
             sagas.record_fragment(connection, saga, name=name, row_count=file.row_count)
         files.append(file)

@@ -213,6 +213,8 @@ class _Rollback:
         self._columns = table_columns(self._schema)
         self._values: dict[str, Values] = {}
         """Values of the columns that the catalog has for the version, by key. The table may have had other columns."""
+        self._chunk_values: dict[str, Values] = {}
+        """Values of the chunks of the documents that are being copied, by id."""
         self._staged: list[StagedFragment] = []
         self._files: defaultdict[str, set[str]] = defaultdict(set)
         self._numbers = count()
@@ -243,6 +245,10 @@ class _Rollback:
     def _copy(self, part: Sequence[VersionDifference]) -> None:
         """Stage the rows of some documents, and record the data files with the chunk rows."""
         expected = sum(change.chunk_count for change in part)
+        if of_chunks := self._columns.of_chunks:
+            with self._corpus.database.transaction() as connection:
+                found = history.chunk_columns_of_copies(connection, self._saga, [change.key for change in part])
+            self._chunk_values = {number: of_chunks.conform(one) for number, one in found.items()}
         files = [self._stage(rows) for rows in self._rows(part, expected)]
         with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
             copied = history.copy_chunk_rows(connection, self._saga, [change.key for change in part])
@@ -288,7 +294,8 @@ class _Rollback:
     def _stage(self, rows: pa.Table) -> StagedFragment:
         documents = rows["document"].to_pylist()
         ours: dict[str, pa.Array] = {
-            **self._columns.arrays([self._values.get(key) for key in documents]),
+            **self._columns.of_documents.arrays([self._values.get(key) for key in documents]),
+            **self._columns.of_chunks.arrays([self._chunk_values.get(number) for number in rows["id"].to_pylist()]),
             "saga": pa.array([str(self._saga)] * len(rows)),
             "partition": pa.array([self._partitions[key] for key in documents]),
         }

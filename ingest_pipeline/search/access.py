@@ -68,7 +68,7 @@ def restriction(corpus: str, access: Access, columns: Columns, principals: Seque
         raise ConfigurationError(
             f"Corpus {corpus!r} is searched by principals only, and the search names none", "Name the principals."
         )
-    if columns.types.get(access.column) != LIST:
+    if columns.of_documents.types.get(access.column) != LIST:
         named = None  # the column is not filled yet
     return Restriction(access.column, named or frozenset())
 

@@ -97,7 +97,7 @@ class CorpusAtHead:
     def documents(self) -> pa.Table:
         """The documents of the catalog, by key, with the corpus' own columns."""
         with self._open() as corpus:
-            own = table_columns(corpus.table.at(self.version).schema)
+            own = table_columns(corpus.table.at(self.version).schema).of_documents
             with corpus.database.transaction() as connection:
                 rows = documents_at(connection, corpus.generation, self.version)
         fixed = {field.name: [getattr(row, field.name) for row in rows] for field in _DOCUMENT_FIELDS}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ingest_pipeline.columns.declaration import NO_COLUMNS, Values
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns, Values
 from ingest_pipeline.columns.values import Value
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import EmbeddingClient
@@ -90,7 +90,7 @@ class Hit:
     version: int
     """The head that was read."""
     columns: Values = field(default_factory=dict[str, Value])
-    """Values of the document's columns."""
+    """Values of the document's columns and of the chunk's own."""
     passage: Passage | None = None
     """The chunk with the text around it, if the search expands its hits."""
 
@@ -191,14 +191,16 @@ def _find(
             return [], {}
         predicates.append(one_of("document", keys))
     predicate = " AND ".join(f"({one})" for one in predicates) or None
+    of_chunks = table_columns(corpus.table.at(head).schema).of_chunks
+    names = [*_COLUMNS, *of_chunks.names]
     count = (limit if mode != "hybrid" else max(DEPTH, _FUSED_FACTOR * limit)) + _SPARE_ROWS
 
     def by_vector(rows: lance.LanceDataset) -> pa.Table:
         assert vector is not None  # noqa: S101  not called without a vector
-        return nearest(rows, vector, count, _COLUMNS, predicate=predicate, use_index=use_index)
+        return nearest(rows, vector, count, names, predicate=predicate, use_index=use_index)
 
     def by_text(rows: lance.LanceDataset) -> pa.Table:
-        return matching(rows, question, count, _COLUMNS, predicate=predicate)
+        return matching(rows, question, count, names, predicate=predicate)
 
     rankings: list[pa.Table] = []
     if vector is not None:
@@ -213,7 +215,7 @@ def _find(
     rows = [row for row in rows if allowed.allows(known[row["document"]].columns)]
     if mode == "hybrid" and vector is not None:
         scores.add_missing(corpus, head, rows, known, vector)
-    return [_hit(row, known[row["document"]], head, mode, scores) for row in rows], known
+    return [_hit(row, known[row["document"]], head, mode, scores, of_chunks=of_chunks) for row in rows], known
 
 
 class _Scores:
@@ -315,7 +317,9 @@ def _documents(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]]) -> dic
         return {row.key: row for row in documents.documents_at(connection, corpus.generation, head, keys)}
 
 
-def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode, scores: _Scores) -> Hit:
+def _hit(
+    row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode, scores: _Scores, *, of_chunks: Columns
+) -> Hit:
     score = float(row[_SCORES[mode]])
     return Hit(
         document=row["document"],
@@ -336,5 +340,5 @@ def _hit(row: dict[str, Any], document: DocumentRow, head: int, mode: SearchMode
         saga=str(UUID(row["saga"])),
         published_version=document.published_version,
         version=head,
-        columns=document.columns,
+        columns=document.columns | of_chunks.of_row(row),
     )

@@ -51,7 +51,12 @@ EFFECTS: dict[str, dict[str, str]] = {
         "create": "BATCH_JOB_SUBMITTED",
         "record_batch": "BATCH_JOB_COLLECTED",
     },
-    "preparation/extension_calls.py": {"call": "EXTENSION_CALLED", "record_result": "RESULT_RECORDED"},
+    "preparation/extension_calls.py": {
+        "call": "EXTENSION_CALLED",
+        "enrich_chunks": "EXTENSION_CALLED",
+        "record_result": "RESULT_RECORDED",
+        "record_chunk_results": "RESULT_RECORDED",
+    },
     "preparation/write_stage.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
     "saga/columns.py": {"record_fragment": "FRAGMENT_RECORDED"},
     "ingestion/column_changes.py": {

@@ -57,6 +57,24 @@ def test_a_death_pays_at_most_for_the_call_that_was_in_progress(enriched: World,
     enriched.check_nothing_left()
 
 
+@pytest.mark.parametrize("place", [*places(OWN_CODE), *LATER], ids=str)
+def test_a_death_pays_no_recorded_result_of_a_chunk_again(world: World, place: Place, tmp_path: Path) -> None:
+    enricher = {"class": "tests.support.user_code.Topics", "arguments": {"calls": str(tmp_path / "calls")}}
+    settings = world.settings.replace(enricher=enricher, chunk_columns={"topic": "string"})
+    found = World(world.database, settings, world.embeddings)
+    assert found.corpus
+    found.put("a.txt", "some words")
+    assert Child(crash_jobs.ingest, found.address, kill_at=place).outcome().killed
+    before = calls(tmp_path)
+    was_recorded = place == Place(Boundary.RESULT_RECORDED, "after") or place in LATER
+    found.recover()
+    found.ingest()
+    assert calls(tmp_path) == (before if was_recorded else before + 1)
+    assert [chunk.columns for chunk in found.chunks("a.txt")] == [{"topic": "some"}]
+    found.check()
+    found.check_nothing_left()
+
+
 @pytest.fixture
 def embedded(world: World, tmp_path: Path) -> World:
     """A corpus with an embedder that notes each text for which it is billed, and two documents."""

@@ -373,6 +373,10 @@ def column_values_are_not_audited() -> None:
     plug(column_audit.ColumnAudit, "add", answering(None))
 
 
+def chunk_values_are_not_audited() -> None:
+    plug(column_audit.ColumnAudit, "differing", answering(set[int]()))
+
+
 def changes_of_sidecars_go_unnoticed() -> None:
     tag = declaration.Columns.tag
 
@@ -655,8 +659,21 @@ def user_parsers_not_confined() -> None:
     plug(extension_pool, "Introduction", introduction)
 
 
+def chunk_results_are_not_recorded() -> None:
+    plug(extension_results, "record_chunk_results", answering(None))
+
+
 MUTANTS.update(
     {
+        "results of chunks are not recorded": Mutant(
+            chunk_results_are_not_recorded,
+            f"{_COLUMNS}test_chunk_columns.py::"
+            "test_values_follow_a_chunk_that_an_edit_moves_and_only_a_new_chunk_is_billed",
+        ),
+        "values of chunks are not audited": Mutant(
+            chunk_values_are_not_audited,
+            f"{_COLUMNS}test_chunk_columns.py::test_values_that_are_exchanged_between_two_chunks_are_found",
+        ),
         "no check of spans": Mutant(
             no_check_of_spans,
             "tests/unit/chunking/test_user_chunker.py::test_what_the_child_sends_is_checked_in_the_parent_too",

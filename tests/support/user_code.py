@@ -15,7 +15,7 @@ from typing import cast
 
 from ingest_pipeline.chunking.base import ExtractedDocument, Span
 from ingest_pipeline.embedding.base import Embeddings
-from ingest_pipeline.enrichment.base import EnrichableDocument, Enrichment
+from ingest_pipeline.enrichment.base import ChunkEnrichment, EnrichableChunk, EnrichableDocument, Enrichment
 from ingest_pipeline.parsing.base import ParsedDocument, RawDocument
 from ingest_pipeline.types import TextPiece, Usage
 
@@ -173,6 +173,55 @@ class Costly:
             calls.write(f"{len(document.text)} {document.key!r}\n")
         cost, currency = (None, None) if self.cost is None else (Decimal(self.cost), "EUR")
         return Enrichment({"length": len(document.text)}, Usage(tokens=self.tokens, requests=1), cost, currency)
+
+
+class Topics:
+    """An enricher of chunks: the first word as topic, and the length. It notes the first word of each in a file."""
+
+    durable = True
+
+    def __init__(self, calls: str, fingerprint: str = "topics-1", prefix: str = "", tokens: int = 10) -> None:
+        self.calls = calls
+        self.fingerprint = fingerprint
+        self.prefix = prefix
+        self.tokens = tokens
+
+    async def enrich_chunks(self, chunks: Sequence[EnrichableChunk]) -> ChunkEnrichment:
+        words = [chunk.text.split()[0] for chunk in chunks]
+        with Path(self.calls).open("a") as calls:  # noqa: ASYNC230  nothing else runs
+            calls.writelines(f"{word}\n" for word in words)
+        columns = [
+            {"topic": self.prefix + word, "length": len(chunk.text)} for word, chunk in zip(words, chunks, strict=True)
+        ]
+        return ChunkEnrichment(columns, Usage(tokens=self.tokens * len(chunks), requests=1))
+
+
+NO_COLUMNS: Mapping[str, object] = {}
+WRONG_CHUNK_COLUMNS: Mapping[str, Callable[[int], object]] = {
+    "fewer": lambda count: [NO_COLUMNS] * (count - 1),
+    "more": lambda count: [NO_COLUMNS] * (count + 1),
+    "mapping": lambda _: {"topic": "x"},
+    "none": lambda _: None,
+    "member": lambda count: ["x"] * count,
+    "type": lambda count: [{"topic": 1}] * count,
+    "usage": lambda count: ChunkEnrichment([NO_COLUMNS] * count, Usage(tokens=-1)),
+}
+
+
+class ObedientChunkEnricher:
+    """An enricher that does what a chunk says, and knows the title of the document besides."""
+
+    fingerprint = "obedient-chunk-enricher"
+
+    def enrich(self, document: EnrichableDocument) -> Mapping[str, object]:
+        return {"title": document.text.splitlines()[0]}
+
+    def enrich_chunks(self, chunks: Sequence[EnrichableChunk]) -> Sequence[Mapping[str, object]]:
+        what = chunks[-1].text.split()[-1]
+        misbehave(what)
+        wrong = WRONG_CHUNK_COLUMNS.get(what)
+        found = [{"topic": chunk.heading} for chunk in chunks] if wrong is None else wrong(len(chunks))
+        return cast("Sequence[Mapping[str, object]]", found)
 
 
 WRONG_ENRICHMENTS: Mapping[str, Callable[[], object]] = {

@@ -107,6 +107,7 @@ def test_the_environment_declares_columns_in_json_and_their_switches_as_booleans
         "INGEST_CORPUS": "handbook",
         "INGEST_SOURCE": "s3://company/handbook",
         "INGEST_COLUMNS": '{"department": "string", "readers": "list<string>"}',
+        "INGEST_CHUNK_COLUMNS": '{"topic": "string"}',
         "INGEST_COLUMNS_FROM_KEY": "{department}/**",
         "INGEST_COLUMNS_FROM_TAGS": "department",
         "INGEST_ACCESS": "readers",
@@ -117,12 +118,13 @@ def test_the_environment_declares_columns_in_json_and_their_switches_as_booleans
         corpus="handbook",
         source="s3://company/handbook",
         columns={"department": "string", "readers": "list<string>"},
+        chunk_columns={"topic": "string"},
         columns_from_key="{department}/**",
         columns_from_tags=["department"],
         access="readers",
         require_principals=True,
     )
-    assert config.declared_columns.names == ("department", "readers")
+    assert config.declared_columns.names == ("department", "readers", "topic")
     assert not CorpusConfig.from_environment(environment | {"INGEST_REQUIRE_PRINCIPALS": "0"}).require_principals
 
 

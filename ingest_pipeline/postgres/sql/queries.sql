@@ -240,6 +240,32 @@ UPDATE ingest_pipeline.extension_result SET used_at = now()
 WHERE (corpus, extension, fingerprint, input_hash) = (%(corpus)s, %(extension)s, %(fingerprint)s, %(input_hash)s)
 RETURNING result
 
+-- find_chunk_results --
+-- Documents that are read at the same time may share chunks, so their rows are locked in one order.
+WITH found AS (
+    SELECT r.input_hash, wanted.text_hash
+    FROM unnest(%(input_hashes)s::text[], %(text_hashes)s::uuid[]) AS wanted (input_hash, text_hash)
+    JOIN ingest_pipeline.extension_result r ON (r.corpus, r.extension, r.fingerprint, r.input_hash)
+        = (%(corpus)s, %(extension)s, %(fingerprint)s, wanted.input_hash)
+    ORDER BY r.input_hash
+    FOR UPDATE OF r
+)
+UPDATE ingest_pipeline.extension_result r
+SET used_at = now(), text_hash = found.text_hash, content_hash = %(content_hash)s
+FROM found
+WHERE (r.corpus, r.extension, r.fingerprint, r.input_hash)
+    = (%(corpus)s, %(extension)s, %(fingerprint)s, found.input_hash)
+RETURNING r.input_hash, r.result
+
+-- record_chunk_results --
+INSERT INTO ingest_pipeline.extension_result
+    (corpus, extension, fingerprint, input_hash, content_hash, text_hash, result)
+SELECT %(corpus)s, %(extension)s, %(fingerprint)s, found.input_hash, %(content_hash)s, found.text_hash, found.result
+FROM unnest(%(input_hashes)s::text[], %(text_hashes)s::uuid[], %(results)s::bytea[])
+    AS found (input_hash, text_hash, result)
+ORDER BY found.input_hash
+ON CONFLICT (corpus, extension, fingerprint, input_hash) DO UPDATE SET used_at = now()
+
 -- record_extension_result --
 INSERT INTO ingest_pipeline.extension_result (corpus, extension, fingerprint, input_hash, content_hash, result)
 VALUES (%(corpus)s, %(extension)s, %(fingerprint)s, %(input_hash)s, %(content_hash)s, %(result)s)
@@ -247,16 +273,26 @@ ON CONFLICT (corpus, extension, fingerprint, input_hash) DO UPDATE SET used_at =
 
 -- forget_extension_results --
 -- Results that were not used for a while, and whose bytes no kept version shows or that a newer fingerprint replaced.
+-- The result of a chunk is kept as long as any document has the chunk.
 WITH gone AS (
     SELECT r.corpus, r.extension, r.fingerprint, r.input_hash FROM ingest_pipeline.extension_result r
     WHERE r.corpus = %(corpus)s AND r.used_at < now() - make_interval(days => %(days)s) AND (
         NOT EXISTS (
             SELECT 1 FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation
             WHERE k.corpus = r.corpus AND d.content_hash = r.content_hash
+        ) AND NOT EXISTS (
+            SELECT 1 FROM ingest_pipeline.chunk c
+            JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
+            JOIN ingest_pipeline.generation k ON k.name = d.generation
+            WHERE k.corpus = r.corpus AND c.text_hash = r.text_hash
         ) OR EXISTS (
             SELECT 1 FROM ingest_pipeline.extension_result newer
             WHERE newer.corpus = r.corpus AND newer.extension = r.extension AND newer.content_hash = r.content_hash
-              AND newer.made_at > r.made_at
+              AND newer.made_at > r.made_at AND r.text_hash IS NULL AND newer.text_hash IS NULL
+        ) OR EXISTS (
+            SELECT 1 FROM ingest_pipeline.extension_result newer
+            WHERE newer.corpus = r.corpus AND newer.extension = r.extension AND newer.input_hash = r.input_hash
+              AND newer.made_at > r.made_at AND newer.fingerprint <> r.fingerprint AND r.text_hash IS NOT NULL
         )
     )
     LIMIT %(limit)s
@@ -662,7 +698,7 @@ DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
 
 -- copy_chunks --
 COPY ingest_pipeline.chunk
-    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading)
+    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading, columns)
 FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
@@ -708,7 +744,8 @@ WHERE fragments && %(fragments)s::bigint[]
 ORDER BY key
 
 -- chunks_at --
-SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading
+SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading,
+    c.columns
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
 JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
 WHERE %(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s)
@@ -717,6 +754,30 @@ ORDER BY c.document, c.ordinal
 -- expected_documents --
 SELECT key, hashtextextended(key, 0) AS place, chunk_count, columns
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
+
+-- chunk_columns --
+SELECT hashtextextended(d.key, 0) AS place, c.id, c.columns
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
+JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE c.columns <> '{}'
+
+-- has_chunk_columns --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
+    JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+    WHERE jsonb_exists_any(c.columns, %(names)s)
+) AS found
+
+-- chunk_columns_in --
+SELECT c.id, c.columns
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
+JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE d.fragments && %(fragments)s::bigint[] AND c.columns <> '{}'
+
+-- chunk_columns_of_copies --
+SELECT c.id, c.columns
+FROM ingest_pipeline.document new JOIN ingest_pipeline.chunk c ON c.saga = new.copy_of AND c.document = new.key
+WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s) AND c.columns <> '{}'
 
 -- expected_chunks --
 COPY (
@@ -870,8 +931,9 @@ ORDER BY key LIMIT %(limit)s
 
 -- copy_chunk_rows --
 INSERT INTO ingest_pipeline.chunk
-    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading)
-SELECT new.saga, c.document, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash, c.page, c.last_page, c.heading
+    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading, columns)
+SELECT new.saga, c.document, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash, c.page, c.last_page, c.heading,
+    c.columns
 FROM ingest_pipeline.document new JOIN ingest_pipeline.chunk c ON c.saga = new.copy_of AND c.document = new.key
 WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
 

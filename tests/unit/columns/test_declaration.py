@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.columns.declaration import NO_COLUMNS, check_access, columns_of, parse_columns
+from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns, check_access, columns_of, parse_columns
 from ingest_pipeline.columns.sources import KeyPattern, front_matter, is_sidecar, read_sidecar
 from ingest_pipeline.columns.values import COLUMN_TYPES, ColumnType, checked, checked_text, from_arrow, to_arrow
 from ingest_pipeline.errors import ColumnValueError, ConfigurationError
@@ -172,3 +172,37 @@ def test_access_names_a_declared_list() -> None:
             check_access(columns, access, required=False)
     with pytest.raises(ConfigurationError, match="INGEST_REQUIRE_PRINCIPALS"):
         check_access(columns, "none", required=True)
+
+
+def test_a_column_of_chunks_is_marked_in_the_table_and_in_the_declaration() -> None:
+    columns = parse_columns({"year": "int"}, None, (), {"topic": "string"})
+    assert (columns.of_documents.names, columns.of_chunks.names) == (("year",), ("topic",))
+    assert columns_of(pa.schema(columns.fields), OWN_COLUMNS) == columns
+    assert Columns.from_json(columns.to_json()) == columns
+    assert columns.fingerprint != parse_columns({"year": "int", "topic": "string"}).fingerprint
+
+
+def test_a_column_that_moves_between_documents_and_chunks_is_a_loss() -> None:
+    of_chunks, of_documents = parse_columns({}, of_chunks={"year": "int"}), parse_columns({"year": "float"})
+    assert of_chunks.losses(of_documents) == ["change the column 'year' from int of a chunk to float"]
+    assert of_chunks.losses(parse_columns({}, of_chunks={"year": "float"})) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (({"topic": "string"}, None, (), {"topic": "string"}), "both declare the column 'topic'"),
+        (({}, None, (), {"topic": "text"}), "INGEST_CHUNK_COLUMNS gives the column 'topic' the type 'text'"),
+        (({}, None, (), {"vector": "int"}), "INGEST_CHUNK_COLUMNS names a column 'vector'"),
+        (({}, "{topic}/**", (), {"topic": "string"}), "names the undeclared column 'topic'"),
+        (({}, None, ("topic",), {"topic": "string"}), "names the undeclared column 'topic'"),
+    ],
+)
+def test_a_wrong_declaration_of_chunk_columns_is_refused(arguments: Any, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        parse_columns(*arguments)
+
+
+def test_access_cannot_be_a_column_of_chunks() -> None:
+    with pytest.raises(ConfigurationError, match="which is not a declared column"):
+        check_access(parse_columns({}, of_chunks={"readers": "list<string>"}), "readers", required=False)

@@ -211,15 +211,18 @@ CREATE TABLE ingest_pipeline.extension_result (
     fingerprint text NOT NULL,
     extension text NOT NULL,
     content_hash text NOT NULL,
+    text_hash uuid,
     result bytea NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now(),
     used_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (corpus, extension, fingerprint, input_hash)
 );
 COMMENT ON COLUMN ingest_pipeline.extension_result.input_hash IS
-    'SHA-256 of what the extension got: the bytes, or the text with its columns.';
+    'SHA-256 of what the extension got: the bytes, the text with its columns, or a chunk with its heading.';
 COMMENT ON COLUMN ingest_pipeline.extension_result.content_hash IS
     'SHA-256 of the bytes of the document, which tells whether a document at head still needs the result.';
+COMMENT ON COLUMN ingest_pipeline.extension_result.text_hash IS
+    'The text_hash of the chunk that the result is of, as it was last used. Null: the result is of a document.';
 CREATE INDEX extension_result_content ON ingest_pipeline.extension_result (corpus, content_hash);
 
 -- What an enricher of the user reported in a saga, by the price that applied.
@@ -346,6 +349,7 @@ CREATE TABLE ingest_pipeline.chunk (
     page integer CHECK (page > 0),
     last_page integer CHECK (last_page >= page),
     heading text,
+    columns jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (saga, document, ordinal),
     FOREIGN KEY (saga, document) REFERENCES ingest_pipeline.document (saga, key) ON DELETE CASCADE
 );
@@ -355,6 +359,8 @@ COMMENT ON COLUMN ingest_pipeline.chunk.page IS
     'Page on which the chunk begins, from 1. Null: the format has no pages.';
 COMMENT ON COLUMN ingest_pipeline.chunk.heading IS
     'The headings above the chunk, outermost first, separated by " > ". Null: there is none.';
+COMMENT ON COLUMN ingest_pipeline.chunk.columns IS
+    'Values of the declared columns of chunks, in the form of document.columns.';
 CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
 -- The failed attempts at a document with the same bytes and recipe. The row is deleted when the
