@@ -23,7 +23,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.postgres.failures import read_failures
-from ingest_pipeline.reporting.run_status import named_jobs
+from ingest_pipeline.resources.names import DagsterNames
 
 _RUN_CHECKS = {
     "run_audit": "LanceDB and Postgres agree in everything that an audit compares of the documents of the last run.",
@@ -33,25 +33,28 @@ _RUN_CHECKS = {
 MAX_DOCUMENTS = 1000
 
 
-def run_check_specs(corpus: str) -> list[dg.AssetCheckSpec]:
+def run_check_specs(names: DagsterNames) -> list[dg.AssetCheckSpec]:
     """The specs of the checks of a run."""
     return [
-        dg.AssetCheckSpec(name, asset=dg.AssetKey([corpus, CHECKED[name]]), description=description)
+        dg.AssetCheckSpec(name, asset=names.key(CHECKED[name]), description=description)
         for name, description in _RUN_CHECKS.items()
     ]
 
 
-def log_checks_of_last_change(context: dg.AssetExecutionContext, ingest_context: IngestContext) -> None:
+def log_checks_of_last_change(
+    context: dg.AssetExecutionContext, names: DagsterNames, ingest_context: IngestContext
+) -> None:
     """Evaluate the checks of a run for the documents of the last publication, in a run that selects checks alone."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
         change = sagas.last_change(connection, corpus.generation)
         changes = [] if change is None else reports.latest_changes(connection, change.id)
-    log_checks(context, ingest_context, sorted({one.partition for one in changes}), [])
+    log_checks(context, names, ingest_context, sorted({one.partition for one in changes}), [])
 
 
 def log_checks(
     context: dg.AssetExecutionContext,
+    names: DagsterNames,
     ingest_context: IngestContext,
     partitions: Sequence[str] | None,
     touched: Sequence[str],
@@ -60,11 +63,11 @@ def log_checks(
 
     Args:
         context: Dagster's context of the step.
+        names: Names of the corpus in Dagster.
         ingest_context: The open corpus with its source.
         partitions: The run's partitions. None: the whole corpus.
         touched: Keys of the documents that the run tried to publish. They are checked if the run has no partitions.
     """
-    corpus = ingest_context.corpus.name
     try:
         keys = touched if partitions is None else documents_of(ingest_context, partitions)
         if len(keys) > MAX_DOCUMENTS:
@@ -74,14 +77,14 @@ def log_checks(
             return
         results = dict(_run_results(ingest_context, partitions, keys))
         # Other runs may have selected the checks of the whole corpus, which then have steps of their own.
-        if context.run.job_name in named_jobs(corpus):
+        if context.run.job_name in names.jobs:
             results |= _corpus_results(ingest_context)
     except IngestError as error:
         context.log.warning(f"The checks of this run could not be evaluated: {error}")
         return
     for name, result in results.items():
         evaluation = dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey([corpus, CHECKED[name]]),
+            asset_key=names.key(CHECKED[name]),
             check_name=name,
             passed=result.passed,
             metadata=result.metadata,

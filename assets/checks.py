@@ -31,6 +31,7 @@ from ingest_pipeline.postgres.documents import documents_without_list
 from ingest_pipeline.postgres.failures import MAX_ATTEMPTS, read_failures
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 
 _DESCRIPTIONS = {
     "audit": "LanceDB and Postgres agree at head in everything that an audit compares.",
@@ -57,7 +58,7 @@ def corpus_checks(settings: CorpusConfig) -> list[dg.AssetChecksDefinition]:
 @contextmanager
 def _ingest_context(context: dg.AssetCheckExecutionContext, settings: CorpusConfig) -> Generator[IngestContext]:
     """The corpus of a check. An error fails the check's step with one line."""
-    lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+    lancedb = resource_of(context.resources, DagsterNames.of(settings), VersionedLanceDBResource)
     try:
         with lancedb.ingest_context(settings, create=False) as ingest_context:
             yield ingest_context
@@ -67,15 +68,15 @@ def _ingest_context(context: dg.AssetCheckExecutionContext, settings: CorpusConf
 
 def _stores_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     """The checks that compare both stores, in one step, so that each store is read once."""
-    corpus = settings.corpus
+    names = DagsterNames.of(settings)
 
     @dg.multi_asset_check(
-        name=f"{corpus}_stores",
+        name=names.name("stores"),
         specs=[
-            dg.AssetCheckSpec(name, asset=dg.AssetKey([corpus, CHECKED[name]]), description=description)
+            dg.AssetCheckSpec(name, asset=names.key(CHECKED[name]), description=description)
             for name, description in _DESCRIPTIONS.items()
         ],
-        required_resource_keys={resource_key(corpus, VersionedLanceDBResource)},
+        required_resource_keys={resource_key(names, VersionedLanceDBResource)},
         can_subset=True,
     )
     def check_stores(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -86,17 +87,17 @@ def _stores_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
         selected = {key.name for key in context.selected_asset_check_keys}
         for name, result in audit_results(report, settings.embedding_dimensions).items():
             if name in selected:
-                yield result._replace(check_name=name, asset_key=dg.AssetKey([corpus, CHECKED[name]]))
+                yield result._replace(check_name=name, asset_key=names.key(CHECKED[name]))
 
     return check_stores
 
 
 def _freshness_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=dg.AssetKey([settings.corpus, "metadata"]),
+        asset=DagsterNames.of(settings).key("metadata"),
         name="freshness",
         description="The corpus equals the source, except for changes of the last 15 minutes.",
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
     )
     def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _ingest_context(context, settings) as ingest_context:
@@ -110,10 +111,10 @@ def _freshness_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
 
 def _quarantine_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=dg.AssetKey([settings.corpus, "metadata"]),
+        asset=DagsterNames.of(settings).key("metadata"),
         name="quarantine",
         description=f"Every document can be read, and none failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
     )
     def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with (
@@ -128,10 +129,10 @@ def _quarantine_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
 
 def _on_hold_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=dg.AssetKey([settings.corpus, "metadata"]),
+        asset=DagsterNames.of(settings).key("metadata"),
         name="on_hold",
         description="No document is on hold, that is, at an earlier version after a rollback while the source differs.",
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
     )
     def check_on_hold(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _ingest_context(context, settings) as ingest_context:
@@ -142,10 +143,10 @@ def _on_hold_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
 
 def _access_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=dg.AssetKey([settings.corpus, "metadata"]),
+        asset=DagsterNames.of(settings).key("metadata"),
         name="access_listed",
         description="Every document names principals that may find it. No search finds the others.",
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
     )
     def check_access(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -11,6 +11,8 @@ from ingest_pipeline.assets.tables import table
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.preview import BIN_CHARACTERS
 from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.reporting.lineage import lineage
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import Chunk, Recipe
 
 _MAX_BAR = 24
@@ -28,20 +30,16 @@ COLUMNS = dg.TableSchema(
 )
 
 
-def chunks_spec(
-    corpus: str, recipe: Recipe, owners: Sequence[str], group: str, upstream: Iterable[dg.AssetKey]
-) -> dg.AssetSpec:
+def chunks_spec(names: DagsterNames, recipe: Recipe, upstream: Sequence[dg.AssetKey]) -> dg.AssetSpec:
     """The spec of the asset, which the UI shows before the first materialization."""
     return dg.AssetSpec(
-        [corpus, "chunks"],
-        deps=list(upstream),
+        names.key("chunks"),
+        deps=upstream,
         description="Contiguous pieces of each document's extracted text: `extracted[start:end]` is the chunk.",
         skippable=True,
-        group_name=group,
         kinds={"python", "table"},
-        owners=owners,
         code_version=code_versions(recipe)["chunks"],
-        metadata={"dagster/column_schema": COLUMNS},
+        metadata={"dagster/column_schema": COLUMNS, **lineage(names, "chunks", upstream)},
     )
 
 

@@ -12,7 +12,9 @@ from ingest_pipeline.postgres.embedding_cache import Cost
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.reporting.lineage import lineage
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import Recipe
 
 _COLUMNS = dg.TableSchema(
@@ -24,20 +26,26 @@ _COLUMNS = dg.TableSchema(
 )
 
 
-def embeddings_spec(corpus: str, recipe: Recipe, table_uri: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
-    """The spec of the asset, which the UI shows before the first materialization."""
+def embeddings_spec(names: DagsterNames, recipe: Recipe, table_uri: str, kind: str) -> dg.AssetSpec:
+    """The spec of the asset, which the UI shows before the first materialization.
+
+    Args:
+        names: Names of the corpus in Dagster.
+        recipe: The corpus' recipe.
+        table_uri: Where the table is.
+        kind: Kind of the embedder.
+    """
     return dg.AssetSpec(
-        [corpus, "embeddings"],
-        deps=[dg.AssetKey([corpus, "chunks"])],
+        names.key("embeddings"),
+        deps=[names.key("chunks")],
         description="One vector per chunk. Readers open the table at the version that Postgres names as head.",
         skippable=True,
-        group_name=group,
-        kinds={"openai", "lancedb"},
-        owners=owners,
+        kinds={kind, "lancedb"},
         code_version=code_versions(recipe)["embeddings"],
         metadata={
             "dagster/column_schema": _COLUMNS,
-            "dagster/table_name": corpus,
+            **lineage(names, "embeddings"),
+            "dagster/table_name": names.corpus,
             "dagster/uri": table_uri,
             "model": recipe.embedding_model,
             "dimensions": recipe.embedding_dimensions,

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import timedelta
 
 import dagster as dg
 
 from ingest_pipeline.reporting.data_versions import HEAD_CODE_VERSION
-from ingest_pipeline.reporting.head import HEAD
 from ingest_pipeline.resources.keys import head_inputs_key
+from ingest_pipeline.resources.names import HEAD, DagsterNames
 
 
-def head_spec(corpus: str, table_uri: str, owners: Sequence[str], group: str) -> dg.AssetSpec:
+def head_spec(names: DagsterNames, table_uri: str, fresh_within_minutes: int | None) -> dg.AssetSpec:
     """The spec of the asset, which the UI shows before the first materialization."""
+    window = None if fresh_within_minutes is None else timedelta(minutes=fresh_within_minutes)
     spec = dg.AssetSpec(
-        [corpus, HEAD],
-        deps=[dg.AssetKey([corpus, "metadata"])],
+        names.key(HEAD),
+        deps=[names.key("metadata")],
         description="The published version of the whole corpus. It has no partitions: an asset that depends on it runs "
         "once for each change, however many documents changed. Documents that fail or cannot be read do not delay it.",
         skippable=True,
-        group_name=group,
         kinds={"lancedb", "postgres"},
-        owners=owners,
         code_version=HEAD_CODE_VERSION,
-        metadata={"dagster/table_name": corpus, "dagster/uri": table_uri},
+        freshness_policy=None if window is None else dg.FreshnessPolicy.time_window(window),
+        metadata={"dagster/table_name": names.corpus, "dagster/uri": table_uri},
     )
-    return spec.with_io_manager_key(head_inputs_key(corpus))
+    return spec.with_io_manager_key(head_inputs_key(names))

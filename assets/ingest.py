@@ -1,29 +1,26 @@
 """The step that materializes all assets of a corpus, and reports to Dagster what it published."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import dagster as dg
 from dagster._core.events import DagsterEvent
 
 from ingest_pipeline.assets.check_reports import log_checks_of_last_change, run_check_specs
-from ingest_pipeline.assets.chunks import chunks_spec
-from ingest_pipeline.assets.embeddings import embeddings_spec
-from ingest_pipeline.assets.head import head_spec
 from ingest_pipeline.assets.ingest_run import IngestConfig, StepRun, is_repeated
-from ingest_pipeline.assets.metadata import metadata_spec
 from ingest_pipeline.assets.outputs import outputs
-from ingest_pipeline.assets.run_report import ASSETS, RunReport
+from ingest_pipeline.assets.run_report import RunReport
+from ingest_pipeline.assets.specs import AssetOptions, corpus_specs
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.reporting.partitions import corpus_partitions
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import ASSETS, DagsterNames
 from ingest_pipeline.resources.source import DocumentSourceResource
 
 _MAX_ROWS = 200
@@ -31,9 +28,7 @@ _MAX_RETRIES = 2
 _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
-def ingest_assets(
-    settings: CorpusConfig, owners: Sequence[str], group: str, pool: str, upstream: Iterable[dg.AssetKey] = ()
-) -> dg.AssetsDefinition:
+def ingest_assets(settings: CorpusConfig, options: AssetOptions, pool: str) -> dg.AssetsDefinition:
     """Chunks, embeddings, metadata and head of a corpus, materialized by one step.
 
     Any of them can be selected alone. The step publishes and materializes all of them nevertheless, except if only the
@@ -41,34 +36,27 @@ def ingest_assets(
 
     Args:
         settings: Settings of the corpus.
-        owners: Owners of the assets.
-        group: Group of the assets.
+        options: How the assets appear in Dagster.
         pool: Pool of the step.
-        upstream: Assets that make the files of the source.
+
+    Raises:
+        ConfigurationError: The translation changes the key of an asset.
     """
-    corpus, recipe = settings.corpus, settings.recipe
-    partitions = corpus_partitions(corpus, settings.scheme)
+    names = DagsterNames.of(settings)
 
     @dg.multi_asset(
-        name=f"{corpus}_ingest",
-        specs=[
-            chunks_spec(corpus, recipe, owners, group, upstream).replace_attributes(partitions_def=partitions),
-            embeddings_spec(corpus, recipe, settings.table_uri, owners, group).replace_attributes(
-                partitions_def=partitions
-            ),
-            metadata_spec(corpus, recipe, owners, group).replace_attributes(partitions_def=partitions),
-            head_spec(corpus, settings.table_uri, owners, group),
-        ],
-        check_specs=run_check_specs(corpus),
+        name=names.step,
+        specs=corpus_specs(settings, options),
+        check_specs=run_check_specs(names),
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
         pool=pool,
-        required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES},
+        required_resource_keys={resource_key(names, kind) for kind in _RESOURCES},
     )
     def ingest(context: dg.AssetExecutionContext, config: IngestConfig) -> Iterator[DagsterEvent]:
-        source = resource_of(context.resources, corpus, DocumentSourceResource)
-        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
+        source = resource_of(context.resources, names, DocumentSourceResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
         # Nothing else notices a run that dies together with the code server which started it.
         tag_run_process(context.instance, context.run.run_id)
         # A run may be launched with other resources than the definitions name.
@@ -81,12 +69,12 @@ def ingest_assets(
             chunk_overlap=settings.chunk_overlap if config.chunk_overlap is None else config.chunk_overlap,
         )
         try:
-            if context.selected_asset_keys.isdisjoint(dg.AssetKey([corpus, asset]) for asset in ASSETS):
+            if context.selected_asset_keys.isdisjoint(map(names.key, ASSETS)):
                 with lancedb.ingest_context(wanted, create=False) as ingest_context:
-                    yield from _report_only(context, ingest_context)
+                    yield from _report_only(context, names, ingest_context)
                 return
             with lancedb.ingest_context(wanted, confirm_columns=config.confirm_columns) as ingest_context:
-                run = StepRun(context, ingest_context, embedder, config, settings.on_unreadable)
+                run = StepRun(context, names, ingest_context, embedder, config, on_unreadable=settings.on_unreadable)
                 try:
                     outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _MAX_RETRIES)
                 except IngestError as error:
@@ -96,20 +84,22 @@ def ingest_assets(
                 yield from outputs(context, run.report.changed())
         except IngestError as error:
             _retry_or_fail(error)
-        _fail_unless_complete(corpus, outcome)
+        _fail_unless_complete(settings.corpus, outcome)
 
     return ingest
 
 
-def _report_only(context: dg.AssetExecutionContext, ingest_context: IngestContext) -> Iterator[DagsterEvent]:
+def _report_only(
+    context: dg.AssetExecutionContext, names: DagsterNames, ingest_context: IngestContext
+) -> Iterator[DagsterEvent]:
     """Materialize `head` as it is, or evaluate the checks of the last publication. Nothing is ingested."""
     if not ingest_context.corpus.exists():
         return
-    report = RunReport(context, ingest_context)
+    report = RunReport(context, names, ingest_context)
     if context.selected_asset_keys:
         report.head(again=True)
     if context.selected_asset_check_keys:
-        log_checks_of_last_change(context, ingest_context)
+        log_checks_of_last_change(context, names, ingest_context)
     yield from outputs(context, report.changed())
 
 

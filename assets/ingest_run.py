@@ -18,6 +18,7 @@ from ingest_pipeline.planning.run_backoff import delays_next_run, record_run_fai
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import OnUnreadable
 
 _RETRY_TAG = "dagster/retry_number"
@@ -73,6 +74,7 @@ class StepRun:
 
     Args:
         context: Dagster's context of the step.
+        names: Names of the corpus in Dagster.
         ingest_context: The open corpus with its source.
         embedder: The resource that computes the vectors.
         config: Configuration of the run.
@@ -82,15 +84,18 @@ class StepRun:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
+        names: DagsterNames,
         ingest_context: IngestContext,
         embedder: OpenAIEmbedderResource,
         config: IngestConfig,
+        *,
         on_unreadable: OnUnreadable,
     ) -> None:
         self._context = context
+        self._names = names
         self._ingest_context = ingest_context
         self._embedder = embedder
-        self.report = RunReport(context, ingest_context)
+        self.report = RunReport(context, names, ingest_context)
         """What the run reported to Dagster."""
         options = RunOptions(
             release_holds=config.release_holds,
@@ -141,7 +146,7 @@ class StepRun:
         self.report.failed(outcome.failed)
         self.report.skipped(SkippedDocuments.of(outcome.skipped), self._stale(outcome.tried_unreadable))
         self.report.head()
-        log_checks(self._context, self._ingest_context, partitions, self.report.touched)
+        log_checks(self._context, self._names, self._ingest_context, partitions, self.report.touched)
 
     def _stale(self, keys: Collection[str]) -> list[Failure]:
         """The unreadable documents among these of which readers still see an earlier file."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import dagster as dg
 
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import Recipe
 
 _COLUMNS = dg.TableSchema(
@@ -26,16 +27,14 @@ _COLUMNS = dg.TableSchema(
 )
 
 
-def metadata_spec(corpus: str, recipe: Recipe, owners: Sequence[str], group: str) -> dg.AssetSpec:
+def metadata_spec(names: DagsterNames, recipe: Recipe) -> dg.AssetSpec:
     """The spec of the asset, which the UI shows before the first materialization."""
     return dg.AssetSpec(
-        [corpus, "metadata"],
-        deps=[dg.AssetKey([corpus, "embeddings"])],
+        names.key("metadata"),
+        deps=[names.key("embeddings")],
         description="Documents and chunks in Postgres, published together with the vectors.",
         skippable=True,
-        group_name=group,
         kinds={"postgres", "table"},
-        owners=owners,
         code_version=code_versions(recipe)["metadata"],
         metadata={"dagster/column_schema": _COLUMNS, "dagster/table_name": "ingest_pipeline.document"},
     )

@@ -26,10 +26,11 @@ from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import current_version, version_tags
 from ingest_pipeline.reporting.event_log import log_events, log_planned
-from ingest_pipeline.reporting.head import HEAD, report_head
+from ingest_pipeline.reporting.head import report_head
+from ingest_pipeline.reporting.lineage import lineage
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions
+from ingest_pipeline.resources.names import ASSETS, HEAD, DagsterNames
 
-ASSETS = ("chunks", "embeddings", "metadata")
 _UNCHANGED = "unchanged: head has the same bytes and recipe"
 _EMPTY = "no document belongs to this partition"
 _ALL_UNREADABLE = "no document of this partition can be read"
@@ -49,6 +50,7 @@ class RunReport:
     """
 
     context: dg.AssetExecutionContext
+    names: DagsterNames
     ingest_context: IngestContext
     touched: list[str] = field(default_factory=list[str])
     """Keys of the documents that the run published or tried to, up to a few more than the checks take."""
@@ -119,7 +121,7 @@ class RunReport:
     def head(self, *, again: bool = False) -> None:
         """Materialize `head`, if a publication of this run or an unreported one of another run moved it."""
         log = self.context.log_event
-        moved = report_head(self.context.instance, self.ingest_context.corpus, log, again=again)
+        moved = report_head(self.context.instance, self.names, self.ingest_context.corpus, log, again=again)
         self._head_moved = self._head_moved or moved
 
     def changed(self) -> list[dg.AssetKey]:
@@ -132,8 +134,8 @@ class RunReport:
         attempts = {run.run_id, *(one.run_id for one in (group[1] if group is not None else ()))}
         with self.ingest_context.corpus.database.transaction() as connection:
             published = sagas.runs_published(connection, attempts)
-        trio = [self._key(asset) for asset in ASSETS] if published or self._materialized else []
-        return [*trio, *([self._key(HEAD)] if published or self._head_moved else [])]
+        trio = [self.names.key(asset) for asset in ASSETS] if published or self._materialized else []
+        return [*trio, *([self.names.key(HEAD)] if published or self._head_moved else [])]
 
     def failed(self, problems: Iterable[Problem]) -> None:
         """Show on the pages of partitions that they failed, and why."""
@@ -145,11 +147,11 @@ class RunReport:
         if not (self.context.has_partition_key or self.context.has_partition_key_range):
             for partition, _ in shown:
                 for asset in ASSETS:
-                    log_planned(self.context.instance, self.context.run, self._step, self._key(asset), partition)
+                    log_planned(self.context.instance, self.context.run, self._step, self.names.key(asset), partition)
         self._log(
             [
                 dg.AssetObservation(
-                    self._key(asset), partition=partition, metadata={"failed": dg.MetadataValue.text(reason)}
+                    self.names.key(asset), partition=partition, metadata={"failed": dg.MetadataValue.text(reason)}
                 )
                 for asset in ASSETS
                 for partition, reason in shown
@@ -158,7 +160,7 @@ class RunReport:
 
     def skipped(self, skipped: SkippedDocuments, stale: Iterable[Failure]) -> None:
         """Report which documents the run skipped, and for which of them readers see an earlier file."""
-        key = self._key("metadata")
+        key = self.names.key("metadata")
         for observation in stale_observations(key, stale):
             self.context.log_event(observation)
         if skipped:
@@ -176,7 +178,9 @@ class RunReport:
                 )
         except UnavailableError:
             return  # the run reports the error itself, and `status` shows the usage
-        self.context.log_event(dg.AssetObservation(self._key("embeddings"), metadata=run_metadata(progress, costs)))
+        self.context.log_event(
+            dg.AssetObservation(self.names.key("embeddings"), metadata=run_metadata(progress, costs))
+        )
 
     @property
     def _step(self) -> str:
@@ -194,11 +198,12 @@ class RunReport:
             return documents.partition_states(connection, self.ingest_context.corpus.generation, partitions)
 
     def _add(self, partitions: Iterable[str]) -> None:
-        definition = corpus_partitions(self.ingest_context.corpus.name, self.ingest_context.scheme)
+        definition = corpus_partitions(self.names, self.ingest_context.scheme)
         add_partitions(self.context.instance, definition, partitions)
 
     def _drop_empty(self, partitions: Collection[str]) -> None:
-        drop_empty_partitions(self.context.instance, self.ingest_context.corpus, self.ingest_context.scheme, partitions)
+        context = self.ingest_context
+        drop_empty_partitions(self.context.instance, self.names, context.corpus, context.scheme, partitions)
         self._reported.update(partitions)
 
     def _mark_reported(self, publications: Iterable[Publication]) -> None:
@@ -227,15 +232,13 @@ class RunReport:
     def _plain_events(self, partition: str, version: str, status: str) -> list[dg.AssetMaterialization]:
         return [self._event(asset, partition, version, {"status": dg.MetadataValue.text(status)}) for asset in ASSETS]
 
-    def _key(self, asset: str) -> dg.AssetKey:
-        return dg.AssetKey([self.ingest_context.corpus.name, asset])
-
     def _event(
         self, asset: str, partition: str, version: str, metadata: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
         inputs = self._upstream() if asset == "chunks" else None
-        tags = version_tags(self.ingest_context.corpus.name, asset, version, self.ingest_context.recipe, inputs)
-        return dg.AssetMaterialization(self._key(asset), partition=partition, metadata=metadata, tags=tags)
+        metadata = {**metadata, **lineage(self.names, asset, sorted(inputs or ()))}
+        tags = version_tags(self.names, asset, version, self.ingest_context.recipe, inputs)
+        return dg.AssetMaterialization(self.names.key(asset), partition=partition, metadata=metadata, tags=tags)
 
     def _upstream(self) -> Mapping[dg.AssetKey, str]:
         """Data versions of the assets of other makers that the chunks depend on."""

@@ -15,6 +15,7 @@ from ingest_pipeline.postgres.pins import Pin
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 
 if TYPE_CHECKING:
     from ingest_pipeline.search.corpus_at_head import CorpusAtHead
@@ -29,16 +30,16 @@ def head_inputs(settings: CorpusConfig) -> dg.IOManagerDefinition:
     Args:
         settings: Settings of the corpus.
     """
-    corpus = settings.corpus
+    names = DagsterNames.of(settings)
     kinds = (VersionedLanceDBResource, OpenAIEmbedderResource)
 
     @dg.io_manager(
-        required_resource_keys={resource_key(corpus, kind) for kind in kinds},
-        description=f"Loads the corpus {corpus} at its head, the same for all inputs of a run.",
+        required_resource_keys={resource_key(names, kind) for kind in kinds},
+        description=f"Loads the corpus {settings.corpus} at its head, the same for all inputs of a run.",
     )
     def load(context: dg.InitResourceContext) -> _HeadInputs:
-        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
         return _HeadInputs(settings, lancedb, embedder)
 
     return load

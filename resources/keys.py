@@ -1,4 +1,4 @@
-"""Keys of a corpus' resources. They begin with its name, so that several corpora can share a code location."""
+"""Keys of a corpus' resources. They begin with its names in Dagster, so that corpora can share a code location."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +6,12 @@ from typing import TypeVar
 
 from dagster import ConfigurableResource
 
+from ingest_pipeline.config.options import CorpusOptions
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import HEAD, DagsterNames
 from ingest_pipeline.resources.source import DocumentSourceResource
 
 _NAMES: Mapping[type[ConfigurableResource[None]], str] = {
@@ -30,33 +32,34 @@ class CorpusResources:
     lancedb: VersionedLanceDBResource
     embedder: OpenAIEmbedderResource
 
-    def by_key(self, corpus: str) -> dict[str, ConfigurableResource[None]]:
+    def by_key(self, config: CorpusOptions) -> dict[str, ConfigurableResource[None]]:
         """The resources, under the keys that the definitions of the corpus require."""
-        return {resource_key(corpus, kind): getattr(self, name) for kind, name in _NAMES.items()}
+        names = DagsterNames.of(config)
+        return {resource_key(names, kind): getattr(self, name) for kind, name in _NAMES.items()}
 
 
-def resource_key(corpus: str, kind: type[ConfigurableResource[None]]) -> str:
+def resource_key(names: DagsterNames, kind: type[ConfigurableResource[None]]) -> str:
     """The key of a corpus' resource of one of the four kinds."""
-    return f"{corpus}_{_NAMES[kind]}"
+    return names.name(_NAMES[kind])
 
 
-def head_inputs_key(corpus: str) -> str:
+def head_inputs_key(names: DagsterNames) -> str:
     """The key of the IO manager that loads a corpus as an input."""
-    return f"{corpus}_head"
+    return names.name(HEAD)
 
 
-def resource_of(resources: object, corpus: str, kind: type[R]) -> R:
+def resource_of(resources: object, names: DagsterNames, kind: type[R]) -> R:
     """A corpus' resource of one of the four kinds.
 
     Args:
         resources: The `resources` of a Dagster context, whose definition must require the key.
-        corpus: Name of the corpus.
+        names: Names of the corpus in Dagster.
         kind: The class of the resource.
 
     Raises:
         ConfigurationError: The key has a resource of another class.
     """
-    key = resource_key(corpus, kind)
+    key = resource_key(names, kind)
     found = getattr(resources, key)
     if not isinstance(found, kind):
         raise ConfigurationError(

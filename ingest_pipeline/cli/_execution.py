@@ -17,6 +17,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions
 from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
+from ingest_pipeline.resources.names import DagsterNames
 
 _REPOSITORY = "__repository__"
 # The code location of `ingest-pipeline ui`, and of a workspace that names its module alone.
@@ -47,7 +48,7 @@ def execute(
     job = build_definitions(_without_key(settings)).resolve_job_def(job_name)
     tags = own_process_tags()
     if len(partitions) == 1:
-        add_partitions(instance, corpus_partitions(settings.corpus, settings.scheme), partitions)
+        add_partitions(instance, corpus_partitions(DagsterNames.of(settings), settings.scheme), partitions)
         tags[PARTITION_NAME_TAG] = partitions[0]
     run = instance.create_run_for_job(
         job,

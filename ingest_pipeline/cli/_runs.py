@@ -22,9 +22,6 @@ from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, release_holds
 from ingest_pipeline.ingestion.named_documents import check_keys, nothing_found
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch
-from ingest_pipeline.orchestration.build import job_name
-from ingest_pipeline.orchestration.jobs.reembed import reembed_job_name
-from ingest_pipeline.orchestration.jobs.rollback import rollback_job_name, rollback_step
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -34,6 +31,7 @@ from ingest_pipeline.postgres import embedding_cache, reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedding_cache import Cost
 from ingest_pipeline.postgres.reports import RunProgress
+from ingest_pipeline.resources.names import DagsterNames
 
 _POLL_SECONDS = 0.3
 # Names of the error classes whose messages are written for the user.
@@ -91,6 +89,7 @@ def ingest(
     Raises:
         IngestError: The run could not begin.
     """
+    names = DagsterNames.of(settings)
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         context = open_context(database, running, create=False, confirm_columns=confirm_columns)
         check_keys(context, keys)
@@ -112,8 +111,8 @@ def ingest(
                 "confirm_recipe": confirm_recipe,
                 "confirm_columns": confirm_columns,
             }
-            ops = {f"{settings.corpus}_ingest": {"config": config}}
-            result = execute(running, instance, run_id, job_name(settings.corpus), ops, partitions=partitions)
+            ops = {names.step: {"config": config}}
+            result = execute(running, instance, run_id, names.ingest_job, ops, partitions=partitions)
         with database.transaction() as connection:
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
@@ -142,11 +141,12 @@ def reembed(settings: CorpusConfig, action: Action, documents: int, console: Con
     Raises:
         IngestError: The run could not begin.
     """
+    names = DagsterNames.of(settings)
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         run_id = str(uuid.uuid4())
         with _dagster.instance(running) as instance, _bar(console, database, run_id, documents):
-            ops = {f"{settings.corpus}_reembed": {"config": {"action": action.name}}}
-            result = execute(running, instance, run_id, reembed_job_name(settings.corpus), ops)
+            ops = {names.name("reembed"): {"config": {"action": action.name}}}
+            result = execute(running, instance, run_id, names.reembed_job, ops)
         with database.transaction() as connection:
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
@@ -166,13 +166,14 @@ def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, conf
     Raises:
         IngestError: The run could not begin.
     """
+    names = DagsterNames.of(settings)
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         _settings.check_recipe(open_context(database, running, create=False))
         run_id = str(uuid.uuid4())
         config = {"version": version, "partitions": list(keys), "confirm_removals": confirm_removals}
-        ops = {rollback_step(settings.corpus): {"config": config}}
+        ops = {names.name("rollback"): {"config": config}}
         with _dagster.instance(running) as instance:
-            result = execute(running, instance, run_id, rollback_job_name(settings.corpus), ops)
+            result = execute(running, instance, run_id, names.rollback_job, ops)
         with database.transaction() as connection:
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "rollback", progress)

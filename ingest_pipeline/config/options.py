@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from ingest_pipeline.types import DEFAULT_RETENTION, ChunkUnit, OnUnreadable, co
 _LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
 OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
+_PREFIX_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 
 
 class RefusedError(ValueError):
@@ -60,6 +62,12 @@ class CorpusOptions(BaseModel):
     corpus: str = Field(
         description="Name of the corpus and of its LanceDB table. All its names in Dagster begin with it.",
         examples=["handbook"],
+    )
+    key_prefix: str | list[str] | None = Field(
+        default=None,
+        description="Precedes the name of the corpus in the keys of its assets and, joined with __, in all its other "
+        "names in Dagster. Corpora of one name need different prefixes.",
+        examples=["people/handbooks"],
     )
     source: str = Field(
         description="The files: a path, or s3://, gs:// or az:// with bucket and prefix.",
@@ -288,7 +296,33 @@ class CorpusOptions(BaseModel):
     @classmethod
     def _check_corpus(cls, value: str) -> str:
         with refusals():
-            return corpus_name(value)
+            name = corpus_name(value)
+            if "__" in f"{name}_":
+                raise ConfigurationError(
+                    f"The corpus name {name!r} has two underscores in a row, or ends in one, which names with a "
+                    "key_prefix need",
+                    "Correct INGEST_CORPUS.",
+                )
+            return name
+
+    @field_validator("key_prefix")
+    @classmethod
+    def _check_key_prefix(cls, value: str | list[str] | None) -> str | None:
+        parts = value.split("/") if isinstance(value, str) else value or []
+        wrong = next((part for part in parts if not _PREFIX_PART.fullmatch(part)), None)
+        if wrong is not None:
+            with refusals():
+                raise ConfigurationError(
+                    f"key_prefix has the part {wrong!r}. Each part must be letters, digits and single underscores "
+                    "between them",
+                    "Correct INGEST_KEY_PREFIX.",
+                )
+        return "/".join(parts) or None
+
+    @property
+    def key_prefix_parts(self) -> tuple[str, ...]:
+        """What precedes the name of the corpus in the keys of its assets."""
+        return tuple(str(self.key_prefix).split("/")) if self.key_prefix else ()
 
     @field_validator("source")
     @classmethod

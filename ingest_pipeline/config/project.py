@@ -74,6 +74,7 @@ class Project:
 
     root: Path
     corpora: Mapping[str, _Definition]
+    """By name, with the key prefix if there is one: `PREFIX/NAME`."""
     location: CodeLocation | None
 
     def configured(self, name: str | None, environment: Mapping[str, str] = os.environ) -> ConfiguredCorpus:
@@ -89,6 +90,7 @@ class Project:
         found = self.corpora[self._chosen(name or environment.get("INGEST_CORPUS") or None)]
         overriding = environment_values(environment)
         overriding.pop("corpus", None)
+        overriding.pop("key_prefix", None)  # belongs to the name
         values: dict[str, object] = {
             option: substituted(value, option, found.file)
             for option, value in found.values.items()
@@ -109,12 +111,20 @@ class Project:
             raise ConfigurationError(
                 f"The project in {self.root} defines several corpora: {names}", "Choose one with --corpus NAME."
             )
-        if name is not None and name not in self.corpora:
+        if name is not None and name in self.corpora:
+            return name
+        matching = [key for key in self.corpora if name in (None, key, key.rpartition("/")[2])]
+        if len(matching) > 1:
+            raise ConfigurationError(
+                f"The project in {self.root} defines several corpora {name!r}: {', '.join(sorted(matching))}",
+                "Choose one with --corpus PREFIX/NAME.",
+            )
+        if not matching:
             raise ConfigurationError(
                 f"The project in {self.root} defines no corpus {name!r}. It defines {names}",
                 "Correct --corpus or INGEST_CORPUS, or run the command outside of the project.",
             )
-        return name or next(iter(self.corpora))
+        return matching[0]
 
 
 def configured_corpus(name: str | None = None, folder: Path | None = None) -> ConfiguredCorpus:
@@ -234,7 +244,9 @@ def _values_in_python(own: Mapping[str, Any], file: Path) -> Iterator[_Definitio
 def _by_name(definitions: list[_Definition]) -> dict[str, _Definition]:
     found: dict[str, _Definition] = {}
     for one in definitions:
-        name = str(substituted(one.values.get("corpus", ""), "corpus", one.file))
+        corpus = str(substituted(one.values.get("corpus", ""), "corpus", one.file))
+        prefix = substituted(one.values.get("key_prefix"), "key_prefix", one.file) or []
+        name = "/".join([*([prefix] if isinstance(prefix, str) else map(str, cast("list[object]", prefix))), corpus])
         if name in found:
             raise ConfigurationError(
                 f"{found[name].file} and {one.file} both define the corpus {name!r}", "Rename one of the corpora."

@@ -1,6 +1,6 @@
 """Assets, checks, jobs, sensors, schedules and resources of one corpus, as one `Definitions`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import dagster as dg
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_pipeline.assets.checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
+from ingest_pipeline.assets.specs import AssetOptions
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
@@ -22,6 +23,7 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.head_inputs import head_inputs
 from ingest_pipeline.resources.keys import CorpusResources, head_inputs_key
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.resources.source import DocumentSourceResource
 
 
@@ -33,7 +35,23 @@ class DagsterOptions(BaseModel):
     owners: Sequence[str] = Field(
         default=(), description="Owners of the assets: e-mail addresses, or `team:NAME`.", examples=[["team:data"]]
     )
-    group: str | None = Field(default=None, description="Group of the assets. Default: the name of the corpus.")
+    group: str | None = Field(
+        default=None, description="Group of the assets. Default: the name of the corpus, with its key_prefix."
+    )
+    tags: Mapping[str, str] = Field(
+        default_factory=dict[str, str], description="Tags of the assets.", examples=[{"domain": "people"}]
+    )
+    fresh_within_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Freshness policy of CORPUS/head: Dagster reports it as failed if the corpus did not change for so "
+        "long. For sources that change regularly; the check `freshness` compares with the source.",
+    )
+    translation: Callable[[dg.AssetSpec, str], dg.AssetSpec] | None = Field(
+        default=None,
+        description="Changes attributes of the assets, but not their keys. In YAML, `asset` is the last part of the "
+        "key and `spec` is the spec; in Python, a function takes the spec and that part.",
+    )
     upstream: Sequence[str] = Field(
         default=(),
         description="Keys of the assets that make the files of the source. When one of them is materialized, one run "
@@ -69,11 +87,6 @@ class DagsterOptions(BaseModel):
     )
 
 
-def job_name(corpus: str) -> str:
-    """Name of the job that ingests a corpus."""
-    return f"{corpus}_ingest_job"
-
-
 def build_definitions(config: CorpusConfig) -> dg.Definitions:
     """Build the definitions of a corpus whose database url, if there is one, is in INGEST_DATABASE_URL."""
     url = dg.EnvVar("INGEST_DATABASE_URL") if config.database_url else None
@@ -87,7 +100,8 @@ def corpus_definitions(
 ) -> dg.Definitions:
     """Build the assets, checks, jobs, sensors, schedules and resources of one corpus.
 
-    All their names begin with the name of the corpus, so `Definitions.merge` can combine those of several corpora.
+    All their names begin with the key prefix and the name of the corpus, so `Definitions.merge` can combine those of
+    several corpora.
 
     Args:
         config: Configuration of the corpus.
@@ -95,18 +109,27 @@ def corpus_definitions(
         options: How the corpus appears in Dagster.
 
     Raises:
-        ConfigurationError: The configuration contains a secret, and no resources are given.
+        ConfigurationError: The configuration contains a secret, and no resources are given; or the translation of
+            the options changes the key of an asset.
     """
     options = options or DagsterOptions()
     resources = resources or build_resources(config)
+    names = DagsterNames.of(config)
     upstream = [dg.AssetKey.from_user_string(key) for key in options.upstream]
-    group = options.group or config.corpus
-    ingest = ingest_assets(config, options.owners, group, options.embedding_pool, upstream)
+    assets = AssetOptions(
+        options.group or names.qualified,
+        upstream,
+        options.owners,
+        options.tags,
+        options.fresh_within_minutes,
+        options.translation,
+    )
+    ingest = ingest_assets(config, assets, options.embedding_pool)
     checks = corpus_checks(config)
-    audit = audit_schedule(config.corpus, checks, running=options.audit_schedule)
+    audit = audit_schedule(names, checks, running=options.audit_schedule)
     maintenance = maintenance_schedule(config, running=options.maintenance_schedule)
     job = dg.define_asset_job(
-        job_name(config.corpus),
+        names.ingest_job,
         selection=dg.AssetSelection.assets(*ingest.keys).without_checks(),
         executor_def=dg.in_process_executor,
         description="Brings documents up to date with the source: the chosen partitions, or all that differ.",
@@ -115,14 +138,14 @@ def corpus_definitions(
         assets=[ingest],
         asset_checks=checks,
         jobs=[job, audit.job, maintenance.job, rollback_job(config), reembed_job(config), batch_job(config)],
-        schedules=[audit, maintenance, stale_schedule(config, job.name, running=options.stale_schedule)],
+        schedules=[audit, maintenance, stale_schedule(config, running=options.stale_schedule)],
         sensors=[
-            source_sensor(config, job.name, options.embedding_pool, running=options.source_sensor),
-            recovery_sensor(config, job.name, running=options.recovery_sensor),
+            source_sensor(config, options.embedding_pool, running=options.source_sensor),
+            recovery_sensor(config, running=options.recovery_sensor),
             batch_sensor(config, running=options.batch_sensor),
-            *([upstream_sensor(config, job.name, upstream)] if upstream else []),
+            *([upstream_sensor(config, upstream)] if upstream else []),
         ],
-        resources={**resources.by_key(config.corpus), head_inputs_key(config.corpus): head_inputs(config)},
+        resources={**resources.by_key(config), head_inputs_key(names): head_inputs(config)},
         executor=dg.in_process_executor if options.executor == "in_process" else None,
     )
 

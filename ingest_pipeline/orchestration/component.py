@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -39,6 +40,10 @@ def _from_environment(_: dg.ResolutionContext, value: str | None) -> dg.EnvVar |
 
 
 _SECRET = dg.Resolver(_from_environment, model_field_type=str | None, inject_before_resolve=False)
+
+
+def _template_variables(asset: str) -> dict[str, str]:
+    return {"asset": asset}
 
 
 class _HidesValues(BaseModel):
@@ -102,6 +107,12 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
         description=f"{CorpusOptions.model_fields['embedding_api_key'].description} It has to be the name of a "
         "variable.",
         examples=["{{ env.HANDBOOK_API_KEY }}"],
+    )
+
+    translation: Annotated[TranslationFn[str], TranslationFnResolver[str](_template_variables)] | None = Field(
+        default=None,
+        description=DagsterOptions.model_fields["translation"].description,
+        examples=[{"tags": {"layer": "{{ asset }}"}}],
     )
 
     @classmethod

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dagster as dg
 
 from ingest_pipeline.planning.plan import MAX_OWN_RUNS, MAX_SHARED_DOCUMENTS, DocumentPlan
+from ingest_pipeline.resources.names import DagsterNames
 
 _MAX_SHARED_BYTES = 512 << 20
 # More runs would only wait in Dagster's queue.
@@ -49,33 +50,31 @@ def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRe
 
 
 def partitions_in_progress(
-    instance: dg.DagsterInstance, job: str, step: str, definition: dg.PartitionsDefinition[str]
+    instance: dg.DagsterInstance, names: DagsterNames, definition: dg.PartitionsDefinition[str]
 ) -> tuple[int, set[str] | None]:
     """The number of runs of a step in progress, and their partitions; None if one of them covers all partitions.
 
     Backfills and materializations from the UI run the step in Dagster's own job, and jobs of the user may include it.
     """
-    runs = [
-        run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)) if _has_step(instance, run, job, step)
-    ]
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)) if _has_step(instance, run, names)]
     busy: set[str] = set()
     for run in runs:
-        partitions = _partitions_of(run, step, instance, definition)
+        partitions = _partitions_of(run, names.step, instance, definition)
         if not partitions:
             return len(runs), None
         busy.update(partitions)
     return len(runs), busy
 
 
-def _has_step(instance: dg.DagsterInstance, run: dg.DagsterRun, job: str, step: str) -> bool:
+def _has_step(instance: dg.DagsterInstance, run: dg.DagsterRun, names: DagsterNames) -> bool:
     """Whether a run executes the step: one of the job, a backfill, or one of a job of the user that includes it."""
-    if run.job_name == job:
+    if run.job_name == names.ingest_job:
         return True
     if run.asset_selection is not None:
-        return any(f"{key.path[0]}_ingest" == step for key in run.asset_selection)
+        return any(map(names.is_own, run.asset_selection))
     if run.execution_plan_snapshot_id is None:
         return run.job_name == _BACKFILL_JOB
-    return step in _steps(instance, run.execution_plan_snapshot_id)
+    return names.step in _steps(instance, run.execution_plan_snapshot_id)
 
 
 def _steps(instance: dg.DagsterInstance, plan: str) -> frozenset[str]:

@@ -9,36 +9,37 @@ from ingest_pipeline.orchestration.run_requests import shared_run
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.generations import drop_retired, other_generations
 
 
 def audit_schedule(
-    corpus: str, checks: list[dg.AssetChecksDefinition], *, running: bool = False
+    names: DagsterNames, checks: list[dg.AssetChecksDefinition], *, running: bool = False
 ) -> dg.ScheduleDefinition:
     """Runs the asset checks of a corpus. Off by default, because an audit reads every row."""
     job = dg.define_asset_job(
-        f"{corpus}_audit_job",
+        names.name("audit_job"),
         selection=dg.AssetSelection.checks(*checks),
         executor_def=dg.in_process_executor,
         description="Compares LanceDB with Postgres at head, and lists documents that keep failing.",
     )
     return dg.ScheduleDefinition(
-        name=f"{corpus}_audit_schedule", job=job, cron_schedule="0 * * * *", default_status=_status(running)
+        name=names.name("audit_schedule"), job=job, cron_schedule="0 * * * *", default_status=_status(running)
     )
 
 
 def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.ScheduleDefinition:
     """Keeps the table small and fast. Writers and readers continue meanwhile."""
-    corpus = settings.corpus
+    names = DagsterNames.of(settings)
 
-    @dg.op(name=f"{corpus}_maintenance", required_resource_keys={resource_key(corpus, VersionedLanceDBResource)})
+    @dg.op(name=names.name("maintenance"), required_resource_keys={resource_key(names, VersionedLanceDBResource)})
     def maintain_corpus(context: dg.OpExecutionContext) -> None:
         tag_run_process(context.instance, context.run.run_id)
-        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
         try:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 if not ingest_context.corpus.exists():
-                    context.log.info(f"There is no corpus {corpus} yet")
+                    context.log.info(f"There is no corpus {settings.corpus} yet")
                     return
                 report = maintain(ingest_context.corpus, settings.retention, log=context.log.info)
                 for other in other_generations(ingest_context.corpus):
@@ -49,7 +50,7 @@ def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.
         context.add_output_metadata({**_metadata(report), "generations_dropped": len(dropped)})
 
     @dg.job(
-        name=f"{corpus}_maintenance_job",
+        name=names.name("maintenance_job"),
         executor_def=dg.in_process_executor,
         description="Compacts small fragments, updates indices, retires old versions and sweeps orphan files.",
     )
@@ -57,25 +58,25 @@ def maintenance_schedule(settings: CorpusConfig, *, running: bool = True) -> dg.
         maintain_corpus()
 
     return dg.ScheduleDefinition(
-        name=f"{corpus}_maintenance_schedule",
+        name=names.name("maintenance_schedule"),
         job=maintenance_job,
         cron_schedule="30 * * * *",
         default_status=_status(running),
     )
 
 
-def stale_schedule(settings: CorpusConfig, job: str, *, running: bool = False) -> dg.ScheduleDefinition:
+def stale_schedule(settings: CorpusConfig, *, running: bool = False) -> dg.ScheduleDefinition:
     """Ingests all documents that differ, in one run at night.
 
     Off by default, because the source sensor does it all day. Turn the schedule on where the sensor is off.
     """
-    step = f"{settings.corpus}_ingest"
+    names = DagsterNames.of(settings)
     return dg.ScheduleDefinition(
-        name=f"{settings.corpus}_stale_schedule",
-        job_name=job,
+        name=names.name("stale_schedule"),
+        job_name=names.ingest_job,
         cron_schedule="0 2 * * *",
         default_status=_status(running),
-        run_config=shared_run(step, [], skip_backed_off=True, release_holds=False).run_config,
+        run_config=shared_run(names.step, [], skip_backed_off=True, release_holds=False).run_config,
         description="Ingests all documents that differ from the source in one run, except those in quarantine.",
     )
 

@@ -33,6 +33,7 @@ from ingest_pipeline.reporting.run_status import (
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.saga.recover import recover
 
@@ -41,30 +42,29 @@ _MAX_PAGE_SECONDS = 20.0
 _MAX_PAGE_DOCUMENTS = 8000
 
 
-def source_sensor(settings: CorpusConfig, job: str, pool: str, *, running: bool = True) -> dg.SensorDefinition:
+def source_sensor(settings: CorpusConfig, pool: str, *, running: bool = True) -> dg.SensorDefinition:
     """Requests runs for files that are new, changed or deleted.
 
     Args:
         settings: Settings of the corpus.
-        job: Name of the job that ingests the corpus.
-        pool: The pool of the job's runs.
+        pool: The pool of the runs that ingest the corpus.
         running: Whether the sensor is on by default.
     """
-    step = f"{settings.corpus}_ingest"
-    definition = corpus_partitions(settings.corpus, settings.scheme)
+    names = DagsterNames.of(settings)
+    definition = corpus_partitions(names, settings.scheme)
 
     @dg.sensor(
-        name=f"{settings.corpus}_source_sensor",
+        name=names.name("source_sensor"),
         description="Compares the source with the catalog and requests runs for the documents that differ.",
-        job_name=job,
+        job_name=names.ingest_job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys={
-            resource_key(settings.corpus, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
+            resource_key(names, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
         },
     )
     def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        count, busy = partitions_in_progress(context.instance, job, step, definition)
+        count, busy = partitions_in_progress(context.instance, names, definition)
         if busy is None:
             return dg.SkipReason(
                 "A run over all documents is in progress. The source is compared again when it has ended."
@@ -72,8 +72,8 @@ def source_sensor(settings: CorpusConfig, job: str, pool: str, *, running: bool 
         if count >= MAX_RUNS:
             return dg.SkipReason(f"{count} runs are in progress. More are requested when they have ended.")
         _limit(context.instance, pool)
-        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
         try:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
@@ -134,14 +134,14 @@ def _drop_strays(
     skipped = {one.key for one in failures if one.unreadable and settings.on_unreadable == "skip"}
     differing = {partition_of(plan.key) for plan in (*page.plans, *page.on_hold) if plan.key not in skipped}
     wanted = differing.union(busy, map(partition_of, page.too_recent))
-    drop_stray_partitions(instance, ingest_context.corpus, ingest_context.scheme, wanted)
+    drop_stray_partitions(instance, DagsterNames.of(settings), ingest_context.corpus, ingest_context.scheme, wanted)
 
 
 def _requests(settings: CorpusConfig, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
-    step = f"{settings.corpus}_ingest"
-    definition = corpus_partitions(settings.corpus, settings.scheme)
+    names = DagsterNames.of(settings)
+    definition = corpus_partitions(names, settings.scheme)
     runs = run_requests(
-        step, due, skip_backed_off=True, release_holds=False, withhold_removals=not whole, withhold_recipe=True
+        names.step, due, skip_backed_off=True, release_holds=False, withhold_removals=not whole, withhold_recipe=True
     )[:MAX_RUNS]
     added: list[dg.AddDynamicPartitionsRequest] = []
     if isinstance(definition, dg.DynamicPartitionsDefinition):
@@ -167,23 +167,24 @@ def _message(page: Page, now: SourceCursor, ingest_context: IngestContext, *, sk
     return line
 
 
-def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -> dg.SensorDefinition:
+def recovery_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDefinition:
     """Settles the sagas of writers that died, and reports their publications."""
+    names = DagsterNames.of(settings)
 
     @dg.sensor(
-        name=f"{settings.corpus}_recovery_sensor",
+        name=names.name("recovery_sensor"),
         description="Settles the sagas of writers that died, and reports their publications to Dagster.",
-        job_name=job,
+        job_name=names.ingest_job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={resource_key(settings.corpus, VersionedLanceDBResource)},
+        required_resource_keys={resource_key(names, VersionedLanceDBResource)},
     )
     def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
         try:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 fail_dead_runs(context.instance)
-                fail_unclaimed_runs(context.instance, settings.corpus)
+                fail_unclaimed_runs(context.instance, names)
                 if not ingest_context.corpus.exists():
                     return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
                 generations = (ingest_context.corpus, *other_generations(ingest_context.corpus))
@@ -194,10 +195,10 @@ def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -
                 ]
                 settled = [saga for each in (report, *other_reports) for saga in (*each.compensated, *each.abandoned)]
                 fail_silent_runs(context.instance, in_doubt, settled)
-                recalled = recall_partitions(context.instance, ingest_context.corpus, settings.scheme)
-                replayed = replay_reports(context.instance, ingest_context)
+                recalled = recall_partitions(context.instance, names, ingest_context.corpus, settings.scheme)
+                replayed = replay_reports(context.instance, names, ingest_context)
                 corpus, log = ingest_context.corpus, context.instance.report_runless_asset_event
-                head_reported = report_silent_change(context.instance, corpus, log)
+                head_reported = report_silent_change(context.instance, names, corpus, log)
         except StaleError as error:
             return dg.SkipReason(str(error))
         if recalled:
@@ -213,10 +214,9 @@ def recovery_sensor(settings: CorpusConfig, job: str, *, running: bool = True) -
         ):
             return dg.SkipReason("No saga is in doubt.")
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")
-        step = f"{settings.corpus}_ingest"
         runs = [
-            dg.RunRequest(run_key=key, run_config=shared_run(step, names, withhold_recipe=True).run_config)
-            for key, names in replayed.needs_rerun.items()
+            dg.RunRequest(run_key=key, run_config=shared_run(names.step, partitions, withhold_recipe=True).run_config)
+            for key, partitions in replayed.needs_rerun.items()
         ]
         if runs:
             return dg.SensorResult(run_requests=runs)

@@ -25,30 +25,30 @@ from ingest_pipeline.reporting.partitions import corpus_partitions
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 
 _MAX_SECONDS = 20.0
 _PAGE_DOCUMENTS = 1000
 
 
-def upstream_sensor(settings: CorpusConfig, job: str, upstream: Sequence[dg.AssetKey]) -> dg.SensorDefinition:
+def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> dg.SensorDefinition:
     """Requests one run when an asset upstream was materialized and files differ.
 
     Args:
         settings: Settings of the corpus.
-        job: Name of the job that ingests the corpus.
         upstream: The assets that make the files of the source.
     """
-    step = f"{settings.corpus}_ingest"
-    definition = corpus_partitions(settings.corpus, settings.scheme)
+    names = DagsterNames.of(settings)
+    definition = corpus_partitions(names, settings.scheme)
 
     @dg.sensor(
-        name=f"{settings.corpus}_upstream_sensor",
+        name=names.name("upstream_sensor"),
         description="Requests one run over all documents that differ, when an asset upstream was materialized.",
-        job_name=job,
+        job_name=names.ingest_job,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={
-            resource_key(settings.corpus, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
+            resource_key(names, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
         },
     )
     def watch_upstream(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -57,11 +57,11 @@ def upstream_sensor(settings: CorpusConfig, job: str, upstream: Sequence[dg.Asse
             return dg.SkipReason("No asset upstream was materialized since the source was last compared.")
         # The run may have listed the source before the files were written. The cursor stays, so the next tick looks
         # again. A run that materializes the files and the corpus together leaves nothing to request.
-        count, _ = partitions_in_progress(context.instance, job, step, definition)
+        count, _ = partitions_in_progress(context.instance, names, definition)
         if count:
             return dg.SkipReason(f"{count} runs are in progress. The source is compared when they have ended.")
-        lancedb = resource_of(context.resources, settings.corpus, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, settings.corpus, OpenAIEmbedderResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
         try:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
@@ -73,7 +73,7 @@ def upstream_sensor(settings: CorpusConfig, job: str, upstream: Sequence[dg.Asse
         context.update_cursor(str(newest))
         if not differs:
             return dg.SkipReason("An asset upstream was materialized, but no document differs from the source.")
-        request = shared_run(step, [], skip_backed_off=True, release_holds=False, withhold_recipe=True)
+        request = shared_run(names.step, [], skip_backed_off=True, release_holds=False, withhold_recipe=True)
         return dg.SensorResult(run_requests=[request])
 
     return watch_upstream

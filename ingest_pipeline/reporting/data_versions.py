@@ -18,6 +18,7 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import Recipe
 
 _MADE_FROM = {"embeddings": "chunks", "metadata": "embeddings"}
@@ -44,7 +45,7 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
 
 
 def version_tags(
-    corpus: str, asset: str, data_version: str, recipe: Recipe, inputs: Mapping[AssetKey, str] | None = None
+    names: DagsterNames, asset: str, data_version: str, recipe: Recipe, inputs: Mapping[AssetKey, str] | None = None
 ) -> dict[str, str]:
     """Tags for the materialization of a partition that was made by a recipe.
 
@@ -53,7 +54,7 @@ def version_tags(
     are materialized together, so each records the same data version for the asset upstream.
 
     Args:
-        corpus: Name of the corpus.
+        names: Names of the corpus in Dagster.
         asset: Name of the asset.
         data_version: The data version of the partition.
         recipe: The recipe that made it.
@@ -65,19 +66,19 @@ def version_tags(
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
     if asset in _MADE_FROM:
-        tags |= _input_tags(AssetKey([corpus, _MADE_FROM[asset]]), data_version)
+        tags |= _input_tags(names.key(_MADE_FROM[asset]), data_version)
     for key, version in (inputs or {}).items():
         tags |= _input_tags(key, version)
     return tags
 
 
-def head_tags(corpus: str, data_version: str) -> dict[str, str]:
+def head_tags(names: DagsterNames, data_version: str) -> dict[str, str]:
     """Tags for a materialization of `head`, which Dagster never compares with what it was made from."""
     return {
         DATA_VERSION_TAG: data_version,
         CODE_VERSION_TAG: HEAD_CODE_VERSION,
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        **_input_tags(AssetKey([corpus, "metadata"]), data_version),
+        **_input_tags(names.key("metadata"), data_version),
     }
 
 

@@ -18,14 +18,13 @@ from ingest_pipeline.postgres.sagas import SagaRow
 from ingest_pipeline.reporting.data_versions import head_tags
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
 from ingest_pipeline.reporting.run_status import is_in_progress
+from ingest_pipeline.resources.names import HEAD, DagsterNames
 from ingest_pipeline.saga.reconcile import lock
-
-HEAD = "head"
-"""Name of the asset."""
 
 
 def report_head(
     instance: dg.DagsterInstance,
+    names: DagsterNames,
     corpus: Corpus,
     log: Callable[[dg.AssetMaterialization], None],
     *,
@@ -37,6 +36,7 @@ def report_head(
 
     Args:
         instance: Dagster's instance.
+        names: Names of the corpus in Dagster.
         corpus: The corpus.
         log: Called with the event.
         again: Materialize `head` even if nothing was published since.
@@ -47,14 +47,17 @@ def report_head(
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
         change = sagas.last_change(connection, corpus.generation)
-        if change is None or (not again and head_version(change) == reported_version(instance, corpus.name)):
+        if change is None or (not again and head_version(change) == reported_version(instance, names)):
             return False
-        log(_materialization(connection, corpus, change))
+        log(_materialization(connection, names, corpus, change))
     return True
 
 
 def report_silent_change(
-    instance: dg.DagsterInstance, corpus: Corpus, log: Callable[[dg.AssetMaterialization], None]
+    instance: dg.DagsterInstance,
+    names: DagsterNames,
+    corpus: Corpus,
+    log: Callable[[dg.AssetMaterialization], None],
 ) -> bool:
     """Materialize `head` for a publication whose run ended before it did so, or that no run made.
 
@@ -62,13 +65,13 @@ def report_silent_change(
     """
     with corpus.database.transaction() as connection:
         change = sagas.last_change(connection, corpus.generation)
-        if change is None or head_version(change) == reported_version(instance, corpus.name):
+        if change is None or head_version(change) == reported_version(instance, names):
             return False
         if any(saga.kind == change.kind for saga in sagas.unfinished(connection, corpus.generation)):
             return False
     if change.run_id is not None and is_in_progress(instance, change.run_id):
         return False
-    return report_head(instance, corpus, log)
+    return report_head(instance, names, corpus, log)
 
 
 def head_version(change: SagaRow) -> str:
@@ -76,14 +79,16 @@ def head_version(change: SagaRow) -> str:
     return f"{change.generation}@{change.published_version}"
 
 
-def reported_version(instance: dg.DagsterInstance, corpus: str) -> str | None:
+def reported_version(instance: dg.DagsterInstance, names: DagsterNames) -> str | None:
     """The data version of the last materialization of `head`."""
-    event = instance.get_latest_materialization_event(dg.AssetKey([corpus, HEAD]))
+    event = instance.get_latest_materialization_event(names.key(HEAD))
     materialization = event.asset_materialization if event is not None else None
     return None if materialization is None else (materialization.tags or {}).get(DATA_VERSION_TAG)
 
 
-def _materialization(connection: Connection, corpus: Corpus, change: SagaRow) -> dg.AssetMaterialization:
+def _materialization(
+    connection: Connection, names: DagsterNames, corpus: Corpus, change: SagaRow
+) -> dg.AssetMaterialization:
     totals = reports.totals(connection, corpus.generation)
     metadata: dict[str, dg.MetadataValue] = {
         "head": dg.MetadataValue.int(change.published_version or 0),
@@ -93,14 +98,14 @@ def _materialization(connection: Connection, corpus: Corpus, change: SagaRow) ->
         "chunks": dg.MetadataValue.int(totals["chunks"]),
         "dagster/row_count": dg.MetadataValue.int(totals["chunks"]),
         "dagster/uri": dg.MetadataValue.text(corpus.table.uri),
-        "catalog": dg.MetadataValue.asset(dg.AssetKey([corpus.name, "metadata"])),
+        "catalog": dg.MetadataValue.asset(names.key("metadata")),
     }
     if change.ended_at is not None:
         metadata["published"] = dg.MetadataValue.timestamp(change.ended_at)
     if change.run_id is not None:
         metadata |= _run_metadata(connection, change.run_id)
-    tags = head_tags(corpus.name, head_version(change))
-    return dg.AssetMaterialization(dg.AssetKey([corpus.name, HEAD]), metadata=metadata, tags=tags)
+    tags = head_tags(names, head_version(change))
+    return dg.AssetMaterialization(names.key(HEAD), metadata=metadata, tags=tags)
 
 
 def _run_metadata(connection: Connection, run_id: str) -> dict[str, dg.MetadataValue]:

@@ -10,6 +10,7 @@ from dagster import DagsterInstance, DynamicPartitionsDefinition, PartitionsDefi
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres import documents
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.reconcile import lock
 
 # Dagster deletes partitions one by one, 40 ms each, and publications wait for the lock meanwhile.
@@ -18,7 +19,7 @@ _MAX_DROPPED_UNDER_LOCK = 10
 _MAX_ADDED_UNCHECKED = 200
 
 
-def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinition:
+def corpus_partitions(names: DagsterNames, scheme: PartitionScheme) -> PartitionsDefinition:
     """The partitions definition that the three assets of a corpus share.
 
     Partitions of documents and of folders are added when one of their documents is seen, and dropped when the rows of
@@ -26,7 +27,7 @@ def corpus_partitions(corpus: str, scheme: PartitionScheme) -> PartitionsDefinit
     """
     if scheme.partitions is not None:
         return StaticPartitionsDefinition(scheme.partitions)
-    return DynamicPartitionsDefinition(name=f"{corpus}_{'documents' if scheme.kind == 'file' else 'folders'}")
+    return DynamicPartitionsDefinition(name=names.name("documents" if scheme.kind == "file" else "folders"))
 
 
 def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, partitions: Iterable[str]) -> None:
@@ -39,13 +40,13 @@ def add_partitions(instance: DagsterInstance, definition: PartitionsDefinition, 
         instance.add_dynamic_partitions(name, sorted(wanted))
 
 
-def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme) -> int:
+def recall_partitions(instance: DagsterInstance, names: DagsterNames, corpus: Corpus, scheme: PartitionScheme) -> int:
     """Add all partitions to an instance of Dagster that is new or lost its storage; returns how many.
 
     Only the first partition is checked: an instance that has it has all of them. Dagster shows added partitions as
     missing until a run materializes them. That run does not read documents that have not changed.
     """
-    definition = corpus_partitions(corpus.name, scheme)
+    definition = corpus_partitions(names, scheme)
     name = _dynamic_name(definition)
     if name is None:
         return 0
@@ -60,7 +61,11 @@ def recall_partitions(instance: DagsterInstance, corpus: Corpus, scheme: Partiti
 
 
 def drop_empty_partitions(
-    instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme, partitions: Collection[str]
+    instance: DagsterInstance,
+    names: DagsterNames,
+    corpus: Corpus,
+    scheme: PartitionScheme,
+    partitions: Collection[str],
 ) -> list[str]:
     """Delete the partitions that have no documents at head; returns the others.
 
@@ -70,7 +75,7 @@ def drop_empty_partitions(
     """
     with corpus.database.transaction() as connection:
         latest = set(documents.partition_states(connection, corpus.generation, sorted(partitions)))
-    name = _dynamic_name(corpus_partitions(corpus.name, scheme))
+    name = _dynamic_name(corpus_partitions(names, scheme))
     if name is None:
         return sorted(latest)
     empty = iter(sorted(set(partitions) - latest))
@@ -85,7 +90,11 @@ def drop_empty_partitions(
 
 
 def drop_stray_partitions(
-    instance: DagsterInstance, corpus: Corpus, scheme: PartitionScheme, wanted: Collection[str]
+    instance: DagsterInstance,
+    names: DagsterNames,
+    corpus: Corpus,
+    scheme: PartitionScheme,
+    wanted: Collection[str],
 ) -> list[str]:
     """Delete partitions without documents, neither at head nor in the source; returns them.
 
@@ -94,23 +103,24 @@ def drop_stray_partitions(
 
     Args:
         instance: Dagster's instance.
+        names: Names of the corpus in Dagster.
         corpus: The corpus.
         scheme: The partition scheme.
         wanted: Partitions without documents at head that are kept.
     """
-    name = _dynamic_name(corpus_partitions(corpus.name, scheme))
+    name = _dynamic_name(corpus_partitions(names, scheme))
     if name is None:
         return []
     with corpus.database.transaction() as connection:
         latest = documents.all_partitions(connection, corpus.generation)
     found = set(instance.get_dynamic_partitions(name)).difference(latest, wanted)
-    return sorted(found.difference(drop_empty_partitions(instance, corpus, scheme, found))) if found else []
+    return sorted(found.difference(drop_empty_partitions(instance, names, corpus, scheme, found))) if found else []
 
 
-def forget_partitions(instance: DagsterInstance, corpus: str) -> int:
+def forget_partitions(instance: DagsterInstance, names: DagsterNames) -> int:
     """Delete all partitions of a corpus that was dropped; returns how many."""
     count = 0
-    for name in (f"{corpus}_documents", f"{corpus}_folders"):
+    for name in (names.name("documents"), names.name("folders")):
         for partition in instance.get_dynamic_partitions(name):
             instance.delete_dynamic_partition(name, partition)
             count += 1

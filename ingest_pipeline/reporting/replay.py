@@ -18,6 +18,7 @@ from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
 from ingest_pipeline.reporting.run_status import has_ended
+from ingest_pipeline.resources.names import DagsterNames
 
 _MAX_RERUNS = 3
 
@@ -32,7 +33,7 @@ class ReplayReport:
     """Partitions that several documents share, by the key of the run to request."""
 
 
-def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) -> ReplayReport:
+def replay_reports(instance: dg.DagsterInstance, names: DagsterNames, ingest_context: IngestContext) -> ReplayReport:
     """Report the unreported publications of runs that ended."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
@@ -43,7 +44,7 @@ def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) 
             continue
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
-        needs_rerun = _report(instance, ingest_context, changes)
+        needs_rerun = _report(instance, names, ingest_context, changes)
         key = _next_run_key(instance, saga.id) if needs_rerun else None
         if key is not None:
             report.needs_rerun[key] = needs_rerun
@@ -55,16 +56,18 @@ def replay_reports(instance: dg.DagsterInstance, ingest_context: IngestContext) 
 
 
 def _report(
-    instance: dg.DagsterInstance, ingest_context: IngestContext, changes: Sequence[DocumentChange]
+    instance: dg.DagsterInstance, names: DagsterNames, ingest_context: IngestContext, changes: Sequence[DocumentChange]
 ) -> list[str]:
     """Report the changes; returns the partitions that need a run, which may be incomplete."""
     corpus = ingest_context.corpus
     rolled_back = any(change.target_version is not None for change in changes)
     if ingest_context.scheme.kind == "file" or rolled_back:
         log = instance.report_runless_asset_event
-        report_documents(instance, corpus, changes, _status(changes), log, recipe=ingest_context.recipe)
+        report_documents(
+            instance, names, corpus, changes, status=_status(changes), log=log, recipe=ingest_context.recipe
+        )
         return []
-    return drop_empty_partitions(instance, corpus, {change.partition for change in changes})
+    return drop_empty_partitions(instance, names, corpus, {change.partition for change in changes})
 
 
 def _next_run_key(instance: dg.DagsterInstance, saga: UUID) -> str | None:

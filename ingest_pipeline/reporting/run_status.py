@@ -14,6 +14,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.processes import is_dead, is_remote, is_running, this_process
+from ingest_pipeline.resources.names import DagsterNames
 
 _PROCESS_TAG = ".dagster/ingest_pipeline_process"  # the UI hides tags with this prefix
 _OPEN = [
@@ -51,7 +52,7 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return dead
 
 
-def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
+def fail_unclaimed_runs(instance: dg.DagsterInstance, names: DagsterNames) -> list[str]:
     """Mark runs of a corpus as failed whose worker exited before it registered its process; returns their ids.
 
     Dagster's code server notices the exit of a worker only while the server itself runs. If both are killed, a started
@@ -67,7 +68,7 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
     for record in instance.get_run_records(dg.RunsFilter(statuses=states)):
         run = record.dagster_run
         if (
-            _claims_at_once(run, corpus)
+            _claims_at_once(run, names)
             and _PROCESS_TAG not in run.tags
             and _is_unclaimed(instance, record, knows_workers=is_default)
         ):
@@ -80,11 +81,11 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, corpus: str) -> list[str]:
     return failed
 
 
-def _claims_at_once(run: dg.DagsterRun, corpus: str) -> bool:
+def _claims_at_once(run: dg.DagsterRun, names: DagsterNames) -> bool:
     """Whether the run begins with a step of the corpus. Steps of other assets may take hours before it."""
     selected = run.asset_selection or frozenset()
-    is_own = bool(selected) and all(len(key.path) > 1 and key.path[0] == corpus for key in selected)
-    return is_own or run.job_name in named_jobs(corpus)
+    is_own = bool(selected) and all(map(names.is_own, selected))
+    return is_own or run.job_name in names.jobs
 
 
 def _is_unclaimed(instance: dg.DagsterInstance, record: dg.RunRecord, *, knows_workers: bool) -> bool:
@@ -105,11 +106,6 @@ def _worker_pids(instance: dg.DagsterInstance, run_id: str) -> list[int]:
     pids = [event.engine_event_data.metadata.get("pid") for event in events]
     texts = [pid.text or "" for pid in pids if isinstance(pid, dg.TextMetadataValue)]
     return [int(text) for text in texts if text.isdecimal()]
-
-
-def named_jobs(corpus: str) -> set[str]:
-    """The jobs of a corpus whose runs register their process first."""
-    return {f"{corpus}_{work}_job" for work in ("ingest", "rollback", "reembed", "batch", "maintenance")}
 
 
 def runs_in_doubt(corpus: Corpus) -> dict[UUID, str]:

@@ -721,7 +721,7 @@ def head_is_reported_before_the_publication() -> None:
         expect(report, plans)
         report.head()
 
-    def head_of_nothing(_: object, __: object, log: Callable[[object], None], **___: object) -> bool:
+    def head_of_nothing(_: object, __: object, ___: object, log: Callable[[object], None], **____: object) -> bool:
         log(dg.AssetMaterialization(dg.AssetKey(["docs", "head"]), tags={"dagster/data_version": "docs@2"}))
         return True
 

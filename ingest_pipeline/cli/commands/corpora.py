@@ -137,13 +137,14 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
     """
     from ingest_pipeline.cli import _dagster  # noqa: PLC0415  the other commands need no Dagster
     from ingest_pipeline.reporting.partitions import forget_partitions  # noqa: PLC0415
+    from ingest_pipeline.resources.names import DagsterNames  # noqa: PLC0415
 
     settings = _settings.settings()
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         _confirm(name, generations_of(database, name), typed)
         dropped = drop_corpus(database, name)
         with _dagster.instance(running) as instance:
-            partitions = forget_partitions(instance, name)
+            partitions = forget_partitions(instance, DagsterNames(name, settings.key_prefix_parts))
     if as_json:
         print_json({**to_dict(dropped), "partitions": partitions})
         return

@@ -12,6 +12,7 @@ from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 
 
 class BatchJobConfig(dg.Config):
@@ -25,13 +26,13 @@ class BatchJobConfig(dg.Config):
 
 def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Submits the missing vectors of documents that differ to the API's Batch endpoint."""
-    name = settings.corpus
-    keys = {resource_key(name, VersionedLanceDBResource), resource_key(name, OpenAIEmbedderResource)}
+    names = DagsterNames.of(settings)
+    keys = {resource_key(names, VersionedLanceDBResource), resource_key(names, OpenAIEmbedderResource)}
 
-    @dg.op(name=f"{name}_submit_batch_job", required_resource_keys=keys)
+    @dg.op(name=names.name("submit_batch_job"), required_resource_keys=keys)
     def submit(context: dg.OpExecutionContext, config: BatchJobConfig) -> None:
-        lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
         tag_run_process(context.instance, context.run.run_id)
         try:
             client = BatchClient(embedder.api_settings(), run_interruptibly)
@@ -45,7 +46,7 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
         context.add_output_metadata({"submitted": submitted, "documents_waiting": waiting})
 
     @dg.job(
-        name=f"{name}_batch_job",
+        name=names.name("batch_job"),
         executor_def=dg.in_process_executor,
         description="Submits texts without a vector as batch jobs. The batch sensor collects the vectors within a day.",
     )
@@ -57,27 +58,27 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
 
 def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDefinition:
     """Collects the vectors of batch jobs. The source sensor then requests the documents that waited for them."""
-    name = settings.corpus
+    names = DagsterNames.of(settings)
 
     @dg.sensor(
-        name=f"{name}_batch_sensor",
+        name=names.name("batch_sensor"),
         description="Collects the vectors of batch jobs that ended. It does nothing while no batch job is open.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        job_name=f"{name}_batch_job",
+        job_name=names.name("batch_job"),
         required_resource_keys={
-            resource_key(name, VersionedLanceDBResource),
-            resource_key(name, OpenAIEmbedderResource),
+            resource_key(names, VersionedLanceDBResource),
+            resource_key(names, OpenAIEmbedderResource),
         },
     )
     def collect_batch_jobs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        lancedb = resource_of(context.resources, name, VersionedLanceDBResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
         try:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 waiting = batch_jobs.waiting_keys(ingest_context)
                 if not waiting:
                     return dg.SkipReason("No batch job is open.")
-                embedder = resource_of(context.resources, name, OpenAIEmbedderResource)
+                embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
                 ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
         except StaleError as error:
             return dg.SkipReason(str(error))

@@ -23,6 +23,7 @@ from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.generations import abort, drop, other_generations
 
 _RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
@@ -39,20 +40,15 @@ class ReembedConfig(dg.Config):
     )
 
 
-def reembed_job_name(corpus: str) -> str:
-    """Name of the job that re-embeds a corpus."""
-    return f"{corpus}_reembed_job"
-
-
 def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Re-embeds a corpus with the model of its resource `embedder`. Launching the job accepts the cost."""
-    corpus = settings.corpus
+    names = DagsterNames.of(settings)
 
-    @dg.op(name=f"{corpus}_reembed", required_resource_keys={resource_key(corpus, kind) for kind in _RESOURCES})
+    @dg.op(name=names.name("reembed"), required_resource_keys={resource_key(names, kind) for kind in _RESOURCES})
     def reembed(context: dg.OpExecutionContext, config: ReembedConfig) -> None:
         tag_run_process(context.instance, context.run.run_id)
-        lancedb = resource_of(context.resources, corpus, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, corpus, OpenAIEmbedderResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
         try:
             wanted = settings.with_embedding(embedder.api_settings().embedding)
             with lancedb.catalog.connect() as database:
@@ -65,7 +61,7 @@ def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     @dg.job(
-        name=reembed_job_name(corpus),
+        name=names.reembed_job,
         executor_def=dg.in_process_executor,
         description="Re-embeds the corpus with another model: a second table is filled, then readers switch to it.",
     )
@@ -100,7 +96,7 @@ def _fill(
     try:
         reembedding, summary = run_interruptibly(run())
     finally:
-        _report_usage(context, old)
+        _report_usage(context, DagsterNames.of(settings), old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
     for key, problem in failed.items():
         context.log.warning(f"Document {key!r} is not in generation {new.corpus.generation}: {problem}")
@@ -108,7 +104,7 @@ def _fill(
         context.log.info(
             f"Readers see generation {new.corpus.generation} now; {old.corpus.generation} is kept for a week"
         )
-        _report_all(context, new, reembedding.removed_partitions)
+        _report_all(context, DagsterNames.of(settings), new, reembedding.removed_partitions)
         return
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
     refused += sorted(summary.too_recent)
@@ -126,15 +122,16 @@ def _end_generations(context: dg.OpExecutionContext, corpus: Corpus, action: Act
         context.log.info(f"Generation {generation.generation} is {'retired' if action is Action.ABORT else 'dropped'}")
 
 
-def _report_usage(context: dg.OpExecutionContext, ingest_context: IngestContext) -> None:
+def _report_usage(context: dg.OpExecutionContext, names: DagsterNames, ingest_context: IngestContext) -> None:
     run_id = context.run.run_id
     with ingest_context.corpus.database.transaction() as connection:
         progress, costs = reports.run_progress(connection, run_id), embedding_cache.costs(connection, run_id=run_id)
-    key = dg.AssetKey([ingest_context.corpus.name, "embeddings"])
-    context.log_event(dg.AssetObservation(key, metadata=run_metadata(progress, costs)))
+    context.log_event(dg.AssetObservation(names.key("embeddings"), metadata=run_metadata(progress, costs)))
 
 
-def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, removed: Sequence[str]) -> None:
+def _report_all(
+    context: dg.OpExecutionContext, names: DagsterNames, ingest_context: IngestContext, removed: Sequence[str]
+) -> None:
     """Materialize what readers see now. If the run dies before it is done, the recovery sensor reports the rest."""
     corpus = ingest_context.corpus
     with corpus.database.transaction() as connection:
@@ -143,8 +140,10 @@ def _report_all(context: dg.OpExecutionContext, ingest_context: IngestContext, r
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
         status = f"readers moved to {ingest_context.recipe.embedding}"
-        report_documents(context.instance, corpus, changes, status, context.log_event, recipe=ingest_context.recipe)
+        report_documents(
+            context.instance, names, corpus, changes, status=status, log=context.log_event, recipe=ingest_context.recipe
+        )
         with corpus.database.transaction() as connection:
             sagas.mark_reported(connection, saga.id)
-    drop_empty_partitions(context.instance, corpus, set(removed))
-    report_head(context.instance, corpus, context.log_event)
+    drop_empty_partitions(context.instance, names, corpus, set(removed))
+    report_head(context.instance, names, corpus, context.log_event)

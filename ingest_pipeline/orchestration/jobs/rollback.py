@@ -12,6 +12,7 @@ from ingest_pipeline.reporting.materializations import report_documents
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.types import Recipe
 
@@ -28,25 +29,13 @@ class RollbackConfig(dg.Config):
     )
 
 
-def rollback_job_name(corpus: str) -> str:
-    """Name of the job that rolls a corpus back."""
-    return f"{corpus}_rollback_job"
-
-
-def rollback_step(corpus: str) -> str:
-    """Name of the job's only step, for the run configuration."""
-    return f"{corpus}_rollback"
-
-
 def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
     """Brings documents back to an earlier publication, and materializes them as they were."""
-    corpus_name = settings.corpus
+    names = DagsterNames.of(settings)
 
-    @dg.op(
-        name=rollback_step(corpus_name), required_resource_keys={resource_key(corpus_name, VersionedLanceDBResource)}
-    )
+    @dg.op(name=names.name("rollback"), required_resource_keys={resource_key(names, VersionedLanceDBResource)})
     def roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
-        lancedb = resource_of(context.resources, corpus_name, VersionedLanceDBResource)
+        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
         tag_run_process(context.instance, context.run.run_id)
         try:
             with lancedb.corpus(settings) as corpus:
@@ -58,7 +47,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
                     recipe=recipe,
                     run_id=context.run.run_id,
                     confirm_removals=config.confirm_removals,
-                    report=lambda rolled_back: _report(context, corpus, recipe, rolled_back),
+                    report=lambda rolled_back: _report(context, names, corpus, recipe, rolled_back),
                 )
         except IngestError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -74,7 +63,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
         )
 
     @dg.job(
-        name=rollback_job_name(corpus_name),
+        name=names.rollback_job,
         executor_def=dg.in_process_executor,
         description="Brings documents, or the whole corpus, back to an earlier publication, in both stores.",
     )
@@ -84,12 +73,14 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
     return job
 
 
-def _report(context: dg.OpExecutionContext, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack) -> None:
+def _report(
+    context: dg.OpExecutionContext, names: DagsterNames, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack
+) -> None:
     """Materialize the documents that the rollback published. To be called after the publication."""
     with corpus.database.transaction() as connection:
         changes = reports.latest_changes(connection, rolled_back.saga)
     status = f"rolled back to version {rolled_back.target_version}"
-    report_documents(context.instance, corpus, changes, status, context.log_event, recipe=recipe)
+    report_documents(context.instance, names, corpus, changes, status=status, log=context.log_event, recipe=recipe)
     with corpus.database.transaction() as connection:
         sagas.mark_reported(connection, rolled_back.saga)
-    report_head(context.instance, corpus, context.log_event)
+    report_head(context.instance, names, corpus, context.log_event)

@@ -13,7 +13,6 @@ from dagster._core.loader import LoadingContextForTest
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
-from ingest_pipeline.orchestration.jobs.reembed import reembed_job_name
 from tests.support.crash.migrating import EMBEDDING, WIDTH
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -45,7 +44,7 @@ def known_partitions(dagster: DagsterWorld) -> set[str]:
 
 
 def migrate(dagster: DagsterWorld, action: str = "SWITCH") -> dg.ExecuteInProcessResult:
-    job = dagster.definitions.resolve_job_def(reembed_job_name("docs"))
+    job = dagster.definitions.resolve_job_def("docs_reembed_job")
     return job.execute_in_process(
         run_config={"ops": {"docs_reembed": {"config": {"action": action}}}},
         instance=dagster.instance,

@@ -14,11 +14,12 @@ import pytest
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.local import LocalEmbedder
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.orchestration.build import corpus_definitions, job_name
+from ingest_pipeline.orchestration.build import corpus_definitions
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import CorpusResources, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.resources.source import DocumentSourceResource
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
@@ -71,7 +72,7 @@ class Both:
         return dg.Definitions.merge(self.one.definitions, self.other.definitions)
 
     def run(self, side: Side, **configuration: Any) -> dg.ExecuteInProcessResult:
-        job = self.definitions.resolve_job_def(job_name(side.name))
+        job = self.definitions.resolve_job_def(f"{side.name}_ingest_job")
         return job.execute_in_process(run_config=configuration, instance=self.instance, raise_on_error=False)
 
 
@@ -147,4 +148,4 @@ def test_a_resource_of_another_class_under_a_corpus_key_is_named(both: Both) -> 
         docs_source = both.one
 
     with pytest.raises(ConfigurationError, match="'docs_source' is a Side, not a DocumentSourceResource"):
-        resource_of(Resources, "docs", DocumentSourceResource)
+        resource_of(Resources, DagsterNames("docs"), DocumentSourceResource)

@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 
 from ingest_pipeline import IngestPipelineComponent, open_corpus
-from ingest_pipeline.orchestration.build import job_name
 from tests.support.user_code import Lines, ObedientChunker, Title
 
 
@@ -31,7 +30,7 @@ def test_objects_given_to_the_component_work_in_a_run(
     )
     definitions = component.build_defs(dg.ComponentTree.for_test().load_context)
     with dg.instance_for_test() as instance:
-        run = definitions.resolve_job_def(job_name("docs")).execute_in_process(instance=instance)
+        run = definitions.resolve_job_def("docs_ingest_job").execute_in_process(instance=instance)
     assert run.success
     config = component.config(tmp_path).replace(database_url=database_url)
     with open_corpus(config) as corpus:

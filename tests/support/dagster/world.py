@@ -19,7 +19,7 @@ from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.repair import repair
-from ingest_pipeline.orchestration.build import build_definitions, job_name
+from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.planning.context import IngestContext
 from tests.support.dagster.cli import environment_of
 from tests.support.servers.embedding_server import EmbeddingServer
@@ -93,7 +93,7 @@ class DagsterWorld:
     def _execute(
         self, configuration: Mapping[str, object], partition: str | None, tags: dict[str, str]
     ) -> dg.ExecuteInProcessResult:
-        job = self.definitions.resolve_job_def(job_name("docs"))
+        job = self.definitions.resolve_job_def("docs_ingest_job")
         return job.execute_in_process(
             run_config=dict(configuration),
             partition_key=partition,
