@@ -16,7 +16,7 @@ ASSETS = ("chunks", "embeddings", "metadata")
 """The three assets with partitions, in the order in which each is made from the one before."""
 HEAD = "head"
 """The asset without partitions."""
-# A part of a prefix contains no two underscores in a row, so different prefixes never make one name.
+# Neither the parts nor a corpus contain two underscores in a row, so different prefixes never make one name.
 _SEPARATOR = "__"
 _JOBS = ("ingest", "rollback", "reembed", "batch", "maintenance")
 

@@ -114,6 +114,17 @@ def test_of_several_corpora_the_user_chooses_one(project: ProjectCli) -> None:
     assert "defines no corpus 'handbok'. It defines handbook, library." in line
 
 
+def test_two_corpora_of_one_name_are_chosen_by_their_prefix(project: ProjectCli) -> None:
+    project.component("law", corpus="handbook", more="key_prefix: law")
+    project.component("people", corpus="handbook", more="key_prefix: [people, de]")
+    assert "several corpora 'handbook': law/handbook, people/de/handbook" in project.error(
+        "plan", "--corpus", "handbook"
+    )
+    done = project.run("config", "--corpus", "people/de/handbook", "--json", INGEST_KEY_PREFIX="law")
+    assert done.exit_code == 0, done.stderr
+    assert '"key_prefix": "people/de"' in done.stdout
+
+
 def test_two_definitions_of_one_corpus_are_refused(project: ProjectCli) -> None:
     first, second = project.component("handbook"), project.component("other")
     assert f"{first} and {second} both define the corpus 'handbook'" in project.error("plan")
