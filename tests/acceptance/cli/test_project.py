@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ingest_pipeline.cli.main import main
+from ingest_pipeline.config.project import find_project
 from tests.support.dagster.cli import Cli
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
@@ -114,15 +115,19 @@ def test_of_several_corpora_the_user_chooses_one(project: ProjectCli) -> None:
     assert "defines no corpus 'handbok'. It defines handbook, library." in line
 
 
-def test_two_corpora_of_one_name_are_chosen_by_their_prefix(project: ProjectCli) -> None:
+def test_two_corpora_of_one_name_are_chosen_by_their_prefix(
+    project: ProjectCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.component("law", corpus="handbook", more="key_prefix: law")
     project.component("people", corpus="handbook", more="key_prefix: [people, de]")
     assert "several corpora 'handbook': law/handbook, people/de/handbook" in project.error(
         "plan", "--corpus", "handbook"
     )
-    done = project.run("config", "--corpus", "people/de/handbook", "--json", INGEST_KEY_PREFIX="law")
-    assert done.exit_code == 0, done.stderr
-    assert '"key_prefix": "people/de"' in done.stdout
+    monkeypatch.setenv("BOOKS_DATABASE_URL", project.database_url)
+    found = find_project(project.root)
+    assert found is not None
+    chosen = found.configured("people/de/handbook", {"INGEST_KEY_PREFIX": "law"})
+    assert chosen.config.key_prefix_parts == ("people", "de")
 
 
 def test_two_definitions_of_one_corpus_are_refused(project: ProjectCli) -> None:
