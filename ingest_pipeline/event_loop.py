@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def is_running() -> bool:
@@ -47,7 +48,11 @@ def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
         # The executor waits at its end only for a thread whose start was not interrupted.
         thread.submit(int).result()
         try:
-            return thread.submit(copy_context().run, asyncio.run, watched()).result()
+            result = thread.submit(copy_context().run, asyncio.run, watched())
+            # A signal that the system delivers to another thread does not wake this one.
+            while not wait([result], _SECONDS_BETWEEN_LOOKS).done:
+                pass
+            return result.result()
         except BaseException:
             # Ctrl-C interrupts the caller's thread alone. The executor then waits until the coroutine has ended.
             interrupted.set()

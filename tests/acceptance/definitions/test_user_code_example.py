@@ -87,7 +87,7 @@ def test_the_command_line_ingests_it_and_an_edit_is_found(project: Path) -> None
     [
         ("user_parser.md", ["parsers.py", "defs/mail/defs.yaml"]),
         ("user_chunker.md", ["chunkers.py", "defs/code/defs.yaml"]),
-        ("user_enricher.md", ["enrichers.py", "defs/mail/defs.yaml"]),
+        ("user_enricher.md", ["enrichers.py", "defs/mail/defs.yaml", "topics.py"]),
         ("user_reranker.md", ["rerankers.py"]),
         ("user_embedder.md", ["embedders.py", "defs/notes/defs.yaml"]),
     ],
