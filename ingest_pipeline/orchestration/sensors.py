@@ -6,18 +6,17 @@ daemon is lost, and a file that is changed back to earlier bytes is detected lik
 
 import dagster as dg
 
-from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import StaleError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.orchestration.comparison import compare_source, comparison_resources
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS, partitions_in_progress, run_requests, shared_run
 from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
-from ingest_pipeline.planning.run_backoff import waiting_backoff
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres.failures import read_failures
 from ingest_pipeline.reporting.head import report_silent_change
@@ -30,7 +29,6 @@ from ingest_pipeline.reporting.run_status import (
     fail_unclaimed_runs,
     runs_in_doubt,
 )
-from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
@@ -59,9 +57,7 @@ def source_sensor(settings: CorpusConfig, pool: str, *, running: bool = True) ->
         job_name=names.ingest_job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={
-            resource_key(names, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
-        },
+        required_resource_keys=comparison_resources(names),
     )
     def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         count, busy = partitions_in_progress(context.instance, names, definition)
@@ -72,16 +68,7 @@ def source_sensor(settings: CorpusConfig, pool: str, *, running: bool = True) ->
         if count >= MAX_RUNS:
             return dg.SkipReason(f"{count} runs are in progress. More are requested when they have ended.")
         _limit(context.instance, pool)
-        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
-        try:
-            with lancedb.ingest_context(settings, create=False) as ingest_context:
-                backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
-                if backoff is not None:
-                    return dg.SkipReason(backoff.note)
-                return _tick(context, ingest_context, settings, busy)
-        except StaleError as error:
-            return dg.SkipReason(str(error))
+        return compare_source(context, settings, lambda opened: _tick(context, opened, settings, busy))
 
     return watch_source
 

@@ -11,20 +11,15 @@ from time import monotonic
 
 import dagster as dg
 
-from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import StaleError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.orchestration.comparison import compare_source, comparison_resources
 from ingest_pipeline.orchestration.run_requests import partitions_in_progress, shared_run
 from ingest_pipeline.planning.backoff import read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.run_backoff import waiting_backoff
 from ingest_pipeline.planning.source_comparison import Limits, Planner
 from ingest_pipeline.reporting.partitions import corpus_partitions
-from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
-from ingest_pipeline.resources.keys import resource_key, resource_of
-from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 
 _MAX_SECONDS = 20.0
@@ -47,9 +42,7 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
         job_name=names.ingest_job,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys={
-            resource_key(names, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)
-        },
+        required_resource_keys=comparison_resources(names),
     )
     def watch_upstream(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         newest = _last_materialization(context.instance, upstream)
@@ -60,21 +53,16 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
         count, _ = partitions_in_progress(context.instance, names, definition)
         if count:
             return dg.SkipReason(f"{count} runs are in progress. The source is compared when they have ended.")
-        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-        embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
-        try:
-            with lancedb.ingest_context(settings, create=False) as ingest_context:
-                backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
-                if backoff is not None:
-                    return dg.SkipReason(backoff.note)
-                differs = _differs(ingest_context)
-        except StaleError as error:
-            return dg.SkipReason(str(error))
-        context.update_cursor(str(newest))
-        if not differs:
-            return dg.SkipReason("An asset upstream was materialized, but no document differs from the source.")
-        request = shared_run(names.step, [], skip_backed_off=True, release_holds=False, withhold_recipe=True)
-        return dg.SensorResult(run_requests=[request])
+
+        def compare(ingest_context: IngestContext) -> dg.SensorResult | dg.SkipReason:
+            differs = _differs(ingest_context)
+            context.update_cursor(str(newest))
+            if not differs:
+                return dg.SkipReason("An asset upstream was materialized, but no document differs from the source.")
+            request = shared_run(names.step, [], skip_backed_off=True, release_holds=False, withhold_recipe=True)
+            return dg.SensorResult(run_requests=[request])
+
+        return compare_source(context, settings, compare)
 
     return watch_upstream
 

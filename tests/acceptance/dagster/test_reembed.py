@@ -1,4 +1,4 @@
-"""Moving to another model as a person does it: the command line, and what Dagster's UI shows of it."""
+"""Moving to another model as a user does it: the command line, and what Dagster's UI shows of it."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_events_after_a_reembedding_show_as_before(
     assert {first, second} <= known_partitions(dagster)
     assert dagster.latest(METADATA, first)["head"] == dagster.audit().head_version
     gone.unlink()
-    assert dagster.run().success, "one of three is not so much that a person has to confirm it"
+    assert dagster.run().success, "one of three is not so much that it has to be confirmed"
     assert first in known_partitions(dagster)
     assert second not in known_partitions(dagster)
     assert stale(dagster, first) == set()

@@ -107,7 +107,7 @@ def test_a_header_leaves_most_of_the_room_to_the_text() -> None:
 
 
 def prose(chance: random.Random) -> str:
-    """A paragraph of one to six sentences, of words that nobody wrote before. One in ten is a heading."""
+    """A paragraph of one to six sentences, of random letters. One in ten is a heading."""
 
     def sentence() -> str:
         words = ("".join(chance.choices("etaoinshrdlu", k=chance.randint(1, 11))) for _ in range(chance.randint(4, 24)))
