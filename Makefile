@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without bytecode each process compiles Dagster again, for two seconds, and the tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test lint bench soak storm pictures mutants figures lock clean
+.PHONY: help setup demo ui test lint docs reference bench soak storm pictures mutants figures lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,18 @@ lint: setup ## ruff, import-linter, pyright, mypy
 	$(BIN)/pyright
 	$(BIN)/mypy
 
+# The programs of the site are large and serve nothing else, so `make setup` does not install them. With --quiet,
+# MkDocs does not count warnings, and a strict build would pass.
+docs: $(VENV)/.docs ## build the documentation into site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes --requirement requirements-docs.lock
+	touch $@
+
+reference: setup ## write the generated parts of the documents
+	$(BIN)/python -m tools.reference
+
 bench: setup ## speed and memory beside a plain script
 	$(BIN)/python -m benchmarks
 
@@ -56,9 +68,11 @@ pictures: setup ## pictures of Dagster's pages (needs a Chromium)
 mutants: setup ## unplug each safeguard and demand that its test fails
 	$(BIN)/python -m tools.mutants
 
-lock: ## compile requirements.lock from pyproject.toml (needs uv)
+lock: ## compile the lock files from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras \
 	  --python-version 3.11 pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group docs \
+	  --constraint requirements.lock --python-version 3.11 --output-file requirements-docs.lock
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .ingest_pipeline build dist *.egg-info
+	rm -rf $(VENV) .ingest_pipeline build dist site *.egg-info

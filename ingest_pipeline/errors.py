@@ -3,15 +3,15 @@
 IngestError
 ├── ConfigurationError            change a setting, then start again
 │   ├── MissingExtraError         install an optional dependency
-│   ├── CorpusMismatchError       the corpus exists with other settings
-│   ├── TableInUseError           another corpus owns the table
-│   ├── NotOurTableError          the table exists and no corpus owns it
+│   ├── CorpusMismatchError       restore the settings, or run `reembed` or `relocate`
+│   ├── TableInUseError           choose another table, for another corpus owns this one
+│   ├── NotOurTableError          choose another table, for no corpus owns this one
 │   ├── SchemaNewerError          upgrade the program
 │   ├── RollbackRefusedError      name another version or document
 │   ├── UnknownDocumentError      name a document that exists
-│   ├── EmbeddingAccessError      key refused, quota exhausted, model unknown
-│   └── RerankerAccessError       key refused
-├── UnavailableError              an outside service does not answer: try again later
+│   ├── EmbeddingAccessError      correct the key, the quota or the model
+│   └── RerankerAccessError       correct the key
+├── UnavailableError              try again later: an outside service does not answer
 │   ├── DatabaseUnavailableError
 │   ├── SourceUnavailableError
 │   ├── TableUnavailableError
@@ -39,7 +39,7 @@ IngestError
 ├── EmbeddingResponseError        the API sent an invalid response
 │   └── EmbedderError             the user's embedder failed
 ├── RerankerResponseError         the reranker sent an invalid response
-├── SpendingLimitError            a run or a day would use more tokens than allowed
+├── SpendingLimitError            wait until the limit allows more tokens, or raise it
 ├── StaleError                    plan again from the current state
 │   ├── DocumentChangedError      the source object is not the one that was planned
 │   ├── ConflictError             another saga published the same document first
@@ -49,12 +49,12 @@ IngestError
 ├── TableDamagedError             a file of the table is missing or damaged: audit, then repair
 ├── VersionGoneError              retention removed the version: read head
 ├── TextIndexMissingError         let maintenance build the text index first
-├── OtherDatabaseError            the user has to decide which database continues with the table
-├── ForeignWriteError             the user has to decide about a foreign version
+├── OtherDatabaseError            decide which database continues with the table
+├── ForeignWriteError             decide whether to keep the version of the other program
 ├── InterruptedRunError           run the command again to continue
-├── RemovalsWithheldError         the user has to confirm that most documents are gone
-├── RecipeWithheldError           the user has to confirm that many documents are ingested again
-└── AuditError                    the two stores disagree
+├── RemovalsWithheldError         confirm that most documents are gone
+├── RecipeWithheldError           confirm that many documents are ingested again
+└── AuditError                    look at the violations, then repair the documents
 """
 
 from datetime import datetime

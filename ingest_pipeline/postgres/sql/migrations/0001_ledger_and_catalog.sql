@@ -7,8 +7,6 @@ CREATE TABLE ingest_pipeline.installation (
 COMMENT ON TABLE ingest_pipeline.installation IS 'One row: the identity that LanceDB tables of this database carry.';
 INSERT INTO ingest_pipeline.installation DEFAULT VALUES;
 
--- Returns what distinguishes this database from its copies, and the position of its log. Values that the server does
--- not show are null.
 CREATE FUNCTION ingest_pipeline.this_database(
     OUT installation text, OUT system text, OUT timeline text, OUT number text, OUT folder text, OUT name text,
     OUT flushed bigint, OUT written bigint
@@ -169,7 +167,6 @@ END $$;
 CREATE TRIGGER generation_head BEFORE UPDATE ON ingest_pipeline.generation
     FOR EACH ROW EXECUTE FUNCTION ingest_pipeline.check_head_advances();
 
--- The counts of a publication, kept after retention removed its version and catalog rows.
 CREATE TABLE ingest_pipeline.retired_publication (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     documents integer NOT NULL,
@@ -179,7 +176,6 @@ CREATE TABLE ingest_pipeline.retired_publication (
     retired_at timestamptz NOT NULL DEFAULT now()
 );
 
--- A data file in the table's folder that is in no version yet; its name begins with the saga's id.
 CREATE TABLE ingest_pipeline.staged_fragment (
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     name text NOT NULL,
@@ -187,8 +183,6 @@ CREATE TABLE ingest_pipeline.staged_fragment (
     PRIMARY KEY (saga, name)
 );
 
--- The answer to one embedding request, kept until the vectors are published, so that a crash never
--- causes a second bill.
 CREATE TABLE ingest_pipeline.embedded_batch (
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     ordinal integer NOT NULL,
@@ -203,8 +197,6 @@ COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
 
--- The result of a parser or enricher of the user that costs money or minutes, committed before it is used, so that a
--- crash never causes a second bill. Retention deletes it.
 CREATE TABLE ingest_pipeline.extension_result (
     corpus text NOT NULL,
     input_hash text NOT NULL,
@@ -225,7 +217,6 @@ COMMENT ON COLUMN ingest_pipeline.extension_result.text_hash IS
     'The text_hash of the chunk that the result is of, as it was last used. Null: the result is of a document.';
 CREATE INDEX extension_result_content ON ingest_pipeline.extension_result (corpus, content_hash);
 
--- What an enricher of the user reported in a saga, by the price that applied.
 CREATE TABLE ingest_pipeline.extension_usage (
     saga uuid NOT NULL REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     extension text NOT NULL,
@@ -242,7 +233,6 @@ COMMENT ON COLUMN ingest_pipeline.extension_usage.price_as_of IS 'Null: the enri
 CREATE UNIQUE INDEX extension_usage_price ON ingest_pipeline.extension_usage
     (saga, extension, coalesce(currency, ''), coalesce(price_as_of, '-infinity'));
 
--- Tokens billed for all generations of a corpus on a UTC day. The limits on tokens are compared with this sum.
 CREATE TABLE ingest_pipeline.token_day (
     corpus text NOT NULL,
     day date NOT NULL,
@@ -251,8 +241,6 @@ CREATE TABLE ingest_pipeline.token_day (
     PRIMARY KEY (corpus, day)
 );
 
--- Endpoints that answered with vectors of this model and width. Before the first such answer a run sends a single text,
--- so that a wrong width is not billed for a whole batch.
 CREATE TABLE ingest_pipeline.served_embedding (
     endpoint text NOT NULL,
     embedding text NOT NULL,
@@ -260,8 +248,6 @@ CREATE TABLE ingest_pipeline.served_embedding (
     PRIMARY KEY (endpoint, embedding)
 );
 
--- Texts submitted to the API's Batch endpoint. The row is committed before the job is submitted, so that a crash never
--- causes a second submission.
 CREATE TABLE ingest_pipeline.batch_job (
     saga uuid PRIMARY KEY REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
@@ -283,8 +269,6 @@ CREATE TABLE ingest_pipeline.batch_job (
 CREATE INDEX batch_job_open ON ingest_pipeline.batch_job (generation) WHERE state IN ('submitting', 'submitted');
 COMMENT ON COLUMN ingest_pipeline.batch_job.keys IS 'Keys of the documents that wait for the vectors.';
 
--- The row of a document in a saga. Readers at version v see the row whose half-open interval
--- [published_version, superseded_version) contains v. No reader sees a row without published_version.
 CREATE TABLE ingest_pipeline.document (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
@@ -363,8 +347,6 @@ COMMENT ON COLUMN ingest_pipeline.chunk.columns IS
     'Values of the declared columns of chunks, in the form of document.columns.';
 CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
--- The failed attempts at a document with the same bytes and recipe. The row is deleted when the
--- document is published.
 CREATE TABLE ingest_pipeline.failure (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
@@ -386,8 +368,6 @@ COMMENT ON COLUMN ingest_pipeline.failure.final IS 'Another attempt at the same 
 COMMENT ON COLUMN ingest_pipeline.failure.since IS
     'Time of the first failure, with any bytes, since the document was last published.';
 
--- Runs of a generation that failed as a whole since the last run that published documents. Sensors wait longer after
--- each failure before they request the next run.
 CREATE TABLE ingest_pipeline.run_failure (
     generation text PRIMARY KEY REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
     configuration text,
@@ -408,7 +388,6 @@ COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS
 COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS
     'Time before which failed runs and dead writers no longer count.';
 
--- Rolled-back documents, with the object that the source had then. The object is not ingested again until it changes.
 CREATE TABLE ingest_pipeline.hold (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
@@ -425,7 +404,6 @@ COMMENT ON COLUMN ingest_pipeline.hold.etag IS
     'ETag of the object that must not be ingested. Null: the source has no object; keep the document nevertheless.';
 COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'Recipe in force at the rollback. Another recipe ends the hold.';
 
--- The version of a corpus that a Dagster run reads, for all of its steps.
 CREATE TABLE ingest_pipeline.pin (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
     run_id text NOT NULL,
@@ -458,7 +436,6 @@ CREATE VIEW ingest_pipeline.head_document AS
 COMMENT ON VIEW ingest_pipeline.head_document IS
     'The documents at head of each generation, including generations that readers do not see.';
 
--- The documents that readers at a version see.
 CREATE FUNCTION ingest_pipeline.documents_at(generation text, version bigint) RETURNS SETOF ingest_pipeline.document
 LANGUAGE sql STABLE AS $$
     SELECT * FROM ingest_pipeline.document d
@@ -485,3 +462,80 @@ CREATE VIEW ingest_pipeline.current_chunk AS
     FROM ingest_pipeline.current_document d
     JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key;
 COMMENT ON VIEW ingest_pipeline.current_chunk IS 'The chunks at head of the current generation of each corpus.';
+
+-- The other comments. docs/reference/schema.md shows all of them.
+COMMENT ON TABLE ingest_pipeline.saga IS
+    'One saga: what it did, in which state it is, which version it published, and what it used.';
+COMMENT ON TABLE ingest_pipeline.retired_publication IS
+    'The counts of a publication, kept after retention removed its version and catalog rows.';
+COMMENT ON TABLE ingest_pipeline.staged_fragment IS
+    'A data file in the table''s folder that is in no version yet; its name begins with the saga''s id.';
+COMMENT ON TABLE ingest_pipeline.embedded_batch IS
+    'The answer to one embedding request, kept until the vectors are published, so that a crash never causes a '
+    'second bill.';
+COMMENT ON TABLE ingest_pipeline.extension_result IS
+    'The result of a parser or enricher of the user that costs money or minutes, committed before it is used, so '
+    'that a crash never causes a second bill. Retention deletes it.';
+COMMENT ON TABLE ingest_pipeline.extension_usage IS
+    'What an enricher of the user reported in a saga, by the price that applied.';
+COMMENT ON TABLE ingest_pipeline.token_day IS
+    'Tokens billed for all generations of a corpus on a UTC day. The limits on tokens are compared with this sum.';
+COMMENT ON TABLE ingest_pipeline.served_embedding IS
+    'Endpoints that answered with vectors of this model and width. Before the first such answer a run sends a '
+    'single text, so that a wrong width is not billed for a whole batch.';
+COMMENT ON TABLE ingest_pipeline.batch_job IS
+    'Texts submitted to the API''s Batch endpoint. The row is committed before the job is submitted, so that a '
+    'crash never causes a second submission.';
+COMMENT ON TABLE ingest_pipeline.document IS
+    'The row of a document in a saga. Readers at version v see the row whose half-open interval '
+    '[published_version, superseded_version) contains v. No reader sees a row without published_version.';
+COMMENT ON TABLE ingest_pipeline.failure IS
+    'The failed attempts at a document with the same bytes and recipe. The row is deleted when the document is '
+    'published.';
+COMMENT ON TABLE ingest_pipeline.run_failure IS
+    'Runs of a generation that failed as a whole since the last run that published documents. Sensors wait longer '
+    'after each failure before they request the next run.';
+COMMENT ON TABLE ingest_pipeline.hold IS
+    'Rolled-back documents, with the object that the source had then. The object is not ingested again until it '
+    'changes.';
+COMMENT ON TABLE ingest_pipeline.pin IS 'The version of a corpus that a Dagster run reads, for all of its steps.';
+COMMENT ON FUNCTION ingest_pipeline.this_database() IS
+    'What distinguishes this database from its copies, and the position of its log. Values that the server does '
+    'not show are null.';
+COMMENT ON FUNCTION ingest_pipeline.documents_at(text, bigint) IS
+    'The documents of a generation that readers at a version see.';
+COMMENT ON COLUMN ingest_pipeline.generation.table_uri IS 'Folder of the LanceDB table.';
+COMMENT ON COLUMN ingest_pipeline.generation.head_version IS 'Version of the LanceDB table that readers read.';
+COMMENT ON COLUMN ingest_pipeline.generation.head_saga IS 'The saga that published the version at head.';
+COMMENT ON COLUMN ingest_pipeline.generation.embedding IS
+    'Model, width and document prompt of the vectors. Null: the table has no embeddings.';
+COMMENT ON COLUMN ingest_pipeline.document.saga IS 'The saga that published the row.';
+COMMENT ON COLUMN ingest_pipeline.document.partition IS 'Partition of the document in Dagster.';
+COMMENT ON COLUMN ingest_pipeline.document.etag IS
+    'Identity of the bytes in the source, as the store reports it. With columns of the user, it ends in +columns: '
+    'and a hash of what they depend on.';
+COMMENT ON COLUMN ingest_pipeline.document.size IS 'Bytes of the file.';
+COMMENT ON COLUMN ingest_pipeline.document.last_modified IS 'Time at which the source was last modified.';
+COMMENT ON COLUMN ingest_pipeline.document.content_hash IS 'SHA-256 of the bytes.';
+COMMENT ON COLUMN ingest_pipeline.document.recipe IS 'Fingerprint of the recipe with which the document was ingested.';
+COMMENT ON COLUMN ingest_pipeline.document.character_count IS 'Characters of the extracted text.';
+COMMENT ON COLUMN ingest_pipeline.document.chunk_count IS 'Chunks of the document.';
+COMMENT ON COLUMN ingest_pipeline.document.embedded IS 'Chunks whose vector was embedded for this publication.';
+COMMENT ON COLUMN ingest_pipeline.document.cached IS 'Chunks whose vector existed already.';
+COMMENT ON COLUMN ingest_pipeline.document.retries IS 'Requests that were repeated.';
+COMMENT ON COLUMN ingest_pipeline.document.published_version IS
+    'First version of the LanceDB table that shows the row. Null: not published.';
+COMMENT ON COLUMN ingest_pipeline.document.superseded_version IS
+    'First version that no longer shows the row. Null: it is the latest.';
+COMMENT ON COLUMN ingest_pipeline.chunk.saga IS 'The saga that wrote the chunk.';
+COMMENT ON COLUMN ingest_pipeline.chunk.document IS 'Key of the document.';
+COMMENT ON COLUMN ingest_pipeline.chunk.ordinal IS 'Position of the chunk in its document, from 0.';
+COMMENT ON COLUMN ingest_pipeline.chunk.id IS
+    'Id of the chunk, the same in LanceDB. It is derived from document, text and count.';
+COMMENT ON COLUMN ingest_pipeline.chunk.start_offset IS 'Code points of the extracted text before the chunk.';
+COMMENT ON COLUMN ingest_pipeline.chunk.end_offset IS 'Where the chunk ends in the extracted text.';
+COMMENT ON COLUMN ingest_pipeline.chunk.last_page IS 'Page on which the chunk ends.';
+COMMENT ON COLUMN ingest_pipeline.generation.partition_by IS 'Partition scheme, fixed by the first publication.';
+COMMENT ON TABLE ingest_pipeline.chunk IS
+    'The place of a chunk in its document. Readers see it if they see the row of the document. Its text is in LanceDB.';
+COMMENT ON TABLE ingest_pipeline.migration IS 'The migrations of the schema that this database has.';
