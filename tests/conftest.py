@@ -57,6 +57,7 @@ _LONG_FILES = (
     "faults/test_resume",
     "faults/test_zombie",
     "search/test_search",
+    "integrations/test_mcp",
     "lance/test_damage",
     "maintenance/test_maintain",
     "maintenance/test_audit",

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
     "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),
     "maintain": ("maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
+    "mcp": ("mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
     "plan": ("plan", "Show which documents differ and what ingesting them would cost."),
     "recover": ("recover", "Settle the sagas of dead writers, or resolve what another program or database wrote."),
     "reembed": ("reembed", "Re-embed the corpus with the embedding model of the settings."),

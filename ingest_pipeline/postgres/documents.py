@@ -373,6 +373,35 @@ def documents_at(
         return cursor.execute(query("documents_at"), values).fetchall()
 
 
+def documents_after(
+    connection: Connection,
+    generation: str,
+    version: int,
+    *,
+    prefix: str,
+    after: str,
+    limit: int,
+    access: str | None,
+    principals: Sequence[str],
+) -> list[DocumentRow]:
+    """Return the first documents after a key that readers at a version see, by key.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        version: Version of a publication.
+        prefix: What their keys begin with.
+        after: The key before the first of them.
+        limit: Maximum number of documents.
+        access: The column with the principals of a document. None: return all documents.
+        principals: Return only documents that have one of these in the column.
+    """
+    values = {"generation": generation, "version": version, "prefix": prefix, "after": after, "limit": limit}
+    with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
+        restricted = {"access": access, "principals": list(principals)}
+        return cursor.execute(query("documents_after"), {**values, **restricted}).fetchall()
+
+
 def documents_in(
     connection: Connection, generation: str, version: int, fragments: Collection[int]
 ) -> dict[str, list[int]]:

@@ -16,10 +16,14 @@ from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.storage import open_lancedb
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.documents import documents_at
+from ingest_pipeline.postgres.documents import DocumentRow, documents_at
+from ingest_pipeline.postgres.history import PublicationRow
 from ingest_pipeline.postgres.pins import Pin
+from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.search import reading
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
+from ingest_pipeline.search.reading import DocumentPart
 from ingest_pipeline.search.search import Hit, SearchMode
 
 if TYPE_CHECKING:
@@ -158,6 +162,85 @@ class CorpusAtHead:
                     expand=expand,
                 )
             )
+
+    def list_documents(
+        self, *, prefix: str = "", after: str = "", principals: Sequence[str] | None = None, limit: int = 100
+    ) -> list[DocumentRow]:
+        """List documents by key, a page at a time.
+
+        Args:
+            prefix: List only documents whose keys begin with it.
+            after: The last key of the page before.
+            principals: List the documents that one of these may find, see `search`.
+            limit: Maximum number of documents, up to 1,000.
+        """
+        with self._open() as corpus:
+            return reading.list_documents(
+                corpus, self.version, prefix=prefix, after=after, principals=principals, limit=limit
+            )
+
+    def read_document(
+        self,
+        key: str,
+        *,
+        principals: Sequence[str] | None = None,
+        start_offset: int = 0,
+        max_characters: int = 20_000,
+    ) -> DocumentPart:
+        """Read the text of a document, a part at a time.
+
+        Args:
+            key: Key of the document.
+            principals: The principals of the reader, see `search`.
+            start_offset: Where to begin: 0, or the `next_offset` of the part before.
+            max_characters: Maximum length, up to 100,000.
+
+        Raises:
+            UnknownDocumentError: There is none, or the principals may not find it.
+        """
+        with self._open() as corpus:
+            return reading.read_document(
+                corpus,
+                self.version,
+                key,
+                principals=principals,
+                start_offset=start_offset,
+                max_characters=max_characters,
+            )
+
+    def neighbours(
+        self, key: str, chunk: str, *, before: int = 1, after: int = 1, principals: Sequence[str] | None = None
+    ) -> DocumentPart:
+        """Read a chunk with the chunks around it.
+
+        Args:
+            key: Key of the document.
+            chunk: Id of the chunk, as a hit has it.
+            before: Number of chunks before it, up to 20.
+            after: Number of chunks after it, up to 20.
+            principals: The principals of the reader, see `search`.
+
+        Raises:
+            UnknownDocumentError: There is no such document or chunk, or the principals may not find it.
+        """
+        with self._open() as corpus:
+            return reading.neighbours(
+                corpus, self.version, key, chunk, before=before, after=after, principals=principals
+            )
+
+    def publications(self, *, principals: Sequence[str] | None = None, limit: int = 20) -> list[PublicationRow]:
+        """List the publications up to the version, newest first. A reader who can find nothing sees none."""
+        with self._open() as corpus:
+            return reading.publications(corpus, self.version, principals=principals, limit=limit)
+
+    def changes(self, key: str, *, principals: Sequence[str] | None = None, limit: int = 20) -> list[DocumentChange]:
+        """List the publications up to the version that changed a document, newest first.
+
+        Raises:
+            UnknownDocumentError: There never was such a document, or the principals may not find it.
+        """
+        with self._open() as corpus:
+            return reading.changes(corpus, self.version, key, principals=principals, limit=limit)
 
     @contextmanager
     def _open(self) -> Generator[Corpus]:

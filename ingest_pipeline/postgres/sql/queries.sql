@@ -738,6 +738,14 @@ FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 WHERE %(keys)s::text[] IS NULL OR key = ANY(%(keys)s)
 ORDER BY key
 
+-- documents_after --
+SELECT key, partition, saga, etag, size, last_modified, recipe, character_count, chunk_count, embedded, cached,
+    fragments, published_version, columns
+FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
+WHERE key > %(after)s AND starts_with(key, %(prefix)s)
+    AND (%(access)s::text IS NULL OR jsonb_exists_any(columns -> %(access)s, %(principals)s))
+ORDER BY key LIMIT %(limit)s
+
 -- documents_in_fragments --
 SELECT key, fragments FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 WHERE fragments && %(fragments)s::bigint[]
