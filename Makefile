@@ -58,7 +58,7 @@ soak: setup ## the long tests, and a storm of MINUTES=20
 storm: setup ## a storm alone: writers, readers, Dagster and S3, all disturbed at random
 	$(BIN)/python -m tools.storm --minutes $(MINUTES) --json .storm.json
 
-figures: setup ## put the counts of the last tests into GUARANTEES.md
+figures: setup ## put the counts of the last tests into docs/evidence.md
 	$(BIN)/python -m tools.figures
 
 # Needs a Chromium. Pictures of Dagster's pages as a browser test meets them.

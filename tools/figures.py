@@ -1,4 +1,4 @@
-"""Figures of the fault tests, counted while they run, and their tables in GUARANTEES.md.
+"""Figures of the fault tests, counted while they run, and their tables in docs/evidence.md.
 
 A run of all tests, or of all tests marked ``soak``, writes a file; so do a storm and the mutants.
 ``python -m tools.figures`` puts the existing files into the document.
@@ -22,7 +22,7 @@ from ingest_pipeline.failpoints import Boundary
 ROOT = Path(__file__).parents[1]
 STORM, MUTANTS = ROOT / ".storm.json", ROOT / ".mutants.json"
 _TESTS = {"`make test`": ROOT / ".figures.json", "`make soak`": ROOT / ".soak.json"}
-_DOCUMENT = ROOT / "GUARANTEES.md"
+_DOCUMENT = ROOT / "docs" / "evidence.md"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->"
 
 _counts: Counter[str] = Counter()

@@ -32,6 +32,7 @@ from ingest_pipeline.orchestration.build import DagsterOptions
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.resources.names import DagsterNames
+from tools import evidence
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -180,6 +181,7 @@ _PARTS: Mapping[str, Callable[..., str]] = {
     "commands": commands,
     "errors": error_classes,
     "asset_checks": asset_checks,
+    "evidence": evidence.table,
 }
 _TABLES: Mapping[str, Callable[..., str]] = {"columns": tables, "relations": relations, "functions": functions}
 # The columns of a view have no comments of their own.

@@ -45,7 +45,7 @@ def test_each_page_has_one_title(page: Path) -> None:
     assert len(re.findall(r"^# ", _prose(page), re.MULTILINE)) == 1
 
 
-@pytest.mark.parametrize(("page", "lines"), [("README.md", 120)])
+@pytest.mark.parametrize(("page", "lines"), [("README.md", 120), ("GUARANTEES.md", 150)])
 def test_the_pages_that_are_read_first_are_short(page: str, lines: int) -> None:
     assert len((ROOT / page).read_text().splitlines()) <= lines
 

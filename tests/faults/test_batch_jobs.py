@@ -26,6 +26,8 @@ from tests.support.servers.batch_api import BatchServer
 from tests.support.servers.embedding_server import POISON, TEST_MODEL
 from tests.support.world import World, collect_all, mark_served, paragraphs, submit_all
 
+pytestmark = pytest.mark.promise("batch-jobs")
+
 TEXT = paragraphs("alpha", 20)
 
 
@@ -311,6 +313,7 @@ def test_a_batch_job_abandoned_while_it_is_created_is_collected_nevertheless(
     check_nothing_was_bought_twice(world)
 
 
+@pytest.mark.promise("wrong-settings")
 def test_a_new_endpoint_gets_one_text_before_a_batch_job_is_submitted(world: World) -> None:
     with world.database.transaction() as connection:
         connection.execute("DELETE FROM ingest_pipeline.served_embedding")
@@ -330,6 +333,7 @@ def test_a_new_endpoint_gets_one_text_before_a_batch_job_is_submitted(world: Wor
     assert sum(world.embeddings.texts.values()) == len(world.embeddings.texts) + 1
 
 
+@pytest.mark.promise("billed")
 def test_billed_tokens_of_unusable_batch_answers_are_recorded(world: World) -> None:
     world.put("a.txt", TEXT)
     assert submit(world) == 1

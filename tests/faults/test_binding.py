@@ -33,6 +33,7 @@ def check(world: World) -> None:
     world.check_nothing_left()
 
 
+@pytest.mark.promise("binding")
 @pytest.mark.parametrize("place", decisive_places(WIDENED_WHILE_EMPTY), ids=str)
 def test_a_change_of_the_width_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
@@ -40,6 +41,7 @@ def test_a_change_of_the_width_may_die_anywhere(world: World, place: Place) -> N
     check(world_after(world))
 
 
+@pytest.mark.promise("binding")
 @pytest.mark.parametrize("place", decisive_places(MOVED_WHILE_EMPTY), ids=str)
 def test_a_change_of_the_folder_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus

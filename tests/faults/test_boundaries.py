@@ -118,6 +118,7 @@ def name_of(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else ""
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.parametrize(("module", "call"), [(module, call) for module, calls in EFFECTS.items() for call in calls])
 def test_every_effect_is_inside_its_boundary(module: str, call: str) -> None:
     wanted = set(EFFECTS[module][call].split())
@@ -127,6 +128,7 @@ def test_every_effect_is_inside_its_boundary(module: str, call: str) -> None:
         assert set(around) & wanted, f"{module}:{line}"
 
 
+@pytest.mark.promise("sigkill")
 def test_only_the_database_module_commits_and_only_the_table_module_writes() -> None:
     """So that the list above is of all effects there are."""
     paths = list(PACKAGE.rglob("*.py"))

@@ -48,6 +48,7 @@ BEFORE = {"a.txt": ["ann", "bob"], "b.txt": ["ann", "bob"]}
 AFTER = {"a.txt": ["bob"], "b.txt": ["ann", "bob"]}
 
 
+@pytest.mark.promise("columns")
 @pytest.mark.parametrize("place", decisive_places(COLUMN_CHANGE), ids=str)
 def test_a_change_of_columns_may_die_anywhere(library: World, place: Place) -> None:
     embedded = library.embeddings.embedded
@@ -66,6 +67,7 @@ def test_a_change_of_columns_may_die_anywhere(library: World, place: Place) -> N
     assert library.embeddings.embedded == embedded
 
 
+@pytest.mark.promise("columns")
 @pytest.mark.parametrize("place", decisive_places(COLUMN_ADDITION), ids=str)
 def test_an_addition_of_a_column_may_die_anywhere(world: World, place: Place) -> None:
     plain = declared(world, {})
@@ -104,6 +106,7 @@ def dates(world: World) -> list[Any]:
     return [list(row.values()) for row in rows]
 
 
+@pytest.mark.promise("columns")
 @pytest.mark.parametrize("place", decisive_places(COLUMN_WIDENING), ids=str)
 def test_a_change_of_a_type_may_die_anywhere(dated: World, place: Place) -> None:
     embedded = dated.embeddings.embedded
@@ -121,6 +124,7 @@ def test_a_change_of_a_type_may_die_anywhere(dated: World, place: Place) -> None
     assert wider.embeddings.embedded == embedded
 
 
+@pytest.mark.promise("columns")
 def test_a_reader_at_head_has_the_column_at_every_moment_of_a_change_of_its_type(dated: World) -> None:
     corpus, seen, reading = dated.corpus, list[type](), list[bool]()
 
@@ -172,6 +176,7 @@ def meanwhile(library: World, at: Boundary, work: Any) -> None:
     assert done
 
 
+@pytest.mark.promise("columns")
 def test_two_changes_of_one_fragment_at_once_lose_neither(library: World) -> None:
     other = declared(library, COLUMNS)
 

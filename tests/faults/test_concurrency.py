@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash import jobs as crash_jobs
@@ -14,6 +16,7 @@ def same(text: str, other: str) -> bool:
     return "".join(text.split()) == "".join(other.split())
 
 
+@pytest.mark.promise("many-writers")
 def test_a_document_published_meanwhile_is_not_overwritten(world: World) -> None:
     """Two writers prepare the same document; the second to publish has the older text."""
     newer = paragraphs("newer", 2)
@@ -52,6 +55,7 @@ def test_a_file_removed_while_it_is_prepared_is_published_and_the_next_run_remov
     world.check_nothing_left()
 
 
+@pytest.mark.promise("embedding-faults")
 def test_vectors_that_arrive_out_of_order_are_sorted(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 5))
     world.embeddings.fail_next(Fault.SHUFFLED, times=2)  # the first request of a model carries one text
@@ -60,6 +64,7 @@ def test_vectors_that_arrive_out_of_order_are_sorted(world: World) -> None:
         assert row["vector"] == vector_of(row["text"], 32).tolist()
 
 
+@pytest.mark.promise("many-writers")
 def test_processes_that_ingest_the_same_documents_at_once_publish_each_once(world: World) -> None:
     assert world.corpus
     texts = {f"{number}.txt": paragraphs(f"topic{number}", 2) for number in range(4)}
@@ -73,6 +78,7 @@ def test_processes_that_ingest_the_same_documents_at_once_publish_each_once(worl
     world.check_nothing_left()
 
 
+@pytest.mark.promise("many-writers")
 def test_processes_that_ingest_different_documents_at_once_publish_them_all(world: World) -> None:
     assert world.corpus
     keys = [f"{number}.txt" for number in range(4)]
@@ -85,6 +91,7 @@ def test_processes_that_ingest_different_documents_at_once_publish_them_all(worl
     world.check_nothing_left()
 
 
+@pytest.mark.promise("readers")
 def test_a_reader_sees_a_document_as_it_was_or_as_it_is_while_it_shrinks(world: World) -> None:
     world.put("a.txt", paragraphs("long", 200))
     world.ingest()
@@ -106,6 +113,7 @@ def counts_at_head(world: World) -> tuple[int, int]:
     return len(world.chunks("a.txt", head)), world.corpus.table.rows(head, ["id"]).num_rows
 
 
+@pytest.mark.promise("readers")
 def test_an_old_head_reads_the_same_through_publications_deaths_and_sweeps(world: World) -> None:
     world.put("a.txt", paragraphs("first", 3))
     world.ingest()

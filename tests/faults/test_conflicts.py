@@ -50,6 +50,7 @@ class Rival:
             self._work(connection, self._stands)
 
 
+@pytest.mark.promise("postgres-faults")
 def test_a_publication_ended_by_a_deadlock_begins_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     def want_the_corpus_and_hold_the_saga(connection: psycopg.Connection, stands: threading.Event) -> None:
         connection.execute("SET deadlock_timeout = '60s'")  # so that it is the publication which finds out, and ends
@@ -64,6 +65,7 @@ def test_a_publication_ended_by_a_deadlock_begins_again(world: World, caplog: py
     world.check_nothing_left()
 
 
+@pytest.mark.promise("postgres-faults")
 def test_a_publication_that_cannot_be_serialized_begins_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Under a stricter isolation than the usual one, it sees that the row it waited for was changed meanwhile."""
 

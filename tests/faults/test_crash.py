@@ -33,6 +33,8 @@ from tests.support.crash.places import (
 from tests.support.world import World, ended_saga, paragraphs, passages_of
 from tools import figures
 
+pytestmark = pytest.mark.promise("settled", "again", "in-flight-only", "nothing-left")
+
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2)}
 SECOND = {"a.txt": paragraphs("gamma", 2)}
 OTHER = ("other.txt", paragraphs("other", 2))
@@ -143,11 +145,13 @@ def name_of(value: object) -> str:
     return getattr(value, "__name__", str(value))
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.parametrize(("place", "recovery"), in_turn(PIVOTS), ids=name_of)
 def test_a_first_ingest_may_die_at_decisive_places(world: World, place: Place, recovery: Recovery) -> None:
     crash_first(world, place, recovery)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.soak
 @pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
 @pytest.mark.parametrize("place", places(FIRST_INGEST), ids=name_of)
@@ -155,11 +159,13 @@ def test_a_first_ingest_may_die_anywhere(world: World, place: Place, recovery: R
     crash_first(world, place, recovery)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(REPLACEMENT)), ids=name_of)
 def test_a_replacement_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_second(world, place, recovery)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.soak
 @pytest.mark.parametrize("recovery", RECOVERIES, ids=name_of)
 @pytest.mark.parametrize("place", places(REPLACEMENT), ids=name_of)
@@ -169,6 +175,7 @@ def test_a_replacement_may_die_anywhere_and_be_recovered_in_every_way(
     crash_second(world, place, recovery)
 
 
+@pytest.mark.promise("empty-files")
 @pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(EMPTYING)), ids=name_of)
 def test_a_publication_of_a_file_that_became_empty_may_die_anywhere(
     world: World, place: Place, recovery: Recovery
@@ -204,6 +211,7 @@ def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
     assert sum(count for text, count in world.embeddings.texts.items() if "other" not in text) == embedded
 
 
+@pytest.mark.promise("rollbacks")
 @pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(ROLLBACK)), ids=name_of)
 def test_a_rollback_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_rollback(world, place, recovery)
@@ -234,17 +242,20 @@ def crash_recovery(world: World, first: Place, second: Place) -> None:
     check_again_is_the_same(world)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.parametrize("place", decisive_places(RECOVERY), ids=name_of)
 def test_recovery_may_die_anywhere(world: World, place: Place) -> None:
     crash_recovery(world, AFTER_LANCE_COMMIT, place)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.soak
 @pytest.mark.parametrize(("first", "second"), list(product(places(REPLACEMENT), places(RECOVERY))), ids=name_of)
 def test_a_replacement_and_its_recovery_may_both_die_anywhere(world: World, first: Place, second: Place) -> None:
     crash_recovery(world, first, second)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.parametrize("place", decisive_places(SWEEP), ids=name_of)
 def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
     put_second(world)
@@ -282,17 +293,20 @@ def crash_maintenance(world: World, place: Place) -> None:
     check_again_is_the_same(world)
 
 
+@pytest.mark.promise("sigkill", "maintenance")
 @pytest.mark.parametrize("place", decisive_places(MAINTENANCE), ids=name_of)
 def test_maintenance_may_die_anywhere(world: World, place: Place) -> None:
     crash_maintenance(world, place)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.soak
 @pytest.mark.parametrize("place", places(MAINTENANCE), ids=name_of)
 def test_maintenance_may_die_at_every_passage(world: World, place: Place) -> None:
     crash_maintenance(world, place)
 
 
+@pytest.mark.promise("sigkill")
 @pytest.mark.parametrize("place", decisive_places(CREATION), ids=name_of)
 def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -> None:
     for key, text in FIRST.items():
@@ -304,6 +318,7 @@ def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -
     check_again_is_the_same(world)
 
 
+@pytest.mark.promise("sigkill")
 def test_the_places_are_complete(world: World) -> None:
     """A run passes no boundary more often than the lists above say, and none that they lack."""
     put_first(world)

@@ -50,6 +50,7 @@ def versions_of(text: str) -> list[str]:
     return [paragraphs(f"{text} {generation}", 2) for generation in range(2)]
 
 
+@pytest.mark.promise("many-writers")
 def test_shuffled_backfills_of_the_same_partitions_publish_each_document_once(world: World) -> None:
     assert world.corpus
     for key in KEYS:
@@ -76,6 +77,7 @@ def published_counts(world: World) -> dict[str, int]:
         return {row["key"]: row["n"] for row in rows}
 
 
+@pytest.mark.promise("many-writers")
 def test_a_file_that_goes_and_comes_back_is_seen_whole_or_not_at_all(world: World) -> None:
     first, second = versions_of("a")
     world.put("b.txt", paragraphs("beta", 1))
@@ -95,6 +97,7 @@ def test_a_file_that_goes_and_comes_back_is_seen_whole_or_not_at_all(world: Worl
     world.check_nothing_left()
 
 
+@pytest.mark.promise("many-writers")
 def test_concurrent_sweeps_and_compactions_lose_and_expose_nothing(world: World) -> None:
     texts = {key: versions_of(key) for key in KEYS}
     for key in KEYS:
@@ -115,6 +118,7 @@ def test_concurrent_sweeps_and_compactions_lose_and_expose_nothing(world: World)
     world.check_nothing_left()
 
 
+@pytest.mark.promise("many-writers")
 @pytest.mark.parametrize("publications", [25, pytest.param(100, marks=pytest.mark.soak)])
 def test_a_reader_at_an_old_head_reads_the_same_through_many_publications(world: World, publications: int) -> None:
     world.put("a.txt", paragraphs("first", 3))

@@ -64,6 +64,7 @@ def check_settled(world: World, text: str) -> None:
     world.check_nothing_left()
 
 
+@pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 @pytest.mark.parametrize("call", ["commit", "_commit", "fragments_named", "latest_version"])
 def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
@@ -80,6 +81,7 @@ def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
     assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
+@pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 @pytest.mark.parametrize("times", [1, 2, 99])
 def test_a_failed_restore_leaves_the_saga_in_doubt_until_it_is_settled(
@@ -98,6 +100,7 @@ def test_a_failed_restore_leaves_the_saga_in_doubt_until_it_is_settled(
     check_settled(world, NEW)
 
 
+@pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 def test_a_data_file_whose_write_was_reported_as_failed_is_swept(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool
@@ -112,6 +115,7 @@ def test_a_data_file_whose_write_was_reported_as_failed_is_swept(
     assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
+@pytest.mark.promise("in-flight-only")
 @pytest.mark.parametrize("recording", ["record_batch", "record_fragment", "mark_prepared", "mark_published"])
 def test_a_record_whose_confirmation_is_lost_ends_the_run_and_embeds_nothing_twice(
     world: World, monkeypatch: pytest.MonkeyPatch, recording: str
@@ -130,6 +134,7 @@ def test_a_record_whose_confirmation_is_lost_ends_the_run_and_embeds_nothing_twi
     assert world.embeddings.embedded == len(world.chunks("a.txt")) + in_flight
 
 
+@pytest.mark.promise("in-flight-only")
 def test_a_recorded_batch_with_an_unconfirmed_commit_is_not_embedded_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +146,7 @@ def test_a_recorded_batch_with_an_unconfirmed_commit_is_not_embedded_again(
     assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
+@pytest.mark.promise("honest-reports")
 def test_a_committed_publication_with_an_unconfirmed_commit_is_acknowledged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +176,7 @@ def lose_commit_after(monkeypatch: pytest.MonkeyPatch, module: Any, call: str) -
     monkeypatch.setattr(psycopg.Connection, "commit", commit_and_lose)
 
 
+@pytest.mark.promise("embedding-faults")
 @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.RESET, Fault.SERVER_ERROR, Fault.TRUNCATED_JSON])
 @pytest.mark.parametrize("times", [2, 99])
 def test_a_request_to_the_embedding_api_is_repeated_but_not_for_ever(world: World, fault: Fault, times: int) -> None:

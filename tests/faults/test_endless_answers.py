@@ -18,7 +18,7 @@ from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import SourceObject
 from tests.support.servers.endless_server import ENDLESS, endless_server
 
-pytestmark = [pytest.mark.parametrize("kind", ENDLESS)]
+pytestmark = [pytest.mark.parametrize("kind", ENDLESS), pytest.mark.promise("waits")]
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def check_goes_on(world: World) -> None:
     world.check_nothing_left()
 
 
+@pytest.mark.promise("disks")
 def test_a_full_disk_of_the_table_changes_nothing_and_is_named(world: World, disk: Path) -> None:
     world = about_to_replace(World(world.database, world.settings.replace(lancedb_uri=str(disk)), world.embeddings))
     with full(disk):
@@ -117,6 +118,7 @@ def test_a_full_disk_of_the_table_changes_nothing_and_is_named(world: World, dis
     assert world.embeddings.embedded == embedded == len(world.chunks("a.txt"))
 
 
+@pytest.mark.promise("disks")
 def test_a_full_disk_of_postgres_changes_nothing_and_is_named(world: World, small_postgres: tuple[Path, str]) -> None:
     disk, url = small_postgres
     with Database(url) as database:

@@ -45,6 +45,7 @@ def crowded_url(postgres: str) -> str:
     return f"postgresql://crowded:crowded@{parts.hostname}:{parts.port}/crowded"
 
 
+@pytest.mark.promise("postgres-faults")
 def test_too_many_connections_are_one_line_and_a_temporary_error(crowded_url: str) -> None:
     with psycopg.connect(crowded_url), pytest.raises(DatabaseUnavailableError, match="too many connections"):
         Database(crowded_url).open()

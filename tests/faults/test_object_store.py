@@ -181,11 +181,13 @@ OTHERWISE = {
 """Whether a run succeeds where others with as many faults do not, and the other way round."""
 
 
+@pytest.mark.promise("s3-faults")
 @pytest.mark.parametrize(("request_kind", "fault"), ONE_OF_EACH)
 def test_a_request_that_fails_once_is_repeated(world: S3World, request_kind: str, fault: str) -> None:
     assert fail_and_check(world, request_kind, fault, PASSING)
 
 
+@pytest.mark.promise("s3-faults")
 @pytest.mark.parametrize(("request_kind", "fault"), ALWAYS)
 def test_a_request_that_always_fails_ends_the_run_and_changes_nothing(
     world: S3World, request_kind: str, fault: str
@@ -193,6 +195,7 @@ def test_a_request_that_always_fails_ends_the_run_and_changes_nothing(
     assert not fail_and_check(world, request_kind, fault, FOR_EVER)
 
 
+@pytest.mark.promise("s3-faults")
 @pytest.mark.soak
 @pytest.mark.parametrize("times", [PASSING, FOR_EVER])
 @pytest.mark.parametrize(("request_kind", "fault"), [*ALL, *product(REQUESTS, ["silence"])])
@@ -210,10 +213,12 @@ def test_a_manifest_that_is_always_refused_as_taken_ends_the_run(world: S3World)
     assert not fail_and_check(world, "write a manifest", "412", FOR_EVER)
 
 
+@pytest.mark.promise("s3-faults")
 def test_a_manifest_that_was_written_and_not_confirmed_is_published_once(world: S3World) -> None:
     assert fail_and_check(world, "write a manifest", "reply lost", PASSING)
 
 
+@pytest.mark.promise("s3-faults", "waits")
 def test_a_silent_store_times_out_while_the_lock_is_held(world: S3World) -> None:
     assert not fail_and_check(world, "write a transaction", "silence", FOR_EVER)
 
@@ -228,6 +233,7 @@ def leave_a_version_above_head(world: S3World) -> None:
     world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), mark(world.corpus, dead))
 
 
+@pytest.mark.promise("s3-faults")
 @pytest.mark.parametrize(("request_kind", "fault"), OF_RECOVERY)
 def test_a_recovery_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
     assert world.s3
@@ -239,6 +245,7 @@ def test_a_recovery_may_fail_and_begin_again(world: S3World, request_kind: str, 
     check_settled(world)
 
 
+@pytest.mark.promise("s3-faults")
 @pytest.mark.parametrize(("request_kind", "fault"), OF_SWEEP)
 def test_a_sweep_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
     assert world.s3

@@ -82,6 +82,7 @@ def disk(tmp_path: Path) -> Generator[LoopDisk]:
         disk.stop()
 
 
+@pytest.mark.promise("disks")
 def test_a_confirmed_publication_survives_a_power_cut(world: World, disk: LoopDisk) -> None:
     world = World(world.database, world.settings.replace(lancedb_uri=str(disk.mounted / "lancedb")), world.embeddings)
     world.put("a.txt", paragraphs("alpha", 3))
@@ -108,6 +109,7 @@ def test_a_confirmed_publication_survives_a_power_cut(world: World, disk: LoopDi
     world.check_nothing_left()
 
 
+@pytest.mark.promise("disks")
 def test_every_file_of_a_publication_is_flushed_with_its_folder_before_postgres_commits(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,7 @@ def test_every_file_of_a_publication_is_flushed_with_its_folder_before_postgres_
     assert {str(parent) for parent in (table, *table.parents)} <= set(flushed), "made with the table"
 
 
+@pytest.mark.promise("disks")
 @pytest.mark.parametrize(("content", "opened"), [(b"", True), (b"", False), (bytes(400), False)])
 def test_a_commit_interrupted_by_a_power_cut_is_undone_by_a_recovery(
     world: World, content: bytes, opened: bool

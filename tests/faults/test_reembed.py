@@ -73,6 +73,7 @@ def die_in_migration(world: World, place: Place) -> None:
     finish_and_check(world)
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.parametrize("place", decisive_places(SWITCH), ids=str)
 def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
@@ -82,12 +83,14 @@ def test_the_switch_may_die_anywhere(world: World, place: Place) -> None:
     assert world.embeddings.embedded == embedded
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.parametrize("place", decisive_places(MIGRATION)[::3], ids=str)
 def test_a_reembedding_may_die_at_decisive_places(world: World, place: Place) -> None:
     fill_source(world)
     die_in_migration(world, place)
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
 @pytest.mark.parametrize("place", [PAUSED, HALF_WAY, MOVING], ids=str)
 def test_a_reembedding_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
@@ -98,6 +101,7 @@ def test_a_reembedding_of_documents_that_share_a_partition_may_die(world: World,
     assert world.embeddings.embedded == 2 * embedded
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.soak
 @pytest.mark.parametrize("place", places(MIGRATION), ids=str)
 def test_a_reembedding_may_die_anywhere(world: World, place: Place) -> None:
@@ -105,6 +109,7 @@ def test_a_reembedding_may_die_anywhere(world: World, place: Place) -> None:
     die_in_migration(world, place)
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.parametrize("place", decisive_places(DROP), ids=str)
 def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     fill_source(world)
@@ -127,6 +132,7 @@ def test_the_places_of_a_reembedding_are_complete(world: World) -> None:
         assert all(count <= listed[name] for (name, _), count in passed.items())
 
 
+@pytest.mark.promise("reembedding")
 def test_readers_see_the_old_generation_or_the_new_one_and_never_a_part(world: World) -> None:
     fill_source(world)
     child = Child(crash_jobs.migrate, address_after(world))
@@ -149,6 +155,7 @@ def test_readers_see_the_old_generation_or_the_new_one_and_never_a_part(world: W
     world_after(world).check()
 
 
+@pytest.mark.promise("reembedding")
 def test_an_active_writer_on_the_old_generation_gets_an_error(world: World) -> None:
     """It prepared its documents, slept through the switch and woke up: no reader would see what it publishes."""
     fill_source(world)
@@ -192,6 +199,7 @@ def test_an_aborted_reembedding_stops_embedding(world: World) -> None:
     world.check_nothing_left()
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.parametrize("done", [True, False], ids=["committed", "not_committed"])
 def test_an_unconfirmed_switch_is_reported_as_it_ended(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool

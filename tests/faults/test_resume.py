@@ -12,6 +12,8 @@ from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.world import World, mark_served, paragraphs
 
+pytestmark = pytest.mark.promise("in-flight-only")
+
 CHUNKS = 200
 IN_FLIGHT = 32
 """Batches that a run may have sent and not recorded: twice its concurrency."""

@@ -43,6 +43,7 @@ def test_the_places_are_all_there_are(enriched: World) -> None:
     assert {name: count for (name, side), count in passed.items() if name in OWN_CODE and side == "after"} == OWN_CODE
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize("place", [*places(OWN_CODE), *LATER], ids=str)
 def test_a_death_pays_at_most_for_the_call_that_was_in_progress(enriched: World, place: Place, tmp_path: Path) -> None:
     assert Child(crash_jobs.ingest, enriched.address, kill_at=place).outcome().killed
@@ -57,6 +58,7 @@ def test_a_death_pays_at_most_for_the_call_that_was_in_progress(enriched: World,
     enriched.check_nothing_left()
 
 
+@pytest.mark.promise("chunk-columns")
 @pytest.mark.parametrize("place", [*places(OWN_CODE), *LATER], ids=str)
 def test_a_death_pays_no_recorded_result_of_a_chunk_again(world: World, place: Place, tmp_path: Path) -> None:
     enricher = {"class": "tests.support.user_code.Topics", "arguments": {"calls": str(tmp_path / "calls")}}
@@ -105,6 +107,7 @@ def test_an_embedder_of_the_user_passes_the_boundaries_of_an_api(embedded: World
     assert {name: count for (name, side), count in passed.items() if name in EMBEDDING and side == "after"} == EMBEDDING
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize("place", [*places(EMBEDDING), *RECORDED], ids=str)
 def test_a_death_embeds_no_recorded_text_of_the_users_embedder_again(
     embedded: World, place: Place, tmp_path: Path

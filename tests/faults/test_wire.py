@@ -20,6 +20,8 @@ from tests.support.servers.tcp_proxy import Direction, TcpProxy
 from tests.support.world import World, paragraphs
 from tools import figures
 
+pytestmark = pytest.mark.promise("honest-reports")
+
 OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)
 
 
@@ -62,6 +64,7 @@ def shows(world: World, text: str) -> bool:
 BEFORE_COMMIT = (Boundary.VERSION_CHECKED, "after")
 
 
+@pytest.mark.promise("lost-commit")
 def test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run(
     world: World, writer: World, proxy: TcpProxy
 ) -> None:
@@ -74,6 +77,7 @@ def test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run(
     assert shows(world, NEW)
 
 
+@pytest.mark.promise("lost-commit")
 def test_a_cut_after_commit_was_executed_lets_the_run_succeed(world: World, writer: World, proxy: TcpProxy) -> None:
     with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit, after=True)):
         summary = writer.ingest()
@@ -82,6 +86,7 @@ def test_a_cut_after_commit_was_executed_lets_the_run_succeed(world: World, writ
     world.check_nothing_left()
 
 
+@pytest.mark.promise("lost-commit")
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 def test_a_connection_lost_at_commit_leaves_the_saga_in_doubt_until_settled(
     world: World, writer: World, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, done: bool
@@ -109,6 +114,7 @@ def reopened(writer: World) -> World:
     return writer
 
 
+@pytest.mark.promise("postgres-faults")
 def test_a_backend_ended_while_it_holds_the_lock_undoes_the_saga(world: World, writer: World) -> None:
     with (
         at((Boundary.LANCE_COMMIT, "after"), lambda: end_other_backends(world)),
@@ -129,6 +135,7 @@ def end_other_backends(world: World) -> None:
         )
 
 
+@pytest.mark.promise("postgres-faults")
 @pytest.mark.parametrize("place", [(Boundary.LANCE_COMMIT, "before"), (Boundary.LANCE_COMMIT, "after"), BEFORE_COMMIT])
 def test_a_restart_of_postgres_during_a_publication_undoes_the_saga(
     world: World, writer: World, postgres_server: EmbeddedPostgres, place: tuple[Boundary, str]
@@ -151,6 +158,7 @@ def restart(server: EmbeddedPostgres) -> None:
     figures.count("Postgres restarts")
 
 
+@pytest.mark.promise("postgres-faults")
 def test_a_pool_survives_a_restart_of_postgres(world: World, postgres_server: EmbeddedPostgres) -> None:
     world.put("a.txt", OLD)
     world.ingest()
@@ -158,6 +166,7 @@ def test_a_pool_survives_a_restart_of_postgres(world: World, postgres_server: Em
     assert shows(world, OLD)
 
 
+@pytest.mark.promise("lost-commit")
 def test_a_server_that_goes_silent_at_commit_times_out_and_the_saga_is_settled_later(
     world: World, writer: World, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +186,7 @@ def test_a_server_that_goes_silent_at_commit_times_out_and_the_saga_is_settled_l
     assert shows(world, NEW)
 
 
+@pytest.mark.promise("cut-connections")
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 def test_a_cut_at_any_message_of_a_publications_end_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, done: bool
@@ -184,6 +194,7 @@ def test_a_cut_at_any_message_of_a_publications_end_is_reported_correctly(
     cut_at_each_message_after((Boundary.LANCE_COMMIT, "before"), world, writer, proxy, done=done)
 
 
+@pytest.mark.promise("cut-connections")
 @pytest.mark.soak
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 def test_a_cut_at_any_message_of_a_publication_is_reported_correctly(
@@ -192,6 +203,7 @@ def test_a_cut_at_any_message_of_a_publication_is_reported_correctly(
     cut_at_each_message_after((Boundary.LOCK_TAKEN, "before"), world, writer, proxy, done=done)
 
 
+@pytest.mark.promise("cut-connections")
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
 def test_a_cut_between_bytes_of_a_commit_or_its_answer_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, direction: Direction
@@ -199,6 +211,7 @@ def test_a_cut_between_bytes_of_a_commit_or_its_answer_is_reported_correctly(
     cut_at_bytes_after(BEFORE_COMMIT, world, writer, proxy, direction, step=7)
 
 
+@pytest.mark.promise("cut-connections")
 @pytest.mark.soak
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
 def test_a_cut_at_any_byte_of_a_publications_end_is_reported_correctly(

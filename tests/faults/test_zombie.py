@@ -94,6 +94,7 @@ def wake_overtaken(world: World, zombie: Zombie) -> Outcome:
     return outcome
 
 
+@pytest.mark.promise("zombies")
 @pytest.mark.parametrize("place", WITH_LOCK + WITHOUT_LOCK, ids=str)
 def test_the_same_document_into_an_empty_table(world: World, place: Place) -> None:
     assert world.corpus
@@ -105,6 +106,7 @@ def test_the_same_document_into_an_empty_table(world: World, place: Place) -> No
     check_after(world, dead, outcome)
 
 
+@pytest.mark.promise("zombies")
 @pytest.mark.parametrize("place", [*WITH_LOCK, Place(Boundary.ROWS_REMOVED, "after")], ids=str)
 def test_the_same_document_replaced(world: World, place: Place) -> None:
     world.put("a.txt", FIRST)
@@ -119,6 +121,7 @@ def test_the_same_document_replaced(world: World, place: Place) -> None:
     check_after(world, dead, outcome)
 
 
+@pytest.mark.promise("rollbacks")
 @pytest.mark.parametrize("place", [*WITH_LOCK, *WITHOUT_LOCK[1:], Place(Boundary.ROWS_REMOVED, "after")], ids=str)
 def test_an_abandoned_rollback_takes_nothing_back(world: World, place: Place) -> None:
     """It does not plan again: what was published since is not what the person wanted to be rid of."""
@@ -138,6 +141,7 @@ def test_an_abandoned_rollback_takes_nothing_back(world: World, place: Place) ->
     check_after(world, dead, outcome)
 
 
+@pytest.mark.promise("zombies")
 @pytest.mark.parametrize("place", [WITH_LOCK[0], *WITH_LOCK[3:5], WITH_LOCK[-1]], ids=str)
 def test_another_document_while_the_zombie_sleeps(world: World, place: Place) -> None:
     """Woken, the zombie plans again as a living writer and publishes its document by another saga, if at all."""
@@ -170,6 +174,7 @@ def test_a_zombie_that_wakes_before_the_next_publication_is_undone_by_it(world: 
     check_after(world, dead, outcome)
 
 
+@pytest.mark.promise("settled")
 def test_a_version_left_above_head_is_undone_by_the_next_publication(world: World) -> None:
     """Without a recovery in between: whoever comes for the lock finds it."""
     world.put("a.txt", FIRST)
@@ -188,6 +193,7 @@ def test_a_version_left_above_head_is_undone_by_the_next_publication(world: Worl
     check_after(world, dead, Outcome())
 
 
+@pytest.mark.promise("zombies")
 @pytest.mark.parametrize("first", [{}, {"first.txt": FIRST}], ids=["empty_table", "table_with_rows"])
 def test_a_zombie_that_commits_just_before_another_writers_commit(world: World, first: dict[str, str]) -> None:
     assert world.corpus
@@ -242,6 +248,7 @@ def ids(corpus: Corpus, version: int) -> list[str]:
     return sorted(corpus.table.rows(version, ["id"])["id"].to_pylist())
 
 
+@pytest.mark.promise("own-table")
 @pytest.mark.parametrize("rows", [[], ["first"]], ids=["empty_table", "table_with_rows"])
 @pytest.mark.parametrize("place", WITH_LOCK, ids=str)
 def test_a_transaction_ends_in_an_error_and_leaves_nothing(
@@ -269,6 +276,7 @@ def test_a_transaction_ends_in_an_error_and_leaves_nothing(
     assert sweep(corpus).files == []
 
 
+@pytest.mark.promise("zombies")
 @pytest.mark.parametrize(
     "place",
     [
@@ -295,6 +303,7 @@ def test_a_zombie_in_recovery_undoes_no_later_publication(world: World, place: P
     check_after(world, set(), outcome)
 
 
+@pytest.mark.promise("maintenance")
 @pytest.mark.parametrize(
     "place",
     [
@@ -319,6 +328,7 @@ def test_a_zombie_in_maintenance_changes_no_later_row(world: World, place: Place
     check_after(world, set(), outcome)
 
 
+@pytest.mark.promise("zombies")
 @pytest.mark.parametrize(
     "place", [Place(Boundary.VERSIONS_REMOVED, "before"), Place(Boundary.FILE_REMOVED, "before")], ids=str
 )

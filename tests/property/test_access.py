@@ -276,11 +276,13 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
     )
 
 
+@pytest.mark.promise("access")
 @pytest.mark.timeout(1800)
 def test_no_principal_ever_finds_a_document_that_is_forbidden_to_it(world: World, tmp_path: Path) -> None:
     run(world, tmp_path, examples=4)
 
 
+@pytest.mark.promise("access")
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_no_principal_ever_finds_a_document_that_is_forbidden_to_it_for_long(world: World, tmp_path: Path) -> None:

@@ -189,11 +189,13 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
     )
 
 
+@pytest.mark.promise("rollbacks", "any-order", "empty-files")
 @pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
     run(world, tmp_path, examples=100)
 
 
+@pytest.mark.promise("any-order")
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_the_corpus_is_what_the_model_says_for_long(world: World, tmp_path: Path) -> None:

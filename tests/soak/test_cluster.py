@@ -25,7 +25,7 @@ from tests.support.servers.s3 import S3Server
 from tests.support.storm.dagster import Dagster
 from tests.support.world import paragraphs
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900), pytest.mark.promise("cluster")]
 _PATIENCE_SECONDS = 300
 # Every second one is wanted: Dagster lets neighbours share a run, and these are to be six.
 _WANTED = [f"d{number:02}.txt" for number in range(0, 12, 2)]

@@ -32,6 +32,7 @@ def blow(directory: Path, *arguments: str, timeout: float) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.promise("any-order")
 @pytest.mark.timeout(900)
 def test_a_minute_of_deaths_cuts_and_restarts_breaks_no_promise(tmp_path: Path) -> None:
     counts = blow(tmp_path, "--short", "--seed", "20", timeout=840)["counts"]
@@ -41,6 +42,7 @@ def test_a_minute_of_deaths_cuts_and_restarts_breaks_no_promise(tmp_path: Path) 
     assert any(name.startswith("embedding faults") for name in counts)
 
 
+@pytest.mark.promise("any-order")
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_storm_over_real_dagster_and_s3_breaks_no_promise(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from ingest_pipeline.private_folder import local_path, make_private, others_may_read
 
+pytestmark = pytest.mark.promise("secrets")
+
 
 def test_new_folders_are_private_and_existing_ones_keep_their_mode(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)

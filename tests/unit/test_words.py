@@ -152,7 +152,7 @@ def test_the_glossary_is_short_and_has_each_word_once() -> None:
 
 
 def test_each_test_that_the_guarantees_name_exists() -> None:
-    text = (ROOT / "GUARANTEES.md").read_text()
+    text = (ROOT / "docs" / "evidence.md").read_text()
     defined = {
         name
         for path in (ROOT / "tests").rglob("*.py")

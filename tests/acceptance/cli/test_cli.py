@@ -46,6 +46,7 @@ def test_ingest_then_every_report(cli: Cli, embeddings: EmbeddingServer) -> None
     assert cli.json("recover")["compensated"] == []
 
 
+@pytest.mark.promise("secrets")
 def test_folders_with_text_are_private_or_reported_as_open(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_some_documents_only(cli: Cli) -> None:
     assert [row["document"] for row in cli.json("plan")["documents"]] == ["a.txt"]
 
 
+@pytest.mark.promise("again")
 def test_ingesting_again_embeds_nothing_and_keeps_head(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 2))
     cli.json("ingest")
@@ -117,6 +119,7 @@ def test_a_bad_document_fails_the_run_and_not_the_others(cli: Cli) -> None:
     assert cli.json("audit")["documents"] == 1
 
 
+@pytest.mark.promise("honest-reports")
 def test_a_killed_run_is_settled_and_pays_nothing_again(cli: Cli, embeddings: EmbeddingServer) -> None:
     cli.put("a.txt", paragraphs("alpha", 4))
     cli.json("ingest")
@@ -282,6 +285,7 @@ def test_a_wrong_setting_is_one_line_and_exit_status_2(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.promise("secrets")
 @pytest.mark.parametrize("form", ["url", "words"])
 def test_a_password_of_any_characters_reaches_the_catalog_and_dagster_and_no_output(
     cli: Cli, postgres: str, entrance: str, form: str
@@ -383,6 +387,7 @@ def test_unknown_arguments_are_refused_in_one_line(
         assert cli.run(*wrong).exit_code == 2, wrong
 
 
+@pytest.mark.promise("unreadable")
 def test_a_document_in_quarantine_is_skipped_by_a_plain_ingest_and_tried_by_name(
     cli: Cli, embeddings: EmbeddingServer
 ) -> None:

@@ -100,6 +100,7 @@ def test_the_only_corpus_of_a_project_is_chosen_by_itself(project: ProjectCli) -
     assert (project.root / ".ingest_pipeline" / "lancedb" / "handbook.lance").is_dir()
 
 
+@pytest.mark.promise("recipe-guard")
 def test_of_several_corpora_the_user_chooses_one(project: ProjectCli) -> None:
     project.component("handbook")
     project.component("library", corpus="library")
@@ -115,6 +116,7 @@ def test_of_several_corpora_the_user_chooses_one(project: ProjectCli) -> None:
     assert "defines no corpus 'handbok'. It defines handbook, library." in line
 
 
+@pytest.mark.promise("prefixes")
 def test_two_corpora_of_one_name_are_chosen_by_their_prefix(
     project: ProjectCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,11 +132,13 @@ def test_two_corpora_of_one_name_are_chosen_by_their_prefix(
     assert chosen.config.key_prefix_parts == ("people", "de")
 
 
+@pytest.mark.promise("recipe-guard")
 def test_two_definitions_of_one_corpus_are_refused(project: ProjectCli) -> None:
     first, second = project.component("handbook"), project.component("other")
     assert f"{first} and {second} both define the corpus 'handbook'" in project.error("plan")
 
 
+@pytest.mark.promise("recipe-guard")
 def test_a_corpus_of_another_recipe_than_its_definition_is_not_written(
     project: ProjectCli, tmp_path: Path, embeddings: EmbeddingServer
 ) -> None:

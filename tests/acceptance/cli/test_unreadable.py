@@ -11,6 +11,8 @@ from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.world import paragraphs
 
+pytestmark = pytest.mark.promise("unreadable")
+
 PNG = b"\x89PNG\r\n\x1a\n\0\0"
 LATIN = "Caf\u00e9 au lait.".encode("cp1252")
 

@@ -20,6 +20,8 @@ from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.servers.s3 import S3Server
 from tests.support.world import paragraphs
 
+pytestmark = pytest.mark.promise("error-lines")
+
 _PLACES_IN_LANCE = re.compile(r"\.rs:\d|rustc|/runner/")
 
 

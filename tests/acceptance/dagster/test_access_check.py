@@ -21,6 +21,7 @@ def check(dagster: DagsterWorld) -> dg.AssetCheckEvaluation:
     return next(found for found in result.get_asset_check_evaluations() if found.check_name == "access_listed")
 
 
+@pytest.mark.promise("access")
 def test_documents_without_a_list_of_principals_are_named(dagster: DagsterWorld) -> None:
     listed = {"a": ["ann"], "b": [], "c": None}
     for name, readers in listed.items():

@@ -17,6 +17,8 @@ from tests.support.servers.batch_api import BatchServer
 from tests.support.servers.embedding_server import TEST_MODEL
 from tests.support.world import mark_served, paragraphs
 
+pytestmark = pytest.mark.promise("batch-jobs")
+
 
 @pytest.fixture
 def embeddings() -> Generator[BatchServer]:

@@ -92,6 +92,7 @@ def test_one_partition_is_one_document(dagster: DagsterWorld) -> None:
     assert dagster.audit().documents == 1
 
 
+@pytest.mark.promise("again")
 def test_materializing_again_says_unchanged_and_does_nothing(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     dagster.run()
@@ -101,6 +102,7 @@ def test_materializing_again_says_unchanged_and_does_nothing(dagster: DagsterWor
     assert (dagster.audit().head_version, dagster.embeddings.requests) == before
 
 
+@pytest.mark.promise("honest-reports")
 def test_a_failed_attempt_leaves_no_materialization(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     dagster.embeddings.fail_next(Fault.UNAUTHORIZED, times=9)
@@ -109,6 +111,7 @@ def test_a_failed_attempt_leaves_no_materialization(dagster: DagsterWorld) -> No
         assert dagster.materialized(asset) == set()
 
 
+@pytest.mark.promise("honest-reports")
 def test_a_bad_file_fails_the_run_with_a_list_and_the_others_are_materialized(dagster: DagsterWorld) -> None:
     dagster.put("good.txt", paragraphs("good", 1))
     dagster.put("bad.txt", f"{POISON} is refused by the API.")
@@ -195,6 +198,7 @@ def test_the_checks_fail_and_then_pass(dagster: DagsterWorld, database_url: str)
     assert dagster.failed_checks() == set()
 
 
+@pytest.mark.promise("shown-in-dagster")
 def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +331,7 @@ def test_the_maintenance_job_removes_orphan_files(dagster: DagsterWorld) -> None
     assert dagster.audit().violations == []
 
 
+@pytest.mark.promise("dagster-deaths")
 def test_a_run_is_tagged_with_its_process_and_ended_with_it(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     finished = dagster.run().dagster_run
@@ -346,6 +351,7 @@ def test_a_run_is_tagged_with_its_process_and_ended_with_it(dagster: DagsterWorl
         assert after.status is status
 
 
+@pytest.mark.promise("dagster-deaths")
 def test_a_run_that_died_before_it_registered_its_process_is_ended(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,6 +404,7 @@ def test_a_launched_run_whose_worker_and_code_server_were_killed_is_ended(
     }
 
 
+@pytest.mark.promise("dagster-deaths")
 def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     assert dagster.run().success

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 import psycopg
+import pytest
 
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.world import paragraphs
+
+pytestmark = pytest.mark.promise("binding")
 
 
 def corpora(database_url: str) -> int:

@@ -13,6 +13,8 @@ from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.gcs import GcsServer
 from tests.support.world import paragraphs
 
+pytestmark = pytest.mark.promise("stores")
+
 
 def test_objects_on_google_cloud_storage_are_added_changed_and_removed(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch

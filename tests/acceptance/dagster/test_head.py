@@ -66,6 +66,7 @@ def heads(dagster: DagsterWorld) -> list[str]:
     return [(event.tags or {})["dagster/data_version"] for event in found if event is not None]
 
 
+@pytest.mark.promise("head-asset")
 @pytest.mark.parametrize(
     ("tags", "partitions"),
     [
@@ -97,6 +98,7 @@ def test_one_run_materializes_the_corpus_and_what_depends_on_it(
     assert {"audit", "quarantine", "freshness", "run_audit"} <= checks
 
 
+@pytest.mark.promise("head-asset")
 def test_an_unchanged_run_starts_nothing_after_it_and_leaves_head_alone(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     assert run_everything(dagster).success
@@ -108,6 +110,7 @@ def test_an_unchanged_run_starts_nothing_after_it_and_leaves_head_alone(dagster:
     assert heads(dagster) == ["docs@2"]
 
 
+@pytest.mark.promise("head-asset")
 def test_a_run_that_publishes_nothing_does_not_move_head(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 1))
     dagster.embeddings.fail_next(Fault.UNAUTHORIZED, times=9)
@@ -203,6 +206,7 @@ def test_a_retry_starts_what_its_first_attempt_could_not(dagster: DagsterWorld) 
     assert "report" in {entry.step_key for entry in entries}
 
 
+@pytest.mark.promise("head-asset")
 def test_a_head_that_moved_without_a_run_is_reported_by_the_recovery_sensor(
     dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +253,7 @@ class Automation:
         return {key.to_user_string() for key in (report.key, export.key) if result.get_num_requested(key)}
 
 
+@pytest.mark.promise("head-asset")
 def test_automation_requests_what_is_after_head_once_for_each_change(dagster: DagsterWorld) -> None:
     automation = Automation(dagster)
     assert automation.requested() == set()

@@ -64,6 +64,7 @@ def keys(docs: CorpusAtHead) -> list[str]:
     return docs.documents()["key"].to_pylist()
 
 
+@pytest.mark.promise("one-head-a-run")
 @pytest.mark.parametrize("selection", [_BOTH, "*"], ids=["after the corpus", "with the corpus"])
 def test_two_inputs_of_one_run_see_one_head(dagster: DagsterWorld, selection: str) -> None:
     publish(dagster, "a.txt")
@@ -87,6 +88,7 @@ def test_two_inputs_of_one_run_see_one_head(dagster: DagsterWorld, selection: st
     assert again == [["a.txt", "b.txt", "new1.txt", "new2.txt"]]
 
 
+@pytest.mark.promise("one-head-a-run")
 def test_a_run_that_goes_on_from_its_failure_reads_the_same_head(dagster: DagsterWorld) -> None:
     publish(dagster, "a.txt")
     seen: list[list[str]] = []
@@ -121,6 +123,7 @@ def execute_again(dagster: DagsterWorld, assets: list[dg.AssetsDefinition], fail
     return execute_run(InMemoryJob(job), again, dagster.instance)
 
 
+@pytest.mark.promise("one-head-a-run")
 def test_retention_keeps_the_version_that_a_run_reads(dagster: DagsterWorld) -> None:
     publish(dagster, "a.txt")
 
@@ -152,6 +155,7 @@ def test_retention_keeps_the_version_that_a_run_reads(dagster: DagsterWorld) -> 
     assert seen[1] == ["a.txt", "b.txt", "c.txt"]
 
 
+@pytest.mark.promise("one-head-a-run")
 def test_maintenance_after_the_last_publication_takes_no_version_away(dagster: DagsterWorld) -> None:
     for number in range(12):
         publish(dagster, f"{number:02}.txt")

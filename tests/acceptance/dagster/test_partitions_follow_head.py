@@ -15,6 +15,8 @@ from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWor
 from tests.support.servers.embedding_server import POISON
 from tests.support.world import paragraphs
 
+pytestmark = pytest.mark.promise("shown-in-dagster")
+
 REPORTING = (RunReport, "publication")
 ABOUT_TO_DROP = (partitions, "lock")
 

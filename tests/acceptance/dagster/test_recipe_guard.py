@@ -12,6 +12,8 @@ from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
+pytestmark = pytest.mark.promise("recipe-guard")
+
 SIZE = "INGEST_CHUNK_SIZE"
 
 

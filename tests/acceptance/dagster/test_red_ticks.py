@@ -9,6 +9,8 @@ from ingest_pipeline import build_resources, corpus_definitions, errors
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from tests.support.dagster.world import DagsterWorld
 
+pytestmark = pytest.mark.promise("dagster-deaths")
+
 _SENSORS = ("docs_source_sensor", "docs_recovery_sensor", "docs_batch_sensor")
 
 

@@ -37,6 +37,7 @@ def let_pass(dagster: DagsterWorld, minutes: int) -> None:
         )
 
 
+@pytest.mark.promise("wrong-settings")
 def test_a_wrong_key_is_tried_five_times_and_then_only_after_a_change(
     dagster: DagsterWorld, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_wrong_key_is_tried_five_times_and_then_only_after_a_change(
     assert cli.json("status")["run_backoff"] is None
 
 
+@pytest.mark.promise("wrong-settings")
 def test_a_wrong_width_costs_one_text_a_run_and_the_runs_end(dagster: DagsterWorld, cli: Cli) -> None:
     for number in range(9):
         dagster.put(f"{number}.txt", paragraphs(f"topic{number}", 5))
@@ -143,6 +145,7 @@ def test_a_run_that_published_one_group_before_it_failed_is_not_delayed(
     assert cli.json("status")["run_backoff"] is None
 
 
+@pytest.mark.promise("wrong-settings")
 def test_runs_that_die_are_limited_too(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 3))
     with _session.context(dagster.settings, create=True) as context:

@@ -103,6 +103,7 @@ def test_metadata_of_numbers_are_numbers(dagster: DagsterWorld) -> None:
         assert isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue)
 
 
+@pytest.mark.promise("billed")
 def test_what_an_enricher_took_is_shown_by_the_run_and_by_the_commands(
     dagster: DagsterWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

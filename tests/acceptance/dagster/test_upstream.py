@@ -65,6 +65,7 @@ def dagster(
         yield world
 
 
+@pytest.mark.promise("upstream")
 def test_new_files_of_an_asset_upstream_are_ingested_by_one_run(dagster: Composed) -> None:
     assert isinstance(dagster.tick(_SENSOR), dg.SkipReason), "nothing was made yet"
     for number in range(3):
@@ -86,6 +87,7 @@ def test_files_that_the_source_sensor_ingested_already_are_not_requested(dagster
     assert "no document differs" in str(tick.skip_message)
 
 
+@pytest.mark.promise("upstream")
 @pytest.mark.parametrize("job", ["everything", "docs_ingest_job"])
 def test_both_sensors_wait_for_a_run_that_ingests_everything(dagster: Composed, job: str) -> None:
     dagster.make_files()
@@ -109,6 +111,7 @@ def test_a_run_of_other_assets_is_not_waited_for(dagster: Composed) -> None:
     assert isinstance(dagster.tick(_SENSOR), dg.SensorResult)
 
 
+@pytest.mark.promise("upstream")
 def test_one_run_makes_the_files_ingests_them_and_goes_on(dagster: Composed) -> None:
     job = dagster.definitions.resolve_job_def("everything")
     result = job.execute_in_process(instance=dagster.instance)

@@ -135,6 +135,7 @@ def test_a_secret_stays_the_name_of_a_variable(  # noqa: PLR0917  pytest's fixtu
     assert "hunter2" not in str(definitions.get_repository_def().get_top_level_resources())
 
 
+@pytest.mark.promise("secrets", "error-lines")
 @pytest.mark.parametrize(
     ("attributes", "named", "problem"),
     [

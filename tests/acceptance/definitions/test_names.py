@@ -96,6 +96,7 @@ def _keys(database_url: str | None) -> list[str]:
         return [str(key) for (key,) in connection.execute("SELECT key FROM ingest_pipeline.current_document")]
 
 
+@pytest.mark.promise("prefixes")
 def test_two_corpora_of_one_name_are_side_by_side_in_a_code_location(locations: Locations) -> None:
     definitions, instance = locations.merged(), locations.instance
     repository = definitions.get_repository_def()
@@ -118,6 +119,7 @@ def test_two_corpora_of_one_name_are_side_by_side_in_a_code_location(locations: 
         assert {check.asset_key.path[0] for check in checked.get_asset_check_evaluations()} == {name}
 
 
+@pytest.mark.promise("prefixes")
 def test_code_locations_with_a_corpus_of_one_name_do_not_wait_for_each_others_runs(locations: Locations) -> None:
     one, other = map(locations.definitions, (locations.one, locations.other))
     keys = [dg.AssetKey(["people", "de", "docs", asset]) for asset in _ASSETS]
@@ -141,6 +143,7 @@ def prefixed(
         yield world
 
 
+@pytest.mark.promise("prefixes")
 def test_command_line_scripts_and_recovery_report_to_the_keys_with_the_prefix(prefixed: DagsterWorld) -> None:
     names, instance = DagsterNames("docs", ("law", "de")), prefixed.instance
     path = prefixed.put("a.txt", paragraphs("first", 2))
@@ -163,6 +166,7 @@ def test_command_line_scripts_and_recovery_report_to_the_keys_with_the_prefix(pr
     assert set(instance.event_log_storage.get_dynamic_partitions("law__de__docs_documents")) == {"a.txt"}
 
 
+@pytest.mark.promise("prefixes")
 @pytest.mark.parametrize("prefix", ["law//de", "law__de", "_law", "law de", ["law", ""]])
 def test_a_prefix_that_could_make_two_names_one_is_refused(prefix: str | list[str]) -> None:
     with pytest.raises(ConfigurationError, match="key_prefix has the part"):
@@ -205,6 +209,7 @@ translation:
         assert (spec.description or "").startswith("Was: ")
 
 
+@pytest.mark.promise("prefixes")
 def test_a_translated_key_is_refused_by_the_name_of_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"changes the asset key 'docs/chunks' to 'law/docs/chunks'.*key_pref"):
         _component("translation: {key_prefix: law}\n", tmp_path, monkeypatch)

@@ -171,6 +171,7 @@ def _attack(name: str) -> str:
     return f"![](/graphql?query=mutation{{addDynamicPartition({added}){{__typename}}}})"
 
 
+@pytest.mark.promise("markdown")
 def test_no_text_name_or_error_can_operate_dagster(
     tmp_path: Path, database_url: str, embeddings: EmbeddingServer
 ) -> None:

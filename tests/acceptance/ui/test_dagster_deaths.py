@@ -112,6 +112,7 @@ def states(world: DagsterWorld) -> set[str]:
         return {row["state"] for row in connection.execute("SELECT state::text FROM ingest_pipeline.saga")}
 
 
+@pytest.mark.promise("dagster-deaths")
 def test_a_run_worker_killed_between_the_two_stores_is_settled_by_one_tick_and_a_killed_ui_leaves_no_process(
     world: DagsterWorld, tmp_path: Path, proxy: TcpProxy
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_run_worker_killed_between_the_two_stores_is_settled_by_one_tick_and_a
         eventually(lambda: not any(is_alive(pid) for pid in below))
 
 
+@pytest.mark.promise("dagster-deaths")
 @pytest.mark.soak
 @pytest.mark.parametrize("victim", ["code server", "daemon", "run worker"])
 def test_killing_a_process_of_dagster_during_a_run_stops_nothing_for_ever(

@@ -72,6 +72,7 @@ def test_all_runs_together_respect_the_pools_limit(cli: Cli, embeddings: Embeddi
     assert cli.json("audit")["violations"] == []
 
 
+@pytest.mark.promise("many-writers")
 @pytest.mark.parametrize("limit", [3])
 def test_concurrent_runs_on_one_corpus_all_succeed(cli: Cli, embeddings: EmbeddingServer, database_url: str) -> None:
     for number in range(5):

@@ -85,6 +85,7 @@ def test_a_run_repeated_from_its_failure_does_the_rest(cli: Cli, embeddings: Emb
     assert len(cli.json("history", "a.txt")) == 1
 
 
+@pytest.mark.promise("shown-in-dagster")
 def test_runs_of_the_command_line_are_on_the_page_of_their_job_and_on_the_timeline(cli: Cli) -> None:
     # The source sensor leaves young files alone: what is done is what the command does.
     cli.environment["INGEST_MIN_AGE_SECONDS"] = "86400"

@@ -46,6 +46,7 @@ def found(world: World, *principals: str, where: tuple[str, ...] = ()) -> set[st
     return by_mode[0]
 
 
+@pytest.mark.promise("access")
 def test_a_search_finds_what_one_of_its_principals_may_find(guarded: World) -> None:
     assert found(guarded, "ann") == {"a", "b"}
     assert found(guarded, "bob") == {"b"}
@@ -67,6 +68,7 @@ def test_a_forbidden_document_takes_no_place_in_a_ranking(guarded: World) -> Non
     assert hits[0].columns == {"readers": ["ann", "bob"], "year": 2000}
 
 
+@pytest.mark.promise("access")
 def test_a_revoked_principal_is_out_with_the_publication(guarded: World) -> None:
     maintain(guarded.corpus, guarded.settings.retention)
     sidecar(guarded, "b.txt", readers=["bob"], year=2000)
@@ -81,6 +83,7 @@ def test_a_revoked_principal_is_out_with_the_publication(guarded: World) -> None
     guarded.check()
 
 
+@pytest.mark.promise("access")
 def test_what_the_catalog_does_not_allow_is_not_found_whatever_the_table_says(guarded: World) -> None:
     with guarded.database.transaction() as connection:
         connection.execute(
@@ -98,6 +101,7 @@ def test_a_corpus_may_demand_principals(guarded: World) -> None:
         found(strict)
 
 
+@pytest.mark.promise("access")
 def test_a_forgotten_setting_lifts_no_restriction(guarded: World) -> None:
     forgetful = declare(guarded, READERS, access=None)
     assert found(forgetful) == set()

@@ -96,6 +96,7 @@ def test_each_chunk_has_its_own_values_which_a_search_filters_by(library: World)
     assert Planner(library.context).plans() == []
 
 
+@pytest.mark.promise("chunk-columns")
 def test_values_follow_a_chunk_that_an_edit_moves_and_only_a_new_chunk_is_billed(library: World, calls: Path) -> None:
     library.put("a.txt", "one is first\ntwo is second\nthree is third\n")
     library.ingest()
@@ -108,6 +109,7 @@ def test_values_follow_a_chunk_that_an_edit_moves_and_only_a_new_chunk_is_billed
     library.check_nothing_left()
 
 
+@pytest.mark.promise("chunk-columns")
 def test_equal_chunks_are_billed_once_in_all_documents(library: World, calls: Path) -> None:
     library.put("a.txt", "same words\nother words\nsame words\n")
     library.ingest()
@@ -144,6 +146,7 @@ def test_a_change_of_the_sidecar_pays_for_no_chunk(world: World, calls: Path) ->
     library.check_nothing_left()
 
 
+@pytest.mark.promise("chunk-columns")
 def test_another_fingerprint_embeds_nothing_and_a_rollback_brings_the_values_back(
     library: World, calls: Path, world: World
 ) -> None:
@@ -161,6 +164,7 @@ def test_another_fingerprint_embeds_nothing_and_a_rollback_brings_the_values_bac
     other.check_nothing_left()
 
 
+@pytest.mark.promise("chunk-columns")
 @pytest.mark.parametrize("what", [*WRONG_CHUNK_COLUMNS, "raise", "die"])
 def test_a_wrong_result_fails_its_document_alone(world: World, what: str) -> None:
     settings = world.settings.replace(
@@ -182,6 +186,7 @@ def test_a_wrong_result_fails_its_document_alone(world: World, what: str) -> Non
     library.check()
 
 
+@pytest.mark.promise("chunk-columns")
 def test_chunk_columns_are_added_widened_dropped_and_added_again(library: World, world: World, calls: Path) -> None:
     first = declare(world, calls, {"topic": "string"})
     first.put("a.txt", "one is first\ntwo is second\n")
@@ -228,6 +233,7 @@ def test_a_column_that_moves_from_documents_to_chunks_takes_no_value_along(world
     back.check()
 
 
+@pytest.mark.promise("chunk-columns")
 @pytest.mark.parametrize("changed", ['{"topic": "three", "length": 13}', "{}"])
 def test_an_audit_finds_other_values_in_the_catalog(library: World, changed: str) -> None:
     library.put("a.txt", "one is first\ntwo is second\n")
@@ -287,6 +293,7 @@ def test_a_compaction_and_a_rebuild_keep_the_values(
     assert billed(calls) == paid
 
 
+@pytest.mark.promise("chunk-columns")
 def test_retention_keeps_results_of_the_chunks_that_an_edit_left(library: World, calls: Path) -> None:
     library.put("a.txt", "one is first\ntwo is second\n")
     library.ingest()

@@ -25,6 +25,7 @@ def library(world: World) -> World:
     return library
 
 
+@pytest.mark.promise("columns")
 @pytest.mark.parametrize(
     ("columns", "pattern", "problem"),
     [
@@ -62,6 +63,7 @@ def test_two_processes_with_other_columns_do_not_alternate(
     confirmed.check_nothing_left()
 
 
+@pytest.mark.promise("columns")
 def test_a_declaration_that_only_adds_needs_no_confirmation_and_is_not_taken_back(library: World) -> None:
     wider: dict[str, Any] = {"columns": {"department": "string", "year": "float", "day": "date"}}
     outcome = Child(jobs.ingest, declare(library, **wider, columns_from_key=PATTERN).address).outcome()

@@ -83,6 +83,7 @@ def test_plain_lancedb_filters_by_a_column(library: World) -> None:
     assert [row["document"] for row in found] == ["legal/2021/b.txt"]
 
 
+@pytest.mark.promise("columns")
 def test_a_change_of_the_sidecar_alone_embeds_nothing_and_moves_no_row(library: World) -> None:
     for name in "abc":
         library.put(f"legal/2019/{name}.txt", paragraphs(name, 4))
@@ -110,6 +111,7 @@ def test_a_change_of_the_sidecar_alone_embeds_nothing_and_moves_no_row(library: 
     library.check_nothing_left()
 
 
+@pytest.mark.promise("columns")
 def test_a_plan_of_a_change_of_columns_alone_costs_nothing(library: World) -> None:
     for name in "abc":
         library.put(f"legal/2019/{name}.txt", paragraphs(name, 4))
@@ -165,6 +167,7 @@ def test_a_wrong_value_fails_its_document_and_keeps_what_was_published(library: 
     assert values(library, "a.txt") == {"year": 2021}
 
 
+@pytest.mark.promise("columns")
 def test_columns_are_added_dropped_and_widened_without_embedding(world: World) -> None:
     plain = declare(world, {})
     plain.put("legal/2019/a.txt", paragraphs("a", 3))
@@ -195,6 +198,7 @@ def test_columns_are_added_dropped_and_widened_without_embedding(world: World) -
     assert world.embeddings.requests == requests
 
 
+@pytest.mark.promise("columns")
 def test_a_rollback_brings_the_columns_back(library: World) -> None:
     library.put("a.txt", paragraphs("a", 3))
     sidecar(library, "a.txt", tags=["x"], year=2000)
@@ -213,6 +217,7 @@ def test_a_rollback_brings_the_columns_back(library: World) -> None:
     assert values(library, "a.txt") == {"tags": ["z"]}
 
 
+@pytest.mark.promise("columns")
 def test_indices_over_columns_find_the_same_rows_before_and_after_a_change(library: World) -> None:
     for number in range(6):
         library.put(f"legal/{2000 + number}/{number}.txt", paragraphs(f"t{number}", 3))
@@ -294,6 +299,7 @@ def test_metadata_of_an_object_is_read_for_changed_objects(world: World, s3: S3S
     assert Planner(library.context).plans() == []
 
 
+@pytest.mark.promise("columns")
 def test_tags_of_an_object_are_read_when_the_object_changes(world: World, s3: S3Server, store: S3Store) -> None:
     library = declare(world, COLUMNS, source=s3.url("docs"), columns_from_tags=["department", "tags"])
     store.put("docs/a b+ü.txt", b"Text of a.", attributes={"department": "of the metadata", "year": "2000"})
@@ -314,6 +320,7 @@ def test_tags_of_an_object_are_read_when_the_object_changes(world: World, s3: S3
     assert Planner(library.context).plans() == []
 
 
+@pytest.mark.promise("columns")
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [

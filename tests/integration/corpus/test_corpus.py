@@ -113,6 +113,7 @@ def test_settings_that_cannot_change_in_place_are_refused(
     assert open_corpus(database, settings).head() == head
 
 
+@pytest.mark.promise("binding")
 @pytest.mark.parametrize(
     "change",
     [
@@ -168,6 +169,7 @@ def test_settings_do_not_change_while_a_writer_is_active(database: Database, set
     assert writer.outcome().result == 2
 
 
+@pytest.mark.promise("binding")
 def test_a_writer_that_began_before_the_settings_changed_publishes_nothing(
     database: Database, settings: CorpusSettings
 ) -> None:

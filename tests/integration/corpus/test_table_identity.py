@@ -116,6 +116,7 @@ def test_properties_that_the_server_hides_are_empty(database: Database) -> None:
     assert hidden.identity.timeline == known.identity.timeline
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_clone_is_refused_before_it_writes_and_destroys_nothing(world: World, clone: World) -> None:
     world.put("0.txt", paragraphs("changed", 2))
     check_refused(clone)
@@ -126,6 +127,7 @@ def test_a_clone_is_refused_before_it_writes_and_destroys_nothing(world: World, 
     world.check_nothing_left()
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_clone_that_takes_the_table_over_fences_the_other(world: World, clone: World) -> None:
     version = take_over(find_corpus(clone.database, clone.settings))
     assert version == world.head + 1
@@ -171,6 +173,7 @@ def as_a_snapshot(world: World) -> Callable[[], None]:
     return restore
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_database_set_back_in_place_undoes_nothing_that_was_published_since(world: World) -> None:
     """As by a snapshot of its disk: it is the same database by every number that a server has."""
     set_back = as_a_snapshot(world)
@@ -182,6 +185,7 @@ def test_a_database_set_back_in_place_undoes_nothing_that_was_published_since(wo
     assert world.texts(world.corpus.table.latest_version()) == published
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_saga_that_was_active_during_the_backup_is_not_undone(world: World) -> None:
     with world.database.transaction() as connection:
         saga = sagas.begin(
@@ -227,6 +231,7 @@ def test_a_restore_that_died_is_known_to_the_ledger_and_undone(world: World, mon
     world.check_nothing_left()
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_files_of_unknown_sagas_are_kept_and_reported(world: World) -> None:
     rows = world.corpus.table.rows(world.head, world.corpus.table.columns(world.head))
     name = world.corpus.table.stage(f"{UUID(int=7)}-0.lance", rows).name

@@ -16,6 +16,8 @@ from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.migrating import address_after, migrate, world_after
 from tests.support.world import World, paragraphs
 
+pytestmark = pytest.mark.promise("empty-files")
+
 
 def document(world: World, key: str, version: int | None = None) -> DocumentRow:
     with world.database.transaction() as connection:

@@ -32,6 +32,7 @@ def test_documents_become_rows_that_agree(world: World) -> None:
     assert report.chunks == world.embeddings.embedded
 
 
+@pytest.mark.promise("again")
 def test_ingesting_again_does_nothing(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 5))
     world.ingest()
@@ -41,6 +42,7 @@ def test_ingesting_again_does_nothing(world: World) -> None:
     assert (world.head, world.embeddings.requests, world.corpus.table.all_files()) == before
 
 
+@pytest.mark.promise("edits-stay-local")
 def test_an_edit_pays_for_the_changed_chunks_only(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 20))
     world.ingest()
@@ -73,6 +75,7 @@ def test_a_bad_document_does_not_stop_the_others(world: World) -> None:
     assert world.audit().documents == 1
 
 
+@pytest.mark.promise("again")
 def test_a_touched_file_with_the_same_bytes_is_not_published_again(world: World) -> None:
     path = world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
@@ -83,6 +86,7 @@ def test_a_touched_file_with_the_same_bytes_is_not_published_again(world: World)
     assert world.ingest().unchanged == []
 
 
+@pytest.mark.promise("no-missed-edit")
 def test_an_edit_that_keeps_size_and_time_is_published(world: World) -> None:
     path = world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
@@ -122,6 +126,7 @@ def test_an_old_head_reads_the_same_after_a_publication(world: World) -> None:
     assert (world.chunks("a.txt", old), world.text_at("a.txt", old)) == (chunks, text)
 
 
+@pytest.mark.promise("many-writers")
 def test_a_document_published_while_the_source_is_listed_is_not_removed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +146,7 @@ def test_a_document_published_while_the_source_is_listed_is_not_removed(
     assert world.audit().documents == 2
 
 
+@pytest.mark.promise("pay-once")
 def test_a_document_that_comes_back_is_not_embedded_again(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 3))
     world.ingest()
@@ -169,6 +175,7 @@ def test_embedded_texts_of_a_failed_document_are_not_embedded_again(world: World
     assert world.audit().violations == []
 
 
+@pytest.mark.promise("source-faults")
 @pytest.mark.parametrize("leaves_a_mount_point", [False, True])
 def test_a_source_that_disappears_during_a_run_removes_no_document(world: World, leaves_a_mount_point: bool) -> None:
     texts = {f"{number}.txt": f"Text {number}." for number in range(12)}

@@ -41,6 +41,7 @@ def test_a_few_documents_and_a_tenth_of_many_need_no_confirmation(others: int, l
     assert is_suspicious(others, latest) == suspicious
 
 
+@pytest.mark.promise("recipe-guard")
 def test_a_changed_setting_withholds_documents_that_differ_by_it_alone_and_shows_the_cost(world: World) -> None:
     fill(world, 12)
     other = with_chunk_size(world, 500)
@@ -69,6 +70,7 @@ def test_a_confirmation_remains_valid_after_a_run_that_died(world: World) -> Non
     assert recipes(world) == [1000, 500]
 
 
+@pytest.mark.promise("recipe-guard")
 def test_a_return_to_an_earlier_recipe_needs_a_confirmation_for_any_number_of_documents(world: World) -> None:
     fill(world, 3)
     other = with_chunk_size(world, 500)
@@ -107,6 +109,7 @@ def test_a_file_that_was_touched_differs_by_recipe_alone_once_it_was_read(world:
     assert guard.split(Planner(other.context).plans())[0] == [], "its new ETag was noted"
 
 
+@pytest.mark.promise("recipe-guard")
 def test_a_withheld_recipe_does_not_end_holds(world: World) -> None:
     fill(world, 12)
     before = world.head

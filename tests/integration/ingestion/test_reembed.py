@@ -310,6 +310,7 @@ def test_a_reembedding_does_not_change_the_partition_scheme(shared: World) -> No
     world_after(shared).check()
 
 
+@pytest.mark.promise("reembedding")
 @pytest.mark.parametrize("change", ["edited", "removed"])
 def test_a_rollback_is_not_undone_by_a_reembedding(filled: World, change: str) -> None:
     good, before = filled.head, filled.texts()

@@ -89,6 +89,7 @@ def repaired(world: World) -> Summary:
     return asyncio.run(run())
 
 
+@pytest.mark.promise("damage")
 @pytest.mark.parametrize("how", HURT)
 def test_damage_is_named_and_a_repair_publishes_only_its_documents_again(world: World, how: str) -> None:
     HURT[how](data_file_of(world, "b.txt"))
@@ -148,6 +149,7 @@ def test_a_document_that_cannot_be_ingested_again_is_removed_from_both_stores(hu
     hurt.check_nothing_left()
 
 
+@pytest.mark.promise("damage")
 def test_other_documents_are_ingested_and_rolled_back_meanwhile(hurt: World) -> None:
     before = hurt.head
     hurt.put("a.txt", paragraphs("edited", 2))
@@ -270,6 +272,7 @@ def test_a_missing_manifest_of_head_is_identified(world: World) -> None:
     assert {violation.invariant for violation in violations} == {"head opens", "latest is head"}
 
 
+@pytest.mark.promise("damage")
 def test_a_missing_object_is_damage_and_a_store_that_is_down_is_not(
     s3: S3Server, database: Database, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

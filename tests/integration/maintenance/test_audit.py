@@ -24,6 +24,8 @@ from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.types import Retention
 from tests.support.world import World, mark, paragraphs
 
+pytestmark = pytest.mark.promise("damage")
+
 
 @pytest.fixture
 def world(world: World) -> World:
@@ -168,6 +170,7 @@ def test_a_file_of_a_saga_that_the_ledger_does_not_know_is_counted_and_no_violat
     assert (report.violations, report.files, report.unknown_files) == ([], 0, 1)
 
 
+@pytest.mark.promise("sweep")
 def test_a_file_of_a_run_that_published_too_late_is_no_violation(world: World) -> None:
     """Two runs at once over the same document: one publishes, and the other plans again without its file."""
     forestalled: list[int] = []
@@ -192,6 +195,7 @@ def test_a_file_of_a_run_that_published_too_late_is_no_violation(world: World) -
     world.check_nothing_left()
 
 
+@pytest.mark.promise("sweep")
 @pytest.mark.parametrize("name", ["data/.tmpAbCdEf", "_deletions/0-1-7.arrow", "_transactions/1-x.txn"])
 def test_a_file_that_names_no_saga_is_a_violation_once_a_sweep_should_have_removed_it(world: World, name: str) -> None:
     file = Path(world.settings.table_uri) / name
@@ -204,6 +208,7 @@ def test_a_file_that_names_no_saga_is_a_violation_once_a_sweep_should_have_remov
     world.check_nothing_left()
 
 
+@pytest.mark.promise("sweep")
 def test_tags_and_a_branch_with_own_rows_are_no_violation_and_survive_maintenance(world: World) -> None:
     dataset = lance.dataset(world.settings.table_uri)
     dataset.tags.create("keep", world.head)

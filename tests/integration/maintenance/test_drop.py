@@ -70,6 +70,7 @@ def test_both_tables_of_a_corpus_in_reembedding_are_dropped(world: World) -> Non
     assert list(Path(world.settings.lancedb_uri).iterdir()) == []
 
 
+@pytest.mark.promise("moved-or-dropped")
 def test_a_drop_touches_no_other_corpus(world: World) -> None:
     fill(world)
     other = World(world.database, world.settings.replace(corpus="other"), world.embeddings)
@@ -82,6 +83,7 @@ def test_a_drop_touches_no_other_corpus(world: World) -> None:
         drop_corpus(world.database, "ghost")
 
 
+@pytest.mark.promise("moved-or-dropped")
 def test_a_table_of_another_database_is_not_touched(world: World, postgres: str, entrance: str) -> None:
     fill(world)
     shutil.rmtree(world.corpus.table.uri)
@@ -109,6 +111,7 @@ def test_a_copy_of_the_database_deletes_no_table(world: World, postgres: str) ->
     again(world).check()
 
 
+@pytest.mark.promise("moved-or-dropped")
 @pytest.mark.parametrize(
     "place",
     [
@@ -132,6 +135,7 @@ def test_a_living_writer_of_a_dropped_corpus_is_fenced(world: World, place: Plac
     assert rows(world.database) == {}
 
 
+@pytest.mark.promise("moved-or-dropped")
 @pytest.mark.parametrize("place", decisive_places(DROP_CORPUS), ids=str)
 def test_a_drop_may_die_anywhere(world: World, place: Place) -> None:
     """What is left is the corpus, whole, or a drop that the next one ends."""

@@ -57,6 +57,7 @@ def edit_all(world: World) -> None:
     world.ingest()
 
 
+@pytest.mark.promise("maintenance")
 def test_a_compaction_changes_no_row_and_records_the_new_fragments(world: World) -> None:
     before, old = world.texts(), world.head
     report = compact(world.corpus)
@@ -80,6 +81,7 @@ def test_documents_are_edited_after_a_compaction_without_a_scan(world: World, mo
     world.check_nothing_left()
 
 
+@pytest.mark.promise("pay-once")
 def test_a_text_that_was_compacted_before_it_left_head_is_not_embedded_again(world: World) -> None:
     compact(world.corpus)
     text = Path(world.settings.source, "3.txt").read_text()
@@ -103,6 +105,7 @@ def test_a_fragment_with_many_deleted_rows_is_rewritten_without_them(world: Worl
     assert places(world) == really(world)
 
 
+@pytest.mark.promise("maintenance")
 def test_a_group_that_changed_meanwhile_is_skipped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def edited_meanwhile(table: LanceTable, *arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
@@ -193,6 +196,7 @@ def check_same_answers(world: World, word: str) -> None:
         assert sorted(found.to_pylist()) == sorted(scanned.to_pylist())
 
 
+@pytest.mark.promise("maintenance")
 def test_indices_give_the_same_rows_as_a_scan_through_edits_and_compactions(world: World) -> None:
     update_indices(world.corpus, [WORDS, NAMES])
     check_same_answers(world, "words")
@@ -233,6 +237,7 @@ def test_a_segment_for_fragments_that_changed_meanwhile_hides_no_row(
     world.check_nothing_left()
 
 
+@pytest.mark.promise("maintenance")
 def test_two_concurrent_index_updates_do_not_cover_a_row_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     build = LanceTable.build_segment
 

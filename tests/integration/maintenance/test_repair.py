@@ -15,6 +15,8 @@ from ingest_pipeline.maintenance.repair import repair
 from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, paragraphs
 
+pytestmark = pytest.mark.promise("damage")
+
 
 @pytest.fixture
 def world(world: World) -> World:

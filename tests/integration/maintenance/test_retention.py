@@ -70,6 +70,7 @@ def retired(world: World) -> set[int]:
         return {row["version"] for row in rows}
 
 
+@pytest.mark.promise("retention")
 def test_the_last_publications_are_retained_with_all_that_their_readers_see(world: World) -> None:
     kept = range(world.head - 2, world.head + 1)
     before = {version: (world.texts(version), world.chunks("a.txt", version)) for version in kept}
@@ -115,6 +116,7 @@ def begin(world: World, kind: SagaKind, base: int, target: int | None = None) ->
         )
 
 
+@pytest.mark.promise("retention")
 def test_the_base_version_of_a_live_saga_is_retained_until_it_ends(world: World) -> None:
     base = world.head - 3
     saga = begin(world, SagaKind.INGEST, base)
@@ -125,6 +127,7 @@ def test_the_base_version_of_a_live_saga_is_retained_until_it_ends(world: World)
     assert retain(world.corpus, ONLY_HEAD).oldest_version == world.head
 
 
+@pytest.mark.promise("retention")
 def test_the_target_version_of_a_live_rollback_is_retained(world: World) -> None:
     target = world.head - 4
     begin(world, SagaKind.ROLLBACK, world.head, target)
@@ -148,6 +151,7 @@ def test_a_reader_at_a_removed_version_gets_an_error(world: World) -> None:
         world.roll_back(old)
 
 
+@pytest.mark.promise("retention")
 def test_a_rollback_to_a_version_that_is_being_removed_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +219,7 @@ def test_vectors_of_a_document_that_was_compacted_before_it_was_replaced_are_fou
     assert world.embeddings.embedded == 0
 
 
+@pytest.mark.promise("retention")
 def test_a_reader_at_a_kept_version_sees_the_same_through_maintenance(world: World) -> None:
     for number in range(8):
         world.put(f"{number}.txt", paragraphs(f"other{number}", 2))
@@ -229,6 +234,7 @@ def test_a_reader_at_a_kept_version_sees_the_same_through_maintenance(world: Wor
     assert world.corpus.table.at(pinned).to_table().sort_by("id").equals(before)
 
 
+@pytest.mark.promise("maintenance")
 def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_path: Path) -> None:
     for number in range(60):
         world.put(f"{number}.txt", paragraphs(f"large{number}", 10))
@@ -257,6 +263,7 @@ def tombstones(world: World) -> list[str]:
         return [row["key"] for row in rows]
 
 
+@pytest.mark.promise("retention")
 def test_the_row_of_a_document_that_was_removed_leaves_with_the_last_version_that_had_it(world: World) -> None:
     world.remove("a.txt")
     world.ingest()
@@ -305,6 +312,7 @@ def test_a_document_that_comes_back_while_its_tombstone_leaves_is_published(worl
     world.check_nothing_left()
 
 
+@pytest.mark.promise("retention")
 def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
     """Nor what the sweep and the history read; some of it under the lock."""
     head, name = world.head, world.corpus.generation

@@ -49,6 +49,7 @@ def stage(world: World, saga: UUID) -> str:
     return f"data/{world.corpus.table.stage(f'{saga}-0.lance', rows).name}"
 
 
+@pytest.mark.promise("sweep")
 def test_files_of_ended_sagas_are_swept_and_files_of_live_ones_stay(world: World) -> None:
     dead, live = begin(world), begin(world)
     abandoned, wanted = stage(world, dead), stage(world, live)
@@ -60,6 +61,7 @@ def test_files_of_ended_sagas_are_swept_and_files_of_live_ones_stay(world: World
     world.check_nothing_left()
 
 
+@pytest.mark.promise("sweep")
 def test_a_file_that_was_written_and_not_yet_recorded_stays(world: World) -> None:
     saga = begin(world)
     name = stage(world, saga)
@@ -68,6 +70,7 @@ def test_a_file_that_was_written_and_not_yet_recorded_stays(world: World) -> Non
     assert name in world.corpus.table.all_files()
 
 
+@pytest.mark.promise("sweep")
 def test_a_saga_that_begins_during_the_sweep_keeps_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
 
@@ -97,6 +100,7 @@ class NoRows:
         pass
 
 
+@pytest.mark.promise("sweep")
 def test_a_saga_that_publishes_during_the_sweep_keeps_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     saga = begin(world)
     name = stage(world, saga)
@@ -113,6 +117,7 @@ def test_a_saga_that_publishes_during_the_sweep_keeps_its_file(world: World, mon
     assert name in world.corpus.table.all_files()
 
 
+@pytest.mark.promise("sweep")
 def test_a_half_written_file_stays_while_a_saga_is_live(world: World) -> None:
     saga = begin(world)
     rows = world.corpus.table.rows(world.head, ["text"])
@@ -140,6 +145,7 @@ def test_a_segment_of_an_index_stays_as_long_as_its_saga_is_live(world: World) -
     world.check_nothing_left()
 
 
+@pytest.mark.promise("columns")
 @pytest.mark.parametrize("dies_at", ["create_index_uncommitted", "upload_file", "delete_file"])
 def test_a_segment_whose_folder_lance_names_is_swept_if_its_build_dies(
     world: World, dies_at: str, monkeypatch: pytest.MonkeyPatch
@@ -179,6 +185,7 @@ def test_a_segment_of_another_program_is_not_swept(world: World) -> None:
     assert theirs.exists()
 
 
+@pytest.mark.promise("sweep")
 def test_a_staged_file_of_another_program_is_not_swept(world: World) -> None:
     """A compaction that is still being written has no saga and no version yet."""
     theirs = Path(world.settings.table_uri) / "data" / f"{uuid4().hex}.lance"
@@ -187,6 +194,7 @@ def test_a_staged_file_of_another_program_is_not_swept(world: World) -> None:
     assert theirs.exists()
 
 
+@pytest.mark.promise("sweep")
 def test_tags_branches_and_files_of_the_user_are_not_swept(world: World) -> None:
     dataset = lance.dataset(world.settings.table_uri)
     dataset.tags.create("keep", world.head)
@@ -237,6 +245,7 @@ def test_a_dry_run_names_the_files_and_removes_nothing(world: World) -> None:
     assert world.corpus.table.all_files() == before
 
 
+@pytest.mark.promise("sweep")
 def test_nothing_is_swept_under_a_foreign_version(world: World) -> None:
     lance.dataset(world.settings.table_uri).delete("ordinal = 0")
     before = world.corpus.table.all_files()

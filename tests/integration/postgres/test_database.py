@@ -91,6 +91,7 @@ def test_a_server_that_goes_silent_times_out(proxied: Database, proxy: TcpProxy)
         connection.execute("SELECT 1")
 
 
+@pytest.mark.promise("waits")
 def test_a_server_that_goes_silent_between_two_transactions_times_out(proxied: Database, proxy: TcpProxy) -> None:
     proxied.installation  # noqa: B018  so that there is a connection
     proxy.deaf()
@@ -116,6 +117,7 @@ def test_a_backend_that_idled_for_too_long_is_unavailable(database: Database) ->
         connection.execute("SELECT 1")
 
 
+@pytest.mark.promise("waits")
 def test_no_transaction_may_wait_idle_or_work_without_end(database: Database) -> None:
     with database.transaction() as connection:
         for limit in ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout"):
@@ -124,6 +126,7 @@ def test_no_transaction_may_wait_idle_or_work_without_end(database: Database) ->
             assert row["is"].endswith(("s", "min")), (limit, row)
 
 
+@pytest.mark.promise("waits")
 def test_a_copy_whose_client_is_stopped_is_ended(database: Database) -> None:
     """It is neither idle nor does it wait for a lock."""
     with pytest.raises(DatabaseUnavailableError), database.transaction() as connection:

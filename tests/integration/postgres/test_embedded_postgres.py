@@ -183,6 +183,7 @@ def test_the_database_is_durable_private_and_checked(server: EmbeddedPostgres, d
         psycopg.connect(f"postgresql://ingest_pipeline:wrong@{host}")
 
 
+@pytest.mark.promise("embedded-postgres")
 def test_the_server_has_none_of_our_secrets_and_its_role_cannot_read_files(
     server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +207,7 @@ def test_the_server_has_none_of_our_secrets_and_its_role_cannot_read_files(
     assert "hunter2" not in (directory / "server.log").read_text()
 
 
+@pytest.mark.promise("embedded-postgres")
 def test_another_program_on_the_servers_port_is_not_sent_the_password(server: EmbeddedPostgres) -> None:
     url = server.start()
     server.release()
@@ -291,6 +293,7 @@ def test_a_user_that_was_killed_is_not_counted_and_its_successor_has_the_server_
     assert server.postmaster_pid() is None
 
 
+@pytest.mark.promise("embedded-postgres")
 def test_a_server_whose_last_user_was_killed_ends_with_its_keeper_and_keeps_what_was_committed(
     server: EmbeddedPostgres, directory: Path
 ) -> None:
@@ -425,6 +428,7 @@ def test_any_directory_name_works(directory: Path, name: str) -> None:
     assert {path.name for path in directory.iterdir()} == {name}
 
 
+@pytest.mark.promise("embedded-postgres")
 @needs_root
 def test_data_stay_in_their_folder_even_if_the_servers_account_may_not_search_it(tmp_path: Path) -> None:
     closed = tmp_path / "closed"

@@ -16,7 +16,10 @@ from tests.support.servers import pooler
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import paragraphs
 
-pytestmark = pytest.mark.skipif(pooler.WANTED, reason="the pooler connects everybody as one role")
+pytestmark = [
+    pytest.mark.skipif(pooler.WANTED, reason="the pooler connects everybody as one role"),
+    pytest.mark.promise("roles"),
+]
 ROLES_SQL = (Path(__file__).parents[3] / "docs" / "roles.sql").read_text()
 
 

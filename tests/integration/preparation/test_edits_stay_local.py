@@ -6,10 +6,14 @@ import random
 import statistics
 from itertools import cycle, islice
 
+import pytest
+
 from benchmarks.data.random_edits import EDITS, MOVES, edited, normal, real_documents
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.types import TextPiece
 from tests.support.world import World
+
+pytestmark = pytest.mark.promise("edits-stay-local")
 
 OF_ONE_PLACE = [kind for kind in EDITS if kind not in MOVES]
 

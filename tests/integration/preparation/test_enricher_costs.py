@@ -50,6 +50,7 @@ def test_the_configured_price_applies_to_the_tokens_that_an_enricher_reports(wor
     assert totals["tokens"] == publication.tokens == found.embeddings.tokens
 
 
+@pytest.mark.promise("billed")
 def test_a_cost_that_an_enricher_reports_wins_over_the_price(world: World, tmp_path: Path) -> None:
     found = costly(world, tmp_path / "calls", prices=PRICE, cost="0.125")
     found.put("a.txt", "some words")
@@ -85,6 +86,7 @@ def test_tokens_without_a_price_are_shown_without_a_cost(world: World, tmp_path:
     assert unpriced == Cost(300 + found.embeddings.tokens, None, None, None)
 
 
+@pytest.mark.promise("billed")
 @pytest.mark.parametrize(
     "place",
     [

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.postgres.sql import query
 from tests.support.world import World, paragraphs
+
+pytestmark = pytest.mark.promise("pay-once")
 
 _FILL = """
 INSERT INTO ingest_pipeline.document (generation, key, saga, partition, published_version, chunk_count)

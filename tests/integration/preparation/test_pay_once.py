@@ -26,6 +26,8 @@ from tests.support.crash.crash import Child, Place
 from tests.support.servers.embedding_server import POISON
 from tests.support.world import World, paragraphs
 
+pytestmark = pytest.mark.promise("pay-once")
+
 TEXT = paragraphs("alpha", 12)
 
 
@@ -102,6 +104,7 @@ def test_vectors_of_a_crashed_run_serve_other_documents_too(world: World) -> Non
     world.check_nothing_left()
 
 
+@pytest.mark.promise("edits-stay-local")
 def test_vectors_of_another_model_or_width_or_prompt_are_never_used(world: World) -> None:
     hashed = text_hash("a text")
     prompted = world.settings.replace(document_prefix="passage: ").recipe.embedding

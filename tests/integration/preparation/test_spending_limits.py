@@ -65,6 +65,7 @@ def billed_today(world: World) -> int:
         return read_spent(connection, world.corpus.name).today
 
 
+@pytest.mark.promise("limits")
 def test_a_document_with_too_many_chunks_fails_before_it_is_embedded(world: World) -> None:
     world = limited(world, SpendingLimits(200, None, None))
     world.put("large.txt", paragraphs("alpha", 300))
@@ -81,6 +82,7 @@ def test_a_document_with_too_many_chunks_fails_before_it_is_embedded(world: Worl
     assert not any("alpha" in text or "Paragraph" in text for text in world.embeddings.texts)
 
 
+@pytest.mark.promise("limits")
 def test_a_run_ends_at_its_limit_and_the_next_one_continues(world: World) -> None:
     limit = 20 * TOKENS_A_PARAGRAPH
     world = limited(world, SpendingLimits(None, limit, None))
@@ -97,6 +99,7 @@ def test_a_run_ends_at_its_limit_and_the_next_one_continues(world: World) -> Non
     assert world.audit().violations == []
 
 
+@pytest.mark.promise("limits")
 def test_the_daily_limit_covers_all_runs_together(world: World) -> None:
     writers, texts_a_batch = 4, 4
     limit = 60 * TOKENS_A_PARAGRAPH
@@ -146,6 +149,7 @@ def test_a_model_that_costs_nothing_has_no_limit_on_tokens(world: World) -> None
     assert len(asyncio.run(run()).publications) == 1
 
 
+@pytest.mark.promise("limits")
 def test_sensors_wait_for_the_next_day_or_for_another_limit(world: World) -> None:
     corpus, tomorrow = world.corpus, datetime.now(UTC) + timedelta(days=1)
     record_run_failure(corpus, "settings", SpendingLimitError("The day's limit", "Wait.", until=tomorrow))
@@ -159,6 +163,7 @@ def test_sensors_wait_for_the_next_day_or_for_another_limit(world: World) -> Non
     assert backoff.next_at is None
 
 
+@pytest.mark.promise("estimates")
 def test_a_plan_says_which_limits_it_would_meet(world: World) -> None:
     world = limited(world, SpendingLimits(30, 1000, None))
     world.put("large.txt", paragraphs("alpha", 80))
@@ -187,6 +192,7 @@ def test_limits_apply_to_what_is_billed_whatever_the_name_of_the_model(world: Wo
     assert (estimate(context, Planner(context).plans()).over_limit is not None) is is_served
 
 
+@pytest.mark.promise("estimates")
 def test_an_estimate_by_bytes_bounds_the_text_of_a_small_archive(world: World) -> None:
     packed = put_docx(world, "packed.docx", 2000)
     plans = Planner(world.context).plans()

@@ -29,6 +29,7 @@ def in_another_width(world: World) -> World:
     return World(world.database, settings, world.embeddings)
 
 
+@pytest.mark.promise("wrong-settings")
 def test_a_wrong_width_costs_one_text(world: World) -> None:
     wrong = in_another_width(world)
     for number in range(30):
@@ -51,6 +52,7 @@ def test_a_known_endpoint_gets_no_single_text_first(world: World) -> None:
     assert world.embeddings.texts.most_common(1)[0][1] == 1, "the text that went ahead is kept"
 
 
+@pytest.mark.promise("wrong-settings")
 def test_an_endpoint_that_went_wrong_gets_one_text_before_the_next_batch(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()
@@ -65,6 +67,7 @@ def test_an_endpoint_that_went_wrong_gets_one_text_before_the_next_batch(world: 
     assert totals(world)["tokens"] == world.embeddings.tokens
 
 
+@pytest.mark.promise("billed")
 @pytest.mark.parametrize("fault", BILLED)
 def test_billed_tokens_of_an_unusable_answer_and_of_requests_in_flight_are_recorded(
     world: World, fault: Fault, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +92,7 @@ def test_billed_tokens_of_an_unusable_answer_and_of_requests_in_flight_are_recor
     assert 0 < spent["unusable_tokens"] < spent["tokens"]
 
 
+@pytest.mark.promise("billed")
 def test_an_answer_that_breaks_off_after_its_usage_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     send = embedding_server._send_part  # pyright: ignore[reportPrivateUsage]
 

@@ -52,6 +52,7 @@ def test_a_chunker_cuts_the_documents_of_all_formats(world: World) -> None:
     found.check()
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize("option", ["parser", "chunker", "enricher"])
 def test_nonsense_fails_its_document_alone_and_is_tried_again_with_another_recipe(world: World, option: str) -> None:
     name = {"parser": "Obedient", "chunker": "ObedientChunker", "enricher": "ObedientEnricher"}[option]

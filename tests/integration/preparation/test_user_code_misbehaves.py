@@ -39,6 +39,7 @@ def own(world: World, **options: object) -> World:
     return World(world.database, world.settings.replace(**options), world.embeddings)
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize("option", _HOW)
 def test_whatever_an_extension_does_fails_its_document_alone(world: World, option: str) -> None:
     name, nonsense = _HOW[option]
@@ -79,6 +80,7 @@ def called(calls: Path) -> int:
     return len(calls.read_text().splitlines())
 
 
+@pytest.mark.promise("estimates")
 def test_an_exact_plan_calls_no_enricher(enriched: World, calls: Path) -> None:
     enriched.put("b.txt", paragraphs("new", 2))
     counted = count(enriched.context, Planner(enriched.context).plans())
@@ -87,6 +89,7 @@ def test_an_exact_plan_calls_no_enricher(enriched: World, calls: Path) -> None:
     assert called(calls) == 2
 
 
+@pytest.mark.promise("estimates")
 def test_a_batch_job_calls_no_enricher(enriched: World, calls: Path) -> None:
     mark_served(enriched.database, enriched.embedding_settings)
     enriched.put("b.txt", paragraphs("new", 2))
@@ -100,6 +103,7 @@ def test_a_batch_job_calls_no_enricher(enriched: World, calls: Path) -> None:
     assert set(enriched.texts()) == {"a.txt", "b.txt"}
 
 
+@pytest.mark.promise("estimates")
 def test_a_rebuild_of_the_catalog_calls_no_enricher(enriched: World, calls: Path, postgres: str, entrance: str) -> None:
     with Database(empty_database(postgres, entrance)) as database:
         lost = World(database, enriched.settings, enriched.embeddings)

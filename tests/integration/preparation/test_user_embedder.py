@@ -51,6 +51,7 @@ def vectors(world: World) -> dict[str, list[float]]:
     return {row["document"]: row["vector"] for row in rows}
 
 
+@pytest.mark.promise("user-code")
 def test_its_vectors_are_published_counted_and_never_computed_again(world: World, tmp_path: Path) -> None:
     found = own(world, noting(tmp_path), embedding_prices="embedder:noting-1 0.5 USD 2026-11-01")
     for number in range(6):
@@ -81,6 +82,7 @@ def test_a_search_embeds_the_question_by_the_method_for_questions(world: World, 
     assert noted(tmp_path) == before
 
 
+@pytest.mark.promise("user-code")
 def test_a_reranker_of_the_user_decides_the_order(world: World, tmp_path: Path) -> None:
     found = own(world, noting(tmp_path), reranker=f"{MODULE}.ObedientReranker")
     for key, text in (
@@ -98,6 +100,7 @@ def test_a_reranker_of_the_user_decides_the_order(world: World, tmp_path: Path) 
         corpus.search("nan", mode="vector")
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize(("text", "reason"), [("raise", "raised ValueError"), ("nan", "not finite"), ("long", "words")])
 def test_a_text_with_which_it_fails_fails_its_document_alone(world: World, text: str, reason: str) -> None:
     found = own(world, f"{MODULE}.ObedientEmbedder")
@@ -112,6 +115,7 @@ def test_a_text_with_which_it_fails_fails_its_document_alone(world: World, text:
     found.check()
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize(
     ("text", "error"), [("few", EmbedderError), ("wide", EmbedderError), ("offline", EmbeddingUnavailableError)]
 )
@@ -140,6 +144,7 @@ def test_its_tokens_are_limited(world: World, tmp_path: Path) -> None:
     assert len(noted(tmp_path)) <= 8
 
 
+@pytest.mark.promise("user-code")
 def test_a_corpus_is_reembedded_from_and_to_it(world: World, tmp_path: Path) -> None:
     world.put("a.txt", "green apples")
     world.ingest()
@@ -162,6 +167,7 @@ def test_a_corpus_is_reembedded_from_and_to_it(world: World, tmp_path: Path) -> 
     assert len(noted(tmp_path)) == 2
 
 
+@pytest.mark.promise("user-code")
 def test_another_fingerprint_embeds_nothing_until_the_corpus_is_reembedded(world: World, tmp_path: Path) -> None:
     found = own(world, noting(tmp_path))
     found.put("a.txt", "green apples")

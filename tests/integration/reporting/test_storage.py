@@ -68,6 +68,7 @@ def tables(database_url: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+@pytest.mark.promise("binding")
 def test_dagsters_tables_do_not_touch_those_of_an_application(settings: CorpusConfig, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(_APPLICATION)
@@ -134,6 +135,7 @@ def test_options_of_the_url_stay_in_force(database_url: str) -> None:
     assert options == f"-c statement_timeout=1234 -c search_path={DAGSTER_SCHEMA}"
 
 
+@pytest.mark.promise("binding")
 def test_a_pooler_that_drops_the_search_path_is_refused_before_anything_is_created(
     settings: CorpusConfig, database_url: str, refusing: TcpProxy
 ) -> None:

@@ -98,6 +98,7 @@ def publish_more(world: World) -> None:
     world.ingest()
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_database_restored_to_an_hour_ago_is_rebuilt_from_the_table(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_database_restored_to_an_hour_ago_is_rebuilt_from_the_table(
         replaced.ingest()
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_lost_database_comes_back_from_the_table_alone(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World]
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_lost_database_comes_back_from_the_table_alone(
     empty.check_nothing_left()
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_backup_older_than_retention_is_brought_up_to_the_table(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World]
 ) -> None:
@@ -151,6 +154,7 @@ def test_a_backup_older_than_retention_is_brought_up_to_the_table(
     check_rebuilt(restored, texts, embedded=embedded)
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_copy_that_was_taken_while_writers_ran_is_brought_to_its_newest_whole_version(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World], tmp_path: Path
 ) -> None:
@@ -350,6 +354,7 @@ def die_and_rebuild(
     check_rebuilt(restored, texts, embedded=embedded)
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 @pytest.mark.parametrize("place", decisive_places(REBUILD)[1::4], ids=str)
 def test_a_rebuild_may_die_at_decisive_places(
     world: World, backup: Callable[[], str], opened: Callable[[World, str], World], place: Place
@@ -357,6 +362,7 @@ def test_a_rebuild_may_die_at_decisive_places(
     die_and_rebuild(world, backup, opened, place)
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 @pytest.mark.soak
 @pytest.mark.parametrize("place", places(REBUILD), ids=str)
 def test_a_rebuild_may_die_anywhere(
@@ -365,6 +371,7 @@ def test_a_rebuild_may_die_anywhere(
     die_and_rebuild(world, backup, opened, place)
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_dump_that_is_restored_elsewhere_and_a_clone_for_staging(
     world: World, postgres: str, entrance: str, opened: Callable[[World, str], World], tmp_path: Path
 ) -> None:
@@ -402,6 +409,7 @@ def test_a_dump_that_is_restored_elsewhere_and_a_clone_for_staging(
     staging.check_nothing_left()
 
 
+@pytest.mark.promise("copies-and-rebuilds")
 def test_a_copied_state_folder_is_its_own_database_and_touches_nothing_of_the_original(
     world: World, tmp_path: Path, opened: Callable[[World, str], World]
 ) -> None:

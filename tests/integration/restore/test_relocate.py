@@ -106,6 +106,7 @@ def a_foreign_table(table: Path) -> None:
     LanceTable(str(table)).create(schema, owner="somebody/docs", mark=VersionMark(uuid4(), None))
 
 
+@pytest.mark.promise("moved-or-dropped")
 @pytest.mark.parametrize(
     ("damage", "error"),
     [(nothing, TableUnavailableError), (a_lost_file, CorpusMismatchError), (a_foreign_table, CorpusMismatchError)],
@@ -124,6 +125,7 @@ def test_a_location_without_the_right_table_is_refused(
     world.check()
 
 
+@pytest.mark.promise("moved-or-dropped")
 def test_a_copy_that_is_older_than_head_is_refused(world: World, moved: World) -> None:
     copy(world, moved)
     world.put("a.txt", paragraphs("delta", 1))
@@ -142,6 +144,7 @@ def test_both_tables_are_relocated_during_a_reembedding(world: World, moved: Wor
     assert world.embeddings.embedded == embedded
 
 
+@pytest.mark.promise("moved-or-dropped")
 def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, moved: World) -> None:
     world.put("a.txt", paragraphs("delta", 2))
     writer = Child(crash_jobs.ingest, world.address, stop_at=Place(Boundary.PREPARED, "after"))
@@ -156,6 +159,7 @@ def test_a_writer_that_works_on_the_old_table_publishes_nothing(world: World, mo
     moved.check()
 
 
+@pytest.mark.promise("moved-or-dropped")
 @pytest.mark.parametrize("place", decisive_places(RELOCATION), ids=str)
 def test_a_relocation_may_die_anywhere(world: World, moved: World, place: Place) -> None:
     embedded = world.embeddings.embedded
@@ -194,6 +198,7 @@ def test_a_corpus_follows_its_source_and_fences_writers_that_read_the_old_one(wo
     there.check_nothing_left()
 
 
+@pytest.mark.promise("moved-or-dropped")
 def test_another_name_of_the_same_model_embeds_nothing(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.put("empty.txt", "\0\0")
@@ -237,6 +242,7 @@ def test_settings_of_another_recipe_rename_nothing(world: World) -> None:
         check_width(world.corpus.head().embedding, 8)
 
 
+@pytest.mark.promise("moved-or-dropped")
 def test_another_model_is_recognised_by_its_vectors(world: World) -> None:
     world.put("a.txt", paragraphs("alpha", 2))
     world.ingest()

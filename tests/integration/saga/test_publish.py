@@ -57,6 +57,7 @@ def somebody_waits_for_a_lock(url: str) -> bool:
         return connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is not None
 
 
+@pytest.mark.promise("many-writers")
 def test_a_publication_waits_for_the_holder_of_the_lock(corpus: Corpus) -> None:
     writer = threading.Thread(target=add, args=(corpus, "second"))
     with corpus.database.transaction() as connection:
@@ -79,6 +80,7 @@ def test_preparing_does_not_wait_for_the_lock(corpus: Corpus) -> None:
             sagas.record_fragment(other, saga, name="a", row_count=1)
 
 
+@pytest.mark.promise("many-writers")
 def test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest(corpus: Corpus) -> None:
     old, saga = corpus.head().head_version, corpus.head().head_saga
     add(corpus, "second")
@@ -93,6 +95,7 @@ def test_lance_refuses_a_commit_on_a_version_before_a_restore(corpus: Corpus) ->
         corpus.table.commit(old, Change([corpus.table.stage(f"{saga}-9.lance", rows_of(["late"]))]), mark(corpus, saga))
 
 
+@pytest.mark.promise("foreign-writes")
 def test_a_foreign_write_during_a_publication_is_kept_and_reported(
     database: Database, settings: CorpusSettings
 ) -> None:
@@ -141,6 +144,7 @@ def test_attempts_to_publish_end_after_a_while(corpus: Corpus, monkeypatch: pyte
     assert ids_at_head(corpus) == ["first"]
 
 
+@pytest.mark.promise("zombies")
 def test_a_writer_that_holds_the_lock_for_too_long_is_ended_by_postgres(
     corpus: Corpus, settings: CorpusSettings
 ) -> None:

@@ -62,6 +62,7 @@ def their_table(world: World) -> lance.LanceDataset:
     return lance.dataset(world.settings.table_uri)
 
 
+@pytest.mark.promise("settled")
 def test_a_living_writer_is_not_recovered_and_a_silent_one_is(world: World) -> None:
     saga = begin(world)
     assert recover(world.corpus).abandoned == []
@@ -73,6 +74,7 @@ def test_a_living_writer_is_not_recovered_and_a_silent_one_is(world: World) -> N
     assert recover(world.corpus).abandoned == []
 
 
+@pytest.mark.promise("settled")
 def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None:
     saga, other = begin(world, "dead"), begin(world, "alive")
     assert recover(world.corpus, dead_runs=["dead"]).abandoned == [saga]
@@ -80,6 +82,7 @@ def test_a_run_that_is_known_to_be_dead_is_settled_at_once(world: World) -> None
         assert sagas.live_sagas(connection, world.corpus.generation) == {other}
 
 
+@pytest.mark.promise("waits")
 def test_a_writer_that_locks_its_saga_is_skipped_and_settled_later(world: World) -> None:
     """One that was stopped in mid transaction must not stop who recovers, nor with it the whole corpus."""
     held, free = begin(world), begin(world)
@@ -107,6 +110,7 @@ def test_versions_of_several_dead_writers_are_undone_together(world: World) -> N
     world.check_nothing_left()
 
 
+@pytest.mark.promise("foreign-writes")
 def test_a_foreign_version_is_always_reported_and_never_destroyed(world: World) -> None:
     their_table(world).delete("document = '0.txt'")
     theirs = world.corpus.table.latest_version()
@@ -126,6 +130,7 @@ def test_a_foreign_deletion_can_be_undone(world: World) -> None:
     world.check_nothing_left()
 
 
+@pytest.mark.promise("foreign-writes")
 @pytest.mark.parametrize("change", ["delete", "append", "update"])
 def test_a_foreign_change_of_rows_cannot_be_adopted(world: World, change: str) -> None:
     table = their_table(world)
@@ -141,6 +146,7 @@ def test_a_foreign_change_of_rows_cannot_be_adopted(world: World, change: str) -
     assert world.corpus.table.latest_version() == theirs
 
 
+@pytest.mark.promise("foreign-writes")
 @pytest.mark.parametrize("alteration", ALTERATIONS)
 def test_a_foreign_change_of_columns_cannot_be_adopted(world: World, alteration: str) -> None:
     """Lance would refuse every data file that is written for the columns of head."""

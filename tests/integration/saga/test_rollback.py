@@ -21,6 +21,8 @@ from ingest_pipeline.postgres import history
 from ingest_pipeline.saga.rollback import plan_rollback, rollback
 from tests.support.world import World, paragraphs
 
+pytestmark = pytest.mark.promise("rollbacks")
+
 FIRST = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "same.txt": paragraphs("same", 1)}
 EDITED = paragraphs("edited", 2)
 

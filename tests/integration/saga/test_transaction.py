@@ -31,6 +31,8 @@ from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child
 from tests.support.crash.tables import SCHEMA, rows_of
 
+pytestmark = pytest.mark.promise("own-table")
+
 _PATIENCE_SECONDS = 300.0
 
 

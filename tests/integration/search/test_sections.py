@@ -119,6 +119,7 @@ def test_a_header_is_embedded_and_found_and_not_shown(headed: World) -> None:
         update_indices(headed.corpus)
 
 
+@pytest.mark.promise("edits-stay-local")
 def test_a_changed_heading_embeds_its_section_again_and_nothing_else(headed: World) -> None:
     section = sum(chunk.heading == "Handbook > Expenses" for chunk in headed.chunks("handbook.md"))
     before = headed.embeddings.embedded

@@ -12,6 +12,8 @@ from ingest_pipeline.types import SourceObject
 from tests.support.servers.s3 import S3Server
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
 
+pytestmark = pytest.mark.promise("source-faults")
+
 READABLE = (
     "a'b\"c",
     "a...b",

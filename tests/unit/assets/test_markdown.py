@@ -13,6 +13,8 @@ from markdown_it import MarkdownIt
 
 from ingest_pipeline.assets.markdown import code_blocks
 
+pytestmark = pytest.mark.promise("markdown")
+
 _ROOT = Path(__file__).parents[3]
 _GATE = _ROOT / "assets" / "markdown.py"
 _IMAGE = "![](/graphql?query=mutation%20x)"

@@ -187,6 +187,7 @@ def test_a_chunk_begins_where_a_section_does(kind: str) -> None:
     assert sum(c.text.startswith(TITLES[kind].format("").rstrip()[:7]) for c in chunks) == 30
 
 
+@pytest.mark.promise("edits-stay-local")
 @pytest.mark.parametrize("kind", TITLES)
 def test_sections_that_change_places_change_no_chunk(kind: str) -> None:
     *texts, last = sections(TITLES[kind])
@@ -319,6 +320,7 @@ def edited(text: str, other: str, chance: random.Random) -> str:
     return "".join(parts)
 
 
+@pytest.mark.promise("edits-stay-local")
 def test_an_edit_of_one_paragraph_changes_one_chunk_in_the_median_and_three_at_the_95th_percentile() -> None:
     chance = random.Random(7)
     texts = documents()

@@ -45,6 +45,7 @@ INPUTS = st.builds(
 )
 
 
+@pytest.mark.promise("model-limits")
 @proved
 @given(LONG_TEXTS, INPUTS, st.sampled_from([0, 20]), st.sampled_from(["characters", "tokens"]))
 def test_no_text_that_is_sent_exceeds_the_limit(text: str, given: ModelInput, overlap: int, unit: ChunkUnit) -> None:
@@ -118,6 +119,7 @@ def prose(chance: random.Random) -> str:
     return " ".join(f"{sentence()}." for _ in range(chance.randint(1, 6)))
 
 
+@pytest.mark.promise("model-limits")
 @pytest.mark.parametrize("unit", ["characters", "tokens"])
 def test_edits_stay_local_although_chunks_are_divided(unit: ChunkUnit) -> None:
     # Not the documentation of Python, whose text differs from one patch release to the next.

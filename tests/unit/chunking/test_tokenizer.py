@@ -57,6 +57,7 @@ def count(reference: Reference, text: str) -> int:
     return len(reference.encode(text, add_special_tokens=False).ids)
 
 
+@pytest.mark.promise("model-limits")
 @pytest.mark.parametrize("reference", [wordpiece, unigram, wordllama])
 @counted
 @given(WORDS)

@@ -11,6 +11,8 @@ import pytest
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 
+pytestmark = pytest.mark.promise("error-lines")
+
 
 def test_brackets_are_shown_and_not_interpreted_as_styles(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows("documents", [{"document": "[red]a.txt", "error": "list[int] [/x]"}])

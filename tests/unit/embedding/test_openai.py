@@ -33,6 +33,8 @@ from tests.support.servers.embedding_server import (
 )
 from tests.support.servers.embeddings_protocol import EmbeddingRequest
 
+pytestmark = pytest.mark.promise("embedding-faults")
+
 KEY = "sk-secret-0123456789"
 WIDTH = 32
 

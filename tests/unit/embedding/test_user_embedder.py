@@ -89,6 +89,7 @@ def test_what_it_declares_limits_the_batches_and_the_processes() -> None:
     assert found.embedding == "embedder:noting-1/8"
 
 
+@pytest.mark.promise("user-code")
 def test_a_temporary_failure_is_retried_and_its_retry_is_counted(tmp_path: Path) -> None:
     meter = UsageMeter()
     answer = embed(embedder("ObedientEmbedder", calls=str(tmp_path / "calls")), ["busy", "fine"], meter)
@@ -150,6 +151,7 @@ def test_the_tokens_of_an_invalid_result_are_counted() -> None:
     assert (meter.tokens, meter.requests) == (50, 1)
 
 
+@pytest.mark.promise("user-code")
 def test_an_embedder_that_fails_with_everything_is_called_a_few_times_only(tmp_path: Path) -> None:
     found = embedder("ObedientEmbedder", calls=str(tmp_path / "calls"))
     with pytest.raises(EmbedderError, match=r"8 texts in a row could not be embedded\. The last makes the embedder"):

@@ -7,6 +7,8 @@ import pytest
 from ingest_pipeline.errors import TableAccessError, TableFullError, TableIncompleteError, TableUnavailableError
 from ingest_pipeline.lance.errors import error_of
 
+pytestmark = pytest.mark.promise("error-lines")
+
 _PLACE = ", /home/runner/work/lance/lance/rust/lance-io/src/object_store.rs:1576:42"
 # As pylance 14.0.2 raised them.
 _SAID: list[tuple[str, type[TableUnavailableError]]] = [

@@ -94,6 +94,7 @@ def test_nul_is_dropped_because_no_database_stores_it() -> None:
     assert text_of(parser(OBEDIENT), "nul") == "ab"
 
 
+@pytest.mark.promise("user-code")
 @landlock
 @pytest.mark.parametrize(
     "attack", ["open('{secret}').read()", "os.listdir('/')", "open('/proc/' + str(os.getppid()) + '/environ').read()"]
@@ -109,6 +110,7 @@ def test_a_parser_of_the_user_may_read_its_own_package_for_what_it_imports_later
     assert text_of(parser(OBEDIENT), f"eval len(open({user_code.__file__!r}).read()) > 0") == "True"
 
 
+@pytest.mark.promise("user-code")
 @seccomp
 @pytest.mark.parametrize("attack", ["socket.create_connection(('127.0.0.1', {port}))", "os.fork()"])
 def test_a_parser_of_the_user_has_no_network_and_starts_no_process(attack: str) -> None:

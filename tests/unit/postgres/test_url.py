@@ -23,6 +23,8 @@ from ingest_pipeline.postgres.url import (
     write_url,
 )
 
+pytestmark = pytest.mark.promise("secrets")
+
 HARD = "%25/#?@: '\\&=+é"
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 

@@ -17,6 +17,8 @@ from ingest_pipeline.parsing.worker_pool import ParserLimits, ParserPool
 from ingest_pipeline.sandbox import children, confinement
 from ingest_pipeline.types import TextPiece
 
+pytestmark = pytest.mark.promise("confinement")
+
 SUPPORT = Path(__file__).parents[2] / "support" / "crash"
 BLIND = """
 import os, sys

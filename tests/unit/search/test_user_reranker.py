@@ -33,6 +33,7 @@ def test_each_text_gets_its_score() -> None:
     assert scores(reranker(), "short", ()) == []
 
 
+@pytest.mark.promise("user-code")
 @pytest.mark.parametrize(
     ("question", "problem"),
     [

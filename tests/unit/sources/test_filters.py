@@ -57,6 +57,7 @@ def test_a_malformed_pattern_is_named() -> None:
         Selection(exclude=["*.md", "[z-a]"])
 
 
+@pytest.mark.promise("source-faults")
 @pytest.mark.parametrize(
     ("exclude", "excluded"),
     [

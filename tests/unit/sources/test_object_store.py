@@ -17,6 +17,8 @@ from ingest_pipeline.sources.filters import Selection
 from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.object_store import ObjectSource
 
+pytestmark = pytest.mark.promise("source-faults")
+
 REPOSITORY = Path(__file__).parents[3]
 ORDINARY_USER = """
 import os, pwd, sys
@@ -173,6 +175,7 @@ def linked(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
+@pytest.mark.promise("links")
 @pytest.mark.parametrize(
     ("follow", "listed", "refused"),
     [
@@ -465,6 +468,7 @@ def whole_seconds(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.promise("no-missed-edit")
 def test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen(whole_seconds: Path) -> None:
     source, path = ObjectSource(str(whole_seconds)), write(whole_seconds, "doc", b"old")
     listed = source.stat("doc")

@@ -12,6 +12,8 @@ from obstore.store import S3Store
 
 from ingest_pipeline.sources.s3_tags import signed_url
 
+pytestmark = pytest.mark.promise("columns")
+
 SECRET = "a secret"  # noqa: S105
 
 

@@ -14,6 +14,8 @@ import pytest
 from ingest_pipeline.errors import DocumentChangedError
 from ingest_pipeline.sources.object_store import ObjectSource
 
+pytestmark = pytest.mark.promise("source-faults")
+
 
 class _WeakStore(BaseHTTPRequestHandler):
     """As much of S3 as one object takes, behind a proxy that compresses and so makes the ETags weak."""
