@@ -7,13 +7,13 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
+from ingest_pipeline.columns.values import Value
+from ingest_pipeline.integrations.hits import score_of, text_of
 from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.postgres.history import PublicationRow
 from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.search.reading import DocumentPart
 from ingest_pipeline.search.search import Hit
-
-ColumnValue = str | int | float | bool | list[str] | None
 
 
 class Citation(BaseModel):
@@ -68,14 +68,14 @@ class FoundChunk(BaseModel):
     text: str
     score: float = Field(description="Higher is better.")
     citation: Citation
-    columns: Mapping[str, ColumnValue] = Field(description="Values of the document's own columns.")
+    columns: Mapping[str, Value] = Field(description="Values of the document's own columns.")
 
     @classmethod
     def of(cls, hit: Hit) -> Self:
         """A hit of a search."""
-        text = hit.text if hit.passage is None else hit.passage.text
-        score = hit.score if hit.rerank_score is None else hit.rerank_score
-        return cls(chunk=hit.id, text=text, score=score, citation=Citation.of_hit(hit), columns=_values(hit.columns))
+        return cls(
+            chunk=hit.id, text=text_of(hit), score=score_of(hit), citation=Citation.of_hit(hit), columns=hit.columns
+        )
 
 
 class SearchAnswer(BaseModel):
@@ -92,7 +92,7 @@ class TextAnswer(BaseModel):
     citation: Citation
     next_offset: int | None = Field(description="Pass it as `start_offset` to read on. Null: nothing follows.")
     characters: int = Field(description="Length of the whole document.")
-    columns: Mapping[str, ColumnValue]
+    columns: Mapping[str, Value]
 
     @classmethod
     def of(cls, part: DocumentPart) -> Self:
@@ -102,7 +102,7 @@ class TextAnswer(BaseModel):
             citation=Citation.of_part(part),
             next_offset=part.next_offset,
             characters=part.document.character_count,
-            columns=_values(part.document.columns),
+            columns=part.document.columns,
         )
 
 
@@ -115,7 +115,7 @@ class ListedDocument(BaseModel):
     chunks: int
     last_modified: str
     published_version: int
-    columns: Mapping[str, ColumnValue]
+    columns: Mapping[str, Value]
 
     @classmethod
     def of(cls, row: DocumentRow) -> Self:
@@ -127,7 +127,7 @@ class ListedDocument(BaseModel):
             chunks=row.chunk_count,
             last_modified=row.last_modified.isoformat(timespec="seconds"),
             published_version=row.published_version,
-            columns=_values(row.columns),
+            columns=row.columns,
         )
 
 
@@ -182,9 +182,3 @@ class HistoryAnswer(BaseModel):
 
     version: int
     publications: list[Publication]
-
-
-def _values(columns: Mapping[str, object]) -> dict[str, ColumnValue]:
-    """Values as JSON has them. Times and dates become text."""
-    plain = (str, int, float, bool, list, type(None))
-    return {name: value if isinstance(value, plain) else str(value) for name, value in columns.items()}
