@@ -16,12 +16,20 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/.demo
+
+# The programs of the tests are most of what `make setup` installs, and the demo needs none. Python writes the bytecode
+# of the modules that the demo imports when it imports them, which is less than all of it.
+$(VENV)/.demo: pyproject.toml requirements-demo.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes --requirement requirements-demo.lock
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-demo: setup ## ingest, edit, die between the stores, recover, search, audit
+demo: $(VENV)/.demo ## ingest, edit, die between the stores, recover, search, audit
 	$(BIN)/ingest-pipeline demo
 
-ui: setup ## Dagster's web UI over the demo's corpus
+ui: $(VENV)/.demo ## Dagster's web UI over the demo's corpus
 	$(BIN)/ingest-pipeline ui --demo
 
 # Two processes more than there are cores, because many tests wait for Dagster's ticks or a server's silence.
@@ -69,8 +77,10 @@ mutants: setup ## unplug each safeguard and demand that its test fails
 	$(BIN)/python -m tools.mutants
 
 lock: ## compile the lock files from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --all-extras \
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra dev \
 	  --python-version 3.11 pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra demo \
+	  --constraint requirements.lock --python-version 3.11 pyproject.toml --output-file requirements-demo.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group docs \
 	  --constraint requirements.lock --python-version 3.11 --output-file requirements-docs.lock
 
