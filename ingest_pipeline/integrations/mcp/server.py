@@ -56,14 +56,7 @@ def create_server(
         log_level="WARNING",
     )
     tools = _Tools(corpus, principals, has_tokens=tokens is not None)
-    reading: tuple[Callable[..., object], ...] = (
-        tools.search,
-        tools.get_document,
-        tools.neighbours,
-        tools.list_documents,
-        tools.history,
-    )
-    for tool in reading:
+    for tool in tools.all():
         server.tool(annotations=_READS)(_with_our_errors(tool))
     return server
 
@@ -75,6 +68,10 @@ class _Tools:
         self._corpus = corpus
         self._configured = list(principals)
         self._has_tokens = has_tokens
+
+    def all(self) -> Sequence[Callable[..., object]]:
+        """Every tool."""
+        return self.search, self.get_document, self.neighbours, self.list_documents, self.history
 
     def search(
         self,

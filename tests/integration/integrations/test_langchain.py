@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from langchain_core.output_parsers import StrOutputParser
+from langchain_core.documents import Document
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 
@@ -75,9 +75,12 @@ def test_an_error_keeps_its_message(library: OpenCorpus) -> None:
 def test_a_chain_gets_the_texts(library: OpenCorpus) -> None:
     retriever = IngestPipelineRetriever(corpus=library, k=1)
     prompt = ChatPromptTemplate.from_template("{context} Question: {question}")
-    texts = retriever | (lambda found: " ".join(one.page_content for one in found))
-    chain = {"context": texts, "question": RunnablePassthrough()} | prompt | (lambda said: said.to_string())
-    assert "kept for a year" in (chain | StrOutputParser()).invoke(QUESTION)
+
+    def joined(found: list[Document]) -> str:
+        return " ".join(one.page_content for one in found)
+
+    chain = {"context": retriever | joined, "question": RunnablePassthrough[str]()} | prompt
+    assert "kept for a year" in chain.invoke(QUESTION).to_string()
 
 
 def test_the_program_of_the_page_runs(
