@@ -24,7 +24,7 @@ from ingest_pipeline.postgres import documents, embedding_cache, reports, sagas
 from ingest_pipeline.postgres.documents import PartitionState
 from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.reporting.data_versions import current_version, version_tags
+from ingest_pipeline.reporting.data_versions import input_versions, version_tags
 from ingest_pipeline.reporting.event_log import log_events, log_planned
 from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.lineage import lineage
@@ -59,7 +59,7 @@ class RunReport:
     _unreported: list[Publication] = field(default_factory=list[Publication])
     _materialized: bool = False
     _head_moved: bool = False
-    _inputs: dict[dg.AssetKey, str] | None = None
+    _inputs: Mapping[dg.AssetKey, str] | None = None
 
     def compared(self, page: Page) -> None:
         """Log how many documents differ."""
@@ -245,7 +245,7 @@ class RunReport:
         if self._inputs is None:
             keys = {dep.asset_key for spec in self.context.assets_def.specs for dep in spec.deps}
             others = keys.difference(spec.key for spec in self.context.assets_def.specs)
-            self._inputs = {key: current_version(self.context.instance, key) for key in others}
+            self._inputs = input_versions(self.context.instance, others)
         return self._inputs
 
     def _log(self, events: Sequence[dg.AssetMaterialization | dg.AssetObservation]) -> None:

@@ -3,6 +3,7 @@
 IngestError
 ├── ConfigurationError            change a setting, then start again
 │   ├── MissingExtraError         install an optional dependency
+│   ├── SourceMissingError        create the source folder, or name another one
 │   ├── CorpusMismatchError       restore the settings, or run `reembed` or `relocate`
 │   ├── TableInUseError           choose another table, for another corpus owns this one
 │   ├── NotOurTableError          choose another table, for no corpus owns this one
@@ -87,6 +88,10 @@ class ConfigurationError(IngestError):
 
 class MissingExtraError(ConfigurationError):
     """An optional dependency that this call needs is not installed."""
+
+
+class SourceMissingError(ConfigurationError):
+    """The folder of the source does not exist."""
 
 
 class CorpusMismatchError(ConfigurationError):

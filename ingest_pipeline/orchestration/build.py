@@ -87,10 +87,15 @@ class DagsterOptions(BaseModel):
     )
 
 
-def build_definitions(config: CorpusConfig) -> dg.Definitions:
-    """Build the definitions of a corpus whose database url, if there is one, is in INGEST_DATABASE_URL."""
+def build_definitions(config: CorpusConfig, *, upstream: Sequence[str] = ()) -> dg.Definitions:
+    """Build the definitions of a corpus whose database url, if there is one, is in INGEST_DATABASE_URL.
+
+    Args:
+        config: Configuration of the corpus.
+        upstream: Keys of the assets that make the files of the source.
+    """
     url = dg.EnvVar("INGEST_DATABASE_URL") if config.database_url else None
-    options = DagsterOptions(owners=["team:data-platform"])
+    options = DagsterOptions(owners=["team:data-platform"], upstream=upstream)
     resources = build_resources(config, database_url=url, database_setting="INGEST_DATABASE_URL")
     return corpus_definitions(config, resources, options)
 
@@ -137,12 +142,19 @@ def corpus_definitions(
     return dg.Definitions(
         assets=[ingest],
         asset_checks=checks,
-        jobs=[job, audit.job, maintenance.job, rollback_job(config), reembed_job(config), batch_job(config)],
+        jobs=[
+            job,
+            audit.job,
+            maintenance.job,
+            rollback_job(config, upstream),
+            reembed_job(config, upstream),
+            batch_job(config),
+        ],
         schedules=[audit, maintenance, stale_schedule(config, running=options.stale_schedule)],
         sensors=[
-            source_sensor(config, options.embedding_pool, running=options.source_sensor),
-            recovery_sensor(config, running=options.recovery_sensor),
-            batch_sensor(config, running=options.batch_sensor),
+            source_sensor(config, options.embedding_pool, upstream, running=options.source_sensor),
+            recovery_sensor(config, upstream, running=options.recovery_sensor),
+            batch_sensor(config, upstream, running=options.batch_sensor),
             *([upstream_sensor(config, upstream)] if upstream else []),
         ],
         resources={**resources.by_key(config), head_inputs_key(names): head_inputs(config)},

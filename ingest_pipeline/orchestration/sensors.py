@@ -4,16 +4,16 @@ Each tick compares the actual state with the wanted one. So nothing is forgotten
 daemon is lost, and a file that is changed back to earlier bytes is detected like any other.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import StaleError
-from ingest_pipeline.ingestion.batch_jobs import waiting_keys
-from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.orchestration.comparison import compare_source, comparison_resources
+from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source, comparison_resources
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS, partitions_in_progress, run_requests, shared_run
-from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
+from ingest_pipeline.orchestration.ticks import Tick, evaluate
+from ingest_pipeline.planning.backoff import clear_resolved
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
@@ -40,12 +40,15 @@ _MAX_PAGE_SECONDS = 20.0
 _MAX_PAGE_DOCUMENTS = 8000
 
 
-def source_sensor(settings: CorpusConfig, pool: str, *, running: bool = True) -> dg.SensorDefinition:
+def source_sensor(
+    settings: CorpusConfig, pool: str, upstream: Sequence[dg.AssetKey] = (), *, running: bool = True
+) -> dg.SensorDefinition:
     """Requests runs for files that are new, changed or deleted.
 
     Args:
         settings: Settings of the corpus.
         pool: The pool of the runs that ingest the corpus.
+        upstream: The assets that make the files of the source.
         running: Whether the sensor is on by default.
     """
     names = DagsterNames.of(settings)
@@ -59,7 +62,7 @@ def source_sensor(settings: CorpusConfig, pool: str, *, running: bool = True) ->
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys=comparison_resources(names),
     )
-    def watch_source(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def watch_source(context: dg.SensorEvaluationContext) -> Tick:
         count, busy = partitions_in_progress(context.instance, names, definition)
         if busy is None:
             return dg.SkipReason(
@@ -68,7 +71,7 @@ def source_sensor(settings: CorpusConfig, pool: str, *, running: bool = True) ->
         if count >= MAX_RUNS:
             return dg.SkipReason(f"{count} runs are in progress. More are requested when they have ended.")
         _limit(context.instance, pool)
-        return compare_source(context, settings, lambda opened: _tick(context, opened, settings, busy))
+        return compare_source(context, settings, upstream, lambda opened: _tick(context, opened, settings, busy))
 
     return watch_source
 
@@ -82,27 +85,23 @@ def _limit(instance: dg.DagsterInstance, pool: str) -> None:
 
 def _tick(
     context: dg.SensorEvaluationContext, ingest_context: IngestContext, settings: CorpusConfig, busy: set[str]
-) -> dg.SensorResult | dg.SkipReason:
+) -> Tick:
     """Compare one page of keys, and request runs for its documents."""
     now = SourceCursor.parse(context.cursor)
     limits = Limits(_MAX_PAGE_DOCUMENTS, _MAX_PAGE_SECONDS, settings.min_age_seconds)
     page = Planner(ingest_context).page(now.after, limits)
     clear_resolved(ingest_context, page)
     removals = now.advance(page)
-    waiting = read_retry_backoff(ingest_context)
-    ordered = waiting_keys(ingest_context)
-    guard = RecipeGuard(ingest_context)
-    guard.accept()
-    allowed, withheld_by_recipe = guard.split(page.puts)
-    puts = [plan for plan in allowed if waiting.failure_of(plan) is None and plan.key not in ordered]
+    documents = DueDocuments(ingest_context)
+    puts = documents.of(page.puts)
     due = sorted(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )
     context.update_cursor((now.next if now.ended else now).dump())
     _drop_strays(context.instance, ingest_context, settings, page, busy)
-    message = _message(page, now, ingest_context, skipped=len(allowed) - len(puts))
-    if withheld_by_recipe:
-        message += f" {guard.error}"
+    message = _message(page, now, ingest_context, skipped=documents.skipped)
+    if documents.withheld is not None:
+        message += f" {documents.withheld}"
     if not due:
         return dg.SkipReason(message)
     context.log.info(message)
@@ -154,8 +153,16 @@ def _message(page: Page, now: SourceCursor, ingest_context: IngestContext, *, sk
     return line
 
 
-def recovery_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDefinition:
-    """Settles the sagas of writers that died, and reports their publications."""
+def recovery_sensor(
+    settings: CorpusConfig, upstream: Sequence[dg.AssetKey] = (), *, running: bool = True
+) -> dg.SensorDefinition:
+    """Settles the sagas of writers that died, and reports their publications.
+
+    Args:
+        settings: Settings of the corpus.
+        upstream: The assets that make the files of the source.
+        running: Whether the sensor is on by default.
+    """
     names = DagsterNames.of(settings)
 
     @dg.sensor(
@@ -166,50 +173,54 @@ def recovery_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.Senso
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys={resource_key(names, VersionedLanceDBResource)},
     )
-    def watch_ledger(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def watch_ledger(context: dg.SensorEvaluationContext) -> Tick:
         lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-        try:
+
+        def tick() -> Tick:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 fail_dead_runs(context.instance)
                 fail_unclaimed_runs(context.instance, names)
                 if not ingest_context.corpus.exists():
                     return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
-                generations = (ingest_context.corpus, *other_generations(ingest_context.corpus))
-                in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
-                report, *other_reports = [
-                    recover(generation, dead_runs=ended_runs(context.instance, generation))
-                    for generation in generations
-                ]
-                settled = [saga for each in (report, *other_reports) for saga in (*each.compensated, *each.abandoned)]
-                fail_silent_runs(context.instance, in_doubt, settled)
-                recalled = recall_partitions(context.instance, names, ingest_context.corpus, settings.scheme)
-                replayed = replay_reports(context.instance, names, ingest_context)
-                corpus, log = ingest_context.corpus, context.instance.report_runless_asset_event
-                head_reported = report_silent_change(context.instance, names, corpus, log)
-        except StaleError as error:
-            return dg.SkipReason(str(error))
-        if recalled:
-            context.log.warning(
-                f"{recalled} partitions were missing from Dagster and were added. A backfill materializes them"
-            )
-        if (
-            not settled
-            and not replayed.reported
-            and not replayed.needs_rerun
-            and not head_reported
-            and report.head_after == report.head_before
-        ):
-            return dg.SkipReason("No saga is in doubt.")
-        context.log.warning(f"Settled sagas {', '.join(map(str, settled))}; head is version {report.head_after}")
-        runs = [
-            dg.RunRequest(run_key=key, run_config=shared_run(names.step, partitions, withhold_recipe=True).run_config)
-            for key, partitions in replayed.needs_rerun.items()
-        ]
-        if runs:
-            return dg.SensorResult(run_requests=runs)
-        return dg.SkipReason(
-            f"Settled {len(settled)} sagas, reported {replayed.reported} publications. "
-            f"Head is version {report.head_after}."
-        )
+                return _recover(context, ingest_context, settings, upstream)
+
+        return evaluate(context.instance, upstream, tick)
 
     return watch_ledger
+
+
+def _recover(
+    context: dg.SensorEvaluationContext,
+    ingest_context: IngestContext,
+    settings: CorpusConfig,
+    upstream: Sequence[dg.AssetKey],
+) -> Tick:
+    names, corpus, instance = DagsterNames.of(settings), ingest_context.corpus, context.instance
+    generations = (corpus, *other_generations(corpus))
+    in_doubt = {saga: run for generation in generations for saga, run in runs_in_doubt(generation).items()}
+    reports = [recover(generation, dead_runs=ended_runs(instance, generation)) for generation in generations]
+    settled = [saga for report in reports for saga in (*report.compensated, *report.abandoned)]
+    fail_silent_runs(instance, in_doubt, settled)
+    recalled = recall_partitions(instance, names, corpus, settings.scheme)
+    if recalled:
+        context.log.warning(
+            f"{recalled} partitions were missing from Dagster and were added. A backfill materializes them"
+        )
+    replayed = replay_reports(instance, names, ingest_context, upstream)
+    head_reported = report_silent_change(instance, names, corpus, instance.report_runless_asset_event)
+    current = reports[0]
+    has_moved = current.head_after != current.head_before
+    if not (settled or replayed.reported or replayed.needs_rerun or head_reported or has_moved):
+        return dg.SkipReason("No saga is in doubt.")
+    if settled:
+        context.log.warning(f"Settled sagas {', '.join(map(str, settled))}")
+    runs = [
+        dg.RunRequest(run_key=key, run_config=shared_run(names.step, partitions, withhold_recipe=True).run_config)
+        for key, partitions in replayed.needs_rerun.items()
+    ]
+    if runs:
+        return dg.SensorResult(run_requests=runs)
+    return dg.SkipReason(
+        f"Settled {len(settled)} sagas, reported {replayed.reported} publications. "
+        f"Head is version {current.head_after}."
+    )

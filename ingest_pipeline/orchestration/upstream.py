@@ -12,11 +12,9 @@ from time import monotonic
 import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.ingestion.batch_jobs import waiting_keys
-from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.orchestration.comparison import compare_source, comparison_resources
+from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source, comparison_resources
 from ingest_pipeline.orchestration.run_requests import partitions_in_progress, shared_run
-from ingest_pipeline.planning.backoff import read_retry_backoff
+from ingest_pipeline.orchestration.ticks import Tick, last_materialization
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Limits, Planner
 from ingest_pipeline.reporting.partitions import corpus_partitions
@@ -44,8 +42,8 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys=comparison_resources(names),
     )
-    def watch_upstream(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        newest = _last_materialization(context.instance, upstream)
+    def watch_upstream(context: dg.SensorEvaluationContext) -> Tick:
+        newest = last_materialization(context.instance, upstream)
         if newest <= int(context.cursor or 0):
             return dg.SkipReason("No asset upstream was materialized since the source was last compared.")
         # The run may have listed the source before the files were written. The cursor stays, so the next tick looks
@@ -54,7 +52,7 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
         if count:
             return dg.SkipReason(f"{count} runs are in progress. The source is compared when they have ended.")
 
-        def compare(ingest_context: IngestContext) -> dg.SensorResult | dg.SkipReason:
+        def compare(ingest_context: IngestContext) -> Tick:
             differs = _differs(ingest_context)
             context.update_cursor(str(newest))
             if not differs:
@@ -62,25 +60,17 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
             request = shared_run(names.step, [], skip_backed_off=True, release_holds=False, withhold_recipe=True)
             return dg.SensorResult(run_requests=[request])
 
-        return compare_source(context, settings, compare)
+        return compare_source(context, settings, upstream, compare)
 
     return watch_upstream
-
-
-def _last_materialization(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey]) -> int:
-    """The position in the event log of the last materialization of any of the assets; 0 if there is none."""
-    records = instance.get_asset_records(list(assets))
-    return max((record.asset_entry.last_materialization_storage_id or 0 for record in records), default=0)
 
 
 def _differs(ingest_context: IngestContext) -> bool:
     """Whether a run over everything has something to do, or that cannot be decided within the time of a tick."""
     ends = monotonic() + _MAX_SECONDS
-    waiting, ordered = read_retry_backoff(ingest_context), waiting_keys(ingest_context)
-    guard = RecipeGuard(ingest_context)
+    due = DueDocuments(ingest_context)
     for page in Planner(ingest_context).pages(Limits(_PAGE_DOCUMENTS, _MAX_SECONDS)):
-        allowed, _ = guard.split(page.puts)
-        if page.removals or any(waiting.failure_of(plan) is None and plan.key not in ordered for plan in allowed):
+        if page.removals or due.of(page.puts):
             return True
         if monotonic() > ends:
             return True

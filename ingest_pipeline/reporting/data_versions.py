@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
 
 # Dagster writes these tags itself for the outputs of a step. For logged events there is no public API.
 from dagster._core.definitions.data_version import (
@@ -82,9 +83,25 @@ def head_tags(names: DagsterNames, data_version: str) -> dict[str, str]:
     }
 
 
-def current_version(instance: DagsterInstance, key: AssetKey) -> str:
-    """The data version of the last materialization or observation of an asset."""
-    record = instance.get_latest_data_version_record(key)
+def input_versions(
+    instance: DagsterInstance, keys: Iterable[AssetKey], before: datetime | None = None
+) -> Mapping[AssetKey, str]:
+    """The data versions of assets that make files.
+
+    Args:
+        instance: Dagster's instance.
+        keys: The assets.
+        before: When the files were read, at the latest. None: now.
+    """
+    return {key: _data_version(instance, key, before) for key in keys}
+
+
+def _data_version(instance: DagsterInstance, key: AssetKey, before: datetime | None) -> str:
+    record = None
+    if before is not None:
+        wanted = AssetRecordsFilter(asset_key=key, before_timestamp=before.timestamp())
+        record = next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
+    record = record or instance.get_latest_data_version_record(key)
     version = None if record is None else extract_data_version_from_entry(record.event_log_entry)
     return (version or DEFAULT_DATA_VERSION).value
 

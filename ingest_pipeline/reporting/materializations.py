@@ -1,6 +1,7 @@
 """Materializations of documents that the ingest step did not report itself."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 import dagster as dg
@@ -11,7 +12,7 @@ from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.documents import PartitionState
 from ingest_pipeline.postgres.reports import DocumentChange
-from ingest_pipeline.reporting.data_versions import version_tags
+from ingest_pipeline.reporting.data_versions import input_versions, version_tags
 from ingest_pipeline.reporting.lineage import lineage
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions
 from ingest_pipeline.reporting.partitions import drop_empty_partitions as drop_empty
@@ -19,40 +20,60 @@ from ingest_pipeline.resources.names import ASSETS, DagsterNames
 from ingest_pipeline.types import Recipe, Usage
 
 
-def report_documents(
-    instance: dg.DagsterInstance,
-    names: DagsterNames,
-    corpus: Corpus,
-    changes: Sequence[DocumentChange],
-    *,
-    status: str,
-    log: Callable[[dg.AssetMaterialization], None],
-    recipe: Recipe,
-) -> None:
-    """Materialize documents, with the data version of the bytes and recipe they were made from; drop what was removed.
+@dataclass(frozen=True, slots=True)
+class DocumentReporter:
+    """Materializes documents that were published, as the ingest step would have done it."""
 
-    Args:
-        instance: Dagster's instance.
-        names: Names of the corpus in Dagster.
-        corpus: The corpus of the documents.
-        changes: Documents that were published and have not been replaced since.
-        status: The status of the documents that the UI shows.
-        log: Called with the events.
-        recipe: The corpus' current recipe.
-    """
-    scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
-    partitions = {change.partition for change in changes if not change.removed}
-    add_partitions(instance, corpus_partitions(names, scheme), partitions)
-    if scheme.kind == "file":
-        for change in changes:
-            if not change.removed:
-                for asset in ASSETS:
-                    log(_materialization(names, asset, change, status, recipe))
-    else:
-        for state in _states(corpus, {change.partition for change in changes}).values():
-            for asset in ASSETS:
-                log(_shared_materialization(names, asset, state, status, recipe))
-    drop_empty_partitions(instance, names, corpus, {change.partition for change in changes})
+    instance: dg.DagsterInstance
+    names: DagsterNames
+    recipe: Recipe
+    """The corpus' current recipe."""
+    upstream: Sequence[dg.AssetKey]
+    """The assets that make the files of the source."""
+    log: Callable[[dg.AssetMaterialization], None]
+    """Called with the events."""
+
+    def report(self, corpus: Corpus, changes: Sequence[DocumentChange], status: str) -> None:
+        """Materialize documents, with the data version of the bytes and recipe they were made from; drop removed ones.
+
+        Args:
+            corpus: The corpus of the documents.
+            changes: Documents that one saga published and that have not been replaced since.
+            status: The status of the documents that the UI shows.
+        """
+        scheme = PartitionScheme.parse(corpus.head().partition_by or "file")
+        partitions = {change.partition for change in changes if not change.removed}
+        add_partitions(self.instance, corpus_partitions(self.names, scheme), partitions)
+        before = max((change.published_at for change in changes), default=None)
+        inputs = input_versions(self.instance, self.upstream, before)
+        if scheme.kind == "file":
+            for change in changes:
+                if not change.removed:
+                    version = f"{change.etag}/{change.recipe}"
+                    self._log(change.partition, version, change.recipe, inputs, _document_metadata(change, status))
+        else:
+            for state in _states(corpus, {change.partition for change in changes}).values():
+                metadata = _state_metadata(state, status)
+                self._log(state.partition, state.data_version, state.recipe, inputs, metadata)
+        drop_empty_partitions(self.instance, self.names, corpus, {change.partition for change in changes})
+
+    def _log(
+        self,
+        partition: str,
+        data_version: str,
+        made_by: str | None,
+        inputs: Mapping[dg.AssetKey, str],
+        metadata: Mapping[str, dg.MetadataValue],
+    ) -> None:
+        for asset in ASSETS:
+            found = inputs if asset == "chunks" else {}
+            tags = {DATA_VERSION_TAG: data_version}
+            # If another recipe made the partition, the code versions are unknown and omitted.
+            if made_by in self.recipe.fingerprints:
+                tags = version_tags(self.names, asset, data_version, self.recipe, found)
+            described = {**metadata, **lineage(self.names, asset, sorted(found))}
+            key = self.names.key(asset)
+            self.log(dg.AssetMaterialization(key, partition=partition, metadata=described, tags=tags))
 
 
 def drop_empty_partitions(
@@ -68,25 +89,18 @@ def _states(corpus: Corpus, partitions: Collection[str]) -> dict[str, PartitionS
         return documents.partition_states(connection, corpus.generation, sorted(partitions))
 
 
-def _shared_materialization(
-    names: DagsterNames, asset: str, state: PartitionState, status: str, recipe: Recipe
-) -> dg.AssetMaterialization:
-    metadata: Mapping[str, dg.MetadataValue] = {
+def _state_metadata(state: PartitionState, status: str) -> Mapping[str, dg.MetadataValue]:
+    return {
         "status": dg.MetadataValue.text(status),
         "documents": dg.MetadataValue.int(state.documents),
         "chunks": dg.MetadataValue.int(state.chunks),
         "head": dg.MetadataValue.int(state.published_version),
-        **lineage(names, asset),
     }
-    tags = _tags(names, asset, state.data_version, state.recipe, recipe)
-    return dg.AssetMaterialization(names.key(asset), partition=state.partition, metadata=metadata, tags=tags)
 
 
-def _materialization(
-    names: DagsterNames, asset: str, change: DocumentChange, status: str, recipe: Recipe
-) -> dg.AssetMaterialization:
+def _document_metadata(change: DocumentChange, status: str) -> Mapping[str, dg.MetadataValue]:
     target = change.target_version
-    metadata: Mapping[str, dg.MetadataValue] = {
+    return {
         "status": dg.MetadataValue.text(status),
         "run": dg.MetadataValue.text(change.run_id or ""),
         "saga": dg.MetadataValue.text(str(change.saga)),
@@ -95,17 +109,7 @@ def _materialization(
         **cost_metadata("cost", change.cost, change.currency),
         "head": dg.MetadataValue.int(change.published_version),
         **({} if target is None else {"rolled_back_to": dg.MetadataValue.int(target)}),
-        **lineage(names, asset),
     }
-    tags = _tags(names, asset, f"{change.etag}/{change.recipe}", change.recipe, recipe)
-    return dg.AssetMaterialization(names.key(asset), partition=change.partition, metadata=metadata, tags=tags)
-
-
-def _tags(names: DagsterNames, asset: str, data_version: str, made_by: str | None, recipe: Recipe) -> dict[str, str]:
-    """Tags of a materialization. If another recipe made it, the code versions are unknown and omitted."""
-    if made_by not in recipe.fingerprints:
-        return {DATA_VERSION_TAG: data_version}
-    return version_tags(names, asset, data_version, recipe)
 
 
 def usage_metadata(usage: Usage, prefix: str = "") -> Mapping[str, dg.MetadataValue]:

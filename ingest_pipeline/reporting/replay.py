@@ -16,7 +16,7 @@ import dagster as dg
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.postgres.reports import DocumentChange
-from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
+from ingest_pipeline.reporting.materializations import DocumentReporter, drop_empty_partitions
 from ingest_pipeline.reporting.run_status import has_ended
 from ingest_pipeline.resources.names import DagsterNames
 
@@ -33,9 +33,23 @@ class ReplayReport:
     """Partitions that several documents share, by the key of the run to request."""
 
 
-def replay_reports(instance: dg.DagsterInstance, names: DagsterNames, ingest_context: IngestContext) -> ReplayReport:
-    """Report the unreported publications of runs that ended."""
+def replay_reports(
+    instance: dg.DagsterInstance,
+    names: DagsterNames,
+    ingest_context: IngestContext,
+    upstream: Sequence[dg.AssetKey] = (),
+) -> ReplayReport:
+    """Report the unreported publications of runs that ended.
+
+    Args:
+        instance: Dagster's instance.
+        names: Names of the corpus in Dagster.
+        ingest_context: The open corpus with its source.
+        upstream: The assets that make the files of the source.
+    """
     corpus = ingest_context.corpus
+    log = instance.report_runless_asset_event
+    reporter = DocumentReporter(instance, names, ingest_context.recipe, upstream, log)
     with corpus.database.transaction() as connection:
         unreported = sagas.unreported(connection, corpus.generation)
     report = ReplayReport()
@@ -44,7 +58,7 @@ def replay_reports(instance: dg.DagsterInstance, names: DagsterNames, ingest_con
             continue
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
-        needs_rerun = _report(instance, names, ingest_context, changes)
+        needs_rerun = _report(reporter, ingest_context, changes)
         key = _next_run_key(instance, saga.id) if needs_rerun else None
         if key is not None:
             report.needs_rerun[key] = needs_rerun
@@ -55,19 +69,15 @@ def replay_reports(instance: dg.DagsterInstance, names: DagsterNames, ingest_con
     return report
 
 
-def _report(
-    instance: dg.DagsterInstance, names: DagsterNames, ingest_context: IngestContext, changes: Sequence[DocumentChange]
-) -> list[str]:
+def _report(reporter: DocumentReporter, ingest_context: IngestContext, changes: Sequence[DocumentChange]) -> list[str]:
     """Report the changes; returns the partitions that need a run, which may be incomplete."""
     corpus = ingest_context.corpus
     rolled_back = any(change.target_version is not None for change in changes)
     if ingest_context.scheme.kind == "file" or rolled_back:
-        log = instance.report_runless_asset_event
-        report_documents(
-            instance, names, corpus, changes, status=_status(changes), log=log, recipe=ingest_context.recipe
-        )
+        reporter.report(corpus, changes, _status(changes))
         return []
-    return drop_empty_partitions(instance, names, corpus, {change.partition for change in changes})
+    partitions = {change.partition for change in changes}
+    return drop_empty_partitions(reporter.instance, reporter.names, corpus, partitions)
 
 
 def _next_run_key(instance: dg.DagsterInstance, saga: UUID) -> str | None:

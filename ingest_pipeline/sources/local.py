@@ -19,6 +19,7 @@ from ingest_pipeline.errors import (
     ConfigurationError,
     DocumentChangedError,
     InaccessibleDocumentError,
+    SourceMissingError,
     SourceUnavailableError,
 )
 from ingest_pipeline.sources.filters import pattern_of
@@ -69,7 +70,8 @@ class LocalFolder:
         links: Which links are followed.
 
     Raises:
-        ConfigurationError: The folder does not exist.
+        SourceMissingError: The folder does not exist.
+        ConfigurationError: The path is no folder.
     """
 
     def __init__(self, root: Path, links: FollowLinks = "inside") -> None:
@@ -80,7 +82,7 @@ class LocalFolder:
                 raise ConfigurationError(
                     f"The source {str(root)!r} is not a folder", "Set INGEST_SOURCE to its folder."
                 )
-            raise ConfigurationError(
+            raise SourceMissingError(
                 f"The source folder {str(root)!r} does not exist", "Create it, or set INGEST_SOURCE."
             )
 

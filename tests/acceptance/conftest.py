@@ -51,15 +51,22 @@ def variables(scheme: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def dagster(
+def world() -> type[DagsterWorld]:
+    """What the fixture `dagster` is."""
+    return DagsterWorld
+
+
+@pytest.fixture
+def dagster(  # noqa: PLR0917  pytest's fixtures come as arguments
+    world: type[DagsterWorld],
     tmp_path: Path,
     database_url: str,
     embeddings: EmbeddingServer,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
 ) -> Generator[DagsterWorld]:
-    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, **variables) as world:
-        yield world
+    with world.over(tmp_path, database_url, embeddings, monkeypatch, **variables) as opened:
+        yield opened
 
 
 @pytest.fixture

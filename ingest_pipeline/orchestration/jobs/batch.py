@@ -1,12 +1,15 @@
 """Batch jobs in Dagster: a job that submits them, and a sensor that collects their vectors."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import IngestError, StaleError
+from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.batch_client import BatchClient
+from ingest_pipeline.orchestration.ticks import Tick, evaluate
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -56,8 +59,16 @@ def batch_job(settings: CorpusConfig) -> dg.JobDefinition:
     return job
 
 
-def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDefinition:
-    """Collects the vectors of batch jobs. The source sensor then requests the documents that waited for them."""
+def batch_sensor(
+    settings: CorpusConfig, upstream: Sequence[dg.AssetKey] = (), *, running: bool = True
+) -> dg.SensorDefinition:
+    """Collects the vectors of batch jobs. The source sensor then requests the documents that waited for them.
+
+    Args:
+        settings: Settings of the corpus.
+        upstream: The assets that make the files of the source.
+        running: Whether the sensor is on by default.
+    """
     names = DagsterNames.of(settings)
 
     @dg.sensor(
@@ -71,21 +82,22 @@ def batch_sensor(settings: CorpusConfig, *, running: bool = True) -> dg.SensorDe
             resource_key(names, OpenAIEmbedderResource),
         },
     )
-    def collect_batch_jobs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def collect_batch_jobs(context: dg.SensorEvaluationContext) -> Tick:
         lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-        try:
+
+        def tick() -> Tick:
             with lancedb.ingest_context(settings, create=False) as ingest_context:
                 waiting = batch_jobs.waiting_keys(ingest_context)
                 if not waiting:
                     return dg.SkipReason("No batch job is open.")
                 embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
                 ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
-        except StaleError as error:
-            return dg.SkipReason(str(error))
-        for one in ended:
-            context.log.info(
-                f"Batch job {one.saga}: {one.collected} of {one.texts} vectors collected. {one.error or ''}"
-            )
-        return dg.SkipReason(f"{len(ended)} batch jobs ended. {len(waiting)} documents were waiting for them.")
+            for one in ended:
+                context.log.info(
+                    f"Batch job {one.saga}: {one.collected} of {one.texts} vectors collected. {one.error or ''}"
+                )
+            return dg.SkipReason(f"{len(ended)} batch jobs ended. {len(waiting)} documents were waiting for them.")
+
+        return evaluate(context.instance, upstream, tick)
 
     return collect_batch_jobs

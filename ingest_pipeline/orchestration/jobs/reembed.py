@@ -15,10 +15,9 @@ from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import embedding_cache, reports, sagas
 from ingest_pipeline.postgres.corpora import GenerationState
-from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.interrupts import run_interruptibly
-from ingest_pipeline.reporting.materializations import drop_empty_partitions, report_documents
+from ingest_pipeline.reporting.materializations import DocumentReporter, drop_empty_partitions
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
@@ -40,8 +39,13 @@ class ReembedConfig(dg.Config):
     )
 
 
-def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
-    """Re-embeds a corpus with the model of its resource `embedder`. Launching the job accepts the cost."""
+def reembed_job(settings: CorpusConfig, upstream: Sequence[dg.AssetKey] = ()) -> dg.JobDefinition:
+    """Re-embeds a corpus with the model of its resource `embedder`. Launching the job accepts the cost.
+
+    Args:
+        settings: Settings of the corpus.
+        upstream: The assets that make the files of the source.
+    """
     names = DagsterNames.of(settings)
 
     @dg.op(name=names.name("reembed"), required_resource_keys={resource_key(names, kind) for kind in _RESOURCES})
@@ -53,7 +57,10 @@ def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
             wanted = settings.with_embedding(embedder.api_settings().embedding)
             with lancedb.catalog.connect() as database:
                 if config.action in (Action.SWITCH, Action.FILL):
-                    _fill(context, database, wanted, embedder, then_switch=config.action is Action.SWITCH)
+                    opened = begin(database, wanted)
+                    removed = _fill(context, opened, names, embedder, then_switch=config.action is Action.SWITCH)
+                    if removed is not None:
+                        _report_all(context, names, opened[1], upstream, removed)
                 else:
                     _end_generations(context, find_corpus(database, wanted), config.action)
         except IngestError as error:
@@ -73,13 +80,17 @@ def reembed_job(settings: CorpusConfig) -> dg.JobDefinition:
 
 def _fill(
     context: dg.OpExecutionContext,
-    database: Database,
-    settings: CorpusConfig,
+    opened: tuple[IngestContext, IngestContext],
+    names: DagsterNames,
     embedder: OpenAIEmbedderResource,
     *,
     then_switch: bool,
-) -> None:
-    old, new = begin(database, settings)
+) -> Sequence[str] | None:
+    """Fill the second of two generations, and switch readers to it; returns the partitions that the switch removed.
+
+    Returns None if readers were not switched.
+    """
+    old, new = opened
     context.log.info(
         f"Generation {new.corpus.generation} is being filled with vectors of {new.recipe.embedding}. "
         "Readers do not see it yet"
@@ -96,7 +107,7 @@ def _fill(
     try:
         reembedding, summary = run_interruptibly(run())
     finally:
-        _report_usage(context, DagsterNames.of(settings), old)
+        _report_usage(context, names, old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
     for key, problem in failed.items():
         context.log.warning(f"Document {key!r} is not in generation {new.corpus.generation}: {problem}")
@@ -104,12 +115,12 @@ def _fill(
         context.log.info(
             f"Readers see generation {new.corpus.generation} now; {old.corpus.generation} is kept for a week"
         )
-        _report_all(context, DagsterNames.of(settings), new, reembedding.removed_partitions)
-        return
+        return reembedding.removed_partitions
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
     refused += sorted(summary.too_recent)
     if refused:
         raise ReembeddingIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
+    return None
 
 
 def _end_generations(context: dg.OpExecutionContext, corpus: Corpus, action: Action) -> None:
@@ -130,19 +141,21 @@ def _report_usage(context: dg.OpExecutionContext, names: DagsterNames, ingest_co
 
 
 def _report_all(
-    context: dg.OpExecutionContext, names: DagsterNames, ingest_context: IngestContext, removed: Sequence[str]
+    context: dg.OpExecutionContext,
+    names: DagsterNames,
+    ingest_context: IngestContext,
+    upstream: Sequence[dg.AssetKey],
+    removed: Sequence[str],
 ) -> None:
     """Materialize what readers see now. If the run dies before it is done, the recovery sensor reports the rest."""
-    corpus = ingest_context.corpus
+    corpus, recipe = ingest_context.corpus, ingest_context.recipe
+    reporter = DocumentReporter(context.instance, names, recipe, upstream, context.log_event)
     with corpus.database.transaction() as connection:
         unreported = sagas.unreported(connection, corpus.generation)
     for saga in unreported:
         with corpus.database.transaction() as connection:
             changes = reports.latest_changes(connection, saga.id)
-        status = f"readers moved to {ingest_context.recipe.embedding}"
-        report_documents(
-            context.instance, names, corpus, changes, status=status, log=context.log_event, recipe=ingest_context.recipe
-        )
+        reporter.report(corpus, changes, f"readers moved to {recipe.embedding}")
         with corpus.database.transaction() as connection:
             sagas.mark_reported(connection, saga.id)
     drop_empty_partitions(context.instance, names, corpus, set(removed))

@@ -1,5 +1,7 @@
 """The job that rolls documents back. The Launchpad and the command line run it."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 from pydantic import Field
 
@@ -8,13 +10,12 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.postgres import reports, sagas
 from ingest_pipeline.reporting.head import report_head
-from ingest_pipeline.reporting.materializations import report_documents
+from ingest_pipeline.reporting.materializations import DocumentReporter
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.rollback import RolledBack, rollback
-from ingest_pipeline.types import Recipe
 
 
 class RollbackConfig(dg.Config):
@@ -29,8 +30,13 @@ class RollbackConfig(dg.Config):
     )
 
 
-def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
-    """Brings documents back to an earlier publication, and materializes them as they were."""
+def rollback_job(settings: CorpusConfig, upstream: Sequence[dg.AssetKey] = ()) -> dg.JobDefinition:
+    """Brings documents back to an earlier publication, and materializes them as they were.
+
+    Args:
+        settings: Settings of the corpus.
+        upstream: The assets that make the files of the source.
+    """
     names = DagsterNames.of(settings)
 
     @dg.op(name=names.name("rollback"), required_resource_keys={resource_key(names, VersionedLanceDBResource)})
@@ -40,6 +46,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
         try:
             with lancedb.corpus(settings) as corpus:
                 recipe = settings.with_embedding(corpus.head().embedding).recipe
+                reporter = DocumentReporter(context.instance, names, recipe, upstream, context.log_event)
                 done = rollback(
                     corpus,
                     config.version,
@@ -47,7 +54,7 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
                     recipe=recipe,
                     run_id=context.run.run_id,
                     confirm_removals=config.confirm_removals,
-                    report=lambda rolled_back: _report(context, names, corpus, recipe, rolled_back),
+                    report=lambda rolled_back: _report(reporter, corpus, rolled_back),
                 )
         except IngestError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -73,14 +80,11 @@ def rollback_job(settings: CorpusConfig) -> dg.JobDefinition:
     return job
 
 
-def _report(
-    context: dg.OpExecutionContext, names: DagsterNames, corpus: Corpus, recipe: Recipe, rolled_back: RolledBack
-) -> None:
+def _report(reporter: DocumentReporter, corpus: Corpus, rolled_back: RolledBack) -> None:
     """Materialize the documents that the rollback published. To be called after the publication."""
     with corpus.database.transaction() as connection:
         changes = reports.latest_changes(connection, rolled_back.saga)
-    status = f"rolled back to version {rolled_back.target_version}"
-    report_documents(context.instance, names, corpus, changes, status=status, log=context.log_event, recipe=recipe)
+    reporter.report(corpus, changes, f"rolled back to version {rolled_back.target_version}")
     with corpus.database.transaction() as connection:
         sagas.mark_reported(connection, rolled_back.saga)
-    report_head(context.instance, names, corpus, context.log_event)
+    report_head(reporter.instance, reporter.names, corpus, reporter.log)

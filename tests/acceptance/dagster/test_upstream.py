@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -10,10 +10,10 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from ingest_pipeline.errors import SourceMissingError
 from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
 from ingest_pipeline.reporting import run_status
-from tests.support.dagster.world import CHUNKS, HEAD, METADATA, DagsterWorld
-from tests.support.servers.embedding_server import EmbeddingServer
+from tests.support.dagster.world import CHUNKS, EMBEDDINGS, HEAD, METADATA, DagsterWorld
 from tests.support.world import paragraphs
 
 _FILES = dg.AssetKey("files")
@@ -25,6 +25,7 @@ class Composed(DagsterWorld):
 
     @property
     def definitions(self) -> dg.Definitions:
+        """Files, corpus, report, and a job over all of them."""
         source = Path(self.settings.source)
 
         @dg.asset(key=_FILES)
@@ -53,16 +54,8 @@ class Composed(DagsterWorld):
 
 
 @pytest.fixture
-def dagster(
-    tmp_path: Path,
-    database_url: str,
-    embeddings: EmbeddingServer,
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-) -> Generator[Composed]:
-    with Composed.over(tmp_path, database_url, embeddings, monkeypatch, **variables) as world:
-        assert isinstance(world, Composed)
-        yield world
+def world() -> type[DagsterWorld]:
+    return Composed
 
 
 @pytest.mark.promise("upstream")
@@ -151,3 +144,85 @@ def test_a_run_whose_first_step_is_upstream_is_not_taken_for_dead(
     found = dagster.instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.status is dg.DagsterRunStatus.STARTED
+
+
+@pytest.mark.parametrize("scheme", ["file", "folder"])
+def test_what_is_reported_after_a_death_has_the_lineage_that_the_run_would_have_reported(
+    dagster: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.make_files()
+    assert dagster.run().success
+    version = _inputs(dagster)[_FILES]
+    assert version != "INITIAL"
+    for number in range(2):
+        dagster.put("made.txt", paragraphs(f"other {number}", 2))
+        with monkeypatch.context() as patch:
+            patch.setattr("ingest_pipeline.assets.run_report.RunReport._log", _die)
+            patch.setattr("ingest_pipeline.assets.run_report.RunReport._mark_reported", _die)
+            assert not dagster.run().success
+    dagster.make_files()  # after the death, so what was published was not made of these
+    dagster.follow("docs_recovery_sensor")
+    if dagster.settings.scheme.kind == "file":
+        assert "status" in dagster.latest(CHUNKS, "made.txt"), "the sensor has reported it, and not another run"
+        assert _inputs(dagster) == {_FILES: version}
+    assert _lineage(dagster, CHUNKS)["text"] == [("files", "content")]
+    assert _lineage(dagster, EMBEDDINGS)["vector"] == [("docs/chunks", "text")]
+
+
+def test_a_rollback_keeps_the_lineage_of_the_files(dagster: Composed) -> None:
+    dagster.make_files()
+    assert dagster.run().success
+    dagster.put("made.txt", paragraphs("other", 2))
+    assert dagster.run().success
+    assert dagster.roll_back(version=2).success
+    assert dagster.latest(CHUNKS, "made.txt")["rolled_back_to"] == 2
+    assert _lineage(dagster, CHUNKS)["text"] == [("files", "content")]
+    assert set(_inputs(dagster)) == {_FILES}
+
+
+def _die(*_: object) -> None:
+    raise dg.Failure("the process ends here", allow_retries=False)
+
+
+def _latest(dagster: Composed, asset: dg.AssetKey) -> dg.AssetMaterialization:
+    event = dagster.instance.get_latest_materialization_event(asset)
+    assert event is not None
+    assert event.asset_materialization is not None
+    return event.asset_materialization
+
+
+def _inputs(dagster: Composed) -> Mapping[dg.AssetKey, str]:
+    """The data versions that the last materialization of the chunks names as its inputs."""
+    prefix = "dagster/input_data_version/"
+    tags = _latest(dagster, CHUNKS).tags or {}
+    return {
+        dg.AssetKey.from_user_string(name.removeprefix(prefix)): version
+        for name, version in tags.items()
+        if name.startswith(prefix)
+    }
+
+
+def _lineage(dagster: Composed, asset: dg.AssetKey) -> Mapping[str, list[tuple[str, str]]]:
+    found = _latest(dagster, asset).metadata["dagster/column_lineage"].value
+    assert isinstance(found, dg.TableColumnLineage)
+    return {
+        column: [(dep.asset_key.to_user_string(), dep.column_name) for dep in deps]
+        for column, deps in found.deps_by_column.items()
+    }
+
+
+def test_before_the_first_files_are_made_no_tick_fails(dagster: Composed) -> None:
+    folder = Path(dagster.settings.source)
+    folder.rmdir()
+    for sensor in (_SOURCE, "docs_recovery_sensor", "docs_batch_sensor"):
+        skipped = dagster.tick(sensor)
+        assert isinstance(skipped, dg.SkipReason)
+        assert "does not exist, because files was not materialized yet" in str(skipped.skip_message)
+    folder.mkdir()
+    dagster.make_files()
+    (folder / "made.txt").unlink()
+    folder.rmdir()
+    for sensor in (_SENSOR, _SOURCE, "docs_recovery_sensor", "docs_batch_sensor"):
+        dagster.cursor = None
+        with pytest.raises(SourceMissingError):
+            dagster.tick(sensor)
