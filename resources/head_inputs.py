@@ -72,7 +72,10 @@ class _HeadInputs(dg.IOManager):
                 lambda: _named_by_event(context.instance, context.asset_key, run.run_id),
                 again=again,
             )
-        context.add_input_metadata({"head": pin.version, "generation": pin.generation})
+        # Metadata of the input would become an observation of `head`, which interrupts the plots on the page of `head`.
+        context.log.info(
+            f"This run reads corpus {self._corpus} at version {pin.version} of generation {pin.generation}"
+        )
         clients = replace(SearchClients.of(self._settings), create_embedder=self._embedder.create_embedder)
         return CorpusAtHead(self._corpus, clients, self._catalog.connect, pin)
 

@@ -35,7 +35,11 @@ def log_events(
     # The storage records the last event of a batch as its asset's latest, so each batch has the events of one asset.
     for found in by_asset.values():
         for start in range(0, len(found), _BATCH):
-            entries = [_entry(run, step, event) for event in found[start : start + _BATCH]]
+            batch = found[start : start + _BATCH]
+            # Dagster's page of an asset's events shows one of those that have the same millisecond.
+            now = time.time()
+            times = [now - 0.001 * before for before in reversed(range(len(batch)))]
+            entries = [_entry(run, step, event, at) for event, at in zip(batch, times, strict=True)]
             instance.event_log_storage.store_event_batch(entries)
 
 
@@ -52,7 +56,9 @@ def log_planned(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, key
     instance.report_dagster_event(event, run.run_id, DEBUG)
 
 
-def _entry(run: dg.DagsterRun, step: str, event: dg.AssetMaterialization | dg.AssetObservation) -> dg.EventLogEntry:
+def _entry(
+    run: dg.DagsterRun, step: str, event: dg.AssetMaterialization | dg.AssetObservation, timestamp: float
+) -> dg.EventLogEntry:
     name = event.asset_key.to_user_string()
     data: StepMaterializationData | AssetObservationData
     if isinstance(event, dg.AssetMaterialization):
@@ -64,7 +70,7 @@ def _entry(run: dg.DagsterRun, step: str, event: dg.AssetMaterialization | dg.As
         level=DEBUG,
         user_message=message,
         run_id=run.run_id,
-        timestamp=time.time(),
+        timestamp=timestamp,
         step_key=step,
         job_name=run.job_name,
         dagster_event=DagsterEvent(

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -42,6 +42,20 @@ def test_no_text_leaves_its_code_block(text: str) -> None:
     kinds, content = _shown("Chunk 1", text)
     assert content == f"{text}\n".replace("\r\n", "\n").replace("\r", "\n")
     assert not kinds & {"image", "link_open", "html_block", "html_inline", "heading_open"}
+
+
+@given(text=st.text(alphabet="ab `~\n", max_size=300))
+@example(text="some words and ```` " * 20)
+def test_long_lines_are_wrapped_between_words_and_stay_in_their_code_block(text: str) -> None:
+    kinds, content = _shown("Chunk 1", text)
+    assert content.split() == text.split()
+    assert all(len(line) <= 64 or " " not in line.strip() for line in content.splitlines())
+    assert not kinds & {"image", "link_open", "html_block", "html_inline", "heading_open"}
+
+
+def test_short_lines_stay_as_they_are() -> None:
+    text = "  indented,\twith a tab  \n\n\nend"
+    assert _shown("Chunk 1", text)[1] == f"{text}\n"
 
 
 def test_a_heading_holds_no_markdown() -> None:
