@@ -46,3 +46,9 @@ def insert_pin(connection: Connection, corpus: str, run_id: str, pin: Pin) -> Pi
     row = connection.execute(query("insert_pin"), values).fetchone()
     assert row is not None  # noqa: S101  the statement returns the row that exists
     return Pin(row["generation"], row["version"])
+
+
+def runs_behind(connection: Connection, corpus: str, pin: Pin) -> list[str]:
+    """Return the runs that read an earlier version than this one during the last day, newest first, at most 100."""
+    values = {"corpus": corpus, "generation": pin.generation, "version": pin.version}
+    return [str(row["run_id"]) for row in connection.execute(query("runs_behind"), values)]

@@ -6,14 +6,15 @@ move head without a change of documents, and are not reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.postgres import embedding_cache, reports, sagas
+from ingest_pipeline.postgres import embedding_cache, pins, reports, sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.pins import Pin
 from ingest_pipeline.postgres.sagas import SagaRow
 from ingest_pipeline.reporting.data_versions import head_tags
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
@@ -59,19 +60,36 @@ def report_silent_change(
     corpus: Corpus,
     log: Callable[[dg.AssetMaterialization], None],
 ) -> bool:
-    """Materialize `head` for a publication whose run ended before it did so, or that no run made.
+    """Materialize `head` for a publication whose run ended before it did so, that no run made, or that a reader missed.
 
     A run in progress, or a script that is still ingesting, may publish more, so nothing is reported before it ends.
     """
     with corpus.database.transaction() as connection:
         change = sagas.last_change(connection, corpus.generation)
-        if change is None or head_version(change) == reported_version(instance, names):
+        if change is None:
             return False
+        if head_version(change) == reported_version(instance, names):
+            behind = pins.runs_behind(connection, names.corpus, Pin(change.generation, change.published_version or 0))
+            return _was_missed(instance, names, behind) and report_head(instance, names, corpus, log, again=True)
         if any(saga.kind == change.kind for saga in sagas.unfinished(connection, corpus.generation)):
             return False
     if change.run_id is not None and is_in_progress(instance, change.run_id):
         return False
     return report_head(instance, names, corpus, log)
+
+
+def _was_missed(instance: dg.DagsterInstance, names: DagsterNames, behind: Sequence[str]) -> bool:
+    """Whether one of the runs that read an earlier version ended after the last materialization of `head`.
+
+    Dagster's condition `eager()` compares times: it takes a change for handled by a materialization that came later,
+    even if its run began to read before the change.
+    """
+    event = instance.get_latest_materialization_event(names.key(HEAD))
+    if event is None or not behind:
+        return False
+    # The condition still knows the change if the run failed.
+    ended = dg.RunsFilter(run_ids=behind, statuses=[dg.DagsterRunStatus.SUCCESS])
+    return any((record.end_time or 0) > event.timestamp for record in instance.get_run_records(ended))
 
 
 def head_version(change: SagaRow) -> str:

@@ -427,6 +427,11 @@ INSERT INTO ingest_pipeline.pin AS p (corpus, run_id, generation, version)
 VALUES (%(corpus)s, %(run_id)s, %(generation)s, %(version)s)
 ON CONFLICT (corpus, run_id) DO UPDATE SET kept_until = p.kept_until RETURNING generation, version
 
+-- runs_behind --
+SELECT run_id FROM ingest_pipeline.pin
+WHERE corpus = %(corpus)s AND (generation <> %(generation)s OR version < %(version)s) AND kept_until > now()
+ORDER BY kept_until DESC LIMIT 100
+
 -- forget_pins --
 DELETE FROM ingest_pipeline.pin WHERE kept_until < now() - interval '30 days'
 

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
+from ingest_pipeline import CorpusAtHead
 from ingest_pipeline.cli import _session
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.orchestration.build import build_definitions
@@ -96,6 +97,18 @@ def test_one_run_materializes_the_corpus_and_what_depends_on_it(
     assert all(entry.get_dagster_event().step_output_data.type_check_data is not None for entry in outputs)
     checks = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     assert {"audit", "quarantine", "freshness", "run_audit"} <= checks
+
+
+def test_no_two_events_of_an_asset_have_one_millisecond(dagster: DagsterWorld) -> None:
+    """Dagster's page of an asset's events shows one of them alone."""
+    for number in range(9):
+        dagster.put(f"{number}.txt", paragraphs(f"text {number}", 1))
+    assert dagster.run().success
+    for asset in _ROWS:
+        records = dagster.instance.fetch_materializations(asset, limit=100, ascending=True).records
+        times = [round(record.timestamp * 1000) for record in records]
+        assert times == sorted(set(times))
+        assert len(times) == 9
 
 
 @pytest.mark.promise("head-asset")
@@ -237,20 +250,22 @@ def test_a_rollback_moves_head(dagster: DagsterWorld) -> None:
 class Automation:
     """Declarative automation over the composed definitions."""
 
-    def __init__(self, dagster: DagsterWorld) -> None:
+    def __init__(self, dagster: DagsterWorld, definitions: dg.Definitions | None = None) -> None:
         self.dagster = dagster
+        self.definitions = definitions or composed(dagster)
         self.cursor: dg.AutomationConditionSensorDefinition | object | None = None
 
     def requested(self) -> set[str]:
         """The assets that the next evaluation requests."""
+        conditions = {spec.key for spec in self.definitions.resolve_all_asset_specs() if spec.automation_condition}
         result = dg.evaluate_automation_conditions(
-            defs=composed(self.dagster),
+            defs=self.definitions,
             instance=self.dagster.instance,
-            asset_selection=dg.AssetSelection.assets(report.key, export.key),
+            asset_selection=dg.AssetSelection.assets(*conditions),
             cursor=self.cursor,  # pyright: ignore[reportArgumentType]
         )
         self.cursor = result.cursor
-        return {key.to_user_string() for key in (report.key, export.key) if result.get_num_requested(key)}
+        return {key.to_user_string() for key in conditions if result.get_num_requested(key)}
 
 
 @pytest.mark.promise("head-asset")
@@ -264,6 +279,28 @@ def test_automation_requests_what_is_after_head_once_for_each_change(dagster: Da
     assert automation.requested() == set()
     assert dagster.run().success
     assert automation.requested() == set(), "nothing changed"
+
+
+def test_a_change_during_the_run_of_an_eager_asset_is_not_lost(dagster: DagsterWorld) -> None:
+    @dg.asset(key="reader", ins={"docs": dg.AssetIn(key=HEAD)}, automation_condition=dg.AutomationCondition.eager())
+    def reader(docs: CorpusAtHead) -> None:
+        if docs.version == 2:
+            dagster.put("b.txt", paragraphs("beta", 1))
+            assert dagster.run().success
+
+    definitions = dg.Definitions.merge(build_definitions(dagster.settings), dg.Definitions(assets=[reader]))
+    automation = Automation(dagster, definitions)
+    automation.requested()
+    dagster.put("a.txt", paragraphs("alpha", 1))
+    assert dagster.run().success
+    for expected in ({"reader"}, set[str](), {"reader"}, set[str]()):
+        assert automation.requested() == expected
+        if expected:
+            job = definitions.resolve_implicit_global_asset_job_def()
+            assert job.execute_in_process(instance=dagster.instance, asset_selection=[reader.key]).success
+        else:
+            dagster.tick("docs_recovery_sensor")
+    assert heads(dagster) == ["docs@2", "docs@3", "docs@3"]
 
 
 def test_a_document_that_cannot_be_read_holds_nothing_back(dagster: DagsterWorld) -> None:
