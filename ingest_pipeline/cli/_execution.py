@@ -45,7 +45,9 @@ def execute(
     """
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     fail_dead_runs(instance)
-    job = build_definitions(_without_key(settings)).resolve_job_def(job_name)
+    chosen = _settings.chosen_corpus()
+    upstream = () if chosen is None else chosen.upstream
+    job = build_definitions(_without_key(settings), upstream=upstream).resolve_job_def(job_name)
     tags = own_process_tags()
     if len(partitions) == 1:
         add_partitions(instance, corpus_partitions(DagsterNames.of(settings), settings.scheme), partitions)

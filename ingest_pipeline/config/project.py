@@ -3,7 +3,7 @@
 A project is a folder with one of these, and the nearest one above the current folder counts:
 
 - a project of `dg`: `dg.toml`, or `[tool.dg]` in `pyproject.toml`. Its corpora are the components of this package in
-  the YAML files below its `defs` folder.
+  the YAML files below its `defs` folder. In a workspace of `dg`, the only project with corpora counts.
 - a configuration file: `ingest-pipeline.toml`, or `[tool.ingest-pipeline]` in `pyproject.toml`. It has a table
   `corpora.NAME` for each corpus, and in `python` the dotted paths of values of `CorpusConfig`.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +58,8 @@ class ConfiguredCorpus:
     origin: Origin
     location: CodeLocation | None = None
     """The code location that has the corpus. None: that of the environment, `ingest_pipeline.definitions`."""
+    upstream: Sequence[str] = ()
+    """Keys of the assets that make the files of the source, as the component names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class Project:
             found.file, frozenset(overriding), {option: one for option, one in references.items() if one is not None}
         )
         check_names(environment)
-        return ConfiguredCorpus(CorpusConfig.model_validate(values | overriding, context=origin), origin, self.location)
+        config = CorpusConfig.model_validate(values | overriding, context=origin)
+        return ConfiguredCorpus(config, origin, self.location, _upstream(found))
 
     def _chosen(self, name: str | None) -> str:
         names = ", ".join(sorted(self.corpora))
@@ -148,21 +151,40 @@ def find_project(folder: Path) -> Project | None:
     """The project of a folder, None if no folder above it defines a corpus.
 
     Raises:
-        ConfigurationError: A file of the project is malformed, or two define one corpus.
+        ConfigurationError: A file of the project is malformed, two define one corpus, or the folder is a workspace
+            of several projects with corpora.
     """
     for root in (folder.absolute(), *folder.absolute().parents):
         dg, own, file = _tables(root)
-        if not own and "project" not in dg:
-            continue  # a workspace of `dg`, whose projects are folders below it
-        load_dotenv(root)
-        location = _location(root, dg) if "project" in dg else None
-        sys.path.append(str(location.folder if location else root))
-        definitions = [*_tables_of_corpora(own, file), *_values_in_python(own, file)]
-        if location is not None:
-            definitions += _components(location.folder, dg["project"])
-        if definitions:
-            return Project(root, _by_name(definitions), location)
+        found = _of_workspace(root, dg) if "workspace" in dg and not own else _of_project(root, dg, own, file)
+        if found is not None:
+            return found
     return None
+
+
+def _of_project(root: Path, dg: Mapping[str, Any], own: Mapping[str, Any], file: Path) -> Project | None:
+    if not own and "project" not in dg:
+        return None
+    load_dotenv(root)
+    location = _location(root, dg) if "project" in dg else None
+    sys.path.append(str(location.folder if location else root))
+    definitions = [*_tables_of_corpora(own, file), *_values_in_python(own, file)]
+    if location is not None:
+        definitions += _components(location.folder, dg["project"])
+    return Project(root, _by_name(definitions), location) if definitions else None
+
+
+def _of_workspace(root: Path, dg: Mapping[str, Any]) -> Project | None:
+    """The only project with corpora among the projects of a workspace of `dg`, None if none has any."""
+    paths = [root / str(project.get("path", "")) for project in dg["workspace"].get("projects", ())]
+    found = [project for path in paths if (project := _of_project(path, *_tables(path))) is not None]
+    if len(found) > 1:
+        folders = ", ".join(str(project.root) for project in found)
+        raise ConfigurationError(
+            f"{root} is a workspace of dg, and several of its projects define corpora: {folders}",
+            "Run the command in the folder of one of these projects.",
+        )
+    return found[0] if found else None
 
 
 def _tables(root: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
@@ -253,6 +275,15 @@ def _by_name(definitions: list[_Definition]) -> dict[str, _Definition]:
             )
         found[name] = one
     return found
+
+
+def _upstream(definition: _Definition) -> Sequence[str]:
+    """The assets that a component names as upstream. A template that only Dagster can resolve is no error here."""
+    try:
+        found = substituted(definition.values.get("upstream", []), "upstream", definition.file)
+    except ConfigurationError:
+        return ()
+    return [str(key) for key in found] if isinstance(found, list) else ()
 
 
 def _mapping(value: object, file: Path, name: str) -> Mapping[str, object]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from textwrap import dedent
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -31,7 +32,7 @@ class ProjectCli:
         self.root = root
         self._monkeypatch = monkeypatch
         self.database_url = database_url
-        self._server = server
+        self.server = server
 
     def write(self, name: str, text: str) -> Path:
         path = self.root / name
@@ -55,9 +56,9 @@ class ProjectCli:
               min_age_seconds: 0
               database_url: "{database}"
               embedding_model: {TEST_MODEL}
-              embedding_dimensions: {self._server.dimensions}
+              embedding_dimensions: {self.server.dimensions}
               owners: ["team:people"]
-              embedding_base_url: {self._server.base_url}
+              embedding_base_url: {self.server.base_url}
               {more}
             """,
         )
@@ -261,3 +262,33 @@ def test_without_a_project_the_environment_is_the_configuration(cli: Cli) -> Non
     cli.put("a.txt", paragraphs("alpha", 2))
     assert cli.run("ingest", "--corpus", "other").exit_code == 0
     assert cli.json("status", "--corpus", "other")["corpus"] == "other"
+
+
+def test_in_a_workspace_the_only_project_with_corpora_is_chosen_and_several_are_named(
+    project: ProjectCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.component("handbook")
+    (tmp_path / "dg.toml").write_text(
+        'directory_type = "workspace"\n[[workspace.projects]]\npath = "shop"\n[[workspace.projects]]\npath = "farm"\n'
+    )
+    farm = ProjectCli(tmp_path / "farm", monkeypatch, project.database_url, project.server)
+    farm.write("pyproject.toml", _DG)
+    farm.write("books/defs/nothing.yaml", "")
+    assert '"document": "a.txt"' in project.run("plan", "--json", folder="..").stdout
+    farm.component("recipes", corpus="recipes")
+    line = project.error("plan", folder="..")
+    assert f"{tmp_path} is a workspace of dg, and several of its projects define corpora: " in line
+    assert f"{tmp_path}/shop, {tmp_path}/farm. Run the command in the folder of one of these projects." in line
+    assert '"document": "a.txt"' in farm.run("plan", "--json").stdout
+
+
+def test_a_run_of_the_command_line_has_the_lineage_of_the_files_that_its_component_names(project: ProjectCli) -> None:
+    project.component("handbook", more="upstream: [raw/files]")
+    done = project.run("ingest")
+    assert done.exit_code == 0, done.stderr
+    with psycopg.connect(project.database_url) as connection:
+        events = connection.execute(
+            "SELECT event FROM ingest_pipeline_dagster.event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' "
+            'AND asset_key = \'["handbook", "chunks"]\''
+        ).fetchall()
+    assert [("raw" in event and "dagster/column_lineage" in event) for (event,) in events] == [True]
