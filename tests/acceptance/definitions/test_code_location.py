@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +91,39 @@ def test_settings_of_the_environment_reach_the_code_version(setting: str) -> Non
         return {spec.code_version for d in set(repository.assets_defs_by_key.values()) for spec in d.specs}
 
     assert versions(plain) != versions(other)
+
+
+def test_the_ready_code_location_has_the_corpora_of_a_configuration_file_and_hides_their_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ingest-pipeline.toml").write_text(
+        """
+[corpora.letters]
+source = "files"
+database_url = "{{ env.LETTERS_URL }}"
+embedding_api_key = "{{ env.LETTERS_KEY }}"
+embedding_model = "text-embedding-3-small"
+
+[corpora.laws]
+source = "laws"
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("INGEST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LETTERS_URL", "postgresql://me:hunter2@127.0.0.1:1/letters")
+    monkeypatch.setenv("LETTERS_KEY", "sk-hunter3")
+    monkeypatch.delitem(sys.modules, "ingest_pipeline.definitions", raising=False)
+    defs = importlib.import_module("ingest_pipeline.definitions").defs
+    keys = {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+    assert keys == {
+        f"{name}/{one}" for name in ("letters", "laws") for one in ("chunks", "embeddings", "metadata", "head")
+    }
+    catalog, embedder = defs.resources["letters_catalog"], defs.resources["letters_embedder"]
+    assert "hunter" not in str(catalog._resolved_config_dict) + str(embedder._resolved_config_dict)
+    assert catalog.process_config_and_initialize().url == "postgresql://me:hunter2@127.0.0.1:1/letters"
+    assert embedder.process_config_and_initialize().api_key == "sk-hunter3"
+    assert defs.resources["laws_lancedb"].uri == str(tmp_path / ".ingest_pipeline" / "lancedb")
 
 
 def test_workspace_yaml_loads(tmp_path: Path) -> None:

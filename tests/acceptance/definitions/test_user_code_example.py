@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline import CorpusConfig, open_corpus
+
 _ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
 
@@ -80,6 +82,30 @@ def test_the_command_line_ingests_it_and_an_edit_is_found(project: Path) -> None
     hits = json.loads(run(project, "ingest-pipeline", "search", "--json", "goods lift building 9", **mail))
     assert "building 9" in hits[0]["text"], hits
     run(project, "ingest-pipeline", "audit", **mail)
+
+
+def test_the_enricher_of_chunks_that_its_page_shows_names_their_topics(
+    project: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(project))
+    config = CorpusConfig(
+        corpus="notes",
+        source=str(project / "documents" / "notes"),
+        state=str(project / "state"),
+        database_url=database_url,
+        min_age_seconds=0,
+        enricher="user_code.topics.Topics",
+        chunk_columns={"topic": "string"},
+    )
+    with open_corpus(config) as corpus:
+        assert corpus.ingest().problems == []
+        chunks = corpus.at_head().chunks(["document", "topic"]).to_pylist()
+        (hit,) = corpus.search("water", where=["topic=Garden"])
+    assert {(chunk["document"], chunk["topic"]) for chunk in chunks} == {
+        ("bicycle.md", "Bicycle"),
+        ("garden.md", "Garden"),
+    }
+    assert hit.document == "garden.md"
 
 
 @pytest.mark.parametrize(
