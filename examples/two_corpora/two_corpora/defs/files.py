@@ -1,5 +1,6 @@
 """The asset before the corpus: it makes the files of the handbook."""
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -19,4 +20,5 @@ def handbook_files() -> dg.MaterializeResult:
     for path in folder.glob("*.md"):
         if path.stem not in pages:
             path.unlink()
-    return dg.MaterializeResult(metadata={"files": len(pages)})
+    version = hashlib.sha256(repr(pages).encode()).hexdigest()
+    return dg.MaterializeResult(metadata={"files": len(pages)}, data_version=dg.DataVersion(version))
