@@ -29,6 +29,8 @@ HEADING_SEPARATOR = " > "
 """Between the headings of a path."""
 TAG_MARK = "+columns:"
 """Separates the ETag of an object from the tag of its columns, in the ETag of a document."""
+_ENRICHERS_MARK = "+"
+"""In the fingerprint of a recipe, precedes the part that the enrichers decide."""
 _MILLION = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -181,8 +183,8 @@ class Recipe:
     embedding_dimensions: int
     encoding: str | None = None
     """Encoding of text that is neither UTF-8 nor marked."""
-    hooks: tuple[str, ...] = ()
-    """Fingerprints of the user's chunker and enrichers, which see every document."""
+    user_chunker: str | None = None
+    """Fingerprint of the user's chunker. None: there is none."""
     parsers: tuple[tuple[str, str], ...] = ()
     """Suffixes that the user's parsers parse, each with the fingerprint of its parser, by suffix."""
     heading_context: bool = False
@@ -195,10 +197,12 @@ class Recipe:
     """What counts tokens; see `chunking.tokenizer`."""
     max_tokens: int | None = None
     """The model's limit on one input. Chunks that exceed it are divided."""
+    enrichers: tuple[str, ...] = ()
+    """Fingerprints of the user's enrichers, in order. Only columns depend on them."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal recipes, and short enough to read."""
+        """Equal for equal recipes, and short enough to read. `chunks_fingerprint` returns its first part."""
         return _fingerprint(self)
 
     def of(self, key: str) -> Recipe:
@@ -226,7 +230,18 @@ class Recipe:
 
 @lru_cache(256)
 def _fingerprint(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:16]
+    parts = asdict(recipe)
+    enrichers = parts.pop("enrichers")
+    return _digest(parts, 16) + (f"{_ENRICHERS_MARK}{_digest(enrichers, 8)}" if enrichers else "")
+
+
+def _digest(value: object, digits: int) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
+
+
+def chunks_fingerprint(fingerprint: str) -> str:
+    """The part of a recipe's fingerprint that is equal for equal chunks and vectors, whatever the enrichers."""
+    return fingerprint.partition(_ENRICHERS_MARK)[0]
 
 
 @lru_cache(256)

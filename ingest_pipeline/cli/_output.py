@@ -82,7 +82,7 @@ def reembedding_line(estimate: Estimate) -> str:
             "them."
         )
     if estimate.columns_only:
-        notes += f" {estimate.columns_only} more documents change columns only, which costs nothing."
+        notes += f" {estimate.columns_only} more documents change columns only, which embeds nothing."
     basis = "by the earlier bills of this corpus" if estimate.measured else "at 4 characters per token"
     return (
         f"{estimate.documents} documents to read, {estimate.removals} to remove; {estimate.chunks} chunks, "

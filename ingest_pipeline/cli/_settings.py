@@ -20,7 +20,8 @@ _OPTIONS = {
     "heading_context": {"heading_context"},
     "embedding_model": {"embedding_model", "embedder"},
     "embedding_dimensions": {"embedding_dimensions"},
-    "hooks": {"chunker", "enricher"},
+    "user_chunker": {"chunker"},
+    "enrichers": {"enricher"},
     "parsers": {"parser"},
     "prompt": {"document_prefix", "document_fields"},
 }

@@ -235,13 +235,14 @@ class CorpusConfig(CorpusOptions):
             self.embedding_model,
             self.embedding_dimensions,
             self.encoding,
-            self.extensions.hooks,
+            self.extensions.chunker_fingerprint,
             self.extensions.parser_fingerprints,
             heading_context=self.heading_context,
             prompt=self.prompts.document.encode(),
             chunk_unit=self.chunk_unit,
             tokenizer=given.tokenizer.name if counts_tokens else "",
             max_tokens=given.max_tokens,
+            enrichers=self.extensions.enricher_fingerprints,
         )
 
     @property

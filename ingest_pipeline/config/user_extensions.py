@@ -22,10 +22,14 @@ class Extensions:
     enrichers: tuple[UserEnricher, ...] = ()
 
     @property
-    def hooks(self) -> tuple[str, ...]:
-        """What the recipe of every document says about them."""
-        chunker = () if self.chunker is None else (f"chunker {self.chunker.hook.fingerprint}",)
-        return (*chunker, *(f"enricher {enricher.hook.fingerprint}" for enricher in self.enrichers))
+    def chunker_fingerprint(self) -> str | None:
+        """Fingerprint of the chunker. None: there is none."""
+        return None if self.chunker is None else self.chunker.hook.fingerprint
+
+    @property
+    def enricher_fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints of the enrichers, in order."""
+        return tuple(enricher.hook.fingerprint for enricher in self.enrichers)
 
     @property
     def parser_fingerprints(self) -> tuple[tuple[str, str], ...]:

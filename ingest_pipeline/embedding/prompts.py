@@ -5,9 +5,9 @@ Without it they find less, and nothing reports an error. The table has what the 
 replace it. The sources are the model cards of e5-small-v2, multilingual-e5-large-instruct, e5-mistral-7b-instruct,
 bge-large-en-v1.5, bge-large-zh-v1.5, bge-m3 (no prefix), Qwen3-Embedding-0.6B, gte-Qwen2-7B-instruct, gte-large-en-v1.5
 (no prefix), nomic-embed-text-v1.5, mxbai-embed-large-v1, snowflake-arctic-embed-m, snowflake-arctic-embed-l-v2.0,
-embeddinggemma-300m and jina-embeddings-v3, and the references of the embedding APIs of Cohere, Jina and Voyage. The
-document side is part of the recipe and of the identity of vectors, because the same text with another
-prompt is another vector.
+embeddinggemma-300m and jina-embeddings-v3, and the references of the embedding APIs of Cohere, Jina and Voyage. Not
+verified: that Cohere's compatible endpoint takes `input_type`, and that Jina's v5 has the tasks of v4. The document
+side is part of the recipe and of the identity of vectors, because the same text with another prompt is another vector.
 """
 
 from __future__ import annotations

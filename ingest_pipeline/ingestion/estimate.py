@@ -56,7 +56,7 @@ class Estimate:
     """Number of documents to read. Removals cost nothing."""
     removals: int
     columns_only: int
-    """Number of documents of which only the columns change. They cost nothing, and their text is not read."""
+    """Number of documents of which only the columns change. Nothing is embedded for them."""
     chunks: int
     characters: int
     """Number of characters in the texts to embed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
@@ -21,7 +21,16 @@ from ingest_pipeline.errors import (
     TableDamagedError,
     TooRecentError,
 )
-from ingest_pipeline.ingestion.column_changes import ChangedColumns, ColumnUpdate, column_update, prepare_columns
+from ingest_pipeline.ingestion.column_changes import (
+    ChangedColumns,
+    ColumnUpdate,
+    PreparedColumns,
+    column_update,
+    has_same_chunks,
+    prepare_columns,
+)
+from ingest_pipeline.ingestion.groups import groups
+from ingest_pipeline.ingestion.reread import Reread, reread
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
@@ -43,11 +52,6 @@ from ingest_pipeline.types import Price, Usage
 
 log = logging.getLogger(__name__)
 
-# A group shares requests, data files and one publication. Small groups publish sooner and delay less if a saga fails.
-# Large groups make fewer versions, and wait less often for the last answers. Besides its bytes, a group costs one row
-# for each document, in one or two statements.
-_GROUP_DOCUMENTS = 8192
-_GROUP_BYTES = 64 << 20
 # A document that changes during this many attempts in a row is written faster than it can be read.
 _PLANNINGS = 3
 
@@ -156,16 +160,16 @@ class Ingestion:
             IngestError: A failure that affects all documents. Earlier publications remain.
         """
         self._check_model(plans)
-        groups = _groups(self._changed(plans))
+        grouped = groups(self._changed(plans))
         for planning in range(_PLANNINGS):
             stale: list[DocumentPlan] = []
-            while (group := await asyncio.to_thread(next, groups, None)) is not None:
+            while (group := await asyncio.to_thread(next, grouped, None)) is not None:
                 last = planning == _PLANNINGS - 1
                 stale += await self._publish_columns(group.updates, last=last) if group.updates else []
                 stale += await self._publish_group(group.plans, last=last) if group.plans else []
             if not stale:
                 break
-            groups = _groups(self._changed(await asyncio.to_thread(self._plan_again, stale)))
+            grouped = groups(self._changed(await asyncio.to_thread(self._plan_again, stale)))
         return self._summary
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
@@ -185,10 +189,10 @@ class Ingestion:
             if touched.has_bytes_on_hold(document):
                 self._summary.on_hold.append(document)
                 continue
-            is_current = document.latest and document.latest.recipe == recipe.fingerprint_of(document.key)
-            if is_current and touched.has_latest_bytes(document):
+            latest, wanted = document.latest, recipe.fingerprint_of(document.key)
+            if latest and latest.recipe == wanted and touched.has_latest_bytes(document):
                 self._summary.unchanged.append(document)
-            elif is_current and touched.has_other_columns(document):
+            elif latest and has_same_chunks(latest.recipe, wanted) and touched.has_bytes_at_head(document):
                 update = column_update(self._context, document)
                 if isinstance(update, IngestError):
                     self._note_failure(document, update)
@@ -226,18 +230,20 @@ class Ingestion:
         return [document for document in plans if document.key not in vanished]
 
     async def _publish_columns(self, updates: Sequence[ColumnUpdate], *, last: bool) -> list[DocumentPlan]:
-        """Run one saga that changes nothing but columns; returns the documents to plan again, or to ingest again."""
+        """Run one saga that changes nothing but columns; returns the documents to plan again."""
         start, plans = perf_counter(), [update.plan for update in updates]
         begun = await asyncio.to_thread(self._begin)
+        version: int | None = None
         try:
             with begun as saga:
-                prepared = await asyncio.to_thread(prepare_columns, self._context, saga, updates)
-                if prepared.damaged:
-                    await asyncio.to_thread(saga.fail, "rows of its documents are missing from the table")
-                    return await self._without_updates(updates, prepared.damaged, last=last)
-                await asyncio.to_thread(saga.prepared)
-                rows = ChangedColumns(self._context, saga.id, prepared)
-                version = await asyncio.to_thread(saga.publish, rows)
+                found = await reread(self._context, saga, updates, self.spending)
+                prepared = await asyncio.to_thread(prepare_columns, self._context, saga, found.updates)
+                if prepared.documents:
+                    await asyncio.to_thread(saga.prepared)
+                    rows = ChangedColumns(self._context, saga.id, prepared)
+                    version = await asyncio.to_thread(saga.publish, rows)
+                else:
+                    await asyncio.to_thread(saga.fail, "a document cannot keep its rows")
         except GenerationRetiredError:
             raise
         except StaleError as error:
@@ -246,20 +252,22 @@ class Ingestion:
                 return plans
             self._summary.failed |= {plan.key: (plan, error) for plan in plans}
             return []
-        done = [_with_columns(update, prepared.documents[update.plan.key]) for update in updates]
-        self._report_publication(
-            Publication(saga.id, version - 1, version, done, [], Usage(), self._context.price, perf_counter() - start)
-        )
-        return []
+        if version is not None:
+            self._report_publication(self._of_columns(saga.id, version, found, prepared, perf_counter() - start))
+        stale = self._sort_out(found.failed, plans, last=last)
+        if again := [*found.recut, *prepared.damaged]:
+            stale += await self._publish_group(again, last=last)
+        keys = {plan.key for plan in prepared.damaged}
+        rest = [update for update in found.updates if update.plan.key not in keys]
+        if keys and rest:
+            stale += await self._publish_columns(rest, last=last)
+        return stale
 
-    async def _without_updates(
-        self, updates: Sequence[ColumnUpdate], damaged: Sequence[DocumentPlan], *, last: bool
-    ) -> list[DocumentPlan]:
-        """Ingest documents again whose rows are missing, and publish the columns of the others."""
-        keys = {plan.key for plan in damaged}
-        rest = [update for update in updates if update.plan.key not in keys]
-        stale = await self._publish_columns(rest, last=last) if rest else []
-        return [*stale, *await self._publish_group(damaged, last=last)]
+    def _of_columns(
+        self, saga: UUID, version: int, found: Reread, prepared: PreparedColumns, seconds: float
+    ) -> Publication:
+        done = [_with_columns(update, prepared.documents[update.plan.key]) for update in found.updates]
+        return Publication(saga, version - 1, version, done, [], Usage(), self._context.price, seconds)
 
     async def _publish_group(self, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
         """Run one saga; returns the documents to plan again."""
@@ -269,7 +277,7 @@ class Ingestion:
             with begun as saga:
                 prepared = await Preparation(self._context, self._embedder, saga, group, self.spending).run()
                 await asyncio.to_thread(saga.prepared)
-                stale = self._sort_out(prepared, group, last=last)
+                stale = self._sort_out(prepared.failed, group, last=last)
                 if not prepared.documents and not prepared.removed:
                     await asyncio.to_thread(saga.fail, "none of its documents could be ingested")
                     return stale
@@ -315,11 +323,13 @@ class Ingestion:
         self._summary.failed |= left
         return [document for document in group if document.key not in left]
 
-    def _sort_out(self, prepared: Prepared, group: Sequence[DocumentPlan], *, last: bool) -> list[DocumentPlan]:
+    def _sort_out(
+        self, failed: Mapping[str, IngestError], group: Sequence[DocumentPlan], *, last: bool
+    ) -> list[DocumentPlan]:
         """Record the documents that failed. Returns those that failed only because they changed meanwhile."""
         plans = {document.key: document for document in group}
         stale: list[DocumentPlan] = []
-        for key, error in prepared.failed.items():
+        for key, error in failed.items():
             if isinstance(error, StaleError) and not last:
                 stale.append(plans[key])
             elif isinstance(error, TooRecentError):
@@ -367,33 +377,6 @@ class Ingestion:
         self._report(publication)
         for document in publication.documents:
             document.preview = ChunkPreview()  # its texts would otherwise stay in memory until the run ends
-
-
-@dataclass(slots=True)
-class _Group:
-    """Documents that are published together: those of which only the columns change first, then the others."""
-
-    updates: list[ColumnUpdate] = field(default_factory=list[ColumnUpdate])
-    plans: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-
-
-def _groups(documents: Iterable[DocumentPlan | ColumnUpdate]) -> Iterator[_Group]:
-    group, size = _Group(), 0
-    for document in documents:
-        if isinstance(document, ColumnUpdate):
-            group.updates.append(document)
-            if len(group.updates) == _GROUP_DOCUMENTS:
-                yield _Group(updates=group.updates)
-                group.updates = []
-            continue
-        weight = document.source.size if document.source else 0
-        if group.plans and (len(group.plans) == _GROUP_DOCUMENTS or size + weight > _GROUP_BYTES):
-            yield group
-            group, size = _Group(), 0
-        group.plans.append(document)
-        size += weight
-    if group.updates or group.plans:
-        yield group
 
 
 def _with_columns(update: ColumnUpdate, copied: CopiedDocument) -> PreparedDocument:

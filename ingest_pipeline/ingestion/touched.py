@@ -33,10 +33,10 @@ class TouchedObjects:
         self.record(plan)
         return True
 
-    def has_other_columns(self, plan: DocumentPlan) -> bool:
-        """Whether the object has the bytes at head, and the sources of its columns changed. Records nothing."""
+    def has_bytes_at_head(self, plan: DocumentPlan) -> bool:
+        """Whether the object has the bytes at head, whatever the sources of its columns. Records nothing."""
         source, latest = plan.source, plan.latest
-        if source is None or latest is None or latest.removed or _has_tag(latest.etag, source):
+        if source is None or latest is None or latest.removed:
             return False
         if object_etag(latest.etag or "") == source.etag:
             return True

@@ -57,7 +57,7 @@ class NewValues:
     saga: UUID | None = None
     """The saga of the changed rows. None: sagas stay as they are."""
     chunks: Mapping[str, Values] = field(default_factory=dict[str, Values])
-    """The values of chunks, by id, for those of the columns that are of chunks. Other chunks get none."""
+    """The values of chunks, by id, for those of the columns that are of chunks. Other chunks keep theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
     columns, documents, saga = new.columns, new.documents, None if new.saga is None else str(new.saga)
     fragment = fragment_of(base, number)
     there = columns_of(base.schema, ()).columns
-    present = [column.name for column in columns if column in there and not column.of_chunk]
+    present = [column.name for column in columns if column in there]
     ids = ["id"] if any(column.of_chunk for column in columns) else []
     rows = fragment.scanner(
         columns=["document", *ids, *(["saga"] if saga else []), *present], with_row_address=True
@@ -173,22 +173,28 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
     arrays: dict[str, pa.Array] = {}
     if saga:
         arrays["saga"] = sources.take(rows["saga"].combine_chunks(), pa.array([saga] * len(keys), pa.string()), "")
+    of_chunks, chunks = _of_chunks(rows, sources, new)
     for column in columns:
         kind = column.field.type
-        if column.of_chunk:
-            own = (new.chunks.get(number, {}).get(column.name) for number in rows["id"].to_pylist())
-            of_rows = pa.array([to_arrow(column.type, value) for value in own], kind)
-            arrays[column.name] = sources.kept().take(of_rows, pa.nulls(0, kind), None)
-            continue
         old = rows[column.name].combine_chunks() if column.name in present else pa.nulls(len(rows), kind)
-        values = [to_arrow(column.type, documents[key].get(column.name)) for key in keys]
-        arrays[column.name] = sources.take(old, pa.array(values, kind), None)
-    found, counts = np.unique(changed[changed >= 0], return_counts=True)
+        found_in, found = (of_chunks, chunks) if column.of_chunk else (sources, [documents[key] for key in keys])
+        values = [to_arrow(column.type, one.get(column.name)) for one in found]
+        arrays[column.name] = found_in.take(old, pa.array(values, kind), None)
+    numbers, counts = np.unique(changed[changed >= 0], return_counts=True)
     fields = [base.schema.field("saga")] if saga else []
     table = pa.Table.from_arrays(
         list(arrays.values()), schema=pa.schema([*fields, *(column.field for column in columns)])
     )
-    return table, {keys[index]: int(count) for index, count in zip(found, counts, strict=True)}
+    return table, {keys[index]: int(count) for index, count in zip(numbers, counts, strict=True)}
+
+
+def _of_chunks(rows: pa.Table, sources: _Sources, new: NewValues) -> tuple[_Sources, list[Values]]:
+    """The same rows with the numbers of their chunks, and the new values of the chunks by number."""
+    ids = rows["id"].to_pylist() if new.chunks and "id" in rows.column_names else []
+    changed = [row for row, number in enumerate(ids) if number in new.chunks]
+    numbers = np.full(len(rows), -1, np.int64)
+    numbers[changed] = np.arange(len(changed))
+    return replace(sources, changed=numbers), [new.chunks[ids[row]] for row in changed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +206,7 @@ class _Sources:
     positions: np.ndarray[Any, np.dtype[np.uint64]]
     """Position of each row that is not deleted."""
     changed: np.ndarray[Any, np.dtype[np.int64]]
-    """Number of the document with new values for each of them, -1 for none."""
-
-    def kept(self) -> _Sources:
-        """The same rows, none of which has new values."""
-        return replace(self, changed=np.full_like(self.changed, -1))
+    """Number of the document or chunk with new values for each of them, -1 for none."""
 
     def take(self, old: pa.Array, new: pa.Array, filler: object) -> pa.Array:
         """A column of all rows: new values where there are some, and the filler for deleted rows."""

@@ -220,12 +220,14 @@ def finish_documents(connection: Connection, saga: UUID, documents: Sequence[Fin
 
 @dataclass(frozen=True, slots=True)
 class ColumnChange:
-    """New values of the columns of a document whose bytes and recipe are those at head."""
+    """New values of the columns of a document whose bytes and chunks are those at head."""
 
     key: str
     replaces: UUID
     """The saga of the row at head."""
     source: SourceObject
+    recipe: str
+    """Fingerprint of the recipe, which may differ from that of the row at head by enrichers."""
     columns: Values
 
 
@@ -249,6 +251,7 @@ def insert_column_changes(
         "etags": [change.source.document_etag for change in changes],
         "sizes": [change.source.size for change in changes],
         "last_modified": [change.source.last_modified for change in changes],
+        "recipes": [change.recipe for change in changes],
         "columns": [canonical(change.columns) for change in changes],
     }
     with connection.cursor(row_factory=class_row(CopiedDocument)) as cursor:

@@ -21,7 +21,8 @@ _SETTINGS = {
     "heading_context": "INGEST_HEADING_CONTEXT (heading_context)",
     "parser": "the parser of this release",
     "chunker": "the chunker of this release",
-    "hooks": "INGEST_CHUNKER and INGEST_ENRICHER (chunker, enricher)",
+    "user_chunker": "INGEST_CHUNKER (chunker)",
+    "enrichers": "INGEST_ENRICHER (enricher)",
     "parsers": "INGEST_PARSER (parser)",
 }
 # Parts that a release determines, and the model, which only re-embedding changes.
@@ -45,7 +46,7 @@ class DocumentsByRecipe:
     of_other_recipes: int
     """Number of documents that another recipe made."""
     characters: int
-    """Total text length of the documents that another recipe made."""
+    """Total text length of those that would be cut and embedded again. An enricher alone embeds nothing."""
 
 
 def read_recipes(connection: Connection, generation: str) -> list[RecordedRecipe]:

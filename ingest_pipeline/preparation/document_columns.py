@@ -6,6 +6,8 @@ parser and enrichers.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.columns.sources import MAX_SIDECAR_BYTES, front_matter, read_sidecar
 from ingest_pipeline.errors import ColumnValueError
@@ -14,7 +16,7 @@ from ingest_pipeline.parsing.built_in_parsers import is_markdown
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.sources.object_store import ObjectSource
-from ingest_pipeline.types import SourceObject
+from ingest_pipeline.types import Chunk, SourceObject
 
 
 def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
@@ -45,6 +47,18 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
         found |= columns.typed(key, "its sidecar", read_sidecar(key, _bytes(key, store, source.sidecar)))
     found |= columns.typed(key, "its parser", reader.columns)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def checked_chunk(context: IngestContext, document: str, chunk: Chunk) -> Chunk:
+    """The chunk with the values of the declared columns of chunks, in canonical form.
+
+    Raises:
+        ColumnValueError: A value does not fit its column.
+    """
+    if not chunk.columns:
+        return chunk
+    found = context.columns.of_chunks.typed(document, "its enricher", chunk.columns)
+    return replace(chunk, columns={name: value for name, value in found.items() if value is not None})
 
 
 def read_columns(context: IngestContext, source: SourceObject) -> Values:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, TooRecentError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
-from ingest_pipeline.preparation.document_columns import document_columns
+from ingest_pipeline.preparation.document_columns import checked_chunk, document_columns
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.types import Chunk
@@ -82,20 +81,13 @@ class ReadStage:
             first = next(chunks, None)
             document.columns = document_columns(context, document.reader)
             if first is not None:
-                yield self._checked(document, first)
+                yield checked_chunk(context, document.plan.key, first)
             for chunk in chunks:
-                yield self._checked(document, chunk)
+                yield checked_chunk(context, document.plan.key, chunk)
         except (DocumentError, DocumentChangedError) as error:
             document.error = error
         else:
             document.error = self._exclusion_reason(document.reader)
-
-    def _checked(self, document: DocumentInProgress, chunk: Chunk) -> Chunk:
-        """The chunk with the values of the declared columns of chunks, in canonical form."""
-        if not chunk.columns:
-            return chunk
-        found = self._context.columns.of_chunks.typed(document.plan.key, "its enricher", chunk.columns)
-        return replace(chunk, columns={name: value for name, value in found.items() if value is not None})
 
     def _exclusion_reason(self, reader: DocumentReader) -> TooRecentError | None:
         """Why a document that was read to its end is not published yet. None: it is published.

@@ -34,12 +34,13 @@ def code_versions(recipe: Recipe) -> Mapping[str, str]:
     """
     encoding = f" {recipe.encoding}" if recipe.encoding else ""
     prompt = f" {recipe.prompt}" if recipe.prompt else ""
-    hooks = "".join(f" {hook}" for hook in recipe.hooks)
+    own = f" chunker {recipe.user_chunker}" if recipe.user_chunker else ""
+    own += "".join(f" enricher {fingerprint}" for fingerprint in recipe.enrichers)
     headings = " heading context" if recipe.heading_context else ""
     size = f"{recipe.chunk_size}/{recipe.chunk_overlap} {recipe.chunk_unit}"
     limit = f" {recipe.tokenizer}/{recipe.max_tokens}" if recipe.tokenizer else ""
     return {
-        "chunks": f"{recipe.parser} {recipe.chunker} {size}{limit}{encoding}{hooks}",
+        "chunks": f"{recipe.parser} {recipe.chunker} {size}{limit}{encoding}{own}",
         "embeddings": f"{recipe.embedding_model} {recipe.embedding_dimensions}{prompt}{headings}",
         "metadata": "1",
     }

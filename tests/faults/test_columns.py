@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,13 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import COLUMN_ADDITION, COLUMN_CHANGE, COLUMN_WIDENING, decisive_places
+from tests.support.crash.places import (
+    COLUMN_ADDITION,
+    COLUMN_CHANGE,
+    COLUMN_WIDENING,
+    ENRICHER_CHANGE,
+    decisive_places,
+)
 from tests.support.world import World, paragraphs, passages_of
 
 COLUMNS = {"readers": "list<string>"}
@@ -157,6 +164,53 @@ def test_the_places_of_a_change_of_columns_are_all_there_are(library: World) -> 
     passed = passages_of(library.ingest)
     assert {name for name, _ in passed} == set(COLUMN_CHANGE)
     assert all(count <= COLUMN_CHANGE[name] for (name, _), count in passed.items())
+
+
+def enriched(world: World, calls: Path, number: int) -> World:
+    """A corpus whose enricher of chunks is billed, and has another fingerprint for each number."""
+    arguments = {"calls": str(calls), "fingerprint": f"topics-{number}", "prefix": f"{number} "}
+    enricher = {"class": "tests.support.user_code.Topics", "arguments": arguments}
+    settings = world.settings.replace(chunk_columns={"topic": "string"}, enricher=enricher)
+    return World(world.database, settings, world.embeddings)
+
+
+@pytest.fixture
+def topical(world: World, tmp_path: Path) -> World:
+    topical = enriched(world, tmp_path / "calls", 1)
+    topical.put("a.txt", "some words")
+    topical.ingest()
+    return topical
+
+
+def topics(world: World) -> list[str]:
+    """The topics that readers of the table see at head; the audit compares them with the catalog."""
+    return world.corpus.table.rows(world.head, ["topic"])["topic"].to_pylist()
+
+
+@pytest.mark.promise("chunk-columns")
+@pytest.mark.parametrize("place", decisive_places(ENRICHER_CHANGE), ids=str)
+def test_a_change_of_an_enricher_may_die_anywhere(topical: World, tmp_path: Path, place: Place) -> None:
+    embedded, vectors = topical.embeddings.embedded, topical.corpus.table.rows(topical.head, ["id", "vector"])
+    other = enriched(topical, tmp_path / "calls", 2)
+    assert other.corpus
+    outcome = Child(crash_jobs.ingest, other.address, kill_at=place).outcome()
+    assert outcome.ours
+    assert topics(other) in (["1 some"], ["2 some"])
+    other.check()
+    other.recover()
+    other.check_nothing_left()
+    other.ingest()
+    assert topics(other) == ["2 some"]
+    other.check_nothing_left()
+    assert other.embeddings.embedded == embedded
+    assert other.corpus.table.rows(other.head, ["id", "vector"]) == vectors
+    assert len((tmp_path / "calls").read_text().splitlines()) <= 2 + 1, "a call that was recorded is billed once"
+
+
+def test_the_places_of_a_change_of_an_enricher_are_all_there_are(topical: World, tmp_path: Path) -> None:
+    passed = passages_of(enriched(topical, tmp_path / "calls", 2).ingest)
+    assert {name for name, _ in passed} == set(ENRICHER_CHANGE)
+    assert all(count <= ENRICHER_CHANGE[name] for (name, _), count in passed.items())
 
 
 def meanwhile(library: World, at: Boundary, work: Any) -> None:

@@ -333,8 +333,8 @@ def catalog_allows_everything() -> None:
 def changed_columns_keep_their_saga() -> None:
     new_values = column_changes.NewValues
 
-    def without_saga(columns: Any, documents: Any, _: UUID) -> column_changes.NewValues:
-        return new_values(columns, documents)
+    def without_saga(columns: Any, documents: Any, _: UUID, chunks: Any) -> column_changes.NewValues:
+        return new_values(columns, documents, chunks=chunks)
 
     plug(column_changes, "NewValues", without_saga)
 

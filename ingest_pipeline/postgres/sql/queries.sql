@@ -168,7 +168,9 @@ WHERE name = %(name)s
 -- documents_by_recipe --
 -- A document's recipe depends on the suffix of its key if a parser of the user parses it.
 SELECT count(*) AS latest, count(*) FILTER (WHERE d.recipe <> wanted.recipe) AS of_other_recipes,
-    coalesce(sum(character_count) FILTER (WHERE d.recipe <> wanted.recipe), 0)::bigint AS characters
+    -- What precedes the mark is equal if only enrichers differ, and then nothing is embedded.
+    coalesce(sum(character_count) FILTER (WHERE split_part(d.recipe, '+', 1) <> split_part(wanted.recipe, '+', 1)), 0)
+        ::bigint AS characters
 FROM ingest_pipeline.head_document d
 CROSS JOIN LATERAL (
     SELECT coalesce((SELECT own.recipe FROM unnest(%(suffixes)s::text[], %(recipes)s::text[]) AS own (suffix, recipe)
@@ -905,15 +907,15 @@ FROM unnest(%(keys)s::text[], %(partitions)s::text[], %(replaces)s::uuid[], %(co
 LEFT JOIN ingest_pipeline.document old ON old.saga = wanted.copy_of AND old.key = wanted.key
 
 -- insert_column_changes --
--- The bytes and the recipe are those of the row at head, so its chunks are copied. Only the columns are new.
+-- The bytes are those of the row at head, and so are the chunks. Only the columns, and the enrichers of the recipe, are new.
 INSERT INTO ingest_pipeline.document
     (generation, key, saga, partition, replaces, etag, size, last_modified, content_hash, recipe, character_count,
      chunk_count, cached, copy_of, columns)
 SELECT old.generation, old.key, %(saga)s, old.partition, old.saga, new.etag, new.size, new.last_modified,
-    old.content_hash, old.recipe, old.character_count, old.chunk_count, old.chunk_count, old.saga, new.columns
+    old.content_hash, new.recipe, old.character_count, old.chunk_count, old.chunk_count, old.saga, new.columns
 FROM unnest(%(keys)s::text[], %(replaces)s::uuid[], %(etags)s::text[], %(sizes)s::bigint[],
-    %(last_modified)s::timestamptz[], %(columns)s::jsonb[])
-    AS new (key, replaces, etag, size, last_modified, columns)
+    %(last_modified)s::timestamptz[], %(recipes)s::text[], %(columns)s::jsonb[])
+    AS new (key, replaces, etag, size, last_modified, recipe, columns)
 JOIN ingest_pipeline.document old ON old.saga = new.replaces AND old.key = new.key
 RETURNING key, character_count, chunk_count
 

@@ -9,7 +9,7 @@ import pytest
 
 from ingest_pipeline.assets import ingest_run
 from ingest_pipeline.cli import _session
-from ingest_pipeline.ingestion import ingest, run
+from ingest_pipeline.ingestion import groups, run
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.run import IngestRun
 from ingest_pipeline.postgres import sagas
@@ -129,7 +129,7 @@ def test_a_token_limit_met_on_a_later_page_stops_the_sensor(
 def test_a_run_that_published_one_group_before_it_failed_is_not_delayed(
     dagster: DagsterWorld, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "_GROUP_DOCUMENTS", 1)
+    monkeypatch.setattr(groups, "_GROUP_DOCUMENTS", 1)
     dagster.put("a.txt", paragraphs("alpha", 3))
     assert dagster.run().success
     for key in ("b.txt", "c.txt"):

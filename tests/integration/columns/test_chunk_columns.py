@@ -11,6 +11,7 @@ import pytest
 
 from ingest_pipeline.errors import DocumentError
 from ingest_pipeline.ingestion.context import find_corpus
+from ingest_pipeline.ingestion.estimate import count, estimate
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.maintenance.indexing import column_indices, update_indices
@@ -69,6 +70,12 @@ def values(world: World, key: str) -> list[dict[str, object]]:
     recorded = [{name: one for name, one in chunk.columns.items() if name in names} for chunk in world.chunks(key)]
     assert found == recorded
     return found
+
+
+def rows(world: World) -> tuple[list[dict[str, object]], list[int]]:
+    """The vectors at head in the order of the rows, and the fragments."""
+    found = world.corpus.table.rows(world.head, ["id", "vector"]).to_pylist()
+    return found, [state.number for state in world.corpus.table.fragments(world.head)]
 
 
 def topics(world: World, key: str) -> list[object]:
@@ -153,15 +160,50 @@ def test_another_fingerprint_embeds_nothing_and_a_rollback_brings_the_values_bac
     library.put("a.txt", "one is first\ntwo is second\n")
     library.ingest()
     before, embedded = library.head, library.embeddings.embedded
-    vectors = library.corpus.table.rows(before, ["id", "vector"]).sort_by("id").to_pylist()
+    vectors = rows(library)
     other = declare(world, calls, fingerprint="topics-2", prefix="new ")
+    plans = Planner(other.context).plans()
+    assert [estimate(other.context, plans).columns_only, count(other.context, plans).columns_only] == [1, 1]
     other.ingest()
     assert topics(other, "a.txt") == ["new one", "new two"]
-    assert other.corpus.table.rows(other.head, ["id", "vector"]).sort_by("id").to_pylist() == vectors
+    assert rows(other) == vectors
     assert other.embeddings.embedded == embedded
+    assert Planner(other.context).plans() == []
     other.roll_back(before)
     assert topics(other, "a.txt") == ["one", "two"]
     other.check_nothing_left()
+
+
+@pytest.mark.promise("chunk-columns")
+def test_another_fingerprint_changes_the_values_of_the_documents_that_are_read_again_alone(
+    library: World, calls: Path, world: World
+) -> None:
+    library.put("a.txt", "one is first\ntwo is second\n")
+    library.put("b.txt", "three is third\nfour is fourth\n")
+    library.ingest()
+    vectors = rows(library)
+    other = declare(world, calls, fingerprint="topics-2", prefix="new ")
+    other.ingest(["b.txt"])
+    assert (topics(other, "a.txt"), topics(other, "b.txt")) == (["one", "two"], ["new three", "new four"])
+    other.check()
+    none = World(world.database, other.settings.replace(enricher=None), world.embeddings)
+    none.ingest(["a.txt"])
+    assert (topics(none, "a.txt"), topics(none, "b.txt")) == ([None, None], ["new three", "new four"])
+    assert rows(none) == vectors
+    none.check_nothing_left()
+
+
+def test_a_document_that_an_enricher_fails_for_keeps_its_values(world: World, calls: Path) -> None:
+    library = declare(world, calls)
+    library.put("a.txt", "one is first\n")
+    library.put("b.txt", "two is second\n")
+    library.put("c.txt", "three does die\n")
+    library.ingest()
+    settings = library.settings.replace(enricher=f"{MODULE}.ObedientChunkEnricher")
+    other = World(world.database, settings, world.embeddings)
+    assert set(other.ingest().failed) == {"c.txt"}
+    assert [topics(other, key) for key in ("a.txt", "b.txt", "c.txt")] == [["one"], ["two"], ["three"]]
+    other.check()
 
 
 @pytest.mark.promise("chunk-columns")

@@ -27,13 +27,31 @@ def test_what_an_enricher_finds_is_stored_and_survives_a_change_of_the_sidecar(w
     sidecar(found, "a.txt", year=2019)
     found.ingest()
     assert values(found, "a.txt") == {"title": "The first line", "year": 2019}
-    embedded = found.embeddings.embedded
+    embedded, fragments = found.embeddings.embedded, [one.number for one in found.corpus.table.fragments(found.head)]
     sidecar(found, "a.txt", year=2020)
     found.ingest()
     assert values(found, "a.txt") == {"title": "The first line", "year": 2020}
     assert found.embeddings.embedded == embedded
+    assert [one.number for one in found.corpus.table.fragments(found.head)] == fragments
     found.check_nothing_left()
     assert found.ingest().publications == []
+
+
+@pytest.mark.promise("columns")
+def test_a_parser_that_returns_another_text_than_at_head_has_its_document_ingested_again(world: World) -> None:
+    lines = {"class": "tests.support.user_code.Lines", "arguments": {"upper": False}}
+    found = declare(world, {"year": "int"}, parser=lines)
+    for key in ("a.lines", "b.txt"):
+        found.put(key, f"Some lines of {key}\n")
+        sidecar(found, key, year=2019)
+    found.ingest()
+    shouting = declare(world, {"year": "int"}, parser={**lines, "arguments": {"upper": True}})  # the same fingerprint
+    for key in ("a.lines", "b.txt"):
+        sidecar(shouting, key, year=2020)
+    shouting.ingest()
+    assert shouting.text_at("a.lines") == "SOME LINES OF A.LINES"
+    assert [values(shouting, key) for key in ("a.lines", "b.txt")] == [{"year": 2020}] * 2
+    shouting.check_nothing_left()
 
 
 @pytest.mark.parametrize("expand", EXPANSIONS)

@@ -73,6 +73,8 @@ COLUMN_CHANGE = {
     Boundary.COMMIT: 14,
 }
 """New columns of one document, whose bytes did not change."""
+ENRICHER_CHANGE = {**COLUMN_CHANGE, Boundary.SOURCE_READ: 2, **OWN_CODE, Boundary.COMMIT: 18}
+"""The same because another enricher reads the text again."""
 COLUMN_ADDITION = {
     Boundary.SAGA_BEGUN: 2,
     **COLUMN_CHANGE,

@@ -90,7 +90,7 @@ def test_two_chunkers_are_refused() -> None:
 def test_all_fingerprints_are_in_the_recipe_and_a_parsers_only_in_that_of_its_suffixes() -> None:
     plain = config().recipe
     own = config(parser=LINES, chunker="tests.support.user_code.ObedientChunker", enricher=[TITLE]).recipe
-    assert own.hooks == ("chunker obedient-chunker", "enricher title-1")
+    assert (own.user_chunker, own.enrichers) == ("obedient-chunker", ("title-1",))
     assert own.parsers == ((".lines", "lines-1"),)
     parsed = config(parser=LINES).recipe
     changed = config(parser={"class": LINES, "arguments": {"fingerprint": "lines-2"}}).recipe
