@@ -88,7 +88,7 @@ class Location:
     def ask(self, query: str) -> Any:
         body = json.dumps({"query": query}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310  loopback
             return json.load(answer)["data"]
 
     def is_up(self) -> bool:

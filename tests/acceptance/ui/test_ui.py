@@ -1,17 +1,26 @@
-"""Dagster's real daemon and web server, started as a user starts them, watching a folder."""
+"""Dagster's real daemon and web server, started as a user starts them, watching a folder.
+
+All tests share them, because they take twenty seconds of CPU to start. The source sensor leaves files younger than a
+day alone, so what becomes of a young file is what the test does.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import Request, expect
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.partitioning import PartitionScheme
+from tests.support.dagster.browser import PATIENCE_MS, Person, needs_browser
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.databases import empty_database
@@ -20,6 +29,8 @@ from tests.support.world import paragraphs
 
 pytestmark = pytest.mark.timeout(1200)
 
+_DAY_SECONDS = 86400
+
 
 @dataclass(frozen=True, slots=True)
 class WatchedFolder:
@@ -27,86 +38,144 @@ class WatchedFolder:
 
     cli: Cli
     web: WebUi
+    embeddings: EmbeddingServer
+
+    def put_for_the_sensor(self, key: str, text: str) -> None:
+        """Write a file that is old enough for the source sensor."""
+        path = self.cli.put(key, text)
+        written = time.time() - 2 * _DAY_SECONDS
+        os.utime(path, (written, written))
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many partitions are materialized, how many failed, and how many there are."""
+        found = self.web.partitions()
+        return found["numMaterialized"], found["numFailed"], found["numPartitions"]
+
+    def partitions(self) -> set[str]:
+        query = '{ assetNodeOrError(assetKey: {path: ["docs", "metadata"]}) { ... on AssetNode { partitionKeys } } }'
+        return set(self.web.ask(query)["assetNodeOrError"]["partitionKeys"])
 
 
 @pytest.fixture(scope="module")
 def watched(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[WatchedFolder]:
-    """Two tests share it, because web server, daemon and code servers take half a minute of CPU to start."""
     with EmbeddingServer() as embeddings:
         cli = Cli.over(tmp_path_factory.mktemp("watched"), empty_database(postgres, entrance), embeddings)
+        cli.environment["INGEST_MIN_AGE_SECONDS"] = str(_DAY_SECONDS)
         with WebUi.over(cli) as web:
-            yield WatchedFolder(cli, web)
+            yield WatchedFolder(cli, web, embeddings)
 
 
-def test_added_changed_bad_and_removed_files_are_shown(watched: WatchedFolder) -> None:
-    cli, web = watched.cli, watched.web
-    path = cli.put("a.txt", paragraphs("alpha", 2))
+def test_a_run_repeated_from_its_failure_does_the_rest(watched: WatchedFolder) -> None:
+    cli, web, embeddings = watched.cli, watched.web, watched.embeddings
+    materialized, _, partitions = watched.counts()
+    cli.put("a.txt", paragraphs("alpha", 2))
+    cli.put("b.txt", POISON)
+    run = web.launch()
+    eventually(lambda: web.status(run) == "FAILURE")
+    assert watched.counts() == (materialized + 1, 1, partitions + 2)
+    embedded = embeddings.embedded
     cli.put("b.txt", paragraphs("beta", 2))
-    cli.put("bad.txt", f"{POISON} is refused by the API.")
-    eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 1, "numPartitions": 3})
-    before = cli.json("history", "a.txt")[0]["version"]
-    path.write_text(paragraphs("omega", 2))
-    (cli.directory / "source" / "bad.txt").unlink()
-    (cli.directory / "source" / "b.txt").unlink()
-    eventually(lambda: cli.json("history", "a.txt")[0]["version"] > before and cli.json("status")["documents"] == 1)
-    assert cli.json("audit")["violations"] == []
+    again = web.execute_again(run)
+    eventually(lambda: web.status(again) == "SUCCESS")
+    assert watched.counts() == (materialized + 2, 0, partitions + 2)
+    assert embeddings.embedded - embedded == cli.json("history", "b.txt")[0]["chunks"]
+    assert len(cli.json("history", "a.txt")) == 1
 
 
 def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(watched: WatchedFolder) -> None:
     cli, web = watched.cli, watched.web
-    cli.put("a.txt", paragraphs("alpha", 2))
-    cli.put("b.txt", paragraphs("beta", 2))
-    eventually(lambda: web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2})
+    cli.put("a.txt", paragraphs("alpha", 3))
+    cli.put("b.txt", paragraphs("beta", 3))
+    cli.json("ingest")
+    materialized, failed, partitions = watched.counts()
+    assert (materialized, failed) == (partitions, 0)
     cli.put("a.txt", POISON)
     job = ["-m", "ingest_pipeline.definitions", "-j", "docs_ingest_job"]
     command = [sys.executable, "-m", "dagster", "job", "backfill", *job, "--all", "all", "--noprompt"]
     environment = cli.environment | _session.dagster_environment(CorpusConfig.from_environment(cli.environment))
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     # Each partition is a run of its own there, and to the backfill all have ended alike.
-    eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": 2}])
-    eventually(lambda: web.partitions() == {"numMaterialized": 1, "numFailed": 1, "numPartitions": 2})
-
-
-def test_a_run_repeated_from_its_failure_does_the_rest(cli: Cli, embeddings: EmbeddingServer) -> None:
-    # The source sensor leaves young files alone: what is done is what the runs do.
-    cli.environment["INGEST_MIN_AGE_SECONDS"] = "86400"
-    cli.put("a.txt", paragraphs("alpha", 2))
-    cli.put("b.txt", POISON)
-    with WebUi.over(cli) as web:
-        run = web.launch()
-        eventually(lambda: web.status(run) == "FAILURE")
-        assert web.partitions() == {"numMaterialized": 1, "numFailed": 1, "numPartitions": 2}
-        embedded = embeddings.embedded
-        cli.put("b.txt", paragraphs("beta", 2))
-        again = web.execute_again(run)
-        eventually(lambda: web.status(again) == "SUCCESS")
-        assert web.partitions() == {"numMaterialized": 2, "numFailed": 0, "numPartitions": 2}
-    assert embeddings.embedded - embedded == cli.json("history", "b.txt")[0]["chunks"]
-    assert len(cli.json("history", "a.txt")) == 1
+    eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": partitions}])
+    eventually(lambda: watched.counts() == (partitions - 1, 1, partitions))
 
 
 @pytest.mark.promise("shown-in-dagster")
-def test_runs_of_the_command_line_are_on_the_page_of_their_job_and_on_the_timeline(cli: Cli) -> None:
-    # The source sensor leaves young files alone: what is done is what the command does.
-    cli.environment["INGEST_MIN_AGE_SECONDS"] = "86400"
-    cli.put("a.txt", paragraphs("alpha", 2))
-    cli.put("b.txt", paragraphs("beta", 2))
-    with WebUi.over(cli) as web:
-        whole, one = cli.json("ingest")["run_id"], cli.json("ingest", "a.txt")["run_id"]
-        version = cli.json("history")[0]["version"]
-        cli.put("a.txt", paragraphs("omega", 2))
-        again = cli.json("ingest")["run_id"]
-        done = cli.run("rollback", "--to", str(version))
-        assert done.exit_code == 0, done.stderr
-        place = '{key: ".dagster/repository", value: "__repository__@ingest_pipeline.definitions"}'
-        for job, runs in {"docs_ingest_job": {whole, one, again}, "docs_rollback_job": None}.items():
-            listed = web.runs(f'{{pipelineName: "{job}", tags: [{place}]}}')
-            assert runs is None or {run["runId"] for run in listed} == runs
-            assert listed
-        # The timeline has a row for each job of a code location, and leaves out runs that belong to none.
-        for run in web.runs("{statuses: [SUCCESS]}"):
-            assert run["repositoryOrigin"] == {
-                "repositoryName": "__repository__",
-                "repositoryLocationName": "ingest_pipeline.definitions",
-            }
-        assert web.runs('{tags: [{key: "dagster/partition", value: "a.txt"}]}')[0]["runId"] == one
+def test_runs_of_the_command_line_are_on_the_page_of_their_job_and_on_the_timeline(watched: WatchedFolder) -> None:
+    cli, web = watched.cli, watched.web
+    place = '{key: ".dagster/repository", value: "__repository__@ingest_pipeline.definitions"}'
+
+    def listed(job: str) -> list[str]:
+        return [run["runId"] for run in web.runs(f'{{pipelineName: "{job}", tags: [{place}]}}')]
+
+    before = {job: set(listed(job)) for job in ("docs_ingest_job", "docs_rollback_job")}
+    cli.put("a.txt", paragraphs("alpha", 4))
+    cli.put("b.txt", paragraphs("beta", 4))
+    whole, one = cli.json("ingest")["run_id"], cli.json("ingest", "a.txt")["run_id"]
+    version = cli.json("history")[0]["version"]
+    cli.put("a.txt", paragraphs("omega", 2))
+    again = cli.json("ingest")["run_id"]
+    done = cli.run("rollback", "--to", str(version))
+    assert done.exit_code == 0, done.stderr
+    assert set(listed("docs_ingest_job")) - before["docs_ingest_job"] == {whole, one, again}
+    assert set(listed("docs_rollback_job")) - before["docs_rollback_job"]
+    # The timeline has a row for each job of a code location, and leaves out runs that belong to none.
+    for run in web.runs("{statuses: [SUCCESS]}"):
+        assert run["repositoryOrigin"] == {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": "ingest_pipeline.definitions",
+        }
+    assert web.runs('{tags: [{key: "dagster/partition", value: "a.txt"}]}')[0]["runId"] == one
+
+
+def test_added_changed_bad_and_removed_files_are_shown(watched: WatchedFolder) -> None:
+    cli = watched.cli
+    documents = cli.json("status")["documents"] if watched.partitions() else 0
+    materialized, failed, partitions = watched.counts()
+    watched.put_for_the_sensor("c.txt", paragraphs("gamma", 2))
+    watched.put_for_the_sensor("d.txt", paragraphs("delta", 2))
+    watched.put_for_the_sensor("bad.txt", f"{POISON} is refused by the API.")
+    eventually(lambda: watched.counts() == (materialized + 2, failed + 1, partitions + 3))
+    before = cli.json("history", "c.txt")[0]["version"]
+    watched.put_for_the_sensor("c.txt", paragraphs("omega", 2))
+    (cli.directory / "source" / "bad.txt").unlink()
+    (cli.directory / "source" / "d.txt").unlink()
+    eventually(
+        lambda: cli.json("history", "c.txt")[0]["version"] > before and cli.json("status")["documents"] == documents + 1
+    )
+    assert cli.json("audit")["violations"] == []
+
+
+def _attack(name: str) -> str:
+    """Markdown of an image whose address makes Dagster's UI add a partition, as soon as a page shows the image."""
+    place = 'repositoryLocationName:"ingest_pipeline.definitions",repositoryName:"__repository__"'
+    added = f'repositorySelector:{{{place}}},partitionsDefName:"docs_documents",partitionKey:"owned-{name}"'
+    return f"![](/graphql?query=mutation{{addDynamicPartition({added}){{__typename}}}})"
+
+
+@pytest.mark.promise("markdown")
+@needs_browser
+def test_no_text_name_or_error_can_operate_dagster(watched: WatchedFolder) -> None:
+    cli, web = watched.cli, watched.web
+    before = watched.partitions()
+    text, name, bad = _attack("text"), f"{_attack('name')}.txt", f"{_attack('bad')}.pdf"
+    cli.put(name, f"Before.\n````\n{text}\n```\n{text}\n`````\n\n{text}\n")
+    cli.put(bad, "%PDF-1.7 and then nothing")
+    run = cli.json("ingest")["run_id"]
+    added = PartitionScheme.parse("file").partition_of(name)
+    with Person.at(web) as person:
+        requests: list[Request] = []
+        person.page.on("request", lambda request: requests.append(request))  # noqa: PLW0108  a builtin takes no mark
+        person.open_partitions("chunks")
+        assets = f"{web.url}/assets/docs"
+        partition = f"partitions&partition={quote(added, safe='')}"
+        person.looks_at(f"{assets}/chunks?view={partition}")
+        expect(person.page.get_by_text(text).first).to_be_visible(timeout=PATIENCE_MS)
+        views = ("chunks?view=overview", f"metadata?view={partition}", "metadata?view=events", "metadata?view=checks")
+        for page in (*(f"{assets}/{view}" for view in views), f"{web.url}/runs/{run}"):
+            person.looks_at(page)
+        expect(person.page.get_by_text("owned-bad").first).to_be_visible(timeout=PATIENCE_MS)
+        sent = [one.url for one in requests if "/graphql" in one.url and one.method == "GET"]
+        images = [one.url for one in requests if one.resource_type == "image" and not one.url.startswith("data:")]
+        assert sent == []
+        assert [url for url in images if not url.startswith(f"{web.url}/_next/static/")] == [], "not Dagster's own"
+        assert watched.partitions() - before == {added}, "none was added, and a file that cannot be read has none"
