@@ -7,17 +7,19 @@ import os
 import signal
 import tempfile
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from ingest_pipeline.planning import backoff, run_backoff
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.mutants import apply_from_environment
 from tests.support.servers import pooler
-from tests.support.servers.databases import SMALL_DATABASES, TEST_RIGHTS, copy_of, empty_database
+from tests.support.servers.databases import SMALL_DATABASES, TEST_RIGHTS, copy_of, empty_database, hash_password_once
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.s3 import S3Server
 from tests.support.servers.tcp_proxy import TcpProxy
@@ -27,6 +29,7 @@ from tools import figures
 apply_from_environment()
 
 _buckets = itertools.count()
+_SHOWN_REQUESTS = 200
 
 _LONG_FILES = (
     "ui/test_ui",
@@ -89,6 +92,16 @@ def _clean_environment() -> Generator[None]:
     os.environ.update(kept)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _long_backoff() -> Generator[None]:
+    """What failed waits for hours, not seconds, so that no test depends on how long its next step takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backoff, "_FIRST_DELAY", 120 * backoff._FIRST_DELAY)  # pyright: ignore[reportPrivateUsage]
+        for name in ("_FIRST_DELAY", "_MAX_DELAY"):
+            patch.setattr(run_backoff, name, 60 * getattr(run_backoff, name))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_folder() -> Generator[Path]:
     """The folder of a server that the tests may restart, or of the one that `tools.mutants` runs already."""
@@ -105,7 +118,7 @@ def postgres_folder() -> Generator[Path]:
 def postgres_server(postgres_folder: Path) -> Generator[EmbeddedPostgres]:
     """A server that the tests may restart."""
     server = EmbeddedPostgres(postgres_folder, prepare=(*TEST_RIGHTS, *SMALL_DATABASES))
-    server.start()
+    hash_password_once(server.start())
     yield server
     if not os.environ.get("TEST_POSTGRES") and (pid := server.postmaster_pid()):
         os.kill(pid, signal.SIGQUIT)  # at once: a checkpoint of a hundred databases takes long and is not needed
@@ -194,6 +207,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long files first, so that the last minutes of a run are not one file in one process."""
     rank = {name: number for number, name in enumerate(_LONG_FILES)}
     items.sort(key=lambda item: rank.get(f"{item.path.parent.name}/{item.path.stem}", len(rank)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the last requests to the S3 server of a test that failed."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("s3")
+    if report.failed and isinstance(server, S3Server):
+        with suppress(OSError, ValueError):  # the server is gone
+            report.sections.append(("Requests to the S3 server", "\n".join(server.requests()[-_SHOWN_REQUESTS:])))
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -28,7 +28,7 @@ def server() -> Iterator[EmbeddingServer]:
 
 
 def call(server: ProtocolServer, method: str, path: str, body: object = None) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
+    connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=300)
     try:
         connection.request(method, path, body if isinstance(body, (str, bytes)) else json.dumps(body))
         response = connection.getresponse()
@@ -104,7 +104,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 
 
 def test_a_body_too_large_is_refused_unread(shared: EmbeddingServer) -> None:
-    connection = HTTPConnection("127.0.0.1", shared.server_address[1], timeout=30)
+    connection = HTTPConnection("127.0.0.1", shared.server_address[1], timeout=300)
     connection.putrequest("POST", "/v1/embeddings")
     connection.putheader("Content-Length", str(1 << 40))
     connection.endheaders()
@@ -139,7 +139,7 @@ def test_stats_lose_nothing_under_concurrency(server: EmbeddingServer) -> None:
 
 
 def test_one_connection_carries_many_requests(shared: EmbeddingServer) -> None:
-    connection = HTTPConnection("127.0.0.1", shared.server_address[1], timeout=30)
+    connection = HTTPConnection("127.0.0.1", shared.server_address[1], timeout=300)
     connection.connect()
     port = connection.sock.getsockname()
     for _ in range(3):
@@ -151,14 +151,14 @@ def test_one_connection_carries_many_requests(shared: EmbeddingServer) -> None:
 
 def test_a_stopped_server_does_not_answer_even_on_an_open_connection() -> None:
     with EmbeddingServer() as server:
-        connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
+        connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=300)
         connection.request("GET", "/health")
         connection.getresponse().read()
     kept = connection.sock
     assert kept.recv(1) == b""
     connection.close()
     with pytest.raises(ConnectionRefusedError):
-        HTTPConnection("127.0.0.1", server.server_address[1], timeout=30).connect()
+        HTTPConnection("127.0.0.1", server.server_address[1], timeout=300).connect()
 
 
 def test_a_failing_request_is_logged_and_the_server_lives(

@@ -30,10 +30,11 @@ def reason(result: object) -> str:
     return str(result.skip_message)
 
 
-def let_pass(dagster: DagsterWorld, minutes: int) -> None:
+def let_pass(dagster: DagsterWorld, delays: int) -> None:
+    """Let as much time pass as sensors wait after a first failure, so many times."""
     with dagster.connection() as connection:
         connection.execute(
-            "UPDATE ingest_pipeline.run_failure SET failed_at = failed_at - make_interval(mins => %s)", (minutes,)
+            "UPDATE ingest_pipeline.run_failure SET failed_at = failed_at - make_interval(hours => %s)", (delays,)
         )
 
 

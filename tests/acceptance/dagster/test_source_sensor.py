@@ -243,31 +243,27 @@ def test_the_nightly_schedule_ingests_all_that_differs_in_one_run(dagster: Dagst
 
 
 def test_a_file_on_s3_that_is_reverted_and_restored_is_detected(
-    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, s3: S3Server
 ) -> None:
-    with S3Server() as s3:
-        for name, value in s3.env.items():
-            monkeypatch.setenv(name, value)
-        with DagsterWorld.over(
-            tmp_path, database_url, embeddings, monkeypatch, INGEST_SOURCE=s3.url("docs")
-        ) as dagster:
-            first, second = (paragraphs(topic, 2).encode() for topic in ("alpha", "omega"))
-            s3.put("docs/other.txt", b"Another file.")
-            for body in (first, second, first):
-                s3.put("docs/a.txt", body)
-                runs = dagster.follow()
-                assert runs
-                assert all(run.success for run in runs)
-            embedded = embeddings.embedded
-            assert embedded == 5
-            s3.delete("docs/a.txt")
-            assert [run.success for run in dagster.follow()] == [True]
-            assert dagster.audit().documents == 1
-            s3.put("docs/a.txt", first)
-            assert [run.success for run in dagster.follow()] == [True]
-            assert (dagster.audit().documents, dagster.audit().violations) == (2, [])
-            assert embeddings.embedded == embedded
-            assert dagster.follow() == []
+    places = {**s3.env, "INGEST_SOURCE": s3.url("docs")}
+    with DagsterWorld.over(tmp_path, database_url, embeddings, monkeypatch, **places) as dagster:
+        first, second = (paragraphs(topic, 2).encode() for topic in ("alpha", "omega"))
+        s3.put("docs/other.txt", b"Another file.")
+        for body in (first, second, first):
+            s3.put("docs/a.txt", body)
+            runs = dagster.follow()
+            assert runs
+            assert all(run.success for run in runs)
+        embedded = embeddings.embedded
+        assert embedded == 5
+        s3.delete("docs/a.txt")
+        assert [run.success for run in dagster.follow()] == [True]
+        assert dagster.audit().documents == 1
+        s3.put("docs/a.txt", first)
+        assert [run.success for run in dagster.follow()] == [True]
+        assert (dagster.audit().documents, dagster.audit().violations) == (2, [])
+        assert embeddings.embedded == embedded
+        assert dagster.follow() == []
 
 
 def test_sensors_report_a_database_older_than_the_table_and_request_nothing(dagster: DagsterWorld) -> None:

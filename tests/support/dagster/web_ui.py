@@ -48,13 +48,13 @@ class WebUi:
                 yield server
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.wait(60)
+                process.wait(300)
 
     def ask(self, query: str) -> Any:
         """The data of a GraphQL query."""
         body = json.dumps({"query": query}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310  loopback
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310  loopback
             return json.load(answer)["data"]
 
     def partitions(self, corpus: str = "docs") -> dict[str, int]:

@@ -24,7 +24,16 @@ SMALL_DATABASES = (
     "ALTER SYSTEM SET full_page_writes = off",
 )
 """Further statements for a server with many small databases that live for seconds."""
+_CAN_HASH_ONCE = 160_000
 _numbers = itertools.count()
+
+
+def hash_password_once(url: str) -> None:
+    """Let each connection hash the role's random password once instead of 4,096 times, which takes 2 ms."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.info.server_version >= _CAN_HASH_ONCE:
+            connection.execute("SET scram_iterations = 1")
+            connection.execute(f"ALTER ROLE ingest_pipeline PASSWORD '{connection.info.password}'".encode())
 
 
 def empty_database(postgres: str, entrance: str) -> str:

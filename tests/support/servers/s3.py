@@ -132,7 +132,7 @@ class S3Server:
         self._request("DELETE", f"/{self.bucket}/{quote(key)}")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         with contextlib.closing(connection):
             connection.request(
                 method, path, body, {"Authorization": "AWS4-HMAC-SHA256 Credential=test/x/us-east-1/s3/aws4_request"}

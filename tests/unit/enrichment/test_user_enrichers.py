@@ -44,7 +44,7 @@ def test_a_cost_arrives_to_the_last_digit(tmp_path: Path) -> None:
 
 def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWN_CODE_TEST", "a key")
-    found = enricher("ObedientEnricher", seconds=29)
+    found = enricher("ObedientEnricher", seconds=599)
     assert enriched(found, "text").columns == {"environment": "a key"}
 
 
@@ -54,7 +54,7 @@ def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPa
         ("raise", "which raised ValueError: no such thing"),
         ("exit", "which raised SystemExit: 3"),
         ("die", r"which ended its process \(exit status 4\)"),
-        ("hang", "which took more than 1 seconds"),
+        ("hang", "which took more than 5 seconds"),
         ("columns", "returned the column 'value' with <object"),
         ("usage", "returned usage with -1 tokens"),
         ("cost", "returned the cost 0.5, which is not a Decimal from 0 to 1000000"),
@@ -65,7 +65,7 @@ def test_an_enricher_has_the_environment_of_the_run(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_nonsense_fails_its_document_alone(what: str, problem: str) -> None:
-    found = enricher("ObedientEnricher", seconds=1 if "seconds" in problem else 30)
+    found = enricher("ObedientEnricher", seconds=5 if "seconds" in problem else 600)
     with pytest.raises(EnrichmentError, match=problem) as failure:
         enriched(found, what)
     assert failure.value.reason == "not enriched"

@@ -111,7 +111,7 @@ def children() -> set[int]:
 
 def appearing(before: set[int]) -> int:
     """The pid of a child that was not there before, as soon as it parses."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for pid in children() - before:
             if b"parsing/worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and cpu_seconds(pid) > 0.5:
@@ -559,7 +559,7 @@ def run(script: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.stderr == ""
