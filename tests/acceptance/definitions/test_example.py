@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +58,6 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project", environment)
 
 
-@pytest.fixture
-def s3() -> Generator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
 def test_dg_lists_scaffolds_and_checks(project: Project) -> None:
     listed = project.run("dg", "list", "components", "--json")
     assert "ingest_pipeline.IngestPipelineComponent" in listed.stdout, listed.stderr
@@ -84,11 +77,11 @@ def test_dg_lists_scaffolds_and_checks(project: Project) -> None:
 
 
 @pytest.fixture
-def complete(project: Project, s3: S3Server, database_url: str, embeddings: EmbeddingServer) -> Project:
+def complete(project: Project, s3_server: S3Server, database_url: str, embeddings: EmbeddingServer) -> Project:
     """With all variables set, and a document in the bucket."""
-    s3.put("documents/a.md", b"# A\n\nThe first document of the library.")
+    s3_server.put("documents/a.md", b"# A\n\nThe first document of the library.")
     project.environment |= {
-        **s3.env,
+        **s3_server.env,
         "LIBRARY_DATABASE_URL": database_url,
         "OPENAI_BASE_URL": embeddings.base_url,
     }
@@ -148,7 +141,7 @@ def test_dg_dev_brings_both_corpora_up_to_date_with_their_sources(
         finally:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+                process.wait(300)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # on a busy machine, how long `dg dev` takes to end is its own
     assert embeddings.embedded == 1
