@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ingest_pipeline.cli.main import main
-
 from ingest_pipeline import CorpusConfig, open_corpus
+from ingest_pipeline.cli.main import main
 
 _ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
