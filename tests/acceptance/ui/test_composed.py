@@ -1,4 +1,4 @@
-"""The graph of the example, in Dagster's real daemon and web server: files, corpus, evaluation and export."""
+"""The graph of the example in the real daemon and web server, as `ingest-pipeline ui` starts them in the project."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PATIENCE_MS = 240_000
 _BICYCLE = """
 [bicycle]
 title = "Bicycles"
-text = "Park your bicycle in the yard behind the canteen."
+text = "{text}"
 """
 _ASSETS = (
     "handbook_files",
@@ -48,7 +48,7 @@ def selection(*assets: str) -> str:
 
 
 class Location:
-    """The example in `dg dev`: its handbook and what is around it, without the sensor that compares the source."""
+    """The example in `ingest-pipeline ui`: its handbook and what is around it, without the sensor for the source."""
 
     def __init__(self, directory: Path) -> None:
         self.project = project = Path(shutil.copytree(_EXAMPLE, directory / "project"))
@@ -58,19 +58,17 @@ class Location:
             attributes.write("  source_sensor: false\n")
         home = directory / "home"
         home.mkdir()
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
         tools = Path(sys.executable).parent
+        known = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "DAGSTER_"))}
         environment = {
-            **os.environ,
-            "DAGSTER_HOME": str(home),
+            **known,
             "HOME": str(home),
             "DO_NOT_TRACK": "1",
             "PATH": f"{tools}:{os.environ['PATH']}",
         }
-        arguments = ["dev", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2]]
-        with (directory / "dev.log").open("wb") as log:
+        with (directory / "ui.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [str(tools / "dg"), *arguments],
+                [str(tools / "ingest-pipeline"), "ui", "--port", self.url.rpartition(":")[2]],
                 cwd=project,
                 env=environment,
                 stdout=log,
@@ -105,6 +103,22 @@ class Location:
         launch = f'launchPipelineExecution(executionParams: {{selector: {selector}, mode: "default"}})'
         done = self.ask(f"mutation {{ launched: {launch} {{ __typename }} }}")
         assert done["launched"]["__typename"] == "LaunchRunSuccess", done
+
+    def materialize_all(self) -> None:
+        """Launch a backfill over all partitions of all assets, as the button "Materialize all" does."""
+        everything = f"assetSelection: {selection(*_ASSETS)}, allPartitions: true"
+        done = self.ask(f"mutation {{ launchPartitionBackfill(backfillParams: {{{everything}}}) {{ __typename }} }}")
+        assert done["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", done
+
+    def backfills(self) -> list[str]:
+        """The status of each backfill."""
+        found = self.ask("{ partitionBackfillsOrError { ... on PartitionBackfills { results { status } } } }")
+        return [one["status"] for one in found["partitionBackfillsOrError"]["results"]]
+
+    def write(self, text: str) -> None:
+        """Change the text of the page about bicycles, or add that page."""
+        pages = self.project / "handbook.toml"
+        pages.write_text(f"{pages.read_text().partition('[bicycle]')[0].rstrip()}\n{_BICYCLE.format(text=text)}")
 
     def materializations(self, asset: str) -> int:
         """How often an asset was materialized."""
@@ -141,19 +155,30 @@ def location(tmp_path: Path) -> Generator[Location]:
 def test_files_made_upstream_reach_the_last_asset_without_a_tick_of_the_source(location: Location) -> None:
     location.materialize("handbook_files")
     eventually(lambda: location.counts() == (1, 1, 1))
-    # A change between that run and the next evaluation would count as handled by that run: so is Dagster's `eager`.
-    eventually(lambda: location.has_handled("evaluation") and location.has_handled("export"))
-    with (location.project / "handbook.toml").open("a") as pages:
-        pages.write(_BICYCLE)
+    location.write("Park your bicycle in the yard behind the canteen.")
     location.materialize("handbook_files")
     eventually(lambda: location.counts() == (2, 2, 2))
     assert location.materializations("handbook/metadata") == 3, "one for each document"
     if _CHROMIUM is not None:
-        _look_at_the_lineage(location.url, _CHROMIUM)
+        _look_at_the_pages(location.url, _CHROMIUM)
 
 
-def _look_at_the_lineage(url: str, chromium: str) -> None:
-    """The page of the group shows every asset."""
+@pytest.mark.soak
+@pytest.mark.promise("head-asset")
+def test_a_backfill_over_everything_runs_what_is_after_head_once(location: Location) -> None:
+    location.write("Park your bicycle in the yard.")
+    location.materialize("handbook_files")
+    eventually(lambda: location.counts() == (1, 1, 1))
+    eventually(lambda: location.has_handled("evaluation") and location.has_handled("export"))
+    location.write("Park your bicycle in the cellar.")
+    location.materialize_all()
+    eventually(lambda: location.backfills() == ["COMPLETED_SUCCESS"])
+    eventually(lambda: location.has_handled("evaluation") and location.has_handled("export"))
+    assert location.counts()[1:] == (2, 2), "once for the change, and not once for each of the three partitions"
+
+
+def _look_at_the_pages(url: str, chromium: str) -> None:
+    """The page of the group shows every asset, and the page of the evaluation what was found."""
     with sync_playwright() as playwright:
         # As root, which CI is, Chromium runs without its sandbox or not at all.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -168,6 +193,11 @@ def _look_at_the_lineage(url: str, chromium: str) -> None:
         if _PICTURES:
             page.wait_for_timeout(3000)
             page.screenshot(path=Path(_PICTURES) / "composed.png", clip=_around_the_graph(page))
+        page.goto(f"{url}/assets/evaluation?view=overview", wait_until="domcontentloaded")
+        expect(page.get_by_text("How many days of leave do I have?").first).to_be_visible(timeout=_PATIENCE_MS)
+        if _PICTURES:
+            page.wait_for_timeout(3000)
+            page.screenshot(path=Path(_PICTURES) / "evaluation.png", clip=_below_the_tabs(page))
         browser.close()
 
 
@@ -178,3 +208,12 @@ def _around_the_graph(page: Page) -> FloatRect:
     assert first is not None
     assert last is not None
     return {"x": first["x"] - 50, "y": first["y"] - 60, "width": last["x"] - first["x"] + 155, "height": 180}
+
+
+def _below_the_tabs(page: Page) -> FloatRect:
+    """The column of the page that shows status and metadata."""
+    first = page.get_by_text("Status", exact=True).first.bounding_box()
+    right = page.get_by_text("Definition", exact=True).first.bounding_box()
+    assert first is not None
+    assert right is not None
+    return {"x": first["x"] - 45, "y": first["y"] - 20, "width": right["x"] - first["x"], "height": 870}
