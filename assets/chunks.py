@@ -50,8 +50,8 @@ def chunks_metadata(document: PreparedDocument) -> Mapping[str, dg.MetadataValue
         "chunks": dg.MetadataValue.int(count),
         "dagster/partition_row_count": dg.MetadataValue.int(count),
         "characters": dg.MetadataValue.int(document.characters),
-        "mean_size": dg.MetadataValue.float(round(shown.characters / count, 1) if count else 0.0),
-        "sizes": _histogram(shown.bins),
+        "characters_per_chunk": dg.MetadataValue.float(round(shown.characters / count, 1) if count else 0.0),
+        "chunk_sizes": _histogram(shown.bins),
         "preview": preview(shown.samples),
     }
 

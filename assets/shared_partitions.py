@@ -53,7 +53,9 @@ def shared_metadata(
             **counts,
             "dagster/partition_row_count": dg.MetadataValue.int(state.chunks),
             "characters": dg.MetadataValue.int(state.characters),
-            "mean_size": dg.MetadataValue.float(round(state.characters / state.chunks, 1) if state.chunks else 0.0),
+            "characters_per_chunk": dg.MetadataValue.float(
+                round(state.characters / state.chunks, 1) if state.chunks else 0.0
+            ),
             **({"preview": preview(work.samples)} if work.samples else {}),
         },
         "embeddings": {

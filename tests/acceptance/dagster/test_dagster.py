@@ -42,7 +42,7 @@ def test_a_partition_shows_its_metadata(dagster: DagsterWorld) -> None:
     chunks, embeddings, metadata = (dagster.latest(asset, "a.txt") for asset in (CHUNKS, EMBEDDINGS, METADATA))
     assert chunks["chunks"] == embeddings["embedded"] == dagster.embeddings.embedded
     assert "alpha 0." in str(chunks["preview"])
-    sizes = cast("dg.TableMetadataValue", chunks["sizes"]).records
+    sizes = cast("dg.TableMetadataValue", chunks["chunk_sizes"]).records
     assert sum(cast("int", row.data["chunks"]) for row in sizes) == chunks["chunks"]
     assert embeddings["lance_version_after"] == metadata["head"] == 2
     assert embeddings["cached"] == 0

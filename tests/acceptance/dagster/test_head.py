@@ -281,6 +281,7 @@ def test_automation_requests_what_is_after_head_once_for_each_change(dagster: Da
     assert automation.requested() == set(), "nothing changed"
 
 
+@pytest.mark.promise("head-asset")
 def test_a_change_during_the_run_of_an_eager_asset_is_not_lost(dagster: DagsterWorld) -> None:
     @dg.asset(key="reader", ins={"docs": dg.AssetIn(key=HEAD)}, automation_condition=dg.AutomationCondition.eager())
     def reader(docs: CorpusAtHead) -> None:

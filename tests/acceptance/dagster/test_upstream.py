@@ -146,6 +146,7 @@ def test_a_run_whose_first_step_is_upstream_is_not_taken_for_dead(
     assert found.status is dg.DagsterRunStatus.STARTED
 
 
+@pytest.mark.promise("shown-in-dagster")
 @pytest.mark.parametrize("scheme", ["file", "folder"])
 def test_what_is_reported_after_a_death_has_the_lineage_that_the_run_would_have_reported(
     dagster: Composed, monkeypatch: pytest.MonkeyPatch
@@ -211,6 +212,7 @@ def _lineage(dagster: Composed, asset: dg.AssetKey) -> Mapping[str, list[tuple[s
     }
 
 
+@pytest.mark.promise("upstream")
 def test_before_the_first_files_are_made_no_tick_fails(dagster: Composed) -> None:
     folder = Path(dagster.settings.source)
     folder.rmdir()
