@@ -29,6 +29,7 @@ from ingest_pipeline.config.options import CorpusOptions
 from ingest_pipeline.extensions.loader import SCHEMA
 from ingest_pipeline.maintenance.audit import nothing_to_audit
 from ingest_pipeline.orchestration.build import DagsterOptions
+from ingest_pipeline.parsing import built_in_parsers
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.resources.names import DagsterNames
@@ -129,8 +130,22 @@ def asset_checks(_: str) -> str:
     return _table(["check", "asset", "passes if", "severity"], rows)
 
 
+def formats(_: str) -> str:
+    """The suffixes that are known, by how a file is read."""
+    kinds = {
+        "as text, as a stream": built_in_parsers._TEXT,
+        "by a parser in a child process": built_in_parsers._PARSED,
+    }
+    rows: list[Sequence[str]] = []
+    for kind, suffixes in kinds.items():
+        for media_type in dict.fromkeys(suffixes.values()):
+            named = ", ".join(f"`{suffix}`" for suffix, found in suffixes.items() if found == media_type)
+            rows.append([named, media_type, kind])
+    return _table(["suffix", "media type", "read"], rows)
+
+
 def tables(connection: Connection, *names: str) -> str:
-    """Tables or views with all their columns; without names, all that no other part of the page shows."""
+    """Tables or views with all their columns."""
     return "\n\n".join(_relation(connection, name) for name in names)
 
 
@@ -181,6 +196,7 @@ _PARTS: Mapping[str, Callable[..., str]] = {
     "commands": commands,
     "errors": error_classes,
     "asset_checks": asset_checks,
+    "formats": formats,
     "evidence": evidence.table,
 }
 _TABLES: Mapping[str, Callable[..., str]] = {"columns": tables, "relations": relations, "functions": functions}
