@@ -7,6 +7,7 @@ all of them, and a test compares each part with the code.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,8 +134,8 @@ def asset_checks(_: str) -> str:
 def formats(_: str) -> str:
     """The suffixes that are known, by how a file is read."""
     kinds = {
-        "as text, as a stream": built_in_parsers._TEXT,
-        "by a parser in a child process": built_in_parsers._PARSED,
+        "as text, as a stream": built_in_parsers._TEXT,  # pyright: ignore[reportPrivateUsage]
+        "by a parser in a child process": built_in_parsers._PARSED,  # pyright: ignore[reportPrivateUsage]
     }
     rows: list[Sequence[str]] = []
     for kind, suffixes in kinds.items():
@@ -278,7 +279,8 @@ def _default(field: FieldInfo) -> str:
 
 def _meaning(field: FieldInfo) -> str:
     assert field.description, "each option has a description"
-    shown = " or ".join(f"`{example}`" for example in field.examples or [])
+    examples = [one if isinstance(one, str) else json.dumps(one) for one in field.examples or []]
+    shown = " or ".join(f"`{example}`" for example in examples)
     return field.description.replace("<", "&lt;") + (f" For example {shown}." if shown else "")
 
 
