@@ -27,15 +27,18 @@ from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Pages whose programs are files of an example, or are run by another test.
-_OF_EXAMPLES = {
+# Pages whose programs are files of an example, or are run by another test: tests/soak/frameworks has the last two.
+_TESTED_ELSEWHERE = {
     "compose.md",
     "search.md",
     "user_chunker.md",
     "user_embedder.md",
     "user_enricher.md",
     "user_parser.md",
-} | {"user_reranker.md"}
+    "user_reranker.md",
+    "duckdb_polars.md",
+    "llamaindex.md",
+}
 # Programs of others that the documents call. Their lines are not run here.
 _OTHERS = {"cd", "cp", "curl", "dagster-celery", "dg", "echo", "export", "git", "mkdir", "pip", "psql", "source"}
 
@@ -108,7 +111,7 @@ def test_each_yaml_is_valid(block: Block) -> None:
     found = cast("dict[str, Any]", value)
     attributes: dict[str, Any] = found.get("attributes", found)
     if found.keys() & {"type", "attributes"} or set(found) <= CorpusConfig.model_fields.keys():
-        if block.page.name not in _OF_EXAMPLES:
+        if block.page.name not in _TESTED_ELSEWHERE:
             _check_options(attributes)
     else:
         assert found.keys() <= {"run_launcher", "load_from", "post_processing"}, str(block)
@@ -167,7 +170,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     made.postgres.release()
 
 
-@pytest.mark.parametrize("block", [one for one in _of("python") if one.page.name not in _OF_EXAMPLES], ids=str)
+@pytest.mark.parametrize("block", [one for one in _of("python") if one.page.name not in _TESTED_ELSEWHERE], ids=str)
 def test_each_program_runs(block: Block, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox.folder)
     monkeypatch.setenv("INGEST_CORPUS", "documents")
