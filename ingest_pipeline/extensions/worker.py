@@ -110,5 +110,5 @@ IS_SCRIPT: Final = __name__ == "__main__"
 if IS_SCRIPT:
     main()
     if os.environ.get("TMPDIR") == os.environ.get("HOME"):
-        # The parent process removes it too, if it is alive.
+        # What the document left. The folder itself goes with the parent process, see `sandbox.folders`.
         shutil.rmtree(os.environ["HOME"], ignore_errors=True)

@@ -187,5 +187,5 @@ def _outcome(error: kreuzberg.KreuzbergError) -> str:
 
 if __name__ == "__main__":
     main()
-    # The parent process removes it too, if it is alive.
+    # What the document left. The folder itself goes with the parent process, see `sandbox.folders`.
     shutil.rmtree(os.environ["HOME"], ignore_errors=True)

@@ -1,5 +1,5 @@
 """Child processes that parse foreign files and run code of the user, with limits and without rights.
 
-`children` starts, limits, reuses and kills them, and `confinement` drops a child's rights. Imports `errors` only. Begin
-with `children`.
+`children` starts, limits, reuses and kills them, `folders` has their temporary folders, and `confinement` drops their
+rights. Imports `errors` only. Begin with `children`.
 """

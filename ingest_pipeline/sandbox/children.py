@@ -30,6 +30,7 @@ from typing import IO, Final, cast
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.sandbox.confinement import unavailable
+from ingest_pipeline.sandbox.folders import ChildFolders
 
 MAX_REQUESTS_PER_CHILD: Final = 100
 MAX_IDLE_CHILDREN: Final = 4
@@ -41,6 +42,7 @@ _MAX_LAST_WORDS_BYTES: Final = 2_000
 _OUT_OF_MEMORY: Final = ("memory allocation of", "MemoryError", "bad_alloc", "out of memory", "Cannot allocate memory")
 _MAX_HEAD_BYTES: Final = 64 << 10
 
+_folders: Final = ChildFolders()
 log = logging.getLogger(__name__)
 
 
@@ -201,7 +203,7 @@ class _Child:
         self.program = program
         self._expired = False
         # A folder of its own, so that documents of different children cannot affect each other.
-        self._folder = tempfile.mkdtemp(prefix="ingest-pipeline-parser-")
+        self._folder = None if program.is_trusted else _folders.make()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child; `stop` closes it
         # A session of its own: an interrupt from the terminal must not look like a document that kills its parser.
         try:
@@ -210,13 +212,13 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env=_whole_environment() if program.is_trusted else _environment(self._folder),
-                cwd=None if program.is_trusted else self._folder,
+                env=_whole_environment() if self._folder is None else _environment(self._folder),
+                cwd=self._folder,
                 start_new_session=True,
             )
         except OSError as error:
             self._stderr.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove_folder()
             raise ConfigurationError(f"The {program.name} does not start: {error}") from error
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
@@ -266,11 +268,15 @@ class _Child:
         """Kill the process and wait until it is gone."""
         self._process.kill()
         self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folder()
         for pipe in (self._requests, self._answers, self._stderr):
             # Closing flushes data that the dead child did not receive, which fails.
             with suppress(OSError):
                 pipe.close()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def disown(self) -> None:
         """Close a forked process's copies of the pipes, and leave the child to the process that started it."""
