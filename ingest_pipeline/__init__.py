@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ingest_pipeline.config.corpus_config import CorpusConfig
     from ingest_pipeline.embedding.base import Embedder, Embeddings
     from ingest_pipeline.enrichment.base import (
+        BilledError,
         ChunkEnricher,
         ChunkEnrichment,
         EnrichableChunk,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ingest_pipeline.types import TextPiece, Usage
 
 __all__ = [
+    "BilledError",
     "ChunkEnricher",
     "ChunkEnrichment",
     "Chunker",
@@ -85,6 +87,7 @@ _MODULES = {
     "EnrichableChunk": "enrichment.base",
     "ChunkEnricher": "enrichment.base",
     "ChunkEnrichment": "enrichment.base",
+    "BilledError": "enrichment.base",
     "Reranker": "search.base",
     "Span": "chunking.base",
     "ExtractedDocument": "chunking.base",

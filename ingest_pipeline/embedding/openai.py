@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from http import HTTPStatus
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
@@ -25,6 +23,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 from ingest_pipeline.embedding._response import Vectors, read_answer
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint
+from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.embedding.prompts import Prompt
 from ingest_pipeline.embedding.usage_meter import UsageMeter, count_answer, count_broken_answer, count_request, metered
 from ingest_pipeline.errors import (
@@ -92,12 +91,6 @@ class _PacedClient(DefaultAsyncHttpxClient):
                 return await super().send(request, **options)
         except TimeoutError as error:
             raise httpx2.ReadTimeout("the answer does not end", request=request) from error
-
-
-@cache
-def trusted_certificates() -> ssl.SSLContext:
-    """The certificates that this machine trusts. All clients of a process share them, because loading takes 25 ms."""
-    return httpx2.create_ssl_context()
 
 
 def _wanted_silence(headers: Mapping[str, str]) -> float:

@@ -36,6 +36,18 @@ class Enrichment:
     """Of the cost: three letters, as in ISO 4217."""
 
 
+class BilledError(Exception):
+    """Raised by an enricher that failed although a paid API billed it. The arguments are those of an `Enrichment`."""
+
+    def __init__(
+        self, message: str, usage: Usage | None = None, cost: Decimal | None = None, currency: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.usage = usage or Usage()
+        self.cost = cost
+        self.currency = currency
+
+
 @dataclass(frozen=True, slots=True)
 class EnrichableChunk:
     """A chunk that an enricher gets. Its columns depend on nothing else, so it keeps them when it moves."""
@@ -76,7 +88,10 @@ class Enricher(Protocol):
     def enrich(
         self, document: EnrichableDocument
     ) -> Mapping[str, object] | Enrichment | Awaitable[Mapping[str, object] | Enrichment]:
-        """Compute the columns. May be a coroutine function. Any exception fails this document alone."""
+        """Compute the columns. May be a coroutine function.
+
+        Any exception fails this document alone. A `BilledError` says what was billed nevertheless.
+        """
         ...
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, cast
 
 from ingest_pipeline.enrichment.base import (
+    BilledError,
     ChunkEnricher,
     ChunkEnrichment,
     EnrichableChunk,
@@ -17,7 +18,9 @@ from ingest_pipeline.enrichment.base import (
     Enrichment,
 )
 from ingest_pipeline.extensions.coroutines import result_of
+from ingest_pipeline.extensions.loader import described
 from ingest_pipeline.extensions.protocol import (
+    MAX_DETAIL_CHARACTERS,
     InvalidResultError,
     check_usage,
     columns_from_json,
@@ -28,7 +31,16 @@ from ingest_pipeline.extensions.protocol import (
 from ingest_pipeline.types import Usage
 
 _GREATEST_COST: Final = 1_000_000
+_PARTS_OF_A_FAILURE: Final = 4
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
+
+
+class BilledFailureError(Exception):
+    """An enricher failed after it was billed. The message says what it did, as in "raised ValueError"."""
+
+    def __init__(self, problem: str, billed: Enrichment) -> None:
+        super().__init__(problem)
+        self.billed = billed
 
 
 def request(text: str, columns: Mapping[str, object]) -> bytes:
@@ -47,12 +59,12 @@ def answer(extension: object, head: dict[str, object], data: bytes) -> bytes:
     Raises:
         InvalidResultError: The enricher returned something that its protocol does not allow.
     """
-    if head.get("chunks"):
-        return _answer_of_chunks(cast("ChunkEnricher", extension), data)
-    text, (columns,) = unpack(data)
-    found = result_of(cast("Enricher", extension).enrich(EnrichableDocument(str(head["key"]), text, columns)))
-    enrichment = found if isinstance(found, Enrichment) else Enrichment(cast("Mapping[str, object]", found))
-    return json.dumps((columns_to_json(enrichment.columns), *_billed(enrichment)), allow_nan=False).encode()
+    try:
+        if head.get("chunks"):
+            return _answer_of_chunks(cast("ChunkEnricher", extension), data)
+        return _answer_of_document(cast("Enricher", extension), str(head["key"]), data)
+    except BilledError as error:
+        return _failure(f"raised {described(error)}", _billed(error))
 
 
 def read_answer(data: bytes) -> Enrichment:
@@ -60,8 +72,9 @@ def read_answer(data: bytes) -> Enrichment:
 
     Raises:
         ValueError, TypeError: The bytes were not made by `answer`.
+        BilledFailureError: The enricher failed after it was billed.
     """
-    columns, usage, paid = cast("list[Any]", json.loads(data))
+    columns, usage, paid = _parts(data)
     return Enrichment(columns_from_json(columns), *_read_billed(usage, paid))
 
 
@@ -75,12 +88,20 @@ def read_answer_of_chunks(data: bytes, count: int) -> ChunkEnrichment:
 
     Raises:
         ValueError, TypeError: The bytes were not made by `answer` from so many chunks.
+        BilledFailureError: The enricher failed after it was billed.
     """
-    columns, usage, paid = cast("list[Any]", json.loads(data))
+    columns, usage, paid = _parts(data)
     if not isinstance(columns, list) or len(cast("list[object]", columns)) != count:
         raise ValueError(count)
     found = [columns_from_json(one) for one in cast("list[object]", columns)]
     return ChunkEnrichment(found, *_read_billed(usage, paid))
+
+
+def _answer_of_document(extension: Enricher, key: str, data: bytes) -> bytes:
+    text, (columns,) = unpack(data)
+    found = result_of(extension.enrich(EnrichableDocument(key, text, columns)))
+    enrichment = found if isinstance(found, Enrichment) else Enrichment(cast("Mapping[str, object]", found))
+    return _success(enrichment, lambda: columns_to_json(enrichment.columns))
 
 
 def _answer_of_chunks(extension: ChunkEnricher, data: bytes) -> bytes:
@@ -90,16 +111,42 @@ def _answer_of_chunks(extension: ChunkEnricher, data: bytes) -> bytes:
     enrichment = (
         found if isinstance(found, ChunkEnrichment) else ChunkEnrichment(cast("Sequence[Mapping[str, object]]", found))
     )
-    columns: object = enrichment.columns
+    return _success(enrichment, lambda: _columns_of_chunks(enrichment.columns, len(chunks)))
+
+
+def _columns_of_chunks(columns: object, count: int) -> list[dict[str, object]]:
     if not isinstance(columns, list | tuple):
         raise InvalidResultError(f"returned columns of chunks that are a {type(columns).__name__}, not a list")
     listed = cast("Sequence[object]", columns)
-    if len(listed) != len(chunks):
-        raise InvalidResultError(f"returned the columns of {len(listed)} chunks, and it was given {len(chunks)}")
-    return json.dumps(([columns_to_json(one) for one in listed], *_billed(enrichment)), allow_nan=False).encode()
+    if len(listed) != count:
+        raise InvalidResultError(f"returned the columns of {len(listed)} chunks, and it was given {count}")
+    return [columns_to_json(one) for one in listed]
 
 
-def _billed(enrichment: Enrichment | ChunkEnrichment) -> tuple[object, object]:
+def _success(enrichment: Enrichment | ChunkEnrichment, columns: Callable[[], object]) -> bytes:
+    """The columns with what was billed, or what was billed alone if the columns are invalid."""
+    billed = _billed(enrichment)
+    try:
+        return json.dumps((columns(), *billed), allow_nan=False).encode()
+    except InvalidResultError as error:
+        if not (enrichment.usage.tokens or enrichment.usage.requests or enrichment.cost):
+            raise
+        return _failure(str(error), billed)
+
+
+def _failure(problem: str, billed: tuple[object, object]) -> bytes:
+    return json.dumps((None, *billed, problem[:MAX_DETAIL_CHARACTERS])).encode()
+
+
+def _parts(data: bytes) -> list[Any]:
+    """The columns, the usage and the cost of a success."""
+    parts = cast("list[Any]", json.loads(data))
+    if len(parts) == _PARTS_OF_A_FAILURE and isinstance(parts[-1], str):
+        raise BilledFailureError(parts[-1], Enrichment({}, *_read_billed(*parts[1:3])))
+    return parts
+
+
+def _billed(enrichment: Enrichment | ChunkEnrichment | BilledError) -> tuple[object, object]:
     """The usage and the cost as JSON."""
     check_usage(enrichment.usage)
     _check_cost(enrichment.cost, enrichment.currency)

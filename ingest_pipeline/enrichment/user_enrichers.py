@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ingest_pipeline.enrichment.base import ChunkEnrichment, EnrichableChunk, Enrichment
 from ingest_pipeline.enrichment.user_enricher_role import read_answer, read_answer_of_chunks, request_of_chunks
-from ingest_pipeline.errors import EnrichmentError
+from ingest_pipeline.errors import ConfigurationError, EnrichmentError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.types import Price
@@ -41,7 +41,13 @@ class UserEnricher:
         """
         price = next((price for price in prices if price.model == extension.path), None)
         loaded = extension.load()
-        methods = tuple(name for name in _METHODS if getattr(loaded, name, None) is not None) or _METHODS[:1]
+        methods = tuple(name for name in _METHODS if getattr(loaded, name, None) is not None)
+        if not methods:
+            raise ConfigurationError(
+                f"INGEST_ENRICHER: {extension.path} has neither 'enrich' nor 'enrich_chunks', and every enricher must "
+                "have one of them",
+                "Add it; docs/how-to/user_enricher.md shows the whole protocol.",
+            )
         return cls(Hook.load(extension, _ROLE, methods, EnrichmentError, is_confined=False), price, methods)
 
     @property
@@ -72,6 +78,7 @@ class UserEnricher:
 
         Raises:
             DocumentError: The result is not an enrichment.
+            BilledFailureError: The enricher failed with the document after it was billed.
         """
         return self.hook.checked(document, result, read_answer)
 
@@ -80,6 +87,7 @@ class UserEnricher:
 
         Raises:
             DocumentError: The enricher failed with these chunks.
+            BilledFailureError: The same after it was billed.
             ConfigurationError: Its child process does not start.
         """
         result = self.hook.run(document, {"key": "", "chunks": True}, request_of_chunks(chunks), _CHUNKS_RESULT_BYTES)

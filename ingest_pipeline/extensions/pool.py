@@ -141,7 +141,16 @@ class Hook:
         try:
             return self.call(head, data, output_bytes)
         except HookFailedError as failure:
-            raise self.error(document, f"failed in the {self.name}, which {failure}") from None
+            raise self.failed(document, failure) from None
+
+    def failed(self, document: str, failure: Exception) -> DocumentError:
+        """The error of a document with which the extension failed.
+
+        Args:
+            document: Key of the document.
+            failure: Its message says what the extension did.
+        """
+        return self.error(document, f"failed in the {self.name}, which {failure}")
 
     def call(self, head: Mapping[str, object], data: bytes, output_bytes: int) -> bytes:
         """Call the extension, and return what its role made of the result.

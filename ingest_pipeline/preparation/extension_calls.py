@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 from ingest_pipeline.config.user_extensions import Extensions
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.enrichment.base import ChunkEnrichment, EnrichableChunk, Enrichment
-from ingest_pipeline.enrichment.user_enricher_role import request
+from ingest_pipeline.enrichment.user_enricher_role import BilledFailureError, request
 from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.extensions.pool import Hook
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -100,13 +101,14 @@ class ExtensionCalls:
             if not enricher.enriches_documents:
                 continue
             data = request(text, found)
-            result = self._result(
-                enricher.hook,
-                data,
-                partial(enricher.enrich, document, data),
-                content_hash=content_hash,
-                spent_by=partial(_spent_by, enricher, document),
-            )
+            with self._counting_failures(enricher, document):
+                result = self._result(
+                    enricher.hook,
+                    data,
+                    partial(enricher.enrich, document, data),
+                    content_hash=content_hash,
+                    spent_by=partial(_spent_by, enricher, document),
+                )
             found |= enricher.read(document, result).columns
         return found
 
@@ -141,7 +143,7 @@ class ExtensionCalls:
         for some in _in_batches([hashed for hashed in wanted if hashed not in found]):
             if self.guard is not None:
                 self.guard.check_enrichment()
-            with boundary(Boundary.EXTENSION_CALLED):
+            with self._counting_failures(enricher, document), boundary(Boundary.EXTENSION_CALLED):
                 batch = [EnrichableChunk(wanted[hashed].text, wanted[hashed].heading) for hashed in some]
                 enrichment = enricher.enrich_chunks(document, batch)
             new = dict(zip(some, enrichment.columns, strict=True))
@@ -164,7 +166,7 @@ class ExtensionCalls:
         with boundary(Boundary.RESULT_RECORDED), self.corpus.database.transaction() as connection:
             if results:
                 extension_results.record_chunk_results(connection, key, content_hash, hashes, results)
-            self._count(connection, key, spent)
+            self._count(connection, key.extension, spent)
 
     def _result(
         self,
@@ -208,11 +210,21 @@ class ExtensionCalls:
         with boundary(Boundary.RESULT_RECORDED), self.corpus.database.transaction() as connection:
             if result is not None:
                 extension_results.record_result(connection, key, content_hash, result)
-            self._count(connection, key, spent)
+            self._count(connection, key.extension, spent)
 
-    def _count(self, connection: Connection, key: ResultKey, spent: _Spent) -> None:
+    @contextmanager
+    def _counting_failures(self, enricher: UserEnricher, document: str) -> Generator[None]:
+        """Count what an enricher was billed before it failed."""
+        try:
+            yield
+        except BilledFailureError as failure:
+            with boundary(Boundary.RESULT_RECORDED), self.corpus.database.transaction() as connection:
+                self._count(connection, enricher.hook.name, _spent_for(enricher, failure.billed))
+            raise enricher.hook.failed(document, failure) from None
+
+    def _count(self, connection: Connection, extension: str, spent: _Spent) -> None:
         if self.saga is not None and spent.is_something:
-            extension_results.count_usage(connection, self.saga, key.extension, spent.usage, spent.cost)
+            extension_results.count_usage(connection, self.saga, extension, spent.usage, spent.cost)
 
 
 def _input_hash(chunk: Chunk) -> str:

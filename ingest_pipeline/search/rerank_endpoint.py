@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.errors import (
     ConfigurationError,
     IngestError,
@@ -54,7 +55,7 @@ class RerankEndpoint:
     def __init__(self, settings: RerankSettings) -> None:
         self.settings = settings
         headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-        self._client = httpx2.AsyncClient(timeout=settings.timeout, headers=headers)
+        self._client = httpx2.AsyncClient(timeout=settings.timeout, headers=headers, verify=trusted_certificates())
         self._host = urlsplit(settings.url).netloc.rpartition("@")[2]
         self._names = ["documents", "texts"]
 

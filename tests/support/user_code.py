@@ -15,7 +15,13 @@ from typing import cast
 
 from ingest_pipeline.chunking.base import ExtractedDocument, Span
 from ingest_pipeline.embedding.base import Embeddings
-from ingest_pipeline.enrichment.base import ChunkEnrichment, EnrichableChunk, EnrichableDocument, Enrichment
+from ingest_pipeline.enrichment.base import (
+    BilledError,
+    ChunkEnrichment,
+    EnrichableChunk,
+    EnrichableDocument,
+    Enrichment,
+)
 from ingest_pipeline.parsing.base import ParsedDocument, RawDocument
 from ingest_pipeline.types import TextPiece, Usage
 
@@ -194,6 +200,26 @@ class Topics:
             {"topic": self.prefix + word, "length": len(chunk.text)} for word, chunk in zip(words, chunks, strict=True)
         ]
         return ChunkEnrichment(columns, Usage(tokens=self.tokens * len(chunks), requests=1))
+
+
+class Overcharged:
+    """An enricher that is billed for each document or chunk, and fails with those that say so."""
+
+    fingerprint = "overcharged-1"
+
+    def enrich(self, document: EnrichableDocument) -> Enrichment:
+        return self.found(document.text)
+
+    def enrich_chunks(self, chunks: Sequence[EnrichableChunk]) -> ChunkEnrichment:
+        found = [self.found(chunk.heading or "") for chunk in chunks]
+        return ChunkEnrichment([one.columns for one in found], Usage(tokens=0))
+
+    def found(self, text: str) -> Enrichment:
+        usage, cost = Usage(tokens=70, requests=1), Decimal("0.25")
+        what = text.rsplit(maxsplit=1)[-1] if text else ""
+        if what == "raise":
+            raise BilledError("the answer is cut off", usage, cost, "EUR")
+        return Enrichment({"value": object() if what == "invalid" else "fine"}, usage, cost, "EUR")
 
 
 NO_COLUMNS: Mapping[str, object] = {}

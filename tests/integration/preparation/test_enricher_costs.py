@@ -58,6 +58,31 @@ def test_a_cost_that_an_enricher_reports_wins_over_the_price(world: World, tmp_p
     assert costs(found) == [Cost(100, "EUR", None, Decimal("0.125"))]
 
 
+@pytest.mark.promise("billed")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("raise", "raised BilledError: the answer is cut off"), ("invalid", "returned the column 'value'")],
+)
+def test_what_an_enricher_was_billed_before_it_failed_is_counted(world: World, text: str, problem: str) -> None:
+    settings = world.settings.replace(enricher="tests.support.user_code.Overcharged")
+    found = World(world.database, settings, world.embeddings)
+    found.put("a.txt", text)
+    found.put("b.txt", "some words")
+    summary = found.ingest()
+    assert problem in str(summary.failed["a.txt"][1])
+    assert costs(found) == [Cost(140, "EUR", None, Decimal("0.5"))]
+    found.check()
+
+
+def test_what_was_billed_for_a_chunk_before_it_failed_is_counted(world: World) -> None:
+    settings = world.settings.replace(enricher="tests.support.user_code.Overcharged", chunk_columns={"value": "string"})
+    found = World(world.database, settings, world.embeddings)
+    found.put("a.md", "# raise\n\nsome words\n")
+    summary = found.ingest()
+    assert "which raised BilledError" in str(summary.failed["a.md"][1])
+    assert costs(found) == [Cost(140, "EUR", None, Decimal("0.5"))]
+
+
 def test_a_cost_without_tokens_counts(world: World, tmp_path: Path) -> None:
     found = costly(world, tmp_path / "calls", tokens=0, cost="0.5")
     found.put("a.txt", "some words")

@@ -10,7 +10,7 @@ import pytest
 from ingest_pipeline.enrichment.base import Enrichment
 from ingest_pipeline.enrichment.user_enricher_role import request
 from ingest_pipeline.enrichment.user_enrichers import UserEnricher
-from ingest_pipeline.errors import EnrichmentError
+from ingest_pipeline.errors import ConfigurationError, EnrichmentError
 from ingest_pipeline.extensions.loader import read_extensions
 from ingest_pipeline.types import Usage
 
@@ -72,6 +72,11 @@ def test_nonsense_fails_its_document_alone(what: str, problem: str) -> None:
     assert "environment" in enriched(found, "fine").columns
 
 
+def test_an_enricher_without_a_method_is_refused_with_both_names() -> None:
+    with pytest.raises(ConfigurationError, match="Lines has neither 'enrich' nor 'enrich_chunks'"):
+        enricher("Lines")
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -88,6 +93,8 @@ def test_nonsense_fails_its_document_alone(what: str, problem: str) -> None:
         b'[{}, [0, 0], ["1", "eur"]]',
         b'[{}, [0, 0], ["much", "EUR"]]',
         b'[{}, [0, 0], ["NaN", "EUR"]]',
+        b'[null, [-1, 0], null, "raised"]',
+        b"[null, [0, 0], null, 1]",
     ],
 )
 def test_what_the_child_sends_is_checked_in_the_parent_too(answer: bytes) -> None:

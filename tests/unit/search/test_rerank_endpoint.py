@@ -11,8 +11,10 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx2
 import pytest
 
+from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.errors import (
     ConfigurationError,
     RerankerAccessError,
@@ -105,6 +107,22 @@ def test_the_model_and_the_key_are_sent(server: Server) -> None:
     ask(server, "a", "b", model="rerank-1", api_key="secret")
     assert server.requests == [{"query": "question", "documents": ["a", "b"], "top_n": 2, "model": "rerank-1"}]
     assert server.keys == ["Bearer secret"]
+
+
+def test_the_certificates_are_those_that_all_clients_of_the_process_share(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[object] = []
+
+    class Client(httpx2.AsyncClient):
+        def __init__(self, **options: Any) -> None:
+            trusted.append(options.get("verify"))
+            super().__init__(**options)
+
+    monkeypatch.setattr(httpx2, "AsyncClient", Client)
+    server.answer = cohere
+    ask(server, "a")
+    assert trusted == [trusted_certificates()]
 
 
 def test_nothing_to_rerank_needs_no_request(server: Server) -> None:
