@@ -8,6 +8,8 @@ IngestError
 │   ├── TableInUseError           choose another table, for another corpus owns this one
 │   ├── NotOurTableError          choose another table, for no corpus owns this one
 │   ├── SchemaNewerError          upgrade the program
+│   ├── NotDurableError           let the server flush what it confirms
+│   ├── UnsafeStoreError          choose a store that never overwrites a version
 │   ├── RollbackRefusedError      name another version or document
 │   ├── UnknownDocumentError      name a document that exists
 │   ├── EmbeddingAccessError      correct the key, the quota or the model
@@ -114,6 +116,24 @@ class SchemaNewerError(ConfigurationError):
     """The database was migrated by a newer release of this program."""
 
     remedy = "Nothing was changed. Upgrade ingest-pipeline."
+
+
+class NotDurableError(ConfigurationError):
+    """The Postgres server can lose what it confirmed when the power fails."""
+
+    remedy = (
+        "Set fsync and full_page_writes to on in the server's configuration and reload it. If its storage keeps "
+        "committed data without them, as that of some hosted services does, set INGEST_REQUIRE_FSYNC to false."
+    )
+
+
+class UnsafeStoreError(ConfigurationError):
+    """The object store overwrites an object that a request only wants to create, so writers could lose versions."""
+
+    remedy = (
+        "Nothing was changed. Set INGEST_LANCEDB_URI to a store that supports conditional writes (If-None-Match), such "
+        "as Amazon S3, Google Cloud Storage or Azure, or to a local folder."
+    )
 
 
 class RollbackRefusedError(ConfigurationError):

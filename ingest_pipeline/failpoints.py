@@ -51,6 +51,7 @@ class Boundary(StrEnum):
     GENERATION_MOVED = "generation moved"
     TABLE_DROPPED = "table dropped"
     RELOCATED = "relocated"
+    STORE_CHECKED = "store checked"
 
 
 Handler = Callable[[Boundary, str], None]

@@ -16,6 +16,7 @@ import pytest
 
 from ingest_pipeline.planning import backoff, run_backoff
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.mutants import apply_from_environment
 from tests.support.servers import pooler
@@ -87,6 +88,7 @@ def _clean_environment() -> Generator[None]:
     for name in list(os.environ):
         if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
             del os.environ[name]
+    os.environ[REQUIRE_FSYNC] = "false"
     yield
     os.environ.clear()
     os.environ.update(kept)

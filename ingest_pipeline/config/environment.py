@@ -13,11 +13,12 @@ from ingest_pipeline.config.options import CorpusOptions, RefusedError
 from ingest_pipeline.config.origin import Origin
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import parse_extensions
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 
 _PREFIX = "INGEST_"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Variables with the prefix that other modules read.
-_READ_ELSEWHERE = {"INGEST_FAILPOINTS"}
+_READ_ELSEWHERE = {"INGEST_FAILPOINTS", REQUIRE_FSYNC}
 _EXTENSIONS = {"parser", "chunker", "enricher", "embedder", "reranker"}
 _FIELDS_EXAMPLE = '{"input_type": "search_document"}'
 # Numbers that may be unset, with the least that is allowed.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -40,7 +41,7 @@ def flush_segment(uri: str, uuid: str) -> None:
     """Flush all files of an index segment of a table."""
     folder = folder_of(uri)
     if folder is not None:
-        _flush(folder, (folder / "_indices" / uuid).iterdir())
+        _flush(folder, (path for path in (folder / "_indices" / uuid).rglob("*") if path.is_file()))
 
 
 def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None:
@@ -65,20 +66,22 @@ def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None
 
 
 def flush_table(uri: str) -> None:
-    """Flush all files of a table that was just created, and the folders above it, which may be new too."""
+    """Flush all files of a table that may be new, and the folders above it, which may be new too."""
     folder = folder_of(uri)
     if folder is not None:
         above = folder.absolute().parents
-        _flush(folder, [path for path in folder.rglob("*") if path.is_file()], above)
+        # Another writer may remove files meanwhile.
+        _flush(folder, [path for path in folder.rglob("*") if path.is_file()], above, missing_ok=True)
 
 
-def _flush(folder: Path, files: Iterable[Path], above: Iterable[Path] = ()) -> None:
+def _flush(folder: Path, files: Iterable[Path], above: Iterable[Path] = (), *, missing_ok: bool = False) -> None:
     with boundary(Boundary.FLUSHED):
         # Any of the folders in between may be new.
         folders: dict[Path, None] = {}
         for file in files:
-            _flush_file(file)
-            folders |= {parent: None for parent in file.parents if parent.is_relative_to(folder)}
+            with suppress(FileNotFoundError) if missing_ok else nullcontext():
+                _flush_file(file)
+                folders |= {parent: None for parent in file.parents if parent.is_relative_to(folder)}
         for each in (*folders, *above):
             _flush_folder(each)
 

@@ -33,6 +33,7 @@ from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_commit, flush_data_file, flush_segment, flush_table
 from ingest_pipeline.lance.indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
+from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.private_folder import local_path, make_private
 
@@ -63,15 +64,19 @@ class LanceTable(TableFiles):
 
         Raises:
             NotOurTableError: A table exists there that another owner created, or that has rows.
+            UnsafeStoreError: The object store does not refuse to overwrite a version.
         """
         if self.exists():
             self._check_half_created(owner, mark)
             # The table may have been created with other settings, such as another width of the vectors.
             change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
-            return self.commit(self.latest_version(), change, mark)
+            version = self.commit(self.latest_version(), change, mark)
+            self.flush()  # its creator died, perhaps before it flushed the table
+            return version
         if (path := local_path(self.uri)) is not None:
             with translated(self.uri):
                 make_private(path.parent)
+        check_store(self.uri)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):
             dataset = lance.write_dataset(
                 owned(schema, owner).empty_table(),
@@ -80,9 +85,13 @@ class LanceTable(TableFiles):
                 storage_options=self._storage_options,
                 transaction_properties=mark.properties(),
             )
+        self.flush()
+        return dataset.version
+
+    def flush(self) -> None:
+        """Flush all files of the table, which another program may have written or copied."""
         with translated(self.uri):
             flush_table(self.uri)
-        return dataset.version
 
     def _check_half_created(self, owner: str, mark: VersionMark) -> None:
         dataset = self.at(self.latest_version())

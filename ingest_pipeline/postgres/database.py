@@ -23,6 +23,7 @@ from ingest_pipeline.errors import (
     UnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.postgres.durability import transaction_settings
 from ingest_pipeline.postgres.sql import Migration, migrations, query
 from ingest_pipeline.postgres.url import database_url, parts_of, place_of, without_password
 
@@ -105,6 +106,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = database_url(url)
         self._pool: ConnectionPool[_BoundedConnection] | None = None
+        self._settings: LiteralString = query("limit_waiting")
 
     def open(self) -> Self:
         """Connect, and apply the missing schema migrations.
@@ -112,12 +114,14 @@ class Database:
         Raises:
             DatabaseUnavailableError: No server answers at the url.
             SchemaNewerError: The database was migrated by a later release.
+            NotDurableError: The server can lose what it confirms when the power fails.
             ConfigurationError: The role may not create the missing tables, or may not use the existing ones.
         """
         with translated(self.url):
             first: Connection = _BoundedConnection.connect(self.url, **_CONNECT)
             with first as connection:
                 connection.row_factory = dict_row
+                self._settings = transaction_settings(connection, self.url)
                 _migrate(connection, self.url)
         self._pool = pool = ConnectionPool(
             self.url,
@@ -157,7 +161,7 @@ class Database:
         if self._pool is None or self._pool.closed:
             raise ClosedError(f"The connection to Postgres at {place_of(self.url)} is not open")
         with translated(self.url), self._pool.connection() as connection:
-            connection.execute(query("limit_waiting"))
+            connection.execute(self._settings)
             yield connection
             with boundary(Boundary.COMMIT):
                 _commit(connection)

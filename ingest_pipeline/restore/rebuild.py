@@ -189,6 +189,7 @@ class _Rebuild:
         change = self._compare(documents)
         self._stage(change.added)
         unchanged = self._read_source(change.added)
+        self._corpus.table.flush()  # it may have been restored from a backup a moment ago
         version = self._publish(change, incomplete)
         changed = sorted(document.key for document in change.added if document.key not in unchanged)
         return RebuildReport(

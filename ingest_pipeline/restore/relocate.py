@@ -26,6 +26,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options, table_uri
+from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
@@ -65,6 +66,7 @@ def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
         ConfigurationError: There is no such corpus.
         OtherDatabaseError: A table there has publications that this database does not know. Nothing was changed.
         NotOurTableError, CorpusMismatchError: A table is incomplete or not the one of head. Nothing was changed.
+        UnsafeStoreError: The object store there does not refuse to overwrite a version. Nothing was changed.
         TableUnavailableError: There is no table, or the storage does not answer. Nothing was changed.
         ConflictError: Another writer published meanwhile. Nothing was changed.
     """
@@ -158,6 +160,8 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
             f"{', '.join(missing[:_MAX_NAMED_FILES])}. Nothing was changed",
             f"Copy {row.table_uri} again, and run the command again.",
         )
+    check_store(uri)
+    there.table.flush()
 
 
 def move_source(corpus: Corpus, url: str) -> None:

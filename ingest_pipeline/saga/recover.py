@@ -108,6 +108,7 @@ def _adopt(corpus: Corpus) -> None:
         return
     _check_same_columns(corpus, head, foreign)
     _check_same_rows(corpus, head, foreign)
+    corpus.table.flush()
     with corpus.database.transaction() as connection:
         saga = begin_restore(connection, corpus, head)
     try:
@@ -145,6 +146,7 @@ def take_over(corpus: Corpus) -> int | None:
             return None
         check_holds_head(connection, head, corpus.table)
         saga = begin_restore(connection, corpus, head)
+    corpus.table.flush()  # it may have been copied a moment ago
     try:
         with corpus.database.transaction() as connection:
             head = lock(connection, corpus)

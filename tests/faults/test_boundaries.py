@@ -42,6 +42,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "_moved": "INDEX_BUILT",
     },
     "lance/flush.py": {"_flush_file": "FLUSHED", "_flush_folder": "FLUSHED"},
+    "lance/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},

@@ -1,14 +1,11 @@
 """The power fails right after a publication was committed: what Postgres confirmed is on the disk under the table, too.
 
-A disk is a file here, mounted through a loop device. A raw copy of the file holds what had reached the disk, and
-nothing of what the system still kept in memory.
+`test_power_cuts_of_sagas` cuts the power at every moment after a COMMIT of every kind of saga.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
@@ -20,54 +17,8 @@ from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.types import Retention
+from tests.support.crash.power import LoopDisk
 from tests.support.world import World, paragraphs
-
-_SIZE = 48 << 20
-
-
-class LoopDisk:
-    """A file system in a file."""
-
-    def __init__(self, directory: Path) -> None:
-        self.mounted = directory / "mounted"
-        self._image = directory / "disk.img"
-        self._copies = 0
-
-    def start(self) -> None:
-        self.mounted.mkdir()
-        with self._image.open("wb") as file:
-            file.truncate(_SIZE)
-        _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self._image))
-        self._mount()
-
-    def copied(self) -> Path:
-        """A copy of what is on the disk at this moment."""
-        self._copies += 1
-        copy = self._image.with_name(f"copy{self._copies}.img")
-        shutil.copyfile(self._image, copy)
-        return copy
-
-    def replace_by(self, copy: Path) -> None:
-        """Go on with what the disk held when it was copied."""
-        self.stop()
-        self._image = copy
-        self._mount()
-
-    def stop(self) -> None:
-        if os.path.ismount(self.mounted):
-            subprocess.run(["umount", "--lazy", str(self.mounted)], check=True)
-
-    def _mount(self) -> None:
-        _run("mount", "-o", "loop", str(self._image), str(self.mounted))
-
-
-def _run(*command: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip(f"there is no {command[0]}")
-    if done.returncode != 0:
-        pytest.skip(f"this user may not mount a file system: {done.stderr.strip()}")
 
 
 @pytest.fixture
@@ -84,23 +35,22 @@ def disk(tmp_path: Path) -> Generator[LoopDisk]:
 
 @pytest.mark.promise("disks")
 def test_a_confirmed_publication_survives_a_power_cut(world: World, disk: LoopDisk) -> None:
-    world = World(world.database, world.settings.replace(lancedb_uri=str(disk.mounted / "lancedb")), world.embeddings)
+    world = World(world.database, world.settings.replace(lancedb_uri=str(disk.root / "lancedb")), world.embeddings)
     world.put("a.txt", paragraphs("alpha", 3))
     world.put("b.txt", paragraphs("beta", 2))
     world.ingest()
     world.put("a.txt", paragraphs("alpha again", 2))
-    copies: list[Path] = []
 
     def copy(boundary: Boundary, side: str) -> None:
         if (boundary, side) == (Boundary.ACKNOWLEDGED, "before"):
-            copies.append(disk.copied())
+            disk.copy()
 
     failpoints.install(copy)
     try:
         world.ingest()
     finally:
         failpoints.install(None)
-    disk.replace_by(copies[0])
+    disk.go_on_with_copy()
     world = World(world.database, world.settings, world.embeddings)
     assert world.audit().violations == []
     assert "alpha again" in world.text_at("a.txt")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 from uuid import UUID
@@ -35,7 +36,18 @@ from ingest_pipeline.lance import changes, column_audit, damage, fingerprints, f
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
-from ingest_pipeline.postgres import corpora, database, documents, extension_results, history, holds, pins, sagas, sql
+from ingest_pipeline.postgres import (
+    corpora,
+    database,
+    documents,
+    durability,
+    extension_results,
+    history,
+    holds,
+    pins,
+    sagas,
+    sql,
+)
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
@@ -47,6 +59,10 @@ from ingest_pipeline.saga import lifecycle, publish, reconcile
 from ingest_pipeline.search import access
 from ingest_pipeline.sources import local
 from ingest_pipeline.types import text_hash
+
+_POWER_CUTS = (
+    "tests/faults/test_power_cuts_of_sagas.py::test_a_disk_that_keeps_only_what_was_flushed_has_all_that_was_confirmed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +258,36 @@ def outage_taken_for_damage() -> None:
 
 def no_flush() -> None:
     plug(flush, "_sync", answering(None))
+
+
+def no_flush_of_folders() -> None:
+    plug(flush, "_flush_folder", answering(None))
+
+
+def no_flush_of_manifests() -> None:
+    flush_file = flush._flush_file  # pyright: ignore[reportPrivateUsage]
+
+    def flush_others(file: Path) -> None:
+        if file.suffix != ".manifest":
+            flush_file(file)
+
+    plug(flush, "_flush_file", flush_others)
+
+
+def copies_are_taken_for_flushed() -> None:
+    plug(LanceTable, "flush", answering(None))
+
+
+def commits_as_the_server_says() -> None:
+    plug(database, "transaction_settings", answering(sql.query("limit_waiting")))
+
+
+def any_server_is_durable() -> None:
+    plug(durability, "_is_required", answering(value=False))
+
+
+def any_store_is_trusted() -> None:
+    plug(table, "check_store", answering(None))
 
 
 def no_generation_check() -> None:
@@ -600,6 +646,22 @@ MUTANTS.update(
         ),
         "no flush": Mutant(
             no_flush, "tests/faults/test_power_cut.py::test_a_confirmed_publication_survives_a_power_cut"
+        ),
+        "no flush of folders": Mutant(no_flush_of_folders, f"{_POWER_CUTS}[an_ingestion]"),
+        "no flush of manifests": Mutant(no_flush_of_manifests, f"{_POWER_CUTS}[a_reembedding]"),
+        "copies are taken for flushed": Mutant(copies_are_taken_for_flushed, f"{_POWER_CUTS}[a_relocation]"),
+        "commits as the server says": Mutant(
+            commits_as_the_server_says,
+            "tests/integration/postgres/test_durability.py::"
+            "test_every_transaction_commits_on_disk_whatever_the_server_says[off-on]",
+        ),
+        "any server is durable": Mutant(
+            any_server_is_durable,
+            "tests/integration/postgres/test_durability.py::test_a_server_that_can_forget_what_it_confirmed_is_refused",
+        ),
+        "any store is trusted": Mutant(
+            any_store_is_trusted,
+            "tests/integration/lance/test_store_check.py::test_a_store_that_ignores_the_condition_gets_no_table",
         ),
         "no model check": Mutant(
             no_model_check,

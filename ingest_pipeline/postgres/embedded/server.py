@@ -180,6 +180,8 @@ class EmbeddedPostgres:
             new.unlink(missing_ok=True)
             with _private_file(new) as file:
                 file.write(secrets.token_hex(16).encode())
+                file.flush()
+                os.fsync(file.fileno())
             new.rename(password)
         return password.read_text()
 
@@ -206,6 +208,8 @@ class EmbeddedPostgres:
     def _launch(self, lock: IO[bytes]) -> int:
         server = self._binaries() / "postgres"
         self._remove_stale_pid_file()
+        for folder in (self._directory, *self._directory.parents):  # any of them, and what is in them, may be new
+            _flush_folder(folder)
         deadline = time.monotonic() + _RETRY_FOR
         while True:
             port = self._choose_port()
@@ -266,7 +270,8 @@ class EmbeddedPostgres:
     def _choose_port(self) -> int:
         """Return the previous port, so that earlier urls remain valid, or a free one if another program took it."""
         note = self._directory / "port"
-        noted = [int(note.read_text())] if note.exists() else []
+        text = note.read_text() if note.exists() else ""
+        noted = [int(text)] if text.isdecimal() else []  # a power cut may have emptied the file
         for port in (*noted, *random.sample(_PORTS, len(_PORTS))):
             with socket.socket() as probe, contextlib.suppress(OSError):
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -374,6 +379,16 @@ def _answers(port: int) -> bool:
 def _private_file(path: Path) -> IO[bytes]:
     """Open a file for appending, and create it with access for this account only."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the names in a folder survive a power cut, unless this user cannot have changed them."""
+    with contextlib.suppress(PermissionError):
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _locked(file: IO[bytes]) -> bool:

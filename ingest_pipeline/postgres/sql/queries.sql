@@ -9,6 +9,14 @@ SET LOCAL lock_timeout = '120s';
 SET LOCAL idle_in_transaction_session_timeout = '120s';
 SET LOCAL statement_timeout = '140s'
 
+-- commit_on_disk --
+-- Runs in every transaction after limit_waiting.
+SET LOCAL synchronous_commit = on
+
+-- server_durability --
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+    current_setting('synchronous_commit') AS synchronous_commit
+
 -- one_snapshot --
 -- The transaction reads everything in the snapshot of its first query.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from ingest_pipeline.cli.main import main
 from ingest_pipeline.config.project import find_project
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from tests.support.dagster.cli import Cli
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.world import paragraphs
@@ -68,6 +69,7 @@ class ProjectCli:
             patch.chdir(self.root / folder)
             for name in [name for name in os.environ if name.startswith(("INGEST_", "OPENAI_"))]:
                 patch.delenv(name)
+            patch.setenv(REQUIRE_FSYNC, "false")
             patch.setenv("BOOKS_DATABASE_URL", self.database_url)
             return CliRunner(env=environment).invoke(main, list(arguments), catch_exceptions=False)
 

@@ -21,6 +21,8 @@ import psycopg
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError, MissingExtraError
+from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from ingest_pipeline.postgres.embedded import binaries
 from ingest_pipeline.postgres.embedded import server as server_module
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
@@ -85,14 +87,27 @@ def stop_at_once(directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a server that was started and stopped; a copy of it is made faster than another one."""
-    folder = tmp_path_factory.mktemp("stopped") / "pg"
+def creation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a server that was started and stopped, and what this process flushed meanwhile, in order."""
+    folder, flushed, sync = tmp_path_factory.mktemp("stopped") / "pg", list[str](), os.fsync
+
+    def note(opened: int) -> None:
+        sync(opened)
+        flushed.append(str(Path(f"/proc/self/fd/{opened}").readlink()))
+
     server = EmbeddedPostgres(folder)
-    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", note)
+        server.start()
     server.release()
     (folder / "port").unlink()
-    return folder
+    return folder, flushed
+
+
+@pytest.fixture(scope="module")
+def stopped(creation: tuple[Path, list[str]]) -> Path:
+    """The folder of a server that was started and stopped; a copy of it is made faster than another one."""
+    return creation[0]
 
 
 @pytest.fixture
@@ -159,8 +174,12 @@ def remember(url: str) -> None:
         connection.execute("CREATE TABLE remembered AS SELECT 42 AS answer")
 
 
-def test_the_database_is_durable_private_and_checked(server: EmbeddedPostgres, directory: Path) -> None:
+def test_the_database_is_durable_private_and_checked(
+    server: EmbeddedPostgres, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = server.start()
+    monkeypatch.delenv(REQUIRE_FSYNC)
+    Database(url).open().close()
     settings = {
         "data_checksums": "on",
         "fsync": "on",
@@ -181,6 +200,22 @@ def test_the_database_is_durable_private_and_checked(server: EmbeddedPostgres, d
     host = url.rpartition("@")[2]
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(f"postgresql://ingest_pipeline:wrong@{host}")
+
+
+@pytest.mark.promise("embedded-postgres")
+def test_a_new_server_is_flushed_before_anyone_can_use_it(creation: tuple[Path, list[str]]) -> None:
+    """Without its password, or under the name that it has while it is made, the database would be lost."""
+    folder, flushed = creation
+    password = flushed.index(str(folder / "password.new"))
+    assert {str(folder), *map(str, folder.parents)} <= set(flushed[password:])
+
+
+@pytest.mark.promise("embedded-postgres")
+def test_a_note_of_the_port_that_a_power_cut_emptied_is_replaced(server: EmbeddedPostgres, directory: Path) -> None:
+    remember(server.start())
+    server.release()
+    (directory / "port").write_bytes(b"")
+    assert ask(server.start(), "SELECT answer FROM remembered") == "42"
 
 
 @pytest.mark.promise("embedded-postgres")

@@ -169,7 +169,7 @@ REBUILD = {
     Boundary.SOURCE_READ: 3,
     Boundary.LOCK_TAKEN: 1,
     Boundary.RESTORED: 1,
-    Boundary.FLUSHED: 1,
+    Boundary.FLUSHED: 2,
     Boundary.ROWS_WRITTEN: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 15,
@@ -180,7 +180,7 @@ RELOCATION = {
     Boundary.RELOCATED: 1,
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
-    Boundary.FLUSHED: 1,
+    Boundary.FLUSHED: 2,
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 4,
 }

@@ -32,6 +32,7 @@ _REFUSALS = {
     "429": ("429 Too Many Requests", "TooManyRequests"),
     "403": ("403 Forbidden", "AccessDenied"),
     "412": ("412 Precondition Failed", "PreconditionFailed"),
+    "501": ("501 Not Implemented", "NotImplemented"),
 }
 _SILENCE_SECONDS = 600.0
 Environ = dict[str, Any]
@@ -45,7 +46,8 @@ class Rule:
     pattern: str
     fault: str
     """One of `_REFUSALS`; ``reset``: the connection breaks before the request is executed; ``reply lost``: it breaks
-    after that; ``half a body``: the answer breaks off; ``silence``: no answer, and the request is not executed."""
+    after that; ``half a body``: the answer breaks off; ``silence``: no answer, and the request is not executed;
+    ``condition ignored``: the request is executed as if it had no ``If-None-Match``, as some stores do."""
     times: int = 1_000_000
     skip: int = 0
     """Number of matching requests that succeed first."""
@@ -109,7 +111,9 @@ class Gate:
         query = environ.get("QUERY_STRING", "")
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{'?' if query else ''}{query}"
         fault = faults.draw(request)
-        if fault is None:
+        if fault == "condition ignored":
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if fault in {None, "condition ignored"}:
             answer: Iterable[bytes] = self._application(environ, start)
             return answer
         if fault in _REFUSALS:

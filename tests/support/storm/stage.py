@@ -17,6 +17,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.servers.databases import TEST_RIGHTS
 from tests.support.servers.embedding_server import TEST_MODEL
@@ -161,7 +162,8 @@ def _places(directory: Path, s3: S3Server | None) -> tuple[str, str]:
 
 
 def _clean_environment() -> None:
-    """Remove all settings of the machine's user from the environment."""
+    """Remove all settings of the machine's user from the environment. The servers of a storm flush nothing."""
     for name in list(os.environ):
         if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
             del os.environ[name]
+    os.environ[REQUIRE_FSYNC] = "false"

@@ -1,0 +1,91 @@
+"""Tries whether an object store refuses to overwrite an object that a request only wants to create.
+
+Two writers that commit at the same moment write a manifest of the same name. On a store that ignores the condition,
+the later one destroys the version of the earlier one, and both writers take theirs for made. Such a store is refused
+when a table is created in it or moved to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import obstore
+from obstore import exceptions
+from obstore.store import from_url
+
+from ingest_pipeline.errors import UnsafeStoreError
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.errors import reason_of
+from ingest_pipeline.lance.storage import storage_options
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+
+log = logging.getLogger(__name__)
+
+# In other stores, such as s3+ddb, something else decides which of two commits is the first.
+_SCHEMES = ("s3://", "gs://", "az://", "abfss://")
+_ALLOW_HTTP = {"gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP", "abfss": "AZURE_ALLOW_HTTP"}
+_CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=10)}
+_RETRY: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
+_UNSUPPORTED = ("status code: 501", "501 Not Implemented", "NotImplemented")
+
+
+def check_store(uri: str) -> None:
+    """Create a small object in a table's folder twice, then remove it. The second request must fail.
+
+    Args:
+        uri: The table. Nothing is tried if it is on a local file system.
+
+    Raises:
+        UnsafeStoreError: The store accepted the second request, or does not know the condition.
+    """
+    if not uri.startswith(_SCHEMES):
+        return
+    # The sweep removes the object if this process dies first.
+    store, name = _store(uri), f"_transactions/{uuid4()}.store_check"
+    with boundary(Boundary.STORE_CHECKED):
+        try:
+            is_refused = _is_second_refused(store, name)
+        except exceptions.BaseError as error:
+            if isinstance(error, exceptions.NotSupportedError) or any(one in str(error) for one in _UNSUPPORTED):
+                raise UnsafeStoreError(
+                    f"{_what(uri)} does not support conditional writes: {reason_of(error)}"
+                ) from error
+            # The next request fails if the store is down, and works if only Lance finds the credentials.
+            log.warning("%s could not be checked for conditional writes: %s", _what(uri), reason_of(error))
+            return
+        with suppress(exceptions.BaseError):
+            obstore.delete(store, name)
+    if not is_refused:
+        raise UnsafeStoreError(
+            f"{_what(uri)} overwrote an object that a request only wanted to create (If-None-Match: *), so that two "
+            "writers could destroy each other's versions"
+        )
+
+
+def _is_second_refused(store: ObjectStore, name: str) -> bool:
+    with suppress(exceptions.AlreadyExistsError):  # the request was repeated, because the first answer was lost
+        obstore.put(store, name, b"first", mode="create")
+    try:
+        obstore.put(store, name, b"second", mode="create")
+    except exceptions.AlreadyExistsError:
+        return True
+    return False
+
+
+def _store(uri: str) -> ObjectStore:
+    options, scheme = storage_options(uri), uri.partition("://")[0]
+    client = _CLIENT.copy()
+    client["allow_http"] = options.get("allow_http") == "true" or os.environ.get(_ALLOW_HTTP.get(scheme, "")) == "true"
+    config: S3Config | None = {"endpoint": options["aws_endpoint"]} if "aws_endpoint" in options else None
+    return from_url(uri, config=config, client_options=client, retry_config=_RETRY)
+
+
+def _what(uri: str) -> str:
+    return f"The object store of the LanceDB table at {uri}"
