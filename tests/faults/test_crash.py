@@ -14,6 +14,7 @@ from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import (
     COLLECTION,
     CREATION,
+    CREATION_IN_A_STORE,
     DROP,
     EMPTYING,
     FIRST_INGEST,
@@ -335,7 +336,7 @@ def test_the_places_are_complete(world: World) -> None:
         *RECOVERY,
         *SWEEP,
         *MAINTENANCE,
-        *CREATION,
+        *CREATION_IN_A_STORE,
         *MIGRATION,
         *DROP,
         *SUBMISSION,

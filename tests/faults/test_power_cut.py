@@ -50,7 +50,7 @@ def test_a_confirmed_publication_survives_a_power_cut(world: World, disk: LoopDi
         world.ingest()
     finally:
         failpoints.install(None)
-    disk.go_on_with_copy()
+    disk.continue_with_copy()
     world = World(world.database, world.settings, world.embeddings)
     assert world.audit().violations == []
     assert "alpha again" in world.text_at("a.txt")

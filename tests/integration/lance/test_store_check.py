@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline import failpoints
 from ingest_pipeline.errors import UnsafeStoreError
+from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.restore.relocate import move_tables
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -99,6 +101,23 @@ def test_a_store_that_fails_is_reported_and_left_to_the_creation(
     with s3.failing(CREATION, "403"), caplog.at_level(logging.WARNING):
         check_store(f"{folder}/docs.lance")
     assert f"{folder}/docs.lance could not be checked for conditional writes: " in caplog.text
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_creation_that_ends_at_the_check_begins_again(on_s3: World, folder: str, side: str) -> None:
+    def end(*passed: str) -> None:
+        if passed == (Boundary.STORE_CHECKED, side):
+            raise KeyboardInterrupt
+
+    failpoints.install(end)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            on_s3.ingest()
+    finally:
+        failpoints.install(None)
+    assert keys(folder) == []
+    on_s3.ingest()
+    on_s3.check_nothing_left()
 
 
 def test_what_a_check_that_died_left_is_swept(on_s3: World, s3: S3Server, folder: str) -> None:

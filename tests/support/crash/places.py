@@ -134,6 +134,8 @@ MAINTENANCE = {
 """Maintenance: compaction of one fragment with deleted rows, the first index, and retention of head alone."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
 """Creation of a corpus with its table."""
+CREATION_IN_A_STORE = {**CREATION, Boundary.STORE_CHECKED: 1}
+"""The same in an object store."""
 WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 11}
 """Creation of an empty table that replaces an empty one of another width."""
 MOVED_WHILE_EMPTY = {

@@ -93,8 +93,8 @@ class LoopDisk:
         """Remember what is on the disk at this moment."""
         subprocess.run(["cp", "--sparse=always", str(self._image), str(self._copy)], check=True)
 
-    def go_on_with_copy(self) -> None:
-        """Mount the copy in the place of the disk, as after a power cut."""
+    def continue_with_copy(self) -> None:
+        """Mount the copy instead of the disk, as after a power cut."""
         subprocess.run(["umount", "--lazy", str(self.root)], check=True)
         self._image, self._copy = self._copy, self._image
         _mount(self._image, self.root)
