@@ -15,6 +15,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from tests.support.dagster.cluster import free_port
 from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.embedding_server import EmbeddingServer
@@ -84,6 +85,7 @@ def complete(project: Project, s3_server: S3Server, database_url: str, embedding
         **s3_server.env,
         "LIBRARY_DATABASE_URL": database_url,
         "OPENAI_BASE_URL": embeddings.base_url,
+        REQUIRE_FSYNC: "false",
     }
     return project
 

@@ -13,6 +13,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from ingest_pipeline.cli.main import main
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 
 
@@ -27,6 +28,7 @@ def environment_of(directory: Path, database_url: str, embeddings: EmbeddingServ
         "INGEST_EMBEDDING_MODEL": TEST_MODEL,
         "INGEST_EMBEDDING_DIMENSIONS": str(embeddings.dimensions),
         "OPENAI_BASE_URL": embeddings.base_url,
+        REQUIRE_FSYNC: "false",
     }
 
 
