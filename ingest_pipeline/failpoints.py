@@ -25,6 +25,7 @@ class Boundary(StrEnum):
     EXTENSION_CALLED = "extension called"
     RESULT_RECORDED = "result recorded"
     BATCH_SENT = "batch sent"
+    BATCH_SPOOLED = "batch spooled"
     BATCH_RECORDED = "batch recorded"
     BATCH_JOB_RECORDED = "batch job recorded"
     BATCH_JOB_SUBMITTED = "batch job submitted"

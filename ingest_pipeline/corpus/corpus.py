@@ -27,9 +27,10 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import NewColumns
+from ingest_pipeline.lance.spool import Spool, spool_name
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import corpora, documents, failures, sagas
+from ingest_pipeline.postgres import corpora, documents, embedding_cache, failures, sagas
 from ingest_pipeline.postgres.binding import Binding, binding_of, mismatch, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
@@ -367,6 +368,9 @@ def _move(connection: Connection, installation: UUID, row: GenerationRow, settin
         corpora.set_state(connection, row.name, GenerationState.DROPPED)
     new = settings.named(corpora.next_name(connection, settings.corpus))
     _insert(connection, installation, new)
+    source, target = (Spool(uri, storage_options(uri)) for uri in (row.table_uri, new.table_uri))
+    for saga, ordinal in embedding_cache.spooled_batches(connection, row.name):
+        source.copy(spool_name(saga, ordinal), target)
     corpora.move_ended_sagas(connection, row.name, new.generation)
 
 

@@ -1,7 +1,7 @@
 """Batch jobs: missing vectors from the API's Batch endpoint, at a lower price and within a day.
 
     read, chunk, look up ──texts without a vector──> batch job (ledger) ──> file and batch (API)
-    results ──> embedded_batch, like any other answer; an ordinary run finds them there and publishes
+    results ──> spool and embedded_batch, like any other answer; an ordinary run finds them there and publishes
 
 A batch job is recorded before it is submitted, and the API keeps the id of its saga as metadata. If a writer dies
 between the two, the API's list decides: a job in the list is continued, and a job that the API never received is marked
@@ -24,6 +24,7 @@ from uuid import UUID
 from ingest_pipeline.embedding.batch_api import BatchApi, BatchOutput
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, sagas
@@ -144,15 +145,9 @@ def _chunks(context: IngestContext, plan: DocumentPlan) -> Iterator[Chunk]:
 def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
     name, recipe, wanted = context.corpus.generation, context.recipe, list(text_hashes)
     with context.corpus.database.transaction() as connection:
-        staged = embedding_cache.staged_vectors(
-            connection,
-            name,
-            embedding=recipe.embedding,
-            dimensions=recipe.embedding_dimensions,
-            text_hashes=wanted,
-        )
-        published = {place.text_hash for place in embedding_cache.published_texts(connection, name, wanted)}
-    return text_hashes - staged.keys() - published
+        staged = embedding_cache.staged_texts(connection, name, embedding=recipe.embedding, text_hashes=wanted)
+        published = embedding_cache.published_texts(connection, name, wanted)
+    return text_hashes - {text.text_hash for text in (*staged, *published)}
 
 
 def _is_served(context: IngestContext, embedder: OpenAIEmbedder) -> bool:
@@ -281,15 +276,18 @@ def _record(context: IngestContext, found: BatchJob, output: BatchOutput, status
                 characters=found.characters * output.unusable_texts // total,
                 usage=Usage(tokens=output.unusable_tokens, requests=output.unusable_requests),
             )
+        # No sweep removes the files while this transaction has not recorded them.
+        embedding_cache.lock_batches(connection, found.saga)
         for number, (vectors, tokens) in output.answers.items():
             texts = found.request(number)
+            checksum = context.corpus.table.spool.write(spool_name(found.saga, number), [vectors])
             embedding_cache.record_batch(
                 connection,
                 found.saga,
                 ordinal=number,
                 embedding=found.embedding,
                 text_hashes=texts,
-                vectors=vectors,
+                checksum=checksum,
                 characters=found.characters * len(texts) // total,
                 usage=Usage(tokens=tokens, requests=1),
             )

@@ -215,13 +215,10 @@ def _count_new(
     with context.corpus.database.transaction() as connection:
         wanted = list(new)
         recipe = context.recipe
-        found = embedding_cache.staged_vectors(
-            connection,
-            context.corpus.generation,
-            embedding=recipe.embedding,
-            dimensions=recipe.embedding_dimensions,
-            text_hashes=wanted,
-        ).keys()
+        staged = embedding_cache.staged_texts(
+            connection, context.corpus.generation, embedding=recipe.embedding, text_hashes=wanted
+        )
+        found = {text.text_hash for text in staged}
         places = embedding_cache.published_texts(connection, context.corpus.generation, wanted)
     there = {place.text_hash for place in places} if published is None else published.read(places).keys()
     to_embed = new - found - there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
@@ -20,6 +21,7 @@ from ingest_pipeline.errors import (
     StaleError,
     TableDamagedError,
     TooRecentError,
+    UnavailableError,
 )
 from ingest_pipeline.ingestion.column_changes import (
     ChangedColumns,
@@ -34,6 +36,7 @@ from ingest_pipeline.ingestion.reread import Reread, reread
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
@@ -97,6 +100,8 @@ class _DocumentRows:
     search_for_rows: bool
     schema: pa.Schema
     """The columns with which the data files were written."""
+    spooled: list[str] = field(default_factory=list[str])
+    """Files of the spool that are not needed after the publication."""
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         superseded = publish_documents(connection, self.saga, version)
@@ -106,7 +111,7 @@ class _DocumentRows:
         sagas.forget_fragments(connection, self.saga)
         if not self.prepared.failed:
             # Vectors of a failed document are in no version yet. They are kept for its next attempt.
-            embedding_cache.forget_batches(connection, self.saga)
+            self.spooled[:] = [spool_name(self.saga, n) for n in embedding_cache.forget_batches(connection, self.saga)]
         return Change(self.prepared.staged, self._removal(keys, superseded), schema=self.schema)
 
     def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
@@ -303,7 +308,12 @@ class Ingestion:
             self._summary.failed |= {document.key: (document, error) for document in group}
             return []
         self._acknowledge(prepared, row.usage, version, perf_counter() - start)
+        await asyncio.gather(*(asyncio.to_thread(self._remove_spooled, name) for name in rows.spooled))
         return stale
+
+    def _remove_spooled(self, name: str) -> None:
+        with suppress(UnavailableError):  # the next sweep removes it
+            self._context.corpus.table.remove_file(name)
 
     def _without_damaged(
         self, group: Sequence[DocumentPlan], error: TableDamagedError, *, last: bool

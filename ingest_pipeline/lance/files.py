@@ -16,6 +16,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import folder_of
+from ingest_pipeline.lance.spool import Spool
 
 # The names of manifests count down, so that a listing begins with the latest version.
 _LAST_VERSION = 2**64 - 1
@@ -33,6 +34,11 @@ class TableFiles:
     def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
         self.uri = uri
         self._storage_options = storage_options
+
+    @property
+    def spool(self) -> Spool:
+        """The files with vectors that are recorded and not published."""
+        return Spool(self.uri, self._storage_options)
 
     def exists(self) -> bool:
         """Whether a dataset exists at the URI."""

@@ -83,14 +83,15 @@ def _flush(folder: Path, files: Iterable[Path], above: Iterable[Path] = (), *, m
                 _flush_file(file)
                 folders |= {parent: None for parent in file.parents if parent.is_relative_to(folder)}
         for each in (*folders, *above):
-            _flush_folder(each)
+            flush_folder(each)
 
 
 def _flush_file(file: Path) -> None:
     _sync(file, os.O_RDONLY)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Flush a folder, so that the names of new files in it survive a power cut."""
     try:
         _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:

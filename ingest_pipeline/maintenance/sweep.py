@@ -3,10 +3,14 @@
 A data file's name begins with its saga's id, so the ledger shows whether its writer may still need the file. While
 Lance writes a file on a local disk, the file has a temporary name without an id: such a file is kept as long as any
 saga is live. A data file with any other name belongs to another program and is not touched. The folder of an index
-segment is named after its saga too. If the ledger lacks the saga of a file, another database wrote the file, or this
+segment and a file of the spool are named after their sagas too. If the ledger lacks the saga of a file, another database wrote the file, or this
 database is older than the table: the file is kept and reported. A saga is in the ledger before its first file is
 written, and is never removed from the ledger. Versions, transactions and deletions are written under the generation's
 lock only. Anything else in the folder, such as tags, is not touched.
+
+A file of the spool is needed as long as the ledger has its row, and may be needed while its saga is live. A writer that
+was taken for dead may still record one. So the sweep removes such a file under the lock of its saga's row, without
+which no answer is recorded, and the writer writes the file again if its saga has ended.
 
 The order of the checks makes a sweep safe while writers are active. Files are listed first, under the lock, when no
 publication is in progress. A saga that is not live after that has ended: if it published, the versions that are read
@@ -17,11 +21,14 @@ become wrong, and the files are removed without the lock.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
-from ingest_pipeline.postgres import history, sagas
+from ingest_pipeline.lance.spool import spool_name
+from ingest_pipeline.postgres import embedding_cache, history, sagas
 from ingest_pipeline.postgres.sagas import Outcome, SagaState
 from ingest_pipeline.saga.reconcile import lock, reconcile
 
@@ -31,6 +38,7 @@ _UNDER_THE_LOCK = ("_versions/", "_transactions/", "_deletions/")
 _UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _STAGED = re.compile(rf"data/{_UUID}-\d+\.lance")
 _SEGMENT = re.compile(rf"_indices/{_UUID}/.*")
+_SPOOLED = re.compile(rf"_spool/{_UUID}-(\d+)\.f32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +67,27 @@ def sweep(corpus: Corpus, *, dry_run: bool = False) -> SweepReport:
     versions = _undone_versions(corpus)
     if versions and not dry_run:
         corpus.table.remove_versions(versions)
-    found = find_orphan_files(corpus)
-    if not dry_run:
-        for name in found.files:
-            corpus.table.remove_file(name)
+    # The rows first: a row without its file would count as lost.
     with corpus.database.transaction() as connection:
         rows = sagas.forget_ended(connection, corpus.generation, dry_run=dry_run)
+    found = find_orphan_files(corpus)
+    if not dry_run:
+        _remove(corpus, found.files)
     return SweepReport(found.files, versions, rows, found.unknown)
+
+
+def _remove(corpus: Corpus, names: Iterable[str]) -> None:
+    spooled: defaultdict[UUID, dict[int, str]] = defaultdict(dict)
+    for name in names:
+        if found := _SPOOLED.fullmatch(name):
+            spooled[UUID(found[1])][int(found[2])] = name
+        else:
+            corpus.table.remove_file(name)
+    for saga, files in spooled.items():
+        with corpus.database.transaction() as connection:
+            recorded = embedding_cache.lock_batches(connection, saga)
+            for ordinal in files.keys() - recorded:
+                corpus.table.remove_file(files[ordinal])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +114,8 @@ def find_orphan_files(corpus: Corpus) -> OrphanFiles:
     with corpus.database.transaction() as connection:
         live = sagas.live_sagas(connection, corpus.generation)
         known = sagas.known_sagas(connection, corpus.generation, {*owners.values()})
-    untracked = present - corpus.table.tracked_files()
+        recorded = embedding_cache.spooled_batches(connection, corpus.generation)
+    untracked = present - corpus.table.tracked_files() - {spool_name(*batch) for batch in recorded}
     return OrphanFiles(
         sorted(name for name in untracked if _is_orphan(name, live, known - live)),
         sorted(name for name in untracked if name in owners and owners[name] not in known),
@@ -100,8 +123,8 @@ def find_orphan_files(corpus: Corpus) -> OrphanFiles:
 
 
 def saga_of_file(name: str) -> UUID | None:
-    """The saga in the name of a data file or of an index segment's file; None if the name has none."""
-    found = _STAGED.fullmatch(name) or _SEGMENT.fullmatch(name)
+    """The saga in the name of a data file, an index segment's file or a spool's file; None if the name has none."""
+    found = _STAGED.fullmatch(name) or _SEGMENT.fullmatch(name) or _SPOOLED.fullmatch(name)
     return UUID(found[1]) if found else None
 
 
@@ -110,7 +133,7 @@ def _is_orphan(name: str, live: set[UUID], ended: set[UUID]) -> bool:
         return False
     if name.startswith(_HALF_WRITTEN):
         return not live
-    if name.startswith(("data/", "_indices/")):
+    if name.startswith(("data/", "_indices/", "_spool/")):
         return saga_of_file(name) in ended
     return name.startswith(_UNDER_THE_LOCK)
 

@@ -1,4 +1,4 @@
-"""Vectors that exist already, in the ledger or in published rows, and the usage that the embedding API billed.
+"""Vectors that exist already, in the spool or in published rows, and the usage that the embedding API billed.
 
 Every function runs in its caller's transaction.
 """
@@ -11,12 +11,11 @@ from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
-import numpy as np
 from psycopg.rows import class_row
 
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
-from ingest_pipeline.types import Usage, Vector, Vectors
+from ingest_pipeline.types import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,27 @@ class TextLocation:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpooledBatch:
+    """The row of a file in the spool. Its saga and ordinal name the file."""
+
+    saga: UUID
+    ordinal: int
+    count: int
+    """Number of vectors in the file."""
+    checksum: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledText:
+    """A text whose vector is in a file of the spool."""
+
+    text_hash: UUID
+    batch: SpooledBatch
+    index: int
+    """Position of its vector in the file."""
+
+
 def record_batch(
     connection: Connection,
     saga: UUID,
@@ -47,33 +67,33 @@ def record_batch(
     ordinal: int,
     embedding: str,
     text_hashes: Sequence[UUID],
-    vectors: Vectors,
+    checksum: bytes,
     characters: int,
     usage: Usage,
-) -> None:
-    """Store the answer to an embedding request, so that no run pays for it again, even if the saga was settled.
+) -> bool:
+    """Record answers to embedding requests, so that no run pays for them again, even if the saga was settled.
+
+    The call locks the row of the saga, so that no sweep removes the file meanwhile.
 
     Args:
         connection: Connection of the caller's transaction.
-        saga: Saga that sent the request.
-        ordinal: Number of the request within the saga.
+        saga: Saga that sent the requests.
+        ordinal: Number of the first request within the saga.
         embedding: Model and dimensions, as in the recipe.
-        text_hashes: Hashes of the n inputs.
-        vectors: Shape (n, dimensions).
+        text_hashes: Hashes of the inputs, in the order of the vectors in the file of the spool.
+        checksum: Checksum of the file.
         characters: Total length of the inputs.
-        usage: Usage of the request.
+        usage: Usage of the requests.
+
+    Returns:
+        Whether the saga has ended. A sweep may then have removed the file before this call.
     """
     _count_usage(connection, saga, usage, characters=characters, embedded=len(text_hashes), unusable_tokens=0)
-    connection.execute(
-        query("insert_batch"),
-        {
-            "saga": saga,
-            "ordinal": ordinal,
-            "embedding": embedding,
-            "text_hashes": list(text_hashes),
-            "vectors": vectors.astype("<f4").tobytes(),
-        },
-    )
+    if not text_hashes:
+        return False
+    values = {"saga": saga, "ordinal": ordinal, "embedding": embedding, "checksum": checksum}
+    row = connection.execute(query("insert_batch"), {**values, "text_hashes": list(text_hashes)}).fetchone()
+    return row is not None and bool(row["has_ended"])
 
 
 def record_unusable(connection: Connection, saga: UUID, *, characters: int, usage: Usage) -> None:
@@ -95,23 +115,47 @@ def _count_usage(
     connection.execute(query("count_usage"), {**asdict(usage), **values})
 
 
-def forget_batches(connection: Connection, saga: UUID) -> None:
-    """Delete the stored answers of a saga, whose vectors are all in a version of the table."""
-    connection.execute(query("forget_batches"), {"saga": saga})
+def forget_batches(connection: Connection, saga: UUID) -> list[int]:
+    """Delete the recorded answers of a saga, whose vectors are all in a version of the table.
+
+    Returns:
+        The ordinals of their files in the spool, which are not needed after the transaction.
+    """
+    return [row["ordinal"] for row in connection.execute(query("forget_batches"), {"saga": saga})]
 
 
-def staged_vectors(
-    connection: Connection, generation: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
-) -> dict[UUID, Vector]:
-    """Return the vectors that a saga of the generation embedded and has not published, by text hash."""
-    values = {
-        "generation": generation,
-        "embedding": embedding,
-        "width": 4 * dimensions,
-        "text_hashes": list(text_hashes),
-    }
-    rows = connection.execute(query("staged_vectors"), values)
-    return {row["text_hash"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
+def forget_lost_batch(connection: Connection, batch: SpooledBatch) -> int:
+    """Delete the row of a file that is lost; return the number of its texts, 0 if there is no such row any more."""
+    values = {"saga": batch.saga, "ordinal": batch.ordinal, "checksum": batch.checksum}
+    row = connection.execute(query("forget_batch"), values).fetchone()
+    return 0 if row is None else int(row["texts"])
+
+
+def spooled_batches(connection: Connection, generation: str) -> set[tuple[UUID, int]]:
+    """Return saga and ordinal of each recorded file in the spool of a generation."""
+    rows = connection.execute(query("spooled_batches"), {"generation": generation})
+    return {(row["saga"], row["ordinal"]) for row in rows}
+
+
+def lock_batches(connection: Connection, saga: UUID) -> set[int]:
+    """Lock a saga, so that no more answers are recorded under it; return the ordinals of its recorded files."""
+    connection.execute(query("lock_saga"), {"saga": saga})
+    return {row["ordinal"] for row in connection.execute(query("batches_of"), {"saga": saga})}
+
+
+def staged_texts(
+    connection: Connection, generation: str, *, embedding: str, text_hashes: Sequence[UUID]
+) -> list[SpooledText]:
+    """Return those of the texts that a saga of the generation embedded and has not published."""
+    values = {"generation": generation, "embedding": embedding, "text_hashes": list(text_hashes)}
+    return [
+        SpooledText(
+            row["text_hash"],
+            SpooledBatch(row["saga"], row["ordinal"], row["count"], bytes(row["checksum"])),
+            row["index"],
+        )
+        for row in connection.execute(query("staged_texts"), values)
+    ]
 
 
 def has_staged_vectors(connection: Connection, generation: str, *, embedding: str, saga: UUID) -> bool:

@@ -10,6 +10,7 @@ from ingest_pipeline.postgres import documents, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.seen_texts import CompactHashSet
+from ingest_pipeline.preparation.spooled_vectors import SpooledVectors
 from ingest_pipeline.types import Recipe, Vector
 
 
@@ -29,6 +30,7 @@ class VectorLookup:
         self._requested = CompactHashSet()
         self._others_embed = False
         self._something_published = False
+        self._spooled = SpooledVectors(corpus)
         self._published = PublishedVectors(corpus, recipe.embedding_dimensions)
 
     def refresh(self, connection: Connection) -> None:
@@ -61,16 +63,20 @@ class VectorLookup:
             UnavailableError: One of the stores does not answer.
         """
         staged = hashes if self._others_embed else [h for h in hashes if h in self._requested]
-        found: dict[UUID, Vector] = {}
+        generation, embedding = self._corpus.generation, self._recipe.embedding
         with self._corpus.database.transaction() as connection:
-            if staged:
-                found = embedding_cache.staged_vectors(
-                    connection,
-                    self._corpus.generation,
-                    embedding=self._recipe.embedding,
-                    dimensions=self._recipe.embedding_dimensions,
-                    text_hashes=staged,
-                )
-            rest = [text_hash for text_hash in hashes if text_hash not in found]
+            spooled = (
+                embedding_cache.staged_texts(connection, generation, embedding=embedding, text_hashes=staged)
+                if staged
+                else []
+            )
+            there = {text.text_hash for text in spooled}
+            rest = [text_hash for text_hash in hashes if text_hash not in there]
             places = self._published.places(connection, rest) if rest and self._something_published else []
-        return found | self._published.read(places)
+        found = self._spooled.read(spooled) | self._published.read(places)
+        unread = there - found.keys()
+        if unread:
+            # Their rows are gone: another saga has published them meanwhile, or their files are lost.
+            self._something_published = True
+            found |= self.find(list(unread))
+        return found

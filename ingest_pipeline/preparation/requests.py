@@ -1,4 +1,8 @@
-"""Sends requests to the embedder, and records every answer before it is used."""
+"""Sends requests to the embedder, and records every answer before it is used.
+
+The vectors of the answers that arrive at about the same time go into one file of the spool. Then one transaction records
+the file with the usage.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,16 @@ from ingest_pipeline.embedding.base import EmbeddedBatch, EmbeddingClient, pack
 from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.errors import EmbeddingResponseError, IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.types import Recipe, Usage, Vector
+from ingest_pipeline.types import Recipe, Usage, Vector, Vectors
 
 # After a failure, requests in progress are awaited for this long, because their answers are billed in any case.
 _LAST_ANSWERS_SECONDS = 10.0
+# A look-up reads whole files. With 128 vectors of 1,536 dimensions in an answer, a file has at most 6 MB.
+_MAX_ANSWERS_IN_FILE = 8
 
 
 class RefusedTextError(Exception):
@@ -61,6 +68,16 @@ class _CompletedBatch:
     def embedded(self) -> list[int]:
         """Indices of the texts that were not refused."""
         return [index for index in range(len(self.requests)) if index not in self.answer.refused]
+
+    @property
+    def text_hashes(self) -> list[UUID]:
+        """Hashes of the texts that were not refused."""
+        return [self.requests[index].text_hash for index in self.embedded]
+
+    @property
+    def vectors(self) -> Vectors:
+        """Vectors of the texts that were not refused."""
+        return self.answer.vectors[self.embedded] if self.answer.refused else self.answer.vectors
 
     @property
     def characters(self) -> int:
@@ -217,16 +234,42 @@ class EmbeddingRequests:
         await self._record_all()
 
     async def _record_all(self) -> None:
-        """Record the answers that have arrived since the last time in one transaction, then deliver them."""
+        """Record answers that have arrived since the last time, then deliver them.
+
+        Every answer is recorded by the call that follows its arrival, or by an earlier one.
+        """
         async with self._recording:
-            completed, self._completed = self._completed, []
+            completed = self._completed[:_MAX_ANSWERS_IN_FILE]
+            self._completed = self._completed[_MAX_ANSWERS_IN_FILE:]
             failed, self._failed = self._failed, []
             if completed or failed:
-                await asyncio.to_thread(self._record, completed, failed)
+                await asyncio.to_thread(self._spool_and_record, completed, failed)
             for batch in completed:
                 batch.deliver()
 
-    def _record(self, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch]) -> None:
+    def _spool_and_record(self, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch]) -> None:
+        try:
+            checksum = self._spool(completed)
+        except UnavailableError:
+            # The vectors are lost, but their tokens were billed and count for the limits.
+            lost = [
+                _FailedBatch(_characters(batch.requests), batch.answer.usage, is_invalid_answer=False)
+                for batch in completed
+            ]
+            with suppress(UnavailableError):
+                self._record([], [*failed, *lost], b"")
+            raise
+        self._record(completed, failed, checksum)
+
+    def _spool(self, completed: Sequence[_CompletedBatch]) -> bytes:
+        """Write the vectors of some answers into one durable file, and return its checksum."""
+        answers = [batch for batch in completed if batch.text_hashes]
+        if not answers:
+            return b""
+        name = spool_name(self._saga, completed[0].ordinal)
+        return self._corpus.table.spool.write(name, [batch.vectors for batch in answers])
+
+    def _record(self, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch], checksum: bytes) -> None:
         with ExitStack() as effects:
             for _ in completed:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
@@ -236,18 +279,20 @@ class EmbeddingRequests:
                 embedding_cache.record_unusable(connection, self._saga, characters=characters, usage=attempt.usage)
             self._mark_served(connection, completed, failed)
             self._on_record(connection)
-            for batch in completed:
-                indices = batch.embedded
-                embedding_cache.record_batch(
+            if completed:
+                has_ended = embedding_cache.record_batch(
                     connection,
                     self._saga,
-                    ordinal=batch.ordinal,
+                    ordinal=completed[0].ordinal,
                     embedding=self._embedding,
-                    text_hashes=[batch.requests[index].text_hash for index in indices],
-                    vectors=batch.answer.vectors[indices],
-                    characters=batch.characters,
-                    usage=batch.answer.usage,
+                    text_hashes=[text_hash for batch in completed for text_hash in batch.text_hashes],
+                    checksum=checksum,
+                    characters=sum(batch.characters for batch in completed),
+                    usage=sum((batch.answer.usage for batch in completed), Usage()),
                 )
+                if has_ended:
+                    # A sweep may have removed the file before it was recorded.
+                    self._spool(completed)
             reserved = sum(_characters(batch.requests) for batch in completed)
             self._guard.release(connection, reserved + sum(attempt.characters for attempt in failed))
 

@@ -20,6 +20,7 @@ LANCE_MODULES = {
     "lance/indices.py",
     "lance/damage.py",
     "lance/flush.py",
+    "lance/spool.py",
     "lance/search.py",
 }
 """The last two write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
@@ -41,7 +42,8 @@ EFFECTS: dict[str, dict[str, str]] = {
         "shallow_clone": "INDEX_BUILT",
         "_moved": "INDEX_BUILT",
     },
-    "lance/flush.py": {"_flush_file": "FLUSHED", "_flush_folder": "FLUSHED"},
+    "lance/flush.py": {"_flush_file": "FLUSHED", "flush_folder": "FLUSHED"},
+    "lance/spool.py": {"_upload": "BATCH_SPOOLED", "_write_durably": "BATCH_SPOOLED"},
     "lance/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
     "postgres/database.py": {"_commit": "COMMIT"},

@@ -19,6 +19,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
@@ -237,7 +238,9 @@ class World:
 
     def _check_folder(self) -> None:
         sizes = self._stored_files()
-        left = sizes.keys() - self.corpus.table.tracked_files()
+        spooled = {name for name in sizes if name.startswith("_spool/")}
+        assert spooled == self._recorded_files(), "each file of the spool has a row, and each row its file"
+        left = sizes.keys() - self.corpus.table.tracked_files() - spooled
         figures.count("bytes left after recovery and sweep", sum(sizes[name] for name in left if "hint" not in name))
         assert left <= {"_versions/latest_version_hint.json"}
         unpublished = set(self.corpus.table.versions()) - self.published_versions()
@@ -250,6 +253,11 @@ class World:
             return {obj.key: obj.size for obj in ObjectSource(self.corpus.table.uri).list()}
         table = Path(self.corpus.table.uri)
         return {str(path.relative_to(table)): path.stat().st_size for path in table.rglob("*") if path.is_file()}
+
+    def _recorded_files(self) -> set[str]:
+        with self.database.transaction() as connection:
+            recorded = embedding_cache.spooled_batches(connection, self.corpus.generation)
+        return {spool_name(*batch) for batch in recorded}
 
     def _check_rows(self) -> None:
         with self.database.transaction() as connection:

@@ -335,8 +335,11 @@ ON CONFLICT DO NOTHING
 DELETE FROM ingest_pipeline.served_embedding WHERE endpoint = %(endpoint)s AND embedding = %(embedding)s
 
 -- insert_batch --
-INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, vectors)
-VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(vectors)s)
+INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum)
+VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s)
+RETURNING (
+    SELECT s.state NOT IN ('preparing', 'prepared') FROM ingest_pipeline.saga s WHERE s.id = embedded_batch.saga
+) AS has_ended
 
 -- insert_fragment --
 INSERT INTO ingest_pipeline.staged_fragment (saga, name, row_count) VALUES (%(saga)s, %(name)s, %(row_count)s)
@@ -533,20 +536,32 @@ SELECT (SELECT count(*) FROM fragments) + (SELECT count(*) FROM documents) + (SE
 DELETE FROM ingest_pipeline.staged_fragment WHERE saga = %(saga)s
 
 -- forget_batches --
-DELETE FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s
+DELETE FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s RETURNING ordinal
 
 -- forget_documents --
 DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND published_version IS NULL
 
--- staged_vectors --
-SELECT wanted.text_hash, substring(found.vectors FROM (found.place - 1)::int * %(width)s + 1 FOR %(width)s) AS vector
-FROM (
-    SELECT DISTINCT ON (hash) hash, place, b.vectors
-    FROM ingest_pipeline.embedded_batch b
-    JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.generation = %(generation)s,
-    unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
-    WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)
-) AS found JOIN unnest(%(text_hashes)s::uuid[]) AS wanted (text_hash) ON wanted.text_hash = found.hash
+-- forget_batch --
+DELETE FROM ingest_pipeline.embedded_batch
+WHERE saga = %(saga)s AND ordinal = %(ordinal)s AND checksum = %(checksum)s RETURNING cardinality(text_hashes) AS texts
+
+-- spooled_batches --
+SELECT b.saga, b.ordinal FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
+WHERE s.generation = %(generation)s
+
+-- lock_saga --
+SELECT id FROM ingest_pipeline.saga WHERE id = %(saga)s FOR NO KEY UPDATE
+
+-- batches_of --
+SELECT ordinal FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s
+
+-- staged_texts --
+SELECT DISTINCT ON (hash) hash AS text_hash, b.saga, b.ordinal, place - 1 AS index, cardinality(b.text_hashes) AS count,
+    b.checksum
+FROM ingest_pipeline.embedded_batch b
+JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.generation = %(generation)s,
+unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
+WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)
 
 -- has_staged_vectors --
 SELECT EXISTS (

@@ -85,14 +85,14 @@ def test_a_look_up_among_staged_vectors_reads_no_batch_that_lacks_the_text(world
     with world.database.transaction() as connection:
         saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
         connection.execute(
-            "INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, vectors) "
+            "INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum) "
             "SELECT %s, n, 'test-embedding/32', ARRAY(SELECT md5(n || '-' || m)::uuid FROM generate_series(1, 128) m), "
-            "decode(repeat('00', 128 * 128), 'hex') FROM generate_series(1, 400) n",
+            "decode(repeat('00', 32), 'hex') FROM generate_series(1, 400) n",
             (saga,),
         )
         connection.execute("ANALYZE ingest_pipeline.embedded_batch")
         row = connection.execute("SELECT text_hashes FROM ingest_pipeline.embedded_batch WHERE ordinal = 7").fetchone()
         assert row is not None
-        values = {"generation": world.corpus.generation, "embedding": "test-embedding/32", "width": 128}
+        values = {"generation": world.corpus.generation, "embedding": "test-embedding/32"}
         for wanted in (row["text_hashes"], [UUID(int=n) for n in range(128)]):
-            assert blocks_read(connection, "staged_vectors", {**values, "text_hashes": wanted}) < 128 * 16
+            assert blocks_read(connection, "staged_texts", {**values, "text_hashes": wanted}) < 128 * 16

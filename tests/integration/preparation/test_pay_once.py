@@ -11,7 +11,6 @@ from threading import Event
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -117,7 +116,7 @@ def test_vectors_of_another_model_or_width_or_prompt_are_never_used(world: World
             ordinal=1,
             embedding=prompted,
             text_hashes=[recorded],
-            vectors=np.ones((1, 32), np.float32),
+            checksum=b"",
             characters=1,
             usage=Usage(tokens=1, requests=1),
         )
@@ -127,22 +126,19 @@ def test_vectors_of_another_model_or_width_or_prompt_are_never_used(world: World
             ordinal=0,
             embedding="other-model/32",
             text_hashes=[hashed],
-            vectors=np.ones((1, 32), np.float32),
+            checksum=b"",
             characters=1,
             usage=Usage(tokens=1, requests=1),
         )
 
-        def found(embedding: str, dimensions: int) -> set[UUID]:
-            name = world.corpus.generation
-            return set(
-                embedding_cache.staged_vectors(
-                    connection, name, embedding=embedding, dimensions=dimensions, text_hashes=[hashed, recorded]
-                )
-            )
+        def found(embedding: str) -> set[UUID]:
+            name, wanted = world.corpus.generation, [hashed, recorded]
+            texts = embedding_cache.staged_texts(connection, name, embedding=embedding, text_hashes=wanted)
+            return {text.text_hash for text in texts}
 
-        assert found("other-model/32", 32) == {hashed}
-        assert found(world.settings.recipe.embedding, 32) == found("other-model/16", 16) == set()
-        assert found(prompted, 32) == {recorded}
+        assert found("other-model/32") == {hashed}
+        assert found(world.settings.recipe.embedding) == found("other-model/16") == set()
+        assert found(prompted) == {recorded}
 
 
 PARTS = [paragraphs(f"part{number}", 1) for number in range(40)]

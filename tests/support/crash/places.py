@@ -12,6 +12,7 @@ _PREPARING = {
     Boundary.SOURCE_READ: 2,
     Boundary.SAGA_BEGUN: 1,
     Boundary.BATCH_SENT: 1,
+    Boundary.BATCH_SPOOLED: 1,
     Boundary.BATCH_RECORDED: 1,
     Boundary.FRAGMENT_WRITTEN: 1,
     Boundary.FRAGMENT_RECORDED: 1,
@@ -26,9 +27,9 @@ _PUBLISHING = {
     Boundary.VERSION_CHECKED: 1,
     Boundary.ACKNOWLEDGED: 1,
 }
-_PREPARING_FIRST = {**_PREPARING, Boundary.BATCH_SENT: 2, Boundary.BATCH_RECORDED: 2}
+_PREPARING_FIRST = {**_PREPARING, **dict.fromkeys((Boundary.BATCH_SENT, Boundary.BATCH_SPOOLED, Boundary.BATCH_RECORDED), 2)}
 """To an endpoint that has not served the model yet, one text is sent first and alone."""
-FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.FLUSHED: 2, Boundary.COMMIT: 12}
+FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.FLUSHED: 2, Boundary.FILE_REMOVED: 2, Boundary.COMMIT: 12}
 """Ingest of two new documents into an existing corpus: the number of passages of each boundary."""
 OWN_CODE = {Boundary.EXTENSION_CALLED: 1, Boundary.RESULT_RECORDED: 1}
 """What the ingest of a document passes besides if a durable extension sees it."""
@@ -38,6 +39,7 @@ REPLACEMENT = {
     **_PUBLISHING,
     Boundary.FLUSHED: 2,
     Boundary.ROWS_REMOVED: 1,
+    Boundary.FILE_REMOVED: 1,
     Boundary.COMMIT: 12,
 }
 """Ingest of one document together with the removal of another."""
@@ -102,9 +104,14 @@ SUBMISSION = {
     Boundary.BATCH_JOB_SUBMITTED: 1,
 }
 """Submission of a batch job for one document. COMMITs are passed in between."""
-FIRST_SUBMISSION = {Boundary.BATCH_SENT: 1, Boundary.BATCH_RECORDED: 1, Boundary.COMPLETED: 1}
+FIRST_SUBMISSION = {
+    Boundary.BATCH_SENT: 1,
+    Boundary.BATCH_SPOOLED: 1,
+    Boundary.BATCH_RECORDED: 1,
+    Boundary.COMPLETED: 1,
+}
 """One text that is sent alone to an endpoint which has not served the model yet, before the batch job."""
-COLLECTION = {Boundary.BATCH_JOB_COLLECTED: 1}
+COLLECTION = {Boundary.BATCH_JOB_COLLECTED: 1, Boundary.BATCH_SPOOLED: 1}
 """Collection of one batch job that has ended."""
 RECOVERY = {
     Boundary.LOCK_TAKEN: 3,
@@ -155,6 +162,7 @@ MIGRATION = {
     Boundary.FLUSHED: 3,
     Boundary.LOCK_TAKEN: 2,
     Boundary.GENERATION_MOVED: 1,
+    Boundary.FILE_REMOVED: 2,
     Boundary.COMMIT: 24,
 }
 """Re-embedding of two documents, from the creation of the second table on."""

@@ -188,13 +188,12 @@ CREATE TABLE ingest_pipeline.embedded_batch (
     ordinal integer NOT NULL,
     embedding text NOT NULL,
     text_hashes uuid[] NOT NULL,
-    vectors bytea NOT NULL,
+    checksum bytea NOT NULL,
     PRIMARY KEY (saga, ordinal)
 );
-COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS
-    'Vectors in little-endian float32, one row of the declared width per text hash.';
--- Floats hardly compress; the attempt costs more than it saves.
-ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
+COMMENT ON COLUMN ingest_pipeline.embedded_batch.ordinal IS
+    'Number of the first of these requests within the saga. The file has one vector per text hash, in this order.';
+COMMENT ON COLUMN ingest_pipeline.embedded_batch.checksum IS 'SHA-256 of the file.';
 CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
 
 CREATE TABLE ingest_pipeline.extension_result (

@@ -1,0 +1,74 @@
+"""Reads vectors of recorded answers from the spool."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from uuid import UUID
+
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.lance.spool import SpoolFileLostError, spool_name
+from ingest_pipeline.postgres import embedding_cache
+from ingest_pipeline.postgres.embedding_cache import SpooledBatch, SpooledText
+from ingest_pipeline.types import Vector, Vectors
+
+log = logging.getLogger(__name__)
+
+# The next look-up often needs the same file, because texts come in the order in which they were embedded.
+_CACHED_BYTES = 16 << 20
+
+
+class SpooledVectors:
+    """Vectors of one corpus that are recorded and not published.
+
+    A file is used only if it has the recorded checksum. Otherwise its row is deleted, and its texts are embedded again.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._cached: OrderedDict[SpooledBatch, Vectors] = OrderedDict()
+
+    def read(self, texts: Sequence[SpooledText]) -> dict[UUID, Vector]:
+        """The vectors of texts, by hash. Texts of files that are gone or lost are missing from the result.
+
+        Raises:
+            UnavailableError: One of the stores does not answer.
+        """
+        found: dict[UUID, Vector] = {}
+        for batch in {text.batch for text in texts}:
+            wanted = [text for text in texts if text.batch == batch]
+            vectors = self._file(batch)
+            if vectors is not None:
+                # Copies, because a view would keep the whole file in memory.
+                chosen = vectors[[text.index for text in wanted]]
+                found |= {text.text_hash: vector for text, vector in zip(wanted, chosen, strict=True)}
+        return found
+
+    def _file(self, batch: SpooledBatch) -> Vectors | None:
+        vectors = self._cached.pop(batch, None)
+        if vectors is None:
+            name = spool_name(batch.saga, batch.ordinal)
+            try:
+                vectors = self._corpus.table.spool.read(name, batch.checksum, batch.count)
+            except SpoolFileLostError as error:
+                self._forget(batch, name, error)
+                return None
+        self._cached[batch] = vectors
+        while len(self._cached) > 1 and sum(each.nbytes for each in self._cached.values()) > _CACHED_BYTES:
+            self._cached.popitem(last=False)
+        return vectors
+
+    def _forget(self, batch: SpooledBatch, name: str, error: SpoolFileLostError) -> None:
+        with self._corpus.database.transaction() as connection:
+            texts = embedding_cache.forget_lost_batch(connection, batch)
+        if texts:  # otherwise the file was removed, because its vectors are published
+            log.warning(
+                "corpus %s: %d recorded vectors are lost and will be embedded again: file %s of the table at %s cannot "
+                "be used: %s",
+                self._corpus.generation,
+                texts,
+                name,
+                self._corpus.table.uri,
+                error,
+            )
