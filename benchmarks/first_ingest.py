@@ -137,6 +137,7 @@ class _Comparison:
             ours_to_this=f"{ratio:.2f}" if ratio else "-",
             cpu_s=round(median(one.cost.cpu for one in measured), 2),
             postgres_cpu_s=round(median(one.cost.postgres_cpu for one in measured), 2),
+            wal_to_text=round(median(one.cost.wal for one in measured) / size, 2),
             peak_mb=round(median(one.cost.peak for one in measured) / 1e6),
             embedded=round(median(one.embedded for one in measured)),
             needed=round(median(one.needed for one in measured)),

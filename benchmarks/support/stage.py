@@ -45,6 +45,8 @@ class Cost:
     """CPU seconds of the database server, all its processes."""
     peak: int
     """Most memory resident at once, bytes."""
+    wal: int = 0
+    """Bytes that the database server wrote to its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,23 @@ class Stage:
 
     def run(self, module: str, job: Job) -> Cost:
         """Do a job in a process of its own."""
-        before = self._postgres_cpu()
+        before, wal = self._postgres_cpu(), self._wal()
         process = self.start(module, job)
         out, _ = process.communicate()
         assert process.returncode == 0, module
         seconds, cpu, peak = json.loads(out)
-        return Cost(seconds, cpu, self._postgres_cpu() - before, peak)
+        return Cost(seconds, cpu, self._postgres_cpu() - before, peak, self._wal() - wal)
 
     def start(self, module: str, job: Job, **environment: str) -> subprocess.Popen[str]:
         """Begin a job in a process of its own."""
         command = [sys.executable, "-m", module, json.dumps(asdict(job))]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+    def _wal(self) -> int:
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").fetchone()
+        assert row is not None
+        return int(row[0])
 
     def _postgres_cpu(self) -> float:
         """Of the postmaster, its living children, and those that ended."""

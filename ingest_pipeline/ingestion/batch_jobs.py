@@ -147,7 +147,7 @@ def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
     with context.corpus.database.transaction() as connection:
         staged = embedding_cache.staged_texts(connection, name, embedding=recipe.embedding, text_hashes=wanted)
         published = embedding_cache.published_texts(connection, name, wanted)
-    return text_hashes - {text.text_hash for text in (*staged, *published)}
+    return text_hashes - {text.text_hash for text in staged} - {place.text_hash for place in published}
 
 
 def _is_served(context: IngestContext, embedder: OpenAIEmbedder) -> bool:

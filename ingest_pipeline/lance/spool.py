@@ -19,7 +19,6 @@ from uuid import UUID
 import numpy as np
 from lance.file import LanceFileSession
 
-from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import flush_folder, folder_of

@@ -3,10 +3,10 @@
 A data file's name begins with its saga's id, so the ledger shows whether its writer may still need the file. While
 Lance writes a file on a local disk, the file has a temporary name without an id: such a file is kept as long as any
 saga is live. A data file with any other name belongs to another program and is not touched. The folder of an index
-segment and a file of the spool are named after their sagas too. If the ledger lacks the saga of a file, another database wrote the file, or this
-database is older than the table: the file is kept and reported. A saga is in the ledger before its first file is
-written, and is never removed from the ledger. Versions, transactions and deletions are written under the generation's
-lock only. Anything else in the folder, such as tags, is not touched.
+segment and a file of the spool are named after their sagas too. If the ledger lacks the saga of a file, another
+database wrote the file, or this database is older than the table: the file is kept and reported. A saga is in the
+ledger before its first file is written, and is never removed from the ledger. Versions, transactions and deletions are
+written under the generation's lock only. Anything else in the folder, such as tags, is not touched.
 
 A file of the spool is needed as long as the ledger has its row, and may be needed while its saga is live. A writer that
 was taken for dead may still record one. So the sweep removes such a file under the lock of its saga's row, without

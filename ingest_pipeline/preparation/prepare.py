@@ -3,8 +3,8 @@
     read ──batches──> look up, embed ──batches with vectors to come──> write data files, chunk rows
 
 Three stages run at the same time over bounded queues, so memory does not grow with a document, and the API is kept busy
-while the next document is read. Every answer of the API is recorded in the ledger before it is used: after a crash, at
-most the requests that were in progress are sent again.
+while the next document is read. Every answer of the API is recorded in the spool and the ledger before it is used:
+after a crash, at most the requests that were in progress are sent again.
 """
 
 from __future__ import annotations

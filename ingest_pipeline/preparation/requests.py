@@ -1,7 +1,7 @@
 """Sends requests to the embedder, and records every answer before it is used.
 
-The vectors of the answers that arrive at about the same time go into one file of the spool. Then one transaction records
-the file with the usage.
+The vectors of answers that arrive at about the same time go into one file of the spool. Then one transaction records
+the file and the usage.
 """
 
 from __future__ import annotations

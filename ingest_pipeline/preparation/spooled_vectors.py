@@ -64,8 +64,8 @@ class SpooledVectors:
             texts = embedding_cache.forget_lost_batch(connection, batch)
         if texts:  # otherwise the file was removed, because its vectors are published
             log.warning(
-                "corpus %s: %d recorded vectors are lost and will be embedded again: file %s of the table at %s cannot "
-                "be used: %s",
+                "corpus %s: %d recorded vectors are lost, and their texts will be embedded again unless they are at "
+                "head: file %s of the table at %s cannot be used: %s",
                 self._corpus.generation,
                 texts,
                 name,

@@ -5,6 +5,7 @@ The variable ``MUTANT`` names the mutant that this process and its children beco
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,7 +33,7 @@ from ingest_pipeline.embedding import base, openai, user_embedder_role
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
-from ingest_pipeline.lance import changes, column_audit, damage, fingerprints, flush, table
+from ingest_pipeline.lance import changes, column_audit, damage, fingerprints, flush, spool, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
@@ -41,6 +42,7 @@ from ingest_pipeline.postgres import (
     database,
     documents,
     durability,
+    embedding_cache,
     extension_results,
     history,
     holds,
@@ -53,6 +55,7 @@ from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
 from ingest_pipeline.preparation import vectors
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
+from ingest_pipeline.preparation.requests import EmbeddingRequests
 from ingest_pipeline.reporting import head
 from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import lifecycle, publish, reconcile
@@ -827,6 +830,90 @@ MUTANTS.update(
             stray_partitions_stay,
             "tests/acceptance/dagster/test_partitions_follow_head.py::"
             "test_the_partition_of_a_file_that_was_never_published_goes_with_the_file",
+        ),
+    }
+)
+
+
+def pointer_recorded_before_the_file_is_durable() -> None:
+    spool_answers = EmbeddingRequests._spool  # pyright: ignore[reportPrivateUsage]
+    record = EmbeddingRequests._record  # pyright: ignore[reportPrivateUsage]
+
+    def checksum_alone(_: EmbeddingRequests, completed: Any) -> bytes:
+        content = b"".join(batch.vectors.tobytes() for batch in completed)
+        return hashlib.sha256(content).digest()
+
+    def record_then_spool(requests: EmbeddingRequests, completed: Any, failed: Any, checksum: bytes) -> None:
+        record(requests, completed, failed, checksum)
+        if completed:
+            spool_answers(requests, completed)
+
+    plug(EmbeddingRequests, "_spool", checksum_alone)
+    plug(EmbeddingRequests, "_record", record_then_spool)
+
+
+def spool_files_are_not_flushed() -> None:
+    def write(_: object, path: Path, contents: Any) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"".join(contents))
+
+    plug(spool, "_write_durably", write)
+
+
+def checksum_is_not_verified() -> None:
+    plug(spool, "is_intact", answering(value=True))
+
+
+def sweep_ignores_running_sagas() -> None:
+    is_orphan = sweep._is_orphan  # pyright: ignore[reportPrivateUsage]
+
+    def of_any_saga(name: str, live: set[UUID], ended: set[UUID]) -> bool:
+        return is_orphan(name, set(), live | ended)
+
+    plug(sweep, "_is_orphan", of_any_saga)
+
+
+def sweep_takes_no_lock_on_sagas() -> None:
+    plug(embedding_cache, "lock_batches", answering(set[int]()))
+
+
+def swept_files_are_not_written_again() -> None:
+    record = embedding_cache.record_batch
+
+    def record_alone(*arguments: Any, **options: Any) -> bool:
+        record(*arguments, **options)
+        return False
+
+    plug(embedding_cache, "record_batch", record_alone)
+
+
+_SPOOL = "tests/integration/preparation/test_spool.py::"
+
+MUTANTS.update(
+    {
+        "pointer recorded before the spool file is durable": Mutant(
+            pointer_recorded_before_the_file_is_durable,
+            "tests/faults/test_crash.py::test_a_replacement_may_die_anywhere[before_batch_spooled_1-run_again]",
+        ),
+        "spool files are not flushed": Mutant(
+            spool_files_are_not_flushed,
+            "tests/faults/test_power_cut.py::"
+            "test_every_file_of_a_publication_is_flushed_with_its_folder_before_postgres_commits",
+        ),
+        "checksum not verified": Mutant(
+            checksum_is_not_verified,
+            f"{_SPOOL}test_the_texts_of_a_lost_file_are_embedded_again_and_no_others[altered]",
+        ),
+        "sweep ignores running sagas": Mutant(
+            sweep_ignores_running_sagas,
+            f"{_SPOOL}test_a_sweep_keeps_the_files_of_running_sagas_and_those_that_have_rows",
+        ),
+        "sweep takes no lock on sagas": Mutant(
+            sweep_takes_no_lock_on_sagas, f"{_SPOOL}test_a_file_that_is_recorded_while_a_sweep_decides_stays"
+        ),
+        "swept files are not written again": Mutant(
+            swept_files_are_not_written_again,
+            f"{_SPOOL}test_a_writer_whose_file_was_swept_before_its_row_records_it_all_the_same",
         ),
     }
 )

@@ -27,7 +27,10 @@ _PUBLISHING = {
     Boundary.VERSION_CHECKED: 1,
     Boundary.ACKNOWLEDGED: 1,
 }
-_PREPARING_FIRST = {**_PREPARING, **dict.fromkeys((Boundary.BATCH_SENT, Boundary.BATCH_SPOOLED, Boundary.BATCH_RECORDED), 2)}
+_PREPARING_FIRST = {
+    **_PREPARING,
+    **dict.fromkeys((Boundary.BATCH_SENT, Boundary.BATCH_SPOOLED, Boundary.BATCH_RECORDED), 2),
+}
 """To an endpoint that has not served the model yet, one text is sent first and alone."""
 FIRST_INGEST = {**_PREPARING_FIRST, **_PUBLISHING, Boundary.FLUSHED: 2, Boundary.FILE_REMOVED: 2, Boundary.COMMIT: 12}
 """Ingest of two new documents into an existing corpus: the number of passages of each boundary."""

@@ -470,8 +470,8 @@ COMMENT ON TABLE ingest_pipeline.retired_publication IS
 COMMENT ON TABLE ingest_pipeline.staged_fragment IS
     'A data file in the table''s folder that is in no version yet; its name begins with the saga''s id.';
 COMMENT ON TABLE ingest_pipeline.embedded_batch IS
-    'The answer to one embedding request, kept until the vectors are published, so that a crash never causes a '
-    'second bill.';
+    'Answers to embedding requests, kept until their vectors are published, so that a crash never causes a second '
+    'bill. The vectors are in a file of the table''s spool, which is named after the saga and the ordinal.';
 COMMENT ON TABLE ingest_pipeline.extension_result IS
     'The result of a parser or enricher of the user that costs money or minutes, committed before it is used, so '
     'that a crash never causes a second bill. Retention deletes it.';
