@@ -58,6 +58,8 @@ class SpooledText:
     batch: SpooledBatch
     index: int
     """Position of its vector in the file."""
+    vector: bytes | None = None
+    """The vector itself, little-endian float32, if the store did not take the file."""
 
 
 def record_batch(
@@ -70,6 +72,7 @@ def record_batch(
     checksum: bytes,
     characters: int,
     usage: Usage,
+    vectors: bytes | None = None,
 ) -> bool:
     """Record answers to embedding requests, so that no run pays for them again, even if the saga was settled.
 
@@ -84,6 +87,7 @@ def record_batch(
         checksum: Checksum of the file.
         characters: Total length of the inputs.
         usage: Usage of the requests.
+        vectors: What the file would contain, if the store did not take it.
 
     Returns:
         Whether the saga has ended. A sweep may then have removed the file before this call.
@@ -91,7 +95,7 @@ def record_batch(
     _count_usage(connection, saga, usage, characters=characters, embedded=len(text_hashes), unusable_tokens=0)
     if not text_hashes:
         return False
-    values = {"saga": saga, "ordinal": ordinal, "embedding": embedding, "checksum": checksum}
+    values = {"saga": saga, "ordinal": ordinal, "embedding": embedding, "checksum": checksum, "vectors": vectors}
     row = connection.execute(query("insert_batch"), {**values, "text_hashes": list(text_hashes)}).fetchone()
     return row is not None and bool(row["has_ended"])
 
@@ -153,6 +157,7 @@ def staged_texts(
             row["text_hash"],
             SpooledBatch(row["saga"], row["ordinal"], row["count"], bytes(row["checksum"])),
             row["index"],
+            None if row["vector"] is None else bytes(row["vector"]),
         )
         for row in connection.execute(query("staged_texts"), values)
     ]

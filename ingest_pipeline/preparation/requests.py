@@ -251,15 +251,11 @@ class EmbeddingRequests:
         try:
             checksum = self._spool(completed)
         except UnavailableError:
-            # The vectors are lost, but their tokens were billed and count for the limits.
-            lost = [
-                _FailedBatch(_characters(batch.requests), batch.answer.usage, is_invalid_answer=False)
-                for batch in completed
-            ]
-            with suppress(UnavailableError):
-                self._record([], [*failed, *lost], b"")
+            # The answers are billed, so Postgres keeps them until the store is usable again.
+            content = b"".join(batch.vectors.astype("<f4").tobytes() for batch in completed)
+            self._record(completed, failed, checksum=b"", vectors=content)
             raise
-        self._record(completed, failed, checksum)
+        self._record(completed, failed, checksum=checksum)
 
     def _spool(self, completed: Sequence[_CompletedBatch]) -> bytes:
         """Write the vectors of some answers into one durable file, and return its checksum."""
@@ -269,7 +265,14 @@ class EmbeddingRequests:
         name = spool_name(self._saga, completed[0].ordinal)
         return self._corpus.table.spool.write(name, [batch.vectors for batch in answers])
 
-    def _record(self, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch], checksum: bytes) -> None:
+    def _record(
+        self,
+        completed: Sequence[_CompletedBatch],
+        failed: Sequence[_FailedBatch],
+        *,
+        checksum: bytes,
+        vectors: bytes | None = None,
+    ) -> None:
         with ExitStack() as effects:
             for _ in completed:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
@@ -289,8 +292,9 @@ class EmbeddingRequests:
                     checksum=checksum,
                     characters=sum(batch.characters for batch in completed),
                     usage=sum((batch.answer.usage for batch in completed), Usage()),
+                    vectors=vectors,
                 )
-                if has_ended:
+                if has_ended and vectors is None:
                     # A sweep may have removed the file before it was recorded.
                     self._spool(completed)
             reserved = sum(_characters(batch.requests) for batch in completed)

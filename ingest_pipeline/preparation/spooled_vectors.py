@@ -1,4 +1,4 @@
-"""Reads vectors of recorded answers from the spool."""
+"""Reads vectors of recorded answers from the spool, or from the ledger if the store did not take them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
+
+import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.lance.spool import SpoolFileLostError, spool_name
@@ -35,8 +37,8 @@ class SpooledVectors:
         Raises:
             UnavailableError: One of the stores does not answer.
         """
-        found: dict[UUID, Vector] = {}
-        for batch in {text.batch for text in texts}:
+        found = {text.text_hash: np.frombuffer(text.vector, "<f4") for text in texts if text.vector is not None}
+        for batch in {text.batch for text in texts if text.vector is None}:
             wanted = [text for text in texts if text.batch == batch]
             vectors = self._file(batch)
             if vectors is not None:

@@ -113,9 +113,9 @@ def test_a_full_disk_of_the_table_changes_nothing_and_is_named(world: World, dis
         assert shows(world, OLD)
         with pytest.raises(IngestError):
             world.ingest()
-    embedded = world.embeddings.embedded
+    assert world.embeddings.embedded == world.recorded_vectors > 0
     check_goes_on(world)
-    assert world.embeddings.embedded == embedded == len(world.chunks("a.txt"))
+    assert world.embeddings.embedded == len(world.chunks("a.txt"))
 
 
 @pytest.mark.promise("disks")

@@ -843,8 +843,8 @@ def pointer_recorded_before_the_file_is_durable() -> None:
         content = b"".join(batch.vectors.tobytes() for batch in completed)
         return hashlib.sha256(content).digest()
 
-    def record_then_spool(requests: EmbeddingRequests, completed: Any, failed: Any, checksum: bytes) -> None:
-        record(requests, completed, failed, checksum)
+    def record_then_spool(requests: EmbeddingRequests, completed: Any, failed: Any, **values: Any) -> None:
+        record(requests, completed, failed, **values)
         if completed:
             spool_answers(requests, completed)
 

@@ -335,8 +335,8 @@ ON CONFLICT DO NOTHING
 DELETE FROM ingest_pipeline.served_embedding WHERE endpoint = %(endpoint)s AND embedding = %(embedding)s
 
 -- insert_batch --
-INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum)
-VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s)
+INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum, vectors)
+VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s, %(vectors)s)
 RETURNING (
     SELECT s.state NOT IN ('preparing', 'prepared') FROM ingest_pipeline.saga s WHERE s.id = embedded_batch.saga
 ) AS has_ended
@@ -547,18 +547,19 @@ WHERE saga = %(saga)s AND ordinal = %(ordinal)s AND checksum = %(checksum)s RETU
 
 -- spooled_batches --
 SELECT b.saga, b.ordinal FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
-WHERE s.generation = %(generation)s
+WHERE s.generation = %(generation)s AND b.vectors IS NULL
 
 -- lock_saga --
 SELECT id FROM ingest_pipeline.saga WHERE id = %(saga)s FOR NO KEY UPDATE
 
 -- batches_of --
-SELECT ordinal FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s
+SELECT ordinal FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s AND vectors IS NULL
 
 -- staged_texts --
 SELECT DISTINCT ON (hash) hash AS text_hash, b.saga, b.ordinal, place - 1 AS index, cardinality(b.text_hashes) AS count,
-    b.checksum
+    b.checksum, substring(b.vectors FROM (place - 1)::int * width + 1 FOR width) AS vector
 FROM ingest_pipeline.embedded_batch b
+CROSS JOIN LATERAL (SELECT length(b.vectors) / cardinality(b.text_hashes) AS width) AS w
 JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.generation = %(generation)s,
 unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
 WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)

@@ -15,7 +15,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.spool import Spool, spool_name
 from ingest_pipeline.maintenance import sweep as sweeping
 from ingest_pipeline.maintenance.sweep import OrphanFiles, find_orphan_files, orphans, sweep
-from ingest_pipeline.postgres import embedding_cache, reports, sagas
+from ingest_pipeline.postgres import embedding_cache, sagas
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.types import Usage, Vectors
 from tests.support.crash import jobs as crash_jobs
@@ -175,15 +175,19 @@ def test_vectors_recorded_before_the_first_publication_move_with_the_table(world
     moved.check_nothing_left()
 
 
-def test_an_answer_that_the_spool_does_not_take_is_billed_and_counts_for_the_limits(world: World) -> None:
-    (Path(world.corpus.table.uri) / "_spool").write_text("no folder")
+def test_answers_that_the_store_does_not_take_are_kept_in_postgres(world: World) -> None:
+    spool = Path(world.corpus.table.uri) / "_spool"
+    spool.write_text("no folder")
     world.put("a.txt", TEXT)
-    with pytest.raises(UnavailableError):
-        world.ingest()
-    with world.database.transaction() as connection:
-        spent = reports.totals(connection, world.corpus.generation)
-    assert spent["tokens"] == spent["unusable_tokens"] == world.embeddings.tokens > 0
-    assert world.embeddings.embedded == 1, "an endpoint that served nothing yet gets one text first"
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            world.ingest()
+    spool.unlink()
+    world.sweep()
+    world.ingest()
+    assert bought_twice(world) == []
+    check_vectors(world)
+    world.check_nothing_left()
 
 
 def test_a_sweep_keeps_the_files_of_running_sagas_and_those_that_have_rows(world: World) -> None:
