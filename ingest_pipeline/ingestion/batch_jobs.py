@@ -145,7 +145,13 @@ def _chunks(context: IngestContext, plan: DocumentPlan) -> Iterator[Chunk]:
 def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
     name, recipe, wanted = context.corpus.generation, context.recipe, list(text_hashes)
     with context.corpus.database.transaction() as connection:
-        staged = embedding_cache.staged_texts(connection, name, embedding=recipe.embedding, text_hashes=wanted)
+        staged = embedding_cache.staged_texts(
+            connection,
+            name,
+            embedding=recipe.embedding,
+            dimensions=recipe.embedding_dimensions,
+            text_hashes=wanted,
+        )
         published = embedding_cache.published_texts(connection, name, wanted)
     return text_hashes - {text.text_hash for text in staged} - {place.text_hash for place in published}
 

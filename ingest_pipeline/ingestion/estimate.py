@@ -216,7 +216,11 @@ def _count_new(
         wanted = list(new)
         recipe = context.recipe
         staged = embedding_cache.staged_texts(
-            connection, context.corpus.generation, embedding=recipe.embedding, text_hashes=wanted
+            connection,
+            context.corpus.generation,
+            embedding=recipe.embedding,
+            dimensions=recipe.embedding_dimensions,
+            text_hashes=wanted,
         )
         found = {text.text_hash for text in staged}
         places = embedding_cache.published_texts(connection, context.corpus.generation, wanted)

@@ -75,16 +75,16 @@ class Spool:
         self._write(name, contents)
         return checksum.digest()
 
-    def read(self, name: str, checksum: bytes, count: int) -> Vectors:
+    def read(self, name: str, checksum: bytes, dimensions: int) -> Vectors:
         """Read the vectors of a file.
 
         Args:
             name: See `spool_name`.
             checksum: What `write` returned.
-            count: Number of vectors in the file.
+            dimensions: Width of the vectors.
 
         Returns:
-            Shape (count, dimensions).
+            Shape (n, dimensions).
 
         Raises:
             SpoolFileLostError: The file is missing, cut short or altered.
@@ -94,7 +94,7 @@ class Spool:
         for _ in range(_READS):
             content = self._fetch(name)
             if is_intact(content, checksum):
-                return np.frombuffer(content, "<f4").reshape(count, -1)
+                return np.frombuffer(content, "<f4").reshape(-1, dimensions)
         raise SpoolFileLostError(f"its {len(content)} bytes do not have the recorded checksum")
 
     def copy(self, name: str, target: Spool) -> None:

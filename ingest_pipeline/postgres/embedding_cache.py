@@ -45,8 +45,6 @@ class SpooledBatch:
 
     saga: UUID
     ordinal: int
-    count: int
-    """Number of vectors in the file."""
     checksum: bytes
 
 
@@ -148,14 +146,19 @@ def lock_batches(connection: Connection, saga: UUID) -> set[int]:
 
 
 def staged_texts(
-    connection: Connection, generation: str, *, embedding: str, text_hashes: Sequence[UUID]
+    connection: Connection, generation: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
 ) -> list[SpooledText]:
     """Return those of the texts that a saga of the generation embedded and has not published."""
-    values = {"generation": generation, "embedding": embedding, "text_hashes": list(text_hashes)}
+    values = {
+        "generation": generation,
+        "embedding": embedding,
+        "width": 4 * dimensions,
+        "text_hashes": list(text_hashes),
+    }
     return [
         SpooledText(
             row["text_hash"],
-            SpooledBatch(row["saga"], row["ordinal"], row["count"], bytes(row["checksum"])),
+            SpooledBatch(row["saga"], row["ordinal"], bytes(row["checksum"])),
             row["index"],
             None if row["vector"] is None else bytes(row["vector"]),
         )

@@ -8,6 +8,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.postgres import documents, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.embedding_cache import SpooledText
 from ingest_pipeline.preparation.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.seen_texts import CompactHashSet
 from ingest_pipeline.preparation.spooled_vectors import SpooledVectors
@@ -30,7 +31,7 @@ class VectorLookup:
         self._requested = CompactHashSet()
         self._others_embed = False
         self._something_published = False
-        self._spooled = SpooledVectors(corpus)
+        self._spooled = SpooledVectors(corpus, recipe.embedding_dimensions)
         self._published = PublishedVectors(corpus, recipe.embedding_dimensions)
 
     def refresh(self, connection: Connection) -> None:
@@ -63,13 +64,8 @@ class VectorLookup:
             UnavailableError: One of the stores does not answer.
         """
         staged = hashes if self._others_embed else [h for h in hashes if h in self._requested]
-        generation, embedding = self._corpus.generation, self._recipe.embedding
         with self._corpus.database.transaction() as connection:
-            spooled = (
-                embedding_cache.staged_texts(connection, generation, embedding=embedding, text_hashes=staged)
-                if staged
-                else []
-            )
+            spooled = self._staged(connection, staged) if staged else []
             there = {text.text_hash for text in spooled}
             rest = [text_hash for text_hash in hashes if text_hash not in there]
             places = self._published.places(connection, rest) if rest and self._something_published else []
@@ -80,3 +76,12 @@ class VectorLookup:
             self._something_published = True
             found |= self.find(list(unread))
         return found
+
+    def _staged(self, connection: Connection, hashes: Sequence[UUID]) -> list[SpooledText]:
+        return embedding_cache.staged_texts(
+            connection,
+            self._corpus.generation,
+            embedding=self._recipe.embedding,
+            dimensions=self._recipe.embedding_dimensions,
+            text_hashes=hashes,
+        )

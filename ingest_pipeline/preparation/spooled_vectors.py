@@ -27,8 +27,9 @@ class SpooledVectors:
     A file is used only if it has the recorded checksum. Otherwise its row is deleted, and its texts are embedded again.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, dimensions: int) -> None:
         self._corpus = corpus
+        self._dimensions = dimensions
         self._cached: OrderedDict[SpooledBatch, Vectors] = OrderedDict()
 
     def read(self, texts: Sequence[SpooledText]) -> dict[UUID, Vector]:
@@ -52,7 +53,7 @@ class SpooledVectors:
         if vectors is None:
             name = spool_name(batch.saga, batch.ordinal)
             try:
-                vectors = self._corpus.table.spool.read(name, batch.checksum, batch.count)
+                vectors = self._corpus.table.spool.read(name, batch.checksum, self._dimensions)
             except SpoolFileLostError as error:
                 self._forget(batch, name, error)
                 return None

@@ -556,10 +556,9 @@ SELECT id FROM ingest_pipeline.saga WHERE id = %(saga)s FOR NO KEY UPDATE
 SELECT ordinal FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s AND vectors IS NULL
 
 -- staged_texts --
-SELECT DISTINCT ON (hash) hash AS text_hash, b.saga, b.ordinal, place - 1 AS index, cardinality(b.text_hashes) AS count,
-    b.checksum, substring(b.vectors FROM (place - 1)::int * width + 1 FOR width) AS vector
+SELECT DISTINCT ON (hash) hash AS text_hash, b.saga, b.ordinal, place - 1 AS index, b.checksum,
+    substring(b.vectors FROM (place - 1)::int * %(width)s + 1 FOR %(width)s) AS vector
 FROM ingest_pipeline.embedded_batch b
-CROSS JOIN LATERAL (SELECT length(b.vectors) / cardinality(b.text_hashes) AS width) AS w
 JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.generation = %(generation)s,
 unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
 WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)

@@ -93,6 +93,6 @@ def test_a_look_up_among_staged_vectors_reads_no_batch_that_lacks_the_text(world
         connection.execute("ANALYZE ingest_pipeline.embedded_batch")
         row = connection.execute("SELECT text_hashes FROM ingest_pipeline.embedded_batch WHERE ordinal = 7").fetchone()
         assert row is not None
-        values = {"generation": world.corpus.generation, "embedding": "test-embedding/32"}
+        values = {"generation": world.corpus.generation, "embedding": "test-embedding/32", "width": 128}
         for wanted in (row["text_hashes"], [UUID(int=n) for n in range(128)]):
             assert blocks_read(connection, "staged_texts", {**values, "text_hashes": wanted}) < 128 * 16

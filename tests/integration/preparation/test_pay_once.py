@@ -131,14 +131,16 @@ def test_vectors_of_another_model_or_width_or_prompt_are_never_used(world: World
             usage=Usage(tokens=1, requests=1),
         )
 
-        def found(embedding: str) -> set[UUID]:
+        def found(embedding: str, dimensions: int) -> set[UUID]:
             name, wanted = world.corpus.generation, [hashed, recorded]
-            texts = embedding_cache.staged_texts(connection, name, embedding=embedding, text_hashes=wanted)
+            texts = embedding_cache.staged_texts(
+                connection, name, embedding=embedding, dimensions=dimensions, text_hashes=wanted
+            )
             return {text.text_hash for text in texts}
 
-        assert found("other-model/32") == {hashed}
-        assert found(world.settings.recipe.embedding) == found("other-model/16") == set()
-        assert found(prompted) == {recorded}
+        assert found("other-model/32", 32) == {hashed}
+        assert found(world.settings.recipe.embedding, 32) == found("other-model/16", 16) == set()
+        assert found(prompted, 32) == {recorded}
 
 
 PARTS = [paragraphs(f"part{number}", 1) for number in range(40)]

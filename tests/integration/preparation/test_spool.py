@@ -151,11 +151,11 @@ def test_vectors_that_another_run_publishes_during_the_look_up_are_found_at_head
     world.put("b.txt", TEXT)
     read, waited = Spool.read, list[bool]()
 
-    def read_late(spool: Spool, name: str, checksum: bytes, count: int) -> Vectors:
+    def read_late(spool: Spool, name: str, checksum: bytes, dimensions: int) -> Vectors:
         if not waited:
             other.resume()
             waited.append(other.outcome().error is None)
-        return read(spool, name, checksum, count)
+        return read(spool, name, checksum, dimensions)
 
     monkeypatch.setattr(Spool, "read", read_late)
     world.ingest(["b.txt"])
@@ -238,7 +238,7 @@ def test_a_file_that_is_recorded_while_a_sweep_decides_stays(world: World, monke
     monkeypatch.setattr(sweeping, "find_orphan_files", find_then_record)
     world.sweep()
     assert found[0].files == [name]
-    assert world.corpus.table.spool.read(name, checksum, 2).tolist() == VECTORS.tolist()
+    assert world.corpus.table.spool.read(name, checksum, 32).tolist() == VECTORS.tolist()
 
 
 def test_a_writer_whose_file_was_swept_before_its_row_records_it_all_the_same(world: World) -> None:
