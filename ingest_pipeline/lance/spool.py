@@ -106,7 +106,7 @@ class Spool:
         try:
             content = self._fetch(name)
         except SpoolFileLostError:
-            return  # whoever needs its vectors will notice
+            return  # a look-up of its vectors will notice
         target._write(name, [memoryview(content)])
 
     def _write(self, name: str, contents: Sequence[memoryview]) -> None:
