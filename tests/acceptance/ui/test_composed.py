@@ -39,7 +39,7 @@ _ASSETS = (
     "export",
 )
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def selection(*assets: str) -> str:
@@ -79,7 +79,7 @@ class Location:
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(30)
+            self._process.wait(60)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
