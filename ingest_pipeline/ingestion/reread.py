@@ -100,11 +100,7 @@ class _Reader:
         columns = document_columns(context, reader)
         with context.corpus.database.transaction() as connection:
             at_head = documents.chunks_at(connection, context.corpus.generation, self.saga.base_version, [plan.key])
-        if [replace(row, saga=self.saga.id, columns={}) for row in at_head] != [
-            replace(row, columns={}) for row in rows
-        ]:
-            return None
-        return ColumnUpdate(plan, columns, rows)
+        return ColumnUpdate(plan, columns, rows) if _are_the_same(at_head, rows) else None
 
     def _row(self, key: str, chunk: Chunk, occurrence: int) -> ChunkRow:
         return ChunkRow(
@@ -120,3 +116,10 @@ class _Reader:
             chunk.heading,
             cast("Values", chunk.columns),
         )
+
+
+def _are_the_same(at_head: Sequence[ChunkRow], rows: Sequence[ChunkRow]) -> bool:
+    """Whether chunks differ by nothing but their saga and their columns."""
+    return len(at_head) == len(rows) and all(
+        replace(old, saga=new.saga, columns=new.columns) == new for old, new in zip(at_head, rows, strict=True)
+    )

@@ -6,10 +6,11 @@ The variable ``MUTANT`` names the mutant that this process and its children beco
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,15 +25,16 @@ from ingest_pipeline import processes, types
 from ingest_pipeline.assets import ingest as ingest_step
 from ingest_pipeline.assets import markdown, run_report
 from ingest_pipeline.assets.run_report import RunReport
-from ingest_pipeline.chunking import user_chunker_role
+from ingest_pipeline.chunking import sections, user_chunker_role
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.columns import declaration
 from ingest_pipeline.corpus import table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import base, openai, user_embedder_role
+from ingest_pipeline.embedding.prompts import NO_PROMPT
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
-from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard
+from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
 from ingest_pipeline.lance import changes, column_audit, damage, fingerprints, flush, spool, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
@@ -59,7 +61,7 @@ from ingest_pipeline.preparation.requests import EmbeddingRequests
 from ingest_pipeline.reporting import head
 from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import lifecycle, publish, reconcile
-from ingest_pipeline.search import access
+from ingest_pipeline.search import access, search
 from ingest_pipeline.sources import local
 from ingest_pipeline.types import text_hash
 
@@ -439,13 +441,78 @@ def any_declaration_is_taken() -> None:
     plug(declaration.Columns, "losses", answering([]))
 
 
+def questions_are_sent_as_documents() -> None:
+    prompt = base.EmbeddingSettings.prompt
+
+    def of_documents(settings: base.EmbeddingSettings, _: str) -> Any:
+        return prompt(settings, "document")
+
+    plug(base.EmbeddingSettings, "prompt", of_documents)
+
+
+def prompts_are_not_sent() -> None:
+    plug(base.EmbeddingSettings, "prompt", answering(NO_PROMPT))
+
+
+def a_divided_chunk_loses_its_rest() -> None:
+    chunks = sections.Sections.chunks
+
+    def first_half(found: sections.Sections, begin: int, text: str, *values: Any) -> Any:
+        return itertools.islice(chunks(found, begin, text, *values), 1)
+
+    plug(sections.Sections, "chunks", first_half)
+
+
+def no_principals_find_everything() -> None:
+    restricted = access.restriction
+
+    def fail_open(corpus: str, recorded: Any, columns: Any, principals: Any) -> access.Restriction:
+        if principals is None:
+            return access.Restriction(None, frozenset())
+        return restricted(corpus, recorded, columns, principals)
+
+    plug(search, "restriction", fail_open)
+
+
+def demanded_principals_are_optional() -> None:
+    restricted = access.restriction
+
+    def optional(corpus: str, recorded: Any, columns: Any, principals: Any) -> access.Restriction:
+        return restricted(corpus, replace(recorded, required=False), columns, principals)
+
+    plug(search, "restriction", optional)
+
+
+def other_chunks_keep_their_rows() -> None:
+    plug(reread, "_are_the_same", answering(True))
+
+
 _COLUMNS = "tests/integration/columns/"
+_PROMPTS = "tests/unit/embedding/test_openai.py::test_questions_and_documents_are_sent_with_their_own_prompts"
 _SECTIONS = "tests/integration/search/test_sections.py::"
 
 MUTANTS = {
     "limit of the model ignored": Mutant(
         limit_of_the_model_ignored,
         "tests/unit/chunking/test_model_input.py::test_no_text_that_is_sent_exceeds_the_limit",
+    ),
+    "a divided chunk loses its rest": Mutant(
+        a_divided_chunk_loses_its_rest,
+        "tests/unit/chunking/test_model_input.py::test_no_text_that_is_sent_exceeds_the_limit",
+    ),
+    "questions are sent as documents": Mutant(questions_are_sent_as_documents, _PROMPTS),
+    "prompts are not sent": Mutant(prompts_are_not_sent, _PROMPTS),
+    "no principals find everything": Mutant(
+        no_principals_find_everything,
+        f"{_COLUMNS}test_access.py::test_a_search_finds_what_one_of_its_principals_may_find",
+    ),
+    "demanded principals are optional": Mutant(
+        demanded_principals_are_optional, f"{_COLUMNS}test_access.py::test_a_corpus_may_demand_principals"
+    ),
+    "other chunks keep their rows": Mutant(
+        other_chunks_keep_their_rows,
+        f"{_COLUMNS}test_with_other_parts.py::"
+        "test_a_parser_that_returns_another_text_than_at_head_has_its_document_ingested_again",
     ),
     "header missing in the hash": Mutant(
         header_missing_in_the_hash,
