@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from psycopg.rows import BaseRowFactory, kwargs_row
@@ -16,11 +18,16 @@ def row_of(cls: type[T]) -> BaseRowFactory[T]:
     Args:
         cls: A dataclass with a field for each column.
     """
-    enums = {
-        name: hint for name, hint in get_type_hints(cls).items() if isinstance(hint, type) and issubclass(hint, StrEnum)
-    }
+    enums = _enums_of(cls)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
 
     def make(**fields: Any) -> T:  # noqa: ANN401  the values of a row have any types
         return cls(**(fields | {name: enum(fields[name]) for name, enum in enums.items()}))
 
     return kwargs_row(make)
+
+
+@cache
+def _enums_of(cls: type) -> Mapping[str, type[StrEnum]]:
+    """The fields of a dataclass that are enums. Evaluating its annotations takes as long as a small query."""
+    hints = get_type_hints(cls).items()
+    return {name: hint for name, hint in hints if isinstance(hint, type) and issubclass(hint, StrEnum)}
