@@ -216,12 +216,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the last requests to the S3 server of a test that failed."""
+    """Show what the S3 server of a test that failed has, and the last requests to it."""
     report = yield
     server = getattr(item, "funcargs", {}).get("s3")
     if report.failed and isinstance(server, S3Server):
         with suppress(OSError, ValueError):  # the server is gone
             report.sections.append(("Requests to the S3 server", "\n".join(server.requests()[-_SHOWN_REQUESTS:])))
+            report.sections.append(("Keys in the bucket", "\n".join(map(repr, server.keys()))))
     return report
 
 

@@ -4,11 +4,12 @@ import contextlib
 import copy
 import http.client
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -131,7 +132,12 @@ class S3Server:
         """Remove an object."""
         self._request("DELETE", f"/{self.bucket}/{quote(key)}")
 
-    def _request(self, method: str, path: str, body: bytes = b"") -> None:
+    def keys(self) -> list[str]:
+        """The keys of the bucket, up to a thousand, as the server lists them."""
+        listing = self._request("GET", f"/{self.bucket}?list-type=2").decode()
+        return [unescape(key) for key in re.findall("<Key>(.*?)</Key>", listing, re.DOTALL)]
+
+    def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         with contextlib.closing(connection):
             connection.request(
@@ -140,3 +146,4 @@ class S3Server:
             response = connection.getresponse()
             said = response.read()
             assert response.status < 300, (response.status, said)
+            return said
