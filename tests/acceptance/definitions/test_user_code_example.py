@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from ingest_pipeline import CorpusConfig, open_corpus
 from ingest_pipeline.cli.main import main
+from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 
 _ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
@@ -35,6 +36,7 @@ def environment_of(project: Path) -> dict[str, str]:
         "HOME": str(project.parent / "home"),
         "DAGSTER_HOME": str(project.parent / "home"),
         "DO_NOT_TRACK": "1",
+        REQUIRE_FSYNC: "false",
     }
 
 
