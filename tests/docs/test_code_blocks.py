@@ -6,6 +6,7 @@ examples, which tests of their own compare and run.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -136,6 +137,11 @@ def _check_options(attributes: dict[str, Any]) -> None:
 def test_each_configuration_file_is_valid(block: Block) -> None:
     for options in tomllib.loads(block.text)["corpora"].values():
         _check_options(options)
+
+
+@pytest.mark.parametrize("block", _of("json"), ids=str)
+def test_each_json_is_valid(block: Block) -> None:
+    assert isinstance(json.loads(block.text), dict)
 
 
 class Sandbox:
