@@ -62,7 +62,7 @@ def _make_locked() -> tuple[Path, int]:
             os.close(opened)  # another process takes the new folder for an abandoned one, and removes it
             continue
         except OSError:
-            return path, opened  # this file system has no locks, so nobody removes the folder of another process
+            return path, opened  # this file system has no locks, so no process removes the folder of another
         if path.exists():
             return path, opened
         os.close(opened)
