@@ -4,60 +4,98 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ingest_pipeline.cli._terminal import print_json, printable
 
 if TYPE_CHECKING:
     from ingest_pipeline.ingestion.estimate import Estimate
     from ingest_pipeline.postgres.embedding_cache import Cost
-    from ingest_pipeline.search.search import Hit
 
-_MAX_TEXT = 160
 _MAX_NAMES = 5
 
 
-def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
-    """Print hits as a table."""
-    table = Table(title=escape(printable(question)), title_justify="left")
-    has_pages, has_headings = any(hit.page for hit in hits), any(hit.heading for hit in hits)
-    columns = ("score", "document", "offsets", *["page"] * has_pages, *["heading"] * has_headings, "text")
-    for column in columns:
-        table.add_column(column)
-    for hit in hits:
-        text = " ".join((hit.text if hit.passage is None else hit.passage.text).split())
-        cells = [f"{hit.score:.3f}", hit.document, f"{hit.start_offset}-{hit.end_offset}"]
-        cells += [_pages(hit)] * has_pages + [hit.heading or ""] * has_headings
-        cells.append(text if hit.passage is not None else text[:_MAX_TEXT])
-        table.add_row(*map(escape, map(printable, cells)))
-    console.print(table)
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: `1 document`, `1,200 documents`.
+
+    Args:
+        number: The number.
+        noun: The noun after 1.
+        plural: The noun after any other number. Default: with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def _pages(hit: Hit) -> str:
-    if hit.page is None:
-        return ""
-    return str(hit.page) if hit.page == hit.last_page else f"{hit.page}-{hit.last_page}"
+def local_time(at: datetime) -> str:
+    """A time in the zone of the user, with the year only if it is another one."""
+    here = at.astimezone()
+    return here.strftime("%d %b %H:%M" if here.year == datetime.now().astimezone().year else "%d %b %Y %H:%M")
+
+
+def short_id(identifier: object) -> str:
+    """The first part of a UUID, as tables show it. `--json` has all of it."""
+    return str(identifier).partition("-")[0]
+
+
+def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Group:
+    """Names and values below each other."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, Text(printable(value)))
+    return Group(Text(printable(title), "bold"), table)
+
+
+def rows_table(title: str, rows: Sequence[dict[str, Any]], *, in_one_line: bool = False) -> Group:
+    """A table under the common column names of the rows. Without rows, its title alone.
+
+    Args:
+        title: The line above it.
+        rows: The rows.
+        in_one_line: Cut long values at the width of the terminal, instead of folding them.
+    """
+    heading = Text(printable(title), "bold")
+    if not rows:
+        return Group(heading)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for column, value in rows[0].items():
+        table.add_column(
+            column,
+            overflow="ellipsis" if in_one_line else "fold",
+            no_wrap=in_one_line,
+            # A column of numbers is read from its right end.
+            justify="right" if isinstance(value, int) else "left",
+        )
+    for row in rows:
+        table.add_row(*(escape(printable(str(value))) for value in row.values()))
+    return Group(heading, table)
+
+
+def print_facts(title: str, facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and values below each other."""
+    Console().print(facts_table(title, facts))
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = False) -> None:
-    """Print rows as a table under their common column names, or as one JSON value."""
+    """Print rows as a table under their common column names, or as one JSON value. Without rows, print the title."""
     if as_json:
         print_json(rows)
         return
-    table = Table(title=printable(title), title_justify="left")
-    for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(printable(str(value))) for value in row.values()))
-    Console().print(table)
+    Console().print(rows_table(title, rows))
 
 
 def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
     """A sentence with the cost of a plan."""
+    if not estimate.documents and not estimate.removals:
+        return reembedding_line(estimate)
     return f"{reembedding_line(estimate)} `ingest` does this in 1 run, the sensor in {sensor_runs}."
 
 
@@ -71,22 +109,24 @@ def reembedding_line(estimate: Estimate) -> str:
     if estimate.over_limit:
         notes += f" This is {estimate.over_limit}."
     if estimate.too_large:
-        verb = "have" if estimate.exact else "may have"
+        one = len(estimate.too_large) == 1
+        verb = ("has" if one else "have") if estimate.exact else "may have"
         notes += (
-            f" {len(estimate.too_large)} documents {verb} more chunks than INGEST_MAX_CHUNKS allows and would be "
-            f"refused: {', '.join(estimate.too_large[:_MAX_NAMES])}."
+            f" {counted(len(estimate.too_large), 'document')} {verb} more chunks than INGEST_MAX_CHUNKS allows and "
+            f"would be refused: {', '.join(estimate.too_large[:_MAX_NAMES])}."
         )
     if estimate.uncertain:
         notes += (
-            f" {estimate.uncertain} compressed documents may contain more text than estimated; `plan --exact` reads "
-            "them."
+            f" {counted(estimate.uncertain, 'compressed document')} may contain more text than estimated; "
+            "`plan --exact` reads the text."
         )
     if estimate.columns_only:
-        notes += f" {estimate.columns_only} more documents change columns only, which embeds nothing."
+        notes += f" Only columns change in {counted(estimate.columns_only, 'more document')}, which embeds nothing."
     basis = "by the earlier bills of this corpus" if estimate.measured else "at 4 characters per token"
     return (
-        f"{estimate.documents} documents to read, {estimate.removals} to remove; {estimate.chunks} chunks, "
-        f"{bound}{estimate.to_embed} texts to embed, about {estimate.tokens} tokens {basis}: {cost}.{notes}"
+        f"{counted(estimate.documents, 'document')} to read, {estimate.removals:,} to remove; "
+        f"{counted(estimate.chunks, 'chunk')}, {bound}{counted(estimate.to_embed, 'text')} to embed, about "
+        f"{counted(estimate.tokens, 'token')} {basis}: {cost}.{notes}"
     )
 
 

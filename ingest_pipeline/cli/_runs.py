@@ -17,6 +17,7 @@ from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.cli import _dagster, _session, _settings
 from ingest_pipeline.cli._execution import execute
+from ingest_pipeline.cli._output import counted
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, release_holds
@@ -100,7 +101,8 @@ def ingest(
         plans = Planner(context).plans(partitions or None)
         tried = plans if partitions else without_final(context, plans)[0]
         console.print(
-            f"{len(plans)} documents of corpus [b]{settings.corpus}[/b] differ from {escape(settings.source)}"
+            f"{counted(len(plans), 'document')} of corpus [b]{settings.corpus}[/b] "
+            f"{'differs' if len(plans) == 1 else 'differ'} from {escape(settings.source)}"
         )
         run_id = str(uuid.uuid4())
         with _dagster.instance(running) as instance, _bar(console, database, run_id, len(tried)):
@@ -215,8 +217,9 @@ def _check_interrupt(result: dg.JobExecutionResult, command: str, progress: RunP
     if result.success or _INTERRUPTS.isdisjoint(_kinds(result)):
         return
     raise errors.InterruptedRunError(
-        f"`{command}` was interrupted. {progress.published} documents were published and stay published; "
-        f"{progress.embedded} texts were embedded, and their vectors are recorded and will not be billed again",
+        f"`{command}` was interrupted. Published so far, and stays so: {counted(progress.published, 'document')}. "
+        f"Embedded so far: {counted(progress.embedded, 'text')}, with vectors that are recorded and will not be billed "
+        "again",
         f"Run `ingest-pipeline {command}` again to continue.",
     )
 

@@ -9,19 +9,26 @@ from collections.abc import Mapping
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 # Name of the command: its module in `cli.commands`, and the line that `--help` shows.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("audit", "Check that LanceDB and Postgres agree at head."),
     "batch": ("batch", "Submit texts without a vector as batch jobs, which are cheaper and take up to a day."),
+    "completion": ("completion", "Print the script by which a shell completes commands and options."),
     "corpora": ("corpora", "List the corpora of the database, with their tables, sources and models."),
     "demo": (
         "ui",
         "Ingest Python's own documentation, kill a run during a publication, and show that nothing was lost.",
     ),
+    "doctor": (
+        "doctor",
+        "Check the settings and everything that they name: source, model, table, database, corpus, sensors.",
+    ),
     "drop": ("corpora", "Delete a corpus with its tables, its catalog, and its partitions in Dagster."),
     "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
     "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),
+    "init": ("init", "Write a commented configuration file and `.env.example` into the current folder."),
     "maintain": ("maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
     "mcp": ("mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
     "plan": ("plan", "Show which documents differ and what ingesting them would cost."),
@@ -53,6 +60,11 @@ class _LazyGroup(click.Group):
         found = getattr(import_module(f"ingest_pipeline.cli.commands.{module}"), cmd_name)
         assert isinstance(found, click.Command)  # noqa: S101  a test imports every one
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin with what was typed. Click's own method would import them all for their help."""
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found or super().shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -10,7 +10,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import VIOLATIONS, as_json, command
-from ingest_pipeline.cli._output import print_rows, reembedding_line
+from ingest_pipeline.cli._output import counted, print_rows, reembedding_line
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
@@ -53,12 +53,12 @@ def _print(report: AuditReport) -> None:
         for v in report.violations
     ]
     if rows:
-        print_rows("violations", rows)
+        print_rows("Violations", rows)
     echo(
-        f"corpus {report.corpus} at head {report.head_version}: {report.documents} documents, {report.chunks} "
-        f"chunks, {len(rows)} violations"
-        + (f"; the next sweep removes {report.files} files" if report.files else "")
-        + (f"; {report.unknown_files} files belong to unknown sagas" if report.unknown_files else "")
+        f"corpus {report.corpus} at head {report.head_version}: {counted(report.documents, 'document')}, "
+        f"{counted(report.chunks, 'chunk')}, {counted(len(rows), 'violation')}"
+        + (f"; the next sweep removes {counted(report.files, 'file')}" if report.files else "")
+        + (f"; unknown sagas have {counted(report.unknown_files, 'file')}" if report.unknown_files else "")
     )
 
 
@@ -67,7 +67,8 @@ async def _repair(settings: CorpusConfig, context: IngestContext, report: AuditR
     echo(f"Repair: {reembedding_line(expected)}", err=True)
     if expected.to_embed and not (yes or settings.uses_local_model or _confirmed()):
         raise ConfigurationError(
-            f"The repair would embed {expected.to_embed} texts whose vectors are recorded nowhere. Nothing was changed",
+            f"The repair would embed {counted(expected.to_embed, 'text')} whose vectors are recorded nowhere. "
+            "Nothing was changed",
             "Run `ingest-pipeline audit --repair --yes` to embed them.",
         )
     async with _session.embedder(settings, context.recipe.embedding) as embedder:

@@ -8,7 +8,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import print_rows
+from ingest_pipeline.cli._output import counted, print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.postgres import batch_jobs
@@ -44,7 +44,8 @@ def batch(*, collect: bool, confirm_recipe: bool, as_json: bool) -> None:
         print_json({"submitted": submitted, "ended": [dataclasses.asdict(one) for one in ended], "batch_jobs": rows})
         return
     echo(
-        f"{len(ended)} batch jobs ended, {sum(one.collected for one in ended)} vectors collected; {submitted} batch "
-        "jobs submitted"
+        f"{counted(len(ended), 'batch job')} ended, "
+        f"{counted(sum(one.collected for one in ended), 'vector')} collected; "
+        f"{counted(submitted, 'batch job')} submitted"
     )
-    print_rows("batch jobs, newest first", rows)
+    print_rows("Batch jobs, newest first" if rows else "There are no batch jobs", rows)

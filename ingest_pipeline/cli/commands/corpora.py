@@ -11,7 +11,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import print_rows, to_dict
+from ingest_pipeline.cli._output import counted, print_facts, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.options import absolute_location
@@ -38,20 +38,22 @@ def corpora(*, as_json: bool) -> None:
     if as_json:
         print_json([_as_value(name, generations) for name, generations in _by_corpus(found).items()])
         return
-    rows = [
-        {
-            "corpus": one.corpus,
-            "state": one.state,
-            "documents": one.documents,
-            "chunks": one.chunks,
-            "head": one.head_version,
-            "table": one.table_uri,
-            "source": one.source or "",
-            "model": one.embedding or "",
-        }
-        for one in found
-    ]
-    print_rows(f"{len(_by_corpus(found))} corpora", rows)
+    if not found:
+        echo("The database has no corpus yet. `ingest-pipeline ingest` creates one.")
+        return
+    echo(counted(len(_by_corpus(found)), "corpus", "corpora"))
+    for one in found:
+        facts = [
+            (
+                "documents",
+                f"{counted(one.documents, 'document')}, {counted(one.chunks, 'chunk')} at version {one.head_version}",
+            ),
+            ("model", one.embedding or "none"),
+            ("source", one.source or "none: a table of your own"),
+            ("table", one.table_uri),
+        ]
+        state = "" if one.state == GenerationState.CURRENT else f", {one.state} generation"
+        print_facts(f"{one.corpus}{state}", facts)
 
 
 def _by_corpus(found: Sequence[GenerationSummary]) -> Mapping[str, list[GenerationSummary]]:
@@ -151,8 +153,8 @@ def drop(name: str, typed: str | None, *, as_json: bool) -> None:
     for uri in dropped.kept:
         echo(f"The table at {uri} was not created by this package and was not deleted.", err=True)
     echo(
-        f"Corpus {name} is deleted: {dropped.documents} documents, {len(dropped.tables)} tables, {partitions} "
-        "partitions in Dagster"
+        f"Corpus {name} is deleted: {counted(dropped.documents, 'document')}, "
+        f"{counted(len(dropped.tables), 'table')}, {counted(partitions, 'partition')} in Dagster"
     )
 
 
@@ -160,7 +162,7 @@ def _confirm(name: str, found: Sequence[Generation], typed: str | None) -> None:
     if typed is None:
         for generation in found:
             if generation.state != GenerationState.DROPPED:
-                echo(f"{generation.documents} documents in {generation.table_uri}", err=True)
+                echo(f"{counted(generation.documents, 'document')} in {generation.table_uri}", err=True)
         typed = click.prompt(f"This cannot be undone. Type {name} to delete it", err=True)
     if typed != name:
         raise ConfigurationError(f"{typed!r} is not {name!r}, so nothing was deleted", "Type the name of the corpus.")

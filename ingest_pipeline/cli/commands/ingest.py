@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, as_json, command, exit_with
-from ingest_pipeline.cli._output import cost_line, to_dict
+from ingest_pipeline.cli._output import cost_line, counted, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import release_holds
@@ -67,9 +67,10 @@ def ingest(
     elif done.progress.published or done.progress.embedded or not done.problems:
         progress = done.progress
         echo(
-            f"{progress.published - progress.removed} documents published, {progress.removed} removed, "
-            f"{progress.chunks} chunks; {progress.embedded} texts embedded, {progress.cached} cached, "
-            f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
+            f"{counted(progress.published - progress.removed, 'document')} published, {progress.removed:,} removed, "
+            f"{counted(progress.chunks, 'chunk')}; {counted(progress.embedded, 'text')} embedded, "
+            f"{progress.cached:,} cached, {counted(progress.tokens, 'token')}, {cost_line(done.costs)}; "
+            f"run {done.run_id}"
         )
     if done.skipped:
         echo(f"{done.skipped}. `status` shows why; `ingest KEY` tries one of them again.", err=True)
@@ -96,4 +97,8 @@ def retry(keys: Sequence[str]) -> None:
             f"No document {' or '.join(map(repr, keys))} of the corpus failed or is on hold, so nothing was changed",
             "`ingest-pipeline status` lists the documents that failed or are on hold.",
         )
-    echo(f"{len(tried)} documents will be tried again")
+    echo(
+        f"{counted(len(tried), 'document')} will be tried again"
+        if tried
+        else "No document failed or is on hold, so nothing was changed"
+    )

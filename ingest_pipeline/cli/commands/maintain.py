@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import click
+from rich.filesize import decimal
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import print_rows, to_dict
+from ingest_pipeline.cli._output import counted, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.maintenance.maintain import MaintenanceReport
 from ingest_pipeline.maintenance.maintain import maintain as maintain_corpus
 from ingest_pipeline.maintenance.sweep import SweepReport
 from ingest_pipeline.maintenance.sweep import sweep as sweep_corpus
@@ -22,15 +24,39 @@ def maintain(*, as_json: bool) -> None:
     """Compact small fragments, update indices, remove old versions, and sweep. Safe at any time."""
     settings = _settings.settings()
     with _session.corpus(settings) as corpus:
-        report = maintain_corpus(corpus, settings.retention, log=lambda text: echo(text, err=True))
+        report = maintain_corpus(corpus, settings.retention)
     if as_json:
         print_json(to_dict(report))
         return
-    rows = [
-        {"": name, "before": before, "after": after}
-        for (name, before), after in zip(to_dict(report.before).items(), to_dict(report.after).values(), strict=True)
-    ]
-    print_rows(f"corpus {report.corpus}, head {report.head_version}", rows)
+    echo(f"Corpus {report.corpus} is maintained; head is version {report.head_version}.")
+    for line in _done(report):
+        echo(f"  {line}")
+
+
+def _done(report: MaintenanceReport) -> list[str]:
+    """What a maintenance did, in sentences."""
+    lines: list[str] = []
+    if report.compaction.groups:
+        lines.append(
+            f"{counted(report.compaction.fragments, 'small data file')} rewritten into {report.compaction.groups:,}."
+        )
+    if report.compaction.skipped:
+        lines.append(
+            f"{counted(report.compaction.skipped, 'group')} of data files skipped, because other writers changed them."
+        )
+    lines += [f"Index of {index.name}: {counted(index.built, 'row')} added." for index in report.indices if index.built]
+    if report.retention.versions:
+        lines.append(f"{counted(report.retention.versions, 'old version')} removed.")
+    if swept := len(report.sweep.files) + len(report.sweep.versions) + report.sweep.rows:
+        lines.append(f"{counted(swept, 'file, version or row', 'files, versions and rows')} without an owner swept.")
+    if not lines:
+        lines.append("There was nothing to do.")
+    before, after = report.before, report.after
+    lines.append(
+        f"The table has {counted(after.files, 'file')} with {decimal(after.bytes)} (before: {before.files:,} with "
+        f"{decimal(before.bytes)}), {counted(after.fragments, 'data file')} and {counted(after.versions, 'version')}."
+    )
+    return lines
 
 
 @command
@@ -56,6 +82,12 @@ def sweep(*, dry_run: bool, as_json: bool) -> None:
     for name in report.files:
         echo(name)
     verb = "would be removed" if dry_run else "removed"
-    echo(f"{len(report.files)} files, {len(report.versions)} versions and {report.rows} rows {verb}")
+    if not report.files and not report.versions and not report.rows:
+        echo("There is nothing to remove" if dry_run else "There was nothing to remove")
+    else:
+        echo(
+            f"{counted(len(report.files), 'file')}, {counted(len(report.versions), 'version')} and "
+            f"{counted(report.rows, 'row')} {verb}"
+        )
     if report.unknown:
-        echo(f"{len(report.unknown)} files of sagas that this database does not know were not touched")
+        echo(f"Not touched: {counted(len(report.unknown), 'file')} of sagas that this database does not know")

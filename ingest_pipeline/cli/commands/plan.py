@@ -6,7 +6,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
+from ingest_pipeline.cli._output import counted, estimate_line, print_rows, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.ingestion.column_changes import is_columns_only
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
@@ -59,19 +59,23 @@ def plan(*, exact: bool, as_json: bool) -> None:
         print_json({"documents": rows, **found, **estimates, "sensor_runs": sensor_runs})
         return
     print_rows(
-        f"{len(rows)} documents differ; {len(page.on_hold)} are on hold after a rollback, {len(left)} are skipped "
-        "because they cannot be read or failed too often",
+        f"{counted(len(rows), 'document')} {'differs' if len(rows) == 1 else 'differ'}"
+        + (f"; {len(page.on_hold)} on hold after a rollback" if page.on_hold else "")
+        + (f"; {len(left)} skipped because of unreadable text or too many failures" if left else ""),
         rows,
     )
-    echo(estimate_line(expected, sensor_runs))
+    if not rows:
+        echo(f"Corpus {settings.corpus} agrees with {settings.source}.")
+    if plans or expected.documents:
+        echo(estimate_line(expected, sensor_runs))
     if unreadable:
-        counted = ", ".join(f"{count} {reason}" for reason, count in reasons_of(unreadable).items())
-        print_rows(f"{len(unreadable)} documents cannot be read: {counted}", list(map(to_dict, unreadable)))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in reasons_of(unreadable).items())
+        print_rows(f"{counted(len(unreadable), 'document')} cannot be read: {reasons}", list(map(to_dict, unreadable)))
     if note is not None and moving is not None:
         echo(f"{note} Re-embedding costs: {reembedding_line(moving)}")
     if page.excluded:
         left_out = [{"document": key, "reason": reason} for key, reason in page.excluded_keys.items()]
-        print_rows(f"{page.excluded.total()} objects are excluded", left_out)
+        print_rows(f"{counted(page.excluded.total(), 'object')} excluded", left_out)
     for warning in (withheld or nothing, guard.error):
         if warning:
             echo(f"Warning: {warning}", err=True)

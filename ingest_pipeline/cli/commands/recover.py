@@ -8,7 +8,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import to_dict
+from ingest_pipeline.cli._output import counted, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.postgres.database import Database
@@ -52,10 +52,15 @@ def _recover(settings: CorpusConfig, foreign: Literal["adopt", "restore"] | None
     if as_json:
         print_json(to_dict(report))
         return
+    if not any([*each.compensated, *each.abandoned] for each in (report, *beside)) and (
+        report.head_before == report.head_after
+    ):
+        echo(f"There was nothing to settle; head is version {report.head_after}")
+        return
     echo(
-        f"{sum(len(each.compensated) for each in (report, *beside))} sagas undone, "
-        f"{sum(len(each.abandoned) for each in (report, *beside))} abandoned; head {report.head_before} -> "
-        f"{report.head_after}"
+        f"{counted(sum(len(each.compensated) for each in (report, *beside)), 'saga')} undone, "
+        f"{sum(len(each.abandoned) for each in (report, *beside))} abandoned; head "
+        f"{report.head_before} -> {report.head_after}"
     )
 
 
@@ -92,8 +97,8 @@ def _print(report: RebuildReport) -> None:
         f"{report.content_of} of the table"
     )
     echo(
-        f"{report.kept} documents kept, {report.added} read from the table, {len(report.removed)} removed; nothing was "
-        f"embedded; {report.unknown_sagas} sagas were unknown"
+        f"{counted(report.kept, 'document')} kept, {report.added} read from the table, {len(report.removed)} removed; "
+        f"nothing was embedded; {counted(report.unknown_sagas, 'unknown saga')}"
     )
     for what, names in (
         ("newer versions were skipped, because a file is missing or they are not a publication", report.skipped),

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import command, exit_with
-from ingest_pipeline.cli._output import cost_line, reembedding_line, to_dict
+from ingest_pipeline.cli._output import cost_line, counted, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
@@ -45,8 +45,9 @@ def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
     elif not done.problems:
         progress = done.progress
         echo(
-            f"Done ({wanted.value}): {progress.published} documents published, {progress.embedded} texts embedded, "
-            f"{progress.tokens} tokens, {cost_line(done.costs)}; run {done.run_id}"
+            f"Done ({wanted.value}): {counted(progress.published, 'document')} published, "
+            f"{counted(progress.embedded, 'text')} embedded, {counted(progress.tokens, 'token')}, "
+            f"{cost_line(done.costs)}; run {done.run_id}"
         )
     exit_with(done.problems, misconfigured=done.misconfigured)
 

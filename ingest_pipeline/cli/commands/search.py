@@ -11,9 +11,13 @@ from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import print_hits
-from ingest_pipeline.cli._terminal import print_json
+from ingest_pipeline.cli._hits import print_hits
+from ingest_pipeline.cli._output import counted
+from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.postgres.corpora import read_access
+from ingest_pipeline.postgres.documents import count_documents
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
 from ingest_pipeline.search.search import SEARCH_MODES, SearchMode
@@ -78,7 +82,27 @@ def search(
                 expand=expand,
             )
         )
+        nothing = "" if hits else _why_nothing(corpus, mode, conditions, principals)
     if as_json:
         print_json([dataclasses.asdict(hit) for hit in hits])
         return
+    if nothing:
+        echo(nothing)
     print_hits(Console(), question, hits)
+
+
+def _why_nothing(corpus: Corpus, mode: SearchMode, conditions: Sequence[str], principals: Sequence[str]) -> str:
+    """A sentence for a search without hits: why there may be none, and what to try."""
+    with corpus.database.transaction() as connection:
+        documents = count_documents(connection, corpus.generation)
+        is_restricted = read_access(connection, corpus.name).column is not None
+    if not documents:
+        return f"Corpus {corpus.name} has no documents yet. Run `ingest-pipeline ingest`."
+    if is_restricted and not principals:
+        return "Access to the documents is restricted. Name a user or group with --principal to find what it may find."
+    what = f"Nothing matches in {counted(documents, 'document')} at version {corpus.head().head_version}."
+    if conditions:
+        return f"{what} Search with fewer --where conditions."
+    if principals:
+        return f"{what} Documents that {' and '.join(principals)} may not find are not searched."
+    return f"{what} --mode hybrid searches by meaning too." if mode == "text" else what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, VERSION, as_json, command, exit_with
-from ingest_pipeline.cli._output import print_rows
+from ingest_pipeline.cli._output import counted, local_time, print_rows, short_id
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
@@ -41,7 +42,47 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
             )
         retained = retained_versions(corpus, [row["version"] for row in rows])
     rows = [{**row, "retained": row["version"] in retained} for row in rows]
-    print_rows(f"{len(rows)} publications" if key is None else f"{len(rows)} changes", rows, as_json=as_json)
+    if as_json:
+        print_json(rows)
+        return
+    noun = "publication" if key is None else "change"
+    print_rows(f"{counted(len(rows), noun)}, newest first" if rows else "Nothing is published yet", _shown(rows))
+    if rows:
+        echo(_kept(rows))
+
+
+def _shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as a table of 80 columns shows them. `--json` has the rest."""
+    has_costs = any(row["cost"] for row in rows)
+    return [
+        {
+            "version": row["version"],
+            "published": local_time(datetime.fromisoformat(row["at"])),
+            "what": row["what"] if row.get("change", "published") == "published" else row["change"],
+            **(
+                {} if "document" in row else {"documents": row["documents"] - row["removed"], "removed": row["removed"]}
+            ),
+            **({} if has_costs else {"chunks": row["chunks"]}),
+            "embedded": row["embedded"],
+            **({"cost": row["cost"]} if has_costs else {}),
+            **{name: row[name] for name in ("enricher_tokens", "enricher_cost") if name in row},
+            "saga": short_id(row["saga"]),
+        }
+        for row in rows
+    ]
+
+
+def _kept(rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence that says to which of the versions a rollback is possible."""
+    kept = [row["version"] for row in rows if row["retained"]]
+    if len(kept) == len(rows):
+        return "`ingest-pipeline rollback --to VERSION` returns to any of these."
+    if not kept:
+        return "No rollback to these versions is possible, because retention removed them."
+    return (
+        f"`ingest-pipeline rollback --to VERSION` returns to version {min(kept)} and later; retention removed the "
+        "others."
+    )
 
 
 def _has_failed(corpus: Corpus, key: str) -> bool:
@@ -135,7 +176,7 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
     if dry_run and refusal is not None:
         echo(f"Warning: {refusal}", err=True)
     if dry_run:
-        print_rows(f"{len(differences)} documents would change", _rows(differences), as_json=as_json)
+        print_rows(f"{counted(len(differences), 'document')} would change", _rows(differences), as_json=as_json)
         return
     if refusal is not None:
         raise refusal
@@ -150,8 +191,8 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
         print_json({**summary, **counts, "changes": _rows(differences), "problems": problems})
     else:
         echo(
-            f"{published - removed} documents rolled back to version {version}, {removed} removed; head is version "
-            f"{head}; {held} documents on hold"
+            f"{counted(published - removed, 'document')} rolled back to version {version}, {removed:,} removed; head "
+            f"is version {head}; {counted(held, 'document')} on hold"
         )
     exit_with(problems, misconfigured=done is not None and done.misconfigured)
 

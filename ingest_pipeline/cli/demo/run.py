@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.rule import Rule
 
 from ingest_pipeline.cli import _runs, _session
-from ingest_pipeline.cli._output import print_hits
+from ingest_pipeline.cli._hits import print_hits
+from ingest_pipeline.cli._output import counted
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics, write_samples
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import EmbeddingSettings
@@ -137,13 +138,16 @@ class _Demo:
         with _session.corpus(self._settings) as corpus:
             report = recover(corpus, silence=0)
             self._say(
-                f"{len(report.compensated)} saga was undone: version {report.head_before} restored as "
+                f"{counted(len(report.compensated), 'saga')} undone: version {report.head_before} restored as "
                 f"{report.head_after}, which is head and latest."
             )
         done = self._ingest()
         with _session.corpus(self._settings) as corpus:
             swept = sweep(corpus)
-        self._say(f"The sweep removed {len(swept.files)} orphan files and {len(swept.versions)} undone versions.")
+        self._say(
+            f"The sweep removed {counted(len(swept.files), 'orphan file')} and "
+            f"{counted(len(swept.versions), 'undone version')}."
+        )
         return len(report.compensated) == 1 and not done.problems and done.progress.embedded == 0
 
     def _search(self) -> bool:
@@ -155,6 +159,7 @@ class _Demo:
         with _session.corpus(self._settings) as corpus:
             async with LocalEmbedder(EmbeddingSettings(LOCAL_MODEL, LOCAL_DIMENSIONS)) as embedder:
                 hits = await search(corpus, embedder, question, 3)
+        self._say(f"\n$ ingest-pipeline search {question!r}")
         print_hits(self._console, question, hits)
         return len(hits) == 3  # noqa: PLR2004  the limit of the search
 
@@ -164,17 +169,19 @@ class _Demo:
         with _session.corpus(self._settings) as corpus:
             report = audit(corpus)
         self._say(
-            f"{report.documents} documents, {report.chunks} chunks in both stores at version {report.head_version}: "
-            f"{len(report.violations)} violations, {report.files} orphan files."
+            f"{counted(report.documents, 'document')}, {counted(report.chunks, 'chunk')} in both stores at version "
+            f"{report.head_version}: {counted(len(report.violations), 'violation')}, "
+            f"{counted(report.files, 'orphan file')}."
         )
         return not report.violations
 
     def _ingest(self) -> _runs.Run:
         done = _runs.ingest(self._settings, [], self._console)
         self._say(
-            f"{done.progress.published} documents published in {done.progress.publications} publication(s), "
-            f"{done.progress.chunks} chunks: {done.progress.embedded} embedded in {done.progress.requests} "
-            f"requests, {done.progress.cached} cached."
+            f"{counted(done.progress.published, 'document')} published in "
+            f"{counted(done.progress.publications, 'publication')}, {counted(done.progress.chunks, 'chunk')}: "
+            f"{done.progress.embedded:,} embedded in {counted(done.progress.requests, 'request')}, "
+            f"{done.progress.cached:,} cached."
         )
         for problem in done.problems:
             self._console.print(f"[red]{escape(problem)}[/red]")

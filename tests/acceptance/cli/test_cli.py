@@ -112,7 +112,7 @@ def test_a_bad_document_fails_the_run_and_not_the_others(cli: Cli) -> None:
     cli.put("bad.txt", f"{POISON} is refused by the API.")
     done = cli.run("ingest")
     assert done.exit_code == 1
-    assert "1 documents published" in done.stdout
+    assert "1 document published" in done.stdout
     assert "'bad.txt'" in done.stderr
     status = cli.json("status")
     assert [failure["key"] for failure in status["failures"]] == ["bad.txt"]
@@ -158,7 +158,7 @@ def test_a_repair_publishes_only_documents_with_violations(
     embedded, head = embeddings.embedded, cli.json("status")["head_version"]
     refused = cli.run("audit", "--repair")
     assert (refused.exit_code, embeddings.embedded, cli.json("status")["head_version"]) == (2, embedded, head)
-    assert "1 documents to read" in refused.stderr
+    assert "1 document to read" in refused.stderr
     assert "audit --repair --yes" in refused.stderr
     assert cli.json("audit", "--repair", "--yes")["violations"] == []
     assert [len(cli.json("history", key)) for key in ("a.txt", "b.txt")] == [2, 1]
@@ -178,7 +178,7 @@ def test_retry_lets_a_document_be_ingested_again(cli: Cli) -> None:
     for _ in range(3):
         cli.run("ingest")
     assert cli.json("status")["failures"][0]["attempts"] == 3
-    assert "1 documents will be tried again" in cli.run("retry", "bad.txt").stdout
+    assert "1 document will be tried again" in cli.run("retry", "bad.txt").stdout
     assert cli.json("status")["failures"] == []
 
 
@@ -206,7 +206,7 @@ def test_a_rollback_is_shown_executed_put_on_hold_and_released(cli: Cli, embeddi
     assert [row["what"] for row in cli.json("history", "c.txt")] == [f"rollback to {good}", "ingest"]
     assert "0 documents rolled back" in cli.run("rollback", "--to", str(good)).stdout
 
-    assert "1 documents will be tried again" in cli.run("retry", "c.txt").stdout
+    assert "1 document will be tried again" in cli.run("retry", "c.txt").stdout
     assert cli.json("ingest")["published"] == 1
     assert cli.json("ingest", "a.txt")["published"] == 1, "a person asked for it by name"
     assert (cli.json("status")["documents_on_hold"], embeddings.embedded) == (0, embedded)
@@ -376,7 +376,7 @@ def test_unknown_arguments_are_refused_in_one_line(
     assert (done.exit_code, "1 inaccessible" in done.stderr) == (0, True)
     assert "Rename the object" in cli.json("status")["unreadable_failures"][0]["error"]
     assert cli.run("ingest", no_text, INGEST_ON_UNREADABLE="fail").exit_code == 1
-    assert cli.run("retry", no_text).output == "1 documents will be tried again\n"
+    assert cli.run("retry", no_text).output == "1 document will be tried again\n"
     assert cli.run("history", no_text).exit_code == 2
     for wrong in (
         ["rollback", "--to", "99999999999999999999"],

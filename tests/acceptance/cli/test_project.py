@@ -183,7 +183,7 @@ def test_a_changed_definition_is_no_other_recipe(project: ProjectCli) -> None:
     file.write_text(file.read_text().replace("chunk_size: 200", "chunk_size: 300"))
     done = project.run("ingest")
     assert done.exit_code == 0, done.stderr
-    assert "1 documents published" in done.stdout
+    assert "1 document published" in done.stdout
 
 
 def test_flags_precede_variables_and_variables_the_file(project: ProjectCli, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_run_skips_unreadable_files_lists_them_with_reasons_and_reads_them_onc
     done = cli.run("ingest")
     assert done.exit_code == 0
     assert "2 documents were skipped: 1 binary, 1 of unknown encoding." in done.stderr
-    assert "1 documents published" in done.stdout
+    assert "1 document published" in done.stdout
     again = cli.json("ingest")
     assert (again["published"], again["skipped"], again["problems"]) == (0, reasons, [])
     status = cli.json("status")
@@ -57,7 +57,7 @@ def test_a_run_skips_unreadable_files_lists_them_with_reasons_and_reads_them_onc
     assert cli.run("ingest", "image.png").exit_code == 0
     attempts = {row["key"]: row["attempts"] for row in cli.json("status")["unreadable_failures"]}
     assert attempts == {"image.png": 2, "latin.txt": 1}, "named, it is read again"
-    assert "1 documents will be tried again" in cli.run("retry", "image.png").stdout
+    assert "1 document will be tried again" in cli.run("retry", "image.png").stdout
     write(source, "latin.txt", "Caf\u00e9 au lait.".encode())
     assert cli.json("ingest")["published"] == 1
     assert cli.json("status")["unreadable"] == {"binary": 1}

@@ -53,7 +53,7 @@ def test_the_command_line_shows_the_cost_before_and_after(
     assert (cost["currency"], cost["as_of"]) == ("USD", "2026-11-01")
     assert float(exact["estimate"]["cost"]) == pytest.approx(float(cost["amount"]), rel=0.1)
     assert "USD at prices of 2026-11-01" in cli.run("status").output
-    assert "0 documents to read" in cli.run("plan").output
+    assert "0 documents differ" in cli.run("plan").output
 
 
 def test_a_partition_shows_its_share_as_numbers(dagster: DagsterWorld) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.cli._output import print_rows
+from ingest_pipeline.cli._output import counted, local_time, print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 
 pytestmark = pytest.mark.promise("error-lines")
@@ -57,3 +59,25 @@ def test_every_output_goes_through_this_module() -> None:
         )
     }
     assert found <= {"cli/_terminal.py"}
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert counted(1, "document") == "1 document"
+    assert counted(0, "document") == "0 documents"
+    assert counted(1200, "corpus", "corpora") == "1,200 corpora"
+
+
+def test_a_time_is_in_the_zone_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert local_time(datetime(2001, 12, 31, 20, 5, tzinfo=UTC)) == "01 Jan 2002 05:05"
+        assert local_time(datetime.now(UTC).replace(month=6, day=1, hour=1, minute=2)) == "01 Jun 10:02"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_an_empty_table_is_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("There are no batch jobs", [])
+    assert capsys.readouterr().out == "There are no batch jobs\n"
