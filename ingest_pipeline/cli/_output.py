@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
@@ -65,7 +64,7 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], *, in_one_line: bool 
     heading = Text(printable(title), "bold")
     if not rows:
         return Group(heading)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column, value in rows[0].items():
         table.add_column(
             column,
@@ -121,7 +120,8 @@ def reembedding_line(estimate: Estimate) -> str:
             "`plan --exact` reads the text."
         )
     if estimate.columns_only:
-        notes += f" Only columns change in {counted(estimate.columns_only, 'more document')}, which embeds nothing."
+        verb = "changes" if estimate.columns_only == 1 else "change"
+        notes += f" {counted(estimate.columns_only, 'more document')} {verb} columns only, which embeds nothing."
     basis = "by the earlier bills of this corpus" if estimate.measured else "at 4 characters per token"
     return (
         f"{counted(estimate.documents, 'document')} to read, {estimate.removals:,} to remove; "

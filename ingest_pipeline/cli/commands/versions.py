@@ -53,15 +53,14 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
 
 def _shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows as a table of 80 columns shows them. `--json` has the rest."""
-    has_costs = any(row["cost"] for row in rows)
+    has_costs, has_removals = any(row["cost"] for row in rows), any(row.get("removed") for row in rows)
     return [
         {
             "version": row["version"],
             "published": local_time(datetime.fromisoformat(row["at"])),
             "what": row["what"] if row.get("change", "published") == "published" else row["change"],
-            **(
-                {} if "document" in row else {"documents": row["documents"] - row["removed"], "removed": row["removed"]}
-            ),
+            **({} if "document" in row else {"documents": row["documents"] - row["removed"]}),
+            **({"removed": row["removed"]} if has_removals else {}),
             **({} if has_costs else {"chunks": row["chunks"]}),
             "embedded": row["embedded"],
             **({"cost": row["cost"]} if has_costs else {}),
