@@ -51,7 +51,7 @@ class Finding:
 
 
 def examine(settings: CorpusConfig) -> Iterator[Finding]:
-    """Yield what each check finds. A check that cannot be made without a failed one is left out."""
+    """Yield what each check finds. A check that depends on a failed one is skipped."""
     yield from _checked("source", lambda: _source(settings))
     yield from _checked("embedding", lambda: _embedding(settings))
     yield from _checked("parsers", _parsers)

@@ -38,6 +38,6 @@ def examine_sensors(settings: CorpusConfig) -> Iterator[tuple[bool, str, str]]:
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
             if ticks and ticks[0].status == TickStatus.FAILURE:
                 reason = ticks[0].error.message.strip().splitlines()[-1] if ticks[0].error else "no reason is recorded"
-                yield False, f"The last tick of {name} failed: {reason}", "Mend that; the sensor tries again by itself."
+                yield False, f"The last tick of {name} failed: {reason}", "Correct the cause. The sensor tries again."
             elif status.healthy:
                 yield True, f"{name} is on.", ""

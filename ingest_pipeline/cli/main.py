@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "drop": ("corpora", "Delete a corpus with its tables, its catalog, and its partitions in Dagster."),
     "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
     "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),
-    "init": ("init", "Write a commented configuration file and `.env.example` into the current folder."),
+    "init": ("init", "Write a commented configuration file into the current folder, and a list of variables."),
     "maintain": ("maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
     "mcp": ("mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
     "plan": ("plan", "Show which documents differ and what ingesting them would cost."),

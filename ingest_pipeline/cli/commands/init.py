@@ -19,9 +19,10 @@ from ingest_pipeline.types import corpus_name
 @click.argument("name", default="documents")
 @click.option("--source", default="documents", show_default=True, help="The files: a path, or s3://bucket/prefix.")
 def init(name: str, source: str) -> None:
-    """Write a commented configuration file and `.env.example` into the current folder.
+    """Write a commented configuration file into the current folder, and a list of variables.
 
-    NAME is the name of the corpus. Files that exist are not changed.
+    The files are ingest-pipeline.toml and .env.example. NAME is the name of the corpus. Files that exist are
+    not changed.
     """
     file, example = Path(CONFIGURATION_FILE), Path(".env.example")
     corpus_name(name)
