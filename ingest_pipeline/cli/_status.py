@@ -49,7 +49,7 @@ def screen(found: Status, console: Console) -> RenderableType:
     rows = sum(len(rows) for _, rows in lists)
     limit = _MAX_ROWS_OF_SCREEN if console.is_terminal else _MAX_ROWS
     in_one_line = console.is_terminal and rows > _MAX_FOLDED
-    parts = [facts_table(_title(found), _facts(found))]
+    parts: list[RenderableType] = [facts_table(_title(found), _facts(found))]
     for title, of_list in lists:
         parts += ["", rows_table(title, of_list[:limit], in_one_line=in_one_line)]
         if len(of_list) > limit:
