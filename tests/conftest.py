@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import suppress
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -224,6 +227,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             report.sections.append(("Requests to the S3 server", "\n".join(server.requests()[-_SHOWN_REQUESTS:])))
             report.sections.append(("Keys in the bucket", "\n".join(map(repr, server.keys()))))
     return report
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folder of multiprocessing. Processes of pytest-xdist end without what Python does at its exit."""
+    if "tests.support.crash.crash" in sys.modules:
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
