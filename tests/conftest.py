@@ -82,6 +82,7 @@ _LONG_FILES = (
     "dagster/test_partition_schemes",
     "postgres/test_roles",
     "preparation/test_user_code",
+    "docs/test_code_blocks",
 )
 """Folder and name of the files that take longest, longest first: by the CPU of their processes, and by what they wait
 for. All others take a few seconds."""
