@@ -18,6 +18,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.storage import table_uri
+from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.documents import count_documents
@@ -123,7 +124,8 @@ def _table(settings: CorpusConfig) -> Iterator[Finding]:
     uri = table_uri(settings.lancedb_uri, settings.corpus)
     folder = local_path(uri)
     if folder is None:
-        yield Finding("table", Verdict.OK, f"{uri} is in an object store.")
+        check_store(uri)
+        yield Finding("table", Verdict.OK, f"{uri} is in an object store, which was checked for conditional writes.")
         return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK):
