@@ -12,7 +12,7 @@ from textwrap import wrap
 import dagster as dg
 
 _MIN_FENCE = 3
-_WIDTH = 64
+_WIDTH = 60
 # Characters removed from headings: Markdown, or an extension that turns addresses into links, may interpret them.
 _NO_HEADING = re.compile(r"[^A-Za-z0-9, ]+")
 

@@ -49,7 +49,7 @@ def test_no_text_leaves_its_code_block(text: str) -> None:
 def test_long_lines_are_wrapped_between_words_and_stay_in_their_code_block(text: str) -> None:
     kinds, content = _shown("Chunk 1", text)
     assert content.split() == text.split()
-    assert all(len(line) <= 64 or " " not in line.strip() for line in content.splitlines())
+    assert all(len(line) <= 60 or " " not in line.strip() for line in content.splitlines())
     assert not kinds & {"image", "link_open", "html_block", "html_inline", "heading_open"}
 
 
