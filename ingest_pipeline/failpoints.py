@@ -43,6 +43,7 @@ class Boundary(StrEnum):
     LANCE_COMMIT = "lance commit"
     VERSION_CHECKED = "version checked"
     COMMIT = "commit"
+    MANIFEST_INSTALLED = "manifest installed"
     ACKNOWLEDGED = "acknowledged"
     RESTORED = "restored"
     SETTLED = "settled"

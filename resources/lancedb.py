@@ -10,9 +10,11 @@ from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus, open_context
-from ingest_pipeline.lance.storage import open_lancedb, table_uri
+from ingest_pipeline.lance.storage import open_lancedb, storage_options, table_uri
+from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.corpora import read_current
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
@@ -76,6 +78,7 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
                 f"Table {table!r} was published at {row.table_uri!r}, but the resource is configured for {expected!r}",
                 "Give the resource the uri of the folder in which the table was published.",
             )
+        install_head(LanceTable(expected, storage_options(expected)), row)
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager

@@ -30,7 +30,7 @@ from ingest_pipeline.sources.local import FollowLinks
 from ingest_pipeline.sources.source_url import canonical_url
 from ingest_pipeline.types import DEFAULT_RETENTION, ChunkUnit, OnUnreadable, corpus_name
 
-_LANCE_SCHEMES = {"file", "s3", "s3+ddb", "gs", "az", "abfss", "oss"}
+_LANCE_SCHEMES = {"file", "s3", "gs", "az", "abfss", "oss"}
 OPENAI_MODEL = "text-embedding-3-small"
 _OPENAI_DIMENSIONS = 1536
 _PREFIX_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")

@@ -15,6 +15,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
+from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.corpus.protocol import ATTEMPTS, SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_ours, mark_for
 from ingest_pipeline.errors import (
@@ -119,14 +120,24 @@ class Corpus:
             return corpora.read_generation(connection, self.generation) is not None
 
     def head(self) -> GenerationRow:
-        """The generation's row, which names the version that readers may see."""
+        """The generation's row, with the version that readers may see, which is in the table.
+
+        Raises:
+            ForeignWriteError: Another writer made a version of the same number.
+        """
+        row = self.row()
+        install_head(self.table, row)
+        return row if self.pinned_version is None else replace(row, head_version=self.pinned_version)
+
+    def row(self) -> GenerationRow:
+        """The generation's row. The table is not accessed."""
         with self.database.transaction() as connection:
             row = corpora.read_generation(connection, self.generation)
         if row is None:
             raise ConfigurationError(
                 f"Corpus {self.generation!r} is gone from the database", "Ingest it again to create it."
             )
-        return row if self.pinned_version is None else replace(row, head_version=self.pinned_version)
+        return row
 
     def check_generation(self, row: GenerationRow) -> None:
         """Refuse to write if the generation was retired, or the corpus got other settings, since the writer opened it.
@@ -182,6 +193,7 @@ def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:
         if problem is None and not (is_bound or corpus.table.exists()):
             problem = CorpusMismatchError(f"The table of corpus {row.corpus!r} at {row.table_uri} is gone")
         if problem is None:
+            install_head(corpus.table, row)
             _check_owner(corpus)
             check_writable(corpus)
             problem = _wrong_columns(corpus, wanted)
@@ -214,6 +226,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
     if problem is not None:
         raise problem
     corpus = _opened(database, wanted)
+    install_head(corpus.table, row)
     _check_owner(corpus)
     check_writable(corpus)
     problem = _wrong_columns(corpus, wanted)
@@ -279,11 +292,11 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
     sagas.begin(connection, generation=settings.generation, kind=SagaKind.CREATE, base_version=0, saga=saga)
     table = LanceTable(settings.table_uri, settings.storage_options)
     mark = mark_for(connection, row, saga)
-    version = table.create(settings.schema, owner=f"{installation}/{settings.generation}", mark=mark)
-    _record_creations_that_died(connection, table, settings.generation, version)
-    corpora.move_head(connection, settings.generation, version=version, saga=saga)
+    made = table.create(settings.schema, owner=f"{installation}/{settings.generation}", mark=mark)
+    _record_creations_that_died(connection, table, settings.generation, made.number)
+    corpora.move_head(connection, settings.generation, version=made.number, saga=saga, manifest=made.manifest)
     sagas.mark_prepared(connection, saga)
-    sagas.mark_published(connection, saga, base_version=0, version=version)
+    sagas.mark_published(connection, saga, base_version=0, version=made.number)
 
 
 def _record_creations_that_died(connection: Connection, table: LanceTable, name: str, version: int) -> None:
@@ -305,20 +318,9 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
         False if a living writer works on the corpus with its present settings.
     """
     recorded = LanceTable(row.table_uri, storage_options(row.table_uri))
-    with corpus.database.transaction() as connection:
-        if recorded.exists():
+    if recorded.exists():
+        with corpus.database.transaction() as connection:
             check_ours(connection, row, recorded)
-        # Commits before the table is changed, so that the ledger knows the saga if its writer dies.
-        saga = sagas.begin(connection, generation=row.name, kind=SagaKind.CREATE, base_version=row.head_version)
-        sagas.mark_prepared(connection, saga)
-    try:
-        return _take_settings_with(saga, corpus, row, settings)
-    finally:
-        with suppress(UnavailableError), corpus.database.transaction() as connection:
-            sagas.mark_failed(connection, saga, "the empty table needed no change")
-
-
-def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> bool:
     given_up: LanceTable | None = None
     owner, installation = corpus.owner, corpus.database.installation
     with corpus.database.transaction() as connection:
@@ -332,9 +334,8 @@ def _take_settings_with(saga: UUID, corpus: Corpus, row: GenerationRow, settings
             return False
         failures.forget_failures(connection, row.name)
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
-            _change_in_place(connection, corpus, row, settings, saga)
+            _change_in_place(connection, corpus, row, settings)
         else:
-            sagas.mark_failed(connection, saga, "the table was created elsewhere")
             _move(connection, installation, row, settings)
             given_up = LanceTable(row.table_uri, storage_options(row.table_uri))
     if given_up is not None:
@@ -348,18 +349,18 @@ def _has_latest(table: LanceTable, row: GenerationRow) -> bool:
     return table.exists() and table.latest_version() == row.head_version
 
 
-def _change_in_place(
-    connection: Connection, corpus: Corpus, row: GenerationRow, settings: CorpusSettings, saga: UUID
-) -> None:
+def _change_in_place(connection: Connection, corpus: Corpus, row: GenerationRow, settings: CorpusSettings) -> None:
     rebind(connection, row.name, settings.binding)
     if _wrong_columns(corpus, settings) is None:
         return
-    mark = mark_for(connection, row, saga)
-    version = corpus.table.commit(row.head_version, NewColumns(settings.schema, corpus.owner), mark)
-    if version != row.head_version + 1:
+    saga = sagas.begin(connection, generation=row.name, kind=SagaKind.CREATE, base_version=row.head_version)
+    sagas.mark_prepared(connection, saga)
+    change = NewColumns(settings.schema, corpus.owner)
+    made = corpus.table.stage_version(row.head_version, change, mark_for(connection, row, saga))
+    if made.number != row.head_version + 1 or not _has_latest(corpus.table, row):
         raise ConflictError(f"The empty table of corpus {row.corpus!r} was changed by another program")
-    corpora.move_head(connection, row.name, version=version, saga=saga)
-    sagas.mark_published(connection, saga, base_version=row.head_version, version=version)
+    corpora.move_head(connection, row.name, version=made.number, saga=saga, manifest=made.manifest)
+    sagas.mark_published(connection, saga, base_version=row.head_version, version=made.number)
 
 
 def _move(connection: Connection, installation: UUID, row: GenerationRow, settings: CorpusSettings) -> None:

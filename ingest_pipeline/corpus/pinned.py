@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConfigurationError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
@@ -25,6 +26,7 @@ def pinned_corpus(database: Database, pin: Pin) -> Corpus:
     if row is None:
         raise ConfigurationError(f"There is no corpus {pin.generation!r}", "Run `ingest-pipeline ingest` first.")
     table = LanceTable(row.table_uri, storage_options(row.table_uri))
+    install_head(table, row)
     return Corpus(row.name, database, table, row.corpus, pinned_version=pin.version)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConflictError, NotOurTableError, OtherDatabaseError, VersionGoneError
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import CorpusFacts, DatabaseIdentity, VersionMark
@@ -170,6 +171,7 @@ def check_holds_head(connection: Connection, row: GenerationRow, table: LanceTab
         OtherDatabaseError, NotOurTableError: As in `check_ours`.
     """
     for _ in range(_LOOKS):
+        install_head(table, row)
         finding = examine(connection, row, table)
         if finding.holds_head:
             break

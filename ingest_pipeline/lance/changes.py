@@ -1,8 +1,4 @@
-"""The change that one publication makes to a table, as one operation of Lance, computed on its base version.
-
-The lowest fragment of the base is part of every change of rows, changed or not. Two such commits on one base therefore
-always touch a common fragment, and Lance itself refuses the later one. Only an empty base has no fragment to touch.
-"""
+"""The change that one publication makes to a table, as one operation of Lance, computed on its base version."""
 
 from __future__ import annotations
 
@@ -132,7 +128,7 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class NewColumns:
-    """Other columns for an empty table. Lance rebases this over versions in between, so the version must be checked."""
+    """Other columns for an empty table."""
 
     schema: pa.Schema
     owner: str
@@ -164,12 +160,9 @@ def update(
     updated: dict[int, FragmentMetadata] | None = None,
 ) -> lance.LanceOperation.Update:
     """One operation that adds data files, removes whole fragments, and changes others."""
-    touched = {**lowest(base), **(updated or {})}
-    for number in gone:
-        touched.pop(number, None)
     return lance.LanceOperation.Update(
         removed_fragment_ids=list(gone),
-        updated_fragments=list(touched.values()),
+        updated_fragments=list((updated or {}).values()),
         new_fragments=[_new_fragment(base, staged.name) for staged in added],
     )
 
@@ -256,12 +249,3 @@ def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str)
         else:
             updated[number] = after
     return _Deletion(gone, updated, row_count)
-
-
-def lowest(dataset: lance.LanceDataset) -> dict[int, FragmentMetadata]:
-    """The fragment that every change touches, so that Lance refuses the later of two; none in an empty table."""
-    numbers = dataset.fragment_ids()
-    if not numbers:
-        return {}
-    number = min(numbers)
-    return {number: fragment_of(dataset, number).metadata}

@@ -22,7 +22,7 @@ from lance.schema import LanceSchema
 
 from ingest_pipeline.columns.declaration import Column, Values, columns_of
 from ingest_pipeline.columns.values import to_arrow
-from ingest_pipeline.lance.changes import StagedFragment, fragment_of, lowest, with_fields
+from ingest_pipeline.lance.changes import StagedFragment, fragment_of, with_fields
 
 if TYPE_CHECKING:
     from ingest_pipeline.lance.table import LanceTable
@@ -84,7 +84,7 @@ class ColumnChange:
         updated = {file.fragment: _with_file(base, file) for file in self.files}
         names = {name for file in self.files for name in file.columns}
         return lance.LanceOperation.Update(
-            updated_fragments=list({**lowest(base), **updated}.values()),
+            updated_fragments=list(updated.values()),
             # Lance removes these fragments from the indices over these columns.
             fields_modified=sorted(number for name in names for number in _field_ids(base, name)),
             update_mode="rewrite_columns",

@@ -16,10 +16,9 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import folder_of
+from ingest_pipeline.lance.manifests import LAST_VERSION, manifest_name
 from ingest_pipeline.lance.spool import Spool
 
-# The names of manifests count down, so that a listing begins with the latest version.
-_LAST_VERSION = 2**64 - 1
 _MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
 
 
@@ -34,6 +33,8 @@ class TableFiles:
     def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
         self.uri = uri
         self._storage_options = storage_options
+        self._installed = ""
+        """The last staged manifest that is known to be installed."""
 
     @property
     def spool(self) -> Spool:
@@ -74,11 +75,11 @@ class TableFiles:
         """Every version that still exists, ascending, from the names of the manifests."""
         with translated(self.uri):
             names = LanceFileSession(self.uri, storage_options=self._storage_options).list("_versions")
-        return sorted(_LAST_VERSION - int(found[1]) for name in names if (found := _MANIFEST.search(name)))
+        return sorted(LAST_VERSION - int(found[1]) for name in names if (found := _MANIFEST.search(name)))
 
     def remove_manifest(self, version: int) -> None:
         """Remove a version whose manifest cannot be read. The sweep removes its other files."""
-        self.remove_file(f"_versions/{_LAST_VERSION - version:020d}.manifest")
+        self.remove_file(manifest_name(version))
         self.__dict__.pop("_dataset", None)
 
     def file_sizes(self) -> dict[str, int]:
@@ -111,7 +112,7 @@ class TableFiles:
         """
         folder, removed = folder_of(self.uri), list[int]()
         for version in self.versions() if folder is not None else ():
-            name = _manifest_name(version)
+            name = manifest_name(version)
             if folder is not None and version > above and not (folder / name).read_bytes().strip(b"\0"):
                 self.remove_file(name)
                 removed.append(version)
@@ -136,17 +137,13 @@ class TableFiles:
 
     def _cannot_be_opened(self, version: int, files: LanceFileSession) -> bool:
         with translated(self.uri):
-            fetch(files, _manifest_name(version))
+            fetch(files, manifest_name(version))
         try:
             with translated(self.uri):
                 lance.dataset(self.uri, version, storage_options=self._storage_options)
         except TableUnavailableError:
             return True
         return False
-
-
-def _manifest_name(version: int) -> str:
-    return f"_versions/{_LAST_VERSION - version:020d}.manifest"
 
 
 @contextmanager

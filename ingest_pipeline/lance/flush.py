@@ -44,13 +44,13 @@ def flush_segment(uri: str, uuid: str) -> None:
         _flush(folder, (path for path in (folder / "_indices" / uuid).rglob("*") if path.is_file()))
 
 
-def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None:
+def flush_commit(uri: str, manifest: str, transaction: lance.Transaction) -> None:
     """Flush the files of one commit: manifest, transaction, and deletion files.
 
     Args:
         uri: The table.
-        version: The version that the commit created.
-        transaction: The committed transaction.
+        manifest: Name of the staged manifest, relative to the folder of manifests.
+        transaction: The transaction that made the version.
     """
     folder = folder_of(uri)
     if folder is None:
@@ -62,7 +62,7 @@ def flush_commit(uri: str, version: int, transaction: lance.Transaction) -> None
         if fragment.deletion_file is not None and fragment.deletion_file.read_version == transaction.read_version
     ]
     transactions = (folder / "_transactions").glob(f"*-{transaction.uuid}.txn")
-    _flush(folder, [*deletions, *transactions, folder / f"_versions/{2**64 - 1 - version:020d}.manifest"])
+    _flush(folder, [*deletions, *transactions, folder / "_versions" / manifest])
 
 
 def flush_table(uri: str) -> None:

@@ -80,7 +80,7 @@ class Indexing:
         return ()
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        """See `TableChange`. Lance sees no conflict with a change of rows; the publication's version check does."""
+        """See `TableChange`."""
         return lance.LanceOperation.CreateIndex(
             new_indices=[self.built.index],
             removed_indices=[index for index in _indices(base) if index.uuid in self.replaced],

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import lance
@@ -33,6 +33,7 @@ from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_commit, flush_data_file, flush_segment, flush_table
 from ingest_pipeline.lance.indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
+from ingest_pipeline.lance.manifests import NewVersion, Staging, find_staged, put_manifest, remove_staged
 from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.private_folder import local_path, make_private
@@ -51,7 +52,7 @@ class CommitRefusedError(TableUnavailableError):
 class LanceTable(TableFiles):
     """A LanceDB table, with every read and write of its versions; see `TableFiles` for its folder."""
 
-    def create(self, schema: pa.Schema, *, owner: str, mark: VersionMark) -> int:
+    def create(self, schema: pa.Schema, *, owner: str, mark: VersionMark) -> NewVersion:
         """Create the empty table, or accept an existing one that this owner created and never wrote to.
 
         Args:
@@ -60,7 +61,7 @@ class LanceTable(TableFiles):
             mark: The mark of the saga that creates it.
 
         Returns:
-            The table's version.
+            The table's version. That of a new table is visible at once, and empty.
 
         Raises:
             NotOurTableError: A table exists there that another owner created, or that has rows.
@@ -70,9 +71,9 @@ class LanceTable(TableFiles):
             self._check_half_created(owner, mark)
             # The table may have been created with other settings, such as another width of the vectors.
             change = Change() if self.schema.equals(schema) else NewColumns(schema, owner)
-            version = self.commit(self.latest_version(), change, mark)
+            made = self.stage_version(self.latest_version(), change, mark)
             self.flush()  # its creator died, perhaps before it flushed the table
-            return version
+            return made
         if (path := local_path(self.uri)) is not None:
             with translated(self.uri):
                 make_private(path.parent)
@@ -86,7 +87,7 @@ class LanceTable(TableFiles):
                 transaction_properties=mark.properties(),
             )
         self.flush()
-        return dataset.version
+        return NewVersion(dataset.version, None, dataset)
 
     def flush(self) -> None:
         """Flush all files of the table, which another program may have written or copied."""
@@ -181,46 +182,62 @@ class LanceTable(TableFiles):
             flush_data_file(self.uri, name)
         return StagedFragment(name, count or 0)
 
-    def commit(self, base: int, change: TableChange, mark: VersionMark) -> int:
-        """Commit a change as one new version, in one Lance transaction that carries the mark.
-
-        Returns:
-            The new version. It is ``base + 1`` unless another program committed in between.
+    def stage_version(self, base: int, change: TableChange, mark: VersionMark) -> NewVersion:
+        """Make a version of a change, in one Lance transaction that carries the mark. No reader sees it yet.
 
         Raises:
-            CommitRefusedError: Another version of this package was committed in between.
-            TableDamagedError: Rows to be removed cannot be read. No version was created.
-            TableUnavailableError: The store failed. The version may exist nevertheless.
+            CommitRefusedError: Another program committed a conflicting change in between.
+            TableDamagedError: Rows to be removed cannot be read.
+            TableUnavailableError: The store failed.
         """
-        rows = change.removed if isinstance(change, Change) else None
+        rows, dataset = change.removed if isinstance(change, Change) else None, self.at(base)
         with self._reading(base, None if rows is None else rows.fragments):
-            operation = change.operation(self.at(base))
+            operation = change.operation(dataset)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):
-            return self._commit(base, operation, mark)
+            return self._commit(dataset, operation, mark)
 
-    def restore(self, version: int, mark: VersionMark) -> int:
-        """Restore the content of an older version, as a new version that carries the mark.
-
-        Lance then refuses every commit that was planned on a version in between: a restore is a fence too.
-        """
+    def stage_restore(self, version: int, mark: VersionMark) -> NewVersion:
+        """Make a version with the content of an older one; see `stage_version`."""
         with translated(self.uri), boundary(Boundary.RESTORED):
-            latest = self.latest_version()
+            latest = self.at(self.latest_version())
             return self._commit(latest, lance.LanceOperation.Restore(version=version), mark)
 
-    def fragments_named(self, version: int, names: Iterable[str]) -> dict[str, int]:
-        """Fragment ids by data file name, for those names that the version contains."""
-        wanted = set(names)
-        found: dict[str, int] = {}
+    def install(self, version: int, manifest: str | None, saga: UUID, *, replace: bool = False) -> bool:
+        """Make a staged version visible to every reader. May be repeated, by any process.
+
+        Args:
+            version: The version.
+            manifest: Name of its staged manifest. None: the version is visible already.
+            saga: The saga that made the version.
+            replace: Replace the version of the same number that another writer made.
+
+        Returns:
+            False if another writer made a version of the same number. That version was not touched.
+        """
+        if manifest is None or manifest == self._installed:
+            return True
+        options = self._storage_options or {}
         with translated(self.uri):
-            dataset = self.at(version)
-            # Lance numbers fragments upwards, so the ones just added come first.
-            for number in sorted(dataset.fragment_ids(), reverse=True):
-                if len(found) == len(wanted):
-                    break
-                name = fragment_of(dataset, number).metadata.files[0].path
-                if name in wanted:
-                    found[name] = number
-        return found
+            content = find_staged(self.uri, options, manifest)
+        if content is None:
+            self._installed = manifest
+            return True
+        with boundary(Boundary.MANIFEST_INSTALLED):
+            with translated(self.uri):
+                done = put_manifest(self.uri, options, version, manifest, content, replace=replace)
+            if replace:
+                self.__dict__.pop("_dataset", None)
+            if not done and not self.has_version(version):
+                raise TableUnavailableError(
+                    f"The store of the LanceDB table at {self.uri} refuses the manifest of version {version} as if it "
+                    "had one already"
+                )
+            if not done and self.saga_of(version) != saga:
+                return False
+            with translated(self.uri):
+                remove_staged(self.uri, options, manifest)
+        self._installed = manifest
+        return True
 
     def fragments(self, version: int) -> list[FragmentState]:
         """All fragments at a version, by id."""
@@ -395,22 +412,28 @@ class LanceTable(TableFiles):
                 ) from error
             raise
 
-    def _commit(self, base: int, operation: lance.LanceOperation.BaseOperation, mark: VersionMark) -> int:
+    def _commit(
+        self, base: lance.LanceDataset, operation: lance.LanceOperation.BaseOperation, mark: VersionMark
+    ) -> NewVersion:
         transaction = lance.Transaction(
-            read_version=base,
+            read_version=base.version,
             operation=operation,
             uuid=str(uuid.uuid4()),
             transaction_properties=mark.properties(),
         )
+        staging = Staging(self.uri)
         try:
-            committed = lance.LanceDataset.commit(
-                self._dataset,
+            made = lance.LanceDataset.commit(
+                base,
                 transaction,
                 storage_options=self._storage_options,
                 max_retries=0,
+                namespace_client=cast("Any", staging),
+                table_id=[self.uri],
+                namespace_client_managed_versioning=True,
                 commit_timeout=_COMMIT_TIMEOUT,
             )
         except CommitConflictError as error:
-            raise CommitRefusedError(f"A commit on version {base} of {self.uri} was refused") from error
-        flush_commit(self.uri, committed.version, transaction)
-        return committed.version
+            raise CommitRefusedError(f"A commit on version {base.version} of {self.uri} was refused") from error
+        flush_commit(self.uri, staging.manifest, transaction)
+        return NewVersion(made.version, staging.manifest, made)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -51,6 +51,8 @@ class GenerationRow:
     embedding: str | None
     head_version: int
     head_saga: UUID
+    staged_manifest: str | None = field(default=None, compare=False)
+    """Private name of the manifest of head, until the manifest is installed. None: the version was visible at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,9 @@ def set_declaration(connection: Connection, corpus: str, declaration: dict[str, 
     connection.execute(query("set_declaration"), {"corpus": corpus, "columns": Jsonb(declaration)})
 
 
-def move_head(connection: Connection, name: str, *, version: int, saga: UUID) -> None:
-    """Set head to another version."""
-    connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga})
+def move_head(connection: Connection, name: str, *, version: int, saga: UUID, manifest: str | None) -> None:
+    """Set head to another version, whose staged manifest readers do not see before COMMIT."""
+    connection.execute(query("move_head"), {"name": name, "version": version, "saga": saga, "manifest": manifest})
 
 
 def read_generations(connection: Connection, corpus: str) -> list[Generation]:

@@ -17,15 +17,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.head_manifest import install_head, install_published
 from ingest_pipeline.corpus.table_identity import examine, mark_for, origins
 from ingest_pipeline.errors import (
     ConflictError,
     DocumentError,
+    ForeignWriteError,
     OtherDatabaseError,
     StaleError,
     TableDamagedError,
@@ -33,6 +36,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.lance.manifests import NewVersion
 from ingest_pipeline.lance.table import REBUILD, LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
@@ -121,7 +125,9 @@ def rebuild_catalog(context: IngestContext) -> RebuildReport | None:
         UnavailableError: The source or one of the stores does not answer. Nothing was changed.
     """
     corpus = context.corpus
-    head = corpus.head()
+    head = corpus.row()
+    with suppress(ForeignWriteError):  # head is then not among the versions to choose from
+        install_head(corpus.table, head)
     content = _choose(corpus, replace(head, table_uri=corpus.table.uri))
     if content is None:
         return None
@@ -323,13 +329,18 @@ class _Rebuild:
                 with boundary(Boundary.RELOCATED):
                     rebind(connection, head.name, replace(binding_of(head), table_uri=corpus.table.uri))
             mark = mark_for(connection, replace(head, table_uri=corpus.table.uri), self._saga)
-            version = self._make_version(mark, incomplete)
+            made = self._make_version(mark, incomplete)
+            version = made.number
             with boundary(Boundary.ROWS_WRITTEN):
                 write_change(connection, corpus.generation, self._saga, version, change)
                 self._retire(connection)
             sagas.mark_published(connection, self._saga, base_version=head.head_version, version=version)
             with boundary(Boundary.HEAD_MOVED):
-                corpora.move_head(connection, corpus.generation, version=version, saga=self._saga)
+                corpora.move_head(
+                    connection, corpus.generation, version=version, saga=self._saga, manifest=made.manifest
+                )
+        moved = replace(head, head_version=version, head_saga=self._saga, staged_manifest=made.manifest)
+        install_published(corpus.table, moved)
         log.info(
             "corpus %s: the catalog was rebuilt from version %d of the table, which is now version %d",
             corpus.generation,
@@ -338,23 +349,23 @@ class _Rebuild:
         )
         return version
 
-    def _make_version(self, mark: VersionMark, incomplete: Sequence[str]) -> int:
-        table = self._corpus.table
-        expected = self._content.latest + 1
-        version = table.restore(self._content.version, mark)
-        while version == expected and version <= self._head.head_version:
+    def _make_version(self, mark: VersionMark, incomplete: Sequence[str]) -> NewVersion:
+        """Stage the version that becomes head. Those before it have content that the table has already."""
+        table, expected = self._corpus.table, self._content.latest + 1
+        made = table.stage_restore(self._content.version, mark)
+        while made.number == expected <= self._head.head_version and table.install(expected, made.manifest, mark.saga):
             # Head never moves back. A table whose latest version is before head gets versions until head is passed.
             expected += 1
-            version = table.restore(self._content.version, mark)
-        if version == expected and incomplete:
+            made = table.stage_restore(self._content.version, mark)
+        if incomplete and made.number == expected and table.install(expected, made.manifest, mark.saga):
             expected += 1
-            version = table.commit(version, Change((), Removal(one_of("document", list(incomplete)))), mark)
-        if version != expected:
+            made = table.stage_version(made.number, Change((), Removal(one_of("document", list(incomplete)))), mark)
+        if made.number != expected:
             raise ConflictError(
                 f"Version {expected} of the table of corpus {self._corpus.name!r} was taken by another writer",
                 f"Stop all writers of the table, then run `{REBUILD}` again.",
             )
-        return version
+        return made
 
     def _retire(self, connection: Connection) -> None:
         """Retire publications whose versions are missing from the table, or belong to other sagas there."""

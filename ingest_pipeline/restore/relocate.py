@@ -8,13 +8,13 @@ published once more there, by a saga of its own. The old copy lacks that version
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.head_manifest import install_head, install_published
 from ingest_pipeline.corpus.table_identity import check_holds_head
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import (
@@ -32,8 +32,7 @@ from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
-from ingest_pipeline.saga.heartbeat import fail
-from ingest_pipeline.saga.reconcile import begin_restore, lock, restore_as_head, versions_above
+from ingest_pipeline.saga.reconcile import lock, restore_as_head, versions_above
 from ingest_pipeline.types import Recipe, Vector, split_embedding
 
 _MAX_NAMED_FILES = 3
@@ -78,23 +77,15 @@ def move_tables(database: Database, corpus: str, folder: str) -> list[str]:
     for row, there in copies:
         if row.table_uri != there.table.uri:
             _check_copy(there, row)  # before the lock: files are listed, and versions never change
-    with database.transaction() as connection:
-        sagas = {
-            row.name: begin_restore(connection, there, row) for row, there in copies if row.table_uri != there.table.uri
-        }
-    try:
-        _move_all(database, corpus, copies, sagas)
-    except BaseException as error:
-        for row, there in copies:
-            if row.name in sagas:
-                fail(there, sagas[row.name], error)
-        raise
+    for there, moved in _move_all(database, corpus, copies):
+        install_published(there.table, moved)
     return [there.table.uri for _, there in copies]
 
 
 def _move_all(
-    database: Database, corpus: str, copies: Sequence[tuple[GenerationRow, Corpus]], sagas: Mapping[str, UUID]
-) -> None:
+    database: Database, corpus: str, copies: Sequence[tuple[GenerationRow, Corpus]]
+) -> list[tuple[Corpus, GenerationRow]]:
+    moved: list[tuple[Corpus, GenerationRow]] = []
     with database.transaction() as connection:
         with boundary(Boundary.LOCK_TAKEN):
             rows = corpora.lock_generations(connection, [row.name for row, _ in copies])
@@ -105,8 +96,9 @@ def _move_all(
                     "changed",
                     f"Stop all writers, copy {row.table_uri} again, and run the command again.",
                 )
-            if row.name in sagas:
-                _move_table(connection, there, row, sagas[row.name])
+            if row.table_uri != there.table.uri:
+                moved.append((there, _move_table(connection, there, row)))
+    return moved
 
 
 def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | None:
@@ -122,14 +114,13 @@ def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | No
     )
 
 
-def _move_table(connection: Connection, there: Corpus, row: GenerationRow, saga: UUID) -> None:
-    for ended in sagas.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}", keep=[saga]):
+def _move_table(connection: Connection, there: Corpus, row: GenerationRow) -> GenerationRow:
+    for ended in sagas.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}"):
         documents.forget_documents(connection, ended)
     with boundary(Boundary.RELOCATED):
         rebind(connection, row.name, replace(binding_of(row), table_uri=there.table.uri))
     moved = replace(row, table_uri=there.table.uri)
-    latest = there.table.latest_version()
-    restore_as_head(connection, there, moved, content=row.head_version, latest=latest, saga=saga)
+    return restore_as_head(connection, there, moved, content=row.head_version)
 
 
 def _check_copy(there: Corpus, row: GenerationRow) -> None:
@@ -137,6 +128,7 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
     uri = there.table.uri
     if not (there.table.owner or "").endswith(f"/{there.generation}"):
         raise NotOurTableError(f"The LanceDB table at {uri} was not created by corpus {row.corpus!r}")
+    install_head(there.table, row)
     latest = there.table.latest_version()
     if latest < row.head_version:
         raise CorpusMismatchError(

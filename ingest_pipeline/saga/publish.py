@@ -2,23 +2,28 @@
 
     BEGIN; lock the corpus' row, which names head
     if the latest version is not head: reconcile, begin again
-    write the catalog rows, the saga's end and the new head          every constraint is checked before Lance is touched
-    one Lance commit on head, carrying the saga's id and this database's
-    if the version made is not head + 1, or not ours: undo it, begin again
+    write the catalog rows
+    Lance stages a version on head, with the saga's id and this database's; no reader sees it
+    write the saga's end and the new head, with the name of the staged manifest
+    if the version is not head + 1, or something else made one of that number: begin again
     COMMIT
+    give the manifest its canonical name, so that every reader sees the version
 
-If anything fails after the Lance commit, `settle` takes the lock again and reads the ledger. If the ledger says that
-the saga is published, it is. Otherwise the table is restored to head. The outcome is never guessed.
+Before COMMIT nothing is visible, so nothing has to be undone if anything fails. If the answer to COMMIT is lost,
+`settle` takes the lock again and reads the ledger. If the writer dies after COMMIT, the next writer, reader or recovery
+installs the manifest.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.head_manifest import install_published
 from ingest_pipeline.corpus.protocol import ATTEMPTS, PATIENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.errors import UnavailableError
@@ -27,8 +32,7 @@ from ingest_pipeline.lance.changes import TableChange
 from ingest_pipeline.lance.table import CommitRefusedError
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
-from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
-from ingest_pipeline.postgres.sagas import SagaState
+from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection, DatabaseConflictError
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
 
 log = logging.getLogger(__name__)
@@ -50,7 +54,7 @@ class CatalogRows(Protocol):
 
 
 class _TryAgainError(Exception):
-    """Raised to repeat an attempt that changed nothing, or whose change reconciling undoes."""
+    """Raised to repeat an attempt, which changed nothing."""
 
 
 def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
@@ -71,7 +75,7 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
         try:
             version = _attempt(corpus, saga, rows)
         except _TryAgainError as reason:
-            undone = reconcile(corpus, keep=saga)
+            undone = reconcile(corpus)
             log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.generation, saga, reason, undone)
             continue
         with boundary(Boundary.ACKNOWLEDGED):
@@ -84,32 +88,29 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
 
 
 def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
-    touched = False
+    is_staged = False
     try:
         with corpus.database.transaction() as connection:
             head = _locked_head(connection, corpus)
             base, version = head.head_version, head.head_version + 1
             with boundary(Boundary.ROWS_WRITTEN):
                 change = rows.write(connection, base, version)
+            is_staged = True
+            made = corpus.table.stage_version(base, change, mark_for(connection, head, saga))
+            rows.record_fragments(connection, made.fragments_named([fragment.name for fragment in change.added]))
             with boundary(Boundary.HEAD_MOVED):
                 sagas.mark_published(connection, saga, base_version=base, version=version)
-                corpora.move_head(connection, corpus.generation, version=version, saga=saga)
-            touched = True
-            mark = mark_for(connection, head, saga)
-            made = corpus.table.commit(base, change, mark)
+                corpora.move_head(connection, corpus.generation, version=version, saga=saga, manifest=made.manifest)
             with boundary(Boundary.VERSION_CHECKED):
-                check_version(corpus, head, mark, made=made, expected=version)
-            rows.record_fragments(
-                connection, corpus.table.fragments_named(made, [fragment.name for fragment in change.added])
-            )
-    except CommitRefusedError as error:
+                check_version(corpus, made.number, version)
+    except CommitStateUnknownError as error:
+        return _settled(corpus, saga, error)
+    except (CommitRefusedError, DatabaseConflictError) as error:
         raise _TryAgainError(str(error)) from error
-    except Exception as error:
-        if touched:
-            return _settle_after(corpus, saga, error)
-        if isinstance(error, DatabaseConflictError):
-            raise _TryAgainError(str(error)) from error
-        raise
+    except UnavailableError as error:
+        raise _rolled_back(corpus, saga, error) if is_staged else error from error
+    moved = replace(head, head_version=version, head_saga=saga, staged_manifest=made.manifest)
+    install_published(corpus.table, moved)
     return version
 
 
@@ -122,8 +123,8 @@ def _locked_head(connection: Connection, corpus: Corpus) -> GenerationRow:
     return head
 
 
-def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
-    """Determine the outcome of a saga whose transaction failed after the Lance commit may have been made."""
+def _settled(corpus: Corpus, saga: UUID, error: CommitStateUnknownError) -> int:
+    """The version of a saga whose COMMIT got no answer, if it was published."""
     try:
         version = settle(corpus, saga)
     except UnavailableError as second:
@@ -132,20 +133,20 @@ def _settle_after(corpus: Corpus, saga: UUID, error: Exception) -> int:
             f"({error})",
             "The next publication or `ingest-pipeline recover` settles it; readers see the last published version.",
         ) from second
-    if version is not None:
-        log.warning(
-            "corpus %s: saga %s was published although the answer was lost (%s)", corpus.generation, saga, error
-        )
-        return version
-    if isinstance(error, UnavailableError):
-        raise UnavailableError(
-            f"Saga {saga} of corpus {corpus.name!r} was rolled back: {error}", "Nothing was published. Run again."
-        ) from error
-    raise error
+    if version is None:
+        raise _rolled_back(corpus, saga, error) from error
+    log.warning("corpus %s: saga %s was published although the answer was lost (%s)", corpus.generation, saga, error)
+    return version
+
+
+def _rolled_back(corpus: Corpus, saga: UUID, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"Saga {saga} of corpus {corpus.name!r} was rolled back: {error}", "Nothing was published. Run again."
+    )
 
 
 def settle(corpus: Corpus, saga: UUID) -> int | None:
-    """Determine under the lock whether a saga was published, and undo the saga if it was not.
+    """Determine under the lock whether a saga was published.
 
     Once the lock is free, the transaction that had it has ended, committed or not.
 
@@ -155,7 +156,4 @@ def settle(corpus: Corpus, saga: UUID) -> int | None:
     with corpus.database.transaction() as connection:
         lock(connection, corpus)
         row = sagas.read(connection, saga)
-    if row is not None and row.state == SagaState.PUBLISHED:
-        return row.published_version
-    reconcile(corpus)
-    return None
+    return None if row is None else row.published_version

@@ -13,15 +13,14 @@ from uuid import UUID
 import pyarrow as pa
 
 from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.head_manifest import install_published
 from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
 from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
-from ingest_pipeline.saga.heartbeat import fail
 from ingest_pipeline.saga.reconcile import (
-    begin_restore,
     check_may_undo,
     lock,
     reconcile,
@@ -69,7 +68,7 @@ def recover(
         ConflictError: Something was published while the foreign version was examined; nothing was adopted.
         UnavailableError: One of the stores does not answer.
     """
-    before = corpus.head().head_version
+    before = corpus.row().head_version
     corpus.table.remove_empty_versions(before)
     if foreign != "restore":
         check_writable(corpus)
@@ -110,14 +109,9 @@ def _adopt(corpus: Corpus) -> None:
     _check_same_rows(corpus, head, foreign)
     corpus.table.flush()
     with corpus.database.transaction() as connection:
-        saga = begin_restore(connection, corpus, head)
-    try:
-        with corpus.database.transaction() as connection:
-            _check_unchanged(corpus, lock(connection, corpus), head, foreign)
-            restore_as_head(connection, corpus, head, content=foreign, latest=corpus.table.latest_version(), saga=saga)
-    except BaseException as error:
-        fail(corpus, saga, error)
-        raise
+        _check_unchanged(corpus, lock(connection, corpus), head, foreign)
+        adopted = restore_as_head(connection, corpus, head, content=foreign)
+    install_published(corpus.table, adopted)
 
 
 def _check_unchanged(corpus: Corpus, now: GenerationRow, head: GenerationRow, foreign: int) -> None:
@@ -144,20 +138,14 @@ def take_over(corpus: Corpus) -> int | None:
         finding = examine(connection, head, corpus.table)
         if finding.is_ours and finding.holds_head and finding.written_at == head.table_uri and finding.newer is None:
             return None
-        check_holds_head(connection, head, corpus.table)
-        saga = begin_restore(connection, corpus, head)
     corpus.table.flush()  # it may have been copied a moment ago
-    try:
-        with corpus.database.transaction() as connection:
-            head = lock(connection, corpus)
-            check_holds_head(connection, head, corpus.table)
-            check_may_undo(connection, corpus, head, versions_above(corpus, head))
-            return restore_as_head(
-                connection, corpus, head, content=head.head_version, latest=corpus.table.latest_version(), saga=saga
-            )
-    except BaseException as error:
-        fail(corpus, saga, error)
-        raise
+    with corpus.database.transaction() as connection:
+        head = lock(connection, corpus)
+        check_holds_head(connection, head, corpus.table)
+        check_may_undo(connection, corpus, head, versions_above(corpus, head))
+        ours = restore_as_head(connection, corpus, head, content=head.head_version)
+    install_published(corpus.table, ours)
+    return ours.head_version
 
 
 def _last_foreign(corpus: Corpus, head: GenerationRow) -> int | None:

@@ -22,12 +22,15 @@ LANCE_MODULES = {
     "lance/flush.py",
     "lance/spool.py",
     "lance/search.py",
+    "lance/manifests.py",
 }
-"""The last two write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
+"""Damage and search write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {
     "lance/table.py": {
         "write_dataset": "LANCE_COMMIT",
         "_commit": "LANCE_COMMIT RESTORED",
+        "put_manifest": "MANIFEST_INSTALLED",
+        "remove_staged": "MANIFEST_INSTALLED",
         "LanceFileWriter": "FRAGMENT_WRITTEN",
         "write_batch": "FRAGMENT_WRITTEN",
         "delete_file": "TABLE_DROPPED",

@@ -31,7 +31,7 @@ from tests.support.crash.places import (
     decisive_places,
     places,
 )
-from tests.support.world import World, ended_saga, paragraphs, passages_of
+from tests.support.world import World, ended_saga, leave_version_above_head, paragraphs, passages_of
 from tools import figures
 
 pytestmark = pytest.mark.promise("settled", "again", "in-flight-only", "nothing-left")
@@ -230,6 +230,7 @@ def test_a_rollback_may_die_anywhere_and_be_recovered_in_every_way(
 def crash_recovery(world: World, first: Place, second: Place) -> None:
     put_second(world)
     assert Child(crash_jobs.ingest, world.address, kill_at=first).outcome().killed
+    leave_version_above_head(world)
     states = [stored(FIRST), stored(SECOND)]
     Child(crash_jobs.recover, world.address, kill_at=second).outcome()
     assert seen(world) in states
@@ -261,6 +262,7 @@ def test_a_replacement_and_its_recovery_may_both_die_anywhere(world: World, firs
 def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
     put_second(world)
     assert Child(crash_jobs.ingest, world.address, kill_at=AFTER_LANCE_COMMIT).outcome().killed
+    leave_version_above_head(world)
     world.recover()
     world.corpus.table.stage(f"{ended_saga(world)}-0.lance", world.corpus.table.schema.empty_table())
     assert Child(crash_jobs.sweep, world.address, kill_at=place).outcome().killed

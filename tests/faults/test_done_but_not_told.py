@@ -14,11 +14,12 @@ from ingest_pipeline.errors import (
     TableUnavailableError,
     UnavailableError,
 )
+from ingest_pipeline.lance import table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres import corpora, embedding_cache, sagas
 from ingest_pipeline.postgres.database import Connection, Database
 from tests.support.servers.embedding_server import Fault
-from tests.support.world import World, paragraphs
+from tests.support.world import World, leave_version_above_head, paragraphs, staged_manifests
 
 OLD, NEW = paragraphs("old", 3), paragraphs("new", 2)
 
@@ -66,7 +67,7 @@ def check_settled(world: World, text: str) -> None:
 
 @pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
-@pytest.mark.parametrize("call", ["commit", "_commit", "fragments_named", "latest_version"])
+@pytest.mark.parametrize("call", ["stage_version", "_commit", "latest_version"])
 def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
     world: World, monkeypatch: pytest.MonkeyPatch, call: str, done: bool
 ) -> None:
@@ -84,15 +85,14 @@ def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
 @pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 @pytest.mark.parametrize("times", [1, 2, 99])
-def test_a_failed_restore_leaves_the_saga_in_doubt_until_it_is_settled(
+def test_a_failed_restore_changes_nothing_until_it_is_repeated(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool, times: int
 ) -> None:
+    leave_version_above_head(world)
+    restoring = Flaky(LanceTable.stage_restore, TableUnavailableError("503"), times=times, done=done)
     with monkeypatch.context() as patch:
-        restoring = Flaky(LanceTable.restore, TableUnavailableError("503"), times=times, done=done)
-        placing = Flaky(LanceTable.fragments_named, TableUnavailableError("503"), times=1, done=False)
-        patch.setattr(LanceTable, "restore", restoring)
-        patch.setattr(LanceTable, "fragments_named", placing)
-        with pytest.raises(UnavailableError, match="in doubt"):
+        patch.setattr(LanceTable, "stage_restore", restoring)
+        with pytest.raises(UnavailableError, match="503"):
             world.ingest()
     assert world.corpus.table.latest_version() > world.head
     assert shows(world, OLD)
@@ -101,6 +101,23 @@ def test_a_failed_restore_leaves_the_saga_in_doubt_until_it_is_settled(
 
 
 @pytest.mark.promise("lance-faults")
+@pytest.mark.promise("lance-faults")
+@pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
+@pytest.mark.parametrize("call", ["find_staged", "put_manifest", "remove_staged"])
+def test_a_publication_whose_manifest_was_not_installed_is_acknowledged_and_installed_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str, done: bool
+) -> None:
+    before, failing = world.head, Flaky(getattr(table, call), OSError("503"), times=1, done=done)
+    with monkeypatch.context() as patch:
+        patch.setattr(table, call, failing)
+        [publication] = world.ingest().publications
+    is_visible = call == "remove_staged" or (call == "put_manifest" and done)
+    assert world.corpus.table.latest_version() == (publication.version if is_visible else before)
+    assert len(staged_manifests(world.settings.table_uri)) == (not (call == "remove_staged" and done))
+    check_settled(world, NEW)
+    assert world.corpus.table.latest_version() == publication.version
+
+
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 def test_a_data_file_whose_write_was_reported_as_failed_is_swept(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool

@@ -12,20 +12,19 @@ from datetime import timedelta
 from itertools import product
 from pathlib import Path
 
+import lance
 import pytest
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.lance import storage
-from ingest_pipeline.lance.changes import Change, Removal
-from ingest_pipeline.postgres import sagas
+from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.sources import bucket as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.servers.s3 import S3Server
-from tests.support.world import World, ended_saga, mark, paragraphs
+from tests.support.world import World, ended_saga, leave_version_above_head, mark, paragraphs
 from tools import figures
 
 OLD = {"a.txt": paragraphs("alpha", 3), "b.txt": paragraphs("beta", 2), "c.txt": paragraphs("gamma", 1)}
@@ -38,7 +37,8 @@ REQUESTS = {
     "read a data file": r"^GET \S*/data/",
     "write a deletion file": r"^PUT \S*/_deletions/",
     "write a transaction": r"^PUT \S*\.txn",
-    "write a manifest": r"^PUT \S*\.manifest",
+    "write a manifest": r"^PUT \S*\.manifest-",
+    "install a manifest": r"^PUT \S*\.manifest$",
     "read a manifest": r"^(GET|HEAD) \S*\.manifest",
     "find the latest version": r"^GET /documents-\d+\?\S*_versions",
     "write to the spool": r"^PUT \S*/_spool/",
@@ -186,8 +186,8 @@ OTHERWISE = {
     ("read a manifest", "half a body", FOR_EVER): True,
     # The library does not repeat a conditional write without an answer, so the saga is rolled back.
     ("write a manifest", "silence", PASSING): False,
-    # It is there, and found to be our own.
-    ("write a manifest", "reply lost", FOR_EVER): True,
+    # The publication is committed, and the next reader installs its manifest.
+    **{("install a manifest", fault, FOR_EVER): True for fault in ("503", "429", "reset", "reply lost", "silence")},
 }
 """Whether a run succeeds where others with as many faults do not, and the other way round."""
 
@@ -215,13 +215,15 @@ def test_any_request_may_fail_in_any_way(world: S3World, request_kind: str, faul
     assert told is OTHERWISE.get((request_kind, fault, times), times == PASSING)
 
 
-def test_a_manifest_that_is_refused_as_taken_is_tried_again(world: S3World) -> None:
-    """412: to Lance, another writer has made the version."""
-    assert fail_and_check(world, "write a manifest", "412", PASSING)
-
-
-def test_a_manifest_that_is_always_refused_as_taken_ends_the_run(world: S3World) -> None:
-    assert not fail_and_check(world, "write a manifest", "412", FOR_EVER)
+@pytest.mark.promise("s3-faults")
+@pytest.mark.parametrize("times", [PASSING, FOR_EVER])
+@pytest.mark.parametrize("fault", ["412", "reply lost", "503"])
+def test_a_publication_whose_manifest_cannot_be_installed_is_acknowledged_and_installed_later(
+    world: S3World, fault: str, times: int
+) -> None:
+    """412: another object has the name. Nothing has, or it is the manifest itself."""
+    assert fail_and_check(world, "install a manifest", fault, times)
+    assert world.corpus.table.latest_version() == world.head
 
 
 @pytest.mark.promise("s3-faults")
@@ -229,26 +231,30 @@ def test_a_manifest_that_was_written_and_not_confirmed_is_published_once(world: 
     assert fail_and_check(world, "write a manifest", "reply lost", PASSING)
 
 
+@pytest.mark.promise("foreign-writes")
+def test_a_version_of_another_writer_is_never_overwritten(world: S3World) -> None:
+    """It appeared between COMMIT and the installation of the manifest."""
+    ours = mark(world.corpus, world.corpus.row().head_saga)
+    made = world.corpus.table.stage_restore(world.head, ours)
+    theirs = lance.dataset(world.corpus.table.uri, storage_options=storage_options(world.corpus.table.uri))
+    theirs.delete("document = 'b.txt'")
+    assert theirs.latest_version == made.number
+    assert not world.corpus.table.install(made.number, made.manifest, ours.saga)
+    assert world.corpus.table.mark_of(made.number) is None
+    assert world.corpus.table.install(made.number, made.manifest, ours.saga, replace=True)
+    assert world.corpus.table.saga_of(made.number) == ours.saga
+
+
 @pytest.mark.promise("s3-faults", "waits")
 def test_a_silent_store_times_out_while_the_lock_is_held(world: S3World) -> None:
     assert not fail_and_check(world, "write a transaction", "silence", FOR_EVER)
-
-
-def leave_a_version_above_head(world: S3World) -> None:
-    """As a writer that died right after its Lance commit."""
-    head = world.head
-    with world.database.transaction() as connection:
-        dead = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=head)
-        sagas.mark_prepared(connection, dead)
-    staged = world.corpus.table.stage(f"{dead}-0.lance", world.corpus.table.rows(head, world.corpus.table.schema.names))
-    world.corpus.table.commit(head, Change([staged], Removal("document = 'a.txt'")), mark(world.corpus, dead))
 
 
 @pytest.mark.promise("s3-faults")
 @pytest.mark.parametrize(("request_kind", "fault"), OF_RECOVERY)
 def test_a_recovery_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
     assert world.s3
-    leave_a_version_above_head(world)
+    leave_version_above_head(world)
     with world.s3.failing(REQUESTS[request_kind], fault) as fired, suppress(UnavailableError):
         world.recover()
     assert fired[0] > 0
@@ -260,7 +266,7 @@ def test_a_recovery_may_fail_and_begin_again(world: S3World, request_kind: str, 
 @pytest.mark.parametrize(("request_kind", "fault"), OF_SWEEP)
 def test_a_sweep_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
     assert world.s3
-    leave_a_version_above_head(world)
+    leave_version_above_head(world)
     world.recover()
     world.corpus.table.stage(f"{ended_saga(world)}-0.lance", world.corpus.table.schema.empty_table())
     with world.s3.failing(SWEEPING[request_kind], fault) as fired, suppress(UnavailableError):

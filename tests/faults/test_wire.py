@@ -208,7 +208,7 @@ def test_a_cut_at_any_message_of_a_publication_is_reported_correctly(
 def test_a_cut_between_bytes_of_a_commit_or_its_answer_is_reported_correctly(
     world: World, writer: World, proxy: TcpProxy, direction: Direction
 ) -> None:
-    cut_at_bytes_after(BEFORE_COMMIT, world, writer, proxy, direction, step=7)
+    cut_at_bytes_after(BEFORE_COMMIT, world, writer, proxy, direction, step=2)
 
 
 @pytest.mark.promise("cut-connections")

@@ -28,14 +28,15 @@ from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.chunking import sections, user_chunker_role
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.columns import declaration
-from ingest_pipeline.corpus import table_identity
+from ingest_pipeline.corpus import corpus as corpus_module
+from ingest_pipeline.corpus import pinned, table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import base, openai, user_embedder_role
 from ingest_pipeline.embedding.prompts import NO_PROMPT
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
-from ingest_pipeline.lance import changes, column_audit, damage, fingerprints, flush, spool, table
+from ingest_pipeline.lance import column_audit, damage, fingerprints, flush, manifests, spool, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
@@ -52,6 +53,7 @@ from ingest_pipeline.postgres import (
     sagas,
     sql,
 )
+from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
 from ingest_pipeline.postgres.url import parts_of, write_url
@@ -106,8 +108,29 @@ def no_version_check() -> None:
     plug(publish, "check_version", answering(None))
 
 
-def no_touch() -> None:
-    plug(changes, "lowest", answering({}))
+def canonical_manifest_before_commit() -> None:
+    check = reconcile.check_version
+
+    def check_and_install(corpus: Corpus, made: int, expected: int) -> None:
+        check(corpus, made, expected)
+        for staged in (Path(corpus.table.uri) / manifests.FOLDER).glob(f"{2**64 - 1 - made:020d}.manifest-*"):
+            manifests.put_manifest(corpus.table.uri, {}, made, staged.name, b"", replace=False)
+
+    plug(publish, "check_version", check_and_install)
+
+
+def manifest_not_installed_by_others() -> None:
+    for module in (corpus_module, pinned, reconcile, table_identity):
+        plug(module, "install_head", answering(None))
+
+
+def canonical_manifest_of_others_overwritten() -> None:
+    put = manifests.put_manifest
+
+    def put_over(*arguments: Any, **_: bool) -> bool:
+        return put(*arguments, replace=True)
+
+    plug(table, "put_manifest", put_over)
 
 
 def no_compensation() -> None:
@@ -115,11 +138,11 @@ def no_compensation() -> None:
 
 
 def no_restore() -> None:
-    def keep(connection: Connection, corpus: Corpus, _: corpora.GenerationRow, *, latest: int, **__: object) -> int:
-        corpora.move_head(
-            connection, corpus.generation, version=latest, saga=corpus.table.saga_of(latest) or UUID(int=0)
-        )
-        return latest
+    def keep(connection: Connection, corpus: Corpus, head: GenerationRow, **_: object) -> GenerationRow:
+        latest = corpus.table.latest_version()
+        saga = corpus.table.saga_of(latest) or UUID(int=0)
+        corpora.move_head(connection, corpus.generation, version=latest, saga=saga, manifest=None)
+        return replace(head, head_version=latest, head_saga=saga)
 
     plug(reconcile, "restore_as_head", keep)
 
@@ -135,15 +158,19 @@ def no_conflict_check() -> None:
     plug(documents, "conflicting_documents", answering([]))
 
 
-def head_moved_in_another_transaction() -> None:
+def version_row_in_another_transaction() -> None:
     unplugged, move = publish.publish, corpora.move_head
+    moves: list[dict[str, Any]] = []
+
+    def move_later(_: Connection, name: str, **moved: Any) -> None:
+        moves.append({"name": name, **moved})
 
     def publish_then_move(corpus: Corpus, saga: UUID, rows: Any) -> int:
-        plug(corpora, "move_head", answering(None))
+        plug(corpora, "move_head", move_later)
         version = unplugged(corpus, saga, rows)
         plug(corpora, "move_head", move)
         with corpus.database.transaction() as connection:
-            move(connection, corpus.generation, version=version, saga=saga)
+            move(connection, **moves.pop())
         return version
 
     plug(lifecycle, "publish", publish_then_move)
@@ -158,15 +185,12 @@ def acknowledged_without_commit() -> None:
 
 
 def unknown_taken_for_failed() -> None:
-    def give_up(corpus: Corpus, saga: UUID) -> None:
-        reconcile.reconcile(corpus)
-
-    plug(publish, "settle", give_up)
+    plug(publish, "settle", answering(None))
 
 
 def unknown_taken_for_success() -> None:
     def hope(corpus: Corpus, saga: UUID) -> int:
-        return corpus.table.latest_version()
+        return corpus.table.latest_version() + 1
 
     plug(publish, "settle", hope)
 
@@ -349,6 +373,7 @@ _PUBLICATION = "tests/integration/saga/test_publish.py::"
 _MAINTENANCE = "tests/integration/maintenance/test_maintain.py::"
 _SWEEP = "tests/integration/maintenance/test_sweep.py::"
 _WIRE = "tests/faults/test_wire.py::"
+_COMMIT = "tests/faults/test_one_commit.py::"
 _ZOMBIE = "tests/faults/test_zombie.py::"
 
 
@@ -558,13 +583,21 @@ MUTANTS = {
     ),
     "no row lock": Mutant(no_row_lock, f"{_PUBLICATION}test_a_publication_waits_for_the_holder_of_the_lock"),
     "no version check": Mutant(
-        no_version_check, f"{_ZOMBIE}test_a_zombie_that_commits_just_before_another_writers_commit[empty_table]"
+        no_version_check, f"{_PUBLICATION}test_a_foreign_write_during_a_publication_is_kept_and_reported"
     ),
-    "no touch": Mutant(
-        no_touch, f"{_PUBLICATION}test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest"
+    "canonical manifest before COMMIT": Mutant(
+        canonical_manifest_before_commit, f"{_COMMIT}test_a_reader_of_the_latest_version_sees_only_what_was_committed"
+    ),
+    "manifest not installed by others": Mutant(
+        manifest_not_installed_by_others,
+        f"{_COMMIT}test_who_comes_next_installs_the_manifest_of_a_writer_that_died[reader_at_head]",
+    ),
+    "canonical manifest of others overwritten": Mutant(
+        canonical_manifest_of_others_overwritten,
+        f"{_COMMIT}test_a_version_that_took_the_number_of_head_is_reported_and_never_overwritten",
     ),
     "no compensation": Mutant(
-        no_compensation, f"{_WIRE}test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run"
+        no_compensation, f"{_ZOMBIE}test_a_version_left_above_head_is_undone_by_the_next_publication"
     ),
     "no restore": Mutant(
         no_restore, "tests/integration/saga/test_recover.py::test_versions_of_several_dead_writers_are_undone_together"
@@ -575,8 +608,8 @@ MUTANTS = {
     "no conflict check": Mutant(
         no_conflict_check, "tests/faults/test_concurrency.py::test_a_document_published_meanwhile_is_not_overwritten"
     ),
-    "head moved in another transaction": Mutant(
-        head_moved_in_another_transaction,
+    "version row in another transaction": Mutant(
+        version_row_in_another_transaction,
         "tests/faults/test_crash.py::test_a_first_ingest_may_die_at_decisive_places[before_acknowledged_1-recover_alone]",
     ),
     "acknowledged without COMMIT": Mutant(

@@ -19,7 +19,9 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.lance.changes import Change, Removal, TableChange
 from ingest_pipeline.lance.spool import spool_name
+from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
@@ -93,6 +95,30 @@ def mark(corpus: Corpus, saga: UUID, *, prepared: bool = True) -> VersionMark:
                 "UPDATE ingest_pipeline.saga SET prepared_at = now() WHERE id = %s AND prepared_at IS NULL", (saga,)
             )
         return mark_for(connection, row, saga)
+
+
+def commit_above(table: LanceTable, base: int, change: TableChange, mark: VersionMark) -> int:
+    """Make a version that every reader sees and no publication, as another writer does; returns its number."""
+    made = table.stage_version(base, change, mark)
+    assert table.install(made.number, made.manifest, mark.saga)
+    return made.number
+
+
+def leave_version_above_head(world: World) -> UUID:
+    """Make a version of a saga that is prepared and whose writer is gone, as if Postgres had lost its COMMIT."""
+    head = world.head
+    with world.database.transaction() as connection:
+        dead = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=head)
+        sagas.mark_prepared(connection, dead)
+    rows = world.corpus.table.rows(head, world.corpus.table.schema.names)
+    staged = [world.corpus.table.stage(f"{dead}-0.lance", rows)] if len(rows) else []
+    commit_above(world.corpus.table, head, Change(staged, Removal("document = 'a.txt'")), mark(world.corpus, dead))
+    return dead
+
+
+def staged_manifests(table: str) -> set[str]:
+    """Names of the manifests of a local table that wait for COMMIT, or were left by writers that are gone."""
+    return {path.name for path in (Path(table) / "_versions").glob("*.manifest-*")}
 
 
 def ended_saga(world: World) -> UUID:

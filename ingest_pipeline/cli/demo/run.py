@@ -118,8 +118,8 @@ class _Demo:
         return not done.problems and done.progress.published == 1 and done.progress.embedded < done.progress.chunks
 
     def _die_in_the_middle(self) -> bool:
-        """Kill a run between its commits to LanceDB and to Postgres."""
-        self._title("3. kill -9 during a publication: committed to LanceDB, not yet to Postgres")
+        """Kill a run between its commit to LanceDB and its COMMIT to Postgres."""
+        self._title("3. kill -9 during a publication: made in LanceDB, not yet committed to Postgres")
         self._edit("topics/with.txt", "Another new paragraph, whose publication will be interrupted.")
         with _session.corpus(self._settings) as corpus:
             before = corpus.head().head_version
@@ -127,28 +127,24 @@ class _Demo:
         with _session.corpus(self._settings) as corpus:
             head, latest = corpus.head().head_version, corpus.table.latest_version()
         self._say(
-            f"The run's process was killed by signal {-status}. LanceDB has version {latest}, Postgres names {head}."
+            f"The run's process was killed by signal {-status}. Its version {head + 1} is in LanceDB, under a private "
+            "name."
         )
-        self._say(f"Readers use version {head}: they see the old document, in both stores.")
-        return status == -signal.SIGKILL and head == before and latest == head + 1
+        self._say(f"Latest is {latest}, and Postgres names {head}: readers see the old document, in both stores.")
+        return status == -signal.SIGKILL and head == before == latest
 
     def _recover(self) -> bool:
         """Recover, and ingest again."""
         self._title("4. Recovery, and the same run again")
         with _session.corpus(self._settings) as corpus:
             report = recover(corpus, silence=0)
-            self._say(
-                f"{counted(len(report.compensated), 'saga')} undone: version {report.head_before} restored as "
-                f"{report.head_after}, which is head and latest."
-            )
+            ended = counted(len(report.abandoned), "saga")
+            self._say(f"{ended} ended. Nothing had to be undone: head is {report.head_after}.")
         done = self._ingest()
         with _session.corpus(self._settings) as corpus:
             swept = sweep(corpus)
-        self._say(
-            f"The sweep removed {counted(len(swept.files), 'orphan file')} and "
-            f"{counted(len(swept.versions), 'undone version')}."
-        )
-        return len(report.compensated) == 1 and not done.problems and done.progress.embedded == 0
+        self._say(f"The sweep removed {counted(len(swept.files), 'orphan file')}.")
+        return len(report.abandoned) == 1 and not done.problems and done.progress.embedded == 0
 
     def _search(self) -> bool:
         """Search at head."""

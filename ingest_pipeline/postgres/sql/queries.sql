@@ -195,7 +195,9 @@ INSERT INTO ingest_pipeline.generation
 VALUES (%(name)s, %(corpus)s, %(state)s, %(table_uri)s, %(source)s, %(partition_by)s, %(embedding)s, %(head_version)s, %(head_saga)s)
 
 -- move_head --
-UPDATE ingest_pipeline.generation SET head_version = %(version)s, head_saga = %(saga)s WHERE name = %(name)s
+UPDATE ingest_pipeline.generation
+SET head_version = %(version)s, head_saga = %(saga)s, staged_manifest = %(manifest)s
+WHERE name = %(name)s
 
 -- this_database --
 SELECT installation, system, timeline, number, folder, name, flushed, written FROM ingest_pipeline.this_database()

@@ -272,7 +272,9 @@ def test_sensors_report_a_database_older_than_the_table_and_request_nothing(dags
     with _session.corpus(dagster.settings) as corpus:
         head = corpus.head().head_version
         # What a database restored from a backup finds: a version of a saga that it does not know.
-        corpus.table.restore(head, mark(corpus, uuid4(), prepared=False))
+        unknown = mark(corpus, uuid4(), prepared=False)
+        made = corpus.table.stage_restore(head, unknown)
+        assert corpus.table.install(made.number, made.manifest, unknown.saga)
     dagster.put("02.txt", "Text of another file.")
     for sensor in ("docs_source_sensor", "docs_recovery_sensor"):
         with pytest.raises(OtherDatabaseError) as refused:

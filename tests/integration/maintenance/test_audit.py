@@ -22,7 +22,7 @@ from ingest_pipeline.maintenance.audit import Violation
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.types import Retention
-from tests.support.world import World, mark, paragraphs
+from tests.support.world import World, commit_above, mark, paragraphs
 
 pytestmark = pytest.mark.promise("damage")
 
@@ -230,7 +230,9 @@ def test_tags_and_a_branch_with_own_rows_are_no_violation_and_survive_maintenanc
 
 
 def test_a_version_that_was_not_undone(world: World) -> None:
-    world.corpus.table.commit(world.head, Change((), Removal("document = 'a.txt'")), mark(world.corpus, UUID(int=5)))
+    commit_above(
+        world.corpus.table, world.head, Change((), Removal("document = 'a.txt'")), mark(world.corpus, UUID(int=5))
+    )
     assert found(world) == {("latest is head", None)}
 
 

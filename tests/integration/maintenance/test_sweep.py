@@ -21,8 +21,7 @@ from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.publish import publish
-from ingest_pipeline.saga.reconcile import reconcile
-from tests.support.world import World, mark, paragraphs
+from tests.support.world import World, commit_above, mark, paragraphs
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_a_file_that_was_written_and_not_yet_recorded_stays(world: World) -> Non
     saga = begin(world)
     name = stage(world, saga)
     world.sweep()
-    world.corpus.table.commit(world.head, Change([]), mark(world.corpus, saga))
+    commit_above(world.corpus.table, world.head, Change([]), mark(world.corpus, saga))
     assert name in world.corpus.table.all_files()
 
 
@@ -212,8 +211,8 @@ def test_undone_versions_are_swept_and_published_ones_stay(world: World) -> None
     old = world.head
     saga = begin(world)
     name = stage(world, saga)
-    undone = world.corpus.table.commit(
-        old, Change([StagedFragment(name.removeprefix("data/"), 3)]), mark(world.corpus, saga)
+    undone = commit_above(
+        world.corpus.table, old, Change([StagedFragment(name.removeprefix("data/"), 3)]), mark(world.corpus, saga)
     )
     end(world, saga)
     report = world.sweep()
@@ -223,15 +222,14 @@ def test_undone_versions_are_swept_and_published_ones_stay(world: World) -> None
     world.check_nothing_left()
 
 
-def test_a_version_that_was_undone_stays_while_its_saga_may_publish_again(world: World) -> None:
+def test_a_file_stays_while_its_saga_may_publish_again_after_a_version_that_was_not_committed(world: World) -> None:
     saga = begin(world)
     name = stage(world, saga)
     fragment = StagedFragment(name.removeprefix("data/"), 3)
-    world.corpus.table.commit(world.head, Change([fragment]), mark(world.corpus, saga))
+    made = world.corpus.table.stage_version(world.head, Change([fragment]), mark(world.corpus, saga))
     with world.database.transaction() as connection:
         sagas.mark_prepared(connection, saga)
-    reconcile(world.corpus, keep=saga)
-    world.sweep()
+    assert f"_versions/{made.manifest}" in world.sweep().files
     publish(world.corpus, saga, NoRows(fragment))
     assert name in world.corpus.table.tracked_files()
 

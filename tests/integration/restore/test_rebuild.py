@@ -34,7 +34,7 @@ from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import REBUILD, decisive_places, places
 from tests.support.servers.databases import copy_of, empty_database
-from tests.support.world import World, mark, paragraphs, passages_of
+from tests.support.world import World, commit_above, mark, paragraphs, passages_of
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_documents_with_inconsistent_rows_are_removed_and_ingested_again(
 ) -> None:
     saga = world.corpus.head().head_saga
     change = Change((), Removal("document = '1.txt' AND ordinal = 1"))
-    world.corpus.table.commit(world.head, change, mark(world.corpus, saga))
+    commit_above(world.corpus.table, world.head, change, mark(world.corpus, saga))
     texts = world.texts()
     empty = opened(world, empty_database(postgres, entrance))
     report = rebuild(empty)
@@ -265,7 +265,7 @@ def test_if_catalog_and_table_agree_nothing_is_changed(world: World) -> None:
             "VALUES ('00000000-0000-0000-0000-000000000009', 'docs', 'ingest', 'prepared', 1, 'gone')"
         )
     dead = mark(world.corpus, UUID(int=9))
-    world.corpus.table.commit(world.head, Change((), Removal("document = '0.txt'")), dead)
+    commit_above(world.corpus.table, world.head, Change((), Removal("document = '0.txt'")), dead)
     head, texts = world.head, world.texts()
     assert rebuild(world) is None
     assert (world.head, world.texts()) == (head, texts)

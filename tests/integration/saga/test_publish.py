@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import lance
 import psycopg
@@ -22,7 +23,7 @@ from ingest_pipeline.lance.table import CommitRefusedError, LanceTable
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
 from ingest_pipeline.postgres.sagas import SagaKind
-from ingest_pipeline.saga.reconcile import lock
+from ingest_pipeline.saga.reconcile import check_version, lock
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import Transaction, transaction
 from tests.support.crash import jobs as crash_jobs
@@ -81,18 +82,21 @@ def test_preparing_does_not_wait_for_the_lock(corpus: Corpus) -> None:
 
 
 @pytest.mark.promise("many-writers")
-def test_lance_refuses_a_commit_on_a_version_that_is_no_longer_the_latest(corpus: Corpus) -> None:
+def test_a_version_that_is_staged_on_an_old_head_is_refused(corpus: Corpus) -> None:
     old, saga = corpus.head().head_version, corpus.head().head_saga
     add(corpus, "second")
+    made = corpus.table.stage_version(old, Change(()), mark(corpus, saga))
     with pytest.raises(CommitRefusedError):
-        corpus.table.commit(old, Change(()), mark(corpus, saga))
+        check_version(corpus, made.number, old + 1)
 
 
-def test_lance_refuses_a_commit_on_a_version_before_a_restore(corpus: Corpus) -> None:
-    old, saga = corpus.head().head_version, corpus.head().head_saga
-    corpus.table.restore(1, mark(corpus, saga))
+def test_a_version_that_is_staged_before_a_restore_is_refused(corpus: Corpus) -> None:
+    old, ours = corpus.head().head_version, mark(corpus, corpus.head().head_saga)
+    restored = corpus.table.stage_restore(1, ours)
+    staged = corpus.table.stage(f"{ours.saga}-9.lance", rows_of(["late"]))
+    assert corpus.table.install(restored.number, restored.manifest, ours.saga)
     with pytest.raises(CommitRefusedError):
-        corpus.table.commit(old, Change([corpus.table.stage(f"{saga}-9.lance", rows_of(["late"]))]), mark(corpus, saga))
+        corpus.table.stage_version(old, Change([staged]), ours)
 
 
 @pytest.mark.promise("foreign-writes")
@@ -135,10 +139,10 @@ def test_a_deadlock_before_lance_was_touched_is_tried_again(corpus: Corpus, monk
 
 
 def test_attempts_to_publish_end_after_a_while(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object) -> NoReturn:
         raise CommitRefusedError("taken")
 
-    monkeypatch.setattr(LanceTable, "commit", refuse)
+    monkeypatch.setattr(LanceTable, "stage_version", refuse)
     with pytest.raises(UnavailableError, match=f"{ATTEMPTS} attempts"):
         add(corpus, "second")
     assert ids_at_head(corpus) == ["first"]

@@ -20,7 +20,7 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
-from tests.support.world import World, mark, paragraphs
+from tests.support.world import World, commit_above, mark, paragraphs
 
 ALTERATIONS: dict[str, tuple[Callable[[Any], object], str]] = {
     "added": (lambda table: table.add_columns(pa.schema([pa.field("note", pa.string())])), "column 'note' was added"),
@@ -101,8 +101,11 @@ def test_versions_of_several_dead_writers_are_undone_together(world: World) -> N
         for saga in dead:
             sagas.mark_prepared(connection, saga)
     for saga in dead:
-        world.corpus.table.commit(
-            world.corpus.table.latest_version(), Change((), Removal("ordinal = 0")), mark(world.corpus, saga)
+        commit_above(
+            world.corpus.table,
+            world.corpus.table.latest_version(),
+            Change((), Removal("ordinal = 0")),
+            mark(world.corpus, saga),
         )
     report = world.recover()
     assert sorted(report.compensated) == sorted(dead)
@@ -203,8 +206,11 @@ def test_adopting_excludes_dead_sagas_on_top_of_a_foreign_version(world: World) 
     before = world.texts()
     their_table(world).optimize.compact_files()
     dead = begin(world)
-    world.corpus.table.commit(
-        world.corpus.table.latest_version(), Change((), Removal("document = '0.txt'")), mark(world.corpus, dead)
+    commit_above(
+        world.corpus.table,
+        world.corpus.table.latest_version(),
+        Change((), Removal("document = '0.txt'")),
+        mark(world.corpus, dead),
     )
     recover(world.corpus, foreign="adopt")
     assert world.texts() == before

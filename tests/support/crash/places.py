@@ -25,6 +25,7 @@ _PUBLISHING = {
     Boundary.LANCE_COMMIT: 1,
     Boundary.FLUSHED: 1,
     Boundary.VERSION_CHECKED: 1,
+    Boundary.MANIFEST_INSTALLED: 1,
     Boundary.ACKNOWLEDGED: 1,
 }
 _PREPARING_FIRST = {
@@ -117,15 +118,16 @@ FIRST_SUBMISSION = {
 COLLECTION = {Boundary.BATCH_JOB_COLLECTED: 1, Boundary.BATCH_SPOOLED: 1}
 """Collection of one batch job that has ended."""
 RECOVERY = {
-    Boundary.LOCK_TAKEN: 3,
+    Boundary.LOCK_TAKEN: 2,
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
     Boundary.FLUSHED: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.SETTLED: 1,
-    Boundary.COMMIT: 9,
+    Boundary.MANIFEST_INSTALLED: 1,
+    Boundary.COMMIT: 8,
 }
-"""Recovery after a writer died with its version committed to the table."""
+"""Recovery that undoes a version above head."""
 SWEEP = {Boundary.VERSIONS_REMOVED: 1, Boundary.FILE_REMOVED: 1, Boundary.LOCK_TAKEN: 2, Boundary.COMMIT: 9}
 """Sweep after that recovery."""
 MAINTENANCE = {
@@ -146,14 +148,20 @@ CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 
 """Creation of a corpus with its table."""
 CREATION_IN_A_STORE = {**CREATION, Boundary.STORE_CHECKED: 1}
 """The same in an object store."""
-WIDENED_WHILE_EMPTY = {**CREATION, Boundary.LOCK_TAKEN: 1, Boundary.COMMIT: 11}
+WIDENED_WHILE_EMPTY = {
+    **CREATION,
+    Boundary.LOCK_TAKEN: 1,
+    Boundary.MANIFEST_INSTALLED: 1,
+    Boundary.FLUSHED: 2,
+    Boundary.COMMIT: 10,
+}
 """Creation of an empty table that replaces an empty one of another width."""
 MOVED_WHILE_EMPTY = {
-    **WIDENED_WHILE_EMPTY,
+    **CREATION,
+    Boundary.LOCK_TAKEN: 1,
     Boundary.GENERATION_MOVED: 1,
     Boundary.TABLE_DROPPED: 1,
-    Boundary.SAGA_BEGUN: 2,
-    Boundary.COMMIT: 10,
+    Boundary.COMMIT: 9,
 }
 """Creation of an empty table in another folder, which replaces an empty one."""
 
@@ -183,6 +191,7 @@ REBUILD = {
     Boundary.LOCK_TAKEN: 1,
     Boundary.RESTORED: 1,
     Boundary.FLUSHED: 2,
+    Boundary.MANIFEST_INSTALLED: 1,
     Boundary.ROWS_WRITTEN: 1,
     Boundary.HEAD_MOVED: 1,
     Boundary.COMMIT: 15,
@@ -194,8 +203,9 @@ RELOCATION = {
     Boundary.SAGA_BEGUN: 1,
     Boundary.RESTORED: 1,
     Boundary.FLUSHED: 2,
+    Boundary.MANIFEST_INSTALLED: 1,
     Boundary.HEAD_MOVED: 1,
-    Boundary.COMMIT: 4,
+    Boundary.COMMIT: 3,
 }
 """Relocation of a corpus to a copy of its table."""
 

@@ -61,6 +61,7 @@ CREATE TABLE ingest_pipeline.generation (
     recipes jsonb NOT NULL DEFAULT '[]',
     head_version bigint NOT NULL,
     head_saga uuid NOT NULL,
+    staged_manifest text,
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK (name = corpus OR name ~ ('^' || corpus || '-[0-9]+$'))
 );
@@ -75,6 +76,10 @@ COMMENT ON COLUMN ingest_pipeline.generation.recipes IS
     'Recipes with fingerprint, parts and start time, oldest first. The last one is in force.';
 COMMENT ON COLUMN ingest_pipeline.generation.source IS
     'Prefix of the source. Null: the user manages the rows of the table.';
+
+COMMENT ON COLUMN ingest_pipeline.generation.staged_manifest IS
+    'Private name of the manifest of head. If there is such a file, it has yet to get the name that readers look for. '
+    'Null: the version was visible at once.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
     ('preparing', 'prepared', 'published', 'completed', 'compensated', 'failed', 'abandoned', 'adopted');
@@ -422,7 +427,8 @@ COMMENT ON COLUMN ingest_pipeline.pin.kept_until IS 'Until then retention keeps 
 -- These views and the function are simple enough for the planner to inline, so that queries and updates use the indices
 -- of the tables.
 CREATE VIEW ingest_pipeline.generation_row AS
-    SELECT name, corpus, state, table_uri, source, partition_by, embedding, head_version, head_saga
+    SELECT name, corpus, state, table_uri, source, partition_by, embedding, head_version, head_saga,
+        staged_manifest
     FROM ingest_pipeline.generation;
 COMMENT ON VIEW ingest_pipeline.generation_row IS 'The binding and the head of each generation.';
 CREATE VIEW ingest_pipeline.saga_row AS

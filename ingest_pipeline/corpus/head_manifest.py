@@ -1,0 +1,56 @@
+"""The manifest of head: after COMMIT it is installed, by its writer or by whoever needs it first if the writer died."""
+
+from __future__ import annotations
+
+import logging
+
+from ingest_pipeline.errors import ForeignWriteError, UnavailableError
+from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.postgres.corpora import GenerationRow
+
+log = logging.getLogger(__name__)
+
+
+def install_head(table: LanceTable, row: GenerationRow, *, replace: bool = False) -> None:
+    """Let every reader of the table see the version at head.
+
+    Args:
+        table: The table, or a copy of it.
+        row: The generation.
+        replace: Replace a version of the same number that another writer made, as the user decided.
+
+    Raises:
+        ForeignWriteError: Another writer made a version of the same number. It was not touched.
+        TableUnavailableError: The store does not answer.
+    """
+    manifest = row.staged_manifest
+    if manifest is None or table.install(row.head_version, manifest, row.head_saga, replace=replace):
+        return
+    raise ForeignWriteError(
+        f"Version {row.head_version} of the table of corpus {row.corpus!r} was written by something else at the "
+        f"moment at which saga {row.head_saga} published a version of the same number",
+        "Neither of them was changed, and head cannot be read. Put the published version in the place of the other "
+        "one with `ingest-pipeline recover --restore`.",
+    )
+
+
+def install_published(table: LanceTable, row: GenerationRow) -> None:
+    """Install the manifest of head right after the COMMIT that moved head.
+
+    Args:
+        table: The table of the generation.
+        row: The generation as that COMMIT left it.
+
+    Raises:
+        ForeignWriteError: As in `install_head`.
+    """
+    try:
+        install_head(table, row)
+    except UnavailableError as error:
+        log.warning(
+            "generation %s: version %d is published, but its manifest could not be installed (%s); the next writer, "
+            "reader at head or recovery installs it",
+            row.name,
+            row.head_version,
+            error,
+        )

@@ -1,0 +1,207 @@
+"""Manifests: how a version is made without being visible, and how it becomes visible later.
+
+Lance and LanceDB find versions by the canonical names of their manifests. A commit through `Staging` writes the
+manifest under a private name beside them, so no reader sees the version. Postgres records that name in the transaction
+that moves head. After COMMIT the manifest gets its canonical name. Any process may do that, any number of times, and
+never over the manifest of another version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import lance
+from lance.file import LanceFileSession
+from obstore import exceptions
+from obstore.store import AzureStore, ObjectStore, from_url
+
+from ingest_pipeline.lance.changes import fragment_of
+from ingest_pipeline.lance.flush import folder_of
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+# The names of manifests count down, so that a listing begins with the latest version.
+LAST_VERSION = 2**64 - 1
+FOLDER = "_versions"
+_TIMEOUTS = ("connect_timeout", "read_timeout", "timeout")
+_RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+
+
+def manifest_name(version: int) -> str:
+    """The canonical name of the manifest of a version, relative to the table's folder."""
+    return f"{FOLDER}/{LAST_VERSION - version:020d}.manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that was just made."""
+
+    number: int
+    manifest: str | None
+    """Name of its staged manifest. None: the version is visible to readers already."""
+    _dataset: lance.LanceDataset
+
+    def fragments_named(self, names: Iterable[str]) -> dict[str, int]:
+        """Fragment ids by data file name, for those names that the version contains."""
+        wanted = set(names)
+        found: dict[str, int] = {}
+        # Lance numbers fragments upwards, so the ones just added come first.
+        for number in sorted(self._dataset.fragment_ids(), reverse=True):
+            if len(found) == len(wanted):
+                break
+            name = fragment_of(self._dataset, number).metadata.files[0].path
+            if name in wanted:
+                found[name] = number
+        return found
+
+
+class Staging:
+    """The namespace of one commit, which keeps the name of the manifest that Lance staged.
+
+    Lance calls it from a thread of its own, and passes requests of the Lance namespace specification as dictionaries.
+    An exception here would reach the caller as an unknown result, so nothing is decided here.
+
+    Args:
+        uri: The table.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._root = _path_of(uri)
+        self.manifest = ""
+        """Name of the staged manifest, relative to the folder of manifests."""
+
+    def namespace_id(self) -> str:
+        """Name of this namespace in Lance's messages."""
+        return "ingest_pipeline"
+
+    def create_table_version(self, request: Mapping[str, Any]) -> _Response:
+        """Take note of the staged manifest."""
+        self.manifest = str(request["manifest_path"]).rpartition("/")[2]
+        return _Response(version={"version": request["version"], "manifest_path": request["manifest_path"]})
+
+    def describe_table_version(self, request: Mapping[str, Any]) -> _Response:
+        """The canonical manifest of a version, which a restore reads."""
+        version = int(request["version"])
+        return _Response(version={"version": version, "manifest_path": f"{self._root}/{manifest_name(version)}"})
+
+
+class _Response(dict[str, Any]):
+    def model_dump(self, **_: object) -> dict[str, Any]:
+        """The response as Lance reads it."""
+        return dict(self)
+
+
+def _path_of(uri: str) -> str:
+    """The table's folder as Lance names it: relative to the root of the disk or of the bucket."""
+    folder = folder_of(uri)
+    path = unquote(urlsplit(uri).path) if folder is None else str(folder.absolute())
+    return path.strip("/")
+
+
+def find_staged(uri: str, options: dict[str, str], staged: str) -> bytes | None:
+    """The content of a staged manifest, left out for a local one. None: the manifest has been installed.
+
+    Args:
+        uri: The table.
+        options: What Lance needs to reach the store.
+        staged: Name of the manifest, relative to the folder of manifests.
+    """
+    folder, name = folder_of(uri), f"{FOLDER}/{staged}"
+    if folder is not None:
+        return b"" if (folder / name).exists() else None
+    files = LanceFileSession(uri, storage_options=options)
+    if not files.contains(name):
+        return None
+    with TemporaryDirectory() as local:
+        files.download_file(name, f"{local}/manifest")
+        return Path(local, "manifest").read_bytes()
+
+
+def put_manifest(
+    uri: str, options: dict[str, str], version: int, staged: str, content: bytes, *, replace: bool
+) -> bool:
+    """Give a staged manifest its canonical name, besides its own one.
+
+    Args:
+        uri: The table.
+        options: What Lance needs to reach the store.
+        version: The version of the manifest.
+        staged: Its name, relative to the folder of manifests.
+        content: Its content, as `find_staged` returns it.
+        replace: Replace another manifest that has the canonical name.
+
+    Returns:
+        False if nothing was done, because the canonical name is taken. Either another process did this before, or
+        another writer made a version of the same number.
+    """
+    folder, target = folder_of(uri), manifest_name(version)
+    if folder is None:
+        return _put_object(uri, options, target, content, replace=replace)
+    try:
+        if replace:
+            (folder / target).unlink(missing_ok=True)
+        os.link(folder / FOLDER / staged, folder / target)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    return True
+
+
+def remove_staged(uri: str, options: dict[str, str], staged: str) -> None:
+    """Remove the private name of an installed manifest.
+
+    A file system records names of one folder in the order of their changes. So after a power cut the manifest, which
+    was flushed before COMMIT, has one of the two names at least, and nothing more has to be flushed.
+    """
+    folder, name = folder_of(uri), f"{FOLDER}/{staged}"
+    if folder is not None:
+        (folder / name).unlink(missing_ok=True)
+        return
+    files = LanceFileSession(uri, storage_options=options)
+    if files.contains(name):
+        files.delete_file(name)
+
+
+def _put_object(uri: str, options: dict[str, str], name: str, content: bytes, *, replace: bool) -> bool:
+    """Write an object, unless there is one of that name. Lance itself offers no such write."""
+    files = LanceFileSession(uri, storage_options=options)
+    if not replace:
+        try:
+            _store(uri, options).put(name, content, mode="create", use_multipart=False)
+        except exceptions.AlreadyExistsError:
+            return False
+        except (exceptions.BaseError, OSError, ValueError):
+            # This library knows fewer stores and credentials than Lance. A write whose answer was lost may be done.
+            if files.contains(name):
+                return False
+        else:
+            return True
+    with TemporaryDirectory() as local:
+        Path(local, "manifest").write_bytes(content)
+        files.upload_file(f"{local}/manifest", name)
+    return True
+
+
+def _store(uri: str, options: dict[str, str]) -> ObjectStore:
+    return _opened(uri, options.get("aws_endpoint"), tuple((key, options[key]) for key in _TIMEOUTS if key in options))
+
+
+@lru_cache(maxsize=8)
+def _opened(uri: str, endpoint: str | None, timeouts: tuple[tuple[str, str], ...]) -> ObjectStore:
+    client: Any = {**dict(timeouts), "allow_http": not (endpoint or "").startswith("https:")}
+    parts = urlsplit(uri)
+    if parts.scheme == "az":
+        # The library would take the container for the account.
+        return AzureStore(
+            parts.netloc, prefix=unquote(parts.path.strip("/")), client_options=client, retry_config=_RETRY
+        )
+    config: Any = {"aws_endpoint": endpoint} if endpoint else None
+    return from_url(uri, config=config, client_options=client, retry_config=_RETRY)
