@@ -24,7 +24,7 @@ from ingest_pipeline.types import Retention
 from tests.support.crash.migrating import address_after, migrate
 from tests.support.crash.power import FlushedFiles, LoopDisk, PowerCuts
 from tests.support.crash.tables import SCHEMA, rows_of
-from tests.support.world import World, mark, paragraphs
+from tests.support.world import World, commit_above, mark, paragraphs
 from tools import figures
 
 pytestmark = pytest.mark.promise("disks")
@@ -77,7 +77,7 @@ def an_undone_version(world: World) -> None:
         dead = sagas.begin(
             connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=world.head
         )
-    world.corpus.table.commit(world.head, Change((), Removal("document = 'a.txt'")), mark(world.corpus, dead))
+    commit_above(world.corpus.table, world.head, Change((), Removal("document = 'a.txt'")), mark(world.corpus, dead))
     recover(world.corpus, silence=0)
     assert world.head > head
 
