@@ -53,20 +53,21 @@ class Finding:
 
 def examine(settings: CorpusConfig) -> Iterator[Finding]:
     """Yield what each check finds. A check that depends on a failed one is skipped."""
-    yield from _checked("source", lambda: _source(settings))
-    yield from _checked("embedding", lambda: _embedding(settings))
-    yield from _checked("parsers", _parsers)
-    yield from _checked("table", lambda: _table(settings))
+    yield from checked("source", lambda: _source(settings))
+    yield from checked("embedding", lambda: _embedding(settings))
+    yield from checked("parsers", _parsers)
+    yield from checked("table", lambda: examine_table(settings))
     try:
         with _session.postgres(settings) as running, Database(running.database_url or "") as database:
             yield from _database(database, settings)
-            yield from _checked("corpus", lambda: _corpus(database, running))
-            yield from _checked("sensors", lambda: _sensors(running))
+            yield from checked("corpus", lambda: _corpus(database, running))
+            yield from checked("sensors", lambda: _sensors(running))
     except IngestError as error:
         yield _problem("database", error)
 
 
-def _checked(check: str, found: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def checked(check: str, found: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a check finds; an error that it meets is a problem."""
     try:
         yield from found()
     except IngestError as error:
@@ -120,7 +121,8 @@ def _parsers() -> Iterator[Finding]:
         yield Finding("parsers", Verdict.OK, "All formats can be read, in confined processes.")
 
 
-def _table(settings: CorpusConfig) -> Iterator[Finding]:
+def examine_table(settings: CorpusConfig) -> Iterator[Finding]:
+    """Whether the table's folder can be written and read by its owner alone, or its store is safe."""
     uri = table_uri(settings.lancedb_uri, settings.corpus)
     folder = local_path(uri)
     if folder is None:

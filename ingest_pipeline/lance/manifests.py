@@ -1,6 +1,6 @@
 """Manifests: how a version is made without being visible, and how it becomes visible later.
 
-Lance and LanceDB find versions by the canonical names of their manifests. A commit through `Staging` writes the
+Lance and LanceDB find versions by the canonical names of their manifests. `commit_staged` writes the
 manifest under a private name beside them, so no reader sees the version. Postgres records that name in the transaction
 that moves head. After COMMIT the manifest gets its canonical name. Any process may do that, any number of times, and
 never over the manifest of another version.
@@ -9,22 +9,26 @@ never over the manifest of another version.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import lance
+from lance.commit import CommitConflictError
 from lance.file import LanceFileSession
 from obstore import exceptions
 from obstore.store import AzureStore, ObjectStore, from_url
 
+from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.lance.changes import fragment_of
-from ingest_pipeline.lance.flush import folder_of
+from ingest_pipeline.lance.flush import flush_commit, folder_of
+from ingest_pipeline.lance.version_mark import VersionMark
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -32,8 +36,13 @@ if TYPE_CHECKING:
 # The names of manifests count down, so that a listing begins with the latest version.
 LAST_VERSION = 2**64 - 1
 FOLDER = "_versions"
+_COMMIT_TIMEOUT = timedelta(seconds=60)
 _TIMEOUTS = ("connect_timeout", "read_timeout", "timeout")
 _RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+
+
+class CommitRefusedError(TableUnavailableError):
+    """The commit was refused, because another writer changed the same fragments or took the number first."""
 
 
 def manifest_name(version: int) -> str:
@@ -64,7 +73,7 @@ class NewVersion:
         return found
 
 
-class Staging:
+class _Staging:
     """The namespace of one commit, which keeps the name of the manifest that Lance staged.
 
     Lance calls it from a thread of its own, and passes requests of the Lance namespace specification as dictionaries.
@@ -105,6 +114,49 @@ def _path_of(uri: str) -> str:
     folder = folder_of(uri)
     path = unquote(urlsplit(uri).path) if folder is None else str(folder.absolute())
     return path.strip("/")
+
+
+def commit_staged(
+    uri: str,
+    options: dict[str, str] | None,
+    base: lance.LanceDataset,
+    operation: lance.LanceOperation.BaseOperation,
+    mark: VersionMark,
+) -> NewVersion:
+    """Commit an operation in one Lance transaction, and flush it. No reader sees the version.
+
+    Args:
+        uri: The table.
+        options: What Lance needs to reach the store.
+        base: The table at the version that the operation was planned on.
+        operation: The change.
+        mark: What the transaction carries.
+
+    Raises:
+        CommitRefusedError: Another program committed a conflicting change in between.
+    """
+    transaction = lance.Transaction(
+        read_version=base.version,
+        operation=operation,
+        uuid=str(uuid.uuid4()),
+        transaction_properties=mark.properties(),
+    )
+    staging = _Staging(uri)
+    try:
+        made = lance.LanceDataset.commit(
+            base,
+            transaction,
+            storage_options=options,
+            max_retries=0,
+            namespace_client=cast("Any", staging),
+            table_id=[uri],
+            namespace_client_managed_versioning=True,
+            commit_timeout=_COMMIT_TIMEOUT,
+        )
+    except CommitConflictError as error:
+        raise CommitRefusedError(f"A commit on version {base.version} of {uri} was refused") from error
+    flush_commit(uri, staging.manifest, transaction)
+    return NewVersion(made.version, staging.manifest, made)
 
 
 def find_staged(uri: str, options: dict[str, str], staged: str) -> bytes | None:
@@ -158,8 +210,8 @@ def put_manifest(
 def remove_staged(uri: str, options: dict[str, str], staged: str) -> None:
     """Remove the private name of an installed manifest.
 
-    A file system records names of one folder in the order of their changes. So after a power cut the manifest, which
-    was flushed before COMMIT, has one of the two names at least, and nothing more has to be flushed.
+    A file system with a journal records the names of one folder in the order of their changes. So after a power cut
+    the manifest, which was flushed before COMMIT, has one of the two names at least. Nothing more has to be flushed.
     """
     folder, name = folder_of(uri), f"{FOLDER}/{staged}"
     if folder is not None:

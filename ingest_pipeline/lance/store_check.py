@@ -1,8 +1,9 @@
 """Tries whether an object store refuses to overwrite an object that a request only wants to create.
 
-Two writers that commit at the same moment write a manifest of the same name. On a store that ignores the condition,
-the later one destroys the version of the earlier one, and both writers take theirs for made. Such a store is refused
-when a table is created in it or moved to it.
+Writers of this package agree on the number of a version in Postgres. Another program, such as a script with LanceDB,
+knows nothing of that: it writes the manifest of the next number if there is none. On a store that ignores the condition
+it would destroy a version that was just published, or have its own destroyed. Such a store is refused when a table is
+created in it or moved to it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In other stores, such as s3+ddb, something else decides which of two commits is the first.
 _SCHEMES = ("s3://", "gs://", "az://", "abfss://")
 _ALLOW_HTTP = {"gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP", "abfss": "AZURE_ALLOW_HTTP"}
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=10)}
@@ -64,8 +64,8 @@ def check_store(uri: str) -> None:
             obstore.delete(store, name)
     if not is_refused:
         raise UnsafeStoreError(
-            f"{_what(uri)} overwrote an object that a request only wanted to create (If-None-Match: *), so that two "
-            "writers could destroy each other's versions"
+            f"{_what(uri)} overwrote an object that a request only wanted to create (If-None-Match: *), so that "
+            "another program could destroy a published version"
         )
 
 

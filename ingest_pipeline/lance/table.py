@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 from uuid import UUID
 
 import lance
 import pyarrow as pa
-from lance.commit import CommitConflictError
 from lance.file import LanceFileSession, LanceFileWriter
 
 from ingest_pipeline.errors import NotOurTableError, TableDamagedError, TableUnavailableError, VersionGoneError
@@ -31,22 +28,17 @@ from ingest_pipeline.lance.changes import (
 from ingest_pipeline.lance.column_files import ColumnChange
 from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may_be_damage
 from ingest_pipeline.lance.files import TableFiles, translated
-from ingest_pipeline.lance.flush import flush_commit, flush_data_file, flush_segment, flush_table
+from ingest_pipeline.lance.flush import flush_data_file, flush_segment, flush_table
 from ingest_pipeline.lance.indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
-from ingest_pipeline.lance.manifests import NewVersion, Staging, find_staged, put_manifest, remove_staged
+from ingest_pipeline.lance.manifests import NewVersion, commit_staged, find_staged, put_manifest, remove_staged
 from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.private_folder import local_path, make_private
 
 REBUILD = "ingest-pipeline recover --rebuild-catalog"
-_COMMIT_TIMEOUT = timedelta(seconds=60)
 _READ_AHEAD_BATCHES = 2
 _MAX_NAMED = 5
 R = TypeVar("R")
-
-
-class CommitRefusedError(TableUnavailableError):
-    """Lance refused the commit, because another commit touched the same fragments first."""
 
 
 class LanceTable(TableFiles):
@@ -194,13 +186,14 @@ class LanceTable(TableFiles):
         with self._reading(base, None if rows is None else rows.fragments):
             operation = change.operation(dataset)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):
-            return self._commit(dataset, operation, mark)
+            return commit_staged(self.uri, self._storage_options, dataset, operation, mark)
 
     def stage_restore(self, version: int, mark: VersionMark) -> NewVersion:
         """Make a version with the content of an older one; see `stage_version`."""
         with translated(self.uri), boundary(Boundary.RESTORED):
             latest = self.at(self.latest_version())
-            return self._commit(latest, lance.LanceOperation.Restore(version=version), mark)
+            operation = lance.LanceOperation.Restore(version=version)
+            return commit_staged(self.uri, self._storage_options, latest, operation, mark)
 
     def install(self, version: int, manifest: str | None, saga: UUID, *, replace: bool = False) -> bool:
         """Make a staged version visible to every reader. May be repeated, by any process.
@@ -411,29 +404,3 @@ class LanceTable(TableFiles):
                     frozenset(fragment.number for fragment in damaged),
                 ) from error
             raise
-
-    def _commit(
-        self, base: lance.LanceDataset, operation: lance.LanceOperation.BaseOperation, mark: VersionMark
-    ) -> NewVersion:
-        transaction = lance.Transaction(
-            read_version=base.version,
-            operation=operation,
-            uuid=str(uuid.uuid4()),
-            transaction_properties=mark.properties(),
-        )
-        staging = Staging(self.uri)
-        try:
-            made = lance.LanceDataset.commit(
-                base,
-                transaction,
-                storage_options=self._storage_options,
-                max_retries=0,
-                namespace_client=cast("Any", staging),
-                table_id=[self.uri],
-                namespace_client_managed_versioning=True,
-                commit_timeout=_COMMIT_TIMEOUT,
-            )
-        except CommitConflictError as error:
-            raise CommitRefusedError(f"A commit on version {base.version} of {self.uri} was refused") from error
-        flush_commit(self.uri, staging.manifest, transaction)
-        return NewVersion(made.version, staging.manifest, made)

@@ -19,7 +19,7 @@ from ingest_pipeline.errors import (
     ForeignWriteError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.table import CommitRefusedError
+from ingest_pipeline.lance.manifests import CommitRefusedError
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow

@@ -28,7 +28,7 @@ LANCE_MODULES = {
 EFFECTS: dict[str, dict[str, str]] = {
     "lance/table.py": {
         "write_dataset": "LANCE_COMMIT",
-        "_commit": "LANCE_COMMIT RESTORED",
+        "commit_staged": "LANCE_COMMIT RESTORED",
         "put_manifest": "MANIFEST_INSTALLED",
         "remove_staged": "MANIFEST_INSTALLED",
         "LanceFileWriter": "FRAGMENT_WRITTEN",
@@ -81,7 +81,7 @@ EFFECTS: dict[str, dict[str, str]] = {
 }
 """Calls that change something outside, by the module that makes them, and the boundary each must stand in.
 
-A statement changes nothing before its transaction's COMMIT. `LanceTable._commit` makes the one call to Lance's commit,
+A statement changes nothing before its transaction's COMMIT. `commit_staged` makes the one call to Lance's commit,
 and its callers stand in boundaries. Reading a document is a generator, whose boundary stands around its use.
 """
 

@@ -19,10 +19,10 @@ def test_a_store_without_conditional_writes_is_a_problem(monkeypatch: pytest.Mon
         raise UnsafeStoreError("The store overwrites what is there")
 
     monkeypatch.setattr(_doctor, "check_store", refuse)
-    (found,) = _doctor._checked("table", lambda: _doctor._table(SETTINGS))
+    (found,) = _doctor.checked("table", lambda: _doctor.examine_table(SETTINGS))
     assert (found.verdict, found.said) == (_doctor.Verdict.PROBLEM, "The store overwrites what is there")
     assert found.remedy
     monkeypatch.setattr(_doctor, "check_store", checked.append)
-    (found,) = _doctor._table(SETTINGS)
+    (found,) = _doctor.examine_table(SETTINGS)
     assert found.verdict == _doctor.Verdict.OK
     assert checked == ["s3://bucket/tables/docs.lance"] * 2
