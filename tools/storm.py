@@ -30,6 +30,7 @@ from tests.support.storm.dagster import Dagster
 from tests.support.storm.driver import Driver
 from tests.support.storm.figures import Figures
 from tests.support.storm.killer import Killer
+from tests.support.storm.latest_reader import read_latest
 from tests.support.storm.processes import adopt_orphans, command_line, descendants, kill_below
 from tests.support.storm.readers import read
 from tests.support.storm.settling import judge, settle, tend
@@ -152,6 +153,7 @@ def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, 
     crew = Crew(place)
     for number in range(load.readers):
         crew.add(f"reader {number}", partial(read, place, f"reader {number}"))
+    crew.add("reader of latest", partial(read_latest, place, "reader of latest"))
     for number in range(load.library_writers):
         name = f"library writer {number}"
         crew.add(name, partial(run_library, place, victims, acknowledged, name, load.write_every))

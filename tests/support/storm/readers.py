@@ -93,13 +93,14 @@ class Reading:
             found.append(f"is {document and document.saga} in the catalog, and its chunks are of {sorted(sagas)}")
         if not contents.sequences(key, fingerprint(self.text(key))):
             found.append(f"shows a content that the file never had: {(self.text(key) or 'absent')[:200]!r}")
-        if any(not np.array_equal(np.asarray(row["vector"], np.float32), _vector(row["text"])) for row in rows):
+        if any(not np.array_equal(np.asarray(row["vector"], np.float32), vector_of_text(row["text"])) for row in rows):
             found.append("has a vector of another text")
         return found
 
 
 @lru_cache(maxsize=20_000)
-def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+def vector_of_text(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The vector that the endpoint of a storm gives to a text."""
     return vector_of(text, 32)
 
 
