@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import suppress
+from multiprocessing import parent_process
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
@@ -231,8 +232,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_unconfigure() -> None:
-    """Remove the folder of multiprocessing. Processes of pytest-xdist end without what Python does at its exit."""
-    if "tests.support.crash.crash" in sys.modules:
+    """Remove the folder of multiprocessing. Processes of pytest-xdist end without what Python does at its exit.
+
+    A mutant's test runs in a forked process, which shares the folder with its parent.
+    """
+    if parent_process() is None and "tests.support.crash.crash" in sys.modules:
         shutil.rmtree(get_temp_dir(), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The manifest of head: after COMMIT it is installed, by its writer or by whoever needs it first if the writer died."""
+"""The manifest of head: installed after COMMIT by its writer, or by the next user of the table if the writer died."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def install_head(table: LanceTable, row: GenerationRow, *, replace: bool = False
     raise ForeignWriteError(
         f"Version {row.head_version} of the table of corpus {row.corpus!r} was written by something else at the "
         f"moment at which saga {row.head_saga} published a version of the same number",
-        "Neither of them was changed, and head cannot be read. Put the published version in the place of the other "
-        "one with `ingest-pipeline recover --restore`.",
+        "Neither of them was changed, and head cannot be read. Replace the other version by the published one with "
+        "`ingest-pipeline recover --restore`.",
     )
 
 

@@ -13,32 +13,24 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import lance
 from lance.commit import CommitConflictError
 from lance.file import LanceFileSession
-from obstore import exceptions
-from obstore.store import AzureStore, ObjectStore, from_url
 
 from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.lance.changes import fragment_of
 from ingest_pipeline.lance.flush import flush_commit, folder_of
 from ingest_pipeline.lance.version_mark import VersionMark
 
-if TYPE_CHECKING:
-    from obstore.store import RetryConfig
-
 # The names of manifests count down, so that a listing begins with the latest version.
 LAST_VERSION = 2**64 - 1
 FOLDER = "_versions"
 _COMMIT_TIMEOUT = timedelta(seconds=60)
-_TIMEOUTS = ("connect_timeout", "read_timeout", "timeout")
-_RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
 
 
 class CommitRefusedError(TableUnavailableError):
@@ -160,7 +152,7 @@ def commit_staged(
 
 
 def find_staged(uri: str, options: dict[str, str], staged: str) -> bytes | None:
-    """The content of a staged manifest, left out for a local one. None: the manifest has been installed.
+    """The content of a staged manifest; empty for a local one. None: the manifest has been installed.
 
     Args:
         uri: The table.
@@ -197,7 +189,10 @@ def put_manifest(
     """
     folder, target = folder_of(uri), manifest_name(version)
     if folder is None:
-        return _put_object(uri, options, target, content, replace=replace)
+        # obstore is imported for object stores only.
+        from ingest_pipeline.lance.manifest_objects import put_object  # noqa: PLC0415
+
+        return put_object(uri, options, target, content, replace=replace)
     try:
         if replace:
             (folder / target).unlink(missing_ok=True)
@@ -220,40 +215,3 @@ def remove_staged(uri: str, options: dict[str, str], staged: str) -> None:
     files = LanceFileSession(uri, storage_options=options)
     if files.contains(name):
         files.delete_file(name)
-
-
-def _put_object(uri: str, options: dict[str, str], name: str, content: bytes, *, replace: bool) -> bool:
-    """Write an object, unless there is one of that name. Lance itself offers no such write."""
-    files = LanceFileSession(uri, storage_options=options)
-    if not replace:
-        try:
-            _store(uri, options).put(name, content, mode="create", use_multipart=False)
-        except exceptions.AlreadyExistsError:
-            return False
-        except (exceptions.BaseError, OSError, ValueError):
-            # This library knows fewer stores and credentials than Lance. A write whose answer was lost may be done.
-            if files.contains(name):
-                return False
-        else:
-            return True
-    with TemporaryDirectory() as local:
-        Path(local, "manifest").write_bytes(content)
-        files.upload_file(f"{local}/manifest", name)
-    return True
-
-
-def _store(uri: str, options: dict[str, str]) -> ObjectStore:
-    return _opened(uri, options.get("aws_endpoint"), tuple((key, options[key]) for key in _TIMEOUTS if key in options))
-
-
-@lru_cache(maxsize=8)
-def _opened(uri: str, endpoint: str | None, timeouts: tuple[tuple[str, str], ...]) -> ObjectStore:
-    client: Any = {**dict(timeouts), "allow_http": not (endpoint or "").startswith("https:")}
-    parts = urlsplit(uri)
-    if parts.scheme == "az":
-        # The library would take the container for the account.
-        return AzureStore(
-            parts.netloc, prefix=unquote(parts.path.strip("/")), client_options=client, retry_config=_RETRY
-        )
-    config: Any = {"aws_endpoint": endpoint} if endpoint else None
-    return from_url(uri, config=config, client_options=client, retry_config=_RETRY)

@@ -31,7 +31,6 @@ from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_data_file, flush_segment, flush_table
 from ingest_pipeline.lance.indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
 from ingest_pipeline.lance.manifests import NewVersion, commit_staged, find_staged, put_manifest, remove_staged
-from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.lance.version_mark import VersionMark
 from ingest_pipeline.private_folder import local_path, make_private
 
@@ -69,7 +68,11 @@ class LanceTable(TableFiles):
         if (path := local_path(self.uri)) is not None:
             with translated(self.uri):
                 make_private(path.parent)
-        check_store(self.uri)
+        else:
+            # obstore is imported for object stores only.
+            from ingest_pipeline.lance.store_check import check_store  # noqa: PLC0415
+
+            check_store(self.uri)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):
             dataset = lance.write_dataset(
                 owned(schema, owner).empty_table(),

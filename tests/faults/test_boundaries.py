@@ -23,6 +23,7 @@ LANCE_MODULES = {
     "lance/spool.py",
     "lance/search.py",
     "lance/manifests.py",
+    "lance/manifest_objects.py",
 }
 """Damage and search write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {

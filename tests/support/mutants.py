@@ -36,7 +36,7 @@ from ingest_pipeline.embedding.prompts import NO_PROMPT
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
-from ingest_pipeline.lance import column_audit, damage, fingerprints, flush, manifests, spool, table
+from ingest_pipeline.lance import column_audit, damage, fingerprints, flush, manifests, spool, store_check, table
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
@@ -316,7 +316,7 @@ def any_server_is_durable() -> None:
 
 
 def any_store_is_trusted() -> None:
-    plug(table, "check_store", answering(None))
+    plug(store_check, "check_store", answering(None))
 
 
 def no_generation_check() -> None:

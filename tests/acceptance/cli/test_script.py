@@ -23,6 +23,7 @@ _SCRIPT = Path(__file__).parents[3] / "examples" / "script.py"
 
 def test_the_names_of_the_api_are_these_and_can_be_imported() -> None:
     assert ingest_pipeline.__all__ == [
+        "BilledError",
         "ChunkEnricher",
         "ChunkEnrichment",
         "Chunker",

@@ -8,11 +8,12 @@ from pathlib import Path
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import open_context
+from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import failures, sagas
+from ingest_pipeline.postgres import embedding_cache, failures, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
 from tests.support.storm.contents import fingerprint
@@ -101,7 +102,12 @@ def _judge_orphans(stage: Stage, corpus: Corpus) -> None:
     folder = Path(corpus.table.uri)
     if stage.s3 is None:
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        left = present - corpus.table.tracked_files() - {"_versions/latest_version_hint.json"}
+        # Vectors that are recorded and not published are kept for a week.
+        with corpus.database.transaction() as connection:
+            kept = {spool_name(*batch) for batch in embedding_cache.spooled_batches(connection, corpus.generation)}
+        if lost := kept - present:
+            stage.figures.violation(f"recorded vectors without a file: {sorted(lost)[:10]}")
+        left = present - corpus.table.tracked_files() - kept - {"_versions/latest_version_hint.json"}
         if left:
             stage.figures.violation(f"orphan files: {sorted(left)[:10]}")
 

@@ -1,0 +1,68 @@
+"""Writes a manifest as an object that must not exist yet. Lance itself offers no such write."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from lance.file import LanceFileSession
+from obstore import exceptions
+from obstore.store import AzureStore, ObjectStore, from_url
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+_TIMEOUTS = ("connect_timeout", "read_timeout", "timeout")
+_RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+
+
+def put_object(uri: str, options: dict[str, str], name: str, content: bytes, *, replace: bool) -> bool:
+    """Write an object, unless there is one of that name.
+
+    Args:
+        uri: The table.
+        options: What Lance needs to reach the store.
+        name: Name of the object, relative to the table's folder.
+        content: Its content.
+        replace: Replace an object that has the name.
+
+    Returns:
+        False if there is an object of that name, which was not touched.
+    """
+    files = LanceFileSession(uri, storage_options=options)
+    if not replace:
+        try:
+            _store(uri, options).put(name, content, mode="create", use_multipart=False)
+        except exceptions.AlreadyExistsError:
+            return False
+        except (exceptions.BaseError, OSError, ValueError):
+            # This library knows fewer stores and credentials than Lance. A write whose answer was lost may be done.
+            if files.contains(name):
+                return False
+        else:
+            return True
+    with TemporaryDirectory() as local:
+        Path(local, "manifest").write_bytes(content)
+        files.upload_file(f"{local}/manifest", name)
+    return True
+
+
+def _store(uri: str, options: dict[str, str]) -> ObjectStore:
+    return _opened(uri, options.get("aws_endpoint"), tuple((key, options[key]) for key in _TIMEOUTS if key in options))
+
+
+@lru_cache(maxsize=8)
+def _opened(uri: str, endpoint: str | None, timeouts: tuple[tuple[str, str], ...]) -> ObjectStore:
+    client: Any = {**dict(timeouts), "allow_http": not (endpoint or "").startswith("https:")}
+    parts = urlsplit(uri)
+    if parts.scheme == "az":
+        # The library would take the container for the account.
+        return AzureStore(
+            parts.netloc, prefix=unquote(parts.path.strip("/")), client_options=client, retry_config=_RETRY
+        )
+    config: Any = {"aws_endpoint": endpoint} if endpoint else None
+    return from_url(uri, config=config, client_options=client, retry_config=_RETRY)
