@@ -6,6 +6,7 @@ move head without a change of documents, and are not reported.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import dagster as dg
@@ -21,6 +22,9 @@ from ingest_pipeline.reporting.materializations import cost_metadata, usage_meta
 from ingest_pipeline.reporting.run_status import is_in_progress
 from ingest_pipeline.resources.names import HEAD, DagsterNames
 from ingest_pipeline.saga.reconcile import lock
+
+_TICKS_SECONDS = 60
+"""Two evaluations of Dagster's automation conditions, which it begins every 30 seconds."""
 
 
 def report_head(
@@ -79,17 +83,19 @@ def report_silent_change(
 
 
 def _was_missed(instance: dg.DagsterInstance, names: DagsterNames, behind: Sequence[str]) -> bool:
-    """Whether one of the runs that read an earlier version ended after the last materialization of `head`.
+    """Whether a run that read an earlier version may have hidden the last change of `head` from `eager()`.
 
-    Dagster's condition `eager()` compares times: it takes a change for handled by a materialization that came later,
-    even if its run began to read before the change.
+    Dagster's condition takes a change for handled by a materialization of the asset that came later, even if its run
+    had begun to read before the change, or between the same two ticks, even if it came before the change. This is
+    decided when both are longer ago than two ticks, at the price of a run too many now and then.
     """
-    event = instance.get_latest_materialization_event(names.key(HEAD))
-    if event is None or not behind:
+    event, now = instance.get_latest_materialization_event(names.key(HEAD)), time.time()
+    if event is None or not behind or now < event.timestamp + _TICKS_SECONDS:
         return False
     # The condition still knows the change if the run failed.
-    ended = dg.RunsFilter(run_ids=behind, statuses=[dg.DagsterRunStatus.SUCCESS])
-    return any((record.end_time or 0) > event.timestamp for record in instance.get_run_records(ended))
+    records = instance.get_run_records(dg.RunsFilter(run_ids=behind, statuses=[dg.DagsterRunStatus.SUCCESS]))
+    ends = [record.end_time for record in records if record.end_time is not None]
+    return any(event.timestamp - _TICKS_SECONDS < end < now - _TICKS_SECONDS for end in ends)
 
 
 def head_version(change: SagaRow) -> str:

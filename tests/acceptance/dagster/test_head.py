@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -282,26 +284,43 @@ def test_automation_requests_what_is_after_head_once_for_each_change(dagster: Da
 
 
 @pytest.mark.promise("head-asset")
-def test_a_change_during_the_run_of_an_eager_asset_is_not_lost(dagster: DagsterWorld) -> None:
+@pytest.mark.parametrize("during", [True, False], ids=["during the run", "after the run, before the next tick"])
+def test_a_change_that_an_eager_asset_takes_for_handled_is_reported_again(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, during: bool
+) -> None:
+    def change() -> None:
+        dagster.put("b.txt", paragraphs("beta", 1))
+        assert dagster.run().success
+
     @dg.asset(key="reader", ins={"docs": dg.AssetIn(key=HEAD)}, automation_condition=dg.AutomationCondition.eager())
     def reader(docs: CorpusAtHead) -> None:
-        if docs.version == 2:
-            dagster.put("b.txt", paragraphs("beta", 1))
-            assert dagster.run().success
+        if docs.version == 2 and during:
+            change()
+
+    def read() -> None:
+        job = definitions.resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=dagster.instance, asset_selection=[reader.key]).success
 
     definitions = dg.Definitions.merge(build_definitions(dagster.settings), dg.Definitions(assets=[reader]))
     automation = Automation(dagster, definitions)
     automation.requested()
     dagster.put("a.txt", paragraphs("alpha", 1))
     assert dagster.run().success
-    for expected in ({"reader"}, set[str](), {"reader"}, set[str]()):
-        assert automation.requested() == expected
-        if expected:
-            job = definitions.resolve_implicit_global_asset_job_def()
-            assert job.execute_in_process(instance=dagster.instance, asset_selection=[reader.key]).success
-        else:
-            dagster.tick("docs_recovery_sensor")
+    assert automation.requested() == {"reader"}
+    read()
+    if not during:
+        change()
+    assert automation.requested() == set(), "Dagster takes the change for handled"
+    dagster.tick("docs_recovery_sensor")
+    assert heads(dagster) == ["docs@2", "docs@3"], "its next ticks may still request a run"
+    with monkeypatch.context() as patch:
+        later = time.time() + 90
+        patch.setattr("ingest_pipeline.reporting.head.time", SimpleNamespace(time=lambda: later))
+        dagster.tick("docs_recovery_sensor")
     assert heads(dagster) == ["docs@2", "docs@3", "docs@3"]
+    assert automation.requested() == {"reader"}
+    read()
+    assert automation.requested() == set()
 
 
 def test_a_document_that_cannot_be_read_holds_nothing_back(dagster: DagsterWorld) -> None:
