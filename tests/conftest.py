@@ -89,6 +89,16 @@ _LONG_FILES = (
 for. All others take a few seconds."""
 
 
+@pytest.fixture(autouse=True)
+def _environment() -> Generator[None]:
+    """Restore the environment, which the command line changes when a test calls it in this process."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment() -> Generator[None]:
     """No setting of the machine's user reaches a test."""

@@ -67,13 +67,15 @@ def check_settled(world: World, text: str) -> None:
 
 @pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
-@pytest.mark.parametrize("call", ["stage_version", "_commit", "latest_version"])
+@pytest.mark.parametrize(
+    ("place", "call"), [(LanceTable, "stage_version"), (table, "commit_staged"), (LanceTable, "latest_version")]
+)
 def test_a_failing_call_to_lance_ends_the_run_and_not_the_document(
-    world: World, monkeypatch: pytest.MonkeyPatch, call: str, done: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, place: Any, call: str, done: bool
 ) -> None:
-    failing = Flaky(getattr(LanceTable, call), TableUnavailableError("503 Slow Down"), times=1, done=done)
+    failing = Flaky(getattr(place, call), TableUnavailableError("503 Slow Down"), times=1, done=done)
     with monkeypatch.context() as patch:
-        patch.setattr(LanceTable, call, failing)
+        patch.setattr(place, call, failing)
         with pytest.raises(UnavailableError, match="503"):
             world.ingest()
     check_settled(world, OLD)
