@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.types import Retention
 from tests.support.crash.power import LoopDisk
 from tests.support.world import World, paragraphs
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Generator[LoopDisk]:
-    directory = tmp_path / "power"
-    directory.mkdir()
-    disk = LoopDisk(directory)
-    try:
-        disk.start()
-        yield disk
-    finally:
-        disk.stop()
 
 
 @pytest.mark.promise("disks")

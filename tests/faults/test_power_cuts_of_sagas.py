@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,18 +156,6 @@ def test_a_disk_that_keeps_only_what_was_flushed_has_all_that_was_confirmed(
     with PowerCuts(world.database, FlushedFiles(root, tmp_path_factory.mktemp("cuts"))) as cuts:
         work.do(world)
     check(cuts)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Generator[LoopDisk]:
-    directory = tmp_path / "power"
-    directory.mkdir()
-    disk = LoopDisk(directory)
-    try:
-        disk.start()
-        yield disk
-    finally:
-        disk.stop()
 
 
 @pytest.mark.parametrize("work", ON_A_REAL_DISK, ids=name_of)
