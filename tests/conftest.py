@@ -22,6 +22,7 @@ from ingest_pipeline.planning import backoff, run_backoff
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from tests.support.environment import restored_environment
 from tests.support.mutants import apply_from_environment
 from tests.support.servers import pooler
 from tests.support.servers.databases import SMALL_DATABASES, TEST_RIGHTS, copy_of, empty_database, hash_password_once
@@ -92,24 +93,19 @@ for. All others take a few seconds."""
 @pytest.fixture(autouse=True)
 def _environment() -> Generator[None]:
     """Restore the environment, which the command line changes when a test calls it in this process."""
-    before = dict(os.environ)
-    yield
-    if os.environ != before:
-        os.environ.clear()
-        os.environ.update(before)
+    with restored_environment():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment() -> Generator[None]:
     """No setting of the machine's user reaches a test."""
-    kept = dict(os.environ)
-    for name in list(os.environ):
-        if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
-            del os.environ[name]
-    os.environ[REQUIRE_FSYNC] = "false"
-    yield
-    os.environ.clear()
-    os.environ.update(kept)
+    with restored_environment():
+        for name in list(os.environ):
+            if name.startswith(("INGEST_", "OPENAI_", "AWS_", "DAGSTER_")):
+                del os.environ[name]
+        os.environ[REQUIRE_FSYNC] = "false"
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -23,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from tests.support.environment import restored_environment
 
 _IDLE_SECONDS = 0.1
 """A server that restarts is down for longer."""
@@ -73,8 +74,6 @@ def make_tables(database_url: str, state: Path) -> None:
     """Make Dagster's tables in an empty database, and nothing else."""
     environment = {"INGEST_STATE": str(state), "INGEST_DATABASE_URL": database_url}
     settings = CorpusConfig.from_environment(environment)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", _session.STORAGE_URL):
-            patch.setenv(name, "")  # opening an instance sets them
-        with _session.postgres(settings) as running, _dagster.instance(running):
-            pass
+    # Opening an instance sets variables, and this runs before the fixture of a test that would restore them.
+    with restored_environment(), _session.postgres(settings) as running, _dagster.instance(running):
+        pass
