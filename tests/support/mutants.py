@@ -68,7 +68,8 @@ from ingest_pipeline.sources import local
 from ingest_pipeline.types import text_hash
 
 _POWER_CUTS = (
-    "tests/faults/test_power_cuts_of_sagas.py::test_a_disk_that_keeps_only_what_was_flushed_has_all_that_was_confirmed"
+    "tests/faults/stores/test_power_cuts_of_sagas.py::"
+    "test_a_disk_that_keeps_only_what_was_flushed_has_all_that_was_confirmed"
 )
 
 
@@ -372,9 +373,9 @@ def sweep_takes_unknown_files() -> None:
 _PUBLICATION = "tests/integration/saga/test_publish.py::"
 _MAINTENANCE = "tests/integration/maintenance/test_maintain.py::"
 _SWEEP = "tests/integration/maintenance/test_sweep.py::"
-_WIRE = "tests/faults/test_wire.py::"
-_COMMIT = "tests/faults/test_one_commit.py::"
-_ZOMBIE = "tests/faults/test_zombie.py::"
+_WIRE = "tests/faults/stores/test_wire.py::"
+_COMMIT = "tests/faults/concurrency/test_one_commit.py::"
+_ZOMBIE = "tests/faults/deaths/test_zombie.py::"
 
 
 def any_copy_is_the_table() -> None:
@@ -606,11 +607,12 @@ MUTANTS = {
         no_fence, "tests/integration/saga/test_transaction.py::test_a_writer_taken_for_dead_cannot_publish"
     ),
     "no conflict check": Mutant(
-        no_conflict_check, "tests/faults/test_concurrency.py::test_a_document_published_meanwhile_is_not_overwritten"
+        no_conflict_check,
+        "tests/faults/concurrency/test_concurrency.py::test_a_document_published_meanwhile_is_not_overwritten",
     ),
     "version row in another transaction": Mutant(
         version_row_in_another_transaction,
-        "tests/faults/test_crash.py::test_a_first_ingest_may_die_at_decisive_places[before_acknowledged_1-recover_alone]",
+        "tests/faults/deaths/test_crash.py::test_a_first_ingest_may_die_at_decisive_places[before_acknowledged_1-recover_alone]",
     ),
     "acknowledged without COMMIT": Mutant(
         acknowledged_without_commit, f"{_WIRE}test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run"
@@ -659,7 +661,7 @@ MUTANTS = {
     ),
     "vectors in order of arrival": Mutant(
         vectors_in_order_of_arrival,
-        "tests/faults/test_concurrency.py::test_vectors_that_arrive_out_of_order_are_sorted",
+        "tests/faults/concurrency/test_concurrency.py::test_vectors_that_arrive_out_of_order_are_sorted",
     ),
 }
 
@@ -708,7 +710,7 @@ MUTANTS.update(
         ),
         "no generation check": Mutant(
             no_generation_check,
-            "tests/faults/test_reembed.py::test_an_active_writer_on_the_old_generation_gets_an_error",
+            "tests/faults/deaths/test_reembed.py::test_an_active_writer_on_the_old_generation_gets_an_error",
         ),
         "no comparison at the switch": Mutant(
             no_comparison_at_the_switch,
@@ -748,7 +750,7 @@ MUTANTS.update(
             "tests/integration/reporting/test_storage.py::test_dagsters_tables_do_not_touch_those_of_an_application",
         ),
         "no flush": Mutant(
-            no_flush, "tests/faults/test_power_cut.py::test_a_confirmed_publication_survives_a_power_cut"
+            no_flush, "tests/faults/stores/test_power_cut.py::test_a_confirmed_publication_survives_a_power_cut"
         ),
         "no flush of folders": Mutant(no_flush_of_folders, f"{_POWER_CUTS}[an_ingestion]"),
         "no flush of manifests": Mutant(no_flush_of_manifests, f"{_POWER_CUTS}[a_reembedding]"),
@@ -855,7 +857,7 @@ MUTANTS.update(
         ),
         "results used before they are recorded": Mutant(
             results_used_before_they_are_recorded,
-            "tests/faults/test_user_code.py::"
+            "tests/faults/deaths/test_user_code.py::"
             "test_a_death_pays_at_most_for_the_call_that_was_in_progress[before_batch_sent_1]",
         ),
         "usage of enrichers forgotten": Mutant(
@@ -993,11 +995,11 @@ MUTANTS.update(
     {
         "pointer recorded before the spool file is durable": Mutant(
             pointer_recorded_before_the_file_is_durable,
-            "tests/faults/test_crash.py::test_a_replacement_may_die_anywhere[before_batch_spooled_1-run_again]",
+            "tests/faults/deaths/test_crash.py::test_a_replacement_may_die_anywhere[before_batch_spooled_1-run_again]",
         ),
         "spool files are not flushed": Mutant(
             spool_files_are_not_flushed,
-            "tests/faults/test_power_cut.py::"
+            "tests/faults/stores/test_power_cut.py::"
             "test_every_file_of_a_publication_is_flushed_with_its_folder_before_postgres_commits",
         ),
         "checksum not verified": Mutant(
