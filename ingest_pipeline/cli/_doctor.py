@@ -18,7 +18,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.storage import table_uri
-from ingest_pipeline.lance.store_check import check_store
+from ingest_pipeline.lance.versions.store_check import check_store
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.documents import count_documents

@@ -23,7 +23,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConflictError, NotOurTableError, OtherDatabaseError, VersionGoneError
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.lance.version_mark import CorpusFacts, DatabaseIdentity, VersionMark
+from ingest_pipeline.lance.versions.version_mark import CorpusFacts, DatabaseIdentity, VersionMark
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection

@@ -16,8 +16,8 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import folder_of
-from ingest_pipeline.lance.manifests import LAST_VERSION, manifest_name
 from ingest_pipeline.lance.spool import Spool
+from ingest_pipeline.lance.versions.manifests import LAST_VERSION, manifest_name
 
 _MANIFEST = re.compile(r"_versions/(\d{20})\.manifest$")
 

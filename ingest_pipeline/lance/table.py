@@ -30,8 +30,8 @@ from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_data_file, flush_segment, flush_table
 from ingest_pipeline.lance.indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments
-from ingest_pipeline.lance.manifests import NewVersion, commit_staged, find_staged, put_manifest, remove_staged
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.manifests import NewVersion, commit_staged, find_staged, put_manifest, remove_staged
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.private_folder import local_path, make_private
 
 REBUILD = "ingest-pipeline recover --rebuild-catalog"
@@ -70,7 +70,7 @@ class LanceTable(TableFiles):
                 make_private(path.parent)
         else:
             # obstore is imported for object stores only.
-            from ingest_pipeline.lance.store_check import check_store  # noqa: PLC0415
+            from ingest_pipeline.lance.versions.store_check import check_store  # noqa: PLC0415
 
             check_store(self.uri)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):

@@ -12,7 +12,7 @@ from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotO
 from ingest_pipeline.ingestion.context import context_of, corpus_settings
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.lance.version_mark import CorpusFacts, VersionMark
+from ingest_pipeline.lance.versions.version_mark import CorpusFacts, VersionMark
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import corpora
 from ingest_pipeline.postgres.binding import Binding, mismatch

@@ -36,9 +36,9 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.lance.manifests import NewVersion
 from ingest_pipeline.lance.table import REBUILD, LanceTable
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.manifests import NewVersion
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import corpora, documents, sagas

@@ -26,8 +26,8 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options, table_uri
-from ingest_pipeline.lance.store_check import check_store
 from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.versions.store_check import check_store
 from ingest_pipeline.postgres import corpora, documents, sagas
 from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState

@@ -29,7 +29,7 @@ from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import TableChange
-from ingest_pipeline.lance.manifests import CommitRefusedError
+from ingest_pipeline.lance.versions.manifests import CommitRefusedError
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection, DatabaseConflictError

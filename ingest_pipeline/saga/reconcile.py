@@ -19,8 +19,8 @@ from ingest_pipeline.errors import (
     ForeignWriteError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.manifests import CommitRefusedError
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.manifests import CommitRefusedError
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError

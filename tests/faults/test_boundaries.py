@@ -22,8 +22,8 @@ LANCE_MODULES = {
     "lance/flush.py",
     "lance/spool.py",
     "lance/search.py",
-    "lance/manifests.py",
-    "lance/manifest_objects.py",
+    "lance/versions/manifests.py",
+    "lance/versions/manifest_objects.py",
 }
 """Damage and search write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {
@@ -48,7 +48,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "lance/flush.py": {"_flush_file": "FLUSHED", "flush_folder": "FLUSHED"},
     "lance/spool.py": {"_upload": "BATCH_SPOOLED", "_write_durably": "BATCH_SPOOLED"},
-    "lance/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
+    "lance/versions/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},

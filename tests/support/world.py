@@ -22,7 +22,7 @@ from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.changes import Change, Removal, TableChange
 from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.planning.context import IngestContext

@@ -18,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
 from ingest_pipeline.lance.storage import storage_options
-from ingest_pipeline.lance.store_check import check_store
+from ingest_pipeline.lance.versions.store_check import check_store
 from tests.acceptance.dagster.test_s3 import (
     test_a_bucket_that_does_not_exist_is_named,
     test_hostile_names_are_published_or_reported_as_unreadable,

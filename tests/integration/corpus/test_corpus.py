@@ -25,7 +25,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.postgres.binding import binding_of
 from ingest_pipeline.postgres.database import Database

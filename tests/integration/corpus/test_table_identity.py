@@ -17,7 +17,7 @@ from ingest_pipeline.errors import CorpusMismatchError, NotOurTableError, OtherD
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import corpora, sagas

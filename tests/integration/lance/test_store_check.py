@@ -12,7 +12,7 @@ import pytest
 from ingest_pipeline import failpoints
 from ingest_pipeline.errors import UnsafeStoreError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance.store_check import check_store
+from ingest_pipeline.lance.versions.store_check import check_store
 from ingest_pipeline.restore.relocate import move_tables
 from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.servers.s3 import S3Server

@@ -22,7 +22,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place

@@ -19,8 +19,8 @@ from ingest_pipeline.corpus.protocol import ATTEMPTS
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.changes import Change
-from ingest_pipeline.lance.manifests import CommitRefusedError
 from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.versions.manifests import CommitRefusedError
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
 from ingest_pipeline.postgres.sagas import SagaKind

@@ -25,7 +25,7 @@ from lance.file import LanceFileSession
 from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.lance.changes import fragment_of
 from ingest_pipeline.lance.flush import flush_commit, folder_of
-from ingest_pipeline.lance.version_mark import VersionMark
+from ingest_pipeline.lance.versions.version_mark import VersionMark
 
 # The names of manifests count down, so that a listing begins with the latest version.
 LAST_VERSION = 2**64 - 1
@@ -190,7 +190,7 @@ def put_manifest(
     folder, target = folder_of(uri), manifest_name(version)
     if folder is None:
         # obstore is imported for object stores only.
-        from ingest_pipeline.lance.manifest_objects import put_object  # noqa: PLC0415
+        from ingest_pipeline.lance.versions.manifest_objects import put_object  # noqa: PLC0415
 
         return put_object(uri, options, target, content, replace=replace)
     try:
