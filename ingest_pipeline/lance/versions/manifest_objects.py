@@ -6,18 +6,18 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, cast
 
 from lance.file import LanceFileSession
 from obstore import exceptions
-from obstore.store import AzureStore, ObjectStore, from_url
+
+from ingest_pipeline.lance.versions.object_store import open_folder
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _TIMEOUTS = ("connect_timeout", "read_timeout", "timeout")
-_RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+_RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
 
 
 def put_object(uri: str, options: dict[str, str], name: str, content: bytes, *, replace: bool) -> bool:
@@ -36,7 +36,7 @@ def put_object(uri: str, options: dict[str, str], name: str, content: bytes, *, 
     files = LanceFileSession(uri, storage_options=options)
     if not replace:
         try:
-            _store(uri, options).put(name, content, mode="create", use_multipart=False)
+            _store(uri, tuple(options.items())).put(name, content, mode="create", use_multipart=False)
         except exceptions.AlreadyExistsError:
             return False
         except (exceptions.BaseError, OSError, ValueError):
@@ -51,18 +51,8 @@ def put_object(uri: str, options: dict[str, str], name: str, content: bytes, *, 
     return True
 
 
-def _store(uri: str, options: dict[str, str]) -> ObjectStore:
-    return _opened(uri, options.get("aws_endpoint"), tuple((key, options[key]) for key in _TIMEOUTS if key in options))
-
-
 @lru_cache(maxsize=8)
-def _opened(uri: str, endpoint: str | None, timeouts: tuple[tuple[str, str], ...]) -> ObjectStore:
-    client: Any = {**dict(timeouts), "allow_http": not (endpoint or "").startswith("https:")}
-    parts = urlsplit(uri)
-    if parts.scheme == "az":
-        # The library would take the container for the account.
-        return AzureStore(
-            parts.netloc, prefix=unquote(parts.path.strip("/")), client_options=client, retry_config=_RETRY
-        )
-    config: Any = {"aws_endpoint": endpoint} if endpoint else None
-    return from_url(uri, config=config, client_options=client, retry_config=_RETRY)
+def _store(uri: str, options: tuple[tuple[str, str], ...]) -> ObjectStore:
+    known = dict(options)
+    limits = {name: known[name] for name in _TIMEOUTS if name in known}
+    return open_folder(uri, known, cast("ClientConfig", limits), _RETRIES)

@@ -9,7 +9,6 @@ created in it or moved to it.
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,22 +16,21 @@ from uuid import uuid4
 
 import obstore
 from obstore import exceptions
-from obstore.store import from_url
 
 from ingest_pipeline.errors import UnsafeStoreError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.errors import reason_of
 from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.versions.object_store import open_folder
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 log = logging.getLogger(__name__)
 
 _SCHEMES = ("s3://", "gs://", "az://", "abfss://")
-_ALLOW_HTTP = {"gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP", "abfss": "AZURE_ALLOW_HTTP"}
-_CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=10)}
-_RETRY: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
+_LIMITS: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=10)}
+_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
 _UNSUPPORTED = ("status code: 501", "501 Not Implemented", "NotImplemented")
 
 
@@ -48,9 +46,10 @@ def check_store(uri: str) -> None:
     if not uri.startswith(_SCHEMES):
         return
     # The sweep removes the object if this process dies first.
-    store, name = _store(uri), f"_transactions/{uuid4()}.store_check"
+    name = f"_transactions/{uuid4()}.store_check"
     with boundary(Boundary.STORE_CHECKED):
         try:
+            store = open_folder(uri, storage_options(uri), _LIMITS, _RETRIES)
             is_refused = _is_second_refused(store, name)
         except exceptions.BaseError as error:
             if isinstance(error, exceptions.NotSupportedError) or any(one in str(error) for one in _UNSUPPORTED):
@@ -77,14 +76,6 @@ def _is_second_refused(store: ObjectStore, name: str) -> bool:
     except exceptions.AlreadyExistsError:
         return True
     return False
-
-
-def _store(uri: str) -> ObjectStore:
-    options, scheme = storage_options(uri), uri.partition("://")[0]
-    client = _CLIENT.copy()
-    client["allow_http"] = options.get("allow_http") == "true" or os.environ.get(_ALLOW_HTTP.get(scheme, "")) == "true"
-    config: S3Config | None = {"endpoint": options["aws_endpoint"]} if "aws_endpoint" in options else None
-    return from_url(uri, config=config, client_options=client, retry_config=_RETRY)
 
 
 def _what(uri: str) -> str:
