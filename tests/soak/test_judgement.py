@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from ingest_pipeline.chunking.content_defined import Chunker
@@ -17,6 +20,7 @@ from tests.support.storm.contents import Contents
 from tests.support.storm.disruptions import Disruptions
 from tests.support.storm.embeddings import BilledRequest, judge_billing
 from tests.support.storm.figures import Figures
+from tests.support.storm.latest_reader import faults_of
 from tests.support.storm.readers import Reader, Reading
 
 KEY = "a.txt"
@@ -36,12 +40,25 @@ def contents() -> Contents:
     return found
 
 
-def reading(version: int, *texts: str, sagas: list[UUID] | None = None, chunks: int | None = None) -> Reading:
+def reading(
+    version: int,
+    *texts: str,
+    sagas: list[UUID] | None = None,
+    chunks: int | None = None,
+    vector: np.ndarray[Any, Any] | None = None,
+) -> Reading:
     """What a reader finds: one row a text, and as many chunks in the catalog unless told otherwise."""
     sagas = sagas or [UUID(int=version)] * len(texts)
     ids = [uuid4() for _ in texts]
     rows = [
-        {"id": str(i), "document": KEY, "ordinal": n, "saga": str(s), "text": t, "vector": vector_of(t, 32).tolist()}
+        {
+            "id": str(i),
+            "document": KEY,
+            "ordinal": n,
+            "saga": str(s),
+            "text": t,
+            "vector": (vector_of(t, 32) if vector is None else vector).tolist(),
+        }
         for n, (i, s, t) in enumerate(zip(ids, sagas, texts, strict=True))
     ]
     listed = [
@@ -74,6 +91,23 @@ def test_a_vector_of_another_text_is_seen(contents: Contents) -> None:
     found = reading(2, NEW)
     found.rows[KEY][0]["vector"] = vector_of(OLD, 32).tolist()
     assert any("vector" in fault for fault in found.faults(contents))
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (reading(2, NEW), None),
+        (reading(2, OLD, NEW), "never had"),
+        (reading(2, NEW[:90], NEW[90:], sagas=[UUID(int=1), UUID(int=2)]), "several publications"),
+        (reading(2, NEW, vector=vector_of(OLD, 32)), "vector of another text"),
+    ],
+    ids=["published", "mixed", "two sagas", "other vector"],
+)
+def test_what_a_reader_of_latest_must_not_see_is_seen(contents: Contents, rows: Reading, fault: str | None) -> None:
+    vectors = pa.array([row["vector"] for row in rows.rows[KEY]], pa.list_(pa.float32(), 32))
+    table = pa.Table.from_pylist(rows.rows[KEY]).drop_columns("vector").append_column("vector", vectors)
+    found = faults_of(table, contents)
+    assert [fault in one for one in found] == [True] if fault else found == []
 
 
 def test_a_document_that_goes_back_is_seen(contents: Contents, figures: Figures) -> None:
