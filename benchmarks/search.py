@@ -23,7 +23,8 @@ from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.maintenance.indexing import update_indices
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.search import Hit, SearchMode, find
+from ingest_pipeline.search.search import Hit, find
+from ingest_pipeline.types import SearchMode
 
 _DIMENSIONS = 256
 _TOPICS = 2000

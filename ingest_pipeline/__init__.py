@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         Enricher,
         Enrichment,
     )
+    from ingest_pipeline.gates.golden_set import GoldenQuestion
+    from ingest_pipeline.gates.scores import Scores
     from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
     from ingest_pipeline.orchestration.component import IngestPipelineComponent
     from ingest_pipeline.parsing.base import ParsedDocument, Parser, RawDocument
@@ -55,6 +57,7 @@ __all__ = [
     "Enricher",
     "Enrichment",
     "ExtractedDocument",
+    "GoldenQuestion",
     "IngestPipelineComponent",
     "OpenAIEmbedderResource",
     "OpenCorpus",
@@ -63,6 +66,7 @@ __all__ = [
     "PostgresCatalogResource",
     "RawDocument",
     "Reranker",
+    "Scores",
     "Span",
     "TextPiece",
     "Usage",
@@ -98,6 +102,8 @@ _MODULES = {
     "CorpusSearchResource": "resources.search",
     "DagsterOptions": "orchestration.build",
     "DocumentSourceResource": "resources.source",
+    "GoldenQuestion": "gates.golden_set",
+    "Scores": "gates.scores",
     "IngestPipelineComponent": "orchestration.component",
     "OpenAIEmbedderResource": "resources.embedder",
     "OpenCorpus": "api",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -17,6 +18,9 @@ from ingest_pipeline.corpus.corpus import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.event_loop import run_blocking
+from ingest_pipeline.gates.evaluate import evaluate_configured
+from ingest_pipeline.gates.golden_set import GoldenQuestion, read_golden_set
+from ingest_pipeline.gates.scores import Scores
 from ingest_pipeline.ingestion.context import find_corpus, open_context, release_holds
 from ingest_pipeline.ingestion.named_documents import check_keys
 from ingest_pipeline.ingestion.outcome import IngestOutcome
@@ -36,7 +40,8 @@ from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.corpus_at_head import CorpusAtHead
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode
+from ingest_pipeline.search.search import Hit
+from ingest_pipeline.types import SEARCH_MODES, SearchMode
 
 
 @contextmanager
@@ -175,6 +180,36 @@ class OpenCorpus:
                 expand=expand,
             )
         )
+
+    def evaluate(
+        self,
+        golden_set: str | Path | Sequence[GoldenQuestion] | None = None,
+        *,
+        version: int | None = None,
+        k: int | None = None,
+        mode: SearchMode | None = None,
+    ) -> Scores:
+        """Score a golden set: recall@k, nDCG@k and mean reciprocal rank. `Scores.changed_since` compares two versions.
+
+        Args:
+            golden_set: The questions, or a file of them. Default: the file of the configuration.
+            version: A retained version. Default: head.
+            k: Chunks of a search that count. Default: that of the configuration.
+            mode: How to search. Default: that of the configuration.
+
+        Raises:
+            ConfigurationError: There is no golden set, or it is malformed.
+            VersionGoneError: Retention removed the version.
+            UnavailableError: A store or the embedding API does not answer.
+        """
+        given = golden_set or self.config.golden_set
+        if given is None:
+            raise ConfigurationError("There is no golden set", "Pass one, or set `golden_set` in the configuration.")
+        questions = read_golden_set(str(given)) if isinstance(given, str | Path) else given
+        corpus = find_corpus(self._database, self.config)
+        versions = [corpus.head().head_version if version is None else version]
+        mode, k = mode or self.config.golden_mode, k or self.config.golden_k
+        return run_blocking(evaluate_configured(self.config, corpus, questions, versions, k=k, mode=mode))[0]
 
     def at_head(self) -> CorpusAtHead:
         """The corpus at the version that is head now, which it reads whatever is published meanwhile.

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 from uuid import UUID
 
 import numpy as np
@@ -23,6 +23,8 @@ OnUnreadable = Literal["skip", "fail"]
 """What a run does about files that cannot be read."""
 ChunkUnit = Literal["characters", "tokens"]
 """What the size and the overlap of chunks count."""
+SearchMode = Literal["vector", "text", "hybrid"]
+SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 GREATEST_HEADER = 1_000
 """Characters of the headings that are embedded with a chunk, at most."""
 HEADING_SEPARATOR = " > "

@@ -13,7 +13,8 @@ from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.rerank_endpoint import RerankSettings
-from ingest_pipeline.search.search import Hit, SearchMode
+from ingest_pipeline.search.search import Hit
+from ingest_pipeline.types import SearchMode
 
 
 class CorpusSearchResource(ConfigurableResource[None]):

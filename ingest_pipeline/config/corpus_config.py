@@ -54,6 +54,11 @@ class CorpusConfig(CorpusOptions):
     def _make_absolute(cls, value: str) -> str:
         return absolute_location(value)
 
+    @field_validator("golden_set")
+    @classmethod
+    def _make_golden_set_absolute(cls, value: str | None) -> str | None:
+        return None if not value else absolute_location(value)
+
     @field_validator("tokenizer")
     @classmethod
     def _make_tokenizer_absolute(cls, value: str | None) -> str | None:

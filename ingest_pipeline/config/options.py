@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import check_access, check_tags, parse_columns
+from ingest_pipeline.config.gate_options import GateOptions
 from ingest_pipeline.config.origin import ATTRIBUTES
 from ingest_pipeline.config.prices import read_enricher_prices, read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
@@ -53,8 +54,8 @@ def refusals() -> Generator[None]:
         raise RefusedError(error) from None
 
 
-class CorpusOptions(BaseModel):
-    """The options of a corpus. Relative paths are resolved by what reads the options."""
+class _CoreOptions(BaseModel):
+    """The options of a corpus without those of gates."""
 
     # An error message must not repeat a value that may be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
@@ -436,6 +437,10 @@ class CorpusOptions(BaseModel):
                 f"INGEST_CHUNK_UNIT is tokens, and the tokenizer of {self.embedding_model!r} is not known",
                 "Set INGEST_TOKENIZER to the file tokenizer.json of the model.",
             )
+
+
+class CorpusOptions(GateOptions, _CoreOptions):
+    """The options of a corpus. Relative paths are resolved by what reads the options."""
 
 
 def check_lancedb_uri(uri: str) -> str:

@@ -36,7 +36,7 @@ _COMPONENTS = {
     "ingest_pipeline.orchestration.component.IngestPipelineComponent",
 }
 _COMPONENT_FILES = ("defs.yaml", "defs.yml", "component.yaml", "component.yml")
-_PATHS = ("source", "state", "lancedb_uri")
+_PATHS = ("source", "state", "lancedb_uri", "golden_set")
 
 
 @dataclass(frozen=True, slots=True)

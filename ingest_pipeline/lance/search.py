@@ -78,7 +78,7 @@ def matching(
     """
     if not dataset.fragment_ids():
         return dataset.schema.empty_table().select(list(columns))
-    indexed = dataset if has_index(dataset, "text") else _indexed_in_memory(dataset)
+    indexed = with_words_indexed(dataset)
     has_headers = has_index(indexed, "header")
     return indexed.scanner(
         columns=[*columns, "_score"],
@@ -87,6 +87,15 @@ def matching(
         full_text_query=MultiMatchQuery(question, ["text", "header"]) if has_headers else MatchQuery(question, "text"),
         limit=limit,
     ).to_table()
+
+
+def with_words_indexed(dataset: lance.LanceDataset) -> lance.LanceDataset:
+    """The dataset itself, or, if its words are not indexed, a copy in memory without vectors whose words are.
+
+    Raises:
+        TextIndexMissingError: The table is too large to be copied.
+    """
+    return dataset if has_index(dataset, "text") else _indexed_in_memory(dataset)
 
 
 def has_index(dataset: lance.LanceDataset, column: str) -> bool:

@@ -157,6 +157,8 @@ class IngestPipelineComponent(CorpusOptions, DagsterOptions, dg.Component, dg.Re
         paths = {name: _under(root, values[name]) for name in _PATHS}
         if self.tokenizer is not None and self.tokenizer not in TOKENIZERS:
             paths["tokenizer"] = _under(root, self.tokenizer)
+        if self.golden_set is not None:
+            paths["golden_set"] = _under(root, self.golden_set)
         return CorpusConfig.model_validate(values | paths)
 
 

@@ -15,8 +15,9 @@ from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.rerank_endpoint import RerankEndpoint, RerankSettings
-from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, search
+from ingest_pipeline.search.search import Hit, filter_at_head, search
 from ingest_pipeline.search.user_reranker import load_reranker
+from ingest_pipeline.types import SearchMode
 
 
 @dataclass(frozen=True, slots=True)

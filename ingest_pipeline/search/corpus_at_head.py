@@ -24,7 +24,8 @@ from ingest_pipeline.search import reading
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.reading import DocumentPart
-from ingest_pipeline.search.search import Hit, SearchMode
+from ingest_pipeline.search.search import Hit
+from ingest_pipeline.types import SearchMode
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -19,7 +20,6 @@ from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.lance.search import matching, nearest
 from ingest_pipeline.postgres import documents, history
 from ingest_pipeline.postgres.corpora import read_access
 from ingest_pipeline.postgres.documents import DocumentRow
@@ -27,14 +27,9 @@ from ingest_pipeline.search.access import Restriction, restriction
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand, Passage, passages
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.fusion import DEPTH, fuse
-from ingest_pipeline.types import embedded_text
+from ingest_pipeline.search.ranking import Ranking
+from ingest_pipeline.types import SearchMode, embedded_text
 
-if TYPE_CHECKING:
-    import lance
-
-SearchMode = Literal["vector", "text", "hybrid"]
-SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 _COLUMNS = [
     "id",
     "document",
@@ -48,10 +43,6 @@ _COLUMNS = [
     "saga",
 ]
 _EVERYTHING = DocumentFilter()
-# Each of the two rankings is this many times longer than the limit: a low rank in both may be a high one when fused.
-_FUSED_FACTOR = 4
-# Chunks with equal scores have a fixed order, as far as they are among this many more.
-_SPARE_ROWS = 16
 # The candidates that a reranker orders, at least.
 _RERANKED = 50
 _SCORES = {"vector": "_distance", "text": "_score", "hybrid": "_relevance_score"}
@@ -193,23 +184,10 @@ def _find(
     predicate = " AND ".join(f"({one})" for one in predicates) or None
     of_chunks = table_columns(corpus.table.at(head).schema).of_chunks
     names = [*_COLUMNS, *of_chunks.names]
-    count = (limit if mode != "hybrid" else max(DEPTH, _FUSED_FACTOR * limit)) + _SPARE_ROWS
-
-    def by_vector(rows: lance.LanceDataset) -> pa.Table:
-        assert vector is not None  # noqa: S101  not called without a vector
-        return nearest(rows, vector, count, names, predicate=predicate, use_index=use_index)
-
-    def by_text(rows: lance.LanceDataset) -> pa.Table:
-        return matching(rows, question, count, names, predicate=predicate)
-
-    rankings: list[pa.Table] = []
-    if vector is not None:
-        rankings.append(_in_order(corpus.table.read(head, by_vector), "_distance", "ascending"))
-    if mode != "vector":
-        rankings.append(_in_order(corpus.table.read(head, by_text), "_score", "descending"))
-    found = rankings[0] if mode != "hybrid" else fuse(*rankings)
-    rows = found.slice(0, limit).to_pylist()
-    scores = _Scores(rankings)
+    ranking = Ranking(limit, mode, names, predicate, use_index)
+    found = ranking.of(partial(corpus.table.read, head), question, vector)
+    rows = found.best.slice(0, limit).to_pylist()
+    scores = _Scores(found.parts)
     known = _documents(corpus, head, rows)
     # The table's filter allowed these rows. The catalog must allow them too.
     rows = [row for row in rows if allowed.allows(known[row["document"]].columns)]
@@ -303,12 +281,6 @@ async def _embedded(corpus: Corpus, embedder: EmbeddingClient | None, question: 
     answer = await embedder.embed([question], purpose="query")
     vector: npt.NDArray[np.float32] = answer.vectors[0]
     return vector
-
-
-def _in_order(rows: pa.Table, score: str, direction: str) -> pa.Table:
-    if score not in rows.column_names:
-        return rows
-    return rows.sort_by([(score, direction), ("document", "ascending"), ("ordinal", "ascending")])
 
 
 def _documents(corpus: Corpus, head: int, rows: Sequence[dict[str, Any]]) -> dict[str, DocumentRow]:

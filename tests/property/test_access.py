@@ -27,8 +27,8 @@ from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.search.expand import EXPANSIONS
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, filter_at_head, search
-from ingest_pipeline.types import Usage
+from ingest_pipeline.search.search import Hit, filter_at_head, search
+from ingest_pipeline.types import SEARCH_MODES, Usage
 from tests.support.servers.embedding_server import NARROWING_MODEL, TEST_MODEL
 from tests.support.world import Address, World
 from tools import figures

@@ -20,7 +20,7 @@ from ingest_pipeline.postgres.corpora import read_access
 from ingest_pipeline.postgres.documents import count_documents
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
-from ingest_pipeline.search.search import SEARCH_MODES, SearchMode
+from ingest_pipeline.types import SEARCH_MODES, SearchMode
 
 
 @command

@@ -13,7 +13,7 @@ from ingest_pipeline.api import OpenCorpus
 from ingest_pipeline.integrations.hits import metadata_of, text_of
 from ingest_pipeline.search.corpus_at_head import CorpusAtHead
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.search import SearchMode
+from ingest_pipeline.types import SearchMode
 
 
 class IngestPipelineRetriever(BaseRetriever):

@@ -13,7 +13,8 @@ from ingest_pipeline.api import OpenCorpus
 from ingest_pipeline.integrations.hits import metadata_of, score_of, text_of
 from ingest_pipeline.search.corpus_at_head import CorpusAtHead
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.search import Hit, SearchMode
+from ingest_pipeline.search.search import Hit
+from ingest_pipeline.types import SearchMode
 
 # What a language model need not read.
 _NOT_FOR_MODELS = ["start_offset", "end_offset", "score", "version", "published_version", "saga"]

@@ -9,7 +9,8 @@ import pytest
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.search.search import SEARCH_MODES, filter_at_head, find
+from ingest_pipeline.search.search import filter_at_head, find
+from ingest_pipeline.types import SEARCH_MODES
 from tests.integration.columns.test_columns import declare, sidecar
 from tests.support.world import World
 

@@ -20,8 +20,8 @@ from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import rebuild_catalog
-from ingest_pipeline.search.search import Hit, SearchMode, filter_at_head, search
-from ingest_pipeline.types import Retention
+from ingest_pipeline.search.search import Hit, filter_at_head, search
+from ingest_pipeline.types import Retention, SearchMode
 from tests.integration.columns.test_columns import sidecar
 from tests.support.servers.databases import empty_database
 from tests.support.user_code import WRONG_CHUNK_COLUMNS

@@ -14,7 +14,8 @@ from ingest_pipeline.errors import CorpusMismatchError, TextIndexMissingError
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.indexing import update_indices
 from ingest_pipeline.search.filters import DocumentFilter, parse_filter
-from ingest_pipeline.search.search import SEARCH_MODES, Hit, SearchMode, search
+from ingest_pipeline.search.search import Hit, search
+from ingest_pipeline.types import SEARCH_MODES, SearchMode
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)

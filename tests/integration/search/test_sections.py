@@ -16,8 +16,8 @@ from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.search.expand import Expand
-from ingest_pipeline.search.search import Hit, SearchMode, search
-from ingest_pipeline.types import text_hash
+from ingest_pipeline.search.search import Hit, search
+from ingest_pipeline.types import SearchMode, text_hash
 from tests.support.world import World
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
