@@ -13,7 +13,7 @@ from lance.file import LanceFileSession
 
 from ingest_pipeline.errors import TableDamagedError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.damage import fetch, is_panic, may_be_damage
+from ingest_pipeline.lance.checks.damage import fetch, is_panic, may_be_damage
 from ingest_pipeline.lance.errors import error_of
 from ingest_pipeline.lance.flush import folder_of
 from ingest_pipeline.lance.spool import Spool

@@ -25,8 +25,8 @@ from ingest_pipeline.lance.changes import (
     owned,
     state_of,
 )
+from ingest_pipeline.lance.checks.damage import DamagedFragment, damaged_fragments, may_be_damage
 from ingest_pipeline.lance.column_files import ColumnChange
-from ingest_pipeline.lance.damage import DamagedFragment, damaged_fragments, may_be_damage
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.flush import flush_data_file, flush_segment, flush_table
 from ingest_pipeline.lance.indices import BuiltSegment, Indexing, IndexKind, Segment, build, segments

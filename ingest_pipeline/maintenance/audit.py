@@ -14,11 +14,11 @@ import numpy as np
 from ingest_pipeline.columns.declaration import Columns, Values
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TableDamagedError, TableUnavailableError, VersionGoneError
+from ingest_pipeline.lance.checks.column_audit import ColumnAudit
+from ingest_pipeline.lance.checks.damage import DamagedFragment
+from ingest_pipeline.lance.checks.fingerprints import Fingerprints, TableRows, differing
 from ingest_pipeline.lance.chunk_table import table_columns
-from ingest_pipeline.lance.column_audit import ColumnAudit
-from ingest_pipeline.lance.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.lance.fingerprints import Fingerprints, TableRows, differing
 from ingest_pipeline.maintenance.audit_files import overdue
 from ingest_pipeline.maintenance.audit_rows import chunk_hashes, expected_documents
 from ingest_pipeline.maintenance.sweep import OrphanFiles, find_orphan_files

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
-from ingest_pipeline.lance.column_audit import add_hash, chunk_values_hash, values_hash
-from ingest_pipeline.lance.fingerprints import Words, row_hashes
+from ingest_pipeline.lance.checks.column_audit import add_hash, chunk_values_hash, values_hash
+from ingest_pipeline.lance.checks.fingerprints import Words, row_hashes
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 

@@ -17,7 +17,7 @@ from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.ingestion.estimate import Estimate, count
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.changes import Change, Removal
-from ingest_pipeline.lance.damage import DamagedFragment
+from ingest_pipeline.lance.checks.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.planning.context import IngestContext

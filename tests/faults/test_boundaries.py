@@ -18,7 +18,7 @@ LANCE_MODULES = {
     "lance/changes.py",
     "lance/column_files.py",
     "lance/indices.py",
-    "lance/damage.py",
+    "lance/checks/damage.py",
     "lance/flush.py",
     "lance/spool.py",
     "lance/search.py",

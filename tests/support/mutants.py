@@ -36,7 +36,8 @@ from ingest_pipeline.embedding.prompts import NO_PROMPT
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
-from ingest_pipeline.lance import column_audit, damage, fingerprints, flush, spool, table
+from ingest_pipeline.lance import flush, spool, table
+from ingest_pipeline.lance.checks import column_audit, damage, fingerprints
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions import manifests, store_check
 from ingest_pipeline.maintenance import audit_rows, drop, sweep

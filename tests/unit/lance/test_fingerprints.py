@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pyarrow as pa
 
-from ingest_pipeline.lance.fingerprints import Fingerprints, TableRows, differing, row_hashes, uuid_words
+from ingest_pipeline.lance.checks.fingerprints import Fingerprints, TableRows, differing, row_hashes, uuid_words
 from ingest_pipeline.types import text_hash
 
 WIDTH = 4
