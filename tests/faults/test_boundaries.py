@@ -14,6 +14,7 @@ from ingest_pipeline.failpoints import Boundary
 PACKAGE = Path(str(ingest_pipeline.__file__)).parent
 LANCE_MODULES = {
     "lance/table.py",
+    "lance/table_reader.py",
     "lance/files.py",
     "lance/changes.py",
     "lance/column_files.py",
@@ -25,7 +26,7 @@ LANCE_MODULES = {
     "lance/versions/manifests.py",
     "lance/versions/manifest_objects.py",
 }
-"""Damage and search write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
+"""`table_reader` writes nothing; damage and search write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {
     "lance/table.py": {
         "write_dataset": "LANCE_COMMIT",

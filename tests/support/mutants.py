@@ -36,7 +36,7 @@ from ingest_pipeline.embedding.prompts import NO_PROMPT
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
-from ingest_pipeline.lance import flush, spool, table
+from ingest_pipeline.lance import flush, spool, table, table_reader
 from ingest_pipeline.lance.checks import column_audit, damage, fingerprints
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions import manifests, store_check
@@ -284,7 +284,7 @@ def vectors_in_order_of_arrival() -> None:
 
 
 def outage_taken_for_damage() -> None:
-    plug(table, "may_be_damage", answering(value=True))
+    plug(table_reader, "may_be_damage", answering(value=True))
     plug(damage, "_decoding", answering("could not be fetched"))
 
 
