@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import CorpusSettings
-from ingest_pipeline.corpus.corpus import open_corpus as open_table
+from ingest_pipeline.corpus.opening import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.event_loop import run_blocking

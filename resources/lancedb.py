@@ -9,8 +9,9 @@ from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
 from ingest_pipeline.corpus.head_manifest import install_head
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.lance.storage import open_lancedb, storage_options, table_uri

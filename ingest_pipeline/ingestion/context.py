@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ingest_pipeline.columns.declaration import NO_ACCESS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, find_unchanged, open_corpus
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.opening import find_unchanged, open_corpus
 from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.column_guard import check_columns, put_columns_in_force

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.compaction import CompactionReport, compact
 from ingest_pipeline.maintenance.indexing import IndexReport, update_indices

@@ -26,7 +26,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.postgres import embedding_cache, history, sagas
 from ingest_pipeline.postgres.sagas import Outcome, SagaState

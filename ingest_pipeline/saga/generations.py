@@ -18,7 +18,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 
-from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError, NotOurTableError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options

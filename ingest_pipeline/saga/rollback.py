@@ -18,7 +18,8 @@ from uuid import UUID
 import pyarrow as pa
 
 from ingest_pipeline.columns.declaration import Values
-from ingest_pipeline.corpus.corpus import Corpus, check_writable
+from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.errors import (
     AuditError,
     RemovalsWithheldError,

@@ -26,7 +26,8 @@ LANCE_MODULES = {
     "lance/versions/manifests.py",
     "lance/versions/manifest_objects.py",
 }
-"""`table_reader` writes nothing; damage and search write nothing but copies of files, and a copy in memory, of rows that no index has yet."""
+"""The reader of the table writes nothing. Damage and search write nothing but copies of files, and a copy in memory, of
+rows that no index has yet."""
 EFFECTS: dict[str, dict[str, str]] = {
     "lance/table.py": {
         "write_dataset": "LANCE_COMMIT",
@@ -73,7 +74,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "copy_chunk_rows": "FRAGMENT_RECORDED",
     },
     "saga/rollback.py": {"record_fragment": "FRAGMENT_RECORDED", "copy_chunk_rows": "FRAGMENT_RECORDED"},
-    "corpus/corpus.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
+    "corpus/opening.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "corpus/pinned.py": {"lock_generation": "LOCK_TAKEN"},
     "maintenance/drop.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "restore/relocate.py": {"rebind": "RELOCATED", "rename_recipe": "RELOCATED"},

@@ -29,7 +29,7 @@ from ingest_pipeline.chunking import sections, user_chunker_role
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.columns import declaration
 from ingest_pipeline.corpus import corpus as corpus_module
-from ingest_pipeline.corpus import pinned, table_identity
+from ingest_pipeline.corpus import opening, pinned, table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import base, openai, user_embedder_role
 from ingest_pipeline.embedding.prompts import NO_PROMPT
@@ -123,7 +123,7 @@ def canonical_manifest_before_commit() -> None:
 
 
 def manifest_not_installed_by_others() -> None:
-    for module in (corpus_module, pinned, reconcile, table_identity):
+    for module in (corpus_module, opening, pinned, reconcile, table_identity):
         plug(module, "install_head", answering(None))
 
 

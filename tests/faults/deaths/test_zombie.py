@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 
 from ingest_pipeline import failpoints
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.partitioning import FILE

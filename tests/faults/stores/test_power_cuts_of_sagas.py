@@ -11,7 +11,8 @@ from pathlib import Path
 import lance
 import pytest
 
-from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.maintenance.maintain import maintain

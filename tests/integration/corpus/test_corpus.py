@@ -12,7 +12,8 @@ import lance
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import (
     AuditError,

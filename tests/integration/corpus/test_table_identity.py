@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from ingest_pipeline.corpus import table_identity
-from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.corpus.table_identity import examine, this_database
 from ingest_pipeline.errors import CorpusMismatchError, NotOurTableError, OtherDatabaseError
 from ingest_pipeline.ingestion.context import find_corpus

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from ingest_pipeline import failpoints
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.corpus.protocol import ATTEMPTS
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary

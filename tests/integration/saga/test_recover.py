@@ -12,7 +12,8 @@ import lance
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.postgres import sagas

@@ -12,7 +12,8 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.errors import (
     ConfigurationError,
     ConflictError,

@@ -17,7 +17,8 @@ import ingest_pipeline.maintenance.sweep
 import ingest_pipeline.saga.generations
 import ingest_pipeline.saga.recover
 import tests.support.crash.migrating
-from ingest_pipeline.corpus.corpus import CorpusSettings, open_corpus
+from ingest_pipeline.corpus.corpus import CorpusSettings
+from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.indices import IndexKind
