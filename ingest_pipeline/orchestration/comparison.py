@@ -11,20 +11,14 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import RecipeWithheldError
 from ingest_pipeline.ingestion.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
-from ingest_pipeline.orchestration.ticks import Tick, evaluate
+from ingest_pipeline.orchestration.ticks import Tick, with_corpus
 from ingest_pipeline.planning.backoff import read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import waiting_backoff
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
-from ingest_pipeline.resources.keys import resource_key, resource_of
-from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
+from ingest_pipeline.resources.keys import resource_of
 from ingest_pipeline.resources.names import DagsterNames
-
-
-def comparison_resources(names: DagsterNames) -> set[str]:
-    """Keys of the resources that `compare_source` needs."""
-    return {resource_key(names, kind) for kind in (VersionedLanceDBResource, OpenAIEmbedderResource)}
 
 
 def compare_source(
@@ -44,16 +38,13 @@ def compare_source(
     Raises:
         IngestError: The infrastructure is broken, so the tick fails.
     """
-    names = DagsterNames.of(settings)
-    lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-    embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
+    embedder = resource_of(context.resources, DagsterNames.of(settings), OpenAIEmbedderResource)
 
-    def tick() -> Tick:
-        with lancedb.ingest_context(settings, create=False) as ingest_context:
-            backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
-            return compare(ingest_context) if backoff is None else dg.SkipReason(backoff.note)
+    def tick(ingest_context: IngestContext) -> Tick:
+        backoff = waiting_backoff(ingest_context.corpus, run_configuration(ingest_context, embedder))
+        return compare(ingest_context) if backoff is None else dg.SkipReason(backoff.note)
 
-    return evaluate(context.instance, upstream, tick)
+    return with_corpus(context, settings, upstream, tick)
 
 
 class DueDocuments:

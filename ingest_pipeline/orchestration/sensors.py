@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source, comparison_resources
+from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS, partitions_in_progress, run_requests, shared_run
-from ingest_pipeline.orchestration.ticks import Tick, evaluate
+from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, with_corpus
 from ingest_pipeline.planning.backoff import clear_resolved
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -29,7 +29,6 @@ from ingest_pipeline.reporting.run_status import (
     fail_unclaimed_runs,
     runs_in_doubt,
 )
-from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.generations import other_generations
@@ -54,13 +53,12 @@ def source_sensor(
     names = DagsterNames.of(settings)
     definition = corpus_partitions(names, settings.scheme)
 
-    @dg.sensor(
-        name=names.name("source_sensor"),
-        description="Compares the source with the catalog and requests runs for the documents that differ.",
-        job_name=names.ingest_job,
-        minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys=comparison_resources(names),
+    @corpus_sensor(
+        settings,
+        "source_sensor",
+        "Compares the source with the catalog and requests runs for the documents that differ.",
+        seconds=30,
+        running=running,
     )
     def watch_source(context: dg.SensorEvaluationContext) -> Tick:
         count, busy = partitions_in_progress(context.instance, names, definition)
@@ -165,26 +163,23 @@ def recovery_sensor(
     """
     names = DagsterNames.of(settings)
 
-    @dg.sensor(
-        name=names.name("recovery_sensor"),
-        description="Settles the sagas of writers that died, and reports their publications to Dagster.",
-        job_name=names.ingest_job,
-        minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        required_resource_keys={resource_key(names, VersionedLanceDBResource)},
+    @corpus_sensor(
+        settings,
+        "recovery_sensor",
+        "Settles the sagas of writers that died, and reports their publications to Dagster.",
+        seconds=30,
+        needs=(VersionedLanceDBResource,),
+        running=running,
     )
     def watch_ledger(context: dg.SensorEvaluationContext) -> Tick:
-        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
+        def tick(ingest_context: IngestContext) -> Tick:
+            fail_dead_runs(context.instance)
+            fail_unclaimed_runs(context.instance, names)
+            if not ingest_context.corpus.exists():
+                return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
+            return _recover(context, ingest_context, settings, upstream)
 
-        def tick() -> Tick:
-            with lancedb.ingest_context(settings, create=False) as ingest_context:
-                fail_dead_runs(context.instance)
-                fail_unclaimed_runs(context.instance, names)
-                if not ingest_context.corpus.exists():
-                    return dg.SkipReason(f"There is no corpus {settings.corpus} yet.")
-                return _recover(context, ingest_context, settings, upstream)
-
-        return evaluate(context.instance, upstream, tick)
+        return with_corpus(context, settings, upstream, tick)
 
     return watch_ledger
 

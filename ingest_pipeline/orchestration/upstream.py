@@ -12,9 +12,9 @@ from time import monotonic
 import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source, comparison_resources
+from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
 from ingest_pipeline.orchestration.run_requests import partitions_in_progress, shared_run
-from ingest_pipeline.orchestration.ticks import Tick, last_materialization
+from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, last_materialization
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Limits, Planner
 from ingest_pipeline.reporting.partitions import corpus_partitions
@@ -34,13 +34,11 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
     names = DagsterNames.of(settings)
     definition = corpus_partitions(names, settings.scheme)
 
-    @dg.sensor(
-        name=names.name("upstream_sensor"),
-        description="Requests one run over all documents that differ, when an asset upstream was materialized.",
-        job_name=names.ingest_job,
-        minimum_interval_seconds=5,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys=comparison_resources(names),
+    @corpus_sensor(
+        settings,
+        "upstream_sensor",
+        "Requests one run over all documents that differ, when an asset upstream was materialized.",
+        seconds=5,
     )
     def watch_upstream(context: dg.SensorEvaluationContext) -> Tick:
         newest = last_materialization(context.instance, upstream)

@@ -9,7 +9,8 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.batch_client import BatchClient
-from ingest_pipeline.orchestration.ticks import Tick, evaluate
+from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, with_corpus
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.run_status import tag_run_process
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -71,33 +72,27 @@ def batch_sensor(
     """
     names = DagsterNames.of(settings)
 
-    @dg.sensor(
-        name=names.name("batch_sensor"),
-        description="Collects the vectors of batch jobs that ended. It does nothing while no batch job is open.",
-        minimum_interval_seconds=60,
-        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        job_name=names.name("batch_job"),
-        required_resource_keys={
-            resource_key(names, VersionedLanceDBResource),
-            resource_key(names, OpenAIEmbedderResource),
-        },
+    @corpus_sensor(
+        settings,
+        "batch_sensor",
+        "Collects the vectors of batch jobs that ended. It does nothing while no batch job is open.",
+        seconds=60,
+        job=names.name("batch_job"),
+        running=running,
     )
     def collect_batch_jobs(context: dg.SensorEvaluationContext) -> Tick:
-        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-
-        def tick() -> Tick:
-            with lancedb.ingest_context(settings, create=False) as ingest_context:
-                waiting = batch_jobs.waiting_keys(ingest_context)
-                if not waiting:
-                    return dg.SkipReason("No batch job is open.")
-                embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
-                ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
+        def tick(ingest_context: IngestContext) -> Tick:
+            waiting = batch_jobs.waiting_keys(ingest_context)
+            if not waiting:
+                return dg.SkipReason("No batch job is open.")
+            embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
+            ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
             for one in ended:
                 context.log.info(
                     f"Batch job {one.saga}: {one.collected} of {one.texts} vectors collected. {one.error or ''}"
                 )
             return dg.SkipReason(f"{len(ended)} batch jobs ended. {len(waiting)} documents were waiting for them.")
 
-        return evaluate(context.instance, upstream, tick)
+        return with_corpus(context, settings, upstream, tick)
 
     return collect_batch_jobs
