@@ -74,7 +74,7 @@ def ingest_assets(settings: CorpusConfig, options: AssetOptions, pool: str) -> d
                     yield from _report_only(context, names, ingest_context)
                 return
             with lancedb.ingest_context(wanted, confirm_columns=config.confirm_columns) as ingest_context:
-                run = StepRun(context, names, ingest_context, embedder, config, on_unreadable=settings.on_unreadable)
+                run = StepRun(context, names, ingest_context, embedder, config, settings=wanted)
                 try:
                     outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _MAX_RETRIES)
                 except IngestError as error:

@@ -9,17 +9,18 @@ from pydantic import Field
 from ingest_pipeline.assets.check_reports import log_checks
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocuments
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import EmbeddingUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem
 from ingest_pipeline.ingestion.run import IngestRun, RunOptions
+from ingest_pipeline.ingestion.workers.pool import WorkerSettings
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import delays_next_run, record_run_failure
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.names import DagsterNames
-from ingest_pipeline.types import OnUnreadable
 
 _RETRY_TAG = "dagster/retry_number"
 
@@ -56,6 +57,11 @@ class IngestConfig(dg.Config):
         description="Skip documents that differ by recipe alone and were not confirmed, without failing the run. The "
         "sensors set it, because they report these documents themselves.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="Processes on the machine of the run that share its documents. They share the run's limits too.",
+    )
     skip_backed_off: bool = Field(
         default=False,
         description="Skip documents that failed and are in retry backoff or in quarantine.",
@@ -78,7 +84,7 @@ class StepRun:
         ingest_context: The open corpus with its source.
         embedder: The resource that computes the vectors.
         config: Configuration of the run.
-        on_unreadable: Whether files that cannot be read are skipped or fail the run.
+        settings: The settings of the run.
     """
 
     def __init__(
@@ -89,7 +95,7 @@ class StepRun:
         embedder: OpenAIEmbedderResource,
         config: IngestConfig,
         *,
-        on_unreadable: OnUnreadable,
+        settings: CorpusConfig,
     ) -> None:
         self._context = context
         self._names = names
@@ -104,7 +110,7 @@ class StepRun:
             confirm_recipe=config.confirm_recipe,
             withhold_recipe=config.withhold_recipe,
             skip_backed_off=config.skip_backed_off,
-            skip_unreadable=on_unreadable == "skip",
+            skip_unreadable=settings.on_unreadable == "skip",
             is_retry=_RETRY_TAG in context.run.tags,
         )
         self._run = IngestRun(
@@ -114,7 +120,14 @@ class StepRun:
             reporter=self.report,
             run_id=context.run.run_id,
             execute=run_interruptibly,
+            workers=self._workers(config.workers, settings),
         )
+
+    def _workers(self, count: int, settings: CorpusConfig) -> WorkerSettings | None:
+        if count == 1:
+            return None
+        url, run_id = self._ingest_context.corpus.database.url, self._context.run.run_id
+        return WorkerSettings.of(count, url, settings, self._embedder.api_settings(), run_id)
 
     def run(self, partitions: Sequence[str] | None, *, is_last: bool = True) -> IngestOutcome:
         """Ingest some partitions, or all documents that differ, and report to Dagster.

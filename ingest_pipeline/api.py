@@ -25,6 +25,7 @@ from ingest_pipeline.ingestion.context import find_corpus, open_context, release
 from ingest_pipeline.ingestion.named_documents import check_keys
 from ingest_pipeline.ingestion.outcome import IngestOutcome
 from ingest_pipeline.ingestion.run import IngestRun, RunOptions
+from ingest_pipeline.ingestion.workers.pool import WorkerSettings
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -88,6 +89,7 @@ class OpenCorpus:
         confirm_removals: bool = False,
         confirm_recipe: bool = False,
         confirm_columns: bool = False,
+        workers: int = 1,
     ) -> IngestOutcome:
         """Bring the corpus, or the named documents, up to date with the source. Creates the corpus if there is none.
 
@@ -97,6 +99,7 @@ class OpenCorpus:
             confirm_removals: Remove documents that the source lacks, even if that is most of the corpus.
             confirm_recipe: Ingest documents of which only the recipe changed, however many they are.
             confirm_columns: Give the corpus the columns of the configuration, even if it loses columns or their values.
+            workers: Processes on this machine that share the documents. A few documents are ingested in this process.
 
         Returns:
             How many documents were published and removed, and which of them failed or were skipped.
@@ -116,8 +119,12 @@ class OpenCorpus:
             confirm_recipe=confirm_recipe,
             skip_unreadable=self.config.on_unreadable == "skip",
         )
+        settings = self.config.embedder_settings
         run = IngestRun(
-            context, lambda: create_embedder(self.config.embedder_settings, context.recipe.embedding), options
+            context,
+            lambda: create_embedder(settings, context.recipe.embedding),
+            options,
+            workers=WorkerSettings.of(workers, self._database.url, self.config, settings),
         )
         release_holds(context.corpus, keys)
         outcome = run.run(_partitions(context, keys) if keys else None)

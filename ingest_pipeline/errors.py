@@ -55,6 +55,7 @@ IngestError
 ├── OtherDatabaseError            decide which database continues with the table
 ├── ForeignWriteError             decide whether to keep the version of the other program
 ├── InterruptedRunError           run the command again to continue
+├── WorkersDiedError              run again, with fewer workers or more memory
 ├── RemovalsWithheldError         confirm that most documents are gone
 ├── RecipeWithheldError           confirm that many documents are ingested again
 └── AuditError                    look at the violations, then repair the documents
@@ -82,6 +83,16 @@ class IngestError(Exception):
     def __str__(self) -> str:
         line = " ".join(self.message.split()).rstrip(".") + "."
         return f"{line} {self.advice}".rstrip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Between processes, errors travel without another call of the constructor, whose arguments differ."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[IngestError], args: tuple[object, ...], attributes: dict[str, object]) -> IngestError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(IngestError):
@@ -436,6 +447,12 @@ class OtherDatabaseError(IngestError):
 
 class InterruptedRunError(IngestError):
     """A run was interrupted from the keyboard or by a signal."""
+
+
+class WorkersDiedError(IngestError):
+    """The worker processes of a run died before its documents were ingested, for example for lack of memory."""
+
+    remedy = "Run again to continue, with fewer workers if the machine had no memory left."
 
 
 class RemovalsWithheldError(IngestError):

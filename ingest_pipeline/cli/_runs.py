@@ -76,6 +76,7 @@ def ingest(
     confirm_removals: bool = False,
     confirm_recipe: bool = False,
     confirm_columns: bool = False,
+    workers: int = 1,
 ) -> Run:
     """Bring documents up to date with the source, in one Dagster run.
 
@@ -86,6 +87,7 @@ def ingest(
         confirm_removals: Remove documents that the source lacks, however many they are.
         confirm_recipe: Ingest documents that differ by recipe alone, however many they are.
         confirm_columns: Give the corpus the columns of the settings, even if it loses columns or their values.
+        workers: Processes that share the documents.
 
     Raises:
         IngestError: The run could not begin.
@@ -112,6 +114,7 @@ def ingest(
                 "confirm_removals": confirm_removals,
                 "confirm_recipe": confirm_recipe,
                 "confirm_columns": confirm_columns,
+                "workers": workers,
             }
             ops = {names.step: {"config": config}}
             result = execute(running, instance, run_id, names.ingest_job, ops, partitions=partitions)

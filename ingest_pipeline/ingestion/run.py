@@ -16,6 +16,7 @@ from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.ingest import Ingestion, Publication, Summary
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem, SkippedDocument
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.ingestion.workers.pool import WorkerPool, WorkerSettings
 from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -90,6 +91,7 @@ class IngestRun:
         reporter: Called during the run.
         run_id: The Dagster run that the usage is counted for, if there is one.
         execute: Runs a coroutine to its end.
+        workers: The processes that share the documents. None: this process ingests them.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class IngestRun:
         reporter: RunReporter | None = None,
         run_id: str | None = None,
         execute: Callable[[Coroutine[Any, Any, Summary]], Summary] = run_blocking,
+        workers: WorkerSettings | None = None,
     ) -> None:
         self.outcome = IngestOutcome()
         """The outcome so far, also if the run fails."""
@@ -115,6 +118,9 @@ class IngestRun:
         self._recipe_guard = RecipeGuard(context, confirmed=options.confirm_recipe)
         self._spending: SpendingGuard | None = None
         self._withheld_by_recipe = 0
+        self._workers: WorkerPool | None = None
+        if workers is not None and workers.count > 1:
+            self._workers = WorkerPool(context, workers, self._report_of_worker, self._count, self._count_unreported)
 
     def run(self, partitions: Sequence[str] | None = None) -> IngestOutcome:
         """Ingest some partitions, or all documents that differ. Removals come last, when all of them are counted.
@@ -125,6 +131,19 @@ class IngestRun:
         Raises:
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
+        try:
+            self._ingest_pages(partitions)
+        finally:
+            if self._workers is not None:
+                self._workers.close()
+        if self._withheld_by_recipe and self._recipe_guard.error is not None and not self._options.withhold_recipe:
+            self.outcome.others.append(Problem("", None, self._recipe_guard.error))
+        self.outcome.incomplete.update(problem.partition for problem in self.outcome.failed)
+        if self.outcome.published:
+            forgive_runs(self._context.corpus)
+        return self.outcome
+
+    def _ingest_pages(self, partitions: Sequence[str] | None) -> None:
         removals: list[DocumentPlan] = []
         puts: list[DocumentPlan] = []
         if partitions is None or self._options.confirm_recipe:
@@ -132,18 +151,25 @@ class IngestRun:
         for page in self._pages(partitions):
             self._reporter.compared(page)
             self.outcome.incomplete.update(plan.partition for plan in page.on_hold)
-            self._ingest(puts)
+            if puts and self._workers is not None and self._workers.is_worth(puts):
+                self._hand_out(self._workers, puts)
+            else:
+                self._ingest(puts)
             puts = self._without_backed_off(page.puts, are_named=partitions is not None)
             puts = self._without_withheld(puts, are_named=partitions is not None)
             removals += page.removals
         # The last page and the removals share a publication, so that readers see a renamed file once.
-        self._ingest([*puts, *self._allowed(removals)])
-        if self._withheld_by_recipe and self._recipe_guard.error is not None and not self._options.withhold_recipe:
-            self.outcome.others.append(Problem("", None, self._recipe_guard.error))
-        self.outcome.incomplete.update(problem.partition for problem in self.outcome.failed)
-        if self.outcome.published:
-            forgive_runs(self._context.corpus)
-        return self.outcome
+        last = [*puts, *self._allowed(removals)]
+        if self._workers is None or not self._workers.is_worth(last):
+            self._ingest(last)
+            return
+        # Removals come after all workers, so that readers may see a renamed file twice for a while, but never miss it.
+        self._hand_out(self._workers, puts)
+        try:
+            self._workers.finish()
+        finally:
+            self._reporter.usage()
+        self._ingest([plan for plan in last if plan.source is None])
 
     def _pages(self, partitions: Sequence[str] | None) -> Iterator[Page]:
         planner = Planner(self._context)
@@ -211,6 +237,16 @@ class IngestRun:
         self.outcome.unreadable[plan.partition] += 1
         self.outcome.skipped.append(SkippedDocument(plan.key, reason, problem))
 
+    def _hand_out(self, workers: WorkerPool, plans: Sequence[DocumentPlan]) -> None:
+        if not plans:
+            return
+        self._reporter.expect(plans)
+        try:
+            workers.add(sorted(plans, key=lambda plan: plan.key))
+        except Exception:
+            self._reporter.usage()
+            raise
+
     def _ingest(self, plans: Sequence[DocumentPlan]) -> None:
         if not plans:
             return
@@ -219,6 +255,8 @@ class IngestRun:
             summary = self._execute(self._publish(sorted(plans, key=lambda plan: plan.key)))
         finally:
             self._reporter.usage()
+        for publication in summary.publications:
+            self._count_publication(publication)
         self._count(summary)
 
     async def _publish(self, plans: Sequence[DocumentPlan]) -> Summary:
@@ -238,10 +276,21 @@ class IngestRun:
         self.has_published = self.has_published or bool(publication.documents)
         self._reporter.publication(publication)
 
+    def _report_of_worker(self, publication: Publication) -> None:
+        self._count_publication(publication)
+        self._report(publication)
+
+    def _count_publication(self, publication: Publication) -> None:
+        self.outcome.published += len(publication.documents)
+        self.outcome.removed += len(publication.removed)
+
+    def _count_unreported(self, published: int) -> None:
+        """Count documents that a worker published just before it died."""
+        self.outcome.published += published
+        self.has_published = self.has_published or published > 0
+
     def _count(self, summary: Summary) -> None:
         outcome = self.outcome
-        outcome.published += sum(len(publication.documents) for publication in summary.publications)
-        outcome.removed += sum(len(publication.removed) for publication in summary.publications)
         for plan, error in summary.failed.values():
             if isinstance(error, UnreadableError):
                 outcome.tried_unreadable.add(plan.key)

@@ -138,6 +138,12 @@ def count_documents(connection: Connection, generation: str) -> int:
     return row["found"] if row else 0
 
 
+def count_published_by(connection: Connection, writer: str, sagas: Sequence[UUID]) -> int:
+    """Return the number of documents that a process published, except by some of its sagas."""
+    row = connection.execute(query("count_published_by"), {"writer": writer, "sagas": list(sagas)}).fetchone()
+    return row["found"] if row else 0
+
+
 def count_recipe(connection: Connection, generation: str, recipe: Recipe) -> tuple[int, int]:
     """Return how many documents at head were made with a recipe, and how many with other recipes."""
     values = {"generation": generation, "recipes": sorted(recipe.fingerprints)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -58,6 +59,7 @@ class SpendingGuard:
         self._enrichment = enrichment
         self._run_id = run_id
         self._sagas: list[UUID] = []
+        self._writers: Sequence[str] = ()
         self._per_token = CHARACTERS_PER_TOKEN
         self._spent: TokensSpent | None = None
         self._reserved = 0
@@ -72,6 +74,10 @@ class SpendingGuard:
         """Count the tokens of a saga for this run."""
         self._sagas.append(saga)
 
+    def count_writers(self, writers: Sequence[str]) -> None:
+        """Count the tokens of all sagas of these processes for this run, which they share."""
+        self._writers = writers
+
     def refresh(self, connection: Connection) -> None:
         """Read what was billed until now."""
         with self._lock:
@@ -83,7 +89,7 @@ class SpendingGuard:
         if self._spent is None:
             tokens, characters = embedding_cache.token_ratio(connection, self._corpus.generation)
             self._per_token = characters / tokens if tokens and characters else CHARACTERS_PER_TOKEN
-        self._spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas)
+        self._spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas, self._writers)
 
     def reserve(self, characters: int) -> None:
         """Reserve tokens for texts of so many characters. Call `release` when their answer is recorded.
@@ -115,7 +121,14 @@ class SpendingGuard:
         if self._enrichment.tokens_per_run is None and self._enrichment.tokens_per_day is None:
             return
         with self._corpus.database.transaction() as connection:
-            spent = read_spent(connection, self._corpus.name, self._run_id, self._sagas, extensions_only=self.is_off)
+            spent = read_spent(
+                connection,
+                self._corpus.name,
+                self._run_id,
+                self._sagas,
+                self._writers,
+                extensions_only=self.is_off,
+            )
         self._check(1, self._enrichment, spent)
 
     def check(self, tokens: int) -> None:
@@ -165,11 +178,18 @@ def read_spent(
     corpus: str,
     run_id: str | None = None,
     sagas: list[UUID] | None = None,
+    writers: Sequence[str] = (),
     *,
     extensions_only: bool = False,
 ) -> TokensSpent:
     """The tokens that a corpus was billed today, and a run so far. Optionally only those that enrichers reported."""
-    values = {"corpus": corpus, "run_id": run_id, "sagas": sagas or [], "extensions_only": extensions_only}
+    values = {
+        "corpus": corpus,
+        "run_id": run_id,
+        "sagas": sagas or [],
+        "writers": list(writers),
+        "extensions_only": extensions_only,
+    }
     row = connection.execute(query("tokens_spent"), values).fetchone()
     assert row is not None  # noqa: S101  a SELECT without FROM has one row
     return TokensSpent(row["run"], row["today"], row["day_ends"])

@@ -33,9 +33,22 @@ from ingest_pipeline.postgres import failures
     is_flag=True,
     help="Give the corpus the columns of the settings, even if it loses columns or their values.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine that share the documents and the limits of the run.",
+)
 @as_json
 def ingest(
-    keys: Sequence[str], *, confirm_removals: bool, confirm_recipe: bool, confirm_columns: bool, as_json: bool
+    keys: Sequence[str],
+    *,
+    confirm_removals: bool,
+    confirm_recipe: bool,
+    confirm_columns: bool,
+    workers: int,
+    as_json: bool,
 ) -> None:
     """Bring the corpus, or the named documents, up to date with the source, in one Dagster run."""
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `retry` needs no Dagster
@@ -50,6 +63,7 @@ def ingest(
         confirm_removals=confirm_removals,
         confirm_recipe=confirm_recipe,
         confirm_columns=confirm_columns,
+        workers=workers,
     )
     if done.note is not None:
         echo(done.note, err=True)

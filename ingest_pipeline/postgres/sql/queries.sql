@@ -319,7 +319,8 @@ DELETE FROM ingest_pipeline.extension_result WHERE corpus = %(corpus)s
 -- tokens_spent --
 SELECT
     (SELECT coalesce(sum(CASE WHEN %(extensions_only)s THEN 0 ELSE tokens END + extension_tokens), 0)::bigint
-     FROM ingest_pipeline.saga WHERE id = ANY(%(sagas)s::uuid[]) OR run_id = %(run_id)s) AS run,
+     FROM ingest_pipeline.saga WHERE id = ANY(%(sagas)s::uuid[]) OR run_id = %(run_id)s
+       OR writer = ANY(%(writers)s::text[])) AS run,
     coalesce((SELECT CASE WHEN %(extensions_only)s THEN 0 ELSE tokens END + extension_tokens FROM ingest_pipeline.token_day
      WHERE corpus = %(corpus)s AND day = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS today,
     (date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' AS day_ends
@@ -693,6 +694,11 @@ ORDER BY key
 -- count_documents --
 -- Counts by generation. The view has the name of the corpus, which differs from that of a later generation.
 SELECT count(*) AS found FROM ingest_pipeline.head_document WHERE generation = %(generation)s
+
+-- count_published_by --
+-- Documents that a process published, except those of some of its sagas.
+SELECT count(*) AS found FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
+WHERE s.writer = %(writer)s AND s.id <> ALL(%(sagas)s::uuid[]) AND d.published_version IS NOT NULL AND NOT d.removed
 
 -- first_partition --
 SELECT partition FROM ingest_pipeline.head_document WHERE generation = %(generation)s

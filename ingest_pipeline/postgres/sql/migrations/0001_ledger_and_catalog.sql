@@ -140,6 +140,7 @@ CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
 CREATE INDEX saga_abandoned ON ingest_pipeline.saga (generation, ended_at) WHERE state = 'abandoned';
+CREATE INDEX saga_writer ON ingest_pipeline.saga (writer);
 CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
 
 CREATE FUNCTION ingest_pipeline.check_saga_edge() RETURNS trigger LANGUAGE plpgsql AS $$
