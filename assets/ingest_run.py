@@ -17,6 +17,7 @@ from ingest_pipeline.ingestion.run import IngestRun, RunOptions
 from ingest_pipeline.ingestion.workers.pool import WorkerSettings
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import delays_next_run, record_run_failure
+from ingest_pipeline.planning.shares import Share
 from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
@@ -56,6 +57,16 @@ class IngestConfig(dg.Config):
         default=False,
         description="Skip documents that differ by recipe alone and were not confirmed, without failing the run. The "
         "sensors set it, because they report these documents themselves.",
+    )
+    share: int = Field(default=0, ge=0, description="Which of the shares to ingest, from 0 on.")
+    shares: int = Field(
+        default=1,
+        ge=1,
+        description="For a run over all documents that differ: into how many shares the partitions are divided. The "
+        "sensor sets it, to share a large difference among several runs.",
+    )
+    skip_too_recent: bool = Field(
+        default=False, description="Skip files that were modified so recently that they may still be written to."
     )
     workers: int = Field(
         default=1,
@@ -111,6 +122,8 @@ class StepRun:
             withhold_recipe=config.withhold_recipe,
             skip_backed_off=config.skip_backed_off,
             skip_unreadable=settings.on_unreadable == "skip",
+            skip_too_recent=config.skip_too_recent,
+            share=Share(config.share, config.shares),
             is_retry=_RETRY_TAG in context.run.tags,
         )
         self._run = IngestRun(

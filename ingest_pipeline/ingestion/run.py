@@ -22,6 +22,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
+from ingest_pipeline.planning.shares import EVERYTHING, Share
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
@@ -48,6 +49,10 @@ class RunOptions:
     """Skip documents that failed and are in retry backoff or in quarantine."""
     skip_unreadable: bool = True
     """Skip files that cannot be read. Otherwise they fail."""
+    skip_too_recent: bool = False
+    """Skip files that were modified so recently that they may still be written to, like the sensor."""
+    share: Share = EVERYTHING
+    """The share of all partitions that the run ingests, if it names none."""
     is_retry: bool = False
     """The run repeats one that failed. Documents in backoff fail again without another attempt."""
 
@@ -178,8 +183,13 @@ class IngestRun:
                 release_holds(self._context.corpus, partitions)
             yield planner.partitions(partitions)
             return
-        for page in planner.pages(Limits(plans=_MAX_PAGE_DOCUMENTS)):
+        share = self._options.share
+        min_age = self._context.min_age_seconds if self._options.skip_too_recent else 0
+        # A run ingests a share of each page, and larger pages make its publications as large as those of other runs.
+        for page in planner.pages(Limits(share.count * _MAX_PAGE_DOCUMENTS, min_age_seconds=min_age)):
             clear_resolved(self._context, page)
+            page.puts, page.removals, page.on_hold = map(share.of, (page.puts, page.removals, page.on_hold))
+            self.outcome.incomplete.update(map(self._context.scheme.partition_of, page.too_recent))
             yield page
 
     def _without_backed_off(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
@@ -208,9 +218,11 @@ class IngestRun:
 
     def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
         error = None
-        if not (self._options.confirm_removals or self._options.withhold_removals):
+        # The removal guard must count all removals, and a share knows only its own.
+        withhold = self._options.withhold_removals or self._options.share.count > 1
+        if not (self._options.confirm_removals or withhold):
             error = check_removals(self._context, removals)
-        if error is None and not self._options.withhold_removals:
+        if error is None and not withhold:
             return removals
         self.outcome.incomplete.update(plan.partition for plan in removals)
         if error is not None:

@@ -14,6 +14,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job
+from ingest_pipeline.orchestration.run_requests import MAX_RUNS
 from ingest_pipeline.orchestration.schedules import audit_schedule, maintenance_schedule, stale_schedule
 from ingest_pipeline.orchestration.sensors import recovery_sensor, source_sensor
 from ingest_pipeline.orchestration.upstream import upstream_sensor
@@ -61,6 +62,13 @@ class DagsterOptions(BaseModel):
     embedding_pool: str = Field(
         default="embedding_api",
         description="Dagster's pool of the runs that embed. Its limit times embedding_concurrency bounds all requests.",
+    )
+    max_runs: int = Field(
+        default=MAX_RUNS,
+        ge=1,
+        le=MAX_RUNS,
+        description="Runs among which the source sensor shares a first ingest or a large difference, at most. The "
+        "limit of the pool counts too.",
     )
     executor: Literal["in_process", "code_location"] = Field(
         default="in_process",
@@ -152,7 +160,13 @@ def corpus_definitions(
         ],
         schedules=[audit, maintenance, stale_schedule(config, running=options.stale_schedule)],
         sensors=[
-            source_sensor(config, options.embedding_pool, upstream, running=options.source_sensor),
+            source_sensor(
+                config,
+                options.embedding_pool,
+                upstream,
+                max_runs=options.max_runs,
+                running=options.source_sensor,
+            ),
             recovery_sensor(config, upstream, running=options.recovery_sensor),
             batch_sensor(config, upstream, running=options.batch_sensor),
             *([upstream_sensor(config, upstream)] if upstream else []),

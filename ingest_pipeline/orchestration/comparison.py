@@ -67,6 +67,11 @@ class DueDocuments:
         self.withheld: RecipeWithheldError | None = None
         """Why documents are withheld that differ by recipe alone, if there are any."""
 
+    @property
+    def waits_for_batch_job(self) -> bool:
+        """Whether documents wait for a batch job, which a run over everything would embed."""
+        return bool(self._ordered)
+
     def of(self, puts: Sequence[DocumentPlan]) -> list[DocumentPlan]:
         """The documents to ingest now, among those that are new or changed."""
         allowed, withheld = self._guard.split(puts)

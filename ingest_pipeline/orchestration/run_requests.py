@@ -1,6 +1,7 @@
 """Run requests for documents that differ, and the partitions of runs in progress."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 
 import dagster as dg
 
@@ -8,6 +9,9 @@ from ingest_pipeline.planning.plan import MAX_OWN_RUNS, MAX_SHARED_DOCUMENTS, Do
 from ingest_pipeline.resources.names import DagsterNames
 
 _MAX_SHARED_BYTES = 512 << 20
+# A run costs about 7 CPU seconds to start, so a smaller share is not worth a run of its own.
+_MIN_SHARED_DOCUMENTS = 500
+_MIN_SHARED_BYTES = 64 << 20
 # More runs would only wait in Dagster's queue.
 MAX_RUNS = 8
 IN_PROGRESS = [
@@ -24,16 +28,17 @@ _PLANS: dict[str, frozenset[str]] = {}
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
-def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list[dg.RunRequest]:
+def run_requests(step: str, due: Sequence[DocumentPlan], at_once: int, **config: bool) -> list[dg.RunRequest]:
     """Run requests for the partitions of documents.
 
     Args:
         step: Name of the step that ingests.
         due: The documents that differ.
+        at_once: How many runs may be in progress at once, among which the documents are shared.
         config: Further configuration of the step.
     """
     if len(due) > MAX_OWN_RUNS:
-        return [shared_run(step, partitions, **config) for partitions in _shares(due)]
+        return [shared_run(step, partitions, **config) for partitions in _shares(due, at_once)]
     # The partition of a deleted file may be gone from Dagster too, so the run names it in its configuration.
     there = {plan.partition for plan in due if plan.source is not None}
     return [
@@ -47,6 +52,26 @@ def run_requests(step: str, due: Sequence[DocumentPlan], **config: bool) -> list
 def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRequest:
     """A request for one run over any partitions, unlike Dagster's own ranges. Without partitions: all that differ."""
     return dg.RunRequest(run_config=_run_config(step, partitions=list(partitions), **config))
+
+
+def runs_over_everything(step: str, count: int, **config: bool) -> list[dg.RunRequest]:
+    """Requests for some runs that share all documents that differ. Each compares the whole source itself.
+
+    That takes each a minute for a million documents, and many runs over some thousand named documents take longer.
+    """
+    return [
+        dg.RunRequest(run_config=_run_config(step, share=number, shares=count, skip_too_recent=True, **config))
+        for number in range(count)
+    ]
+
+
+def runs_at_once(instance: dg.DagsterInstance, pool: str, most: int) -> int:
+    """How many runs of a pool may be in progress at once: its limit, and no more than a setting allows."""
+    events = instance.event_log_storage
+    if not events.supports_global_concurrency_limits:
+        return most
+    limit = next((one.limit for one in events.get_pool_limits() if one.name == pool), most)
+    return max(1, min(limit, most))
 
 
 def partitions_in_progress(
@@ -109,15 +134,18 @@ def _range(
         return []
 
 
-def _shares(due: Iterable[DocumentPlan]) -> Iterator[list[str]]:
-    """Group whole partitions into shares, each small enough for one run."""
+def _shares(due: Sequence[DocumentPlan], at_once: int) -> Iterator[list[str]]:
+    """Group whole partitions into shares for so many runs at once. Each is small enough for one run, and worth one."""
+    total = sum(plan.source.size if plan.source else 0 for plan in due)
+    most_documents = min(MAX_SHARED_DOCUMENTS, max(_MIN_SHARED_DOCUMENTS, ceil(len(due) / at_once)))
+    most_bytes = min(_MAX_SHARED_BYTES, max(_MIN_SHARED_BYTES, ceil(total / at_once)))
     by_partition: dict[str, list[int]] = {}
     for plan in due:
         by_partition.setdefault(plan.partition, []).append(plan.source.size if plan.source else 0)
     share: list[str] = []
     documents = size = 0
     for partition, sizes in by_partition.items():
-        if share and (documents + len(sizes) > MAX_SHARED_DOCUMENTS or size + sum(sizes) > _MAX_SHARED_BYTES):
+        if share and (documents + len(sizes) > most_documents or size + sum(sizes) > most_bytes):
             yield share
             share, documents, size = [], 0, 0
         share.append(partition)

@@ -11,7 +11,14 @@ import dagster as dg
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
-from ingest_pipeline.orchestration.run_requests import MAX_RUNS, partitions_in_progress, run_requests, shared_run
+from ingest_pipeline.orchestration.run_requests import (
+    MAX_RUNS,
+    partitions_in_progress,
+    run_requests,
+    runs_at_once,
+    runs_over_everything,
+    shared_run,
+)
 from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, with_corpus
 from ingest_pipeline.planning.backoff import clear_resolved
 from ingest_pipeline.planning.context import IngestContext
@@ -37,10 +44,18 @@ from ingest_pipeline.saga.recover import recover
 # Dagster ends a tick after 60 seconds, run requests included.
 _MAX_PAGE_SECONDS = 20.0
 _MAX_PAGE_DOCUMENTS = 8000
+# From so many documents on, runs over everything are cheaper than runs over named documents, of which each has 2,000.
+_LARGE_DIFFERENCE = 8000
+_SENSOR_RUN = {"skip_backed_off": True, "release_holds": False, "withhold_recipe": True}
 
 
 def source_sensor(
-    settings: CorpusConfig, pool: str, upstream: Sequence[dg.AssetKey] = (), *, running: bool = True
+    settings: CorpusConfig,
+    pool: str,
+    upstream: Sequence[dg.AssetKey] = (),
+    *,
+    max_runs: int = MAX_RUNS,
+    running: bool = True,
 ) -> dg.SensorDefinition:
     """Requests runs for files that are new, changed or deleted.
 
@@ -48,6 +63,7 @@ def source_sensor(
         settings: Settings of the corpus.
         pool: The pool of the runs that ingest the corpus.
         upstream: The assets that make the files of the source.
+        max_runs: Runs among which a large difference is shared, at most. The pool's limit counts too.
         running: Whether the sensor is on by default.
     """
     names = DagsterNames.of(settings)
@@ -69,7 +85,12 @@ def source_sensor(
         if count >= MAX_RUNS:
             return dg.SkipReason(f"{count} runs are in progress. More are requested when they have ended.")
         _limit(context.instance, pool)
-        return compare_source(context, settings, upstream, lambda opened: _tick(context, opened, settings, busy))
+        at_once = runs_at_once(context.instance, pool, max_runs)
+
+        def tick(opened: IngestContext) -> Tick:
+            return _tick(context, opened, settings, busy, at_once)
+
+        return compare_source(context, settings, upstream, tick)
 
     return watch_source
 
@@ -82,7 +103,11 @@ def _limit(instance: dg.DagsterInstance, pool: str) -> None:
 
 
 def _tick(
-    context: dg.SensorEvaluationContext, ingest_context: IngestContext, settings: CorpusConfig, busy: set[str]
+    context: dg.SensorEvaluationContext,
+    ingest_context: IngestContext,
+    settings: CorpusConfig,
+    busy: set[str],
+    at_once: int,
 ) -> Tick:
     """Compare one page of keys, and request runs for its documents."""
     now = SourceCursor.parse(context.cursor)
@@ -103,7 +128,12 @@ def _tick(
     if not due:
         return dg.SkipReason(message)
     context.log.info(message)
-    return _requests(settings, due, whole=len(removals) == len(page.removals))
+    is_large = page.last is not None and len(due) >= _LARGE_DIFFERENCE
+    if is_large and at_once > 1 and not busy and not documents.waits_for_batch_job:
+        # Removals need a pass over all keys, which the next ticks make.
+        step = DagsterNames.of(settings).step
+        return dg.SensorResult(run_requests=runs_over_everything(step, at_once, withhold_removals=True, **_SENSOR_RUN))
+    return _requests(settings, due, at_once, whole=len(removals) == len(page.removals))
 
 
 def _drop_strays(
@@ -121,12 +151,10 @@ def _drop_strays(
     drop_stray_partitions(instance, DagsterNames.of(settings), ingest_context.corpus, ingest_context.scheme, wanted)
 
 
-def _requests(settings: CorpusConfig, due: list[DocumentPlan], *, whole: bool) -> dg.SensorResult:
+def _requests(settings: CorpusConfig, due: list[DocumentPlan], at_once: int, *, whole: bool) -> dg.SensorResult:
     names = DagsterNames.of(settings)
     definition = corpus_partitions(names, settings.scheme)
-    runs = run_requests(
-        names.step, due, skip_backed_off=True, release_holds=False, withhold_removals=not whole, withhold_recipe=True
-    )[:MAX_RUNS]
+    runs = run_requests(names.step, due, at_once, withhold_removals=not whole, **_SENSOR_RUN)[:MAX_RUNS]
     added: list[dg.AddDynamicPartitionsRequest] = []
     if isinstance(definition, dg.DynamicPartitionsDefinition):
         added = [definition.build_add_request(sorted({plan.partition for plan in due if plan.source is not None}))]

@@ -36,6 +36,7 @@ from ingest_pipeline.embedding.prompts import NO_PROMPT
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
+from ingest_pipeline.ingestion.workers import pool as worker_pool
 from ingest_pipeline.lance import flush, spool, table, table_reader
 from ingest_pipeline.lance.checks import column_audit, damage, fingerprints
 from ingest_pipeline.lance.table import LanceTable
@@ -1020,4 +1021,15 @@ MUTANTS.update(
             f"{_SPOOL}test_a_writer_whose_file_was_swept_before_its_row_records_it_all_the_same",
         ),
     }
+)
+
+
+def share_of_a_dead_worker_is_forgotten() -> None:
+    plug(worker_pool.WorkerPool, "_left", answering(list[Any]()))
+
+
+MUTANTS["the share of a dead worker is forgotten"] = Mutant(
+    share_of_a_dead_worker_is_forgotten,
+    "tests/integration/ingestion/test_workers.py::"
+    "test_the_share_of_a_killed_worker_is_done_by_the_other_and_nothing_is_embedded_again",
 )

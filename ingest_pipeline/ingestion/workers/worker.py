@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -45,12 +46,19 @@ class _Worker:
         limits = NO_LIMITS if self.embedder.is_free else self.context.limits
         guard = SpendingGuard(self.context.corpus, limits, self.assignment.run_id, enrichment=self.context.limits)
 
+        def stop() -> None:
+            # Once only: a second cancellation would interrupt the recording of answers that are billed in any case.
+            if not task.cancelling():
+                task.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, stop)
+
         def receive() -> None:
             while True:
                 try:
                     message = self.connection.recv()
                 except (EOFError, OSError):
-                    loop.call_soon_threadsafe(task.cancel)  # the run has ended or died
+                    loop.call_soon_threadsafe(stop)  # the run has ended or died
                     return
                 if isinstance(message, Peers):
                     guard.count_writers(message.writers)

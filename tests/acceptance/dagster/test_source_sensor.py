@@ -283,3 +283,39 @@ def test_sensors_report_a_database_older_than_the_table_and_request_nothing(dags
         assert "--rebuild-catalog" in str(refused.value)
     with _session.corpus(dagster.settings) as corpus:
         assert (corpus.head().head_version, corpus.table.latest_version()) == (head, head + 1)
+
+
+@pytest.mark.promise("workers")
+@pytest.mark.usefixtures("small_pages")
+def test_a_large_difference_is_shared_among_as_many_runs_as_the_pool_allows(
+    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest_pipeline.orchestration.sensors._LARGE_DIFFERENCE", 2)
+    put_many(dagster, 12)
+    dagster.run()
+    for number in range(10):
+        dagster.put(f"new-{number}.txt", f"Text of new file {number}.")
+    remove(dagster, 11)
+    before = publications(dagster)
+    result = dagster.tick("docs_source_sensor")
+    assert isinstance(result, dg.SensorResult)
+    configs = [request.run_config["ops"]["docs_ingest"]["config"] for request in result.run_requests or ()]
+    assert [(one["share"], one["shares"]) for one in configs] == [(0, 2), (1, 2)], "the pool allows two runs"
+    runs = [dagster.launch(request) for request in result.run_requests or ()]
+    assert all(run.success for run in runs)
+    assert publications(dagster) == before + 2, "each run published its share, and removed nothing"
+    assert len(dagster.materialized(METADATA)) == 12 + 10
+    assert dagster.audit().documents == 12 + 10
+    assert dagster.embeddings.embedded == 12 + 10, "no document is in two shares"
+    for _ in range(2 * 22 // 3):
+        dagster.follow()
+    assert dagster.audit().documents == 11 + 10, "the removal follows a pass over all keys"
+
+
+def test_a_medium_difference_is_shared_by_name(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_pipeline.orchestration.run_requests._MIN_SHARED_DOCUMENTS", 3)
+    put_many(dagster, 12)
+    result = dagster.tick("docs_source_sensor")
+    assert isinstance(result, dg.SensorResult)
+    assert len(result.run_requests or ()) == 2
+    assert sorted(requested(result)) == [f"{number:02}.txt" for number in range(12)]

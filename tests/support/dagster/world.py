@@ -71,7 +71,7 @@ class DagsterWorld:
         partitions: list[str] | None = None,
         *,
         tags: dict[str, str] | None = None,
-        **config: bool,
+        **config: object,
     ) -> dg.ExecuteInProcessResult:
         configuration = {"ops": {"docs_ingest": {"config": {"partitions": partitions or [], **config}}}}
         return self._execute(configuration, partition, tags or {})
