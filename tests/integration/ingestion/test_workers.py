@@ -187,7 +187,7 @@ def test_a_few_documents_and_an_unchanged_source_start_no_worker(world: World, m
 @pytest.mark.usefixtures("_small_parts")
 def test_a_run_whose_workers_do_not_start_fails_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(world, 8)
-    monkeypatch.setattr(processes_module, "with_parent_death_signal", lambda _: [sys.executable, "-c", ""])
+    monkeypatch.setattr(processes_module, "with_parent_death_signal", Mock(return_value=[sys.executable, "-c", ""]))
     with pytest.raises(WorkersDiedError, match=r"Corpus 'docs': All workers died\. What was published"):
         _run(world).run()
 
@@ -259,9 +259,11 @@ def test_workers_of_two_corpora_at_once(world: World, tmp_path: Path) -> None:
         for one in worlds:
             _write(one, 24)
         outcomes: list[int] = []
-        threads = [
-            threading.Thread(target=lambda one=one: outcomes.append(_run(one).run().published)) for one in worlds
-        ]
+
+        def work(one: World) -> None:
+            outcomes.append(_run(one).run().published)
+
+        threads = [threading.Thread(target=work, args=(one,)) for one in worlds]
         for thread in threads:
             thread.start()
         for thread in threads:
