@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import multiprocessing.util
 import os
-import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing import parent_process
-from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +32,8 @@ from tests.support.world import World
 from tools import figures
 
 apply_from_environment()
+
+gc.disable()  # until the tests begin: what imports and the collection create stays to the end
 
 _buckets = itertools.count()
 _SHOWN_REQUESTS = 200
@@ -219,6 +220,13 @@ def world(database: Database, embeddings: EmbeddingServer, tmp_path: Path, corpu
     return World.over(tmp_path, database, embeddings, corpus_name)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Exclude all that was imported and collected from the work of the garbage collector: it stays to the end."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long files first, so that the last minutes of a run are not one file in one process."""
     rank = {name: number for number, name in enumerate(_LONG_FILES)}
@@ -238,12 +246,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_unconfigure() -> None:
-    """Remove the folder of multiprocessing. Processes of pytest-xdist end without what Python does at its exit.
+    """Let multiprocessing remove its folder now: some processes of pytest-xdist end without Python's exit.
 
     A mutant's test runs in a forked process, which shares the folder with its parent.
     """
-    if parent_process() is None and "tests.support.crash.crash" in sys.modules:
-        shutil.rmtree(get_temp_dir(), ignore_errors=True)
+    if parent_process() is None:
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # it does nothing when called again
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -28,7 +28,7 @@ from tools import figures
 _ROOT = Path(__file__).parents[3]
 _WAIT_SECONDS = 300.0
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["__main__", "tests.support.crash.jobs"])
+_context.set_forkserver_preload(["__main__", "tests.support.crash.preloaded"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 
-# The client of the embedding API imports these at its first use. They are imported here once for all children.
-import httpcore2  # noqa: F401  # pyright: ignore[reportUnusedImport]
-import openai.resources.embeddings  # noqa: F401  # pyright: ignore[reportUnusedImport]
-
 import ingest_pipeline.maintenance.drop
 import ingest_pipeline.maintenance.maintain
 import ingest_pipeline.maintenance.sweep
@@ -19,7 +15,6 @@ import ingest_pipeline.saga.recover
 import tests.support.crash.migrating
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.opening import open_corpus
-from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.planning.context import IngestContext
@@ -36,7 +31,6 @@ from tests.support.world import Address, collect_all, submit_all
 from tests.support.world import ingest as ingest_documents
 
 apply_from_environment()
-trusted_certificates()  # loaded once for all children
 
 
 def ingest(address: Address, partitions: list[str] | None = None) -> list[int]:

@@ -1,0 +1,29 @@
+"""What the fork server imports and loads once for all its children."""
+
+# ruff: noqa: E402, F401, I001
+# pyright: reportUnusedImport=false
+from __future__ import annotations
+
+import gc
+
+gc.disable()
+
+# The client of the embedding API imports these at its first use.
+import anyio._backends._asyncio
+import anyio.streams.memory
+import httpcore2
+import importlib.resources.readers
+import openai.resources.embeddings
+import openai.resources.files
+
+import tests.support.crash.jobs
+from ingest_pipeline.embedding.certificates import trusted_certificates
+from ingest_pipeline.postgres.sql import migrations, query
+
+trusted_certificates()
+migrations()
+query("keepalive")
+
+# What children share would be copied for each of them if the garbage collector visited it.
+gc.freeze()
+gc.enable()
