@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.partitioning import FILE
@@ -13,10 +14,14 @@ from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import (
     COLLECTION,
+    COLUMN_ADDITION,
+    COLUMN_CHANGE,
+    COLUMN_WIDENING,
     CREATION,
     CREATION_IN_A_STORE,
     DROP,
     EMPTYING,
+    ENRICHER_CHANGE,
     FIRST_INGEST,
     FIRST_SUBMISSION,
     MAINTENANCE,
@@ -29,6 +34,8 @@ from tests.support.crash.places import (
     SUBMISSION,
     SWEEP,
     decisive_places,
+    is_soaked,
+    paired_places,
     places,
 )
 from tests.support.world import World, ended_saga, leave_version_above_head, paragraphs, passages_of
@@ -137,9 +144,12 @@ def crash_second(world: World, place: Place, recovery: Recovery) -> None:
     settle_and_check(world, recovery, FIRST, SECOND)
 
 
-def in_turn(found: list[Place]) -> list[tuple[Place, Recovery]]:
+def in_turn(found: Sequence[Place | ParameterSet]) -> list[ParameterSet]:
     """Each place once, with the ways to recover taking turns."""
-    return [(place, RECOVERIES[number % len(RECOVERIES)]) for number, place in enumerate(found)]
+    return [
+        pytest.param(*found_at.values, RECOVERIES[number % len(RECOVERIES)], marks=found_at.marks)
+        for number, found_at in enumerate(ParameterSet.extract_from(place, force_tuple=True) for place in found)
+    ]
 
 
 def name_of(value: object) -> str:
@@ -177,7 +187,7 @@ def test_a_replacement_may_die_anywhere_and_be_recovered_in_every_way(
 
 
 @pytest.mark.promise("empty-files")
-@pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(EMPTYING)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(paired_places(EMPTYING, 0)), ids=name_of)
 def test_a_publication_of_a_file_that_became_empty_may_die_anywhere(
     world: World, place: Place, recovery: Recovery
 ) -> None:
@@ -213,7 +223,7 @@ def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
 
 
 @pytest.mark.promise("rollbacks")
-@pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(ROLLBACK)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(paired_places(ROLLBACK, 1)), ids=name_of)
 def test_a_rollback_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_rollback(world, place, recovery)
 
@@ -297,7 +307,7 @@ def crash_maintenance(world: World, place: Place) -> None:
 
 
 @pytest.mark.promise("sigkill", "maintenance")
-@pytest.mark.parametrize("place", decisive_places(MAINTENANCE), ids=name_of)
+@pytest.mark.parametrize("place", paired_places(MAINTENANCE, 0), ids=name_of)
 def test_maintenance_may_die_anywhere(world: World, place: Place) -> None:
     crash_maintenance(world, place)
 
@@ -319,6 +329,19 @@ def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -
     assert seen(world) == stored(FIRST)
     world.recover()
     check_again_is_the_same(world)
+
+
+def test_each_kind_of_work_dies_at_each_boundary_and_each_boundary_at_both_sides() -> None:
+    """Without the deaths that only `make soak` runs, and without those of a replacement, which dies everywhere."""
+    kinds = (EMPTYING, ROLLBACK, MAINTENANCE, COLUMN_CHANGE, COLUMN_ADDITION, COLUMN_WIDENING, ENRICHER_CHANGE)
+    met: set[tuple[object, object]] = set()
+    for turn, kind in enumerate(kinds):
+        found = [death.values[0] for death in paired_places(kind, turn) if not is_soaked(death)]
+        deaths = {(place.boundary, place.side) for place in found if isinstance(place, Place)}
+        assert {boundary for boundary, _ in deaths} == set(kind)
+        met |= deaths
+    shared = {*ROLLBACK, *MAINTENANCE, *COLUMN_CHANGE}
+    assert met >= set(product(shared, ("before", "after")))
 
 
 @pytest.mark.promise("sigkill")

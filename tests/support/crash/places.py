@@ -5,6 +5,9 @@ Each constant counts the passages of the boundaries in one kind of work. Tests c
 
 from __future__ import annotations
 
+import pytest
+from _pytest.mark import ParameterSet
+
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash.crash import Place
 
@@ -229,3 +232,36 @@ def decisive_places(passages: dict[Boundary, int]) -> list[Place]:
     commits = [place for place in places(passages) if place.boundary is Boundary.COMMIT]
     deciding = commits[len(commits) // 2 :]
     return first + [place for place in deciding if place.side == "before"] + commits[-1:]
+
+
+def paired_places(passages: dict[Boundary, int], turn: int) -> list[ParameterSet]:
+    """The decisive places of one kind of work. Those that `make test` leaves to `make soak` are marked.
+
+    A replacement is killed at both sides of each of its boundaries. Other kinds of work that pass the same boundaries
+    are killed at one side of each, and the sides take turns from kind to kind. So every kind of work meets every
+    boundary, and every boundary is met at both sides. Of the COMMITs before the last, every second one is included.
+
+    Args:
+        passages: The passages of the kind of work.
+        turn: Kinds of work with an even and with an odd turn are killed at opposite sides.
+    """
+    order = list(Boundary)
+    last = passages[Boundary.COMMIT]
+
+    def is_included(place: Place) -> bool:
+        if place.boundary is Boundary.COMMIT:
+            return place.occurrence == last or (place.occurrence + turn) % 2 == 0
+        side = ("before", "after")[(order.index(place.boundary) + turn) % 2]
+        return place.boundary not in REPLACEMENT or place.side == side
+
+    decisive = decisive_places(passages)
+    return [pytest.param(place, marks=() if is_included(place) else pytest.mark.soak) for place in decisive]
+
+
+def is_soaked(parameters: ParameterSet) -> bool:
+    """Whether only `make soak` runs a test with these parameters."""
+    return any(mark.name == "soak" for mark in map(_mark_of, parameters.marks))
+
+
+def _mark_of(mark: pytest.Mark | pytest.MarkDecorator) -> pytest.Mark:
+    return mark.mark if isinstance(mark, pytest.MarkDecorator) else mark
