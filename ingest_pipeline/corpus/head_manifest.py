@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def install_head(table: LanceTable, row: GenerationRow, *, replace: bool = False) -> None:

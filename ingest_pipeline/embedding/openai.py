@@ -21,7 +21,7 @@ import openai
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
-from ingest_pipeline.embedding._response import Vectors, read_answer
+from ingest_pipeline.embedding._response import Vectors, read_answer, without_quotes
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.embedding.prompts import Prompt
@@ -213,7 +213,7 @@ class OpenAIEmbedder:
         except APIConnectionError as error:
             failure = self._connection_failure(error)
         except APIStatusError as error:
-            failure = self._status_failure(error)
+            failure = self._status_failure(error, ())
         if isinstance(failure, _RefusedError):
             failure = ConfigurationError(f"{self.host} refused a request: {failure.problem}")
         raise failure
@@ -234,13 +234,15 @@ class OpenAIEmbedder:
         except APIConnectionError as error:
             failure = self._connection_failure(error)
         except APIStatusError as error:
-            failure = self._status_failure(error)
+            failure = self._status_failure(error, texts)
         else:
             try:
                 body = response.http_response.extensions[_BODY]
                 vectors, _ = read_answer(body, len(texts), dimensions)
             except ValueError as error:
-                failure = EmbeddingResponseError(f"{self.host} answered {model!r} with {self._clean(str(error))}")
+                failure = EmbeddingResponseError(
+                    f"{self.host} answered {model!r} with {self._clean(str(error), texts)}"
+                )
             else:
                 return vectors
         # Raised outside of the handler, because the client's exception may quote the key.
@@ -275,30 +277,30 @@ class OpenAIEmbedder:
             return EmbeddingUnavailableError(f"{self.host} did not answer {sent} within {limit} ({reason})")
         return EmbeddingUnavailableError(f"{self.host} broke or refused the connection of {sent} ({reason})")
 
-    def _status_failure(self, error: APIStatusError) -> Exception:
-        if access := self._access_failure(error):
+    def _status_failure(self, error: APIStatusError, texts: Sequence[str]) -> Exception:
+        if access := self._access_failure(error, texts):
             return access
-        said, sent = self._clean(error.message), _sent(error)
+        said, sent = self._clean(error.message, texts), _sent(error)
         if error.status_code in {408, 409, 429} or error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             wait = error.response.headers.get("retry-after")
-            asked = f"; it asks to wait {self._clean(wait)} s" if wait else ""
+            asked = f"; it asks to wait {self._clean(wait, ())} s" if wait else ""
             return EmbeddingUnavailableError(f"{self.host} refused {sent} requests, the last with: {said}{asked}")
-        if error.status_code in {400, 413, 422} and _ABOUT_INPUT.search(str(error.param or said)):
-            named = _NAMED_INPUT.search(f"{error.param} {said}")
+        if error.status_code in {400, 413, 422} and _ABOUT_INPUT.search(str(error.param or error.message)):
+            named = _NAMED_INPUT.search(f"{error.param} {error.message}")
             return _RefusedError(said, int(named[1]) if named else None)
         return ConfigurationError(
             f"{self.host} refused a request for {self.settings.model!r}: {said}",
             "Check INGEST_EMBEDDING_MODEL, INGEST_EMBEDDING_DIMENSIONS and OPENAI_BASE_URL.",
         )
 
-    def _access_failure(self, error: APIStatusError) -> EmbeddingAccessError | None:
+    def _access_failure(self, error: APIStatusError, texts: Sequence[str]) -> EmbeddingAccessError | None:
         host = self.host
         match error.status_code:
             case 401:
                 # The API's message quotes part of the key.
                 return EmbeddingAccessError(f"{host} refused the key (401)", "Check OPENAI_API_KEY.")
             case 403:
-                said = self._clean(error.message)
+                said = self._clean(error.message, texts)
                 return EmbeddingAccessError(f"{host} refused the key: {said}", "Check what OPENAI_API_KEY may do.")
             case 404:
                 return EmbeddingAccessError(
@@ -310,8 +312,9 @@ class OpenAIEmbedder:
             case _:
                 return None
 
-    def _clean(self, message: str) -> str:
-        return " ".join(message.replace(self._key, "***").split())[:500]
+    def _clean(self, message: str, texts: Sequence[str]) -> str:
+        """A message of the API as one line, without the key and without what it quotes of the texts."""
+        return without_quotes(" ".join(message.replace(self._key, "***").split())[:500], texts)
 
 
 def _usable_key(settings: OpenAISettings, base_url: str) -> str:

@@ -13,12 +13,12 @@ any case.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from ingest_pipeline.embedding.batch_api import BatchApi, BatchOutput
@@ -38,6 +38,9 @@ from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
+from ingest_pipeline.telemetry.batch_calls import batch_call
+from ingest_pipeline.telemetry.metrics import count_usage
+from ingest_pipeline.telemetry.scope import scope
 from ingest_pipeline.types import Chunk, Usage
 
 if TYPE_CHECKING:
@@ -85,7 +88,8 @@ async def submit(context: IngestContext, embedder: OpenAIEmbedder, plans: Sequen
         if not is_served:
             await _probe(context, embedder, job)
             is_served = True
-        saga = await _submit(context, embedder, job)
+        with _observed(context, "send", len(job.texts)) as name_batch:
+            saga = await _submit(context, embedder, job, name_batch)
         if saga is not None:
             submitted.append(saga)
     return submitted
@@ -190,7 +194,16 @@ async def _probe(context: IngestContext, embedder: OpenAIEmbedder, job: _JobText
     del job.texts[text_hash]
 
 
-async def _submit(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts) -> UUID | None:
+def _observed(
+    context: IngestContext, operation: Literal["send", "receive"], texts: int
+) -> AbstractContextManager[Callable[[str], None]]:
+    corpus = context.corpus
+    return batch_call(operation, corpus=corpus.name, generation=corpus.generation, texts=texts)
+
+
+async def _submit(
+    context: IngestContext, embedder: OpenAIEmbedder, job: _JobTexts, name_batch: Callable[[str], None]
+) -> UUID | None:
     """Submit a job, without texts that another process has submitted meanwhile. None if no text remains."""
     api = BatchApi(embedder)
     texts_a_request = api.texts_a_request(context.chunker.max_tokens)
@@ -202,6 +215,7 @@ async def _submit(context: IngestContext, embedder: OpenAIEmbedder, job: _JobTex
         if not await asyncio.to_thread(_is_still_ours, context, saga):
             return None
         api_batch = await api.create(saga, file)
+        name_batch(api_batch)
     await asyncio.to_thread(_mark_submitted, context, saga, api_batch)
     return saga
 
@@ -250,10 +264,12 @@ async def _collect_one(context: IngestContext, embedder: OpenAIEmbedder, found: 
     api = BatchApi(embedder)
     api_batch = found.api_batch or await _find(context, api, found)
     ended = None if api_batch is None else await api.ended(api_batch)
-    if ended is None:
+    if api_batch is None or ended is None:
         return None
-    output = await asyncio.to_thread(api.parse, ended.output, lambda number: len(found.request(number)))
-    return await asyncio.to_thread(_record, context, found, output, ended.status)
+    with _observed(context, "receive", len(found.text_hashes)) as name_batch:
+        name_batch(api_batch)
+        output = await asyncio.to_thread(api.parse, ended.output, lambda number: len(found.request(number)))
+        return await asyncio.to_thread(_record, context, found, output, ended.status)
 
 
 async def _find(context: IngestContext, api: BatchApi, found: BatchJob) -> str | None:
@@ -297,4 +313,8 @@ def _record(context: IngestContext, found: BatchJob, output: BatchOutput, status
                 characters=found.characters * len(texts) // total,
                 usage=Usage(tokens=tokens, requests=1),
             )
+    tokens = output.unusable_tokens + sum(tokens for _, tokens in output.answers.values())
+    price = None if context.price is None else context.price.in_batch()
+    with scope(corpus=context.corpus.name, price=price):
+        count_usage(Usage(tokens=tokens, requests=len(output.answers) + output.unusable_requests))
     return Collected(found.saga, total, collected, error)

@@ -8,14 +8,13 @@ other, so they cannot alternate.
 
 from __future__ import annotations
 
-import logging
-
 from ingest_pipeline.columns.declaration import Columns
 from ingest_pipeline.errors import CorpusMismatchError
 from ingest_pipeline.postgres import corpora
 from ingest_pipeline.postgres.database import Connection, Database
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def check_columns(connection: Connection, corpus: str, wanted: Columns, *, lock: bool = False) -> Columns | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import perf_counter
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from ingest_pipeline.errors import (
     TableDamagedError,
     TooRecentError,
     UnavailableError,
+    UnreadableError,
 )
 from ingest_pipeline.ingestion.column_changes import (
     ChangedColumns,
@@ -51,9 +52,11 @@ from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.telemetry.metrics import CHUNKS, DOCUMENTS, LAG
 from ingest_pipeline.types import Price, Usage
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # A document that changes during this many attempts in a row is written faster than it can be read.
 _PLANNINGS = 3
@@ -175,6 +178,9 @@ class Ingestion:
             if not stale:
                 break
             grouped = groups(self._changed(await asyncio.to_thread(self._plan_again, stale)))
+        DOCUMENTS.add(len(self._summary.unchanged), outcome="unchanged")
+        DOCUMENTS.add(len(self._summary.on_hold), outcome="on_hold")
+        DOCUMENTS.add(len(self._summary.too_recent), outcome="too_recent")
         return self._summary
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
@@ -352,6 +358,7 @@ class Ingestion:
 
     def _note_failure(self, document: DocumentPlan, error: IngestError) -> None:
         self._summary.failed[document.key] = (document, error)
+        DOCUMENTS.add(1, outcome="unreadable" if isinstance(error, UnreadableError) else "failed")
         with self._context.corpus.database.transaction() as connection:
             failures.record_failure(
                 connection,
@@ -386,9 +393,22 @@ class Ingestion:
 
     def _report_publication(self, publication: Publication) -> None:
         self._summary.publications.append(publication)
+        count_publication(publication)
         self._report(publication)
         for document in publication.documents:
             document.preview = ChunkPreview()  # its texts would otherwise stay in memory until the run ends
+
+
+def count_publication(publication: Publication) -> None:
+    """Count what a publication changed, in the metrics."""
+    now, usage = datetime.now(UTC), sum((document.usage for document in publication.documents), Usage())
+    DOCUMENTS.add(len(publication.documents), outcome="published")
+    DOCUMENTS.add(len(publication.removed), outcome="removed")
+    CHUNKS.add(usage.embedded, vectors="embedded")
+    CHUNKS.add(usage.cached, vectors="cached")
+    for document in publication.documents:
+        if (source := document.plan.source) is not None:
+            LAG.record(max(0.0, (now - source.last_modified).total_seconds()))
 
 
 def _with_columns(update: ColumnUpdate, copied: CopiedDocument) -> PreparedDocument:

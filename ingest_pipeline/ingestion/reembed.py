@@ -7,7 +7,6 @@ one transaction, once the new generation has every document of the current one, 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -30,8 +29,9 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.postgres.recipes import put_in_force
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # A corpus that changes during this many comparisons in a row changes faster than generations can be compared.
 _MAX_ROUNDS = 10

@@ -26,6 +26,8 @@ from ingest_pipeline.planning.shares import EVERYTHING, Share
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.telemetry.scope import scope
+from ingest_pipeline.telemetry.spans import span
 
 # Pages of this size keep memory independent of the size of the corpus.
 _MAX_PAGE_DOCUMENTS = 10_000
@@ -136,17 +138,22 @@ class IngestRun:
         Raises:
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
-        try:
-            self._ingest_pages(partitions)
-        finally:
-            if self._workers is not None:
-                self._workers.close()
+        corpus = self._context.corpus
+        with scope(corpus=corpus.name, generation=corpus.generation, run=self._run_id or ""), span("ingest"):
+            try:
+                self._ingest_pages(partitions)
+            finally:
+                if self._workers is not None:
+                    self._workers.close()
+            self._conclude()
+        return self.outcome
+
+    def _conclude(self) -> None:
         if self._withheld_by_recipe and self._recipe_guard.error is not None and not self._options.withhold_recipe:
             self.outcome.others.append(Problem("", None, self._recipe_guard.error))
         self.outcome.incomplete.update(problem.partition for problem in self.outcome.failed)
         if self.outcome.published:
             forgive_runs(self._context.corpus)
-        return self.outcome
 
     def _ingest_pages(self, partitions: Sequence[str] | None) -> None:
         removals: list[DocumentPlan] = []

@@ -8,7 +8,6 @@ the old versions. Therefore a table keeps several fragments, and one maintenance
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,8 +21,9 @@ from ingest_pipeline.lance.changes import Compaction, FragmentState, StagedFragm
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
 from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # A fragment with a sixteenth of the rows, within these bounds, is full: it is rewritten only if it is fragmented.
 _FULL_SHARE = 16

@@ -6,7 +6,6 @@ row is indexed about as often as the logarithm of the table's size, and there ar
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,8 +20,9 @@ from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
 from ingest_pipeline.lance.search import HAS_HEADER
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DOCUMENT_INDICES = (
     IndexKind("text", "INVERTED", least=1, tail=2_000),

@@ -7,7 +7,6 @@ most.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +17,12 @@ from ingest_pipeline.maintenance.compaction import CompactionReport, compact
 from ingest_pipeline.maintenance.indexing import IndexReport, update_indices
 from ingest_pipeline.maintenance.retention import RetentionReport, retain
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
+from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.telemetry.scope import scope
+from ingest_pipeline.telemetry.spans import span
 from ingest_pipeline.types import Retention
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,16 @@ def maintain(
         OtherDatabaseError: Another database writes the table, or this database is older than the table.
         UnavailableError: One of the stores failed. The steps that were completed keep their effect.
     """
+    with scope(corpus=corpus.name, generation=corpus.generation), span("maintain"):
+        return _maintain(corpus, retention, indices, log)
+
+
+def _maintain(
+    corpus: Corpus,
+    retention: Retention,
+    indices: Sequence[IndexKind] | None,
+    log: Callable[[str], object],
+) -> MaintenanceReport:
     check_writable(corpus)
     before = measure(corpus)
     compaction = compact(corpus)

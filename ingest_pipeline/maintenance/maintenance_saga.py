@@ -6,7 +6,6 @@ is published, the sweep removes the files, and the next maintenance tries again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from uuid import UUID
 
@@ -15,8 +14,9 @@ from ingest_pipeline.errors import StaleError
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.publish import CatalogRows
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def publish_maintenance(corpus: Corpus, base: int, prepare: Callable[[UUID], CatalogRows]) -> int | None:

@@ -9,7 +9,6 @@ maintenance continues.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,9 +17,10 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import documents, extension_results, history
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.saga.reconcile import lock
+from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import Retention
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _DOCUMENTS_AT_ONCE = 500
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from itertools import islice
 
 from ingest_pipeline.preparation.batches import ChunkBatch
 from ingest_pipeline.preparation.vectors import VectorResolver
+from ingest_pipeline.telemetry.spans import span
 
 
 class EmbedStage:
@@ -36,16 +38,20 @@ class EmbedStage:
             SpendingLimitError: The limits of the run or the day allow no more requests.
             UnavailableError: One of the stores does not answer.
         """
-        while batches := await self._take():
-            vectors = iter(await self._resolver.resolve([chunk for batch in batches for chunk in batch.chunks]))
-            for batch in batches:
-                batch.vectors = list(islice(vectors, len(batch.chunks)))
-                if self._target.full():
-                    # The writer may be waiting for a vector of a request that is not full yet.
-                    await self._resolver.flush()
-                await self._target.put(batch)
-        await self._resolver.flush()
+        with span("embed"):
+            while batches := await self._take():
+                await self._resolve(batches)
+            await self._resolver.flush()
         await self._target.put(None)
+
+    async def _resolve(self, batches: Sequence[ChunkBatch]) -> None:
+        vectors = iter(await self._resolver.resolve([chunk for batch in batches for chunk in batch.chunks]))
+        for batch in batches:
+            batch.vectors = list(islice(vectors, len(batch.chunks)))
+            if self._target.full():
+                # The writer may be waiting for a vector of a request that is not full yet.
+                await self._resolver.flush()
+            await self._target.put(batch)
 
     async def _take(self) -> list[ChunkBatch]:
         """All batches in the queue, at least one, so that one look-up serves many when look-ups are slow.

@@ -29,6 +29,7 @@ from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorResolver
 from ingest_pipeline.preparation.write_stage import WriteStage
 from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.telemetry.spans import span
 
 _MAX_BATCHES_READ = 8
 # Enough to fill every request that may be in progress.
@@ -85,20 +86,26 @@ class Preparation:
         resolved: asyncio.Queue[ChunkBatch | None] = asyncio.Queue(_MAX_BATCHES_RESOLVED)
         writer = WriteStage(self._context.corpus, self._saga.id, resolved)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                refresh = tasks.create_task(self._refresh_lookup_scope())
-                await asyncio.to_thread(self._insert_plans)
-                await self._resolver.start(tasks)
-                tasks.create_task(ReadStage(self._context, self._plans, read, self._calls).run())
-                tasks.create_task(EmbedStage(self._resolver, read, resolved).run())
-                await tasks.create_task(writer.run(tasks))
-                refresh.cancel()
+            with span("prepare", attributes={"ingest_pipeline.documents": len(self._plans)}):
+                await self._run_stages(read, resolved, writer)
         except ExceptionGroup as group:
             raise root_cause(group) from group
         finally:
             await self._resolver.close()
         removed = [plan for plan in self._plans if plan.source is None]
         return Prepared(self._saga.id, writer.documents, removed, writer.failed, writer.staged)
+
+    async def _run_stages(
+        self, read: asyncio.Queue[ChunkBatch | None], resolved: asyncio.Queue[ChunkBatch | None], writer: WriteStage
+    ) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            refresh = tasks.create_task(self._refresh_lookup_scope())
+            await asyncio.to_thread(self._insert_plans)
+            await self._resolver.start(tasks)
+            tasks.create_task(ReadStage(self._context, self._plans, read, self._calls).run())
+            tasks.create_task(EmbedStage(self._resolver, read, resolved).run())
+            await tasks.create_task(writer.run(tasks))
+            refresh.cancel()
 
     async def _refresh_lookup_scope(self) -> None:
         while True:

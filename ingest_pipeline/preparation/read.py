@@ -14,6 +14,7 @@ from ingest_pipeline.parsing.built_in_parsers import is_markdown, is_parsed, par
 from ingest_pipeline.parsing.user_parsers import TEXT_BYTES, UserParser
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.telemetry.stopwatch import Stopwatch
 from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
 
 
@@ -38,6 +39,10 @@ class DocumentReader:
         self.chunk_count = 0
         self.head = ""
         """The beginning of the text: its first piece."""
+        self.work = Stopwatch()
+        """Seconds of reading, parsing and chunking."""
+        self.reading = Stopwatch()
+        """Seconds of reading and parsing."""
         self._digest = hashlib.sha256()
 
     @property
@@ -56,6 +61,9 @@ class DocumentReader:
             DocumentChangedError: The object is not the one that was listed.
             SourceUnavailableError: The store does not answer.
         """
+        return self.work.timed(self._chunks(store, chunker, limits))
+
+    def _chunks(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
         if self._is_whole:
             cut = list(self._cut(self._whole(store), chunker))
             self._limit(len(cut), limits)  # before anything is paid for them
@@ -103,7 +111,7 @@ class DocumentReader:
             self.columns = self._calls.enrich(key, self.content_hash, pieces, self.columns)
         return pieces
 
-    def _parsed(self, parser: UserParser, blocks: Iterable[bytes]) -> list[TextPiece]:
+    def _parsed(self, parser: UserParser, blocks: Iterable[bytes]) -> Iterator[TextPiece]:
         key, content = self.source.key, bytearray()
         for block in blocks:
             content += block
@@ -112,10 +120,10 @@ class DocumentReader:
                     key, f"has more than {TEXT_BYTES} bytes, which is too large for a parser of the user"
                 )
         if not content.strip():
-            return []
+            return
         assert self._calls is not None  # noqa: S101  the parser is one of its extensions
         pieces, self.columns = self._calls.parse(parser, key, self.content_hash, bytes(content))
-        return pieces
+        yield from pieces
 
     def _cut(self, pieces: Sequence[TextPiece], chunker: Chunker) -> Iterator[Chunk]:
         key = self.source.key
@@ -144,7 +152,7 @@ class DocumentReader:
                 yield block
 
     def _counted(self, pieces: Iterable[TextPiece], most: int | None = None) -> Iterator[TextPiece]:
-        for piece in pieces:
+        for piece in self.reading.timed(pieces):
             self.head = self.head or piece.text[:MAX_FRONT_MATTER]
             self.characters += len(piece.text)
             if most is not None and self.characters > most:

@@ -13,6 +13,8 @@ from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
 from ingest_pipeline.preparation.document_columns import checked_chunk, document_columns
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
+from ingest_pipeline.telemetry.metrics import STAGE_DURATION
+from ingest_pipeline.telemetry.spans import span
 from ingest_pipeline.types import Chunk
 
 _MAX_READERS = 4
@@ -49,9 +51,10 @@ class ReadStage:
             UnavailableError: The source does not answer.
         """
         plans = iter([plan for plan in self._plans if plan.source is not None])
-        async with asyncio.TaskGroup() as readers:
-            for _ in range(_MAX_READERS):
-                readers.create_task(self._read(plans))
+        with span("read"):
+            async with asyncio.TaskGroup() as readers:
+                for _ in range(_MAX_READERS):
+                    readers.create_task(self._read(plans))
         await self._target.put(None)
 
     async def _read(self, plans: Iterator[DocumentPlan]) -> None:
@@ -70,6 +73,9 @@ class ReadStage:
                     yield batch
                     batch = ChunkBatch()
             batch.ended.append(document)
+            reading, work = document.reader.reading.seconds, document.reader.work.seconds
+            STAGE_DURATION.record(reading, stage="read")
+            STAGE_DURATION.record(max(0.0, work - reading), stage="chunk")
         if batch.ended:
             yield batch
 

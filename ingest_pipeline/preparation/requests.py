@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -21,6 +21,8 @@ from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.telemetry.embedding_calls import embedding_call
+from ingest_pipeline.telemetry.metrics import count_usage
 from ingest_pipeline.types import Recipe, Usage, Vector, Vectors
 
 # After a failure, requests in progress are awaited for this long, because their answers are billed in any case.
@@ -222,7 +224,7 @@ class EmbeddingRequests:
 
     async def _embed(self, ordinal: int, batch: Sequence[EmbeddingRequest], meter: UsageMeter) -> None:
         try:
-            with boundary(Boundary.BATCH_SENT):
+            with self._observed(batch, meter), boundary(Boundary.BATCH_SENT):
                 answer = await self._embedder.embed([request.text for request in batch], meter)
         except IngestError as error:
             is_invalid = isinstance(error, EmbeddingResponseError)
@@ -232,6 +234,12 @@ class EmbeddingRequests:
             raise
         self._completed.append(_CompletedBatch(ordinal, batch, answer))
         await self._record_all()
+
+    def _observed(self, batch: Sequence[EmbeddingRequest], meter: UsageMeter) -> AbstractContextManager[None]:
+        settings = self._embedder.settings
+        return embedding_call(
+            settings.model, settings.dimensions, self._embedder.endpoint, len(batch), lambda: meter.usage
+        )
 
     async def _record_all(self) -> None:
         """Record answers that have arrived since the last time, then deliver them.
@@ -299,6 +307,8 @@ class EmbeddingRequests:
                     self._spool(completed)
             reserved = sum(_characters(batch.requests) for batch in completed)
             self._guard.release(connection, reserved + sum(attempt.characters for attempt in failed))
+        usages = (*(batch.answer.usage for batch in completed), *(attempt.usage for attempt in failed))
+        count_usage(sum(usages, Usage()))
 
     def _mark_served(
         self, connection: Connection, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch]

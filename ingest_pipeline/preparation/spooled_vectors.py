@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
@@ -13,9 +12,10 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.lance.spool import SpoolFileLostError, spool_name
 from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.embedding_cache import SpooledBatch, SpooledText
+from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import Vector, Vectors
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # The next look-up often needs the same file, because texts come in the order in which they were embedded.
 _CACHED_BYTES = 16 << 20

@@ -12,6 +12,7 @@ from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.preparation.lookup import VectorLookup
 from ingest_pipeline.preparation.requests import EmbeddingRequest, EmbeddingRequests, PendingVector
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.telemetry.spans import POSTGRES, stage
 from ingest_pipeline.types import Chunk, Recipe, Vector, text_hash
 
 
@@ -90,4 +91,8 @@ class VectorResolver:
     async def _find(self, hashes: list[UUID]) -> dict[UUID, Vector]:
         if not self._lookup.may_find(hashes):
             return {}
-        return await asyncio.to_thread(self._lookup.find, list(dict.fromkeys(hashes)))
+        wanted = list(dict.fromkeys(hashes))
+        with stage("lookup", attributes={**POSTGRES, "ingest_pipeline.texts": len(wanted)}) as span:
+            found = await asyncio.to_thread(self._lookup.find, wanted)
+            span.set_attribute("ingest_pipeline.found", len(found))
+        return found

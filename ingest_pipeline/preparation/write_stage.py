@@ -20,6 +20,7 @@ from ingest_pipeline.postgres import documents as document_rows
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress, PreparedDocument
 from ingest_pipeline.preparation.requests import PendingVector, RefusedTextError
+from ingest_pipeline.telemetry.spans import span, stage
 from ingest_pipeline.types import Chunk, ChunkRow, chunk_id
 
 _ROWS_PER_FILE = 4096
@@ -55,10 +56,11 @@ class WriteStage:
             UnavailableError, EmbeddingResponseError: The whole saga fails.
         """
         self._tasks = tasks
-        while (batch := await self._source.get()) is not None:
-            await self._add_batch(batch)
-        await self._write_shared()
-        await self._wait_for_file()
+        with span("write"):
+            while (batch := await self._source.get()) is not None:
+                await self._add_batch(batch)
+            await self._write_shared()
+            await self._wait_for_file()
 
     async def _add_batch(self, batch: ChunkBatch) -> None:
         for document, chunk, pending in batch:
@@ -150,12 +152,13 @@ class WriteStage:
         self, rows: Sequence[TableRow], finished: Sequence[DocumentInProgress]
     ) -> StagedFragment | None:
         """Write rows into one data file. Record the file, its chunk rows and the documents that it completes."""
-        fragment = self._stage(rows) if rows else None
-        with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
-            if fragment is not None:
-                sagas.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
-            document_rows.add_chunks(connection, (row.chunk for row in rows))
-            document_rows.finish_documents(connection, self._saga, [document.finish() for document in finished])
+        with stage("write", "write data file", attributes={"ingest_pipeline.rows": len(rows)}):
+            fragment = self._stage(rows) if rows else None
+            with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
+                if fragment is not None:
+                    sagas.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
+                document_rows.add_chunks(connection, (row.chunk for row in rows))
+                document_rows.finish_documents(connection, self._saga, [document.finish() for document in finished])
         return fragment
 
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:

@@ -15,7 +15,6 @@ beginning.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -65,9 +64,10 @@ from ingest_pipeline.restore.rebuild_rows import (
     write_change,
 )
 from ingest_pipeline.saga.lifecycle import Saga
+from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import SourceObject
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _STEP_DOCUMENTS = 500
 

@@ -8,7 +8,6 @@ alone.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -28,8 +27,9 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import reconcile
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def update_columns(corpus: Corpus, declared: Columns) -> Corpus:

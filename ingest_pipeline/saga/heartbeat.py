@@ -5,16 +5,17 @@ Recovery distinguishes living writers from dead ones by the heartbeat. Only `lif
 
 from __future__ import annotations
 
-import logging
 import threading
+from contextvars import copy_context
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
 from ingest_pipeline.errors import FencedError, IngestError, UnavailableError
 from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Heartbeat:
@@ -29,18 +30,22 @@ class Heartbeat:
         self._corpus = corpus
         self._saga = saga
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat of saga {saga}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat of saga {saga}", daemon=True)
         self.fenced: FencedError | None = None
         """Why the writer can no longer publish: another process took it for dead. None while it can."""
 
     def start(self) -> None:
         """Start the thread; the first heartbeat is due after one interval."""
+        self._context = copy_context()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop the thread, after the heartbeat in progress if there is one. May be called twice."""
         self._stopped.set()
         self._thread.join()
+
+    def _run(self) -> None:
+        self._context.run(self._beat)
 
     def _beat(self) -> None:
         while not self._stopped.wait(HEARTBEAT_SECONDS):

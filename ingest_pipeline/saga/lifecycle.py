@@ -11,6 +11,7 @@ An error that leaves the block marks the saga as failed. A saga that is not publ
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -19,9 +20,11 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import sagas
-from ingest_pipeline.postgres.sagas import SagaKind, SagaRow
+from ingest_pipeline.postgres.sagas import SagaKind, SagaRow, SagaState
 from ingest_pipeline.saga.heartbeat import Heartbeat, fail
 from ingest_pipeline.saga.publish import CatalogRows, publish
+from ingest_pipeline.telemetry.sagas import ObservedSaga
+from ingest_pipeline.telemetry.spans import POSTGRES, stage
 from ingest_pipeline.types import Price
 
 
@@ -32,13 +35,16 @@ class Saga:
         corpus: The corpus that the saga works on.
         saga_id: The saga's id in the ledger.
         base_version: The head that the saga is planned on.
+        observed: Its span and its names in logs and metrics.
     """
 
-    def __init__(self, corpus: Corpus, saga_id: UUID, base_version: int) -> None:
+    def __init__(self, corpus: Corpus, saga_id: UUID, base_version: int, observed: ObservedSaga) -> None:
         self.id = saga_id
         self.base_version = base_version
         self._corpus = corpus
         self._heartbeat = Heartbeat(corpus, saga_id)
+        self._observed = observed
+        self._open = ExitStack()
 
     @classmethod
     def begin(
@@ -71,16 +77,21 @@ class Saga:
                 target_version=target_version,
                 price=price,
             )
-        return cls(corpus, saga_id, base_version)
+        observed = ObservedSaga(kind, corpus.name, corpus.generation, str(saga_id), run_id or "", price)
+        return cls(corpus, saga_id, base_version, observed)
 
     def __enter__(self) -> Self:
+        self._open.enter_context(self._observed.block())
         self._heartbeat.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._heartbeat.stop()
         if error is not None:
             self.fail(error)
+        self._open.__exit__(kind, error, trace)
 
     def check_not_fenced(self) -> None:
         """Stop work that can no longer be published.
@@ -108,12 +119,17 @@ class Saga:
         """
         # The publication locks the saga's row. A heartbeat would wait for the row, and stopping would wait for it.
         self._heartbeat.stop()
-        return publish(self._corpus, self.id, rows)
+        with stage("publish", attributes=POSTGRES) as span:
+            version = publish(self._corpus, self.id, rows)
+            span.set_attribute("ingest_pipeline.version", version)
+        self._observed.state = SagaState.PUBLISHED
+        return version
 
     def complete(self) -> None:
         """End a saga that did its work and has nothing to publish, unless it has ended already."""
         with boundary(Boundary.COMPLETED), self._corpus.database.transaction() as connection:
             sagas.mark_completed(connection, self.id)
+        self._observed.state = SagaState.COMPLETED
 
     def fail(self, reason: BaseException | str) -> None:
         """Mark the saga as failed, unless it has ended already."""

@@ -16,7 +16,6 @@ installs the manifest.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from time import monotonic
 from typing import Protocol
@@ -34,8 +33,10 @@ from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection, DatabaseConflictError
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
+from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.telemetry.metrics import PUBLISH_RETRIES
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class CatalogRows(Protocol):
@@ -75,6 +76,7 @@ def publish(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
         try:
             version = _attempt(corpus, saga, rows)
         except _TryAgainError as reason:
+            PUBLISH_RETRIES.add(1)
             undone = reconcile(corpus)
             log.warning("corpus %s: saga %s tries again: %s; undone: %s", corpus.generation, saga, reason, undone)
             continue

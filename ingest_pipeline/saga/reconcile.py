@@ -6,7 +6,7 @@ lost. To undo that version, head's content is restored as a new version, and hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from ingest_pipeline.postgres import corpora, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
 from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.telemetry.metrics import SAGAS
 
 
 def lock(connection: Connection, corpus: Corpus, *, over_foreign: bool = False) -> GenerationRow:
@@ -84,7 +85,13 @@ def _reconcile_once(corpus: Corpus, *, over_foreign: bool) -> list[UUID]:
                 connection, undone, f"head {head.head_version} was restored as {restored.head_version}"
             )
     install_published(corpus.table, restored)
+    count_settled(ended, SagaState.COMPENSATED)
     return ended
+
+
+def count_settled(ended: Sequence[UUID], state: SagaState) -> None:
+    """Count sagas of dead writers that this process ended, in the metrics. Their kind is not known."""
+    SAGAS.add(len(ended), kind="settled", state=state)
 
 
 def _record_unknown(

@@ -21,13 +21,17 @@ from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
 from ingest_pipeline.postgres import documents, sagas
 from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.sagas import SagaState
 from ingest_pipeline.saga.reconcile import (
     check_may_undo,
+    count_settled,
     lock,
     reconcile,
     restore_as_head,
     versions_above,
 )
+from ingest_pipeline.telemetry.scope import scope
+from ingest_pipeline.telemetry.spans import span
 
 # After this many attempts, sagas whose rows are still locked are deferred to the next recovery.
 _LOCK_ATTEMPTS = 20
@@ -69,6 +73,13 @@ def recover(
         ConflictError: Something was published while the foreign version was examined; nothing was adopted.
         UnavailableError: One of the stores does not answer.
     """
+    with scope(corpus=corpus.name, generation=corpus.generation), span("recover"):
+        return _recover(corpus, silence, dead_runs, foreign)
+
+
+def _recover(
+    corpus: Corpus, silence: float, dead_runs: Sequence[str], foreign: Literal["adopt", "restore"] | None
+) -> RecoveryReport:
     before = corpus.row().head_version
     corpus.table.remove_empty_versions(before)
     if foreign != "restore":
@@ -89,6 +100,7 @@ def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[U
             ended, busy = sagas.abandon_dead(connection, corpus.generation, limit=silence, dead_runs=dead_runs)
             for saga in ended:
                 documents.forget_documents(connection, saga)
+        count_settled(ended, SagaState.ABANDONED)
         abandoned += ended
         if not busy:
             break

@@ -12,7 +12,6 @@ could not drop.
 
 import atexit
 import json
-import logging
 import math
 import os
 import resource
@@ -31,6 +30,7 @@ from typing import IO, Final, cast
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.sandbox.confinement import unavailable
 from ingest_pipeline.sandbox.folders import ChildFolders
+from ingest_pipeline.telemetry.logs import get_logger
 
 MAX_REQUESTS_PER_CHILD: Final = 100
 MAX_IDLE_CHILDREN: Final = 4
@@ -43,7 +43,7 @@ _OUT_OF_MEMORY: Final = ("memory allocation of", "MemoryError", "bad_alloc", "ou
 _MAX_HEAD_BYTES: Final = 64 << 10
 
 _folders: Final = ChildFolders()
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

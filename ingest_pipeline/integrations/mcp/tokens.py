@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from mcp.server.auth.provider import AccessToken
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.telemetry.logs import get_logger
 
 PRINCIPALS = "principals"
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 
 class _Client(BaseModel):

@@ -8,7 +8,6 @@ created in it or moved to it.
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,11 +21,12 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.errors import reason_of
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.versions.object_store import open_folder
+from ingest_pipeline.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _SCHEMES = ("s3://", "gs://", "az://", "abfss://")
 _LIMITS: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=10)}

@@ -60,6 +60,8 @@ class Fault(Enum):
     """403 that quotes the key it was sent."""
     TOO_LONG = auto()
     """400 about an input, without saying which."""
+    QUOTES_INPUT = auto()
+    """400 about an input, which it quotes."""
     BAD_PARAMETER = auto()
     """400 about another field than the input."""
     RESET = auto()
@@ -221,6 +223,9 @@ class EmbeddingServer(ProtocolServer):
             super().reply(connection, body)
         elif fault is Fault.RESET:
             _reset(connection)
+        elif fault is Fault.QUOTES_INPUT:
+            quoted = _error(f"Invalid input: '{json.loads(body)['input'][0]}'")
+            connection.send_json(400, {"error": quoted})
         elif fault in _REFUSALS:
             _refuse(connection, *_REFUSALS[fault])
         else:
