@@ -33,7 +33,9 @@ from ingest_pipeline.orchestration.build import DagsterOptions
 from ingest_pipeline.parsing import built_in_parsers
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.postgres.gauges import figures
 from ingest_pipeline.resources.names import DagsterNames
+from ingest_pipeline.telemetry.metrics import declared
 from tools import evidence
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +147,30 @@ def formats(_: str) -> str:
     return _table(["suffix", "media type", "read"], rows)
 
 
+def catalog_figures(_: str) -> str:
+    """The figures of the catalog that Prometheus gets."""
+    rows = [
+        [f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.description]
+        for one in figures()
+    ]
+    return _table(["name", "kind", "labels", "meaning"], rows)
+
+
+def run_metrics(_: str) -> str:
+    """The metrics that a run exports by OpenTelemetry."""
+    rows = [
+        [
+            f"`{one.name}`",
+            one.kind,
+            one.unit.strip("{}"),
+            "<br>".join(f"`{name}`" for name in one.attributes),
+            one.description,
+        ]
+        for one in declared()
+    ]
+    return _table(["name", "kind", "unit", "attributes", "meaning"], rows)
+
+
 def tables(connection: Connection, *names: str) -> str:
     """Tables or views with all their columns."""
     return "\n\n".join(_relation(connection, name) for name in names)
@@ -198,6 +224,8 @@ _PARTS: Mapping[str, Callable[..., str]] = {
     "errors": error_classes,
     "asset_checks": asset_checks,
     "formats": formats,
+    "catalog_figures": catalog_figures,
+    "run_metrics": run_metrics,
     "evidence": evidence.table,
 }
 _TABLES: Mapping[str, Callable[..., str]] = {"columns": tables, "relations": relations, "functions": functions}

@@ -37,6 +37,9 @@ run_monitoring:
   poll_interval_seconds: 10
   start_timeout_seconds: 1800  # before a backfill's run starts, Dagster writes an event for each partition and asset
   max_runtime_seconds: 21600  # last resort for a run whose process exited before it registered itself
+python_logs:
+  managed_python_loggers: [ingest_pipeline]  # the engine's log records appear among the events of a run
+  python_log_level: INFO
 telemetry:
   enabled: false
 """

@@ -32,6 +32,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Write a commented configuration file into the current folder, and a list of variables."),
     "maintain": ("maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
     "mcp": ("mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
+    "metrics": (
+        "metrics",
+        "Serve the figures of all corpora of the database to Prometheus at /metrics, until interrupted.",
+    ),
     "plan": ("plan", "Show which documents differ and what ingesting them would cost."),
     "recover": ("recover", "Settle the sagas of dead writers, or resolve what another program or database wrote."),
     "reembed": ("reembed", "Re-embed the corpus with the embedding model of the settings."),

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from time import perf_counter
 from uuid import UUID
 
@@ -22,7 +21,6 @@ from ingest_pipeline.errors import (
     TableDamagedError,
     TooRecentError,
     UnavailableError,
-    UnreadableError,
 )
 from ingest_pipeline.ingestion.column_changes import (
     ChangedColumns,
@@ -33,6 +31,7 @@ from ingest_pipeline.ingestion.column_changes import (
     prepare_columns,
 )
 from ingest_pipeline.ingestion.groups import groups
+from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication
 from ingest_pipeline.ingestion.reread import Reread, reread
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
@@ -53,7 +52,6 @@ from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.logs import get_logger
-from ingest_pipeline.telemetry.metrics import CHUNKS, DOCUMENTS, LAG
 from ingest_pipeline.types import Price, Usage
 
 log = get_logger(__name__)
@@ -178,10 +176,9 @@ class Ingestion:
             if not stale:
                 break
             grouped = groups(self._changed(await asyncio.to_thread(self._plan_again, stale)))
-        DOCUMENTS.add(len(self._summary.unchanged), outcome="unchanged")
-        DOCUMENTS.add(len(self._summary.on_hold), outcome="on_hold")
-        DOCUMENTS.add(len(self._summary.too_recent), outcome="too_recent")
-        return self._summary
+        found = self._summary
+        count_others(unchanged=len(found.unchanged), on_hold=len(found.on_hold), too_recent=len(found.too_recent))
+        return found
 
     def _check_model(self, plans: Sequence[DocumentPlan]) -> None:
         """Refuse an embedder of another model than the corpus has, since a table never mixes two models."""
@@ -358,7 +355,7 @@ class Ingestion:
 
     def _note_failure(self, document: DocumentPlan, error: IngestError) -> None:
         self._summary.failed[document.key] = (document, error)
-        DOCUMENTS.add(1, outcome="unreadable" if isinstance(error, UnreadableError) else "failed")
+        count_failure(error)
         with self._context.corpus.database.transaction() as connection:
             failures.record_failure(
                 connection,
@@ -393,22 +390,10 @@ class Ingestion:
 
     def _report_publication(self, publication: Publication) -> None:
         self._summary.publications.append(publication)
-        count_publication(publication)
+        count_publication(publication.documents, len(publication.removed))
         self._report(publication)
         for document in publication.documents:
             document.preview = ChunkPreview()  # its texts would otherwise stay in memory until the run ends
-
-
-def count_publication(publication: Publication) -> None:
-    """Count what a publication changed, in the metrics."""
-    now, usage = datetime.now(UTC), sum((document.usage for document in publication.documents), Usage())
-    DOCUMENTS.add(len(publication.documents), outcome="published")
-    DOCUMENTS.add(len(publication.removed), outcome="removed")
-    CHUNKS.add(usage.embedded, vectors="embedded")
-    CHUNKS.add(usage.cached, vectors="cached")
-    for document in publication.documents:
-        if (source := document.plan.source) is not None:
-            LAG.record(max(0.0, (now - source.last_modified).total_seconds()))
 
 
 def _with_columns(update: ColumnUpdate, copied: CopiedDocument) -> PreparedDocument:

@@ -19,6 +19,7 @@ from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.ingestion.workers.pool import WorkerPool, WorkerSettings
 from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.lag import record_comparison
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
@@ -128,6 +129,7 @@ class IngestRun:
         self._workers: WorkerPool | None = None
         if workers is not None and workers.count > 1:
             self._workers = WorkerPool(context, workers, self._report_of_worker, self._count, self._count_unreported)
+        self._differing = self._unchanged = 0
 
     def run(self, partitions: Sequence[str] | None = None) -> IngestOutcome:
         """Ingest some partitions, or all documents that differ. Removals come last, when all of them are counted.
@@ -145,15 +147,19 @@ class IngestRun:
             finally:
                 if self._workers is not None:
                     self._workers.close()
-            self._conclude()
+            self._conclude(are_all=partitions is None and self._options.share.count == 1)
         return self.outcome
 
-    def _conclude(self) -> None:
+    def _conclude(self, *, are_all: bool) -> None:
+        """Note what is left. A run over all documents also records how far head is behind the source."""
         if self._withheld_by_recipe and self._recipe_guard.error is not None and not self._options.withhold_recipe:
             self.outcome.others.append(Problem("", None, self._recipe_guard.error))
         self.outcome.incomplete.update(problem.partition for problem in self.outcome.failed)
         if self.outcome.published:
             forgive_runs(self._context.corpus)
+        if are_all:
+            done = self.outcome.published + self.outcome.removed + self.outcome.unreadable.total() + self._unchanged
+            record_comparison(self._context.corpus, max(0, self._differing - done))
 
     def _ingest_pages(self, partitions: Sequence[str] | None) -> None:
         removals: list[DocumentPlan] = []
@@ -162,6 +168,7 @@ class IngestRun:
             self._recipe_guard.accept()
         for page in self._pages(partitions):
             self._reporter.compared(page)
+            self._differing += len(page.plans)
             self.outcome.incomplete.update(plan.partition for plan in page.on_hold)
             if puts and self._workers is not None and self._workers.is_worth(puts):
                 self._hand_out(self._workers, puts)
@@ -310,6 +317,7 @@ class IngestRun:
 
     def _count(self, summary: Summary) -> None:
         outcome = self.outcome
+        self._unchanged += len(summary.unchanged)
         for plan, error in summary.failed.values():
             if isinstance(error, UnreadableError):
                 outcome.tried_unreadable.add(plan.key)

@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
+from ingest_pipeline.planning.lag import oldest_change
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import is_suspicious
 from ingest_pipeline.planning.source_comparison import Page
+
+_COUNTS = ("latest", "gone", "removable", "behind", "oldest")
 
 
 @dataclass(slots=True)
@@ -28,13 +32,17 @@ class SourceCursor:
     """How many of them the source lacks."""
     removable: int = 0
     """How many documents this pass may remove: those that the last pass counted, if the guard allowed them."""
+    behind: int = 0
+    """Documents that differ, counted so far."""
+    oldest: int = 0
+    """When the oldest of these changes was made, in seconds since the epoch. 0: no time of a change is known."""
 
     @classmethod
     def parse(cls, cursor: str | None) -> SourceCursor:
         """Read a cursor. A new pass begins if there is none or if it is malformed."""
         try:
             values = json.loads(cursor or "{}")
-            return cls(str(values["after"]), *(int(values[name]) for name in ("latest", "gone", "removable")))
+            return cls(str(values["after"]), *(int(values[name]) for name in _COUNTS))
         except (ValueError, TypeError, KeyError):
             return cls()
 
@@ -52,6 +60,19 @@ class SourceCursor:
         self.removable -= len(removals)
         self.after = page.last or ""
         return removals
+
+    def count_lag(self, plans: Sequence[DocumentPlan]) -> None:
+        """Count the documents of a page that differ from the source and can be read."""
+        self.behind += len(plans)
+        found = oldest_change(plans)
+        if found is not None:
+            seconds = int(found.timestamp())
+            self.oldest = min(self.oldest or seconds, seconds)
+
+    @property
+    def lag(self) -> tuple[int, datetime | None]:
+        """How many documents differ, and when the oldest of their changes was made."""
+        return self.behind, datetime.fromtimestamp(self.oldest, UTC) if self.oldest else None
 
     @property
     def ended(self) -> bool:

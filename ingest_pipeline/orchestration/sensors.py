@@ -20,8 +20,9 @@ from ingest_pipeline.orchestration.run_requests import (
     shared_run,
 )
 from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, with_corpus
-from ingest_pipeline.planning.backoff import clear_resolved
+from ingest_pipeline.planning.backoff import clear_resolved, without_unreadable
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.planning.lag import record_comparison
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
@@ -115,6 +116,9 @@ def _tick(
     page = Planner(ingest_context).page(now.after, limits)
     clear_resolved(ingest_context, page)
     removals = now.advance(page)
+    now.count_lag(without_unreadable(ingest_context, page.plans))
+    if now.ended:
+        record_comparison(ingest_context.corpus, *now.lag)
     documents = DueDocuments(ingest_context)
     puts = documents.of(page.puts)
     due = sorted(

@@ -126,6 +126,21 @@ def document_ratios(connection: Connection, generation: str) -> list[DocumentRat
         return cursor.execute(query("document_ratios"), {"generation": generation}).fetchall()
 
 
+def record_comparison(connection: Connection, generation: str, *, behind: int, oldest: datetime | None) -> None:
+    """Record how many documents differed from the source, and since when, at the end of a comparison."""
+    values = {"generation": generation, "behind": behind, "oldest": oldest}
+    connection.execute(query("record_comparison"), values)
+
+
+def publication_lag(connection: Connection, saga: UUID) -> float | None:
+    """Seconds from the oldest modification of an ingested document to its publication. None: nothing was ingested.
+
+    For documents older than the corpus, the seconds count from the creation of the corpus.
+    """
+    row = connection.execute(query("publication_lag"), {"saga": saga}).fetchone()
+    return None if row is None else row["seconds"]
+
+
 def totals(connection: Connection, generation: str) -> dict[str, Any]:
     """Return the counts at head and the total usage of all sagas."""
     result: dict[str, Any] = {}

@@ -126,6 +126,9 @@ def _materialization(
     }
     if change.ended_at is not None:
         metadata["published"] = dg.MetadataValue.timestamp(change.ended_at)
+    lag = reports.publication_lag(connection, change.id)
+    if lag is not None:
+        metadata["lag_seconds"] = dg.MetadataValue.float(round(max(0.0, lag), 1))
     if change.run_id is not None:
         metadata |= _run_metadata(connection, change.run_id)
     tags = head_tags(names, head_version(change))

@@ -7,12 +7,14 @@ examples, which tests of their own compare and run.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +23,13 @@ import click
 import psycopg
 import pytest
 import yaml
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from ingest_pipeline import CorpusConfig
 from ingest_pipeline.cli.main import main as program
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from ingest_pipeline.telemetry import spans
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,7 +46,21 @@ _TESTED_ELSEWHERE = {
     "llamaindex.md",
 }
 # Programs of others that the documents call. Their lines are not run here.
-_OTHERS = {"cd", "cp", "curl", "dagster-celery", "dg", "echo", "export", "git", "mkdir", "pip", "psql", "source"}
+_OTHERS = {
+    "cd",
+    "cp",
+    "curl",
+    "dagster-celery",
+    "dg",
+    "echo",
+    "export",
+    "git",
+    "mkdir",
+    "opentelemetry-instrument",
+    "pip",
+    "psql",
+    "source",
+}
 
 
 @dataclass(frozen=True)
@@ -184,7 +203,23 @@ def test_each_program_runs(block: Block, sandbox: Sandbox, monkeypatch: pytest.M
     if block.page.name == "access.md":
         _run_with_access(block, sandbox)
         return
-    sandbox.run(block.text)
+    with _own_telemetry(monkeypatch):
+        sandbox.run(block.text)
+
+
+@contextmanager
+def _own_telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a program configures for the process: OpenTelemetry's provider, and the loggers of the engine."""
+
+    def use(provider: TracerProvider) -> None:
+        monkeypatch.setattr(spans, "_tracer", provider.get_tracer("ingest_pipeline"))
+
+    monkeypatch.setattr(trace, "set_tracer_provider", use)
+    logger = logging.getLogger("ingest_pipeline")
+    before, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = before
+    logger.setLevel(level)
 
 
 def _run_with_access(block: Block, sandbox: Sandbox) -> None:

@@ -152,6 +152,8 @@ WITH documents AS (
     DELETE FROM ingest_pipeline.hold WHERE generation = %(generation)s
 ), pins AS (
     DELETE FROM ingest_pipeline.pin WHERE generation = %(generation)s
+), comparisons AS (
+    DELETE FROM ingest_pipeline.source_comparison WHERE generation = %(generation)s
 ), fragments AS (
     DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
     WHERE s.id = f.saga AND s.generation = %(generation)s
@@ -1153,3 +1155,93 @@ WITH gone AS (
 )
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
 SELECT id, 0, 0, 0, 0 FROM gone
+
+-- record_comparison --
+-- The time of a change is not known for documents that the source lacks. They count from the comparison that found them.
+INSERT INTO ingest_pipeline.source_comparison AS c (generation, compared_at, behind, behind_since)
+SELECT name, now(), %(behind)s,
+    CASE WHEN %(behind)s > 0 THEN greatest(coalesce(%(oldest)s::timestamptz, now()), created_at) END
+FROM ingest_pipeline.generation WHERE name = %(generation)s
+ON CONFLICT (generation) DO UPDATE SET compared_at = now(), behind = excluded.behind,
+    behind_since = CASE WHEN excluded.behind > 0 THEN greatest(
+        coalesce(c.behind_since, c.compared_at), coalesce(%(oldest)s::timestamptz, c.behind_since, now())) END
+
+-- publication_lag --
+SELECT extract(epoch FROM max(s.ended_at - greatest(d.last_modified, g.created_at)))::float8 AS seconds
+FROM ingest_pipeline.saga s
+JOIN ingest_pipeline.generation g ON g.name = s.generation
+JOIN ingest_pipeline.document d ON d.saga = s.id AND NOT d.removed
+WHERE s.id = %(saga)s AND s.kind = 'ingest'
+
+-- gauges_of_heads --
+SELECT g.corpus, g.name AS generation, g.head_version,
+    extract(epoch FROM s.ended_at)::float8 AS head_time, coalesce(d.documents, 0) AS documents,
+    coalesce(d.chunks, 0) AS chunks, coalesce(f.attempts, 0) AS run_failures,
+    c.behind, extract(epoch FROM c.compared_at)::float8 AS compared_time,
+    CASE WHEN c.behind IS NOT NULL
+        THEN coalesce(extract(epoch FROM greatest(now() - c.behind_since, interval '0')), 0)::float8 END AS lag
+FROM ingest_pipeline.generation g
+LEFT JOIN ingest_pipeline.saga s ON s.id = g.head_saga
+LEFT JOIN (
+    SELECT generation, count(*) AS documents, sum(chunk_count)::bigint AS chunks
+    FROM ingest_pipeline.head_document GROUP BY generation
+) d ON d.generation = g.name
+LEFT JOIN ingest_pipeline.run_failure f ON f.generation = g.name
+LEFT JOIN ingest_pipeline.source_comparison c ON c.generation = g.name
+WHERE g.state = 'current' ORDER BY g.corpus
+
+-- gauges_of_documents --
+SELECT g.corpus, found.state, sum(found.documents)::bigint AS documents FROM (
+    SELECT generation, CASE WHEN unreadable THEN 'unreadable' WHEN final THEN 'quarantined' ELSE 'failing' END AS state,
+        count(*) AS documents
+    FROM ingest_pipeline.failure GROUP BY 1, 2
+    UNION ALL SELECT generation, 'on_hold', count(*) FROM ingest_pipeline.hold GROUP BY 1
+    UNION ALL SELECT generation, 'in_batch_job', sum(cardinality(keys)) FROM ingest_pipeline.batch_job
+        WHERE state IN ('submitting', 'submitted') GROUP BY 1
+) found JOIN ingest_pipeline.generation g ON g.name = found.generation AND g.state = 'current' GROUP BY 1, 2
+
+-- gauges_of_sagas --
+SELECT g.corpus, CASE WHEN s.seen_at < now() - %(silence)s * interval '1 second' THEN 'in_doubt' ELSE 'running' END AS state,
+    count(*) AS sagas
+FROM ingest_pipeline.saga s JOIN ingest_pipeline.generation g ON g.name = s.generation
+WHERE s.state IN ('preparing', 'prepared') GROUP BY 1, 2
+
+-- gauges_of_ended_sagas --
+SELECT g.corpus, s.kind, s.state::text AS state, count(*) AS sagas
+FROM ingest_pipeline.saga s JOIN ingest_pipeline.generation g ON g.name = s.generation
+WHERE s.state NOT IN ('preparing', 'prepared') GROUP BY 1, 2, 3
+
+-- gauges_of_usage --
+SELECT g.corpus, coalesce(sum(s.tokens), 0)::bigint AS tokens, coalesce(sum(s.requests), 0)::bigint AS requests,
+    coalesce(sum(s.retries), 0)::bigint AS retries, coalesce(sum(s.extension_tokens), 0)::bigint AS enricher_tokens
+FROM ingest_pipeline.saga s JOIN ingest_pipeline.generation g ON g.name = s.generation GROUP BY 1
+
+-- gauges_of_costs --
+SELECT corpus, currency, sum(amount)::float8 AS amount FROM (
+    SELECT g.corpus, s.currency, s.tokens * s.price / 1000000 AS amount
+    FROM ingest_pipeline.saga s JOIN ingest_pipeline.generation g ON g.name = s.generation
+    WHERE s.tokens > 0 AND s.price IS NOT NULL
+    UNION ALL
+    SELECT g.corpus, u.currency, u.amount FROM ingest_pipeline.extension_usage u
+    JOIN ingest_pipeline.saga s ON s.id = u.saga JOIN ingest_pipeline.generation g ON g.name = s.generation
+    WHERE u.amount IS NOT NULL
+) spent WHERE currency IS NOT NULL GROUP BY 1, 2
+
+-- gauges_of_batch_jobs --
+SELECT g.corpus, b.state, count(*) AS jobs, sum(cardinality(b.text_hashes))::bigint AS texts,
+    extract(epoch FROM now() - min(b.created_at))::float8 AS oldest
+FROM ingest_pipeline.batch_job b JOIN ingest_pipeline.generation g ON g.name = b.generation
+WHERE b.state IN ('submitting', 'submitted') GROUP BY 1, 2
+
+-- are_runs_visible --
+SELECT EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'ingest_pipeline_dagster' AND c.relname = 'runs'
+      AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+) AS found
+
+-- gauges_of_runs --
+-- A status without runs is 0, so that an alert on it can end.
+SELECT wanted.status, count(r.status) AS runs
+FROM unnest(ARRAY['QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING']) wanted (status)
+LEFT JOIN ingest_pipeline_dagster.runs r ON r.status = wanted.status GROUP BY 1

@@ -398,6 +398,20 @@ COMMENT ON COLUMN ingest_pipeline.run_failure.over_limit IS
 COMMENT ON COLUMN ingest_pipeline.run_failure.forgiven_at IS
     'Time before which failed runs and dead writers no longer count.';
 
+CREATE TABLE ingest_pipeline.source_comparison (
+    generation text PRIMARY KEY REFERENCES ingest_pipeline.generation (name) ON DELETE CASCADE,
+    compared_at timestamptz NOT NULL,
+    behind bigint NOT NULL CHECK (behind >= 0),
+    behind_since timestamptz,
+    CHECK ((behind > 0) = (behind_since IS NOT NULL))
+);
+COMMENT ON TABLE ingest_pipeline.source_comparison IS
+    'The last comparison of the whole source with head, by the source sensor or by a run over all documents.';
+COMMENT ON COLUMN ingest_pipeline.source_comparison.behind IS
+    'Number of documents that differed, without those on hold and those that cannot be read.';
+COMMENT ON COLUMN ingest_pipeline.source_comparison.behind_since IS
+    'When the oldest of these changes was made, no earlier than the last comparison that found none.';
+
 CREATE TABLE ingest_pipeline.hold (
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
     key text COLLATE "C" NOT NULL,
