@@ -31,7 +31,7 @@ from ingest_pipeline.ingestion.column_changes import (
     prepare_columns,
 )
 from ingest_pipeline.ingestion.groups import groups
-from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication
+from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication, named
 from ingest_pipeline.ingestion.reread import Reread, reread
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.lance.changes import Change, Removal
@@ -165,6 +165,10 @@ class Ingestion:
         Raises:
             IngestError: A failure that affects all documents. Earlier publications remain.
         """
+        with named(self._context, self._run_id):
+            return await self._run(plans)
+
+    async def _run(self, plans: Sequence[DocumentPlan]) -> Summary:
         self._check_model(plans)
         grouped = groups(self._changed(plans))
         for planning in range(_PLANNINGS):
@@ -376,17 +380,10 @@ class Ingestion:
         )
 
     def _acknowledge(self, prepared: Prepared, usage: Usage, version: int, seconds: float) -> None:
-        publication = Publication(
-            prepared.saga,
-            version - 1,
-            version,
-            list(prepared.documents.values()),
-            prepared.removed,
-            usage,
-            self._context.price,
-            seconds,
+        done, price = list(prepared.documents.values()), self._context.price
+        self._report_publication(
+            Publication(prepared.saga, version - 1, version, done, prepared.removed, usage, price, seconds)
         )
-        self._report_publication(publication)
 
     def _report_publication(self, publication: Publication) -> None:
         self._summary.publications.append(publication)

@@ -1,14 +1,28 @@
-"""Counts in the metrics what became of the documents of an ingestion."""
+"""Names an ingestion in metrics and logs, and counts what became of its documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from ingest_pipeline.errors import IngestError, UnreadableError
+from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.telemetry.metrics import CHUNKS, DOCUMENTS, LAG
+from ingest_pipeline.telemetry.scope import scope
 from ingest_pipeline.types import Usage
+
+
+def named(context: IngestContext, run_id: str | None) -> AbstractContextManager[None]:
+    """A block whose metrics and logs name the corpus and the run.
+
+    Args:
+        context: The open corpus.
+        run_id: The Dagster run, if there is one.
+    """
+    corpus = context.corpus
+    return scope(corpus=corpus.name, generation=corpus.generation, run=run_id or "")
 
 
 def count_publication(documents: Sequence[PreparedDocument], removed: int) -> None:

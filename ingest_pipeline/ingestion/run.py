@@ -14,6 +14,7 @@ from ingest_pipeline.errors import IngestError, UnreadableError
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.ingest import Ingestion, Publication, Summary
+from ingest_pipeline.ingestion.metrics import named
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem, SkippedDocument
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.ingestion.workers.pool import WorkerPool, WorkerSettings
@@ -27,7 +28,6 @@ from ingest_pipeline.planning.shares import EVERYTHING, Share
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres.failures import Failure
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.telemetry.scope import scope
 from ingest_pipeline.telemetry.spans import span
 
 # Pages of this size keep memory independent of the size of the corpus.
@@ -140,8 +140,7 @@ class IngestRun:
         Raises:
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
-        corpus = self._context.corpus
-        with scope(corpus=corpus.name, generation=corpus.generation, run=self._run_id or ""), span("ingest"):
+        with named(self._context, self._run_id), span("ingest"):
             try:
                 self._ingest_pages(partitions)
             finally:

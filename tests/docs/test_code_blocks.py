@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +208,7 @@ def test_each_program_runs(block: Block, sandbox: Sandbox, monkeypatch: pytest.M
 
 
 @contextmanager
-def _own_telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_telemetry(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     """Undo what a program configures for the process: OpenTelemetry's provider, and the loggers of the engine."""
 
     def use(provider: TracerProvider) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.telemetry.propagation import carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Part:
     plans: Sequence[DocumentPlan]
     attempt: int = 1
     """How many workers got the part. Greater than one if a worker died with it."""
+    trace: Mapping[str, str] = field(default_factory=carried)
+    """The span of the run, which those of the worker continue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.processes import this_process
+from ingest_pipeline.telemetry.propagation import continued
 
 _POLL_SECONDS = 0.1
 _INTERRUPTED = 130
@@ -79,7 +80,8 @@ class _Worker:
             self.context, self.embedder, run_id=self.assignment.run_id, report=self._send, spending=guard
         )
         try:
-            summary = await ingestion.run(part.plans)
+            with continued(part.trace):
+                summary = await ingestion.run(part.plans)
         except Exception as error:  # noqa: BLE001  the run raises it
             self._send(PartFailed(_sendable(error)))
         else:

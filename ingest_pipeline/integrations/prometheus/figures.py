@@ -13,7 +13,7 @@ from ingest_pipeline.postgres.gauges import read_figures
 
 
 class CatalogCollector(Collector):
-    """Reads the figures anew for each scrape, in one transaction. A statement that fails fails the scrape.
+    """Reads the figures for each scrape, in one transaction. An error in one statement fails the scrape.
 
     Args:
         database: The database, open.

@@ -1191,20 +1191,27 @@ LEFT JOIN ingest_pipeline.source_comparison c ON c.generation = g.name
 WHERE g.state = 'current' ORDER BY g.corpus
 
 -- gauges_of_documents --
-SELECT g.corpus, found.state, sum(found.documents)::bigint AS documents FROM (
+-- Here and below, a state without rows is 0, so that graphs have no gaps.
+SELECT g.corpus, wanted.state, coalesce(sum(found.documents), 0)::bigint AS documents
+FROM ingest_pipeline.generation g
+CROSS JOIN unnest(ARRAY['failing', 'quarantined', 'unreadable', 'on_hold', 'in_batch_job']) wanted (state)
+LEFT JOIN (
     SELECT generation, CASE WHEN unreadable THEN 'unreadable' WHEN final THEN 'quarantined' ELSE 'failing' END AS state,
         count(*) AS documents
     FROM ingest_pipeline.failure GROUP BY 1, 2
     UNION ALL SELECT generation, 'on_hold', count(*) FROM ingest_pipeline.hold GROUP BY 1
     UNION ALL SELECT generation, 'in_batch_job', sum(cardinality(keys)) FROM ingest_pipeline.batch_job
         WHERE state IN ('submitting', 'submitted') GROUP BY 1
-) found JOIN ingest_pipeline.generation g ON g.name = found.generation AND g.state = 'current' GROUP BY 1, 2
+) found ON found.generation = g.name AND found.state = wanted.state
+WHERE g.state = 'current' GROUP BY 1, 2
 
 -- gauges_of_sagas --
-SELECT g.corpus, CASE WHEN s.seen_at < now() - %(silence)s * interval '1 second' THEN 'in_doubt' ELSE 'running' END AS state,
-    count(*) AS sagas
-FROM ingest_pipeline.saga s JOIN ingest_pipeline.generation g ON g.name = s.generation
-WHERE s.state IN ('preparing', 'prepared') GROUP BY 1, 2
+SELECT g.corpus, wanted.state, count(s.id) AS sagas
+FROM ingest_pipeline.generation g
+CROSS JOIN unnest(ARRAY['running', 'in_doubt']) wanted (state)
+LEFT JOIN ingest_pipeline.saga s ON s.generation = g.name AND s.state IN ('preparing', 'prepared')
+    AND (s.seen_at < now() - %(silence)s * interval '1 second') = (wanted.state = 'in_doubt')
+WHERE g.state <> 'dropped' GROUP BY 1, 2
 
 -- gauges_of_ended_sagas --
 SELECT g.corpus, s.kind, s.state::text AS state, count(*) AS sagas
@@ -1228,10 +1235,12 @@ SELECT corpus, currency, sum(amount)::float8 AS amount FROM (
 ) spent WHERE currency IS NOT NULL GROUP BY 1, 2
 
 -- gauges_of_batch_jobs --
-SELECT g.corpus, b.state, count(*) AS jobs, sum(cardinality(b.text_hashes))::bigint AS texts,
-    extract(epoch FROM now() - min(b.created_at))::float8 AS oldest
-FROM ingest_pipeline.batch_job b JOIN ingest_pipeline.generation g ON g.name = b.generation
-WHERE b.state IN ('submitting', 'submitted') GROUP BY 1, 2
+SELECT g.corpus, wanted.state, count(b.saga) AS jobs, coalesce(sum(cardinality(b.text_hashes)), 0)::bigint AS texts,
+    coalesce(extract(epoch FROM now() - min(b.created_at)), 0)::float8 AS oldest
+FROM ingest_pipeline.generation g
+CROSS JOIN unnest(ARRAY['submitting', 'submitted']) wanted (state)
+LEFT JOIN ingest_pipeline.batch_job b ON b.generation = g.name AND b.state = wanted.state
+WHERE g.state <> 'dropped' GROUP BY 1, 2
 
 -- are_runs_visible --
 SELECT EXISTS (
@@ -1241,7 +1250,6 @@ SELECT EXISTS (
 ) AS found
 
 -- gauges_of_runs --
--- A status without runs is 0, so that an alert on it can end.
 SELECT wanted.status, count(r.status) AS runs
 FROM unnest(ARRAY['QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING']) wanted (status)
 LEFT JOIN ingest_pipeline_dagster.runs r ON r.status = wanted.status GROUP BY 1

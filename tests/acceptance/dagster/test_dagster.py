@@ -430,6 +430,8 @@ def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagste
 def test_the_written_dagster_yaml_bounds_the_runs_that_use_the_embedding_api(dagster: DagsterWorld) -> None:
     pools = dagster.instance.get_concurrency_config().pool_config
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 2)
+    # The same file makes the engine's log records events of the run.
+    assert dagster.instance.managed_python_loggers == ["ingest_pipeline"]
     (step,) = set(dagster.definitions.get_repository_def().assets_defs_by_key.values())
     assert step.op.pool == "embedding_api"
 

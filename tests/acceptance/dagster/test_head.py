@@ -99,6 +99,13 @@ def test_one_run_materializes_the_corpus_and_what_depends_on_it(
     assert all(entry.get_dagster_event().step_output_data.type_check_data is not None for entry in outputs)
     checks = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     assert {"audit", "quarantine", "freshness", "run_audit"} <= checks
+    event = dagster.instance.get_latest_materialization_event(HEAD)
+    assert event is not None
+    assert event.asset_materialization is not None
+    plotted = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert (plotted["documents"], plotted["chunks"]) == (len(partitions), 2 * len(partitions))
+    assert isinstance(plotted["lag_seconds"], float)
+    assert 0 <= plotted["lag_seconds"] < 3600
 
 
 def test_no_two_events_of_an_asset_have_one_millisecond(dagster: DagsterWorld) -> None:

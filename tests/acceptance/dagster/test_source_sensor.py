@@ -56,6 +56,14 @@ def publications(dagster: DagsterWorld) -> int:
         return int(reports.totals(connection, corpus.generation)["publications"])
 
 
+def behind(dagster: DagsterWorld) -> int:
+    """What the last comparison of the whole source recorded."""
+    with _session.corpus(dagster.settings) as corpus, corpus.database.transaction() as connection:
+        row = connection.execute("SELECT behind FROM ingest_pipeline.source_comparison").fetchone()
+    assert row is not None
+    return int(row["behind"])
+
+
 def test_a_thousand_scattered_changes_share_a_run_and_a_publication(dagster: DagsterWorld) -> None:
     put_many(dagster, 60)
     dagster.run()
@@ -97,6 +105,8 @@ def test_removals_over_several_pages_are_requested_after_a_whole_pass(dagster: D
     first = [dagster.tick("docs_source_sensor") for _ in range(2)]
     assert all(isinstance(result, dg.SkipReason) for result in first)
     assert dagster.audit().documents == 12
+    # The lag is that of the whole pass.
+    assert behind(dagster) == 5
     runs = [run for _ in range(2) for run in dagster.follow()]
     assert all(run.success for run in runs)
     assert dagster.audit().documents == 7

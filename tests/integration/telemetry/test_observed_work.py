@@ -109,6 +109,15 @@ def test_a_run_is_counted_by_outcome_stage_and_cost(world: World, observed: Obse
     assert billed == tokens
 
 
+def test_the_spans_do_not_grow_with_the_documents(world: World, observed: Observed) -> None:
+    for number in range(60):
+        world.put(f"{number}.txt", f"Text {number}.")
+    run(world)
+    batches = world.embeddings.requests
+    assert len(observed.spans()) <= 8 + batches
+    assert sum(1 for _ in observed.points("ingest_pipeline.stage.duration")) <= 6
+
+
 def test_a_saga_that_fails_is_an_error_without_its_message(world: World, observed: Observed) -> None:
     world.put("secret_key.txt", paragraphs("alpha", 2))
     world.embeddings.fail_next(Fault.SERVER_ERROR, times=9)
@@ -185,6 +194,7 @@ class TestBatchJobs:
         assert observed.counts("ingest_pipeline.tokens", "ingest_pipeline.corpus")["docs"] > 0
 
 
+@pytest.mark.promise("secrets")
 def test_no_log_span_metric_or_error_shows_text(
     world: World, observed: Observed, embeddings: EmbeddingServer, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
 from ingest_pipeline.postgres.documents import LatestDocument
+from ingest_pipeline.types import SourceObject
 
 
 def gone(count: int, prefix: str = "k") -> list[DocumentPlan]:
@@ -68,3 +70,20 @@ def test_a_cursor_continues_and_a_lost_one_begins_again() -> None:
 @pytest.mark.parametrize("cursor", ["", "garbage", "[]", "3", '{"after": "x"}', '{"after": "x", "latest": "many"}'])
 def test_a_malformed_cursor_begins_a_pass(cursor: str) -> None:
     assert SourceCursor.parse(cursor) == SourceCursor()
+
+
+def changed(key: str, modified: int, latest_etag: str | None = None) -> DocumentPlan:
+    source = SourceObject(key, "2", 1, datetime.fromtimestamp(modified, UTC))
+    latest = latest_etag and LatestDocument(key, key, uuid4(), False, latest_etag, 1, "hash", "r", 1, [0])
+    return DocumentPlan(key, key, source, latest or None)
+
+
+def test_the_lag_is_that_of_the_oldest_change_of_all_pages() -> None:
+    now = SourceCursor()
+    now.count_lag([*gone(2), changed("a", 500)])
+    now.count_lag([changed("b", 300, "1"), changed("c", 400)])
+    # A recipe of its own makes it differ, so when the file was modified says nothing.
+    now.count_lag([changed("d", 100, "2")])
+    now = SourceCursor.parse(now.dump())
+    assert now.lag == (6, datetime.fromtimestamp(300, UTC))
+    assert now.next.lag == (0, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import threading
 from contextvars import copy_context
 
@@ -11,8 +12,10 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import StatusCode
 
+from ingest_pipeline.ingestion.workers.messages import Part
 from ingest_pipeline.telemetry import metrics
 from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.telemetry.propagation import continued
 from ingest_pipeline.telemetry.scope import Scope, current, scope
 from ingest_pipeline.telemetry.spans import span, stage
 from ingest_pipeline.telemetry.stopwatch import Stopwatch
@@ -77,6 +80,16 @@ def test_threads_and_tasks_inherit_the_span_and_the_scope(monkeypatch: pytest.Mo
     assert [observed.parent(observed.span(name)) for name in ("task", "thread")] == ["root", "root"]
     assert observed.span("thread").attributes == {"ingest_pipeline.corpus": "docs", "ingest_pipeline.saga.id": "s"}
     assert current() == Scope()
+
+
+def test_the_part_of_a_worker_continues_the_trace_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed = observe(monkeypatch)
+    with span("ingest"):
+        sent = pickle.dumps(Part([]))
+    received: Part = pickle.loads(sent)  # noqa: S301  just pickled
+    with continued(received.trace), span("saga ingest"):
+        pass
+    assert observed.parent(observed.span("saga ingest")) == "ingest"
 
 
 def test_a_scope_that_ends_in_another_context_is_no_error() -> None:
