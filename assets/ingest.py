@@ -22,6 +22,7 @@ from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import ASSETS, DagsterNames
 from ingest_pipeline.resources.source import DocumentSourceResource
+from ingest_pipeline.types import counted
 
 _MAX_ROWS = 200
 _MAX_RETRIES = 2
@@ -125,7 +126,8 @@ def _fail_unless_complete(corpus: str, outcome: IngestOutcome) -> None:
     if not problems:
         return
     raise dg.Failure(
-        f"{len(problems)} documents of corpus {corpus!r} could not be ingested; {outcome.published} were published. "
+        f"{counted(len(problems), 'document')} of corpus {corpus!r} could not be ingested; "
+        f"{counted(outcome.published, 'was', 'were')} published. "
         f"{problems[0].error}"
         if outcome.failed
         else str(problems[0].error),

@@ -30,6 +30,7 @@ from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.lineage import lineage
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions, drop_empty_partitions
 from ingest_pipeline.resources.names import ASSETS, HEAD, DagsterNames
+from ingest_pipeline.types import counted
 
 _UNCHANGED = "unchanged: head has the same bytes and recipe"
 _EMPTY = "no document belongs to this partition"
@@ -63,9 +64,11 @@ class RunReport:
 
     def compared(self, page: Page) -> None:
         """Log how many documents differ."""
+        differing = counted(len(page.puts) + len(page.removals), "document differs", "documents differ")
+        on_hold = counted(len(page.on_hold), "is", "are")
         self.context.log.info(
-            f"{len(page.puts) + len(page.removals)} documents of corpus {self.ingest_context.corpus.name!r} "
-            f"differ from the source; {len(page.on_hold)} are on hold after a rollback"
+            f"{differing} between corpus {self.ingest_context.corpus.name!r} and the source; "
+            f"{on_hold} on hold after a rollback"
         )
 
     def expect(self, plans: Sequence[DocumentPlan]) -> None:
@@ -224,7 +227,7 @@ class RunReport:
     def _state_events(self, state: PartitionState, unreadable: int) -> list[dg.AssetMaterialization]:
         work = self._work.get(state.partition)
         if work is None:
-            status = f"{_UNCHANGED}; {unreadable} documents cannot be read" if unreadable else _UNCHANGED
+            status = f"{_UNCHANGED}; {counted(unreadable, 'document')} cannot be read" if unreadable else _UNCHANGED
             return self._plain_events(state.partition, state.data_version, status)
         metadata = shared_metadata(state, work, self.ingest_context.recipe, unreadable)
         return [self._event(asset, state.partition, state.data_version, metadata[asset]) for asset in ASSETS]

@@ -11,6 +11,7 @@ import dagster as dg
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.ingestion.outcome import SkippedDocument
 from ingest_pipeline.postgres.failures import Failure
+from ingest_pipeline.types import counted
 
 _MAX_LISTED = 50
 _MAX_PARTITIONS = 50
@@ -51,8 +52,8 @@ class SkippedDocuments:
         return bool(self.reasons)
 
     def __str__(self) -> str:
-        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
-        return f"{self.reasons.total()} documents were skipped: {counted}"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"{counted(self.reasons.total(), 'document was', 'documents were')} skipped: {reasons}"
 
     @property
     def metadata(self) -> Mapping[str, dg.MetadataValue]:

@@ -37,6 +37,17 @@ _MILLION = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: `1 document`, `1,200 documents`.
+
+    Args:
+        number: The number.
+        noun: The noun after 1.
+        plural: The noun after any other number. Default: with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceObject:
     """A document as a listing of the source shows it."""

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ingest_pipeline.cli import _session
-from ingest_pipeline.cli._output import counted
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError
@@ -27,6 +26,7 @@ from ingest_pipeline.postgres.url import place_of
 from ingest_pipeline.private_folder import local_path, others_may_read
 from ingest_pipeline.sandbox.confinement import unavailable
 from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.types import counted
 
 _TEXT = "ingest-pipeline doctor"
 # Stores refuse requests whose time is 15 minutes wrong; the age of files is compared with this machine's clock.

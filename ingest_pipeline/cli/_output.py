@@ -13,23 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest_pipeline.cli._terminal import print_json, printable
+from ingest_pipeline.types import counted
 
 if TYPE_CHECKING:
     from ingest_pipeline.ingestion.estimate import Estimate
     from ingest_pipeline.postgres.embedding_cache import Cost
 
 _MAX_NAMES = 5
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: `1 document`, `1,200 documents`.
-
-    Args:
-        number: The number.
-        noun: The noun after 1.
-        plural: The noun after any other number. Default: with an s.
-    """
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def local_time(at: datetime) -> str:

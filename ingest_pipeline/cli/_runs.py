@@ -17,7 +17,6 @@ from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.cli import _dagster, _session, _settings
 from ingest_pipeline.cli._execution import execute
-from ingest_pipeline.cli._output import counted
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import DatabaseUnavailableError, UnavailableError
 from ingest_pipeline.ingestion.context import open_context, release_holds
@@ -33,6 +32,7 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedding_cache import Cost
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.resources.names import DagsterNames
+from ingest_pipeline.types import counted
 
 _POLL_SECONDS = 0.3
 # Names of the error classes whose messages are written for the user.

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 
-from ingest_pipeline.cli._output import cost_line, counted, facts_table, local_time, rows_table, short_id
+from ingest_pipeline.cli._output import cost_line, facts_table, local_time, rows_table, short_id
 from ingest_pipeline.planning.run_backoff import RunBackoff
 from ingest_pipeline.postgres.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.embedding_cache import Cost
@@ -17,6 +17,7 @@ from ingest_pipeline.postgres.failures import Failure, count_reasons
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.postgres.sagas import SagaRow
+from ingest_pipeline.types import counted
 
 _MAX_ROWS = 100
 # On a terminal, so that all lists together fit a screen.

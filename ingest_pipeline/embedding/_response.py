@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest_pipeline.embedding.usage_meter import billed_tokens
+from ingest_pipeline.types import counted
 
 Vectors: TypeAlias = NDArray[np.float32]
 
@@ -32,7 +33,7 @@ def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int
         raise ValueError(f"no data but {str(answer.get('error'))!r}")  # noqa: TRY004 - one kind of error for the caller
     items = [_mapping(item, "an embedding") for item in cast("list[object]", data)]
     if len(items) != count:
-        raise ValueError(f"{len(items)} vectors for {count} inputs")
+        raise ValueError(f"{counted(len(items), 'vector')} for {counted(count, 'input')}")
     indices = [item.get("index") for item in items]
     vectors = np.empty((count, dimensions), dtype=np.float32)
     unseen = set(range(count))

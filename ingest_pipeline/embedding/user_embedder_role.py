@@ -14,7 +14,7 @@ from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.extensions.coroutines import result_of
 from ingest_pipeline.extensions.loader import described
 from ingest_pipeline.extensions.protocol import InvalidResultError, check_usage
-from ingest_pipeline.types import Usage, Vectors
+from ingest_pipeline.types import Usage, Vectors, counted
 
 TEMPORARY: Final = (ConnectionError, TimeoutError, UnavailableError)
 _GREATEST_REASON: Final = 300
@@ -137,7 +137,7 @@ def _rows(vectors: object, count: int, refused: Mapping[int, str], dimensions: i
     except TypeError:
         raise InvalidResultError(f"returned vectors that are a {type(vectors).__name__}, not a list") from None
     if len(rows) != count:
-        raise InvalidResultError(f"returned {len(rows)} vectors for {count} texts")
+        raise InvalidResultError(f"returned {counted(len(rows), 'vector')} for {counted(count, 'text')}")
     wanted = [row for index, row in enumerate(rows) if index not in refused]
     if not wanted:
         return np.empty((0, dimensions), dtype=np.float32)

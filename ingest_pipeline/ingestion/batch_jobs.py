@@ -41,7 +41,7 @@ from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.telemetry.batch_calls import batch_call
 from ingest_pipeline.telemetry.metrics import count_usage
 from ingest_pipeline.telemetry.scope import scope
-from ingest_pipeline.types import Chunk, Usage
+from ingest_pipeline.types import Chunk, Usage, counted
 
 if TYPE_CHECKING:
     from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -287,7 +287,9 @@ async def _find(context: IngestContext, api: BatchApi, found: BatchJob) -> str |
 def _record(context: IngestContext, found: BatchJob, output: BatchOutput, status: str) -> Collected | None:
     collected = sum(len(vectors) for vectors, _ in output.answers.values())
     total = len(found.text_hashes)
-    error = None if collected == total else f"{total - collected} of {total} vectors were not returned: {status}"
+    lost = total - collected
+    returned = f"{lost} of {counted(total, 'vector')} {'was' if lost == 1 else 'were'} not returned"
+    error = f"{returned}: {status}" if lost else None
     with boundary(Boundary.BATCH_JOB_COLLECTED), context.corpus.database.transaction() as connection:
         if not batch_jobs.end(connection, found.saga, collected=collected, error=error):
             return None  # another process has recorded it

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.types import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +58,4 @@ class IngestOutcome:
     def __str__(self) -> str:
         counts = {"removed": self.removed, "failed": len(self.failed), "skipped": len(self.skipped)}
         others = "".join(f", {count} {what}" for what, count in counts.items() if count)
-        return f"{self.published} documents published{others}"
+        return f"{counted(self.published, 'document')} published{others}"

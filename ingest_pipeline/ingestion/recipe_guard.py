@@ -24,6 +24,7 @@ from ingest_pipeline.postgres.recipes import (
 )
 from ingest_pipeline.postgres.recipes import read_recipes as read
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN
+from ingest_pipeline.types import counted
 
 _MAX_UNCONFIRMED = 10
 _UNCONFIRMED_SHARE = 10
@@ -124,8 +125,8 @@ class RecipeGuard:
                 f"{known[-1].since:%Y-%m-%d %H:%M %Z}"
             )
         return RecipeWithheldError(
-            f"{what}; {found.of_other_recipes} of {found.latest} documents would be ingested again, for up to about "
-            f"{self._cost(found)}. Those that differ by recipe alone were skipped"
+            f"{what}; {found.of_other_recipes} of {counted(found.latest, 'document')} would be ingested again, for "
+            f"up to about {self._cost(found)}. Those that differ by recipe alone were skipped"
         )
 
     def _cost(self, found: DocumentsByRecipe) -> str:

@@ -30,6 +30,7 @@ from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.postgres.recipes import put_in_force
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
 from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.types import counted
 
 log = get_logger(__name__)
 
@@ -213,8 +214,8 @@ class Reembedding:
         kept = [key for key, hold in holds.items() if hold.etag == there.get(key)]
         if kept:
             raise ReembeddingIncompleteError(
-                f"{len(kept)} documents of corpus {corpus.name!r} were rolled back, and the source still has the "
-                f"bytes that they were rolled back from: {', '.join(kept[:_MAX_NAMES])}",
+                f"{counted(len(kept), 'document was', 'documents were')} rolled back in corpus {corpus.name!r}, and "
+                f"the source still has the bytes from before: {', '.join(kept[:_MAX_NAMES])}",
                 "Readers were not switched. Correct the files, or accept them with `ingest-pipeline retry KEY` and "
                 "`ingest`; then run `ingest-pipeline reembed` again.",
             )
@@ -241,7 +242,7 @@ class Reembedding:
         if failed:
             _, first = problems[failed[0]]
             raise ReembeddingIncompleteError(
-                f"{len(failed)} documents of corpus {self._old.corpus.name!r} could not be ingested with "
+                f"{counted(len(failed), 'document')} of corpus {self._old.corpus.name!r} could not be ingested with "
                 f"{self._new.recipe.embedding}: {', '.join(failed[:_MAX_NAMES])}. The first: {first.message}"
             )
 

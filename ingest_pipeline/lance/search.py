@@ -16,6 +16,7 @@ import pyarrow as pa
 from lance.query import MatchQuery, MultiMatchQuery
 
 from ingest_pipeline.errors import TextIndexMissingError
+from ingest_pipeline.types import counted
 
 # With an index: the partitions that are searched, and the candidates that are compared exactly for each result row.
 _PROBES = 32
@@ -107,7 +108,7 @@ def _indexed_in_memory(dataset: lance.LanceDataset) -> lance.LanceDataset:
     """A copy in memory with the index that the table would have, so that results do not depend on the stored index."""
     rows = dataset.count_rows()
     if rows > _MAX_ROWS_INDEXED_IN_MEMORY:
-        raise TextIndexMissingError(f"The words of {rows} chunks are not indexed yet")
+        raise TextIndexMissingError(f"The words of {counted(rows, 'chunk')} are not indexed yet")
     names = [name for name in dataset.schema.names if name != "vector"]  # a filter may name any of them
     copy = lance.write_dataset(dataset.scanner(columns=names).to_reader(), _MEMORY)
     copy.create_scalar_index("text", "INVERTED")

@@ -27,7 +27,7 @@ from ingest_pipeline.postgres.corpora import GenerationRow
 from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.postgres.sagas import SagaRow
 from ingest_pipeline.saga.reconcile import lock
-from ingest_pipeline.types import ChunkRow, embedded_text, text_hash
+from ingest_pipeline.types import ChunkRow, counted, embedded_text, text_hash
 
 # A saga in doubt without a heartbeat for this long has no process that settles it.
 DOUBT_SECONDS = 60.0
@@ -317,7 +317,7 @@ def _document_violations(
         if named:
             yield Violation(invariant, key, f"{len(named)} {what}", named[:_MAX_NAMED_IDS])
     if document is not None and document.chunk_count != len(catalogued):
-        counts = f"the catalog expects {document.chunk_count} chunks and has {len(catalogued)}"
+        counts = f"the catalog expects {counted(document.chunk_count, 'chunk')} and has {len(catalogued)}"
         yield Violation("chunks match", key, counts, [])
 
 

@@ -20,7 +20,7 @@ from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.telemetry.scope import scope
 from ingest_pipeline.telemetry.spans import span
-from ingest_pipeline.types import Retention
+from ingest_pipeline.types import Retention, counted
 
 _log = get_logger(__name__)
 
@@ -82,14 +82,20 @@ def _maintain(
     check_writable(corpus)
     before = measure(corpus)
     compaction = compact(corpus)
-    log(f"{compaction.fragments} fragments compacted into {compaction.groups}; {compaction.skipped} groups skipped")
+    fragments, skipped = counted(compaction.fragments, "fragment"), counted(compaction.skipped, "group")
+    log(f"{fragments} compacted into {compaction.groups}; {skipped} skipped")
     indexed = update_indices(corpus, indices)
     for index in indexed:
-        log(f"index {index.name}: indexed {index.built} rows; {index.unindexed} of {index.rows} rows are not indexed")
+        built = counted(index.built, "row")
+        log(f"index {index.name}: indexed {built}; rows without index: {index.unindexed} of {index.rows}")
     retained = retain(corpus, retention)
-    log(f"removed {retained.versions} versions before {retained.oldest_version} with {retained.documents} documents")
+    removed = f"{counted(retained.versions, 'version')} before {retained.oldest_version}"
+    log(f"removed {removed} with {counted(retained.documents, 'document')}")
     swept = sweep(corpus)
-    log(f"swept {len(swept.files)} files, {len(swept.versions)} versions and {swept.rows} rows")
+    log(
+        f"swept {counted(len(swept.files), 'file')}, {counted(len(swept.versions), 'version')} and "
+        f"{counted(swept.rows, 'row')}"
+    )
     head = corpus.head().head_version
     return MaintenanceReport(corpus.generation, head, before, measure(corpus), compaction, indexed, retained, swept)
 

@@ -41,6 +41,7 @@ from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.saga.recover import recover
+from ingest_pipeline.types import counted
 
 # Dagster ends a tick after 60 seconds, run requests included.
 _MAX_PAGE_SECONDS = 20.0
@@ -84,7 +85,9 @@ def source_sensor(
                 "A run over all documents is in progress. The source is compared again when it has ended."
             )
         if count >= MAX_RUNS:
-            return dg.SkipReason(f"{count} runs are in progress. More are requested when they have ended.")
+            return dg.SkipReason(
+                f"{counted(count, 'run is', 'runs are')} in progress. More are requested when they have ended."
+            )
         _limit(context.instance, pool)
         at_once = runs_at_once(context.instance, pool, max_runs)
 
@@ -167,16 +170,19 @@ def _requests(settings: CorpusConfig, due: list[DocumentPlan], at_once: int, *, 
 
 def _message(page: Page, now: SourceCursor, ingest_context: IngestContext, *, skipped: int) -> str:
     """The result of the tick, in one line."""
-    parts = [f"{len(page.puts) + len(page.removals)} documents differ among {page.listed}"]
+    parts = [
+        f"{counted(len(page.puts) + len(page.removals), 'document differs', 'documents differ')} among {page.listed}"
+    ]
     if page.last is not None:
         parts.append(f"up to {page.last!r}, where the next tick continues")
     if page.too_recent:
-        parts.append(f"{len(page.too_recent)} were modified too recently")
+        parts.append(f"{counted(len(page.too_recent), 'was', 'were')} modified too recently")
     if skipped:
-        parts.append(f"{skipped} of them are skipped: unreadable, failed, or waiting for a batch job")
+        which = counted(skipped, "of them is", "of them are")
+        parts.append(f"{which} skipped: unreadable, failed, or waiting for a batch job")
     if page.on_hold:
-        parts.append(f"{len(page.on_hold)} are on hold after a rollback")
-    parts += [f"{count} are excluded ({reason})" for reason, count in page.excluded.items()]
+        parts.append(f"{counted(len(page.on_hold), 'is', 'are')} on hold after a rollback")
+    parts += [f"{counted(count, 'is', 'are')} excluded ({reason})" for reason, count in page.excluded.items()]
     line = ", ".join(parts) + "."
     if now.ended and now.is_suspicious:
         line += f" {withheld(ingest_context.corpus.name, ingest_context.source.url, now.gone, now.latest)}"
@@ -231,7 +237,7 @@ def _recover(
     recalled = recall_partitions(instance, names, corpus, settings.scheme)
     if recalled:
         context.log.warning(
-            f"{recalled} partitions were missing from Dagster and were added. A backfill materializes them"
+            f"Partitions were missing from Dagster and were added: {recalled}. A backfill materializes them"
         )
     replayed = replay_reports(instance, names, ingest_context, upstream)
     head_reported = report_silent_change(instance, names, corpus, instance.report_runless_asset_event)
@@ -248,6 +254,6 @@ def _recover(
     if runs:
         return dg.SensorResult(run_requests=runs)
     return dg.SkipReason(
-        f"Settled {len(settled)} sagas, reported {replayed.reported} publications. "
+        f"Settled {counted(len(settled), 'saga')}, reported {counted(replayed.reported, 'publication')}. "
         f"Head is version {current.head_after}."
     )

@@ -19,6 +19,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Limits, Planner
 from ingest_pipeline.reporting.partitions import corpus_partitions
 from ingest_pipeline.resources.names import DagsterNames
+from ingest_pipeline.types import counted
 
 _MAX_SECONDS = 20.0
 _PAGE_DOCUMENTS = 1000
@@ -48,7 +49,9 @@ def upstream_sensor(settings: CorpusConfig, upstream: Sequence[dg.AssetKey]) -> 
         # again. A run that materializes the files and the corpus together leaves nothing to request.
         count, _ = partitions_in_progress(context.instance, names, definition)
         if count:
-            return dg.SkipReason(f"{count} runs are in progress. The source is compared when they have ended.")
+            return dg.SkipReason(
+                f"{counted(count, 'run is', 'runs are')} in progress. The source is compared when they have ended."
+            )
 
         def compare(ingest_context: IngestContext) -> Tick:
             differs = _differs(ingest_context)

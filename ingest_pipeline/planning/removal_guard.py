@@ -11,6 +11,7 @@ from ingest_pipeline.errors import RemovalsWithheldError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents
+from ingest_pipeline.types import counted
 
 _MAX_UNCONFIRMED = 10
 
@@ -41,9 +42,9 @@ def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> 
 
 def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> RemovalsWithheldError:
     """The error that refuses a rollback because it would remove all or most documents."""
+    removed = f"{gone} of its {counted(latest, 'document')}"
     return RemovalsWithheldError(
-        f"Rolling corpus {corpus!r} back to version {version} would remove {gone} of its {latest} documents; "
-        "nothing was changed",
+        f"Rolling corpus {corpus!r} back to version {version} would remove {removed}; nothing was changed",
         "To remove them, run `ingest-pipeline rollback` with --confirm-removals, or set confirm_removals to true in "
         "the Launchpad. `--dry-run` lists them.",
     )
@@ -51,7 +52,5 @@ def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> Remo
 
 def withheld(corpus: str, source: str, gone: int, latest: int) -> RemovalsWithheldError:
     """The error that refuses to remove documents that the source lacks."""
-    return RemovalsWithheldError(
-        f"{gone} of {latest} documents of corpus {corpus!r} are missing from {source} or excluded by the settings; "
-        "none of them was removed"
-    )
+    missing = f"{gone} of {counted(latest, 'document')} of corpus {corpus!r} {'is' if gone == 1 else 'are'} missing"
+    return RemovalsWithheldError(f"{missing} from {source} or excluded by the settings; none of them was removed")

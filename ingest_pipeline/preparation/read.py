@@ -15,7 +15,7 @@ from ingest_pipeline.parsing.user_parsers import TEXT_BYTES, UserParser
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.telemetry.stopwatch import Stopwatch
-from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece
+from ingest_pipeline.types import Chunk, Recipe, SourceObject, TextPiece, counted
 
 
 class DocumentReader:
@@ -140,7 +140,7 @@ class DocumentReader:
         if most is not None and chunks > most:
             raise DocumentTooLargeError(
                 self.source.key,
-                f"has more than {most} chunks",
+                f"has more than {counted(most, 'chunk')}",
                 "Its published version is untouched. To ingest it, raise INGEST_MAX_CHUNKS (max_chunks of a component) "
                 "and run `ingest-pipeline retry`. To exclude it, set INGEST_EXCLUDE.",
             )

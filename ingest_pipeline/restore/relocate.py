@@ -33,7 +33,7 @@ from ingest_pipeline.postgres.binding import binding_of, rebind
 from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.saga.reconcile import lock, restore_as_head, versions_above
-from ingest_pipeline.types import Recipe, Vector, split_embedding
+from ingest_pipeline.types import Recipe, Vector, counted, split_embedding
 
 _MAX_NAMED_FILES = 3
 # Vectors of one model from two endpoints differ by rounding only.
@@ -148,7 +148,7 @@ def _check_copy(there: Corpus, row: GenerationRow) -> None:
     missing = sorted(there.table.tracked_files() - there.table.all_files())
     if missing:
         raise CorpusMismatchError(
-            f"The LanceDB table at {uri} lacks {len(missing)} files of its versions, among them "
+            f"The LanceDB table at {uri} lacks {counted(len(missing), 'file')} of its versions, among them "
             f"{', '.join(missing[:_MAX_NAMED_FILES])}. Nothing was changed",
             f"Copy {row.table_uri} again, and run the command again.",
         )
@@ -195,7 +195,7 @@ def rename_model(corpus: Corpus, recipe: Recipe, model: str) -> Renamed:
         made, others = documents.count_recipe(connection, corpus.generation, recipe)
         if others and not made:
             raise CorpusMismatchError(
-                f"None of the {others} documents of corpus {row.corpus!r} was ingested with these settings, so their "
+                f"No document of corpus {row.corpus!r} ({others}) was ingested with these settings, so their "
                 "recipe cannot be renamed. Nothing was changed",
                 "Set INGEST_CHUNK_SIZE and INGEST_CHUNK_OVERLAP to the values of these documents.",
             )

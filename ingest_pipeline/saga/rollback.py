@@ -37,7 +37,7 @@ from ingest_pipeline.postgres.history import VersionDifference
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
-from ingest_pipeline.types import Recipe
+from ingest_pipeline.types import Recipe, counted
 
 # Up to this many documents are rolled back in one publication. Rows are streamed, so memory sets no limit.
 _PUBLICATION_DOCUMENTS = 10_000
@@ -311,7 +311,7 @@ class _Rollback:
         damaged = f"; fragments {sorted(self._damaged)} cannot be read" if self._damaged else ""
         return AuditError(
             f"Version {self._version} of corpus {self._corpus.name!r} has {found} instead of {expected} rows of "
-            f"{len(part)} documents in {store}; {concerned[0].key!r} lacks some{damaged}",
+            f"{counted(len(part), 'document')} in {store}; {concerned[0].key!r} lacks some{damaged}",
             "Nothing was published. Roll back to another version, or roll back only the other documents.",
         )
 

@@ -10,7 +10,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import VIOLATIONS, as_json, command
-from ingest_pipeline.cli._output import counted, print_rows, reembedding_line
+from ingest_pipeline.cli._output import print_rows, reembedding_line
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
@@ -18,6 +18,7 @@ from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.maintenance.audit import audit as audit_corpus
 from ingest_pipeline.maintenance.repair import estimate_repair, repair
 from ingest_pipeline.planning.context import IngestContext
+from ingest_pipeline.types import counted
 
 
 @command

@@ -8,10 +8,11 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import counted, print_rows
+from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.ingestion.batch_client import BatchClient
 from ingest_pipeline.postgres import batch_jobs
+from ingest_pipeline.types import counted
 
 _MAX_ROWS = 20
 

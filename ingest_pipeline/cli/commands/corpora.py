@@ -11,7 +11,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import counted, print_facts, to_dict
+from ingest_pipeline.cli._output import print_facts, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.options import absolute_location
@@ -23,6 +23,7 @@ from ingest_pipeline.postgres.corpora import Generation, GenerationState, Genera
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.relocate import check_model, check_width, move_source, move_tables, rename_model
 from ingest_pipeline.sources.object_store import ObjectSource
+from ingest_pipeline.types import counted
 
 
 @command

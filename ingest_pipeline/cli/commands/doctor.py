@@ -12,8 +12,8 @@ from rich.text import Text
 from ingest_pipeline.cli import _settings
 from ingest_pipeline.cli._doctor import Finding, Verdict, examine
 from ingest_pipeline.cli._group import FAILED, as_json, command
-from ingest_pipeline.cli._output import counted
 from ingest_pipeline.cli._terminal import echo, print_json, printable
+from ingest_pipeline.types import counted
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 

@@ -9,13 +9,13 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import counted, print_rows
+from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.gates.evaluate import evaluate_configured, published_version
 from ingest_pipeline.gates.golden_set import read_golden_set
 from ingest_pipeline.gates.scores import Scores
-from ingest_pipeline.types import SEARCH_MODES, SearchMode
+from ingest_pipeline.types import SEARCH_MODES, SearchMode, counted
 
 _MAX_ROWS = 20
 

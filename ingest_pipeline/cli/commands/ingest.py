@@ -10,12 +10,13 @@ from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, as_json, command, exit_with
-from ingest_pipeline.cli._output import cost_line, counted, to_dict
+from ingest_pipeline.cli._output import cost_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.postgres import failures
+from ingest_pipeline.types import counted
 
 
 @command

@@ -9,13 +9,14 @@ from rich.filesize import decimal
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import counted, to_dict
+from ingest_pipeline.cli._output import to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.maintenance.maintain import MaintenanceReport
 from ingest_pipeline.maintenance.maintain import maintain as maintain_corpus
 from ingest_pipeline.maintenance.sweep import SweepReport
 from ingest_pipeline.maintenance.sweep import sweep as sweep_corpus
 from ingest_pipeline.saga.generations import drop_retired, other_generations
+from ingest_pipeline.types import counted
 
 
 @command

@@ -6,7 +6,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import counted, estimate_line, print_rows, reembedding_line, to_dict
+from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.ingestion.column_changes import is_columns_only
 from ingest_pipeline.ingestion.estimate import UnreadableDocument, count, estimate, reasons_of
@@ -17,6 +17,7 @@ from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.plan import DocumentPlan, runs_for
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.types import counted
 
 
 @command

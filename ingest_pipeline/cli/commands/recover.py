@@ -8,7 +8,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
-from ingest_pipeline.cli._output import counted, to_dict
+from ingest_pipeline.cli._output import to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.postgres.database import Database
@@ -17,6 +17,7 @@ from ingest_pipeline.restore.rebuild import RebuildReport, rebuild_catalog
 from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.saga.recover import recover as recover_corpus
 from ingest_pipeline.saga.recover import take_over
+from ingest_pipeline.types import counted
 
 _MAX_NAMES = 5
 

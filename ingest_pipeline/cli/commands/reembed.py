@@ -7,11 +7,12 @@ from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import command, exit_with
-from ingest_pipeline.cli._output import cost_line, counted, reembedding_line, to_dict
+from ingest_pipeline.cli._output import cost_line, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.reembed import Action, estimate_reembedding
+from ingest_pipeline.types import counted
 
 
 @command

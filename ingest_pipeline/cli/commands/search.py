@@ -12,7 +12,6 @@ from rich.console import Console
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._hits import print_hits
-from ingest_pipeline.cli._output import counted
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
@@ -20,7 +19,7 @@ from ingest_pipeline.postgres.corpora import read_access
 from ingest_pipeline.postgres.documents import count_documents
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
-from ingest_pipeline.types import SEARCH_MODES, SearchMode
+from ingest_pipeline.types import SEARCH_MODES, SearchMode, counted
 
 
 @command

@@ -11,7 +11,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, VERSION, as_json, command, exit_with
-from ingest_pipeline.cli._output import counted, local_time, print_rows, short_id
+from ingest_pipeline.cli._output import local_time, print_rows, short_id
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnknownDocumentError
@@ -20,6 +20,7 @@ from ingest_pipeline.postgres import failures, reports
 from ingest_pipeline.postgres import history as versions
 from ingest_pipeline.postgres.history import PublicationRow, VersionDifference
 from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retained_versions
+from ingest_pipeline.types import counted
 
 
 @command

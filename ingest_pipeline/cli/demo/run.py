@@ -17,7 +17,6 @@ from rich.rule import Rule
 
 from ingest_pipeline.cli import _runs, _session
 from ingest_pipeline.cli._hits import print_hits
-from ingest_pipeline.cli._output import counted
 from ingest_pipeline.cli.demo.sample_documents import write_python_topics, write_samples
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import EmbeddingSettings
@@ -29,6 +28,7 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.search.search import search
+from ingest_pipeline.types import counted
 
 # Not the command itself, which would work on the corpora of a project around the current folder.
 _INGEST = "import sys; from ingest_pipeline.cli.demo.run import ingest_once; ingest_once(sys.argv[1])"

@@ -17,6 +17,7 @@ from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
+from ingest_pipeline.types import counted
 
 
 class BatchJobConfig(dg.Config):
@@ -88,10 +89,12 @@ def batch_sensor(
             embedder = resource_of(context.resources, names, OpenAIEmbedderResource)
             ended = BatchClient(embedder.api_settings(), run_interruptibly).collect(ingest_context)
             for one in ended:
-                context.log.info(
-                    f"Batch job {one.saga}: {one.collected} of {one.texts} vectors collected. {one.error or ''}"
-                )
-            return dg.SkipReason(f"{len(ended)} batch jobs ended. {len(waiting)} documents were waiting for them.")
+                collected = f"{one.collected} of {counted(one.texts, 'vector')} collected"
+                context.log.info(f"Batch job {one.saga}: {collected}. {one.error or ''}")
+            return dg.SkipReason(
+                f"{counted(len(ended), 'batch job')} ended. "
+                f"{counted(len(waiting), 'document was', 'documents were')} waiting for vectors."
+            )
 
         return with_corpus(context, settings, upstream, tick)
 

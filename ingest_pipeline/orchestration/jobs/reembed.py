@@ -24,6 +24,7 @@ from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.generations import abort, drop, other_generations
+from ingest_pipeline.types import counted
 
 _RESOURCES = (VersionedLanceDBResource, OpenAIEmbedderResource)
 
@@ -119,7 +120,9 @@ def _fill(
     refused = sorted(plan.key for plan, error in summary.failed.values() if not isinstance(error, UnreadableError))
     refused += sorted(summary.too_recent)
     if refused:
-        raise ReembeddingIncompleteError(f"{len(refused)} documents could not be ingested: {', '.join(refused[:10])}")
+        raise ReembeddingIncompleteError(
+            f"{counted(len(refused), 'document')} could not be ingested: {', '.join(refused[:10])}"
+        )
     return None
 
 

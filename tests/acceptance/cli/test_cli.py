@@ -397,7 +397,7 @@ def test_a_document_in_quarantine_is_skipped_by_a_plain_ingest_and_tried_by_name
     requests = embeddings.requests
     done = cli.run("ingest")
     assert (done.exit_code, embeddings.requests) == (0, requests)
-    assert "1 documents were skipped: 1 in quarantine." in done.stderr
+    assert "1 document was skipped: 1 in quarantine." in done.stderr
     assert [found["document"] for found in cli.json("ingest")["skipped_documents"]] == ["bad.txt"]
     assert {row["change"] for row in cli.json("plan")["documents"]} == {"in quarantine"}
     assert cli.json("plan", "--exact")["estimate"]["documents"] == 0
@@ -410,7 +410,7 @@ def test_a_too_recent_empty_file_is_named_and_fails_nothing(cli: Cli) -> None:
     cli.put("a.txt", "")
     done = cli.run("ingest", INGEST_MIN_AGE_SECONDS="3600")
     assert done.exit_code == 0
-    assert "1 documents were skipped: 1 too recent." in done.stderr
+    assert "1 document was skipped: 1 too recent." in done.stderr
     assert cli.json("status")["documents"] == 0
     assert cli.json("ingest")["published"] == 1
     assert (cli.json("status")["documents"], cli.json("status")["chunks"]) == (1, 0)

@@ -100,7 +100,7 @@ def test_an_open_corpus_plans_ingests_rolls_back_and_audits(tmp_path: Path, data
                 call("c.txt")
         with pytest.raises(errors.ConfigurationError, match="no corpus 'docs'"):
             corpus.history()
-        assert str(corpus.ingest()) == "1 documents published"
+        assert str(corpus.ingest()) == "1 document published"
         (source / "a.txt").write_text("beta")
         (source / "b.txt").write_text("gamma")
         assert list(map(str, corpus.plan())) == ["replace a.txt", "add b.txt"]

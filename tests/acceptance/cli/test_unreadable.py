@@ -161,7 +161,7 @@ def test_a_folder_is_complete_without_unreadable_files_and_counts_them(dagster: 
     assert dagster.instance.get_dynamic_partitions("docs_folders") == ["a/"]
     assert dagster.run(partitions=["images/"]).success, "a partition of images alone names documents"
     assert dagster.run(partition="a/").success
-    assert "1 documents cannot be read" in str(dagster.latest(METADATA, "a/")["status"])
+    assert "1 document cannot be read" in str(dagster.latest(METADATA, "a/")["status"])
     assert isinstance(dagster.tick("docs_source_sensor"), dg.SkipReason)
 
 

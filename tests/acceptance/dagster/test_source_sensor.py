@@ -193,7 +193,7 @@ def test_a_too_recent_file_waits(dagster: DagsterWorld, monkeypatch: pytest.Monk
     monkeypatch.setenv("INGEST_MIN_AGE_SECONDS", "60")
     dagster.settings = type(dagster.settings).from_environment()
     path = dagster.put("a.txt", "Half of")
-    assert "1 were modified too recently" in reason(dagster.tick("docs_source_sensor"))
+    assert "1 was modified too recently" in reason(dagster.tick("docs_source_sensor"))
     past = time.time() - 100
     os.utime(path, (past, past))
     assert requested(dagster.tick("docs_source_sensor")) == ["a.txt"]
@@ -213,7 +213,7 @@ def test_excluded_files_are_not_requested_and_their_documents_are_removed(
     dagster.follow()
     assert dagster.materialized(METADATA) >= {"b.txt", "c.txt"}
     assert dagster.audit().documents == 2
-    assert "1 are excluded (excluded)" in reason(dagster.tick("docs_source_sensor"))
+    assert "1 is excluded (excluded)" in reason(dagster.tick("docs_source_sensor"))
 
 
 def test_dagsters_retries_and_ours_do_not_multiply(dagster: DagsterWorld, database_url: str) -> None:

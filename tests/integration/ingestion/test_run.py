@@ -86,7 +86,7 @@ def test_a_renamed_file_is_one_publication(world: World) -> None:
     world.put("c.txt", "a")
     outcome = run(world)
     assert (outcome.published, outcome.removed, world.head) == (1, 1, 3)
-    assert str(outcome) == "1 documents published, 1 removed"
+    assert str(outcome) == "1 document published, 1 removed"
 
 
 @pytest.mark.usefixtures("small_pages")

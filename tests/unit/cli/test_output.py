@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.cli._output import counted, local_time, print_rows
+from ingest_pipeline.cli._output import local_time, print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
+from ingest_pipeline.types import counted
 
 pytestmark = pytest.mark.promise("error-lines")
 

@@ -315,7 +315,7 @@ def test_a_parameter_that_is_refused_is_not_blamed_on_a_text(server: EmbeddingSe
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (Fault.WRONG_COUNT, "1 vectors for 2 inputs"),
+        (Fault.WRONG_COUNT, "1 vector for 2 inputs"),
         (Fault.EMPTY_DATA, "0 vectors for 2 inputs"),
         (Fault.DUPLICATE_INDEX, "the index 0 twice"),
         (Fault.WRONG_WIDTH, "a vector of 31 dimensions instead of 32"),

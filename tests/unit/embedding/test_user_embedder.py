@@ -146,7 +146,7 @@ def test_an_invalid_result_gives_no_vector_at_all(text: str, problem: str) -> No
 
 def test_the_tokens_of_an_invalid_result_are_counted() -> None:
     meter = UsageMeter()
-    with pytest.raises(EmbedderError, match="returned 0 vectors for 1 texts"):
+    with pytest.raises(EmbedderError, match="returned 0 vectors for 1 text"):
         embed(embedder("ObedientEmbedder"), ["dear"], meter)
     assert (meter.tokens, meter.requests) == (50, 1)
 
