@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without bytecode each process compiles Dagster again, for two seconds, and the tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test lint docs reference bench soak storm pictures mutants figures lock clean
+.PHONY: help setup demo ui test lint docs reference dist bench soak storm pictures mutants figures lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,11 @@ $(VENV)/.docs: requirements-docs.lock $(VENV)/.installed
 
 reference: setup ## write the generated parts of the documents
 	$(BIN)/python -m tools.reference
+
+dist: setup ## build wheel and source distribution into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 bench: setup ## speed and memory beside a plain script
 	$(BIN)/python -m benchmarks
