@@ -421,7 +421,7 @@ def test_a_rollback_that_removes_most_documents_needs_a_confirmation(cli: Cli) -
     cli.json("ingest")
     asked = cli.run("rollback", "--to", "1")
     assert asked.exit_code == 1
-    assert "would remove 1 of its 1 documents" in asked.stderr
+    assert "would remove 1 of its 1 document;" in asked.stderr
     assert "--confirm-removals" in cli.run("rollback", "--to", "1", "--dry-run").stderr
     assert cli.json("status")["documents"] == 1
     assert cli.json("rollback", "--to", "1", "--confirm-removals")["removed"] == 1

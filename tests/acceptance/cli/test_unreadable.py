@@ -129,7 +129,7 @@ def test_unreadable_files_have_no_partition_and_are_not_requested_again(
     assert dagster.instance.get_dynamic_partitions("docs_documents") == ["good.txt"], "a missing one holds others back"
     skip = dagster.tick("docs_source_sensor")
     assert isinstance(skip, dg.SkipReason)
-    assert "1 of them are skipped: unreadable" in str(skip.skip_message)
+    assert "1 of them is skipped: unreadable" in str(skip.skip_message)
     [(_, said)] = [found for run in runs for found in observed(run, "skipped")]
     assert (said["skipped"], said["skipped_binary"]) == (1, 1)
 
