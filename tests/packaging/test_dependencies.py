@@ -86,6 +86,6 @@ def test_the_page_lists_the_extras(plain: set[str]) -> None:
         try:
             added = closure(texts) - plain
         except PackageNotFoundError:
-            assert extra == "llamaindex"  # too large for the environment of the tests
+            assert extra not in {"documents", "local", "postgres", "ui", "demo"}
             continue
         assert size == pytest.approx(sum(map(megabytes, added)), rel=0.3, abs=2), extra
