@@ -16,6 +16,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.opening import open_corpus as open_table
 from ingest_pipeline.embedding.create import create_embedder
+from ingest_pipeline.erasure.erase import Receipt, erase
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.gates.evaluate import evaluate_configured
@@ -259,6 +260,23 @@ class OpenCorpus:
         corpus = find_corpus(self._database, self.config)
         recipe = self.config.with_embedding(corpus.head().embedding).recipe
         return rollback(corpus, version, _listed(keys), recipe=recipe, confirm_removals=confirm_removals)
+
+    def erase(self, keys: str | Sequence[str], *, reason: str) -> Receipt:
+        """Erase documents from both stores, all versions and all indices, and search for what is left of them.
+
+        This cannot be undone. The objects in the source are not touched, and are not ingested again. What Dagster has
+        of the documents is not erased: `ingest-pipeline erase` and the job do that, too.
+
+        Args:
+            keys: Keys of the documents.
+            reason: Why, for the ledger, which keeps it.
+
+        Raises:
+            UnknownDocumentError: Neither store has one of the documents. Nothing was erased.
+            ConfigurationError: A version with a tag contains one of them. Nothing was erased.
+            UnavailableError, ConflictError: The erasure was begun, and the next recovery continues it.
+        """
+        return erase(find_corpus(self._database, self.config), _listed(keys), reason=reason)
 
     def audit(self) -> AuditReport:
         """Check that LanceDB and Postgres agree at head. The report lists all violations."""

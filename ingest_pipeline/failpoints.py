@@ -54,6 +54,11 @@ class Boundary(StrEnum):
     TABLE_DROPPED = "table dropped"
     RELOCATED = "relocated"
     STORE_CHECKED = "store checked"
+    ERASURE_RECORDED = "erasure recorded"
+    ERASURE_NOTED = "erasure noted"
+    DAGSTER_ERASED = "dagster erased"
+    TABLES_REWRITTEN = "tables rewritten"
+    ERASED = "erased"
 
 
 Handler = Callable[[Boundary, str], None]

@@ -18,7 +18,7 @@ HEAD = "head"
 """The asset without partitions."""
 # Neither the parts nor a corpus contain two underscores in a row, so different prefixes never make one name.
 _SEPARATOR = "__"
-_JOBS = ("ingest", "rollback", "reembed", "batch", "maintenance")
+_JOBS = ("ingest", "rollback", "reembed", "batch", "maintenance", "erase")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,11 @@ class DagsterNames:
     def reembed_job(self) -> str:
         """The job that re-embeds."""
         return self.name("reembed_job")
+
+    @property
+    def erase_job(self) -> str:
+        """The job that erases documents."""
+        return self.name("erase_job")
 
     @property
     def rollback_job(self) -> str:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Check the settings and everything that they name: source, model, table, database, corpus, sensors.",
     ),
     "drop": ("corpora", "Delete a corpus with its tables, its catalog, and its partitions in Dagster."),
+    "erase": ("erase", "Erase documents from both stores, all versions and Dagster, and search for what is left."),
     "eval": ("eval", "Score a golden set of questions at head or any version, and compare two versions."),
     "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
     "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),

@@ -8,6 +8,7 @@ from pathlib import Path
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.erasures import erased_keys
 from ingest_pipeline.postgres.failures import read_failures
 
 
@@ -20,6 +21,13 @@ def check_keys(context: IngestContext, keys: Sequence[str]) -> None:
     with context.corpus.database.transaction() as connection:
         latest = documents.latest_documents(connection, context.corpus.generation, keys=keys)
         failed = read_failures(connection, context.corpus.generation)
+        erased = erased_keys(connection, context.corpus.name)
+    for key in keys:
+        if key in erased:
+            raise UnknownDocumentError(
+                f"Document {key!r} was erased, and is not ingested again",
+                f"If it should be, run `ingest-pipeline retry {key}` first.",
+            )
     # Failed documents are known too: some keys can be listed although their objects cannot be inspected.
     missing = sorted(set(keys) - {document.key for document in latest} - {failure.key for failure in failed})
     found = {obj.key: obj for obj in context.source.stat_all(missing)}

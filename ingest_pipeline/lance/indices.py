@@ -83,7 +83,7 @@ class Indexing:
         """See `TableChange`."""
         return lance.LanceOperation.CreateIndex(
             new_indices=[self.built.index],
-            removed_indices=[index for index in _indices(base) if index.uuid in self.replaced],
+            removed_indices=[index for index in indices(base) if index.uuid in self.replaced],
         )
 
     def fits(self, base: lance.LanceDataset) -> bool:
@@ -172,7 +172,7 @@ def _options(dataset: lance.LanceDataset, kind: IndexKind, rows: int) -> dict[st
     return {**options, "index_type": "IVF_PQ", "num_sub_vectors": width // _FLOATS_PER_CODE}
 
 
-def _indices(dataset: lance.LanceDataset) -> Iterable[Index]:
+def indices(dataset: lance.LanceDataset) -> Iterable[Index]:
     """The existing segments as Lance expects them in a commit."""
     for found in dataset.describe_indices():
         for part in found.segments:

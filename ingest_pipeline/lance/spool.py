@@ -116,7 +116,7 @@ class Spool:
                 if folder is None:
                     self._upload(name, contents)
                 else:
-                    _write_durably(folder, folder / name, contents)
+                    write_durably(folder, folder / name, contents)
         except (OSError, ValueError, RuntimeError) as error:
             raise error_of(self.uri, error) from error
 
@@ -160,7 +160,7 @@ def is_intact(content: bytes, checksum: bytes) -> bool:
     return hashlib.sha256(content).digest() == checksum
 
 
-def _write_durably(table: Path, path: Path, contents: Sequence[memoryview]) -> None:
+def write_durably(table: Path, path: Path, contents: Sequence[memoryview]) -> None:
     """Write a file and flush it, with the folder that may be new.
 
     Raises:

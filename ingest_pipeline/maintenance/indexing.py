@@ -6,7 +6,7 @@ row is indexed about as often as the logarithm of the table's size, and there ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -97,6 +97,25 @@ def _is_used(corpus: Corpus, kind: IndexKind) -> bool:
     if head.source is None:
         return False
     return kind.column != "header" or corpus.table.count(head.head_version, HAS_HEADER) > 0
+
+
+def replace_segments(corpus: Corpus, kind: IndexKind, stale: Collection[str]) -> bool | None:
+    """Build one segment over the rows of some segments and the rows without a segment, and publish it in their place.
+
+    Args:
+        corpus: The corpus.
+        kind: The index.
+        stale: Ids of the segments to replace.
+
+    Returns:
+        Whether the segment was published; it is not if the fragments changed meanwhile. None: there are no rows.
+    """
+    head = corpus.head().head_version
+    rows, segments = _row_counts(corpus, head), corpus.table.segments(head, kind)
+    kept = {number for segment in segments if segment.uuid not in stale for number in segment.fragments}
+    numbers = sorted(number for number in rows if number not in kept)
+    work = _Work(numbers, frozenset(stale), sum(rows[number] for number in numbers))
+    return _build(corpus, head, kind, work) if numbers else None
 
 
 def _update_index(corpus: Corpus, kind: IndexKind) -> IndexReport:

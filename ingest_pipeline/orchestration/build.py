@@ -12,6 +12,7 @@ from ingest_pipeline.assets.specs import AssetOptions
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
+from ingest_pipeline.orchestration.jobs.erase import erase_job
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS
@@ -155,6 +156,7 @@ def corpus_definitions(
             audit.job,
             maintenance.job,
             rollback_job(config, upstream),
+            erase_job(config),
             reembed_job(config, upstream),
             batch_job(config),
         ],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.erasure.unfinished import continue_erasures
 from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.orchestration.run_requests import (
@@ -27,6 +28,7 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
 from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.reporting.erasure import DagsterRecords
 from ingest_pipeline.reporting.head import report_silent_change
 from ingest_pipeline.reporting.partitions import corpus_partitions, drop_stray_partitions, recall_partitions
 from ingest_pipeline.reporting.replay import replay_reports
@@ -234,6 +236,9 @@ def _recover(
     reports = [recover(generation, dead_runs=ended_runs(instance, generation)) for generation in generations]
     settled = [saga for report in reports for saga in (*report.compensated, *report.abandoned)]
     fail_silent_runs(instance, in_doubt, settled)
+    erased = continue_erasures(corpus, DagsterRecords(instance, names))
+    for receipt in erased:
+        context.log.warning(f"Finished the erasure {receipt.erasure}: {receipt}")
     recalled = recall_partitions(instance, names, corpus, settings.scheme)
     if recalled:
         context.log.warning(
@@ -243,7 +248,7 @@ def _recover(
     head_reported = report_silent_change(instance, names, corpus, instance.report_runless_asset_event)
     current = reports[0]
     has_moved = current.head_after != current.head_before
-    if not (settled or replayed.reported or replayed.needs_rerun or head_reported or has_moved):
+    if not (settled or replayed.reported or replayed.needs_rerun or head_reported or has_moved or erased):
         return dg.SkipReason("No saga is in doubt.")
     if settled:
         context.log.warning(f"Settled sagas {', '.join(map(str, settled))}")

@@ -18,6 +18,7 @@ from ingest_pipeline.planning.plan import DocumentPlan, merge_join
 from ingest_pipeline.postgres import database, documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import LatestDocument
+from ingest_pipeline.postgres.erasures import ErasedKeys, erased_keys
 from ingest_pipeline.postgres.holds import Hold, read_holds
 from ingest_pipeline.types import SourceObject
 
@@ -66,6 +67,10 @@ class Page:
     """Documents that differ but are not ingested, because a rollback put them on hold."""
     holds: Mapping[str, Hold] = field(default_factory=dict[str, Hold])
     """All holds at the time of the comparison, by key."""
+    erased: int = 0
+    """Objects that are not ingested, because their documents were erased."""
+    erased_keys: ErasedKeys = field(default_factory=lambda: ErasedKeys({}))
+    """The keys of erased documents."""
     too_recent: list[str] = field(default_factory=list[str])
     """Keys of objects that differ and may still be written to."""
 
@@ -115,7 +120,11 @@ class Planner:
             corpus.database.transaction() as connection,
             documents.streamed_latest(connection, corpus.generation, after=after) as latest,
         ):
-            page = Page(after, holds=read_holds(connection, corpus.generation))
+            page = Page(
+                after,
+                holds=read_holds(connection, corpus.generation),
+                erased_keys=erased_keys(connection, corpus.name),
+            )
             comparison = _Comparison(self._context, page, limits)
             listed = self._context.objects(after, on_excluded=comparison.exclude)
             return comparison.run(_keep_alive(connection, listed), latest)
@@ -149,8 +158,10 @@ class Planner:
         corpus = self._context.corpus
         with corpus.database.transaction() as connection:
             latest = documents.latest_documents(connection, corpus.generation, partitions=names)
-            holds = read_holds(connection, corpus.generation)
-        return self._named(latest, holds, lambda: _list_partitions(self._context, names))
+            page = Page(
+                holds=read_holds(connection, corpus.generation), erased_keys=erased_keys(connection, corpus.name)
+            )
+        return self._named(page, latest, lambda: _list_partitions(self._context, names))
 
     def documents(self, keys: Sequence[str]) -> Page:
         """Compare some documents.
@@ -161,16 +172,15 @@ class Planner:
         corpus = self._context.corpus
         with corpus.database.transaction() as connection:
             latest = documents.latest_documents(connection, corpus.generation, keys=keys)
-            holds = read_holds(connection, corpus.generation, keys)
-        return self._named(latest, holds, lambda: self._context.listed(keys))
+            page = Page(
+                holds=read_holds(connection, corpus.generation, keys), erased_keys=erased_keys(connection, corpus.name)
+            )
+        return self._named(page, latest, lambda: self._context.listed(keys))
 
     def _named(
-        self,
-        latest: Sequence[LatestDocument],
-        holds: Mapping[str, Hold],
-        list_objects: Callable[[], Sequence[SourceObject]],
+        self, page: Page, latest: Sequence[LatestDocument], list_objects: Callable[[], Sequence[SourceObject]]
     ) -> Page:
-        page = _Comparison(self._context, Page(holds=holds), NO_LIMITS).run(list_objects(), latest)
+        page = _Comparison(self._context, page, NO_LIMITS).run(list_objects(), latest)
         if page.removals:
             # Raises if the source is unavailable as a whole. Single look-ups cannot distinguish that from missing
             # objects.
@@ -198,6 +208,9 @@ class _Comparison:
                 break
             page.latest += found.latest is not None and not found.latest.removed
             page.listed += found.source is not None
+            if page.erased_keys and found.key in page.erased_keys:
+                page.erased += found.source is not None
+                continue
             recipe, hold = context.recipe.fingerprint_of(found.key), page.holds.get(found.key)
             plan = found.plan(recipe, context.scheme.partition_of, hold)
             if plan is not None:

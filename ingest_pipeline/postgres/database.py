@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString, Self, TypeVar
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
@@ -165,6 +166,36 @@ class Database:
             yield connection
             with boundary(Boundary.COMMIT):
                 _commit(connection)
+
+    def rewrite_tables(self, names: Sequence[str]) -> list[str]:
+        """Rewrite tables, so that their files have no deleted rows any more, and write everything to the disk.
+
+        Nothing can read a table while it is rewritten. What this role may not do is skipped. The log of the server and
+        its backups still have the rows.
+
+        Args:
+            names: The tables, each with its schema.
+
+        Returns:
+            What was skipped and why, one line each.
+
+        Raises:
+            DatabaseUnavailableError: The server does not answer, or another transaction kept a table for two minutes.
+        """
+        skipped: list[str] = []
+        with translated(self.url), psycopg.connect(self.url, autocommit=True, **_CONNECT) as connection:
+            connection.add_notice_handler(lambda notice: skipped.append(notice.message_primary or ""))
+            connection.execute("SET lock_timeout = '120s'")
+            with boundary(Boundary.TABLES_REWRITTEN):
+                for name in names:
+                    # Statistics have values of the rows, so they are gathered again, and rewritten last.
+                    connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(sql.Identifier(*name.split("."))))
+                connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
+                try:
+                    connection.execute("CHECKPOINT")
+                except psycopg.errors.InsufficientPrivilege as error:
+                    skipped.append(_first_line(error))
+        return skipped
 
     @property
     def installation(self) -> UUID:

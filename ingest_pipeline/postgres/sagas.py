@@ -34,6 +34,7 @@ class SagaKind(StrEnum):
     MAINTENANCE = "maintenance"
     BATCH = "batch"
     REBUILD = "rebuild"
+    ERASURE = "erasure"
     OTHER = "other"
     """Recorded only in the table, by another database or in a lost history."""
 

@@ -173,6 +173,7 @@ class Sandbox:
         documents.mkdir()
         (documents / "travel.md").write_text("# Travel\n\nMaria approves travel. Expense reports go to Ada.\n")
         (documents / "travel.md.metadata.json").write_text('{"readers": ["hr"]}')
+        (documents / "letters.md").write_text("# Letters\n\nThe letters of a former employee.\n")
         (documents / "leave.md").write_text("# Leave\n\nThe notice period is three months.\n")
         (documents / "leave.md.metadata.json").write_text('{"readers": ["hr", "bob"]}')
 

@@ -25,6 +25,7 @@ LANCE_MODULES = {
     "lance/search.py",
     "lance/versions/manifests.py",
     "lance/versions/manifest_objects.py",
+    "lance/erasing.py",
 }
 """The reader of the table writes nothing. Damage and search write nothing but copies of files, and a copy in memory, of
 rows that no index has yet."""
@@ -49,9 +50,12 @@ EFFECTS: dict[str, dict[str, str]] = {
         "_moved": "INDEX_BUILT",
     },
     "lance/flush.py": {"_flush_file": "FLUSHED", "flush_folder": "FLUSHED"},
-    "lance/spool.py": {"_upload": "BATCH_SPOOLED", "_write_durably": "BATCH_SPOOLED"},
+    "lance/spool.py": {"_upload": "BATCH_SPOOLED", "write_durably": "BATCH_SPOOLED"},
     "lance/versions/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
+    "lance/erasing.py": {"write_durably": "ERASURE_NOTED", "upload_file": "ERASURE_NOTED"},
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
+    "erasure/table.py": {"retire": "RETIRED", "record_fragment": "FRAGMENT_RECORDED"},
+    "reporting/erasure.py": {"_clean": "DAGSTER_ERASED", "_remove": "DAGSTER_ERASED", "_rewrite": "DAGSTER_ERASED"},
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
     "ingestion/batch_jobs.py": {

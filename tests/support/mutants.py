@@ -962,7 +962,7 @@ def spool_files_are_not_flushed() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"".join(contents))
 
-    plug(spool, "_write_durably", write)
+    plug(spool, "write_durably", write)
 
 
 def checksum_is_not_verified() -> None:

@@ -20,6 +20,7 @@ from ingest_pipeline.ingestion import batch_jobs
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.changes import Change, Removal, TableChange
+from ingest_pipeline.lance.erasing import NOTES
 from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.version_mark import VersionMark
@@ -266,7 +267,8 @@ class World:
         sizes = self._stored_files()
         spooled = {name for name in sizes if name.startswith("_spool/")}
         assert spooled == self._recorded_files(), "each file of the spool has a row, and each row its file"
-        left = sizes.keys() - self.corpus.table.tracked_files() - spooled
+        notes = {name for name in sizes if name.startswith(f"{NOTES}/")}
+        left = sizes.keys() - self.corpus.table.tracked_files() - spooled - notes
         figures.count("bytes left after recovery and sweep", sum(sizes[name] for name in left if "hint" not in name))
         assert left <= {"_versions/latest_version_hint.json"}
         unpublished = set(self.corpus.table.versions()) - self.published_versions()

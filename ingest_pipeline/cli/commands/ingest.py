@@ -15,7 +15,7 @@ from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.planning.run_backoff import forgive_runs
-from ingest_pipeline.postgres import failures
+from ingest_pipeline.postgres import erasures, failures
 from ingest_pipeline.types import counted
 
 
@@ -97,6 +97,8 @@ def ingest(
 def retry(keys: Sequence[str]) -> None:
     """Allow documents that failed too often or are on hold to be ingested again. Without KEY: all that failed.
 
+    An erased document is ingested again only after its KEY is named here.
+
     Sensors that wait after failed runs request the next run at once.
     """
     with _session.corpus(_settings.settings()) as corpus:
@@ -104,12 +106,14 @@ def retry(keys: Sequence[str]) -> None:
             failed = {failure.key for failure in failures.read_failures(connection, corpus.generation)}
             forgiven = sorted(failed & set(keys)) if keys else sorted(failed)
             failures.clear_failures(connection, corpus.generation, forgiven)
+            allowed = erasures.allow(connection, corpus.name, keys)
         forgive_runs(corpus)
         released = release_holds(corpus, keys)
-    tried = {*forgiven, *released}
+    tried = {*forgiven, *released, *allowed}
     if keys and not tried:
         raise UnknownDocumentError(
-            f"No document {' or '.join(map(repr, keys))} of the corpus failed or is on hold, so nothing was changed",
+            f"No document {' or '.join(map(repr, keys))} of the corpus failed, is on hold or was erased, so nothing "
+            "was changed",
             "`ingest-pipeline status` lists the documents that failed or are on hold.",
         )
     echo(

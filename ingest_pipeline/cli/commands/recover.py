@@ -11,6 +11,8 @@ from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.erasure.unfinished import continue_erasures, has_erasures
+from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import RebuildReport, rebuild_catalog
@@ -50,6 +52,7 @@ def _recover(settings: CorpusConfig, foreign: Literal["adopt", "restore"] | None
     with _session.corpus(settings) as corpus:
         report = recover_corpus(corpus, foreign=foreign)
         beside = [recover_corpus(generation) for generation in other_generations(corpus)]
+    _erase_again(settings)
     if as_json:
         print_json(to_dict(report))
         return
@@ -69,6 +72,7 @@ def _take_over(settings: CorpusConfig, *, as_json: bool) -> None:
     with _session.corpus(settings) as corpus:
         versions = {each.generation: take_over(each) for each in (corpus, *other_generations(corpus))}
         head = corpus.head().head_version
+    _erase_again(settings)
     taken = {name: version for name, version in versions.items() if version is not None}
     if as_json:
         print_json({"taken_over": taken, "head": head})
@@ -83,6 +87,7 @@ def _rebuild(settings: CorpusConfig, *, as_json: bool) -> None:
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         context = open_for_rebuild(database, running)
         report = rebuild_catalog(context)
+    _erase_again(settings)
     if as_json:
         print_json(None if report is None else to_dict(report))
         return
@@ -90,6 +95,24 @@ def _rebuild(settings: CorpusConfig, *, as_json: bool) -> None:
         echo("Catalog and table already agree; nothing was changed.")
         return
     _print(report)
+
+
+def _erase_again(settings: CorpusConfig) -> None:
+    """Finish erasures whose process died, and erase documents again that a restored backup brought back."""
+    with _session.corpus(settings) as corpus:
+        if not has_erasures(corpus):
+            return
+    from ingest_pipeline.cli import _dagster  # noqa: PLC0415  only an erasure needs Dagster
+    from ingest_pipeline.cli.commands.erase import print_receipt  # noqa: PLC0415
+    from ingest_pipeline.reporting.erasure import DagsterRecords  # noqa: PLC0415
+    from ingest_pipeline.resources.names import DagsterNames  # noqa: PLC0415
+
+    with _session.postgres(settings) as running, Database(running.database_url or "") as database:
+        corpus = find_corpus(database, running)
+        with _dagster.instance(running) as instance:
+            records = DagsterRecords(instance, DagsterNames.of(running))
+            for receipt in continue_erasures(corpus, records, compare_keys=True):
+                print_receipt(receipt, err=True)
 
 
 def _print(report: RebuildReport) -> None:

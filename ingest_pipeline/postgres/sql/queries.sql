@@ -340,8 +340,12 @@ ON CONFLICT DO NOTHING
 DELETE FROM ingest_pipeline.served_embedding WHERE endpoint = %(endpoint)s AND embedding = %(embedding)s
 
 -- insert_batch --
+-- Nothing is recorded for a saga that began before an erasure: its texts may be those of an erased document.
 INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum, vectors)
-VALUES (%(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s, %(vectors)s)
+SELECT s.id, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s, %(vectors)s
+FROM ingest_pipeline.saga s WHERE s.id = %(saga)s AND NOT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga e WHERE e.generation = s.generation AND e.kind = 'erasure'
+      AND e.state = 'published' AND e.published_version > s.base_version)
 RETURNING (
     SELECT s.state NOT IN ('preparing', 'prepared') FROM ingest_pipeline.saga s WHERE s.id = embedded_batch.saga
 ) AS has_ended
@@ -354,9 +358,13 @@ UPDATE ingest_pipeline.saga SET state = 'prepared', seen_at = now(), prepared_at
 WHERE id = %(id)s AND state = 'preparing' RETURNING id
 
 -- publish_saga --
-UPDATE ingest_pipeline.saga
+-- A saga that was planned on a version before an erasure may have data of the erased documents.
+UPDATE ingest_pipeline.saga s
 SET state = 'published', base_version = %(base_version)s, published_version = %(version)s, seen_at = now(), ended_at = now()
-WHERE id = %(id)s AND state = 'prepared' RETURNING id
+WHERE id = %(id)s AND state = 'prepared' AND NOT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga e WHERE e.generation = s.generation AND e.kind = 'erasure'
+      AND e.state = 'published' AND e.published_version > s.base_version)
+RETURNING id
 
 -- complete_saga --
 UPDATE ingest_pipeline.saga SET state = 'completed', ended_at = now() WHERE id = %(id)s AND state = 'preparing' RETURNING id
@@ -747,6 +755,17 @@ SELECT new.key
 FROM ingest_pipeline.document new
 LEFT JOIN ingest_pipeline.latest_document latest ON latest.generation = new.generation AND latest.key = new.key
 WHERE new.saga = %(saga)s AND latest.saga <> coalesce(new.replaces, new.saga)
+ORDER BY new.key
+
+-- erased_documents --
+-- Documents of the saga that were erased.
+SELECT new.key
+FROM ingest_pipeline.document new
+JOIN ingest_pipeline.generation k ON k.name = new.generation
+JOIN ingest_pipeline.erasure e ON e.corpus = k.corpus
+JOIN ingest_pipeline.erased_document d ON d.erasure = e.id AND d.allowed_at IS NULL
+    AND d.key_hash = sha256(e.salt || convert_to(new.key, 'UTF8'))
+WHERE new.saga = %(saga)s AND NOT new.removed
 ORDER BY new.key
 
 -- supersede_documents --
@@ -1253,3 +1272,146 @@ SELECT EXISTS (
 SELECT wanted.status, count(r.status) AS runs
 FROM unnest(ARRAY['QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING']) wanted (status)
 LEFT JOIN ingest_pipeline_dagster.runs r ON r.status = wanted.status GROUP BY 1
+
+-- insert_erasure --
+INSERT INTO ingest_pipeline.erasure (id, corpus, reason, salt, writer, keys, fingerprints)
+VALUES (%(id)s, %(corpus)s, %(reason)s, %(salt)s, %(writer)s, %(keys)s, %(fingerprints)s)
+
+-- insert_erased_documents --
+INSERT INTO ingest_pipeline.erased_document (erasure, key_hash) SELECT %(id)s, unnest(%(hashes)s::bytea[])
+
+-- copy_erasure --
+-- An erasure that only the table remembers, after a backup of the database was restored.
+INSERT INTO ingest_pipeline.erasure (id, corpus, reason, salt, writer, requested_at)
+VALUES (%(id)s, %(corpus)s, %(reason)s, %(salt)s, %(writer)s, %(requested_at)s) ON CONFLICT DO NOTHING RETURNING id
+
+-- erasure_salt --
+SELECT salt FROM ingest_pipeline.erasure WHERE corpus = %(corpus)s ORDER BY requested_at DESC LIMIT 1
+
+-- read_erasures --
+SELECT id, corpus, reason, salt, writer, requested_at, seen_at, keys, fingerprints, fingerprint_count, found, files,
+    tables, erased_at,
+    (SELECT coalesce(array_agg(d.key_hash ORDER BY d.key_hash), '{}') FROM ingest_pipeline.erased_document d
+     WHERE d.erasure = e.id AND d.allowed_at IS NULL) AS key_hashes
+FROM ingest_pipeline.erasure e
+WHERE corpus = %(corpus)s AND (erased_at IS NULL OR NOT %(unfinished)s) ORDER BY requested_at, id
+
+-- erased_keys --
+SELECT e.salt, array_agg(d.key_hash) AS hashes
+FROM ingest_pipeline.erasure e JOIN ingest_pipeline.erased_document d ON d.erasure = e.id AND d.allowed_at IS NULL
+WHERE e.corpus = %(corpus)s GROUP BY e.salt
+
+-- allow_erased --
+UPDATE ingest_pipeline.erased_document d SET allowed_at = now() FROM ingest_pipeline.erasure e
+WHERE e.id = d.erasure AND e.corpus = %(corpus)s AND d.allowed_at IS NULL AND e.erased_at IS NOT NULL
+  AND d.key_hash = sha256(e.salt || convert_to(%(key)s, 'UTF8'))
+RETURNING d.erasure
+
+-- take_erasure --
+UPDATE ingest_pipeline.erasure SET writer = %(writer)s, seen_at = now(), erased_at = NULL,
+    keys = coalesce(%(keys)s::text[], keys), fingerprints = coalesce(%(fingerprints)s::bytea, fingerprints)
+WHERE id = %(id)s
+
+-- touch_erasure --
+UPDATE ingest_pipeline.erasure SET seen_at = now() WHERE id = %(id)s
+
+-- note_search --
+-- From here on the ledger has no key of the documents.
+UPDATE ingest_pipeline.erasure SET keys = NULL, fingerprints = NULL, fingerprint_count = %(fingerprint_count)s,
+    found = %(found)s, files = %(files)s, tables = %(tables)s
+WHERE id = %(id)s
+
+-- finish_erasure --
+UPDATE ingest_pipeline.erasure SET erased_at = now() WHERE id = %(id)s
+
+-- keys_by_hash --
+-- Keys with these hashes that the catalog of a corpus still has, in any state.
+SELECT DISTINCT found.key FROM (
+    SELECT d.key FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation
+    WHERE k.corpus = %(corpus)s
+    UNION ALL
+    SELECT f.key FROM ingest_pipeline.failure f JOIN ingest_pipeline.generation k ON k.name = f.generation
+    WHERE k.corpus = %(corpus)s
+    UNION ALL
+    SELECT h.key FROM ingest_pipeline.hold h JOIN ingest_pipeline.generation k ON k.name = h.generation
+    WHERE k.corpus = %(corpus)s
+    UNION ALL
+    SELECT unnest(b.keys) FROM ingest_pipeline.batch_job b JOIN ingest_pipeline.generation k ON k.name = b.generation
+    WHERE k.corpus = %(corpus)s
+) AS found
+WHERE sha256(%(salt)s || convert_to(found.key, 'UTF8')) = ANY(%(hashes)s::bytea[])
+
+-- content_hashes --
+SELECT DISTINCT content_hash FROM ingest_pipeline.document
+WHERE generation = %(generation)s AND key = ANY(%(keys)s) AND content_hash <> ''
+
+-- has_erased --
+SELECT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga WHERE generation = %(generation)s AND kind = 'erasure' AND state = 'published'
+      AND ended_at >= (SELECT requested_at FROM ingest_pipeline.erasure WHERE id = %(id)s)
+) AS found
+
+-- erase_chunks --
+DELETE FROM ingest_pipeline.chunk c USING ingest_pipeline.document d
+WHERE d.saga = c.saga AND d.key = c.document AND d.generation = %(generation)s AND d.key = ANY(%(keys)s)
+
+-- erase_documents --
+DELETE FROM ingest_pipeline.document WHERE generation = %(generation)s AND key = ANY(%(keys)s)
+
+-- erase_failures --
+DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s AND key = ANY(%(keys)s)
+
+-- erase_holds --
+DELETE FROM ingest_pipeline.hold WHERE generation = %(generation)s AND key = ANY(%(keys)s)
+
+-- erase_batches --
+-- A recorded answer does not say of which document its texts are, so all of them are deleted.
+DELETE FROM ingest_pipeline.embedded_batch b USING ingest_pipeline.saga s
+WHERE s.id = b.saga AND s.generation = %(generation)s
+
+-- erase_batch_jobs --
+UPDATE ingest_pipeline.batch_job SET
+    keys = ARRAY(SELECT key FROM unnest(keys) AS key WHERE key <> ALL(%(keys)s::text[])), text_hashes = '{}',
+    state = CASE WHEN state IN ('submitting', 'submitted') THEN 'failed' ELSE state END,
+    ended_at = coalesce(ended_at, now()),
+    error = CASE WHEN state IN ('submitting', 'submitted') THEN 'a document of the job was erased' END
+WHERE generation = %(generation)s AND keys && %(keys)s::text[]
+
+-- erase_saga_errors --
+-- An error message may name a document, or quote it.
+UPDATE ingest_pipeline.saga SET error = 'erased' WHERE generation = %(generation)s
+  AND EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS key WHERE strpos(error, key) > 0)
+
+-- erase_run_failures --
+UPDATE ingest_pipeline.run_failure SET error = 'erased' WHERE generation = %(generation)s
+  AND EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS key WHERE strpos(error, key) > 0)
+
+-- erase_extension_results --
+-- All results that no document of the catalog has: those of a document that was never published are among them.
+DELETE FROM ingest_pipeline.extension_result r
+WHERE r.corpus = %(corpus)s AND NOT EXISTS (
+    SELECT 1 FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation
+    WHERE k.corpus = r.corpus AND d.content_hash = r.content_hash
+) AND NOT EXISTS (
+    SELECT 1 FROM ingest_pipeline.chunk c
+    JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
+    JOIN ingest_pipeline.generation k ON k.name = d.generation
+    WHERE k.corpus = r.corpus AND c.text_hash = r.text_hash
+)
+
+-- retire_some --
+WITH gone AS (
+    UPDATE ingest_pipeline.saga SET retired = true
+    WHERE generation = %(generation)s AND state = 'published' AND NOT retired
+      AND published_version = ANY(%(versions)s::bigint[])
+    RETURNING id
+)
+INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
+SELECT gone.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
+    coalesce(sum(d.chunk_count), 0), coalesce(sum(d.cached), 0)
+FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.published_version IS NOT NULL
+GROUP BY gone.id
+
+-- tables_of_schema --
+SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT') ORDER BY c.relname

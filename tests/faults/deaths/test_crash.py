@@ -22,6 +22,8 @@ from tests.support.crash.places import (
     DROP,
     EMPTYING,
     ENRICHER_CHANGE,
+    ERASURE,
+    ERASURE_IN_DAGSTER,
     FIRST_INGEST,
     FIRST_SUBMISSION,
     MAINTENANCE,
@@ -369,6 +371,8 @@ def test_the_places_are_complete(world: World) -> None:
         *COLLECTION,
         *RELOCATION,
         *OWN_CODE,
+        *ERASURE,
+        *ERASURE_IN_DAGSTER,
     }
     assert reached == set(Boundary)
 

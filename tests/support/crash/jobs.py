@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import ingest_pipeline.erasure.erase
+import ingest_pipeline.erasure.unfinished
 import ingest_pipeline.maintenance.drop
 import ingest_pipeline.maintenance.maintain
 import ingest_pipeline.maintenance.sweep
@@ -80,6 +82,19 @@ def recover(address: Address, silence: float = 0) -> int:
     """Settle the sagas of other writers; returns head."""
     with _opened(address) as context:
         return ingest_pipeline.saga.recover.recover(context.corpus, silence=silence).head_after
+
+
+def erase(address: Address, keys: list[str]) -> int:
+    """Erase documents; returns how many fingerprints were found afterwards."""
+    with _opened(address) as context:
+        return ingest_pipeline.erasure.erase.erase(context.corpus, keys, reason="a request").found
+
+
+def continue_erasures(address: Address) -> list[int]:
+    """Finish the erasures of dead processes; returns how many fingerprints were found after each."""
+    with _opened(address) as context:
+        done = ingest_pipeline.erasure.unfinished.continue_erasures(context.corpus, compare_keys=True)
+    return [receipt.found for receipt in done]
 
 
 def roll_back(address: Address, version: int) -> list[int]:

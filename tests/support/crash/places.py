@@ -212,6 +212,28 @@ RELOCATION = {
 }
 """Relocation of a corpus to a copy of its table."""
 
+ERASURE = {
+    Boundary.ERASURE_RECORDED: 1,
+    Boundary.ERASURE_NOTED: 1,
+    Boundary.SAGA_BEGUN: 2,
+    Boundary.FRAGMENT_WRITTEN: 1,
+    Boundary.FRAGMENT_RECORDED: 1,
+    Boundary.INDEX_BUILT: 1,
+    Boundary.PREPARED: 2,
+    **dict.fromkeys(_PUBLISHING, 2),
+    Boundary.FLUSHED: 4,
+    Boundary.LOCK_TAKEN: 6,
+    Boundary.RETIRED: 2,
+    Boundary.VERSIONS_REMOVED: 2,
+    Boundary.TABLES_REWRITTEN: 2,
+    Boundary.ERASED: 1,
+    Boundary.COMMIT: 50,
+}
+"""Erasure of one of two documents, which share a fragment and an index."""
+
+ERASURE_IN_DAGSTER = {Boundary.DAGSTER_ERASED: 1}
+"""What an erasure passes besides if Dagster has something of the documents."""
+
 
 def places(passages: dict[Boundary, int]) -> list[Place]:
     """Both sides of every passage."""

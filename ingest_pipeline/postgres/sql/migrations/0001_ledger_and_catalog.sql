@@ -87,7 +87,7 @@ CREATE TYPE ingest_pipeline.saga_state AS ENUM
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
     generation text NOT NULL REFERENCES ingest_pipeline.generation (name) DEFERRABLE INITIALLY DEFERRED,
-    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'batch', 'rebuild', 'other')),
+    kind text NOT NULL CHECK (kind IN ('create', 'ingest', 'transaction', 'restore', 'rollback', 'maintenance', 'batch', 'rebuild', 'erasure', 'other')),
     state ingest_pipeline.saga_state NOT NULL DEFAULT 'preparing',
     base_version bigint NOT NULL,
     published_version bigint,
@@ -139,6 +139,8 @@ CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_versio
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
+CREATE INDEX saga_erasure ON ingest_pipeline.saga (generation, published_version)
+    WHERE state = 'published' AND kind = 'erasure';
 CREATE INDEX saga_abandoned ON ingest_pipeline.saga (generation, ended_at) WHERE state = 'abandoned';
 CREATE INDEX saga_writer ON ingest_pipeline.saga (writer);
 CREATE INDEX saga_run ON ingest_pipeline.saga (run_id) WHERE run_id IS NOT NULL;
@@ -427,6 +429,49 @@ CREATE TABLE ingest_pipeline.hold (
 COMMENT ON COLUMN ingest_pipeline.hold.etag IS
     'ETag of the object that must not be ingested. Null: the source has no object; keep the document nevertheless.';
 COMMENT ON COLUMN ingest_pipeline.hold.recipe IS 'Recipe in force at the rollback. Another recipe ends the hold.';
+
+CREATE TABLE ingest_pipeline.erasure (
+    id uuid PRIMARY KEY,
+    corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
+    reason text NOT NULL,
+    salt bytea NOT NULL,
+    writer text NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    keys text[],
+    fingerprints bytea,
+    fingerprint_count integer,
+    found integer,
+    files integer,
+    tables integer,
+    erased_at timestamptz
+);
+CREATE INDEX erasure_unfinished ON ingest_pipeline.erasure (corpus) WHERE erased_at IS NULL;
+COMMENT ON TABLE ingest_pipeline.erasure IS
+    'Documents that were erased from both stores at a user''s request, and the receipt. No row has content or, once '
+    'the erasure is finished, a key.';
+COMMENT ON COLUMN ingest_pipeline.erasure.salt IS 'What precedes a key when it is hashed.';
+COMMENT ON COLUMN ingest_pipeline.erasure.keys IS 'The documents to erase. Null: they are erased.';
+COMMENT ON COLUMN ingest_pipeline.erasure.fingerprints IS
+    'Salted 64-bit hashes of parts of the text, until the stores have been searched for them.';
+COMMENT ON COLUMN ingest_pipeline.erasure.fingerprint_count IS
+    'The number of fingerprints that occur in no other document.';
+COMMENT ON COLUMN ingest_pipeline.erasure.found IS 'How many of the fingerprints were found after the erasure.';
+COMMENT ON COLUMN ingest_pipeline.erasure.files IS 'The number of files that were searched.';
+COMMENT ON COLUMN ingest_pipeline.erasure.tables IS 'The number of tables in Postgres that were searched.';
+COMMENT ON COLUMN ingest_pipeline.erasure.erased_at IS 'Null: the erasure is not finished.';
+
+CREATE TABLE ingest_pipeline.erased_document (
+    erasure uuid NOT NULL REFERENCES ingest_pipeline.erasure (id) ON DELETE CASCADE,
+    key_hash bytea NOT NULL,
+    allowed_at timestamptz,
+    PRIMARY KEY (erasure, key_hash)
+);
+COMMENT ON TABLE ingest_pipeline.erased_document IS
+    'Erased documents. An object with such a key is not ingested again unless the user allows it.';
+COMMENT ON COLUMN ingest_pipeline.erased_document.key_hash IS 'SHA-256 of the salt and the key.';
+COMMENT ON COLUMN ingest_pipeline.erased_document.allowed_at IS
+    'When the user allowed the object to be ingested again. Null: it is not ingested.';
 
 CREATE TABLE ingest_pipeline.pin (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),

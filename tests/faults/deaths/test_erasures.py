@@ -1,0 +1,103 @@
+"""An erasure that is killed anywhere is finished by the next recovery, and no writer brings the document back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingest_pipeline.erasure.erase import erase
+from ingest_pipeline.erasure.unfinished import continue_erasures
+from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.lance.indices import IndexKind
+from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.postgres import erasures
+from ingest_pipeline.types import Retention
+from tests.support.crash import jobs as crash_jobs
+from tests.support.crash.crash import Child, Place
+from tests.support.crash.places import ERASURE, places
+from tests.support.world import World, paragraphs, passages_of
+
+pytestmark = pytest.mark.promise("erasure")
+
+PERSON = "Wilhelmina Zanzibarova lives at 12 Quince Street"
+WORDS = IndexKind("text", "INVERTED", least=1, tail=1)
+
+
+PIVOTS = [
+    Place(Boundary.ERASURE_NOTED, "before"),
+    Place(Boundary.LANCE_COMMIT, "after"),
+    Place(Boundary.MANIFEST_INSTALLED, "before"),
+    Place(Boundary.VERSIONS_REMOVED, "before"),
+    Place(Boundary.TABLES_REWRITTEN, "after", 2),
+]
+"""The erasure is recorded and nothing else; its version is staged; it is committed; old versions are retired; only the
+end is not recorded."""
+
+
+def fill(world: World) -> None:
+    """Two versions of the document to erase, another one in the same fragment, and an index over both."""
+    world.put("a.txt", f"{paragraphs('alpha', 1)}\n\n{PERSON}")
+    world.put("b.txt", paragraphs("beta", 1))
+    world.ingest()
+    world.put("a.txt", PERSON)
+    world.ingest()
+    maintain(world.corpus, Retention(7, 20), [WORDS])
+
+
+def remains(world: World) -> list[str]:
+    """Files of the table and tables of Postgres with the text or the name, as other programs find them."""
+    found = [
+        str(path)
+        for path in Path(world.corpus.table.uri).rglob("*")
+        if path.is_file() and (PERSON.encode() in path.read_bytes() or b"a.txt" in path.read_bytes())
+    ]
+    with world.database.transaction() as connection:
+        for name in erasures.tables_of(connection, "ingest_pipeline"):
+            rows = erasures.rows_as_text(connection, "ingest_pipeline", name)
+            found += [f"{name}: {row}" for row in rows if "a.txt" in row or PERSON in row]
+    return found
+
+
+def crash(world: World, place: Place) -> None:
+    fill(world)
+    old = world.texts()
+    assert remains(world)
+    assert Child(crash_jobs.erase, world.address, ["a.txt"], kill_at=place).outcome().killed
+    assert world.texts() in (old, {"b.txt": old["b.txt"]})
+    world.check()
+    world.recover()
+    receipts = continue_erasures(world.corpus)
+    if not receipts and "a.txt" in world.texts():
+        assert place.boundary in (Boundary.COMMIT, Boundary.ERASURE_RECORDED), "nothing was recorded yet"
+        receipts = [erase(world.corpus, ["a.txt"], reason="a request")]
+    assert [receipt.found for receipt in receipts] in ([], [0])
+    assert world.texts() == {"b.txt": old["b.txt"]}
+    with world.database.transaction() as connection:
+        [row] = erasures.read(connection, world.corpus.name)
+    assert (row.keys, row.found) == (None, 0)
+    assert row.erased_at is not None
+    assert continue_erasures(world.corpus) == [], "an erasure is finished once"
+    assert remains(world) == []
+    assert world.ingest().publications == []
+    world.check_nothing_left()
+
+
+@pytest.mark.promise("sigkill")
+@pytest.mark.parametrize("place", PIVOTS, ids=str)
+def test_an_erasure_may_die_at_decisive_places(world: World, place: Place) -> None:
+    crash(world, place)
+
+
+@pytest.mark.promise("sigkill")
+@pytest.mark.soak
+@pytest.mark.parametrize("place", places(ERASURE), ids=str)
+def test_an_erasure_may_die_at_every_passage(world: World, place: Place) -> None:
+    crash(world, place)
+
+
+def test_the_places_of_an_erasure_are_complete(world: World) -> None:
+    fill(world)
+    passed = passages_of(lambda: crash_jobs.erase(world.address, ["a.txt"]))
+    assert {name for name, _ in passed} == set(ERASURE), sorted(passed.items())
+    assert {name: count for (name, _), count in passed.items() if count > ERASURE[name]} == {}
