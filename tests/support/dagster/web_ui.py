@@ -114,4 +114,4 @@ def eventually(what: Callable[[], bool]) -> None:
     end = time.monotonic() + _PATIENCE_SECONDS
     while not what():
         assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(1)
+        time.sleep(2.5)  # each look is a query of Dagster, which opens its connections anew

@@ -36,6 +36,7 @@ class DagsterWorld:
     embeddings: EmbeddingServer
     cursor: str | None = None
     """The cursor of the sensor that was evaluated last."""
+    _loaded: tuple[CorpusConfig, dg.Definitions] | None = None
 
     @classmethod
     @contextmanager
@@ -57,7 +58,10 @@ class DagsterWorld:
 
     @property
     def definitions(self) -> dg.Definitions:
-        return build_definitions(self.settings)
+        """The definitions of the settings, which a code location builds once, too."""
+        if self._loaded is None or self._loaded[0] != self.settings:
+            self._loaded = self.settings, build_definitions(self.settings)
+        return self._loaded[1]
 
     def put(self, key: str, text: str) -> Path:
         path = Path(self.settings.source) / key
