@@ -43,6 +43,11 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
     )
     concurrency: int = Field(default=16, description="Requests in flight at once, in one run.")
     batch_inputs: int = Field(default=128, description="Texts in one request, at most.")
+    padded_tokens: int | None = Field(
+        default=None,
+        description="Tokens in one request at most, if each text is padded to the longest one, as a GPU does. Texts "
+        "are then sorted by length.",
+    )
     timeout: float = Field(default=60.0, description="Seconds to wait for an answer.")
     max_retries: int = Field(default=6, description="Retries of a request, with growing pauses.")
 
@@ -64,6 +69,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
             key,
             self.concurrency,
             self.batch_inputs,
+            self.padded_tokens,
             self.timeout,
         )
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
@@ -93,6 +99,7 @@ class OpenAIEmbedderResource(ConfigurableResource[None]):
             api_key=self.api_key,
             concurrency=self.concurrency,
             batch_inputs=self.batch_inputs,
+            padded_tokens=self.padded_tokens,
             timeout=self.timeout,
             max_retries=self.max_retries,
             prompts=Prompts(

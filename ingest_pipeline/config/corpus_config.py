@@ -209,6 +209,7 @@ class CorpusConfig(CorpusOptions):
             base_url=self.embedding_base_url,
             api_key=self.embedding_api_key,
             concurrency=self.embedding_concurrency,
+            padded_tokens=self.embedding_batch_tokens,
             prompts=self.prompts,
             embedder=self.user_embedder,
         )

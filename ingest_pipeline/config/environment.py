@@ -22,7 +22,7 @@ _READ_ELSEWHERE = {"INGEST_FAILPOINTS", REQUIRE_FSYNC}
 _EXTENSIONS = {"parser", "chunker", "enricher", "embedder", "reranker"}
 _FIELDS_EXAMPLE = '{"input_type": "search_document"}'
 # Numbers that may be unset, with the least that is allowed.
-_NUMBERS = {"max_bytes": 0, "embedding_max_tokens": 1}
+_NUMBERS = {"max_bytes": 0, "embedding_max_tokens": 1, "embedding_batch_tokens": 1}
 _JSON_EXAMPLES = {
     "query_fields": _FIELDS_EXAMPLE,
     "document_fields": _FIELDS_EXAMPLE,

@@ -108,6 +108,13 @@ class _CoreOptions(BaseModel):
     )
     embedding_api_key: str | None = Field(default=None, repr=False, description="Its key, instead of OPENAI_API_KEY.")
     embedding_concurrency: int = Field(default=16, ge=1, description="Requests of one run in flight at once, at most.")
+    embedding_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="For a model on a GPU of your own, which pads every text of a request to the longest: texts are "
+        "sorted by length, and a request has at most so many tokens, padding included. A token counts as 4 bytes.",
+        examples=[16384],
+    )
     query_prefix: str | None = Field(
         default=None,
         description="Precedes each question that is embedded. Default: what the documentation of the model says.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,10 @@ Purpose = Literal["document", "query"]
 T = TypeVar("T")
 Rows: TypeAlias = Sequence[Sequence[float]] | Vectors
 """Vectors as lists of numbers, or as an array with a row for each."""
+
+
+BYTES_PER_TOKEN = 4
+"""What a token of English has. Only `padded_tokens` is counted so, because it is no limit of an API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class EmbeddingSettings:
     """Tokens in a batch, at most; OpenAI's limit. Counted as UTF-8 bytes, see `pack`."""
     prompts: Prompts | None = None
     """What is sent with each text. None: what is known of the model."""
+    padded_tokens: int | None = None
+    """Tokens in a batch, at most, if each text is padded to the longest one. None: texts are not sorted, see `pack`."""
 
     def prompt(self, purpose: Purpose) -> Prompt:
         """What is sent with a text of this purpose."""
@@ -163,17 +170,49 @@ def pack(items: Iterable[T], settings: EmbeddingSettings, text_of: Callable[[T],
     Tokens are counted as UTF-8 bytes. Every token of a byte-level BPE such as OpenAI's covers at least one byte, so a
     batch never exceeds the limit. A tokenizer would have to be downloaded and would be right for its own models only.
     A text that exceeds the limit by itself gets a batch of its own.
+
+    With `padded_tokens`, all items are read first, and batches have texts of about the same length.
     """
+    prefix = len(settings.prompt("document").prefix.encode())
+    sized = ((item, len(text_of(item).encode()) + prefix) for item in items)
+    if settings.padded_tokens is not None:
+        yield from _pack_sorted(sized, settings, settings.padded_tokens)
+        return
     batch: list[T] = []
     tokens = 0
-    prefix = len(settings.prompt("document").prefix.encode())
-    for item in items:
-        size = len(text_of(item).encode()) + prefix
+    for item, size in sized:
         if batch and (len(batch) == settings.batch_inputs or tokens + size > settings.batch_tokens):
             yield batch
             batch, tokens = [], 0
         batch.append(item)
         tokens += size
+    if batch:
+        yield batch
+
+
+def _pack_sorted(sized: Iterable[tuple[T, int]], settings: EmbeddingSettings, padded_tokens: int) -> Iterator[list[T]]:
+    """Group items of about the same size. A GPU computes a batch as a rectangle: each text is as wide as the longest.
+
+    Args:
+        sized: Items with the UTF-8 bytes of their texts.
+        settings: The other limits of a batch.
+        padded_tokens: Number of texts times tokens of the longest one, at most.
+    """
+    longest_first = sorted(sized, key=lambda one: one[1], reverse=True)
+    batch: list[T] = []
+    most = 1
+    for item, size in longest_first:
+        if not batch:
+            width = max(1, size)
+            most = min(
+                settings.batch_inputs,
+                settings.batch_tokens // width,
+                padded_tokens // ceil(width / BYTES_PER_TOKEN),
+            )
+        batch.append(item)
+        if len(batch) >= most:
+            yield batch
+            batch = []
     if batch:
         yield batch
 

@@ -223,13 +223,14 @@ class OpenAIEmbedder:
         narrowed = openai.omit if self.narrowed is None else self.narrowed
         failure: Exception
         try:
-            # Without an explicit format, the client requests base64 and decodes it into lists of Python floats.
+            # Without an explicit format, the client requests base64 and decodes it into lists of Python floats. The
+            # body of the request replaces its `input`, because the client examines every text of that argument.
             response = await self._client.embeddings.with_raw_response.create(
                 model=model,
-                input=[f"{prompt.prefix}{text}" for text in texts],
+                input="",
                 dimensions=narrowed,
                 encoding_format="base64",
-                extra_body=dict(prompt.fields) or None,
+                extra_body=dict[str, object](prompt.fields) | {"input": [f"{prompt.prefix}{text}" for text in texts]},
             )
         except APIConnectionError as error:
             failure = self._connection_failure(error)

@@ -55,6 +55,7 @@ class UserEmbedderClient:
             min(settings.batch_inputs, embedder.batch_size),
             settings.batch_tokens,
             Prompts(),
+            settings.padded_tokens,
         )
         self._embedder = embedder
         self._max_retries = settings.max_retries

@@ -49,6 +49,7 @@ from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.processes import frozen_heap
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.logs import get_logger
@@ -170,6 +171,10 @@ class Ingestion:
 
     async def _run(self, plans: Sequence[DocumentPlan]) -> Summary:
         self._check_model(plans)
+        with frozen_heap():
+            return await self._run(plans)
+
+    async def _run(self, plans: Sequence[DocumentPlan]) -> Summary:
         grouped = groups(self._changed(plans))
         for planning in range(_PLANNINGS):
             stale: list[DocumentPlan] = []

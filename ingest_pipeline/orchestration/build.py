@@ -231,5 +231,6 @@ def build_resources(
             document_prefix=config.document_prefix,
             document_fields=config.document_fields,
             concurrency=config.embedding_concurrency,
+            padded_tokens=config.embedding_batch_tokens,
         ),
     )

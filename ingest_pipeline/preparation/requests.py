@@ -27,6 +27,8 @@ from ingest_pipeline.types import Recipe, Usage, Vector, Vectors
 
 # After a failure, requests in progress are awaited for this long, because their answers are billed in any case.
 _LAST_ANSWERS_SECONDS = 10.0
+# Texts that are sorted by length together. More would wait longer, and pad hardly less.
+_SORTED_TEXTS = 1024
 # A look-up reads whole files. With 128 vectors of 1,536 dimensions in an answer, a file has at most 6 MB.
 _MAX_ANSWERS_IN_FILE = 8
 
@@ -175,7 +177,8 @@ class EmbeddingRequests:
         self._pending.append(request)
         self._pending_characters += len(request.text)
         settings = self._embedder.settings
-        if len(self._pending) >= settings.batch_inputs or self._pending_characters >= settings.batch_tokens:
+        is_full = len(self._pending) >= settings.batch_inputs or self._pending_characters >= settings.batch_tokens
+        if is_full if settings.padded_tokens is None else len(self._pending) >= _SORTED_TEXTS:
             await self.flush()
 
     async def flush(self) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -140,3 +141,19 @@ def test_a_container_keeps_its_identity_after_a_restart(monkeypatch: pytest.Monk
     first = name_in("first", "1")
     assert first == name_in("first", "2") != ""
     assert first != name_in("second", "1")
+
+
+@pytest.mark.parametrize(("frozen_before", "expected"), [(0, ["freeze", "work", "unfreeze"]), (7, ["work"])])
+def test_the_heap_is_frozen_for_the_time_of_a_block_unless_the_program_froze_it(
+    monkeypatch: pytest.MonkeyPatch, frozen_before: int, expected: list[str]
+) -> None:
+    calls: list[str] = []
+    collector = SimpleNamespace(
+        get_freeze_count=lambda: frozen_before,
+        freeze=lambda: calls.append("freeze"),
+        unfreeze=lambda: calls.append("unfreeze"),
+    )
+    monkeypatch.setattr(processes, "gc", collector)
+    with processes.frozen_heap():
+        calls.append("work")
+    assert calls == expected

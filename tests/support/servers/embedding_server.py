@@ -121,6 +121,7 @@ class EmbeddingServer(ProtocolServer):
         self._texts: Counter[str] = Counter()
         self._now = self._peak = self._refused = 0
         self._bodies: list[dict[str, Any]] = []
+        self._lengths: list[list[int]] = []
 
     @property
     def requests(self) -> int:
@@ -174,6 +175,12 @@ class EmbeddingServer(ProtocolServer):
         with self._state:
             return list(self._bodies)
 
+    @property
+    def lengths(self) -> list[list[int]]:
+        """The lengths of the texts of each request, in UTF-8 bytes."""
+        with self._state:
+            return list(self._lengths)
+
     def fail_next(self, fault: Fault, times: int = 1) -> None:
         """Let a fault happen to the next requests, after the faults that are already queued."""
         figures.count(f"faults of the embedding API: {fault.name.lower().replace('_', ' ')}", times)
@@ -201,10 +208,11 @@ class EmbeddingServer(ProtocolServer):
 
     def reply(self, connection: EmbeddingHandler, body: bytes) -> None:
         fields = json.loads(body)
-        fields.pop("input", None)
+        inputs = fields.pop("input", None)
         with self._state:
             self._requests += 1
             self._bodies.append(fields)
+            self._lengths.append([len(str(text).encode()) for text in inputs or ()])
             self._now += 1
             self._peak = max(self._peak, self._now)
             fault = self._script.popleft() if self._script else None

@@ -456,6 +456,18 @@ def test_a_text_over_the_limit_is_sent_alone() -> None:
     assert [len(batch) for batch in pack(["b" * 50, "c"], packing(batch_tokens=10), str)] == [1, 1]
 
 
+def test_packing_for_a_gpu_sorts_by_length_and_counts_the_padding() -> None:
+    texts = ["a" * size for size in (400, 4, 8, 400, 12, 4, 90)]
+    batches = list(pack(texts, packing(padded_tokens=200), str))
+    assert [[len(text) for text in batch] for batch in batches] == [[400, 400], [90, 12, 8, 4, 4]]
+    assert sorted(text for batch in batches for text in batch) == sorted(texts)
+    assert [len(batch) for batch in pack(texts, packing(padded_tokens=1), str)] == [1] * 7, (
+        "each has a batch of its own"
+    )
+    assert [len(batch) for batch in pack(texts, packing(padded_tokens=200, batch_inputs=2), str)] == [2, 2, 2, 1]
+    assert [len(batch) for batch in pack(texts, packing(padded_tokens=10**6, batch_tokens=800), str)] == [2, 5]
+
+
 def test_packing_reads_no_further_than_its_batch() -> None:
     read: list[int] = []
 
