@@ -166,15 +166,11 @@ class Ingestion:
         Raises:
             IngestError: A failure that affects all documents. Earlier publications remain.
         """
-        with named(self._context, self._run_id):
+        with named(self._context, self._run_id), frozen_heap():
             return await self._run(plans)
 
     async def _run(self, plans: Sequence[DocumentPlan]) -> Summary:
         self._check_model(plans)
-        with frozen_heap():
-            return await self._run(plans)
-
-    async def _run(self, plans: Sequence[DocumentPlan]) -> Summary:
         grouped = groups(self._changed(plans))
         for planning in range(_PLANNINGS):
             stale: list[DocumentPlan] = []
