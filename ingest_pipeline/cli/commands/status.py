@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
@@ -18,6 +19,7 @@ from ingest_pipeline.cli._status import Status, screen
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
@@ -44,10 +46,10 @@ def status(*, watch: bool, as_json: bool) -> None:
     if watch and (as_json or not console.is_terminal):
         raise click.UsageError("--watch needs a terminal, and excludes --json.")
     settings = _settings.settings()
+    if watch:
+        _watch(settings, console)
+        return
     with _session.corpus(settings) as corpus:
-        if watch:
-            _watch(corpus, settings, console)
-            return
         found = _read(corpus, settings)
     if as_json:
         print_json(_as_value(found))
@@ -57,12 +59,31 @@ def status(*, watch: bool, as_json: bool) -> None:
     console.print(screen(found, console))
 
 
-def _watch(corpus: Corpus, settings: CorpusConfig, console: Console) -> None:
-    """Show the status until the user interrupts."""
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+def _watch(settings: CorpusConfig, console: Console) -> None:
+    """Show the status until the user interrupts, also before the first ingest and after an outage."""
+    with (
+        _session.postgres(settings) as running,
+        suppress(KeyboardInterrupt),
+        Live(console=console, auto_refresh=False) as live,
+    ):
         while True:
-            live.update(screen(_read(corpus, settings), console), refresh=True)
+            live.update(_at_present(running, settings, console), refresh=True)
             time.sleep(_WATCH_SECONDS)
+
+
+def _at_present(running: CorpusConfig, settings: CorpusConfig, console: Console) -> RenderableType:
+    """The status, or why there is none at the moment.
+
+    Args:
+        running: The settings with the url of the running server.
+        settings: The settings of the user.
+        console: Where it is shown.
+    """
+    try:
+        with _session.corpus(running) as corpus:
+            return screen(_read(corpus, settings), console)
+    except IngestError as error:
+        return Text(f"{error} This screen follows as soon as it can. Ctrl-C ends it.")
 
 
 def _read(corpus: Corpus, settings: CorpusConfig) -> Status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,3 +76,17 @@ def test_empty_results_say_why_and_what_to_do(narrow: Cli) -> None:
 def test_following_a_run_needs_a_terminal(cli: Cli) -> None:
     done = cli.run("status", "--watch")
     assert (done.exit_code, "--watch needs a terminal" in done.stderr) == (2, True)
+
+
+def test_following_begins_before_the_first_ingest_and_shows_what_comes(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ingest_pipeline.cli.commands.status.time", SimpleNamespace(sleep=interrupt))
+    cli.environment |= {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
+    assert "There is no corpus 'docs'" in printed(cli, "status", "--watch")
+    cli.put("a.md", paragraphs("hotel", 2))
+    assert cli.run("ingest").exit_code == 0
+    assert "1 document, " in printed(cli, "status", "--watch")
