@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 
 from ingest_pipeline.cli._output import cost_line, facts_table, local_time, rows_table, short_id
+from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.planning.run_backoff import RunBackoff
 from ingest_pipeline.postgres.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.embedding_cache import Cost
@@ -17,6 +18,7 @@ from ingest_pipeline.postgres.failures import Failure, count_reasons
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.postgres.reports import RunProgress
 from ingest_pipeline.postgres.sagas import SagaRow
+from ingest_pipeline.processes import is_dead
 from ingest_pipeline.types import counted
 
 _MAX_ROWS = 100
@@ -100,7 +102,8 @@ def _today(summary: Mapping[str, Any]) -> str:
 
 def _state(found: Status) -> str:
     parts = [
-        (len(found.unfinished), counted(len(found.unfinished), "saga") + " unfinished"),
+        (doubt := sum(_in_doubt(found, saga) for saga in found.unfinished), f"{counted(doubt, 'saga')} in doubt"),
+        (running := len(found.unfinished) - doubt, f"{counted(running, 'saga')} running"),
         (len(found.failures), counted(len(found.failures), "document") + " failed"),
         (len(found.unreadable), f"{len(found.unreadable)} unreadable"),
         (len(found.holds), f"{len(found.holds)} on hold"),
@@ -108,20 +111,29 @@ def _state(found: Status) -> str:
     return ", ".join(text for count, text in parts if count) or "nothing needs attention"
 
 
+def _silence(found: Status, saga: SagaRow) -> float:
+    """Seconds since the heartbeat of a saga."""
+    return max(0.0, (found.shown_at - saga.seen_at).total_seconds())
+
+
+def _in_doubt(found: Status, saga: SagaRow) -> bool:
+    """Whether recovery would take the writer of a saga for dead."""
+    return is_dead(saga.writer) or _silence(found, saga) >= SILENCE_SECONDS
+
+
 def _running(found: Status) -> list[tuple[str, list[dict[str, Any]]]]:
-    rows = [
-        {
+    titles = {False: "Running", True: "In doubt: `ingest-pipeline recover` settles them"}
+    rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for saga in found.unfinished:
+        row = {
             "saga": short_id(saga.id),
             "what": f"{saga.kind}, {saga.state}",
             "since": local_time(saga.started_at),
-            "last sign": f"{max(0, int((found.shown_at - saga.seen_at).total_seconds()))} s ago",
+            "heartbeat": f"{int(_silence(found, saga))} s ago",
             "progress": _progress(found.progress.get(saga.run_id or "")),
         }
-        for saga in found.unfinished
-    ]
-    return [("Running, or in doubt if the last sign is old: `ingest-pipeline recover` settles those", rows)] * bool(
-        rows
-    )
+        rows[_in_doubt(found, saga)].append(row)
+    return [(titles[in_doubt], of_list) for in_doubt, of_list in rows.items() if of_list]
 
 
 def _progress(progress: RunProgress | None) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -81,7 +81,9 @@ def _at_present(running: CorpusConfig, settings: CorpusConfig, console: Console)
     """
     try:
         with _session.corpus(running) as corpus:
-            return screen(_read(corpus, settings), console)
+            now = _read(corpus, settings)
+            footer = f"\nat {now.shown_at.astimezone():%H:%M:%S}, again every {_WATCH_SECONDS} s until Ctrl-C"
+            return Group(screen(now, console), Text(footer, style="dim"))
     except IngestError as error:
         return Text(f"{error} This screen follows as soon as it can. Ctrl-C ends it.")
 

@@ -89,4 +89,6 @@ def test_following_begins_before_the_first_ingest_and_shows_what_comes(
     assert "There is no corpus 'docs'" in printed(cli, "status", "--watch")
     cli.put("a.md", paragraphs("hotel", 2))
     assert cli.run("ingest").exit_code == 0
-    assert "1 document, " in printed(cli, "status", "--watch")
+    shown = printed(cli, "status", "--watch")
+    assert "1 document, " in shown
+    assert "again every 2 s until Ctrl-C" in shown
