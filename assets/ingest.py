@@ -77,7 +77,11 @@ def ingest_assets(settings: CorpusConfig, options: AssetOptions, pool: str) -> d
             with lancedb.ingest_context(wanted, confirm_columns=config.confirm_columns) as ingest_context:
                 run = StepRun(context, names, ingest_context, embedder, config, settings=wanted)
                 try:
-                    outcome = run.run(_wanted_partitions(context, config), is_last=context.retry_number >= _MAX_RETRIES)
+                    outcome = run.run(
+                        _wanted_partitions(context, config),
+                        config.documents or None,
+                        is_last=context.retry_number >= _MAX_RETRIES,
+                    )
                 except IngestError as error:
                     if not _is_retried(context, error):
                         yield from outputs(context, run.report.changed())

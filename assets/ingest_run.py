@@ -33,6 +33,11 @@ class IngestConfig(dg.Config):
         default=[],
         description="For a run without partitions: the partitions to ingest. Empty: all documents that differ.",
     )
+    documents: list[str] = Field(
+        default=[],
+        description="Keys of documents, if the run ingests these alone and not all that differ in the partitions. Runs "
+        "that notices of S3 cause set it.",
+    )
     release_holds: bool = Field(
         default=True,
         description="Ingest the named partitions even if a rollback put them on hold. The sensor sets it to false.",
@@ -142,19 +147,23 @@ class StepRun:
         url, run_id = self._ingest_context.corpus.database.url, self._context.run.run_id
         return WorkerSettings.of(count, url, settings, self._embedder.api_settings(), run_id)
 
-    def run(self, partitions: Sequence[str] | None, *, is_last: bool = True) -> IngestOutcome:
+    def run(
+        self, partitions: Sequence[str] | None, documents: Sequence[str] | None = None, *, is_last: bool = True
+    ) -> IngestOutcome:
         """Ingest some partitions, or all documents that differ, and report to Dagster.
 
         Args:
             partitions: The partitions. None: all documents that differ.
+            documents: Keys of documents, if the run ingests these alone.
             is_last: Whether Dagster will not retry the step. Failures that Dagster retries are not counted.
 
         Raises:
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
         try:
-            outcome = self._run.run(partitions)
-            self._show(outcome, partitions)
+            outcome = self._run.run(partitions, documents)
+            # Of the partitions of these documents, the run knows no more than that.
+            self._show(outcome, partitions if documents is None else None)
         except Exception as error:
             with suppress(IngestError):  # the recovery sensor reports it otherwise
                 self.report.head()

@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from benchmarks import (
     comparison,
     edits,
+    events,
     first_ingest,
     growth,
     many_files,
@@ -44,6 +45,7 @@ _BENCHMARKS: dict[str, Benchmark] = {
     "many_files": many_files.run,
     "memory": memory.run,
     "publish": publish.run,
+    "events": events.run,
     "growth_by_size": growth.by_size,
     "growth_by_history": growth.by_history,
     "search": search.run,

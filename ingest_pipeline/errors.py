@@ -13,6 +13,7 @@ IngestError
 │   ├── RollbackRefusedError      name another version or document
 │   ├── UnknownDocumentError      name a document that exists
 │   ├── EmbeddingAccessError      correct the key, the quota or the model
+│   ├── EventQueueAccessError     correct the queue or the rights
 │   └── RerankerAccessError       correct the key
 ├── UnavailableError              try again later: an outside service does not answer
 │   ├── DatabaseUnavailableError
@@ -22,6 +23,7 @@ IngestError
 │   │   ├── TableFullError        free disk space
 │   │   └── TableIncompleteError  the table, or a file of it, is missing
 │   ├── EmbeddingUnavailableError
+│   ├── EventQueueUnavailableError
 │   └── RerankerUnavailableError
 ├── ClosedError                   the corpus is not open: open it again
 ├── DocumentError                 this document cannot be ingested as it is; others can
@@ -161,6 +163,12 @@ class EmbeddingAccessError(ConfigurationError):
     """The embedding API refuses the key, the quota is exhausted, or the model does not exist."""
 
 
+class EventQueueAccessError(ConfigurationError):
+    """There is no such event queue, or SQS refuses the credentials or the request."""
+
+    remedy = "Check INGEST_EVENTS, and give the role the rights that docs/how-to/events.md lists."
+
+
 class RerankerAccessError(ConfigurationError):
     """The reranker refuses the key."""
 
@@ -175,6 +183,12 @@ class ClosedError(IngestError):
 
 class UnavailableError(IngestError):
     """An outside service does not answer. The same call may succeed later."""
+
+
+class EventQueueUnavailableError(UnavailableError):
+    """The event queue does not answer. Until it does, changes are found by the listing of the source."""
+
+    remedy = "Check INGEST_EVENTS and the network, then run again."
 
 
 class RerankerUnavailableError(UnavailableError):

@@ -59,6 +59,9 @@ class Boundary(StrEnum):
     DAGSTER_ERASED = "dagster erased"
     TABLES_REWRITTEN = "tables rewritten"
     ERASED = "erased"
+    NOTICES_RECEIVED = "notices received"
+    NOTICES_EXTENDED = "notices extended"
+    NOTICES_DELETED = "notices deleted"
 
 
 Handler = Callable[[Boundary, str], None]

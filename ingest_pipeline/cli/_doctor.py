@@ -15,6 +15,7 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError
+from ingest_pipeline.events.queue import EventQueue
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.lance.versions.store_check import check_store
@@ -54,6 +55,9 @@ class Finding:
 def examine(settings: CorpusConfig) -> Iterator[Finding]:
     """Yield what each check finds. A check that depends on a failed one is skipped."""
     yield from checked("source", lambda: _source(settings))
+    if settings.events:
+        events = settings.events
+        yield from checked("events", lambda: _events(events))
     yield from checked("embedding", lambda: _embedding(settings))
     yield from checked("parsers", _parsers)
     yield from checked("table", lambda: examine_table(settings))
@@ -86,6 +90,12 @@ def _source(settings: CorpusConfig) -> Iterator[Finding]:
         )
         return
     yield Finding("source", Verdict.OK, f"{settings.source} can be listed.")
+
+
+def _events(address: str) -> Iterator[Finding]:
+    queue = EventQueue(address)
+    queue.check_rights()
+    yield Finding("events", Verdict.OK, f"{address} can be read, and its messages can be deleted: {queue.depth()}.")
 
 
 def _embedding(settings: CorpusConfig) -> Iterator[Finding]:

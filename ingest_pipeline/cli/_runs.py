@@ -127,7 +127,7 @@ def ingest(
             run_id,
             progress,
             costs,
-            _problems(result),
+            problems_of(result),
             note,
             skipped=SkippedDocuments.reported_by(result),
             misconfigured=_is_misconfigured(result),
@@ -156,7 +156,7 @@ def reembed(settings: CorpusConfig, action: Action, documents: int, console: Con
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "reembed", progress)
-        return Run(run_id, progress, costs, _problems(result), misconfigured=_is_misconfigured(result))
+        return Run(run_id, progress, costs, problems_of(result), misconfigured=_is_misconfigured(result))
 
 
 def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, confirm_removals: bool = False) -> Run:
@@ -182,10 +182,10 @@ def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, conf
         with database.transaction() as connection:
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "rollback", progress)
-        return Run(run_id, progress, [], _problems(result), misconfigured=_is_misconfigured(result))
+        return Run(run_id, progress, [], problems_of(result), misconfigured=_is_misconfigured(result))
 
 
-def _problems(result: dg.JobExecutionResult) -> list[str]:
+def problems_of(result: dg.JobExecutionResult) -> list[str]:
     """The problems of a run, one line each."""
     if result.success:
         return []
@@ -215,9 +215,14 @@ def _is_misconfigured(result: dg.JobExecutionResult) -> bool:
     return any(issubclass(kind, errors.ConfigurationError) for kind in known)
 
 
+def is_interrupted(result: dg.JobExecutionResult) -> bool:
+    """Whether the run ended because the process was interrupted."""
+    return not result.success and not _INTERRUPTS.isdisjoint(_kinds(result))
+
+
 def _check_interrupt(result: dg.JobExecutionResult, command: str, progress: RunProgress) -> None:
     """Raise `InterruptedRunError` if the run was interrupted."""
-    if result.success or _INTERRUPTS.isdisjoint(_kinds(result)):
+    if not is_interrupted(result):
         return
     raise errors.InterruptedRunError(
         f"`{command}` was interrupted. Published so far, and stays so: {counted(progress.published, 'document')}. "

@@ -9,6 +9,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 
 from ingest_pipeline.cli import _dagster
 from ingest_pipeline.config.corpus_config import CorpusConfig
+from ingest_pipeline.orchestration.queue_readers import is_read
 from ingest_pipeline.resources.names import DagsterNames
 
 
@@ -28,7 +29,13 @@ def examine_sensors(settings: CorpusConfig) -> Iterator[tuple[bool, str, str]]:
                 "Run `ingest-pipeline ui` or `dagster-daemon run`, or ingest with `ingest-pipeline ingest`.",
             )
         known = {state.name: state for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)}
-        for name in (names.name("source_sensor"), names.name("recovery_sensor")):
+        if settings.events and not is_read(instance, names):
+            yield (
+                False,
+                "Nothing reads the event queue, so the source is listed every 30 seconds.",
+                f"Turn the sensor {names.name('event_sensor')} on, or run `ingest-pipeline listen`.",
+            )
+        for name in (names.name("source_sensor"), names.name("recovery_sensor"), names.name("event_sensor")):
             state = known.get(name)
             if state is None:
                 continue

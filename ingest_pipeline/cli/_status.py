@@ -79,10 +79,12 @@ def _facts(found: Status) -> list[tuple[str, str]]:
         ("used", used),
         ("today", _today(one)),
         ("waiting", f"{counted(one['vectors_in_batch_jobs'], 'vector')} in batch jobs"),
+        ("events", str(one["event_queue"])),
         ("parser", f"runs {one['parser_confinement']}"),
         ("state", _state(found)),
     ]
     hidden = {"chunks": not one["recipe"], "waiting": not one["vectors_in_batch_jobs"]}
+    hidden["events"] = one["event_queue"] is None
     hidden["parser"] = one["parser_confinement"] == "complete"
     return [(name, value) for name, value in facts if not hidden.get(name, False)]
 

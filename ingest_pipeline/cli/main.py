@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
     "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),
     "init": ("init", "Write a commented configuration file into the current folder, and a list of variables."),
+    "listen": ("listen", "Ingest changes in S3 as soon as the event queue has a notice of them, until interrupted."),
     "maintain": ("maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
     "mcp": ("mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
     "metrics": (

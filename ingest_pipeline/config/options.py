@@ -22,6 +22,7 @@ from ingest_pipeline.embedding.input_limits import known_tokenizer
 from ingest_pipeline.embedding.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from ingest_pipeline.embedding.prompts import FieldValue
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.events.queue_address import QueueAddress
 from ingest_pipeline.extensions.loader import SCHEMA, Extension, read_extensions
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme
@@ -73,6 +74,13 @@ class _CoreOptions(BaseModel):
     source: str = Field(
         description="The files: a path, or s3://, gs:// or az:// with bucket and prefix.",
         examples=["documents", "s3://company/handbook"],
+    )
+    events: str | None = Field(
+        default=None,
+        description="Queue of Amazon SQS with the event notifications of a source in S3. As long as it is read, "
+        "changes are found at once, and the source is listed every hour. Default: the source is listed every 30 "
+        "seconds.",
+        examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/handbook", "sqs://123456789012/handbook"],
     )
     state: str = Field(
         default=".ingest_pipeline",
@@ -339,6 +347,17 @@ class _CoreOptions(BaseModel):
             if "://" in value:  # a path is checked where it is read, which may be another machine
                 canonical_url(value)
         return value
+
+    @model_validator(mode="after")
+    def _check_events(self) -> Self:
+        with refusals():
+            if self.events:
+                QueueAddress.parse(self.events)
+                if not self.source.startswith("s3://"):
+                    raise ConfigurationError(
+                        "INGEST_EVENTS is set, and the source is not in S3", "Remove INGEST_EVENTS, or name s3://."
+                    )
+        return self
 
     @field_validator("lancedb_uri")
     @classmethod

@@ -26,7 +26,7 @@ from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.planning.shares import EVERYTHING, Share
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
-from ingest_pipeline.postgres.failures import Failure
+from ingest_pipeline.postgres.failures import Failure, read_failures
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.telemetry.spans import span
 
@@ -131,22 +131,24 @@ class IngestRun:
             self._workers = WorkerPool(context, workers, self._report_of_worker, self._count, self._count_unreported)
         self._differing = self._unchanged = 0
 
-    def run(self, partitions: Sequence[str] | None = None) -> IngestOutcome:
+    def run(self, partitions: Sequence[str] | None = None, documents: Sequence[str] | None = None) -> IngestOutcome:
         """Ingest some partitions, or all documents that differ. Removals come last, when all of them are counted.
 
         Args:
             partitions: The partitions. None: all documents that differ.
+            documents: Keys of documents, if the run ingests these alone. The other documents of their partitions are
+                not compared with the source.
 
         Raises:
             IngestError: A failure concerned all documents. Documents published before it stay published.
         """
         with named(self._context, self._run_id), span("ingest"):
             try:
-                self._ingest_pages(partitions)
+                self._ingest_pages(partitions, documents)
             finally:
                 if self._workers is not None:
                     self._workers.close()
-            self._conclude(are_all=partitions is None and self._options.share.count == 1)
+            self._conclude(are_all=partitions is None and documents is None and self._options.share.count == 1)
         return self.outcome
 
     def _conclude(self, *, are_all: bool) -> None:
@@ -160,12 +162,13 @@ class IngestRun:
             done = self.outcome.published + self.outcome.removed + self.outcome.unreadable.total() + self._unchanged
             record_comparison(self._context.corpus, max(0, self._differing - done))
 
-    def _ingest_pages(self, partitions: Sequence[str] | None) -> None:
+    def _ingest_pages(self, partitions: Sequence[str] | None, documents: Sequence[str] | None) -> None:
         removals: list[DocumentPlan] = []
         puts: list[DocumentPlan] = []
-        if partitions is None or self._options.confirm_recipe:
+        are_named = partitions is not None or documents is not None
+        if not are_named or self._options.confirm_recipe:
             self._recipe_guard.accept()
-        for page in self._pages(partitions):
+        for page in self._pages(partitions) if documents is None else self._page_of(documents):
             self._reporter.compared(page)
             self._differing += len(page.plans)
             self.outcome.incomplete.update(plan.partition for plan in page.on_hold)
@@ -173,11 +176,11 @@ class IngestRun:
                 self._hand_out(self._workers, puts)
             else:
                 self._ingest(puts)
-            puts = self._without_backed_off(page.puts, are_named=partitions is not None)
-            puts = self._without_withheld(puts, are_named=partitions is not None)
+            puts = self._without_backed_off(page.puts, are_named=are_named)
+            puts = self._without_withheld(puts, are_named=are_named)
             removals += page.removals
         # The last page and the removals share a publication, so that readers see a renamed file once.
-        last = [*puts, *self._allowed(removals)]
+        last = [*puts, *self._allowed(removals, are_few=documents is not None)]
         if self._workers is None or not self._workers.is_worth(last):
             self._ingest(last)
             return
@@ -205,6 +208,15 @@ class IngestRun:
             self.outcome.incomplete.update(map(self._context.scheme.partition_of, page.too_recent))
             yield page
 
+    def _page_of(self, keys: Sequence[str]) -> Iterator[Page]:
+        """Compare some documents. A partition with another document that failed stays incomplete."""
+        with self._context.corpus.database.transaction() as connection:
+            failures = read_failures(connection, self._context.corpus.generation)
+        named = set(keys)
+        others = (failure for failure in failures if failure.key not in named and not failure.unreadable)
+        self.outcome.incomplete.update(failure.partition for failure in others)
+        yield Planner(self._context).documents(keys)
+
     def _without_backed_off(self, puts: Sequence[DocumentPlan], *, are_named: bool) -> list[DocumentPlan]:
         """Skip documents that cannot be read and those in quarantine, unless the run names them.
 
@@ -229,12 +241,12 @@ class IngestRun:
         self.outcome.incomplete.update(plan.partition for plan in withheld)
         return due
 
-    def _allowed(self, removals: Sequence[DocumentPlan]) -> Sequence[DocumentPlan]:
+    def _allowed(self, removals: Sequence[DocumentPlan], *, are_few: bool) -> Sequence[DocumentPlan]:
         error = None
         # The removal guard must count all removals, and a share knows only its own.
         withhold = self._options.withhold_removals or self._options.share.count > 1
         if not (self._options.confirm_removals or withhold):
-            error = check_removals(self._context, removals)
+            error = check_removals(self._context, removals, with_recent=are_few)
         if error is None and not withhold:
             return removals
         self.outcome.incomplete.update(plan.partition for plan in removals)

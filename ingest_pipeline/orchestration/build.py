@@ -11,6 +11,7 @@ from ingest_pipeline.assets.ingest import ingest_assets
 from ingest_pipeline.assets.specs import AssetOptions
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.orchestration.event_sensor import event_sensor
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
 from ingest_pipeline.orchestration.jobs.erase import erase_job
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job
@@ -78,6 +79,9 @@ class DagsterOptions(BaseModel):
     )
     source_sensor: bool = Field(
         default=True, description="Whether the sensor for new, changed and removed files is on from the start."
+    )
+    event_sensor: bool = Field(
+        default=True, description="Whether the sensor of the event queue is on from the start, if `events` names one."
     )
     recovery_sensor: bool = Field(
         default=True, description="Whether the sensor that settles the sagas of dead writers is on from the start."
@@ -169,6 +173,7 @@ def corpus_definitions(
                 max_runs=options.max_runs,
                 running=options.source_sensor,
             ),
+            *([event_sensor(config, config.events, upstream, running=options.event_sensor)] if config.events else []),
             recovery_sensor(config, upstream, running=options.recovery_sensor),
             batch_sensor(config, upstream, running=options.batch_sensor),
             *([upstream_sensor(config, upstream)] if upstream else []),

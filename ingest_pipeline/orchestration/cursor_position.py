@@ -11,13 +11,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from time import time
 
 from ingest_pipeline.planning.lag import oldest_change
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import is_suspicious
 from ingest_pipeline.planning.source_comparison import Page
 
-_COUNTS = ("latest", "gone", "removable", "behind", "oldest")
+_COUNTS = ("latest", "gone", "removable", "behind", "oldest", "due", "equal_at")
 
 
 @dataclass(slots=True)
@@ -36,6 +37,10 @@ class SourceCursor:
     """Documents that differ, counted so far."""
     oldest: int = 0
     """When the oldest of these changes was made, in seconds since the epoch. 0: no time of a change is known."""
+    due: int = 0
+    """Documents, counted so far, that need a run now or soon."""
+    equal_at: int = 0
+    """When the last pass ended, if no document was due, in seconds since 1970. 0: some were."""
 
     @classmethod
     def parse(cls, cursor: str | None) -> SourceCursor:
@@ -87,7 +92,12 @@ class SourceCursor:
     @property
     def next(self) -> SourceCursor:
         """The cursor of the next pass."""
-        return SourceCursor(removable=self._allowed)
+        return SourceCursor(removable=self._allowed, equal_at=0 if self.due else int(time()))
+
+    def rests_until(self, seconds: float) -> float | None:
+        """When the next pass begins, if passes rest for some seconds after one without due documents. None: now."""
+        ends = self.equal_at + seconds
+        return ends if not self.after and ends > time() else None
 
     @property
     def _allowed(self) -> int:

@@ -49,7 +49,7 @@ def run_requests(step: str, due: Sequence[DocumentPlan], at_once: int, **config:
     ]
 
 
-def shared_run(step: str, partitions: Sequence[str], **config: bool) -> dg.RunRequest:
+def shared_run(step: str, partitions: Sequence[str], **config: bool | list[str]) -> dg.RunRequest:
     """A request for one run over any partitions, unlike Dagster's own ranges. Without partitions: all that differ."""
     return dg.RunRequest(run_config=_run_config(step, partitions=list(partitions), **config))
 

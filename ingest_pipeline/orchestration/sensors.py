@@ -5,6 +5,7 @@ daemon is lost, and a file that is changed back to earlier bytes is detected lik
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -12,6 +13,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.erasure.unfinished import continue_erasures
 from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
+from ingest_pipeline.orchestration.queue_readers import is_read
 from ingest_pipeline.orchestration.run_requests import (
     MAX_RUNS,
     partitions_in_progress,
@@ -21,7 +23,7 @@ from ingest_pipeline.orchestration.run_requests import (
     shared_run,
 )
 from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, with_corpus
-from ingest_pipeline.planning.backoff import clear_resolved, without_unreadable
+from ingest_pipeline.planning.backoff import clear_resolved, has_due_retries, without_unreadable
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.lag import record_comparison
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -51,6 +53,9 @@ _MAX_PAGE_DOCUMENTS = 8000
 # From so many documents on, runs over everything are cheaper than runs over named documents, of which each has 2,000.
 _LARGE_DIFFERENCE = 8000
 _SENSOR_RUN = {"skip_backed_off": True, "release_holds": False, "withhold_recipe": True}
+_REST_SECONDS = 3300.0
+"""While the event queue is read, a pass begins so long after one that found no document due. After an hour without a
+comparison, alerts fire."""
 
 
 def source_sensor(
@@ -117,6 +122,8 @@ def _tick(
 ) -> Tick:
     """Compare one page of keys, and request runs for its documents."""
     now = SourceCursor.parse(context.cursor)
+    if settings.events and (resting := _resting(context.instance, ingest_context, settings, now)):
+        return resting
     limits = Limits(_MAX_PAGE_DOCUMENTS, _MAX_PAGE_SECONDS, settings.min_age_seconds)
     page = Planner(ingest_context).page(now.after, limits)
     clear_resolved(ingest_context, page)
@@ -129,6 +136,7 @@ def _tick(
     due = sorted(
         (plan for plan in (*puts, *removals) if plan.partition not in busy), key=lambda plan: (plan.partition, plan.key)
     )
+    now.due += len(puts) + len(page.removals) + len(page.too_recent)
     context.update_cursor((now.next if now.ended else now).dump())
     _drop_strays(context.instance, ingest_context, settings, page, busy)
     message = _message(page, now, ingest_context, skipped=documents.skipped)
@@ -143,6 +151,17 @@ def _tick(
         step = DagsterNames.of(settings).step
         return dg.SensorResult(run_requests=runs_over_everything(step, at_once, withhold_removals=True, **_SENSOR_RUN))
     return _requests(settings, due, at_once, whole=len(removals) == len(page.removals))
+
+
+def _resting(
+    instance: dg.DagsterInstance, ingest_context: IngestContext, settings: CorpusConfig, now: SourceCursor
+) -> dg.SkipReason | None:
+    """Why no pass begins yet: nothing was due at the end of the last one, and changes since are in the event queue."""
+    until = now.rests_until(_REST_SECONDS)
+    if until is None or not is_read(instance, DagsterNames.of(settings)) or has_due_retries(ingest_context):
+        return None
+    at = f"{datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC"
+    return dg.SkipReason(f"The event queue is read, and no document differed. The source is listed again at {at}.")
 
 
 def _drop_strays(

@@ -46,6 +46,14 @@ def read_retry_backoff(context: IngestContext) -> RetryBackoff:
     return RetryBackoff(current, now)
 
 
+def has_due_retries(context: IngestContext) -> bool:
+    """Whether a document that failed is to be tried again now."""
+    with context.corpus.database.transaction() as connection:
+        failures = read_failures(connection, context.corpus.generation)
+        now = clock(connection)
+    return any(one.recipe == context.recipe.fingerprint_of(one.key) and not _is_early(one, now) for one in failures)
+
+
 def without_final(context: IngestContext, plans: Sequence[DocumentPlan]) -> tuple[list[DocumentPlan], list[Failure]]:
     """Separate the documents that a run over everything skips, because their bytes are no longer tried.
 

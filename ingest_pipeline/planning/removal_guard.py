@@ -6,6 +6,7 @@ If a listing lacks most documents, a mistake or a fault is more likely than a de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from ingest_pipeline.errors import RemovalsWithheldError
 from ingest_pipeline.planning.context import IngestContext
@@ -14,6 +15,7 @@ from ingest_pipeline.postgres import documents
 from ingest_pipeline.types import counted
 
 _MAX_UNCONFIRMED = 10
+_RECENT = timedelta(hours=1)
 
 
 def is_suspicious(gone: int, latest: int) -> bool:
@@ -26,18 +28,25 @@ def is_suspicious(gone: int, latest: int) -> bool:
     return gone > 0 and (gone >= latest or (gone > _MAX_UNCONFIRMED and 2 * gone > latest))
 
 
-def check_removals(context: IngestContext, removals: Sequence[DocumentPlan]) -> RemovalsWithheldError | None:
+def check_removals(
+    context: IngestContext, removals: Sequence[DocumentPlan], *, with_recent: bool = False
+) -> RemovalsWithheldError | None:
     """The error to raise if these removals need a confirmation, otherwise None.
 
     Args:
         context: The open corpus with its source.
         removals: All compared documents that the source lacks.
+        with_recent: Count the removals of the last hour too, because the source was not listed, and a source that
+            disappears piece by piece looks like many small removals.
     """
+    if not removals:
+        return None
     with context.corpus.database.transaction() as connection:
         latest = documents.count_documents(connection, context.corpus.generation)
-    if not is_suspicious(len(removals), latest):
+        recent = documents.count_removed(connection, context.corpus.generation, _RECENT) if with_recent else 0
+    if not is_suspicious(len(removals) + recent, latest + recent):
         return None
-    return withheld(context.corpus.name, context.source.url, len(removals), latest)
+    return withheld(context.corpus.name, context.source.url, len(removals) + recent, latest + recent)
 
 
 def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> RemovalsWithheldError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -141,6 +141,12 @@ def count_documents(connection: Connection, generation: str) -> int:
 def count_published_by(connection: Connection, writer: str, sagas: Sequence[UUID]) -> int:
     """Return the number of documents that a process published, except by some of its sagas."""
     row = connection.execute(query("count_published_by"), {"writer": writer, "sagas": list(sagas)}).fetchone()
+    return row["found"] if row else 0
+
+
+def count_removed(connection: Connection, generation: str, within: timedelta) -> int:
+    """Return the number of documents that publications of the last time removed, because the source lacked them."""
+    row = connection.execute(query("count_removed"), {"generation": generation, "within": within}).fetchone()
     return row["found"] if row else 0
 
 

@@ -47,6 +47,7 @@ _TESTED_ELSEWHERE = {
 }
 # Programs of others that the documents call. Their lines are not run here.
 _OTHERS = {
+    "aws",
     "cd",
     "cp",
     "curl",

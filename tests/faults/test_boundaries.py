@@ -53,6 +53,11 @@ EFFECTS: dict[str, dict[str, str]] = {
     "lance/spool.py": {"_upload": "BATCH_SPOOLED", "write_durably": "BATCH_SPOOLED"},
     "lance/versions/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
     "lance/erasing.py": {"write_durably": "ERASURE_NOTED", "upload_file": "ERASURE_NOTED"},
+    "events/queue.py": {
+        "receive_message": "NOTICES_RECEIVED",
+        "delete_message_batch": "NOTICES_DELETED",
+        "change_message_visibility_batch": "NOTICES_EXTENDED",
+    },
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
     "erasure/table.py": {"retire": "RETIRED", "record_fragment": "FRAGMENT_RECORDED"},
     "reporting/erasure.py": {"_clean": "DAGSTER_ERASED", "_remove": "DAGSTER_ERASED", "_rewrite": "DAGSTER_ERASED"},

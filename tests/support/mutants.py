@@ -33,6 +33,7 @@ from ingest_pipeline.corpus import opening, pinned, table_identity
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding import base, openai, user_embedder_role
 from ingest_pipeline.embedding.prompts import NO_PROMPT
+from ingest_pipeline.events import queue
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
@@ -1032,4 +1033,34 @@ MUTANTS["the share of a dead worker is forgotten"] = Mutant(
     share_of_a_dead_worker_is_forgotten,
     "tests/integration/ingestion/test_workers.py::"
     "test_the_share_of_a_killed_worker_is_done_by_the_other_and_nothing_is_embedded_again",
+)
+
+
+def notices_are_deleted_on_receipt() -> None:
+    receive = queue.EventQueue.receive
+
+    def receive_and_delete(self: queue.EventQueue, wait_seconds: int) -> list[queue.Message]:
+        found = receive(self, wait_seconds)
+        self.delete(found)
+        return found
+
+    plug(queue.EventQueue, "receive", receive_and_delete)
+
+
+def small_removals_are_not_added_up() -> None:
+    plug(documents, "count_removed", answering(0))
+
+
+_NOTICES = "tests/integration/events/test_noticed_documents.py::"
+
+MUTANTS.update(
+    {
+        "notices deleted on receipt": Mutant(
+            notices_are_deleted_on_receipt,
+            f"{_NOTICES}test_a_reader_that_dies_anywhere_loses_no_notice[manifest installed-before]",
+        ),
+        "small removals not added up": Mutant(
+            small_removals_are_not_added_up, f"{_NOTICES}test_most_of_the_corpus_is_not_removed_piece_by_piece"
+        ),
+    }
 )

@@ -710,6 +710,13 @@ SELECT count(*) AS found FROM ingest_pipeline.head_document WHERE generation = %
 SELECT count(*) AS found FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE s.writer = %(writer)s AND s.id <> ALL(%(sagas)s::uuid[]) AND d.published_version IS NOT NULL AND NOT d.removed
 
+-- count_removed --
+-- A document that was removed and added again in the meantime counts too.
+SELECT count(DISTINCT document.key) AS found
+FROM ingest_pipeline.saga JOIN ingest_pipeline.document ON document.saga = saga.id
+WHERE saga.generation = %(generation)s AND saga.state = 'published' AND NOT saga.retired AND saga.kind = 'ingest'
+  AND saga.ended_at > now() - %(within)s AND document.removed
+
 -- first_partition --
 SELECT partition FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 ORDER BY key LIMIT 1

@@ -26,6 +26,7 @@ from tests.support.crash.places import (
     ERASURE_IN_DAGSTER,
     FIRST_INGEST,
     FIRST_SUBMISSION,
+    LISTENING,
     MAINTENANCE,
     MIGRATION,
     OWN_CODE,
@@ -373,6 +374,7 @@ def test_the_places_are_complete(world: World) -> None:
         *OWN_CODE,
         *ERASURE,
         *ERASURE_IN_DAGSTER,
+        *LISTENING,
     }
     assert reached == set(Boundary)
 

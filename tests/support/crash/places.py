@@ -168,6 +168,8 @@ MOVED_WHILE_EMPTY = {
 }
 """Creation of an empty table in another folder, which replaces an empty one."""
 
+LISTENING = dict.fromkeys((Boundary.NOTICES_RECEIVED, Boundary.NOTICES_EXTENDED, Boundary.NOTICES_DELETED), 1)
+"""What `listen` passes besides when it ingests the document of one notice that takes long."""
 MIGRATION = {
     **_PREPARING_FIRST,
     **_PUBLISHING,

@@ -27,6 +27,7 @@ _NOT_ALONE = {
     "embedder",
     "enricher",
     "enricher_prices",
+    "events",
     "parser",
     "reranker",
     "tokenizer",
