@@ -1,4 +1,4 @@
-"""Every effect that the outside can see stands inside a named boundary, where a test can stop the program."""
+"""Every effect outside the process is inside a named boundary, where a test can stop the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Four safeguards unplugged, one at a time: a named test must fail for each. `make mutants` unplugs all."""
+"""Four safeguards are disabled, one at a time: a named test must fail for each. `make mutants` disables all."""
 
 from __future__ import annotations
 

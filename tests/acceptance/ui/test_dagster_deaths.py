@@ -1,7 +1,7 @@
 """Dagster's own processes die while they work on the corpus: SIGKILL of what `ingest-pipeline ui` started.
 
-Afterwards the stores agree, nothing is in doubt after one tick of the recovery sensor, no run looks as if it went on,
-and what was left undone is done by the next request.
+Afterwards the stores agree, nothing is in doubt after one tick of the recovery sensor, Dagster shows no dead run as
+running, and the next request does the rest of the work.
 """
 
 from __future__ import annotations

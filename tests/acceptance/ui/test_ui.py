@@ -1,7 +1,7 @@
 """Dagster's real daemon and web server, started as a user starts them, watching a folder.
 
-All tests share them, because they take twenty seconds of CPU to start. The source sensor leaves files younger than a
-day alone, so what becomes of a young file is what the test does.
+All tests share them, because they take twenty seconds of CPU to start. The source sensor skips files younger than a
+day, so only the test decides what happens to a new file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Postgres chooses a publication as the transaction that has to give way: it begins again by itself."""
+"""Postgres aborts a publication to break a deadlock: the publication is repeated without help."""
 
 from __future__ import annotations
 

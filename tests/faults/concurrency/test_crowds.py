@@ -1,4 +1,4 @@
-"""Many processes at work on one corpus: backfills in any order, files that come and go, upkeep beside them."""
+"""Many processes work on one corpus: backfills in any order, files that come and go, maintenance beside them."""
 
 from __future__ import annotations
 

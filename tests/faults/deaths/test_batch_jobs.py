@@ -1,4 +1,4 @@
-"""Batch jobs: half price, a day later; submitted once and never twice, whoever dies."""
+"""A batch job is submitted exactly once and its vectors are collected, whichever process dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An empty corpus may take other settings, and a process may die while it does."""
+"""An empty corpus takes other settings, also if the process that changes them dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A writer that is killed at any boundary leaves nothing half, nothing twice and nothing over."""
+"""A writer that is killed at any boundary leaves no partial publication, no duplicate rows and no orphan files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While a corpus moves to another model, readers see one generation, whole; no writer works for one that was left."""
+"""While a corpus is re-embedded, readers see one generation, whole, and no writer publishes to the retired one."""
 
 from __future__ import annotations
 

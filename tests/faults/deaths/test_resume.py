@@ -1,6 +1,6 @@
-"""A run that dies inside one large document is gone on with: what was recorded is not bought again.
+"""A run that dies inside one large document is resumed: recorded texts are not embedded again.
 
-The server counts what was bought; the ledger says what was recorded.
+The server counts the texts that it embedded; the ledger says which were recorded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A writer that lost its lock and does not know it changes nothing that a reader sees, and leaves nothing."""
+"""A writer that lost its lock without noticing changes nothing that a reader sees, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that come byte by byte or are interim for ever: clients are never in silence for long, and yet give up."""
+"""Answers that arrive byte by byte, or interim answers without end: clients stop although they never see silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room runs out: for files, and for connections. Nothing is published by halves, and nothing is paid for twice."""
+"""Files or connections run out: no publication is partial, and nothing is embedded twice."""
 
 from __future__ import annotations
 

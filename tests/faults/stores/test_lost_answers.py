@@ -1,4 +1,4 @@
-"""A call that was carried out and then raised: what a time-out or a lost reply looks like to the caller."""
+"""A call takes effect and then raises: this is how a time-out or a lost reply looks to the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Source and table on a real S3 endpoint that fails: whatever request fails, and however, nothing is half published.
+"""Source and table on a real S3 endpoint whose requests fail in all ways: no publication is partial.
 
 moto runs in a process of its own behind a gate that refuses requests, breaks connections before, within or after the
 answer, or says nothing at all.

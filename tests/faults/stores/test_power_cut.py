@@ -1,4 +1,4 @@
-"""The power fails right after a publication was committed: what Postgres confirmed is on the disk under the table, too.
+"""The power fails right after a publication was committed: the files that it needs are on the disk of the table.
 
 `test_power_cuts_of_sagas` cuts the power at every moment after a COMMIT of every kind of saga.
 """

@@ -1,9 +1,9 @@
 """Power cuts: what is on a disk at some moment, and an audit of it against Postgres at that moment.
 
-There are two kinds of disks. A `LoopDisk` is a real file system in a file; a raw copy of the file has what the system
-had written to the disk, and nothing of what it still kept in memory. File systems write more than they have to: ext4,
-XFS and btrfs write the name of a file with the file. `FlushedFiles` has no more than what POSIX promises: the content
-of a file when it was last flushed, under the names that its folder had when that was last flushed.
+There are two kinds of disks. A `LoopDisk` is a real file system in a file; a raw copy of that file contains what the
+system had written to the disk, and nothing that was still in memory. File systems write more than they have to: ext4,
+XFS and btrfs write the name of a file with the file. `FlushedFiles` contains only what POSIX promises: the content of
+a file at its last flush, under the names that its folder had at the last flush of the folder.
 """
 
 from __future__ import annotations
