@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -14,11 +12,6 @@ from ingest_pipeline.embedding.usage_meter import billed_tokens
 from ingest_pipeline.types import counted
 
 Vectors: TypeAlias = NDArray[np.float32]
-
-# A message of the API that has so many characters in common with a text quotes it.
-_QUOTED_CHARACTERS = 16
-# A shorter text is a common word.
-_SHORT_CHARACTERS = 4
 
 
 def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int]:
@@ -50,26 +43,6 @@ def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int
     if not vectors.any(axis=1).all():
         raise ValueError("a vector of length zero")
     return vectors, billed_tokens(body)
-
-
-def without_quotes(message: str, texts: Sequence[str]) -> str:
-    """The message of an error, with an ellipsis for each part that it quotes of the texts: errors show no document.
-
-    Args:
-        message: The message in one line.
-        texts: The texts that were sent.
-    """
-    lines = [line for text in texts if (line := " ".join(text.split()))]
-    kept = list(message)
-    for start in range(len(message)):
-        part = message[start : start + _QUOTED_CHARACTERS]
-        if len(part) == _QUOTED_CHARACTERS and any(part in line for line in lines):
-            kept[start : start + _QUOTED_CHARACTERS] = [""] * _QUOTED_CHARACTERS
-    shown = "".join(character or "\0" for character in kept)
-    for line in lines:
-        if _SHORT_CHARACTERS <= len(line) < _QUOTED_CHARACTERS:
-            shown = re.sub(rf"(?<!\w){re.escape(line)}(?!\w)", "\0", shown)
-    return re.sub("\0+", "\N{HORIZONTAL ELLIPSIS}", shown)
 
 
 def _mapping(value: object, name: str) -> dict[str, object]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from ingest_pipeline.embedding.certificates import trusted_certificates
+from ingest_pipeline.embedding.quotes import without_quotes
 from ingest_pipeline.errors import (
     ConfigurationError,
     IngestError,
@@ -97,7 +98,7 @@ class RerankEndpoint:
                 self._names = self._names[1:]
                 continue
             if not response.is_success:
-                raise self._refusal(response)
+                raise self._refusal(response, [question, *texts])
             try:
                 return read_scores(response.json(), len(texts))
             except ValueError as error:
@@ -125,14 +126,14 @@ class RerankEndpoint:
             f"The reranker at {self._host} failed {self.settings.max_retries + 1} times, the last with {problem}"
         )
 
-    def _refusal(self, response: httpx2.Response) -> IngestError:
+    def _refusal(self, response: httpx2.Response, texts: Sequence[str]) -> IngestError:
         if response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return RerankerAccessError(f"The reranker at {self._host} refused the key ({response.status_code})")
         said = " ".join(response.text.split())[:_GREATEST_MESSAGE]
         if self.settings.api_key:
             said = said.replace(self.settings.api_key, "***")
         return ConfigurationError(
-            f"The reranker at {self._host} refused a request ({response.status_code}): {said}",
+            f"The reranker at {self._host} refused a request ({response.status_code}): {without_quotes(said, texts)}",
             "Check INGEST_RERANK_URL and INGEST_RERANK_MODEL.",
         )
 

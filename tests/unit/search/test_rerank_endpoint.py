@@ -195,3 +195,14 @@ def test_an_answer_that_is_not_json_is_refused(server: Server) -> None:
     server.answer = lambda _: (200, b"<html>")
     with pytest.raises(RerankerResponseError):
         ask(server, "a")
+
+
+@pytest.mark.promise("secrets")
+def test_a_refusal_quotes_no_passage(server: Server) -> None:
+    """As frameworks do that validate the body and return it as part of the error."""
+    server.answer = lambda body: (400, {"detail": [{"msg": "too long", "input": body}]})
+    with pytest.raises(ConfigurationError, match="too long") as refused:
+        ask(server, "A passage of a secret document.", "word")
+    assert "passage" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "…" in str(refused.value)
