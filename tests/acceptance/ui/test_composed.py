@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import FloatRect, Page, expect, sync_playwright
 
-from tests.support.dagster.web_ui import eventually
+from tests.support.dagster.web_ui import eventually, seldom_collecting
 from tests.support.servers.ports import free_port
 
 _EXAMPLE = Path(__file__).parents[3] / "examples" / "two_corpora"
@@ -70,7 +70,7 @@ class Location:
             self._process = subprocess.Popen(
                 [str(tools / "ingest-pipeline"), "ui", "--port", self.url.rpartition(":")[2]],
                 cwd=project,
-                env=environment,
+                env=seldom_collecting(environment),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -18,6 +18,7 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.maintenance.sweep import sweep
+from tests.support.dagster.web_ui import seldom_collecting
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.ports import free_port
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
@@ -61,7 +62,7 @@ def running_ui(world: DagsterWorld, directory: Path, proxy: TcpProxy) -> Generat
     # Its source sensor leaves the file alone: a run of its own might be at work or about to begin when one is killed.
     environment["INGEST_MIN_AGE_SECONDS"] = "86400"
     environment.pop("DAGSTER_POSTGRES_URL", None)
-    dagster = Dagster(environment, directory, free_port())
+    dagster = Dagster(seldom_collecting(environment), directory, free_port())
     below: list[int] = []
     try:
         dagster.wait_until_up()

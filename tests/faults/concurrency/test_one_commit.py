@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lance
-import lancedb
 import psycopg
 import pytest
 
@@ -37,6 +36,8 @@ def latest_texts(world: World) -> str:
     """What a reader of the latest version finds, by Lance and by LanceDB."""
     uri = world.settings.table_uri
     found = lance.dataset(uri).to_table(["text"])["text"].to_pylist()
+    import lancedb  # noqa: PLC0415  most processes of the tests do not need it, and it takes two seconds
+
     table = lancedb.connect(world.settings.lancedb_uri).open_table(world.corpus.generation)
     assert sorted(table.to_arrow()["text"].to_pylist()) == sorted(found)
     return "".join(sorted(found))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pytest
 from obstore.store import S3Store
 
@@ -78,6 +77,8 @@ def test_plain_lancedb_filters_by_a_column(library: World) -> None:
     library.put("legal/2019/a.txt", "Text of a.")
     library.put("legal/2021/b.txt", "Text of b.")
     library.ingest()
+    import lancedb  # noqa: PLC0415  most processes of the tests do not need it, and it takes two seconds
+
     table = lancedb.connect(str(Path(library.settings.lancedb_uri))).open_table(library.settings.corpus)
     found = table.search().where("year >= 2020 AND department = 'legal'").to_list()
     assert [row["document"] for row in found] == ["legal/2021/b.txt"]

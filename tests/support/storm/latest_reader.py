@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import lance
-import lancedb
 import numpy as np
 import pyarrow as pa
 
@@ -47,6 +46,8 @@ def _read(stage: Stage, random: Random, before: int) -> tuple[int, pa.Table | No
     if random.random() < 0.5:
         dataset = lance.dataset(stage.settings.table_uri)
         return dataset.version, dataset.to_table(_COLUMNS) if dataset.version > before else None
+    import lancedb  # noqa: PLC0415  most processes of the tests do not need it, and it takes two seconds
+
     table = lancedb.connect(stage.settings.lancedb_uri).open_table(CORPUS)
     version = table.version
     return version, table.to_arrow().select(_COLUMNS) if version > before else None
