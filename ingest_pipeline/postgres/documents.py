@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from ingest_pipeline.columns.declaration import Values, canonical
 from ingest_pipeline.columns.values import Value
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.erasures import check_not_erased
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, Usage
 
@@ -194,7 +195,11 @@ class PlannedDocument(Protocol):
 def insert_documents(
     connection: Connection, *, generation: str, saga: UUID, recipe: Recipe, documents: Iterable[PlannedDocument]
 ) -> None:
-    """Insert the rows of planned documents. No reader sees them before they are published."""
+    """Insert the rows of planned documents. No reader sees them before they are published.
+
+    Raises:
+        ConflictError: One of them was erased after it was planned. Nothing of it may be read or embedded.
+    """
     types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
     with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
         copy.set_types(types)
@@ -205,6 +210,7 @@ def insert_documents(
                 copy.write_row((*row, False, source.document_etag, source.size, source.last_modified))
             else:
                 copy.write_row((generation, saga, None, *row[3:], True, None, None, None))
+    check_not_erased(connection, saga)
 
 
 @dataclass(frozen=True, slots=True)

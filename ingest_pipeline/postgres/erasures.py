@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.rows import class_row
 
+from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
@@ -132,9 +133,15 @@ def erased_keys(connection: Connection, corpus: str) -> ErasedKeys:
     return ErasedKeys({bytes(row["salt"]): frozenset(map(bytes, row["hashes"])) for row in rows})
 
 
-def erased_documents(connection: Connection, saga: UUID) -> list[str]:
-    """The keys of the saga's documents that were erased, and must not be published."""
-    return [row["key"] for row in connection.execute(query("erased_documents"), {"saga": saga})]
+def check_not_erased(connection: Connection, saga: UUID) -> None:
+    """Refuse the documents of a saga that were erased after they were planned.
+
+    Raises:
+        ConflictError: Plan again: the documents are not in the new plan.
+    """
+    erased = connection.execute(query("erased_documents"), {"saga": saga}).fetchall()
+    if erased:
+        raise ConflictError(f"{len(erased)} documents of saga {saga} were erased after they were planned")
 
 
 def allow(connection: Connection, corpus: str, keys: Sequence[str]) -> list[str]:

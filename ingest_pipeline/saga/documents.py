@@ -8,9 +8,10 @@ from uuid import UUID
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.lance.changes import Removal
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.postgres import documents, erasures
+from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import Superseded
+from ingest_pipeline.postgres.erasures import check_not_erased
 
 _MAX_NAMED = 5
 
@@ -21,9 +22,7 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
     Raises:
         ConflictError: One of them was published by another saga after it was planned, or was erased.
     """
-    erased = erasures.erased_documents(connection, saga)
-    if erased:
-        raise ConflictError(f"{len(erased)} documents of the saga {saga} were erased after it planned them")
+    check_not_erased(connection, saga)
     conflicts = documents.conflicting_documents(connection, saga)
     if conflicts:
         named = ", ".join(map(repr, conflicts[:_MAX_NAMED]))

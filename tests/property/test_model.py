@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.erasure.erase import erase
+from ingest_pipeline.erasure.unfinished import continue_erasures
+from ingest_pipeline.postgres import documents, erasures
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
+from tests.support.crash.places import ERASURE, MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
 from tests.support.world import World, paragraphs
 
 Texts = dict[str, str]
@@ -33,6 +35,8 @@ class Corpus(RuleBasedStateMachine):
         self.published: Texts = {}
         self.held: dict[str, str | None] = {}
         """What the source held of documents that were rolled back, and which is not to be ingested; None: nothing."""
+        self.erased: set[str] = set()
+        """Documents that are not ingested again, because they were erased."""
         self.heads: dict[int, Texts] = {self.world.head: {}}
         self.crashes = 0
         self.only_read = False
@@ -137,6 +141,7 @@ class Corpus(RuleBasedStateMachine):
         """What an ingest makes of the corpus: what the source holds, but for what is held back."""
         left_alone = {key for key, text in self.held.items() if text == self.source.get(key)}
         kept = {key: text for key, text in self.published.items() if key in left_alone}
+        left_alone |= self.erased
         return kept | {key: text for key, text in self.source.items() if key not in left_alone}
 
     def take(self, wanted: Texts) -> None:
@@ -162,12 +167,58 @@ class Corpus(RuleBasedStateMachine):
         return {row.key: "" for row in found} | stored(self.world.texts(version))
 
 
+class ErasedCorpus(Corpus):
+    """The same, with erasures."""
+
+    @rule(key=KEYS)
+    def erase(self, key: str) -> None:
+        if key in self.published:
+            receipt = erase(self.world.corpus, [key], reason="a request")
+            assert (receipt.found, receipt.places) == (0, [])
+            self.take_out(key)
+
+    @rule(key=KEYS, place=st.sampled_from(places(ERASURE)))
+    def erase_and_die(self, key: str, place: Place) -> None:
+        if key not in self.published:
+            return
+        outcome = Child(crash_jobs.erase, self.world.address, [key], kill_at=place).outcome()
+        assert outcome.ours
+        assert self.seen() in (stored(self.published), stored(self.without(key))), f"died {place}"
+        self.world.recover()
+        assert [receipt.found for receipt in continue_erasures(self.world.corpus)] in ([], [0])
+        if self.seen() == stored(self.without(key)):
+            self.take_out(key)
+        else:
+            assert outcome.killed
+
+    @rule(key=KEYS)
+    def allow(self, key: str) -> None:
+        with self.world.database.transaction() as connection:
+            allowed = erasures.allow(connection, self.world.corpus.name, [key])
+        assert allowed == [key for key in [key] if key in self.erased]
+        self.erased.discard(key)
+        self.only_read = True
+
+    def without(self, key: str) -> Texts:
+        return {name: text for name, text in self.published.items() if name != key}
+
+    def take_out(self, key: str) -> None:
+        """A document was erased: no version that is left has it, and its vectors are unknown."""
+        self.published = self.without(key)
+        self.held.pop(key, None)
+        self.erased.add(key)
+        left = set(self.world.corpus.table.versions())
+        self.heads = {version: texts for version, texts in self.heads.items() if version in left}
+        assert not any(key in texts for texts in self.heads.values())
+        self.world.embeddings.reset_counters()
+
+
 def stored(texts: Texts) -> Texts:
     """Without the spaces, of which a chunk drops those at its ends."""
     return {key: "".join(text.split()) for key, text in texts.items()}
 
 
-def run(world: World, tmp_path: Path, examples: int) -> None:
+def run(world: World, tmp_path: Path, examples: int, machine: type[Corpus] = Corpus) -> None:
     numbers = itertools.count()
 
     def new_world() -> World:
@@ -178,7 +229,7 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
         return World(world.database, world.settings.replace(corpus=name, source=str(source)), world.embeddings)
 
     run_state_machine_as_test(  # pyright: ignore[reportUnknownVariableType]
-        lambda: Corpus(new_world()),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  it may be any factory
+        lambda: machine(new_world()),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  it may be any factory
         settings=settings(
             max_examples=examples,
             stateful_step_count=12,
@@ -193,6 +244,19 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
 @pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
     run(world, tmp_path, examples=25)
+
+
+@pytest.mark.promise("any-order", "erasure")
+@pytest.mark.timeout(1800)
+def test_the_corpus_is_what_the_model_says_with_erasures(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=2, machine=ErasedCorpus)
+
+
+@pytest.mark.promise("any-order", "erasure")
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_corpus_is_what_the_model_says_with_erasures_for_long(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=100, machine=ErasedCorpus)
 
 
 @pytest.mark.promise("any-order")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.erasure.erase import erase
 from ingest_pipeline.erasure.unfinished import continue_erasures
 from ingest_pipeline.failpoints import Boundary
+from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.maintain import maintain
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import erasures
 from ingest_pipeline.types import Retention
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import ERASURE, places
+from tests.support.crash.zombie import Zombie, named
 from tests.support.world import World, paragraphs, passages_of
 
 pytestmark = pytest.mark.promise("erasure")
@@ -101,3 +107,69 @@ def test_the_places_of_an_erasure_are_complete(world: World) -> None:
     passed = passages_of(lambda: crash_jobs.erase(world.address, ["a.txt"]))
     assert {name for name, _ in passed} == set(ERASURE), sorted(passed.items())
     assert {name: count for (name, _), count in passed.items() if count > ERASURE[name]} == {}
+
+
+@pytest.mark.promise("zombies")
+@pytest.mark.parametrize(
+    "place",
+    [
+        Place(Boundary.BATCH_SENT, "after"),
+        Place(Boundary.FRAGMENT_WRITTEN, "after"),
+        Place(Boundary.PREPARED, "after"),
+        Place(Boundary.LANCE_COMMIT, "after"),
+    ],
+    ids=str,
+)
+def test_a_writer_that_prepared_the_document_before_does_not_bring_it_back(world: World, place: Place) -> None:
+    fill(world)
+    world.put("a.txt", f"{PERSON}, as ever. {paragraphs('more', 1)}")
+    address = replace(world.address, database_url=named(world.database.url))
+    zombie = Zombie(world.database.url, crash_jobs.ingest, address, place=place)
+    zombie.die()
+    erase(world.corpus, ["a.txt"], reason="a request")
+    assert zombie.wake().ours
+    check_erased(world)
+
+
+@pytest.mark.promise("zombies")
+def test_a_segment_that_was_built_over_the_document_before_is_not_published(world: World) -> None:
+    """Its builder read the table before the erasure, and began its saga on that version."""
+    fill(world)
+    world.put("c.txt", paragraphs("gamma", 1))
+    world.ingest()
+    address = replace(world.address, database_url=named(world.database.url))
+    place = Place(Boundary.INDEX_BUILT, "after")
+    zombie = Zombie(world.database.url, crash_jobs.maintain, address, place=place)
+    zombie.die()
+    erase(world.corpus, ["a.txt"], reason="a request")
+    built = world.corpus.table.segments(world.head, WORDS)
+    assert zombie.wake().ours
+    assert world.corpus.table.segments(world.head, WORDS) == built
+    check_erased(world)
+
+
+def test_a_saga_that_was_planned_before_and_begins_after_is_refused(world: World) -> None:
+    """A plan that is older than the erasure, of a run that had not begun its saga."""
+    fill(world)
+    world.put("a.txt", f"{PERSON}, as ever.")
+    plans = Planner(world.context).plans()
+    assert [plan.key for plan in plans] == ["a.txt"]
+    erase(world.corpus, ["a.txt"], reason="a request")
+
+    async def run() -> None:
+        async with create_embedder(world.embedding_settings) as embedder:
+            await Ingestion(world.context, embedder).run(plans)
+
+    asyncio.run(run())
+    check_erased(world)
+
+
+def check_erased(world: World) -> None:
+    """Nothing of the document is left once the next sweep has removed what a zombie wrote."""
+    assert "a.txt" not in world.texts()
+    world.check()
+    world.recover()
+    assert world.recorded_vectors == 0
+    world.check_nothing_left()
+    assert remains(world) == []
+    assert world.ingest().publications == []
