@@ -114,9 +114,9 @@ def test_the_places_of_an_erasure_are_complete(world: World) -> None:
     "place",
     [
         Place(Boundary.BATCH_SENT, "after"),
-        Place(Boundary.FRAGMENT_WRITTEN, "after"),
+        pytest.param(Place(Boundary.FRAGMENT_WRITTEN, "after"), marks=pytest.mark.soak),
         Place(Boundary.PREPARED, "after"),
-        Place(Boundary.LANCE_COMMIT, "after"),
+        pytest.param(Place(Boundary.LANCE_COMMIT, "after"), marks=pytest.mark.soak),
     ],
     ids=str,
 )
