@@ -15,6 +15,7 @@ from ingest_pipeline.assets.check_results import (
     on_hold_result,
     quarantine_result,
 )
+from ingest_pipeline.assets.gate_report import gate_spec, log_gate
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import documents_of, documents_on_hold
 from ingest_pipeline.maintenance.audit import audit
@@ -33,11 +34,14 @@ _RUN_CHECKS = {
 MAX_DOCUMENTS = 1000
 
 
-def run_check_specs(names: DagsterNames) -> list[dg.AssetCheckSpec]:
-    """The specs of the checks of a run."""
+def run_check_specs(names: DagsterNames, *, gated: bool) -> list[dg.AssetCheckSpec]:
+    """The specs of the checks of a run. Only a corpus with gates has the check of gates."""
     return [
-        dg.AssetCheckSpec(name, asset=names.key(CHECKED[name]), description=description)
-        for name, description in _RUN_CHECKS.items()
+        *(
+            dg.AssetCheckSpec(name, asset=names.key(CHECKED[name]), description=description)
+            for name, description in _RUN_CHECKS.items()
+        ),
+        *([gate_spec(names)] if gated else []),
     ]
 
 
@@ -50,6 +54,8 @@ def log_checks_of_last_change(
         change = sagas.last_change(connection, corpus.generation)
         changes = [] if change is None else reports.latest_changes(connection, change.id)
     log_checks(context, names, ingest_context, sorted({one.partition for one in changes}), [])
+    if ingest_context.gates is not None:
+        log_gate(context, names, corpus)
 
 
 def log_checks(

@@ -25,6 +25,7 @@ CHECKED = {
     "quarantine": "metadata",
     "on_hold": "metadata",
     "access_listed": "metadata",
+    "gate": "head",
     "run_audit": "metadata",
     "run_freshness": "metadata",
 }

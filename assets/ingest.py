@@ -48,7 +48,7 @@ def ingest_assets(settings: CorpusConfig, options: AssetOptions, pool: str) -> d
     @dg.multi_asset(
         name=names.step,
         specs=corpus_specs(settings, options),
-        check_specs=run_check_specs(names),
+        check_specs=run_check_specs(names, gated=settings.gates is not None),
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
         pool=pool,

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.assets.check_reports import log_checks
+from ingest_pipeline.assets.gate_report import log_gate
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.config.corpus_config import CorpusConfig
@@ -181,6 +182,8 @@ class StepRun:
         self.report.failed(outcome.failed)
         self.report.skipped(SkippedDocuments.of(outcome.skipped), self._stale(outcome.tried_unreadable))
         self.report.head()
+        if self._ingest_context.gates is not None:
+            log_gate(self._context, self._names, self._ingest_context.corpus, outcome.judgements)
         log_checks(self._context, self._names, self._ingest_context, partitions, self.report.touched)
 
     def _stale(self, keys: Collection[str]) -> list[Failure]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Enricher,
         Enrichment,
     )
+    from ingest_pipeline.gates.base import Gate, PreparedVersion
     from ingest_pipeline.gates.golden_set import GoldenQuestion
     from ingest_pipeline.gates.scores import Scores
     from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
@@ -57,6 +58,7 @@ __all__ = [
     "Enricher",
     "Enrichment",
     "ExtractedDocument",
+    "Gate",
     "GoldenQuestion",
     "IngestPipelineComponent",
     "OpenAIEmbedderResource",
@@ -64,6 +66,7 @@ __all__ = [
     "ParsedDocument",
     "Parser",
     "PostgresCatalogResource",
+    "PreparedVersion",
     "RawDocument",
     "Reranker",
     "Scores",
@@ -102,6 +105,8 @@ _MODULES = {
     "CorpusSearchResource": "resources.search",
     "DagsterOptions": "orchestration.build",
     "DocumentSourceResource": "resources.source",
+    "Gate": "gates.base",
+    "PreparedVersion": "gates.base",
     "GoldenQuestion": "gates.golden_set",
     "Scores": "gates.scores",
     "IngestPipelineComponent": "orchestration.component",

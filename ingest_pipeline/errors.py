@@ -60,6 +60,7 @@ IngestError
 ├── WorkersDiedError              run again, with fewer workers or more memory
 ├── RemovalsWithheldError         confirm that most documents are gone
 ├── RecipeWithheldError           confirm that many documents are ingested again
+├── PublicationBlockedError       release or drop what did not pass its gates, or correct the files
 └── AuditError                    look at the violations, then repair the documents
 """
 
@@ -485,6 +486,15 @@ class RecipeWithheldError(IngestError):
         "To ingest them again, run `ingest-pipeline ingest --confirm-recipe`, or set confirm_recipe to "
         "true in the Launchpad. Otherwise restore the settings, here or on the machine where they "
         "differ. New, changed and removed documents are still ingested."
+    )
+
+
+class PublicationBlockedError(IngestError):
+    """A prepared publication did not pass its gates. No reader sees it, and it is kept as it was prepared."""
+
+    remedy = (
+        "Look at it with `ingest-pipeline gate status`. Correct the files, or publish it with `ingest-pipeline gate "
+        "release`, or end it with `ingest-pipeline gate drop`."
     )
 
 

@@ -307,6 +307,24 @@ class ChunkRow:
     """Recorded values of the columns of chunks."""
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a gate found in a prepared publication."""
+
+    figure: str
+    """Name of the figure, such as `recall`, or of the gate of the user."""
+    value: float
+    limit: float | None = None
+    """None: the figure has no limit."""
+    passed: bool = True
+    ids: tuple[str, ...] = ()
+    """Documents, chunks or questions that exceed the limit, the first of them."""
+
+    def __str__(self) -> str:
+        limit = "" if self.limit is None else f" (limit {self.limit:g})"
+        return f"{self.figure} {self.value:.4g}{limit}"
+
+
 Vectors = npt.NDArray[np.float32]
 
 

@@ -18,7 +18,7 @@ HEAD = "head"
 """The asset without partitions."""
 # Neither the parts nor a corpus contain two underscores in a row, so different prefixes never make one name.
 _SEPARATOR = "__"
-_JOBS = ("ingest", "rollback", "reembed", "batch", "maintenance", "erase")
+_JOBS = ("ingest", "rollback", "reembed", "batch", "maintenance", "erase", "gate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,11 @@ class DagsterNames:
     def rollback_job(self) -> str:
         """The job that rolls back."""
         return self.name("rollback_job")
+
+    @property
+    def gate_job(self) -> str:
+        """The job that releases or drops what did not pass its gates."""
+        return self.name("gate_job")
 
     @property
     def jobs(self) -> set[str]:

@@ -185,6 +185,29 @@ def roll_back(settings: CorpusConfig, version: int, keys: Sequence[str], *, conf
         return Run(run_id, progress, [], problems_of(result), misconfigured=_is_misconfigured(result))
 
 
+def decide_gate(settings: CorpusConfig, action: str, publication: str) -> Run:
+    """Release or drop what did not pass its gates, in one Dagster run.
+
+    Args:
+        settings: Settings of the corpus.
+        action: `release` or `drop`.
+        publication: Id of the publication, or name of the generation.
+
+    Raises:
+        IngestError: The run could not begin.
+    """
+    names = DagsterNames.of(settings)
+    with _session.postgres(settings) as running, Database(running.database_url or "") as database:
+        run_id = str(uuid.uuid4())
+        ops = {names.name("gate"): {"config": {"action": action.upper(), "publication": publication}}}
+        with _dagster.instance(running) as instance:
+            result = execute(running, instance, run_id, names.gate_job, ops)
+        with database.transaction() as connection:
+            progress = reports.run_progress(connection, run_id)
+        _check_interrupt(result, "gate", progress)
+        return Run(run_id, progress, [], problems_of(result), misconfigured=_is_misconfigured(result))
+
+
 def problems_of(result: dg.JobExecutionResult) -> list[str]:
     """The problems of a run, one line each."""
     if result.success:

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "drop": ("corpora", "Delete a corpus with its tables, its catalog, and its partitions in Dagster."),
     "erase": ("erase", "Erase documents from both stores, all versions and Dagster, and search for what is left."),
     "eval": ("eval", "Score a golden set of questions at head or any version, and compare two versions."),
+    "gate": ("gate", "Show what did not pass its gates, and release or drop it."),
     "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
     "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),
     "init": ("init", "Write a commented configuration file into the current folder, and a list of variables."),

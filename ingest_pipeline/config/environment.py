@@ -19,7 +19,7 @@ _PREFIX = "INGEST_"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Variables with the prefix that other modules read.
 _READ_ELSEWHERE = {"INGEST_FAILPOINTS", REQUIRE_FSYNC}
-_EXTENSIONS = {"parser", "chunker", "enricher", "embedder", "reranker"}
+_EXTENSIONS = {"parser", "chunker", "enricher", "embedder", "reranker", "gate"}
 _FIELDS_EXAMPLE = '{"input_type": "search_document"}'
 # Numbers that may be unset, with the least that is allowed.
 _NUMBERS = {"max_bytes": 0, "embedding_max_tokens": 1, "embedding_batch_tokens": 1}

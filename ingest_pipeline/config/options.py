@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import check_access, check_tags, parse_columns
-from ingest_pipeline.config.gate_options import GateOptions
+from ingest_pipeline.config.gate_options import GateOptions, GateSettings
 from ingest_pipeline.config.origin import ATTRIBUTES
 from ingest_pipeline.config.prices import read_enricher_prices, read_prices
 from ingest_pipeline.config.spending_limits import DEFAULT_LIMITS
@@ -417,7 +417,7 @@ class _CoreOptions(BaseModel):
             Selection(value)
         return tuple(value)
 
-    @field_validator("parser", "chunker", "enricher", "embedder", "reranker")
+    @field_validator("parser", "chunker", "enricher", "embedder", "reranker", "gate", check_fields=False)
     @classmethod
     def _check_extensions(cls, value: object, info: ValidationInfo) -> tuple[Extension, ...]:
         with refusals():
@@ -467,6 +467,11 @@ class _CoreOptions(BaseModel):
 
 class CorpusOptions(GateOptions, _CoreOptions):
     """The options of a corpus. Relative paths are resolved by what reads the options."""
+
+    @property
+    def gates(self) -> GateSettings | None:
+        """What a publication must pass; None if nothing is configured."""
+        return GateSettings.of(self)
 
 
 def check_lancedb_uri(uri: str) -> str:

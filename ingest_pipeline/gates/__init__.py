@@ -1,5 +1,6 @@
-"""Golden sets: questions with what a search must find, and how well searches find it.
+"""Gates: what a publication must pass before readers see it, judged over the prepared, unpublished version.
 
-`golden_set` reads the questions of a file, `scores` scores a table, and `evaluate` does so at any version. May import
-`search`, `preparation` and what is below them. Begin with `evaluate`.
+A golden set of questions, expectations of the prepared chunks, and gates of the user. `judge` decides about a
+publication or a switch, and `evaluate` scores a golden set at any version. What did not pass is kept by `saga.blocked`.
+May import `search`, `preparation` and what is below them; `ingestion` calls it. Begin with `judge`.
 """

@@ -136,6 +136,7 @@ def context_of(corpus: Corpus, settings: CorpusConfig) -> IngestContext:
         extensions=settings.extensions,
         min_age_seconds=settings.min_age_seconds,
         columns=settings.declared_columns,
+        gates=settings.gates,
     )
 
 

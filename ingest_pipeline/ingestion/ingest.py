@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
-import pyarrow as pa
-
 from ingest_pipeline.config.spending_limits import NO_LIMITS
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationRetiredError,
     IngestError,
+    PublicationBlockedError,
     StaleError,
     TableDamagedError,
     TooRecentError,
     UnavailableError,
 )
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.gates.judge import Gates, Judgement
 from ingest_pipeline.ingestion.column_changes import (
     ChangedColumns,
     ColumnUpdate,
@@ -34,23 +35,20 @@ from ingest_pipeline.ingestion.groups import groups
 from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication, named
 from ingest_pipeline.ingestion.reread import Reread, reread
 from ingest_pipeline.ingestion.touched import TouchedObjects
-from ingest_pipeline.lance.changes import Change, Removal
-from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents, embedding_cache, failures, holds, sagas
-from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.documents import CopiedDocument, Superseded
+from ingest_pipeline.postgres import documents, failures
+from ingest_pipeline.postgres.corpora import GenerationState
+from ingest_pipeline.postgres.documents import CopiedDocument
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.processes import frozen_heap
-from ingest_pipeline.saga.documents import publish_documents, removal_of
+from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import Price, Usage
@@ -75,6 +73,15 @@ class Publication:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class BlockedDocuments:
+    """Documents of one prepared publication that did not pass its gates."""
+
+    saga: UUID
+    plans: Sequence[DocumentPlan]
+    error: PublicationBlockedError
+
+
 @dataclass(slots=True)
 class Summary:
     """The outcome of the plans of a run."""
@@ -90,42 +97,9 @@ class Summary:
     failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
         default_factory=dict[str, tuple[DocumentPlan, IngestError]]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _DocumentRows:
-    """The catalog rows of an ingest saga."""
-
-    corpus: str
-    saga: UUID
-    prepared: Prepared
-    search_for_rows: bool
-    schema: pa.Schema
-    """The columns with which the data files were written."""
-    spooled: list[str] = field(default_factory=list[str])
-    """Files of the spool that are not needed after the publication."""
-
-    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
-        superseded = publish_documents(connection, self.saga, version)
-        keys = [*self.prepared.documents, *(plan.key for plan in self.prepared.removed)]
-        failures.clear_failures(connection, self.corpus, keys)
-        holds.release_superseded(connection, self.saga)
-        sagas.forget_fragments(connection, self.saga)
-        if not self.prepared.failed:
-            # Vectors of a failed document are in no version yet. They are kept for its next attempt.
-            self.spooled[:] = [spool_name(self.saga, n) for n in embedding_cache.forget_batches(connection, self.saga)]
-        return Change(self.prepared.staged, self._removal(keys, superseded), schema=self.schema)
-
-    def _removal(self, keys: Sequence[str], superseded: Sequence[Superseded]) -> Removal | None:
-        if self.search_for_rows:
-            return Removal(one_of("document", keys))
-        return removal_of(superseded)
-
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
-        recorded = {
-            key: sorted(fragments[name] for name in document.files) for key, document in self.prepared.documents.items()
-        }
-        documents.record_fragments(connection, self.saga, recorded)
+    blocked: list[BlockedDocuments] = field(default_factory=list[BlockedDocuments])
+    judgements: list[Judgement] = field(default_factory=list[Judgement])
+    """What the gates found, in order."""
 
 
 class Ingestion:
@@ -157,6 +131,10 @@ class Ingestion:
         self._search_for_rows = search_for_rows
         self._summary = Summary()
         limits = NO_LIMITS if embedder.is_free else context.limits
+        is_judged = (
+            context.gates is not None and not search_for_rows and context.corpus.opened_as == GenerationState.CURRENT
+        )
+        self._gates = Gates(context.corpus, context.gates, embedder) if is_judged and context.gates else None
         self.spending = spending or SpendingGuard(context.corpus, limits, run_id, enrichment=context.limits)
         """Enforces the limits on tokens."""
 
@@ -296,13 +274,18 @@ class Ingestion:
                 if not prepared.documents and not prepared.removed:
                     await asyncio.to_thread(saga.fail, "none of its documents could be ingested")
                     return stale
-                rows = _DocumentRows(
+                rows = DocumentRows(
                     self._context.corpus.generation,
                     saga.id,
-                    prepared,
-                    self._search_for_rows,
+                    prepared.staged,
+                    {key: document.files for key, document in prepared.documents.items()},
+                    [plan.key for plan in prepared.removed],
                     self._context.corpus.table.schema,
+                    forgets_vectors=not prepared.failed,
+                    search_for_rows=self._search_for_rows,
                 )
+                if self._gates is not None and await self._is_blocked(self._gates, saga, prepared, rows):
+                    return stale
                 # Read before the publication, because nothing may fail between publishing and recording it.
                 row = await asyncio.to_thread(saga.row)
                 version = await asyncio.to_thread(saga.publish, rows)
@@ -320,6 +303,21 @@ class Ingestion:
         self._acknowledge(prepared, row.usage, version, perf_counter() - start)
         await asyncio.gather(*(asyncio.to_thread(self._remove_spooled, name) for name in rows.spooled))
         return stale
+
+    async def _is_blocked(self, gates: Gates, saga: Saga, prepared: Prepared, rows: DocumentRows) -> bool:
+        """Judge a prepared publication. If it does not pass, keep it, and return True."""
+        with boundary(Boundary.JUDGED):
+            judgement = await gates.judge(saga, prepared, rows)
+        self._summary.judgements.append(judgement)
+        if judgement.passed:
+            await asyncio.to_thread(gates.record, saga.id, judgement)
+            return False
+        await asyncio.to_thread(saga.block, rows, judgement.findings)
+        error = judgement.error(self._context.corpus.name, saga.id)
+        log.warning("corpus %s: %s", self._context.corpus.generation, error)
+        plans = [*(document.plan for document in prepared.documents.values()), *prepared.removed]
+        self._summary.blocked.append(BlockedDocuments(saga.id, plans, error))
+        return True
 
     def _remove_spooled(self, name: str) -> None:
         with suppress(UnavailableError):  # the next sweep removes it

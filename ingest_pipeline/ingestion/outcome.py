@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ingest_pipeline.errors import IngestError
+from ingest_pipeline.gates.judge import Judgement
 from ingest_pipeline.types import counted
 
 
@@ -42,13 +43,17 @@ class IngestOutcome:
     skipped: list[SkippedDocument] = field(default_factory=list[SkippedDocument])
     """Documents that were skipped on purpose: they cannot be read, failed too often, or may still be written to."""
     others: list[Problem] = field(default_factory=list[Problem], repr=False)
-    """Removals or a recipe change that need a confirmation, and partitions that do not exist."""
+    """Removals or a recipe change that need a confirmation, publications that did not pass their gates, and partitions
+    that do not exist."""
     incomplete: set[str] = field(default_factory=set[str], repr=False)
     """Partitions that differ from the source."""
     unreadable: Counter[str] = field(default_factory=Counter[str], repr=False)
     """Number of documents that cannot be read, by partition."""
     tried_unreadable: set[str] = field(default_factory=set[str], repr=False)
     """Keys of the documents that this run tried to read and could not."""
+
+    judgements: list[Judgement] = field(default_factory=list[Judgement], repr=False)
+    """What the gates found in each prepared publication, in order."""
 
     @property
     def problems(self) -> list[Problem]:

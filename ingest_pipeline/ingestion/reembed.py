@@ -7,7 +7,7 @@ one transaction, once the new generation has every document of the current one, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
@@ -15,7 +15,15 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.create import embeds_for_free
-from ingest_pipeline.errors import ConfigurationError, ConflictError, CorpusMismatchError, ReembeddingIncompleteError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorpusMismatchError,
+    PublicationBlockedError,
+    ReembeddingIncompleteError,
+)
+from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.gates.judge import Gates, Judgement
 from ingest_pipeline.ingestion.context import open_context, open_generation
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
@@ -26,6 +34,7 @@ from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.gates import last_switch_judgement
 from ingest_pipeline.postgres.holds import read_holds
 from ingest_pipeline.postgres.recipes import put_in_force
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
@@ -139,6 +148,7 @@ class Reembedding:
         new: The one to fill.
         embedder: Embeds with the new model. Nothing is embedded for the old generation.
         run_id: The Dagster run that the usage is counted for, if there is one.
+        create_old_embedder: Creates an embedder of the current model, for gates that compare the recall with head.
     """
 
     def __init__(
@@ -148,6 +158,7 @@ class Reembedding:
         embedder: EmbeddingClient,
         *,
         run_id: str | None = None,
+        create_old_embedder: Callable[[], EmbeddingClient] | None = None,
     ) -> None:
         self.removed_partitions: list[str] = []
         """Partitions of documents that were removed because the source lacks them."""
@@ -155,6 +166,9 @@ class Reembedding:
         self._new = new
         self._embedder = embedder
         self._run_id = run_id
+        self._create_old_embedder = create_old_embedder
+        self.judgement: Judgement | None = None
+        """What the gates found before the switch. None: nothing is configured, or the switch was released."""
 
     async def fill(self, partitions: Sequence[str] | None = None) -> Summary:
         """Ingest the source, or some partitions of it, into the new generation.
@@ -172,12 +186,14 @@ class Reembedding:
             ReembeddingIncompleteError: Some documents cannot be ingested into the new generation, or were rolled back.
             ConflictError: Documents are published faster than they can be compared.
             GenerationRetiredError: The re-embedding was aborted, or is done already.
+            PublicationBlockedError: The new generation did not pass the gates.
         """
         for _ in range(_MAX_ROUNDS):
             found = await asyncio.to_thread(differences, self._old.corpus, self._new.corpus)
             confirmed = await self._compare_with_source(found)
             if len(confirmed) < len(found):
                 continue
+            await self._check_gates()
             if await asyncio.to_thread(switch, self._old.corpus, self._new.corpus, confirmed):
                 return
         raise ConflictError(
@@ -185,6 +201,28 @@ class Reembedding:
             "compared. Readers were not switched",
             "Run again when fewer documents change.",
         )
+
+    async def _check_gates(self) -> None:
+        """Judge the new generation once, unless the user released it after an earlier judgement."""
+        settings = self._old.gates
+        if settings is None or self.judgement is not None:
+            return
+        with self._new.corpus.database.transaction() as connection:
+            last = last_switch_judgement(connection, self._new.corpus.generation)
+        if last is not None and last.released_at is not None:
+            return
+        gates = Gates(self._old.corpus, settings, self._embedder)
+        with boundary(Boundary.JUDGED):
+            judgement = await gates.judge_switch(self._new.corpus, self._create_old_embedder)
+        await asyncio.to_thread(gates.record, None, judgement, self._new.corpus.generation)
+        self.judgement = judgement
+        if not judgement.passed:
+            raise PublicationBlockedError(
+                f"Generation {self._new.corpus.generation} of corpus {self._old.corpus.name!r} did not pass the gates: "
+                f"{judgement.failed}. Readers were not switched, and the generation is kept",
+                "Look at it with `ingest-pipeline gate status`. To switch readers nevertheless, run `ingest-pipeline "
+                "gate release` and `ingest-pipeline reembed`; to end it, `ingest-pipeline gate drop`.",
+            )
 
     async def _compare_with_source(self, found: Sequence[GenerationDifference]) -> list[GenerationDifference]:
         """Compare each difference with the source, and update the new generation where it differs from the source.
@@ -230,7 +268,8 @@ class Reembedding:
         withheld = await asyncio.to_thread(check_removals, self._old, seen_now)
         if withheld is not None:
             raise withheld
-        await Ingestion(self._old, self._embedder, run_id=self._run_id).run(seen_now)
+        # The source was checked for them, and the embedder is that of another model than the gates need.
+        await Ingestion(replace(self._old, gates=None), self._embedder, run_id=self._run_id).run(seen_now)
         self.removed_partitions += [document.partition for document in seen_now]
         from_new = await asyncio.to_thread(_removals, self._new, keys)
         await Ingestion(self._new, self._embedder, run_id=self._run_id).run(from_new)

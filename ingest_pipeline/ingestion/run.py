@@ -171,7 +171,7 @@ class IngestRun:
         for page in self._pages(partitions) if documents is None else self._page_of(documents):
             self._reporter.compared(page)
             self._differing += len(page.plans)
-            self.outcome.incomplete.update(plan.partition for plan in page.on_hold)
+            self.outcome.incomplete.update(plan.partition for plan in (*page.on_hold, *page.blocked))
             if puts and self._workers is not None and self._workers.is_worth(puts):
                 self._hand_out(self._workers, puts)
             else:
@@ -197,7 +197,11 @@ class IngestRun:
         if partitions is not None:
             if self._options.release_holds:
                 release_holds(self._context.corpus, partitions)
-            yield planner.partitions(partitions)
+            page = planner.partitions(partitions)
+            # A user who names documents wants another judgement. A sensor or a repeated run does not.
+            if not self._options.skip_backed_off and not self._options.is_retry:
+                page.judge_again()
+            yield page
             return
         share = self._options.share
         min_age = self._context.min_age_seconds if self._options.skip_too_recent else 0
@@ -205,6 +209,7 @@ class IngestRun:
         for page in planner.pages(Limits(share.count * _MAX_PAGE_DOCUMENTS, min_age_seconds=min_age)):
             clear_resolved(self._context, page)
             page.puts, page.removals, page.on_hold = map(share.of, (page.puts, page.removals, page.on_hold))
+            page.blocked = share.of(page.blocked)
             self.outcome.incomplete.update(map(self._context.scheme.partition_of, page.too_recent))
             yield page
 
@@ -329,6 +334,10 @@ class IngestRun:
     def _count(self, summary: Summary) -> None:
         outcome = self.outcome
         self._unchanged += len(summary.unchanged)
+        outcome.judgements += summary.judgements
+        for blocked in summary.blocked:
+            outcome.incomplete.update(plan.partition for plan in blocked.plans)
+            outcome.others.append(Problem("", None, blocked.error))
         for plan, error in summary.failed.values():
             if isinstance(error, UnreadableError):
                 outcome.tried_unreadable.add(plan.key)

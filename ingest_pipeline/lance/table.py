@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import lance
@@ -11,6 +12,7 @@ from lance.file import LanceFileSession, LanceFileWriter
 
 from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
+from ingest_pipeline.lance.candidate import Candidate, Location, candidate
 from ingest_pipeline.lance.changes import Change, NewColumns, StagedFragment, TableChange, owned
 from ingest_pipeline.lance.files import translated
 from ingest_pipeline.lance.flush import flush_data_file, flush_segment, flush_table
@@ -119,6 +121,24 @@ class LanceTable(TableReader):
             operation = change.operation(dataset)
         with translated(self.uri), boundary(Boundary.LANCE_COMMIT):
             return commit_staged(self.uri, self._storage_options, dataset, operation, mark)
+
+    @contextmanager
+    def candidate(self, base: int, change: Change, saga: UUID) -> Generator[Candidate]:
+        """The table as a change would make it, for the time of a block. No version is made; see `candidate`.
+
+        Args:
+            base: The version that the change is made on.
+            change: The change.
+            saga: The saga that prepared it.
+        """
+        # Opened separately, so that nothing of the clone stays in the caches of this table.
+        dataset = LanceTable(self.uri, self._storage_options).at(base)
+        with candidate(dataset, change, saga, self._storage_options or {}) as made:
+            yield made
+
+    def location(self, version: int) -> Location:
+        """Where another process can open a version."""
+        return self.uri, version, self._storage_options or {}
 
     def stage_restore(self, version: int, mark: VersionMark) -> NewVersion:
         """Make a version with the content of an older one; see `stage_version`."""

@@ -29,7 +29,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.lance.spool import spool_name
-from ingest_pipeline.postgres import embedding_cache, history, sagas
+from ingest_pipeline.postgres import embedding_cache, gates, history, sagas
 from ingest_pipeline.postgres.sagas import Outcome, SagaState
 from ingest_pipeline.saga.reconcile import lock, reconcile
 
@@ -114,11 +114,13 @@ def find_orphan_files(corpus: Corpus) -> OrphanFiles:
     owners = {name: saga for name in present if (saga := saga_of_file(name))}
     with corpus.database.transaction() as connection:
         live = sagas.live_sagas(connection, corpus.generation)
+        # Read after the live ones, so that a saga that is blocked in between is in one of the two.
+        blocked = gates.blocked_sagas(connection, corpus.generation)
         known = sagas.known_sagas(connection, corpus.generation, {*owners.values()})
         recorded = embedding_cache.spooled_batches(connection, corpus.generation)
     untracked = present - corpus.table.tracked_files() - {spool_name(*batch) for batch in recorded}
     return OrphanFiles(
-        sorted(name for name in untracked if _is_orphan(name, live, known - live)),
+        sorted(name for name in untracked if _is_orphan(name, live, known - live - blocked)),
         sorted(name for name in untracked if name in owners and owners[name] not in known),
     )
 
@@ -156,7 +158,7 @@ def _undone_versions(corpus: Corpus) -> list[int]:
 
 def _was_undone(end: Outcome | None) -> bool:
     match end:
-        case None | Outcome(state=SagaState.PREPARING | SagaState.PREPARED | SagaState.ADOPTED):
+        case None | Outcome(state=SagaState.PREPARING | SagaState.PREPARED | SagaState.BLOCKED | SagaState.ADOPTED):
             return False
         case _:
             return True

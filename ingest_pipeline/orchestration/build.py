@@ -14,6 +14,7 @@ from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.event_sensor import event_sensor
 from ingest_pipeline.orchestration.jobs.batch import batch_job, batch_sensor
 from ingest_pipeline.orchestration.jobs.erase import erase_job
+from ingest_pipeline.orchestration.jobs.gate import gate_job
 from ingest_pipeline.orchestration.jobs.reembed import reembed_job
 from ingest_pipeline.orchestration.jobs.rollback import rollback_job
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS
@@ -162,6 +163,7 @@ def corpus_definitions(
             rollback_job(config, upstream),
             erase_job(config),
             reembed_job(config, upstream),
+            gate_job(config, upstream),
             batch_job(config),
         ],
         schedules=[audit, maintenance, stale_schedule(config, running=options.stale_schedule)],

@@ -174,7 +174,9 @@ def _drop_strays(
     with ingest_context.corpus.database.transaction() as connection:
         failures = read_failures(connection, ingest_context.corpus.generation)
     skipped = {one.key for one in failures if one.unreadable and settings.on_unreadable == "skip"}
-    differing = {partition_of(plan.key) for plan in (*page.plans, *page.on_hold) if plan.key not in skipped}
+    differing = {
+        partition_of(plan.key) for plan in (*page.plans, *page.on_hold, *page.blocked) if plan.key not in skipped
+    }
     wanted = differing.union(busy, map(partition_of, page.too_recent))
     drop_stray_partitions(instance, DagsterNames.of(settings), ingest_context.corpus, ingest_context.scheme, wanted)
 
@@ -201,6 +203,8 @@ def _message(page: Page, now: SourceCursor, ingest_context: IngestContext, *, sk
     if skipped:
         which = counted(skipped, "of them is", "of them are")
         parts.append(f"{which} skipped: unreadable, failed, or waiting for a batch job")
+    if page.blocked:
+        parts.append(f"{counted(len(page.blocked), 'is', 'are')} blocked by gates")
     if page.on_hold:
         parts.append(f"{counted(len(page.on_hold), 'is', 'are')} on hold after a rollback")
     parts += [f"{counted(count, 'is', 'are')} excluded ({reason})" for reason, count in page.excluded.items()]

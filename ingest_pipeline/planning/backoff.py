@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.failures import Failure, clear_failures, read_failures
+from ingest_pipeline.postgres.gates import drop
 from ingest_pipeline.postgres.holds import release_known
 from ingest_pipeline.postgres.sagas import clock
 
@@ -77,7 +79,7 @@ def without_unreadable(context: IngestContext, plans: Sequence[DocumentPlan]) ->
 
 
 def clear_resolved(context: IngestContext, page: Page) -> None:
-    """Delete failures and holds of documents that no longer differ, because they were published or removed.
+    """Delete failures, holds and blocked publications of documents that no longer differ.
 
     Args:
         context: The open corpus with its source.
@@ -89,6 +91,16 @@ def clear_resolved(context: IngestContext, page: Page) -> None:
         clear_failures(connection, corpus.generation, page.unchanged(failed))
         # Only holds that the page knew: a rollback since then has put other documents on hold, which differ now.
         release_known(connection, corpus.generation, [page.holds[key] for key in page.unchanged(page.holds)])
+        if page.blocks:
+            _drop_resolved(connection, page)
+
+
+def _drop_resolved(connection: Connection, page: Page) -> None:
+    """End the blocked publications of which the source has nothing any more that differs from head."""
+    unchanged = set(page.unchanged(page.blocks))
+    pending = {block.saga for key, block in page.blocks.items() if key not in unchanged}
+    for saga in {block.saga for block in page.blocks.values()} - pending:
+        drop(connection, saga, "the source has what is at head")
 
 
 def _is_early(failure: Failure, now: datetime) -> bool:

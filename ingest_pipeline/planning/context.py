@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
 from ingest_pipeline.columns.sources import SIDECAR_SUFFIX, is_sidecar, sidecar_of
+from ingest_pipeline.config.gate_options import GateSettings
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.config.user_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.corpus.corpus import Corpus
@@ -42,6 +43,8 @@ class IngestContext:
 
     columns: Columns = NO_COLUMNS
     """The columns of the documents. With columns, sidecars are no documents."""
+    gates: GateSettings | None = None
+    """What a publication must pass before readers see it."""
 
     def listed(self, keys: Sequence[str]) -> list[SourceObject]:
         """The objects of these keys that are in the source and not excluded by the settings, by key."""

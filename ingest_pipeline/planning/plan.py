@@ -9,6 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from ingest_pipeline.postgres.documents import LatestDocument
+from ingest_pipeline.postgres.gates import Block
 from ingest_pipeline.postgres.holds import Hold
 from ingest_pipeline.types import SourceObject
 
@@ -56,6 +57,19 @@ class DocumentPlan:
 
     def __str__(self) -> str:
         return f"{self.change} {self.key}"
+
+    def is_blocked(self, block: Block | None, recipe: str) -> bool:
+        """Whether a blocked publication has prepared exactly this.
+
+        Args:
+            block: What a blocked publication has of the document.
+            recipe: Fingerprint of the recipe in force.
+        """
+        if block is None:
+            return False
+        if self.source is None:
+            return block.etag is None
+        return (block.etag, block.recipe) == (self.source.document_etag, recipe)
 
     def is_on_hold(self, recipe: str) -> bool:
         """Whether this plan would undo a rollback: the hold names exactly this object and this recipe.

@@ -19,6 +19,7 @@ from ingest_pipeline.postgres import database, documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import LatestDocument
 from ingest_pipeline.postgres.erasures import ErasedKeys, erased_keys
+from ingest_pipeline.postgres.gates import Block, read_blocks
 from ingest_pipeline.postgres.holds import Hold, read_holds
 from ingest_pipeline.types import SourceObject
 
@@ -71,6 +72,10 @@ class Page:
     """Objects that are not ingested, because their documents were erased."""
     erased_keys: ErasedKeys = field(default_factory=lambda: ErasedKeys({}))
     """The keys of erased documents."""
+    blocked: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
+    """Documents that differ but are not ingested, because their prepared publication did not pass its gates."""
+    blocks: Mapping[str, Block] = field(default_factory=dict[str, Block])
+    """What blocked publications have prepared, by key."""
     too_recent: list[str] = field(default_factory=list[str])
     """Keys of objects that differ and may still be written to."""
 
@@ -85,8 +90,15 @@ class Page:
 
     def unchanged(self, keys: Iterable[str]) -> list[str]:
         """The keys among these that are in the range and do not differ."""
-        differing = {document.key for document in (*self.plans, *self.on_hold)}.union(self.too_recent)
+        differing = {document.key for document in (*self.plans, *self.on_hold, *self.blocked)}.union(self.too_recent)
         return [key for key in keys if self.covers(key) and key not in differing]
+
+    def judge_again(self) -> None:
+        """Plan the blocked documents too. They are prepared again from recorded vectors."""
+        self.puts += [plan for plan in self.blocked if plan.source is not None]
+        self.removals += [plan for plan in self.blocked if plan.source is None]
+        self.puts.sort(key=lambda plan: plan.key)
+        self.blocked = []
 
     def exclude(self, objects: Iterable[tuple[str, str]]) -> None:
         """Count objects, given by key and reason, that the settings exclude."""
@@ -123,6 +135,7 @@ class Planner:
             page = Page(
                 after,
                 holds=read_holds(connection, corpus.generation),
+                blocks=read_blocks(connection, corpus.generation),
                 erased_keys=erased_keys(connection, corpus.name),
             )
             comparison = _Comparison(self._context, page, limits)
@@ -159,7 +172,9 @@ class Planner:
         with corpus.database.transaction() as connection:
             latest = documents.latest_documents(connection, corpus.generation, partitions=names)
             page = Page(
-                holds=read_holds(connection, corpus.generation), erased_keys=erased_keys(connection, corpus.name)
+                holds=read_holds(connection, corpus.generation),
+                blocks=read_blocks(connection, corpus.generation),
+                erased_keys=erased_keys(connection, corpus.name),
             )
         return self._named(page, latest, lambda: _list_partitions(self._context, names))
 
@@ -173,7 +188,9 @@ class Planner:
         with corpus.database.transaction() as connection:
             latest = documents.latest_documents(connection, corpus.generation, keys=keys)
             page = Page(
-                holds=read_holds(connection, corpus.generation, keys), erased_keys=erased_keys(connection, corpus.name)
+                holds=read_holds(connection, corpus.generation, keys),
+                blocks=read_blocks(connection, corpus.generation, keys),
+                erased_keys=erased_keys(connection, corpus.name),
             )
         return self._named(page, latest, lambda: self._context.listed(keys))
 
@@ -243,6 +260,8 @@ class _Comparison:
     def _add(self, plan: DocumentPlan) -> None:
         if plan.is_on_hold(self._context.recipe.fingerprint_of(plan.key)):
             self._page.on_hold.append(plan)
+        elif plan.is_blocked(self._page.blocks.get(plan.key), self._context.recipe.fingerprint_of(plan.key)):
+            self._page.blocked.append(plan)
         elif plan.source is None:
             self._page.removals.append(plan)
         elif plan.source.is_too_recent(self._limits.min_age_seconds, self._now):

@@ -45,6 +45,8 @@ class SagaState(StrEnum):
     PREPARING = "preparing"
     PREPARED = "prepared"
     """Only the publication remains."""
+    BLOCKED = "blocked"
+    """The publication did not pass its gates. It is kept until it is released, dropped or overtaken."""
     PUBLISHED = "published"
     COMPLETED = "completed"
     """A batch job that was recorded, or the test of an endpoint: there is nothing to publish."""

@@ -56,6 +56,18 @@ def log_planned(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, key
     instance.report_dagster_event(event, run.run_id, DEBUG)
 
 
+def log_check(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str, evaluation: dg.AssetCheckEvaluation) -> None:
+    """Log the evaluation of a check at once. What a step gives to its context is lost if the step then fails."""
+    event = DagsterEvent(
+        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name=run.job_name,
+        step_key=step,
+        event_specific_data=evaluation,
+        message=f"Asset check {evaluation.check_name!r} {'passed' if evaluation.passed else 'did not pass'}.",
+    )
+    instance.report_dagster_event(event, run.run_id, DEBUG)
+
+
 def _entry(
     run: dg.DagsterRun, step: str, event: dg.AssetMaterialization | dg.AssetObservation, timestamp: float
 ) -> dg.EventLogEntry:

@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
+import pyarrow as pa
+
 from ingest_pipeline.errors import ConflictError
-from ingest_pipeline.lance.changes import Removal
+from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.lance.spool import spool_name
+from ingest_pipeline.postgres import documents, embedding_cache, failures, gates, holds, sagas
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.documents import Superseded
 from ingest_pipeline.postgres.erasures import check_not_erased
 
 _MAX_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRows:
+    """Both sides of the publication of documents that were ingested."""
+
+    generation: str
+    saga: UUID
+    staged: Sequence[StagedFragment]
+    files: Mapping[str, Sequence[str]]
+    """Names of the data files of each document."""
+    removed: Sequence[str]
+    """Keys of the documents that are removed."""
+    schema: pa.Schema
+    """The columns with which the data files were written."""
+    forgets_vectors: bool = True
+    """Whether all vectors of the saga are in the version. Those of a failed document are kept for its next attempt."""
+    search_for_rows: bool = False
+    """Remove old rows by a search of the whole table, instead of where the catalog locates them."""
+    spooled: list[str] = field(default_factory=list[str])
+    """Files of the spool that are not needed after the publication."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all documents that the publication changes."""
+        return [*self.files, *self.removed]
+
+    def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
+        """Write the catalog rows, and return the change of the table."""
+        superseded = publish_documents(connection, self.saga, version)
+        failures.clear_failures(connection, self.generation, self.keys)
+        holds.release_superseded(connection, self.saga)
+        sagas.forget_fragments(connection, self.saga)
+        if self.forgets_vectors:
+            self.spooled[:] = [spool_name(self.saga, n) for n in embedding_cache.forget_batches(connection, self.saga)]
+        removal = Removal(one_of("document", self.keys)) if self.search_for_rows else removal_of(superseded)
+        return Change(self.staged, removal, schema=self.schema)
+
+    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+        """Record the fragments that contain each document."""
+        recorded = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
+        documents.record_fragments(connection, self.saga, recorded)
 
 
 def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
@@ -27,6 +73,7 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
     if conflicts:
         named = ", ".join(map(repr, conflicts[:_MAX_NAMED]))
         raise ConflictError(f"Another saga published {named} after this one planned it")
+    gates.overtake(connection, saga)
     return documents.publish_documents(connection, saga, version)
 
 

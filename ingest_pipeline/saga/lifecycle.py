@@ -11,6 +11,7 @@ An error that leaves the block marks the saga as failed. A saga that is not publ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -21,11 +22,13 @@ from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.sagas import SagaKind, SagaRow, SagaState
+from ingest_pipeline.saga.blocked import block_publication
+from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.heartbeat import Heartbeat, fail
 from ingest_pipeline.saga.publish import CatalogRows, publish
 from ingest_pipeline.telemetry.sagas import ObservedSaga
 from ingest_pipeline.telemetry.spans import POSTGRES, stage
-from ingest_pipeline.types import Price
+from ingest_pipeline.types import Finding, Price
 
 
 class Saga:
@@ -124,6 +127,12 @@ class Saga:
             span.set_attribute("ingest_pipeline.version", version)
         self._observed.state = SagaState.PUBLISHED
         return version
+
+    def block(self, rows: DocumentRows, findings: Sequence[Finding]) -> None:
+        """Keep the prepared publication until it is released, dropped or overtaken; see `block_publication`."""
+        self._heartbeat.stop()
+        block_publication(self._corpus, rows, findings)
+        self._observed.state = SagaState.BLOCKED
 
     def complete(self) -> None:
         """End a saga that did its work and has nothing to publish, unless it has ended already."""

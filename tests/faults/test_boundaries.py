@@ -17,6 +17,7 @@ LANCE_MODULES = {
     "lance/table_reader.py",
     "lance/files.py",
     "lance/changes.py",
+    "lance/candidate.py",
     "lance/column_files.py",
     "lance/indices.py",
     "lance/checks/damage.py",
@@ -41,6 +42,14 @@ EFFECTS: dict[str, dict[str, str]] = {
         "drop": "TABLE_DROPPED",
         "cleanup_old_versions": "VERSIONS_REMOVED",
     },
+    "lance/candidate.py": {
+        "shallow_clone": "CANDIDATE_MADE",
+        "commit": "CANDIDATE_MADE",
+        "delete_file": "CANDIDATE_REMOVED",
+    },
+    "saga/blocked.py": {"block": "BLOCKED", "drop": "BLOCKED"},
+    "ingestion/ingest.py": {"judge": "JUDGED"},
+    "ingestion/reembed.py": {"judge_switch": "JUDGED"},
     "lance/files.py": {"delete_file": "FILE_REMOVED"},
     "lance/changes.py": {"delete": "ROWS_REMOVED"},
     "lance/indices.py": {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,7 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from ingest_pipeline.erasure.erase import erase
 from ingest_pipeline.erasure.unfinished import continue_erasures
+from ingest_pipeline.gates.judge import Gates, Judgement
 from ingest_pipeline.postgres import documents, erasures
+from ingest_pipeline.saga.blocked import blocked_publications, drop_publication, release_publication
+from ingest_pipeline.types import Finding
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import ERASURE, MAINTENANCE, RECOVERY, REPLACEMENT, ROLLBACK, places
@@ -22,6 +27,16 @@ Texts = dict[str, str]
 KEYS = st.sampled_from(["a.txt", "b.md", "folder/c.txt"])
 TEXTS = st.builds(paragraphs, st.sampled_from(["alpha", "beta", "gamma"]), st.integers(0, 3))
 _BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A document as a blocked publication has prepared it."""
+
+    text: str | None
+    """None: the source had no such file."""
+    number: int | None
+    """The number of the write of the file."""
 
 
 class Corpus(RuleBasedStateMachine):
@@ -37,6 +52,11 @@ class Corpus(RuleBasedStateMachine):
         """What the source held of documents that were rolled back, and which is not to be ingested; None: nothing."""
         self.erased: set[str] = set()
         """Documents that are not ingested again, because they were erased."""
+        self.blocked: list[dict[str, Put]] = []
+        """What blocked publications have prepared, oldest first. No two have a document in common."""
+        self.puts = itertools.count(1)
+        self.put_last: dict[str, int] = {}
+        """The number of the last write of each file that the source has."""
         self.heads: dict[int, Texts] = {self.world.head: {}}
         self.crashes = 0
         self.only_read = False
@@ -46,12 +66,14 @@ class Corpus(RuleBasedStateMachine):
     def put(self, key: str, text: str) -> None:
         self.world.put(key, text)
         self.source[key] = text
+        self.put_last[key] = next(self.puts)
         self.only_read = True
 
     @rule(key=KEYS)
     def delete(self, key: str) -> None:
         if self.source.pop(key, None) is not None:
             self.world.remove(key)
+            del self.put_last[key]
         self.only_read = True
 
     @rule()
@@ -140,21 +162,29 @@ class Corpus(RuleBasedStateMachine):
     def wanted(self) -> Texts:
         """What an ingest makes of the corpus: what the source holds, but for what is held back."""
         left_alone = {key for key, text in self.held.items() if text == self.source.get(key)}
+        prepared = [item for publication in self.blocked for item in publication.items()]
+        left_alone |= {key for key, put in prepared if put.number == self.put_last.get(key)}
         kept = {key: text for key, text in self.published.items() if key in left_alone}
         left_alone |= self.erased
         return kept | {key: text for key, text in self.source.items() if key not in left_alone}
 
     def take(self, wanted: Texts) -> None:
         """Documents were ingested, which ends their holds."""
+        self.overtake(self.changed(wanted))
         for key in self.changed(wanted):
             self.held.pop(key, None)
         self.published = dict(wanted)
 
     def take_back(self, wanted: Texts) -> None:
         """Documents were rolled back; what the source holds of them is what was last ingested, or held already."""
+        self.overtake(self.changed(wanted))
         for key in self.changed(wanted):
             self.held[key] = self.held.get(key, self.published.get(key))
         self.published = dict(wanted)
+
+    def overtake(self, keys: set[str]) -> None:
+        """Other publications of these documents end the blocked ones that have them."""
+        self.blocked = [one for one in self.blocked if keys.isdisjoint(one)]
 
     def changed(self, wanted: Texts) -> set[str]:
         return {key for key in {*wanted, *self.published} if wanted.get(key) != self.published.get(key)}
@@ -165,6 +195,42 @@ class Corpus(RuleBasedStateMachine):
         with self.world.database.transaction() as connection:
             found = documents.documents_at(connection, self.world.corpus.generation, version)
         return {row.key: "" for row in found} | stored(self.world.texts(version))
+
+
+class GatedCorpus(Corpus):
+    """With publications that no gate lets pass, and decisions about them."""
+
+    @rule()
+    def publish_what_no_gate_lets_pass(self) -> None:
+        wanted = self.wanted()
+        settings = self.world.settings.replace(gate_max_lost=0)
+        gated = World(self.world.database, settings, self.world.embeddings)
+        refusal = Judgement(self.world.head, (Finding("refused", 1, 0, passed=False),))
+        with mock.patch.object(Gates, "_judge", return_value=refusal):
+            summary = gated.ingest()
+        assert summary.publications == []
+        keys = self.changed(wanted)
+        assert {plan.key for one in summary.blocked for plan in one.plans} == keys
+        if keys:
+            self.overtake(keys)
+            self.blocked.append({key: Put(self.source.get(key), self.put_last.get(key)) for key in keys})
+
+    @rule()
+    def release(self) -> None:
+        if self.blocked:
+            prepared = self.blocked.pop(0)
+            release_publication(self.world.corpus, blocked_publications(self.world.corpus)[0].saga)
+            for key, put in prepared.items():
+                self.held.pop(key, None)
+                self.published.pop(key, None)
+                if put.text is not None:
+                    self.published[key] = put.text
+
+    @rule()
+    def drop(self) -> None:
+        if self.blocked:
+            self.blocked.pop(0)
+            drop_publication(self.world.corpus, blocked_publications(self.world.corpus)[0].saga)
 
 
 class ErasedCorpus(Corpus):
@@ -244,6 +310,19 @@ def run(world: World, tmp_path: Path, examples: int, machine: type[Corpus] = Cor
 @pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
     run(world, tmp_path, examples=25)
+
+
+@pytest.mark.promise("gates", "any-order")
+@pytest.mark.timeout(1800)
+def test_the_corpus_is_what_the_model_says_with_gates(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=8, machine=GatedCorpus)
+
+
+@pytest.mark.promise("gates", "any-order")
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_corpus_is_what_the_model_says_with_gates_for_long(world: World, tmp_path: Path) -> None:
+    run(world, tmp_path, examples=100, machine=GatedCorpus)
 
 
 @pytest.mark.promise("any-order", "erasure")

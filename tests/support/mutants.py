@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 from uuid import UUID
@@ -38,6 +39,7 @@ from ingest_pipeline.erasure import table as erasure_table
 from ingest_pipeline.events import queue
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
+from ingest_pipeline.gates import judge
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
 from ingest_pipeline.ingestion.workers import pool as worker_pool
 from ingest_pipeline.lance import flush, spool, table, table_reader
@@ -46,6 +48,7 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions import manifests, store_check
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
+from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import (
     corpora,
     database,
@@ -54,6 +57,7 @@ from ingest_pipeline.postgres import (
     embedding_cache,
     erasures,
     extension_results,
+    gates,
     history,
     holds,
     pins,
@@ -70,8 +74,8 @@ from ingest_pipeline.preparation.requests import EmbeddingRequests
 from ingest_pipeline.reporting import erasure as dagster_erasure
 from ingest_pipeline.reporting import head
 from ingest_pipeline.restore import relocate
+from ingest_pipeline.saga import blocked, lifecycle, publish, reconcile
 from ingest_pipeline.saga import documents as saga_documents
-from ingest_pipeline.saga import lifecycle, publish, reconcile
 from ingest_pipeline.search import access, search
 from ingest_pipeline.sources import local
 from ingest_pipeline.types import text_hash
@@ -1162,6 +1166,63 @@ MUTANTS.update(
         ),
         "small removals not added up": Mutant(
             small_removals_are_not_added_up, f"{_NOTICES}test_most_of_the_corpus_is_not_removed_piece_by_piece"
+        ),
+    }
+)
+
+
+def gates_let_everything_pass() -> None:
+    plug(judge.Judgement, "passed", property(answering(value=True)))
+
+
+def recovery_ends_blocked_publications() -> None:
+    query = sql.query
+
+    def of_any_state(name: str) -> Any:
+        return query(name).replace("('preparing', 'prepared')", "('preparing', 'prepared', 'blocked')")
+
+    plug(sagas, "query", of_any_state)
+
+
+def blocked_documents_are_planned_again() -> None:
+    plug(DocumentPlan, "is_blocked", answering(value=False))
+
+
+def sweep_takes_files_of_blocked_publications() -> None:
+    plug(sweep, "gates", SimpleNamespace(blocked_sagas=answering(set[UUID]())))
+
+
+def nothing_is_overtaken() -> None:
+    plug(gates, "overtake", answering(list[UUID]()))
+
+
+def blocked_whatever_was_published_meanwhile() -> None:
+    plug(blocked, "documents", SimpleNamespace(conflicting_documents=answering(list[str]())))
+
+
+_GATES = "tests/integration/gates/test_blocked.py::"
+
+MUTANTS.update(
+    {
+        "gates let everything pass": Mutant(
+            gates_let_everything_pass, f"{_GATES}test_it_is_kept_with_its_findings_and_no_reader_sees_it"
+        ),
+        "recovery ends blocked publications": Mutant(
+            recovery_ends_blocked_publications, f"{_GATES}test_it_is_kept_with_its_findings_and_no_reader_sees_it"
+        ),
+        "blocked documents are planned again": Mutant(
+            blocked_documents_are_planned_again, f"{_GATES}test_runs_and_sensors_skip_it_until_a_document_changes"
+        ),
+        "sweep takes files of blocked publications": Mutant(
+            sweep_takes_files_of_blocked_publications,
+            f"{_GATES}test_a_release_publishes_what_was_judged_and_embeds_nothing",
+        ),
+        "nothing is overtaken": Mutant(
+            nothing_is_overtaken, f"{_GATES}test_the_next_good_publication_of_a_document_overtakes_it"
+        ),
+        "blocked whatever was published meanwhile": Mutant(
+            blocked_whatever_was_published_meanwhile,
+            f"{_GATES}test_a_zombie_that_wakes_after_its_judgement_is_fenced_and_plans_again[True]",
         ),
     }
 )

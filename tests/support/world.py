@@ -28,7 +28,7 @@ from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import corpora, documents, embedding_cache, sagas
+from ingest_pipeline.postgres import corpora, documents, embedding_cache, gates, sagas
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sagas import SagaKind
 from ingest_pipeline.saga.recover import RecoveryReport, recover
@@ -268,7 +268,10 @@ class World:
         spooled = {name for name in sizes if name.startswith("_spool/")}
         assert spooled == self._recorded_files(), "each file of the spool has a row, and each row its file"
         notes = {name for name in sizes if name.startswith(f"{NOTES}/")}
-        left = sizes.keys() - self.corpus.table.tracked_files() - spooled - notes
+        with self.database.transaction() as connection:
+            blocked = {str(saga) for saga in gates.blocked_sagas(connection, self.corpus.generation)}
+        kept = {name for name in sizes if name.startswith("data/") and name[5:41] in blocked}
+        left = sizes.keys() - self.corpus.table.tracked_files() - spooled - kept - notes
         figures.count("bytes left after recovery and sweep", sum(sizes[name] for name in left if "hint" not in name))
         assert left <= {"_versions/latest_version_hint.json"}
         unpublished = set(self.corpus.table.versions()) - self.published_versions()
@@ -293,7 +296,7 @@ class World:
                 found = connection.execute(
                     f"SELECT count(*) AS n FROM ingest_pipeline.{table} t "  # noqa: S608  names from the line above
                     "JOIN ingest_pipeline.saga s ON s.id = t.saga "
-                    "WHERE s.generation = %s AND s.state NOT IN ('published', 'adopted')",
+                    "WHERE s.generation = %s AND s.state NOT IN ('published', 'adopted', 'blocked')",
                     (self.corpus.generation,),
                 ).fetchone()
                 assert found == {"n": 0}, table

@@ -35,13 +35,14 @@ def plan(*, exact: bool, as_json: bool) -> None:
         expected = count(context, plans) if exact else estimate(context, plans)
         wanted = settings
         note, moving = model_mismatch(context, wanted), estimate_reembedding(context, wanted)
-        nothing = None if page.puts or page.removals or page.on_hold else nothing_found(context)
+        nothing = None if page.puts or page.removals or page.on_hold or page.blocked else nothing_found(context)
     left_alone = {failure.key: "unreadable" if failure.unreadable else "in quarantine" for failure in left}
     unreadable = [UnreadableDocument(found.key, found.reason, found.error) for found in left if found.unreadable]
     unreadable += expected.unreadable
     changes: list[tuple[DocumentPlan, str]] = [
         *((plan, "columns" if is_columns_only(context, plan) else plan.change) for plan in plans),
         *((plan, "on hold") for plan in page.on_hold),
+        *((plan, "blocked") for plan in page.blocked),
         *((plan, left_alone[plan.key]) for plan in page.puts if plan.key in left_alone),
     ]
     rows = [
@@ -61,6 +62,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
         return
     print_rows(
         f"{counted(len(rows), 'document')} {'differs' if len(rows) == 1 else 'differ'}"
+        + (f"; {len(page.blocked)} blocked by gates" if page.blocked else "")
         + (f"; {len(page.on_hold)} on hold after a rollback" if page.on_hold else "")
         + (f"; {len(left)} skipped because of unreadable text or too many failures" if left else ""),
         rows,

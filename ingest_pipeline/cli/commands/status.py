@@ -21,6 +21,7 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.events.queue import EventQueue
+from ingest_pipeline.ingestion.blocked import waiting
 from ingest_pipeline.ingestion.context import documents_on_hold
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres import batch_jobs, embedding_cache, reports, sagas
@@ -129,6 +130,7 @@ def _read(corpus: Corpus, settings: CorpusConfig) -> Status:
         "unreadable_documents": len(unreadable),
         "stale_documents": sum(failure.stale_since is not None for failure in failed),
         "documents_on_hold": len(holds),
+        "blocked_publications": len(waiting(corpus)),
         "parser_confinement": f"without {' and '.join(lacking)}" if (lacking := unavailable()) else "complete",
         "event_queue": _queue_state(settings),
         "vectors_in_batch_jobs": sum(len(job.text_hashes) for job in open_jobs),

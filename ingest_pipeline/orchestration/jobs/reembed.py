@@ -99,7 +99,13 @@ def _fill(
 
     async def run() -> tuple[Reembedding, Summary]:
         async with embedder.create_embedder() as api:
-            reembedding = Reembedding(old, new, api, run_id=context.run.run_id)
+            reembedding = Reembedding(
+                old,
+                new,
+                api,
+                run_id=context.run.run_id,
+                create_old_embedder=lambda: embedder.create_embedder(old.recipe.embedding),
+            )
             summary = await reembedding.fill()
             if then_switch:
                 await reembedding.switch()

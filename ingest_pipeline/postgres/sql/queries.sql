@@ -136,8 +136,109 @@ UPDATE ingest_pipeline.saga SET generation = %(new)s WHERE generation = %(old)s 
 
 -- abandon_live_sagas --
 UPDATE ingest_pipeline.saga SET state = 'abandoned', error = %(error)s, ended_at = now()
-WHERE generation = %(generation)s AND state IN ('preparing', 'prepared') AND id <> ALL(%(keep)s::uuid[])
+WHERE generation = %(generation)s AND state IN ('preparing', 'prepared', 'blocked') AND id <> ALL(%(keep)s::uuid[])
 RETURNING id
+
+-- block_saga --
+UPDATE ingest_pipeline.saga SET state = 'blocked', error = %(error)s, seen_at = now()
+WHERE id = %(id)s AND state = 'prepared' RETURNING id
+
+-- unblock_saga --
+UPDATE ingest_pipeline.saga SET state = 'prepared', error = NULL, seen_at = now()
+WHERE id = %(id)s AND state = 'blocked' RETURNING id
+
+-- drop_blocked --
+UPDATE ingest_pipeline.saga SET state = 'failed', error = %(error)s, ended_at = now()
+WHERE id = %(id)s AND state = 'blocked' RETURNING id
+
+-- overtake_blocked --
+-- Ends the blocked publications that have a document of this saga.
+UPDATE ingest_pipeline.saga s SET state = 'failed', error = %(error)s, ended_at = now()
+WHERE s.generation = (SELECT generation FROM ingest_pipeline.saga WHERE id = %(saga)s) AND s.state = 'blocked'
+  AND s.id <> %(saga)s AND EXISTS (
+    SELECT FROM ingest_pipeline.document d JOIN ingest_pipeline.document own ON own.key = d.key AND own.saga = %(saga)s
+    WHERE d.saga = s.id)
+RETURNING s.id
+
+-- blocked_sagas --
+SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state = 'blocked'
+
+-- blocked_documents --
+SELECT d.key, d.partition, d.etag, d.recipe, s.id AS saga
+FROM ingest_pipeline.saga s JOIN ingest_pipeline.document d ON d.saga = s.id
+WHERE s.generation = %(generation)s AND s.state = 'blocked' AND (%(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s))
+ORDER BY s.started_at
+
+-- record_judgement --
+INSERT INTO ingest_pipeline.gate_judgement (generation, saga, head_version, passed, findings, files, columns)
+VALUES (%(generation)s, %(saga)s, %(head_version)s, %(passed)s, %(findings)s, %(files)s, %(columns)s)
+
+-- release_judgement --
+UPDATE ingest_pipeline.gate_judgement SET released_at = now(), files = NULL, columns = NULL
+WHERE NOT passed AND released_at IS NULL
+  AND (saga = %(saga)s OR (saga IS NULL AND %(saga)s::uuid IS NULL AND generation = %(generation)s)) RETURNING id
+
+-- forget_prepared_files --
+UPDATE ingest_pipeline.gate_judgement SET files = NULL, columns = NULL WHERE saga = %(saga)s AND files IS NOT NULL
+
+-- forget_details --
+UPDATE ingest_pipeline.gate_judgement j SET findings = '[]', files = NULL, columns = NULL
+WHERE NOT passed AND (generation = %(generation)s
+    OR EXISTS (SELECT FROM ingest_pipeline.saga s WHERE s.id = j.saga AND s.generation = %(generation)s))
+
+-- blocked_publications --
+SELECT s.id AS saga, s.generation, s.run_id, j.judged_at, j.head_version, j.findings,
+    (SELECT count(*) FROM ingest_pipeline.document d WHERE d.saga = s.id AND NOT d.removed) AS documents,
+    (SELECT count(*) FROM ingest_pipeline.document d WHERE d.saga = s.id AND d.removed) AS removed,
+    (SELECT coalesce(sum(d.chunk_count), 0)::int FROM ingest_pipeline.document d WHERE d.saga = s.id) AS chunks
+FROM ingest_pipeline.saga s JOIN ingest_pipeline.gate_judgement j ON j.saga = s.id
+WHERE s.generation = %(generation)s AND s.state = 'blocked'
+ORDER BY s.started_at
+
+-- prepared_files --
+SELECT files, columns FROM ingest_pipeline.gate_judgement WHERE saga = %(saga)s AND files IS NOT NULL
+
+-- staged_fragments --
+SELECT name, row_count FROM ingest_pipeline.staged_fragment WHERE saga = %(saga)s
+
+-- removed_keys --
+SELECT key FROM ingest_pipeline.document WHERE saga = %(saga)s AND removed
+
+-- last_judgement_of_switch --
+SELECT passed, released_at, findings, head_version, judged_at FROM ingest_pipeline.gate_judgement
+WHERE generation = %(generation)s AND saga IS NULL ORDER BY judged_at DESC LIMIT 1
+
+-- chunk_counts --
+SELECT count(*) AS chunks, count(*) - count(DISTINCT c.text_hash) AS duplicates,
+    count(*) FILTER (WHERE c.end_offset - c.start_offset > %(characters)s) AS long
+FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE d.saga = %(saga)s OR (%(saga)s::uuid IS NULL AND d.generation = %(generation)s
+    AND d.published_version IS NOT NULL AND d.superseded_version IS NULL)
+
+-- long_chunks --
+SELECT c.id
+FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE (d.saga = %(saga)s OR (%(saga)s::uuid IS NULL AND d.generation = %(generation)s
+    AND d.published_version IS NOT NULL AND d.superseded_version IS NULL))
+  AND c.end_offset - c.start_offset > %(characters)s
+ORDER BY c.end_offset - c.start_offset DESC, c.document, c.ordinal LIMIT %(limit)s
+
+-- duplicate_chunks --
+SELECT id FROM (
+    SELECT c.id, c.document, c.ordinal,
+        row_number() OVER (PARTITION BY c.text_hash ORDER BY c.document, c.ordinal) AS occurrence
+    FROM ingest_pipeline.document d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+    WHERE d.saga = %(saga)s OR (%(saga)s::uuid IS NULL AND d.generation = %(generation)s
+        AND d.published_version IS NOT NULL AND d.superseded_version IS NULL)
+) AS numbered
+WHERE occurrence > 1 ORDER BY document, ordinal LIMIT %(limit)s
+
+-- lost_documents --
+SELECT old.key, new.key IS NULL AS removed
+FROM ingest_pipeline.head_document old
+LEFT JOIN ingest_pipeline.head_document new ON new.generation = %(new)s AND new.key = old.key
+WHERE old.generation = %(old)s AND (new.key IS NULL OR (old.chunk_count > 0 AND new.chunk_count = 0))
+ORDER BY old.key
 
 -- mark_unreported --
 UPDATE ingest_pipeline.saga SET reported_at = NULL WHERE generation = %(generation)s AND state = 'published' AND kind = 'ingest'
@@ -513,7 +614,7 @@ WHERE generation = %(generation)s AND state = 'published' AND published_version 
 -- Batches that are no longer needed: all of their texts are at head, or they are a week old.
 SELECT b.saga, b.ordinal
 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
-WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared') AND (
+WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared', 'blocked') AND (
     s.ended_at < now() - interval '7 days' OR NOT EXISTS (
         SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
         WHERE NOT EXISTS (
@@ -524,7 +625,7 @@ WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared')
 -- count_ended --
 SELECT
     (SELECT count(*) FROM ingest_pipeline.staged_fragment f JOIN ingest_pipeline.saga s ON s.id = f.saga
-     WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared'))
+     WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared', 'blocked'))
     + (SELECT count(*) FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
        WHERE d.generation = %(generation)s AND d.published_version IS NULL
          AND s.state IN ('completed', 'compensated', 'failed', 'abandoned', 'adopted'))
@@ -533,7 +634,7 @@ SELECT
 -- forget_ended --
 WITH fragments AS (
     DELETE FROM ingest_pipeline.staged_fragment f USING ingest_pipeline.saga s
-    WHERE s.id = f.saga AND s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared') RETURNING 1
+    WHERE s.id = f.saga AND s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared', 'blocked') RETURNING 1
 ), documents AS (
     DELETE FROM ingest_pipeline.document d USING ingest_pipeline.saga s
     WHERE s.id = d.saga AND d.generation = %(generation)s AND d.published_version IS NULL

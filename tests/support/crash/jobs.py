@@ -24,6 +24,7 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import rebuild_catalog
 from ingest_pipeline.restore.relocate import move_tables
+from ingest_pipeline.saga.blocked import blocked_publications, drop_publication, release_publication
 from ingest_pipeline.saga.rollback import rollback
 from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.types import Retention
@@ -102,6 +103,18 @@ def roll_back(address: Address, version: int) -> list[int]:
     with _opened(address) as context:
         done = rollback(context.corpus, version, recipe=context.recipe, confirm_removals=True)
     return [publication.version for publication in done]
+
+
+def release_blocked(address: Address) -> int:
+    """Release the only blocked publication; returns the published version."""
+    with _opened(address) as context:
+        return release_publication(context.corpus, blocked_publications(context.corpus)[0].saga)
+
+
+def drop_blocked(address: Address) -> None:
+    """Drop the only blocked publication."""
+    with _opened(address) as context:
+        drop_publication(context.corpus, blocked_publications(context.corpus)[0].saga)
 
 
 def rebuild(address: Address) -> int:

@@ -237,6 +237,27 @@ ERASURE_IN_DAGSTER = {Boundary.DAGSTER_ERASED: 1}
 """What an erasure passes besides if Dagster has something of the documents."""
 
 
+BLOCKED_INGEST = {
+    **_PREPARING,
+    Boundary.SOURCE_READ: 2,
+    Boundary.JUDGED: 1,
+    Boundary.CANDIDATE_MADE: 1,
+    Boundary.ROWS_REMOVED: 1,
+    Boundary.CANDIDATE_REMOVED: 1,
+    Boundary.BLOCKED: 1,
+    Boundary.LOCK_TAKEN: 1,
+    Boundary.FLUSHED: 1,
+    Boundary.COMMIT: 15,
+}
+"""Ingest of two documents that does not pass its gates."""
+JUDGING = (Boundary.JUDGED, Boundary.CANDIDATE_MADE, Boundary.CANDIDATE_REMOVED, Boundary.BLOCKED)
+"""The boundaries that only a corpus with gates has."""
+RELEASE = {**_PUBLISHING, Boundary.FLUSHED: 1, Boundary.ROWS_REMOVED: 1, Boundary.COMMIT: 8}
+"""Release of that publication."""
+DROP_BLOCKED = {Boundary.BLOCKED: 1, Boundary.COMMIT: 4}
+"""Drop of that publication."""
+
+
 def places(passages: dict[Boundary, int]) -> list[Place]:
     """Both sides of every passage."""
     return [

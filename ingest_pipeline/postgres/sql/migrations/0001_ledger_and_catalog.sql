@@ -82,7 +82,7 @@ COMMENT ON COLUMN ingest_pipeline.generation.staged_manifest IS
     'Null: the version was visible at once.';
 
 CREATE TYPE ingest_pipeline.saga_state AS ENUM
-    ('preparing', 'prepared', 'published', 'completed', 'compensated', 'failed', 'abandoned', 'adopted');
+    ('preparing', 'prepared', 'blocked', 'published', 'completed', 'compensated', 'failed', 'abandoned', 'adopted');
 
 CREATE TABLE ingest_pipeline.saga (
     id uuid PRIMARY KEY,
@@ -122,6 +122,7 @@ CREATE TABLE ingest_pipeline.saga (
 COMMENT ON COLUMN ingest_pipeline.saga.kind IS
     'other: recorded only in the table, by another database or in a lost history.';
 COMMENT ON COLUMN ingest_pipeline.saga.state IS
+    'blocked: the publication did not pass its gates, and is kept prepared until it is released, dropped or overtaken. '
     'completed: the saga did its work and has nothing to publish. '
     'adopted: a rebuild of the catalog took over the publication of the saga.';
 COMMENT ON COLUMN ingest_pipeline.saga.prepared_at IS 'Null: the saga was never prepared, so it made no version.';
@@ -137,6 +138,7 @@ COMMENT ON COLUMN ingest_pipeline.saga.retired IS
     'Retention removed the version of the saga; the counts are in retired_publication.';
 CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_version) WHERE state = 'published' AND NOT retired;
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE state IN ('preparing', 'prepared');
+CREATE INDEX saga_blocked ON ingest_pipeline.saga (generation) WHERE state = 'blocked';
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
 CREATE INDEX saga_erasure ON ingest_pipeline.saga (generation, published_version)
@@ -152,7 +154,8 @@ BEGIN
     END IF;
     IF (OLD.state, NEW.state) IN (
         ('preparing', 'prepared'), ('preparing', 'completed'), ('preparing', 'failed'), ('preparing', 'abandoned'),
-        ('prepared', 'published'), ('prepared', 'compensated'), ('prepared', 'failed'), ('prepared', 'abandoned'))
+        ('prepared', 'published'), ('prepared', 'compensated'), ('prepared', 'failed'), ('prepared', 'abandoned'),
+        ('prepared', 'blocked'), ('blocked', 'prepared'), ('blocked', 'failed'), ('blocked', 'abandoned'))
     THEN
         RETURN NEW;
     END IF;
@@ -472,6 +475,32 @@ COMMENT ON TABLE ingest_pipeline.erased_document IS
 COMMENT ON COLUMN ingest_pipeline.erased_document.key_hash IS 'SHA-256 of the salt and the key.';
 COMMENT ON COLUMN ingest_pipeline.erased_document.allowed_at IS
     'When the user allowed the object to be ingested again. Null: it is not ingested.';
+
+CREATE TABLE ingest_pipeline.gate_judgement (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    generation text NOT NULL REFERENCES ingest_pipeline.generation (name),
+    saga uuid REFERENCES ingest_pipeline.saga (id) ON DELETE CASCADE,
+    head_version bigint NOT NULL,
+    passed boolean NOT NULL,
+    findings jsonb NOT NULL,
+    judged_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    released_at timestamptz,
+    files jsonb,
+    columns bytea
+);
+CREATE INDEX gate_judgement_saga ON ingest_pipeline.gate_judgement (saga);
+CREATE INDEX gate_judgement_switch ON ingest_pipeline.gate_judgement (generation, judged_at) WHERE saga IS NULL;
+COMMENT ON TABLE ingest_pipeline.gate_judgement IS
+    'What the gates of a corpus found in a prepared publication, or in a generation before the switch.';
+COMMENT ON COLUMN ingest_pipeline.gate_judgement.saga IS
+    'The publication. Null: readers were to be switched to the generation.';
+COMMENT ON COLUMN ingest_pipeline.gate_judgement.head_version IS 'Head of the generation at that time.';
+COMMENT ON COLUMN ingest_pipeline.gate_judgement.findings IS 'Figures with their limits, and ids of what exceeds them.';
+COMMENT ON COLUMN ingest_pipeline.gate_judgement.released_at IS 'When the user accepted what did not pass.';
+COMMENT ON COLUMN ingest_pipeline.gate_judgement.files IS
+    'While the publication is blocked: names of the prepared data files by document.';
+COMMENT ON COLUMN ingest_pipeline.gate_judgement.columns IS
+    'While the publication is blocked: the columns of these files, as a schema of Arrow.';
 
 CREATE TABLE ingest_pipeline.pin (
     corpus text NOT NULL REFERENCES ingest_pipeline.corpus (name),
