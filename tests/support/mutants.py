@@ -1052,7 +1052,6 @@ def tables_are_not_rewritten() -> None:
 
 def events_of_dagster_are_kept() -> None:
     plug(dagster_erasure, "_EVENTS", {"asset_check_executions"})
-    plug(dagster_erasure._Mentions, "replaced", lambda _, text: text)  # pyright: ignore[reportPrivateUsage]
 
 
 def no_note_beside_the_table() -> None:
