@@ -1077,7 +1077,7 @@ MUTANTS.update(
         ),
         "sagas older than an erasure publish": Mutant(
             older_sagas_publish_after_an_erasure,
-            f"{_ERASURES}test_a_segment_that_was_built_over_the_document_before_is_not_published",
+            f"{_ERASURES}test_a_writer_that_prepared_the_document_before_does_not_bring_it_back[after_batch_sent_1]",
         ),
         "erased documents planned": Mutant(
             erased_documents_are_planned,
