@@ -69,7 +69,9 @@ def crash(world: World, place: Place) -> None:
     fill(world)
     old = world.texts()
     assert remains(world)
-    assert Child(crash_jobs.erase, world.address, ["a.txt"], kill_at=place).outcome().killed
+    if not Child(crash_jobs.erase, world.address, ["a.txt"], kill_at=place).outcome().killed:
+        assert place.boundary is Boundary.COMMIT, "the list of places has more COMMITs than this run"
+        return
     assert world.texts() in (old, {"b.txt": old["b.txt"]})
     world.check()
     world.recover()
