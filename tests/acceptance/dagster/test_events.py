@@ -203,12 +203,12 @@ def test_the_source_is_listed_every_hour_while_the_queue_is_read(stage: Stage, m
             "now() - interval '1 day' FROM ingest_pipeline.document"
         )
     due, dagster.cursor = dagster.cursor, dagster.cursor
-    assert "1 were modified too recently" in tick()
+    assert "1 was modified too recently" in tick()
     dagster.cursor = due
     assert "is listed again at" in tick()  # the pass found that the failure was resolved
     later = 3400
-    assert "1 were modified too recently" in tick()
-    assert "1 were modified too recently" in tick()  # they differ, so there is no rest
+    assert "1 was modified too recently" in tick()
+    assert "1 was modified too recently" in tick()  # they differ, so there is no rest
     stage.delete("lost.txt")
     later = 0
     assert tick() == "0 documents differ among 1."
