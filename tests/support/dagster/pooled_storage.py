@@ -13,12 +13,11 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster_postgres import utils
 from dagster_postgres.event_log import event_log
 from dagster_postgres.event_log.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import run_storage
+from dagster_postgres.run_storage.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import schedule_storage
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
@@ -32,9 +31,9 @@ _IDLE_SECONDS = 0.1
 """A server that restarts is down for longer."""
 _SCHEMA_QUESTIONS = (
     (PostgresEventLogStorage, "has_table"),
-    (SqlEventLogStorage, "has_asset_key_col"),
-    (SqlRunStorage, "has_run_stats_index_cols"),
-    (SqlRunStorage, "has_backfill_id_column"),
+    (PostgresEventLogStorage, "has_asset_key_col"),
+    (PostgresRunStorage, "has_run_stats_index_cols"),
+    (PostgresRunStorage, "has_backfill_id_column"),
 )
 """Methods by which Dagster finds out whether a table or a column exists."""
 
