@@ -325,6 +325,20 @@ class Finding:
         return f"{self.figure} {self.value:.4g}{limit}"
 
 
+@dataclass(frozen=True, slots=True)
+class MovedChunks:
+    """Consecutive chunks of a document that an edit moves and does not change."""
+
+    first: int
+    """Ordinal of the first of them before the edit."""
+    last: int
+    """Ordinal after the last of them, before the edit."""
+    ordinal_shift: int
+    """What the edit adds to their ordinals."""
+    offset_shift: int
+    """What the edit adds to their offsets."""
+
+
 Vectors = npt.NDArray[np.float32]
 
 

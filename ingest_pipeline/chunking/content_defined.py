@@ -20,6 +20,8 @@ at the 95th percentile. To divide a window where its hashes are least, and not t
 edit cheaper.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from zlib import crc32
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from ingest_pipeline.chunking.blocks import BlockRecorder, CutState, Place
 from ingest_pipeline.chunking.breaks import NEWLINE, PARAGRAPH, WEAKER_BREAKS
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.chunking.sections import Sections
@@ -144,12 +147,15 @@ class Chunker:
             LEAST_SIZE, room - (_USUAL_HEADER // (CHARACTERS_PER_TOKEN if self.model_input.tokenizer.is_exact else 1))
         )
 
-    def _splitter(self, *, markdown: bool) -> Splitter:
+    def splitter(self, *, markdown: bool) -> Splitter:
+        """The inner cut."""
         if self.unit == "tokens":
             return self.model_input.tokenizer.splitter(self.size, self.overlap, markdown=markdown)
         return (MarkdownSplitter if markdown else TextSplitter)(self.size, self.overlap)
 
-    def chunks(self, pieces: Iterable[TextPiece], *, markdown: bool) -> Iterator[Chunk]:
+    def chunks(
+        self, pieces: Iterable[TextPiece], *, markdown: bool, blocks: BlockRecorder | None = None
+    ) -> Iterator[Chunk]:
         """Cut the concatenated texts of ``pieces``. How the text is divided into pieces does not move a cut.
 
         Holds little more than two windows in memory, 4 ``characters`` each at most.
@@ -158,32 +164,23 @@ class Chunker:
             pieces: The extracted text, in order.
             markdown: Whether headings, lists, tables and code blocks of Markdown are kept together. Else headings are
                 titles that are underlined.
+            blocks: Records the blocks of the text, so that an edited text can be cut from them.
 
         Yields:
             Chunks by ascending offset, none of them blank. Without overlap no two share a character, and every
             character that is not white space is in one. The headings of a chunk are those above its first character
             that it does not repeat.
         """
-        splitter = self._splitter(markdown=markdown)
-        heading = _MARKDOWN_HEADING if markdown else _UNDERLINED
-        cut = _Cut(int(_LEAST_WINDOW * self.characters), _GREATEST_WINDOW * self.characters, heading)
         sections = Sections(markdown=markdown, model_input=self.model_input)
-        start = end = 0
-        lead = ""
-        for window in cut.windows(sections.texts(pieces)):
-            sections.read(window)
-            for offset, text in splitter.chunk_indices(lead + window):
-                begin = start - len(lead) + offset
-                # What ends inside the lead was in a chunk already; the splitter's idea of white space is not Python's.
-                if begin + len(text) > start and not text.isspace():
-                    new = _NO_SPACE.search(text, max(0, end - begin))
-                    end = begin + len(text)
-                    yield from sections.chunks(begin, text, begin + new.start() if new else begin)
-            start += len(window)
-            lead = self._repeated(window)
-            sections.forget(start - len(lead))
+        cutting = Cutting(self, sections, markdown=markdown)
+        for window in cutting.cut.windows(sections.texts(pieces)):
+            if blocks is not None and blocks.begins:
+                blocks.begin(cutting.place())
+            yield from cutting.chunks(window)
+            if blocks is not None:
+                blocks.add(window, cutting.chunk_count)
 
-    def _repeated(self, window: str) -> str:
+    def repeated(self, window: str) -> str:
         """The end of a window that the next one sees again: at most ``overlap`` long, from a word's start."""
         if self.overlap == 0:
             return ""
@@ -194,6 +191,73 @@ class Chunker:
             tail = _from_word(tail[len(tail) // 4 + 1 :])
         return tail
 
+    @property
+    def greatest_lead(self) -> int:
+        """Characters before a window, at most, that the window may repeat."""
+        return self.overlap if self.unit == "characters" else self.overlap * CHARACTERS_PER_TOKEN
+
+    @property
+    def greatest_window(self) -> int:
+        """Characters that decide where a window ends, from its beginning on, at most."""
+        return _GREATEST_WINDOW * self.characters + _AHEAD
+
+
+class Cutting:
+    """Cuts one document, window after window.
+
+    Args:
+        chunker: The chunker, with its sizes.
+        sections: The sections of the document, at the beginning of the first window.
+        markdown: Whether the text is Markdown.
+        start: Offset of the first window.
+        lead: The end of the window before, which the first window sees again.
+        end: Where the chunk before the first window ends.
+    """
+
+    def __init__(
+        self, chunker: Chunker, sections: Sections, *, markdown: bool, start: int = 0, lead: str = "", end: int = 0
+    ) -> None:
+        self._chunker = chunker
+        self._sections = sections
+        self._splitter = chunker.splitter(markdown=markdown)
+        self._start = start
+        self._end = end
+        self._lead = lead
+        heading = _MARKDOWN_HEADING if markdown else _UNDERLINED
+        self.cut = WindowCut(int(_LEAST_WINDOW * chunker.characters), _GREATEST_WINDOW * chunker.characters, heading)
+
+    def chunks(self, window: str) -> Iterator[Chunk]:
+        """The chunks of the next window."""
+        self._sections.read(window)
+        lead, start = self._lead, self._start
+        for offset, text in self._splitter.chunk_indices(lead + window):
+            begin = start - len(lead) + offset
+            # What ends inside the lead was in a chunk already; the splitter's idea of white space is not Python's.
+            if begin + len(text) > start and not text.isspace():
+                new = _NO_SPACE.search(text, max(0, self._end - begin))
+                self._end = begin + len(text)
+                yield from self._sections.chunks(begin, text, begin + new.start() if new else begin)
+        self._start = start + len(window)
+        self._lead = self._chunker.repeated(window)
+        self._sections.forget(self._start - len(self._lead))
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of the document's chunks so far."""
+        return self._sections.chunk_count
+
+    def place(self) -> Place:
+        """All that the next windows depend on, besides their texts."""
+        known = self._sections.place(self._start)
+        # Chunks of the next window begin in the lead, at the earliest.
+        state = CutState(
+            len(self._lead),
+            max(self._end - self._start, -len(self._lead)),
+            max(known.last_begin - self._start, -len(self._lead) - 1),
+            known.headings,
+        )
+        return Place(self._start, known.chunk_count, known.context, self._lead, state)
+
 
 def _from_word(text: str) -> str:
     word = _WORD_START.search(text)
@@ -201,7 +265,7 @@ def _from_word(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class WindowCut:
     """The outer cut: into windows of at most ``greatest`` characters."""
 
     least: int
@@ -215,21 +279,27 @@ class _Cut:
             for at in range(0, len(piece), self.greatest):
                 buffer += piece[at : at + self.greatest]
                 start = 0
-                while len(buffer) - start > self.greatest + _AHEAD:
-                    end = start + self._end(buffer[start : start + self.greatest + _AHEAD])
-                    yield buffer[start:end]
-                    start = end
+                while length := self.first(buffer, start, is_end=False):
+                    yield buffer[start : start + length]
+                    start += length
                 buffer = buffer[start:]
-        while len(buffer) > self.greatest:
-            end = self._end(buffer[: self.greatest + _AHEAD])
-            yield buffer[:end]
-            buffer = buffer[end:]
+        while length := self.first(buffer, 0, is_end=True):
+            yield buffer[:length]
+            buffer = buffer[length:]
+
+    def first(self, text: str, start: int, *, is_end: bool) -> int:
+        """Length of the window that begins at an offset of a text. 0: more of the text has to be read.
+
+        Args:
+            text: A part of a document.
+            start: Where the window begins.
+            is_end: Whether the document ends with the text.
+        """
+        rest = len(text) - start
+        if rest > self.greatest + _AHEAD or (is_end and rest > self.greatest):
+            return self._end(text[start : start + self.greatest + _AHEAD])
         # The end is cut like any other place, so that appending to a document leaves its last windows alone.
-        while (chosen := self._chosen(buffer)) is not None:
-            yield buffer[:chosen]
-            buffer = buffer[chosen:]
-        if buffer:
-            yield buffer
+        return (self._chosen(text[start:]) or rest) if is_end else 0
 
     def _end(self, text: str) -> int:
         """Where a window ends that starts with ``text``: its greatest extent, and what is looked at beyond."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-_CONTEXT: Final = 500
+CONTEXT: Final = 500
 """Characters before a window in which the title of an underline, and what precedes it, is looked for."""
 _GREATEST_TITLE: Final = 120
 """Longer titles are cut: a header must leave room for the text below it."""
@@ -66,16 +67,49 @@ class Timeline(Generic[T]):
             del self._offsets[:gone], self._values[:gone]
 
 
-class HeadingFinder:
-    """Finds the headings of a text that arrives in windows. How it is divided into pieces does not matter."""
+@dataclass(frozen=True, slots=True)
+class HeadingState:
+    """What a finder knows at one place, besides the characters before it."""
 
-    def __init__(self, *, markdown: bool) -> None:
+    fence: str = ""
+    """The mark of the code fence that is open there."""
+    styles: tuple[tuple[str, bool], ...] = ()
+    """The underlines that occurred before, outermost first, and whether each was an overline too."""
+    path: tuple[tuple[int, str], ...] = ()
+    """Levels and titles of the headings above."""
+
+
+class HeadingFinder:
+    """Finds the headings of a text that arrives in windows. How it is divided into pieces does not matter.
+
+    Args:
+        markdown: Whether headings are those of Markdown.
+        start: Where the first window begins.
+        context: What precedes it: a newline and the text, or the last `CONTEXT` characters of both.
+        state: What was found before it.
+    """
+
+    def __init__(
+        self, *, markdown: bool, start: int = 0, context: str = "\n", state: HeadingState | None = None
+    ) -> None:
+        found = state or HeadingState()
         self._markdown = markdown
-        self._context = "\n"
-        self._end = 0
-        self._fence = ""
-        self._styles: list[tuple[str, bool]] = []
-        self._path: list[tuple[int, str]] = []
+        self.context = context
+        """The characters before the next window that decide about headings."""
+        self._end = start
+        self._fence = found.fence
+        self._styles = list(found.styles)
+        self._path = list(found.path)
+
+    @property
+    def state(self) -> HeadingState:
+        """What is known before the next window."""
+        return HeadingState(self._fence, tuple(self._styles), tuple(self._path))
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The path of headings above the next window."""
+        return tuple(name for _, name in self._path)
 
     def read(self, window: str) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Read the next window of the text.
@@ -83,9 +117,9 @@ class HeadingFinder:
         Yields:
             The offset of each heading, and the path of headings from there on, outermost first.
         """
-        text = self._context + window
-        base = self._end - len(self._context)
-        start = len(self._context) - 1
+        text = self.context + window
+        base = self._end - len(self.context)
+        start = len(self.context) - 1
         if self._end == 0 and self._markdown and (front := _FRONT_MATTER.match(window)):
             start += front.end()
         find = self._in_markdown if self._markdown else self._in_text
@@ -94,9 +128,9 @@ class HeadingFinder:
             if heading is not None:
                 offset, level, title = heading
                 self._path = [*(above for above in self._path if above[0] < level), (level, title)]
-                yield base + offset, tuple(name for _, name in self._path)
+                yield base + offset, self.titles
         self._end += len(window)
-        self._context = text[-_CONTEXT:]
+        self.context = text[-CONTEXT:]
 
     def _in_markdown(self, text: str, found: re.Match[str]) -> tuple[int, int, str] | None:
         """The start, level and title of the heading that a line of Markdown is or ends."""

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ingest_pipeline.chunking.breaks import PARAGRAPH, WEAKER_BREAKS
-from ingest_pipeline.chunking.headings import HeadingFinder, Timeline
+from ingest_pipeline.chunking.headings import HeadingFinder, HeadingState, Timeline
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.types import Chunk, TextPiece
 
 _ANY_INPUT: Final = ModelInput()
+
+
+@dataclass(frozen=True, slots=True)
+class SectionPlace:
+    """What is known of the text before a window."""
+
+    start: int
+    """Where the window begins."""
+    chunk_count: int
+    last_begin: int
+    """Where the last chunk begins."""
+    context: str
+    """The characters before the window that decide about headings."""
+    headings: HeadingState
 
 
 class Sections:
@@ -21,15 +35,28 @@ class Sections:
     Args:
         markdown: Whether headings are those of Markdown.
         model_input: What the model is sent with a chunk, and how much it takes.
+        place: Where the first window begins. None: at the beginning of the document.
     """
 
-    def __init__(self, *, markdown: bool, model_input: ModelInput = _ANY_INPUT) -> None:
+    def __init__(
+        self, *, markdown: bool, model_input: ModelInput = _ANY_INPUT, place: SectionPlace | None = None
+    ) -> None:
+        at = place or SectionPlace(0, 0, -1, "\n", HeadingState())
         self._input = model_input
-        self._finder = HeadingFinder(markdown=markdown)
+        self._finder = HeadingFinder(markdown=markdown, start=at.start, context=at.context, state=at.headings)
         self._pieces = Timeline[tuple[int | None, tuple[str, ...] | None]]((None, None))
-        self._headings = Timeline[tuple[str, ...]](())
-        self._count = 0
-        self._last_begin = -1
+        self._headings = Timeline[tuple[str, ...]](self._finder.titles)
+        self._count = at.chunk_count
+        self._last_begin = at.last_begin
+
+    def place(self, end: int) -> SectionPlace:
+        """What is known at the end of the last window, except for the pages and headings of pieces."""
+        return SectionPlace(end, self._count, self._last_begin, self._finder.context, self._finder.state)
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks so far."""
+        return self._count
 
     def texts(self, pieces: Iterable[TextPiece]) -> Iterator[str]:
         """The texts of the pieces, which may be read ahead of the chunks."""

@@ -130,6 +130,8 @@ class Ingestion:
         self._report = report
         self._search_for_rows = search_for_rows
         self._summary = Summary()
+        self._in_full = set[str]()
+        """Keys of documents whose rows are not where the catalog says. Edits of them are ingested as a whole."""
         limits = NO_LIMITS if embedder.is_free else context.limits
         is_judged = (
             context.gates is not None and not search_for_rows and context.corpus.opened_as == GenerationState.CURRENT
@@ -268,7 +270,12 @@ class Ingestion:
         begun = await asyncio.to_thread(self._begin)
         try:
             with begun as saga:
-                prepared = await Preparation(self._context, self._embedder, saga, group, self.spending).run()
+                # Repairs do not know where rows are, and a blocked publication keeps no record of moves.
+                if self._search_for_rows or self._gates is not None:
+                    self._in_full |= {plan.key for plan in group}
+                prepared = await Preparation(
+                    self._context, self._embedder, saga, group, self.spending, in_full=self._in_full
+                ).run()
                 await asyncio.to_thread(saga.prepared)
                 stale = self._sort_out(prepared.failed, group, last=last)
                 if not prepared.documents and not prepared.removed:
@@ -283,6 +290,7 @@ class Ingestion:
                     self._context.corpus.table.schema,
                     forgets_vectors=not prepared.failed,
                     search_for_rows=self._search_for_rows,
+                    edits=prepared.moves,
                 )
                 if self._gates is not None and await self._is_blocked(self._gates, saga, prepared, rows):
                     return stale

@@ -38,6 +38,15 @@ class Removal:
     """The expected number of these rows in those fragments. If the count differs, the whole table is scanned."""
 
 
+def either(one: Removal | None, other: Removal | None) -> Removal | None:
+    """The removal of the rows of both, which select different rows."""
+    if one is None or other is None:
+        return one or other
+    fragments = None if one.fragments is None or other.fragments is None else one.fragments | other.fragments
+    count = None if one.row_count is None or other.row_count is None else one.row_count + other.row_count
+    return Removal(f"({one.predicate}) OR ({other.predicate})", fragments, count)
+
+
 @dataclass(frozen=True, slots=True)
 class FragmentState:
     """A fragment at a version."""

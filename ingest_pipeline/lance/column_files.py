@@ -81,12 +81,13 @@ class ColumnChange:
 
     def operation(self, base: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
         """See `TableChange`."""
-        updated = {file.fragment: _with_file(base, file) for file in self.files}
-        names = {name for file in self.files for name in file.columns}
+        updated = {
+            file.fragment: with_column_file(base, fragment_of(base, file.fragment).metadata, file)
+            for file in self.files
+        }
         return lance.LanceOperation.Update(
             updated_fragments=list(updated.values()),
-            # Lance removes these fragments from the indices over these columns.
-            fields_modified=sorted(number for name in names for number in _field_ids(base, name)),
+            fields_modified=rewritten_fields(base, self.files),
             update_mode="rewrite_columns",
         )
 
@@ -169,7 +170,7 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
     number_of = {key: index for index, key in enumerate(keys)}
     codes = np.array([number_of.get(key, -1) for key in encoded.dictionary.to_pylist()], np.int64)
     changed = codes[encoded.indices.to_numpy(zero_copy_only=False)] if len(rows) else np.empty(0, np.int64)
-    sources = _Sources(fragment.metadata.physical_rows, positions, changed)
+    sources = RowSources(fragment.metadata.physical_rows, positions, changed)
     arrays: dict[str, pa.Array] = {}
     if saga:
         arrays["saga"] = sources.take(rows["saga"].combine_chunks(), pa.array([saga] * len(keys), pa.string()), "")
@@ -188,7 +189,7 @@ def values_of(base: lance.LanceDataset, number: int, new: NewValues) -> tuple[pa
     return table, {keys[index]: int(count) for index, count in zip(numbers, counts, strict=True)}
 
 
-def _of_chunks(rows: pa.Table, sources: _Sources, new: NewValues) -> tuple[_Sources, list[Values]]:
+def _of_chunks(rows: pa.Table, sources: RowSources, new: NewValues) -> tuple[RowSources, list[Values]]:
     """The same rows with the numbers of their chunks, and the new values of the chunks by number."""
     ids = rows["id"].to_pylist() if new.chunks and "id" in rows.column_names else []
     changed = [row for row, number in enumerate(ids) if number in new.chunks]
@@ -198,7 +199,7 @@ def _of_chunks(rows: pa.Table, sources: _Sources, new: NewValues) -> tuple[_Sour
 
 
 @dataclass(frozen=True, slots=True)
-class _Sources:
+class RowSources:
     """Where each row of a fragment takes its values from."""
 
     rows: int
@@ -221,9 +222,14 @@ def data_files(fragment: LanceFragment) -> list[str]:
     return [file.path for file in fragment.metadata.files]
 
 
-def _with_file(base: lance.LanceDataset, file: ColumnFile) -> FragmentMetadata:
+def rewritten_fields(base: lance.LanceDataset, files: Sequence[ColumnFile]) -> list[int]:
+    """Ids of the columns in some files. Lance removes their fragments from the indices over these columns."""
+    names = {name for file in files for name in file.columns}
+    return sorted(number for name in names for number in _field_ids(base, name))
+
+
+def with_column_file(base: lance.LanceDataset, metadata: FragmentMetadata, file: ColumnFile) -> FragmentMetadata:
     """The fragment with the columns of the file instead of those that it had."""
-    metadata = fragment_of(base, file.fragment).metadata
     ids = [number for name in file.columns for number in _leaf_ids(base, name)]
     old = [
         with_fields(one, [_REPLACED if number in ids else number for number in one.fields]) for one in metadata.files

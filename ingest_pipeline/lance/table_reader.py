@@ -17,6 +17,7 @@ from ingest_pipeline.lance.checks.damage import DamagedFragment, damaged_fragmen
 from ingest_pipeline.lance.column_files import ColumnChange
 from ingest_pipeline.lance.files import TableFiles, translated
 from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment, segments
+from ingest_pipeline.lance.moves import Edit
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 
 _READ_AHEAD_BATCHES = 2
@@ -98,7 +99,7 @@ class TableReader(TableFiles):
         with translated(self.uri):
             return segments(self.at(version), kind.name)
 
-    def fits(self, version: int, change: Indexing | ColumnChange) -> bool:
+    def fits(self, version: int, change: Indexing | ColumnChange | Edit) -> bool:
         """Whether files that were made on an older version are valid for this one too."""
         with translated(self.uri):
             return change.fits(self.at(version))

@@ -223,13 +223,15 @@ class FinishedDocument:
     chunk_count: int
     usage: Usage
     columns: Values = field(default_factory=dict[str, Value])
+    blocks: bytes | None = None
+    """The record of its blocks. None: it is small, or its text has pages."""
 
 
 def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
     """Fill in the hashes, counts and usage of documents that were read to their end."""
     columns = {
         name: [getattr(row, name) for row in documents]
-        for name in ("key", "content_hash", "character_count", "chunk_count")
+        for name in ("key", "blocks", "content_hash", "character_count", "chunk_count")
     }
     columns["columns"] = [canonical(row.columns) for row in documents]
     columns |= {name: [getattr(row.usage, name) for row in documents] for name in Usage.__slots__}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from uuid import UUID
 
 from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.columns.values import Value
@@ -13,11 +14,12 @@ from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.documents import FinishedDocument
+from ingest_pipeline.preparation.edits import DocumentEdit
 from ingest_pipeline.preparation.preview import ChunkPreview
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.preparation.requests import EmbeddingRequest, PendingVector
 from ingest_pipeline.preparation.seen_texts import OccurrenceCounter
-from ingest_pipeline.types import Chunk, Usage
+from ingest_pipeline.types import Chunk, Usage, chunk_id
 
 
 @dataclass(slots=True)
@@ -33,6 +35,10 @@ class PreparedDocument:
     """Names of the data files that contain its rows."""
     preview: ChunkPreview
     """Kept until the publication is reported."""
+    edit: DocumentEdit | None = None
+    """What changes in its rows. None: all of them are replaced."""
+    columns: Values = field(default_factory=dict[str, Value])
+    """Values of its columns."""
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class DocumentInProgress:
     reader: DocumentReader
     columns: Values = field(default_factory=dict[str, Value])
     """Values of its columns. Set before its first chunk reaches the next stage."""
+    edit: DocumentEdit | None = None
+    """What changes in the rows at head. None: all of them are replaced. Set like the columns."""
     error: IngestError | None = None
     """Why it cannot be ingested, if reading it failed. Set before the batch that ends it reaches the next stage."""
     failed: bool = False
@@ -54,6 +62,7 @@ class DocumentInProgress:
     """It is too large to share data files with other documents."""
     texts: OccurrenceCounter = field(default_factory=OccurrenceCounter)
     chunks: int = 0
+    """Chunks that got a vector so far."""
     preview: ChunkPreview = field(default_factory=ChunkPreview)
     _embedded: int = 0
     _tokens: int = 0
@@ -75,24 +84,50 @@ class DocumentInProgress:
             self._tokens += request.tokens
             self._batches[request.batch] = request.batch_usage
 
+    @property
+    def chunk_count(self) -> int:
+        """Number of its chunks, those included that an edit only moves."""
+        return self.chunks if self.edit is None else self.edit.chunk_count
+
+    def id_of(self, chunk: Chunk, text_hash: UUID) -> UUID:
+        """The id of the next chunk."""
+        if self.edit is not None:
+            return self.edit.ids[chunk.ordinal]
+        return chunk_id(self.plan.key, text_hash, self.texts.count(text_hash))
+
     def finish(self) -> FinishedDocument:
         """What the catalog records once the whole document was read."""
         self._usage = Usage(
             self._embedded,
-            self.chunks - self._embedded,
+            self.chunk_count - self._embedded,
             self._tokens,
             sum(usage.requests for usage in self._batches.values()),
             sum(usage.retries for usage in self._batches.values()),
             perf_counter() - self._began,
         )
         return FinishedDocument(
-            self.plan.key, self.reader.content_hash, self.reader.characters, self.chunks, self._usage, self.columns
+            self.plan.key,
+            self.reader.content_hash,
+            self.reader.characters,
+            self.chunk_count,
+            self._usage,
+            self.columns,
+            self.reader.blocks,
         )
 
     def prepared(self, files: Sequence[StagedFragment]) -> PreparedDocument:
         """The result, once it is finished and all of its rows are in data files."""
         names = [file.name for file in files] if self.chunks else []
-        return PreparedDocument(self.plan, self.reader.characters, self.chunks, self._usage, names, self.preview)
+        return PreparedDocument(
+            self.plan,
+            self.reader.characters,
+            self.chunk_count,
+            self._usage,
+            names,
+            self.preview,
+            self.edit,
+            self.columns,
+        )
 
 
 @dataclass(slots=True)

@@ -18,12 +18,15 @@ from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment
+from ingest_pipeline.lance.moves import StagedMoves
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres import documents
 from ingest_pipeline.preparation.batches import ChunkBatch, PreparedDocument
+from ingest_pipeline.preparation.edits import EditReader
 from ingest_pipeline.preparation.embed_stage import EmbedStage
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
+from ingest_pipeline.preparation.moves import stage_all_moves
 from ingest_pipeline.preparation.read_stage import ReadStage
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.preparation.vectors import VectorResolver
@@ -45,6 +48,8 @@ class Prepared:
     removed: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
     failed: dict[str, IngestError] = field(default_factory=dict[str, IngestError])
     staged: list[StagedFragment] = field(default_factory=list[StagedFragment])
+    moves: StagedMoves = field(default_factory=StagedMoves)
+    """What edits change in fragments that are in the table."""
 
 
 class Preparation:
@@ -56,6 +61,7 @@ class Preparation:
         saga: The saga, in state ``preparing``.
         plans: The documents to publish and to remove.
         guard: The limits of the run. None: tokens are not limited.
+        in_full: Keys of documents that are not read as edits. Those are added for which that fails.
     """
 
     def __init__(
@@ -65,10 +71,13 @@ class Preparation:
         saga: Saga,
         plans: Sequence[DocumentPlan],
         guard: SpendingGuard | None = None,
+        *,
+        in_full: set[str] | None = None,
     ) -> None:
         self._context = context
         self._saga = saga
         self._plans = plans
+        self._in_full = set[str]() if in_full is None else in_full
         guard = guard or SpendingGuard(context.corpus)
         self._calls = ExtensionCalls(context.extensions, context.corpus, saga.id, guard)
         self._resolver = VectorResolver(context.corpus, embedder, context.recipe, saga.id, guard)
@@ -93,7 +102,11 @@ class Preparation:
         finally:
             await self._resolver.close()
         removed = [plan for plan in self._plans if plan.source is None]
-        return Prepared(self._saga.id, writer.documents, removed, writer.failed, writer.staged)
+        edited = [document for document in writer.documents.values() if document.edit is not None]
+        moves = await asyncio.to_thread(
+            stage_all_moves, self._context.corpus, self._saga, edited, writer.file_count, self._in_full
+        )
+        return Prepared(self._saga.id, writer.documents, removed, writer.failed, writer.staged, moves)
 
     async def _run_stages(
         self, read: asyncio.Queue[ChunkBatch | None], resolved: asyncio.Queue[ChunkBatch | None], writer: WriteStage
@@ -102,7 +115,8 @@ class Preparation:
             refresh = tasks.create_task(self._refresh_lookup_scope())
             await asyncio.to_thread(self._insert_plans)
             await self._resolver.start(tasks)
-            tasks.create_task(ReadStage(self._context, self._plans, read, self._calls).run())
+            edits = EditReader(self._context, self._saga.id, self._in_full)
+            tasks.create_task(ReadStage(self._context, self._plans, read, self._calls, edits).run())
             tasks.create_task(EmbedStage(self._resolver, read, resolved).run())
             await tasks.create_task(writer.run(tasks))
             refresh.cancel()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from time import perf_counter
 
+from ingest_pipeline.chunking.blocks import Block, BlockRecorder, encoded
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.chunking.recut import Recut, recut
 from ingest_pipeline.columns.sources import MAX_FRONT_MATTER
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.errors import DocumentTooLargeError
@@ -44,11 +48,47 @@ class DocumentReader:
         self.reading = Stopwatch()
         """Seconds of reading and parsing."""
         self._digest = hashlib.sha256()
+        self._recorder = BlockRecorder()
+        self._blocks: list[Block] | None = None
+        self._has_places = False
 
     @property
     def content_hash(self) -> str:
         """SHA-256 of the bytes read so far, hexadecimal."""
         return self._digest.hexdigest()
+
+    @property
+    def blocks(self) -> bytes | None:
+        """The record of the document's blocks. None: it is small, its text has pages, or code of the user cuts it."""
+        if self._has_places or self.is_whole:
+            return None
+        return encoded(self._recorder.blocks if self._blocks is None else self._blocks)
+
+    def recut(self, store: ObjectSource, chunker: Chunker, blocks: Sequence[Block], most: int) -> Recut | None:
+        """Cut the document where it differs from an earlier one, instead of `chunks`.
+
+        Args:
+            store: The source.
+            chunker: The chunker that cut the earlier document.
+            blocks: The blocks of the earlier document.
+            most: Chunks to cut again, at most.
+
+        Returns:
+            The chunks. None: more would have to be cut again, or the text has pages. The reader is used up then.
+
+        Raises:
+            DocumentError, DocumentChangedError, SourceUnavailableError: As `chunks`.
+        """
+        key = self.source.key
+        pieces = self._counted(parse(key, self._hashed(store.read(self.source)), encoding=self._recipe.encoding))
+        texts = (piece.text for piece in takewhile(lambda _: not self._has_places, pieces))
+        start = perf_counter()
+        found = recut(chunker, texts, markdown=is_markdown(key), blocks=blocks, most=most)
+        self.work.seconds += perf_counter() - start
+        if found is None or self._has_places:
+            return None
+        self.chunk_count, self._blocks = found.chunk_count, found.blocks
+        return found
 
     def chunks(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits = NO_LIMITS) -> Iterator[Chunk]:
         """The document's chunks, without reading ahead of what they need. An empty document has none.
@@ -64,9 +104,9 @@ class DocumentReader:
         return self.work.timed(self._chunks(store, chunker, limits))
 
     def _chunks(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
-        if self._is_whole:
+        if self.is_whole:
             cut = list(self._cut(self._whole(store), chunker))
-            self._limit(len(cut), limits)  # before anything is paid for them
+            self.limit(len(cut), limits)  # before anything is paid for them
             if self._calls is not None and self._calls.enriches:
                 cut = self._calls.enrich_chunks(self.source.key, self.content_hash, cut)
             chunks = iter(cut)
@@ -74,7 +114,7 @@ class DocumentReader:
             chunks = self._streamed(store, chunker, limits)
         for chunk in chunks:
             self.chunk_count += 1
-            self._limit(self.chunk_count, limits)
+            self.limit(self.chunk_count, limits)
             yield chunk
 
     def _streamed(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
@@ -89,10 +129,10 @@ class DocumentReader:
             pieces = list(pieces)  # the parser has the whole text in any case
             if limits.may_exceed_chunks(self.characters, step):
                 self._check(pieces, chunker, limits)
-        return chunker.chunks(pieces, markdown=is_markdown(key))
+        return chunker.chunks(pieces, markdown=is_markdown(key), blocks=self._recorder)
 
     @property
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether the whole document is read at once, because code of the user gets it."""
         if self._calls is None:
             return False
@@ -133,9 +173,14 @@ class DocumentReader:
 
     def _check(self, pieces: Iterable[TextPiece], chunker: Chunker, limits: SpendingLimits) -> None:
         for count, _ in enumerate(chunker.chunks(pieces, markdown=is_markdown(self.source.key)), 1):
-            self._limit(count, limits)
+            self.limit(count, limits)
 
-    def _limit(self, chunks: int, limits: SpendingLimits) -> None:
+    def limit(self, chunks: int, limits: SpendingLimits) -> None:
+        """Refuse a document of so many chunks if the limits do not allow it.
+
+        Raises:
+            DocumentTooLargeError: It has more chunks.
+        """
         most = limits.chunks_per_document
         if most is not None and chunks > most:
             raise DocumentTooLargeError(
@@ -155,6 +200,7 @@ class DocumentReader:
         for piece in self.reading.timed(pieces):
             self.head = self.head or piece.text[:MAX_FRONT_MATTER]
             self.characters += len(piece.text)
+            self._has_places = self._has_places or piece.page is not None or piece.heading is not None
             if most is not None and self.characters > most:
                 problem = f"has more than {most} characters, which is too large for a chunker or enricher of the user"
                 raise DocumentTooLargeError(self.source.key, problem)

@@ -11,6 +11,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
 from ingest_pipeline.preparation.document_columns import checked_chunk, document_columns
+from ingest_pipeline.preparation.edits import EditReader
 from ingest_pipeline.preparation.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.read import DocumentReader
 from ingest_pipeline.telemetry.metrics import STAGE_DURATION
@@ -30,6 +31,7 @@ class ReadStage:
         plans: The plans of the saga. Removals are skipped.
         target: Receives the batches, and None at the end.
         calls: Calls the user's parsers, chunker and enrichers.
+        edits: Reads documents that are edits of what is at head.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class ReadStage:
         plans: Sequence[DocumentPlan],
         target: asyncio.Queue[ChunkBatch | None],
         calls: ExtensionCalls,
+        edits: EditReader,
     ) -> None:
         self._context = context
         self._plans = plans
         self._target = target
         self._calls = calls
+        self._edits = edits
 
     async def run(self) -> None:
         """Read every document.
@@ -65,8 +69,7 @@ class ReadStage:
     def _batches(self, plans: Iterator[DocumentPlan]) -> Iterator[ChunkBatch]:
         batch = ChunkBatch()
         for plan in plans:
-            assert plan.source is not None  # noqa: S101  `run` chose these
-            document = DocumentInProgress(plan, DocumentReader(plan.source, self._context.recipe, self._calls))
+            document = DocumentInProgress(plan, self._reader(plan))
             for chunk in self._chunks(document):
                 batch.add(document, chunk)
                 if len(batch.chunks) >= _BATCH_CHUNKS:
@@ -83,7 +86,12 @@ class ReadStage:
         """The chunks of one document. An error ends them and is kept in the document."""
         context = self._context
         try:
-            chunks = document.reader.chunks(context.source, context.chunker, context.limits)
+            document.edit = self._edits.read(document.plan, document.reader)
+            if document.edit is None:
+                document.reader = self._reader(document.plan)
+                chunks = document.reader.chunks(context.source, context.chunker, context.limits)
+            else:
+                chunks = iter(document.edit.added)
             first = next(chunks, None)
             document.columns = document_columns(context, document.reader)
             if first is not None:
@@ -94,6 +102,10 @@ class ReadStage:
             document.error = error
         else:
             document.error = self._exclusion_reason(document.reader)
+
+    def _reader(self, plan: DocumentPlan) -> DocumentReader:
+        assert plan.source is not None  # noqa: S101  `run` chose these
+        return DocumentReader(plan.source, self._context.recipe, self._calls)
 
     def _exclusion_reason(self, reader: DocumentReader) -> TooRecentError | None:
         """Why a document that was read to its end is not published yet. None: it is published.

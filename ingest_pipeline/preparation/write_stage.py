@@ -18,10 +18,11 @@ from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.postgres import documents as document_rows
 from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.chunk_ranges import share_chunks
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress, PreparedDocument
 from ingest_pipeline.preparation.requests import PendingVector, RefusedTextError
 from ingest_pipeline.telemetry.spans import span, stage
-from ingest_pipeline.types import Chunk, ChunkRow, chunk_id
+from ingest_pipeline.types import Chunk, ChunkRow
 
 _ROWS_PER_FILE = 4096
 
@@ -47,7 +48,8 @@ class WriteStage:
         """Data files of the documents that can be published."""
         self._shared: list[DocumentInProgress] = []
         self._writing: asyncio.Task[None] | None = None
-        self._file_count = 0
+        self.file_count = 0
+        """Number of data files so far."""
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Write every batch. Each data file is written by a task of the group.
@@ -87,9 +89,8 @@ class WriteStage:
             problem = f"has a chunk at {chunk.start}-{chunk.end} that the embedding API refuses: {error}"
             raise EmbeddingInputError(key, problem) from error
         document.count(chunk, pending.request)
-        number = chunk_id(key, pending.text_hash, document.texts.count(pending.text_hash))
         row = ChunkRow(
-            number,
+            document.id_of(chunk, pending.text_hash),
             key,
             chunk.ordinal,
             chunk.start,
@@ -159,11 +160,14 @@ class WriteStage:
                     sagas.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
                 document_rows.add_chunks(connection, (row.chunk for row in rows))
                 document_rows.finish_documents(connection, self._saga, [document.finish() for document in finished])
+                for document in finished:
+                    if document.edit is not None:
+                        share_chunks(connection, self._saga, document.plan.key, document.edit.ranges)
         return fragment
 
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
-        name = f"{self._saga}-{self._file_count}.lance"
-        self._file_count += 1
+        name = f"{self._saga}-{self.file_count}.lance"
+        self.file_count += 1
         return self._corpus.table.stage(name, chunk_table(rows, self._corpus.table.schema))
 
     async def _fail(self, document: DocumentInProgress, error: IngestError) -> None:

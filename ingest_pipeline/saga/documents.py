@@ -9,8 +9,9 @@ from uuid import UUID
 import pyarrow as pa
 
 from ingest_pipeline.errors import ConflictError
-from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
+from ingest_pipeline.lance.changes import Change, Removal, StagedFragment, either
 from ingest_pipeline.lance.filters import one_of
+from ingest_pipeline.lance.moves import Edit, StagedMoves
 from ingest_pipeline.lance.spool import spool_name
 from ingest_pipeline.postgres import documents, embedding_cache, failures, gates, holds, sagas
 from ingest_pipeline.postgres.database import Connection
@@ -37,6 +38,8 @@ class DocumentRows:
     """Whether all vectors of the saga are in the version. Those of a failed document are kept for its next attempt."""
     search_for_rows: bool = False
     """Remove old rows by a search of the whole table, instead of where the catalog locates them."""
+    edits: StagedMoves = field(default_factory=StagedMoves)
+    """What edits of documents change in rows that stay."""
     spooled: list[str] = field(default_factory=list[str])
     """Files of the spool that are not needed after the publication."""
 
@@ -53,12 +56,20 @@ class DocumentRows:
         sagas.forget_fragments(connection, self.saga)
         if self.forgets_vectors:
             self.spooled[:] = [spool_name(self.saga, n) for n in embedding_cache.forget_batches(connection, self.saga)]
-        removal = Removal(one_of("document", self.keys)) if self.search_for_rows else removal_of(superseded)
-        return Change(self.staged, removal, schema=self.schema)
+        return Edit(self.staged, self._removal(superseded), schema=self.schema, moved=self.edits.files)
+
+    def _removal(self, superseded: Sequence[Superseded]) -> Removal | None:
+        if self.search_for_rows:
+            return Removal(one_of("document", self.keys))
+        replaced = [document for document in superseded if document.key not in self.edits.documents]
+        return either(removal_of(replaced), self.edits.removed)
 
     def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
         """Record the fragments that contain each document."""
-        recorded = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
+        stay = self.edits.fragments
+        recorded = {
+            key: sorted({*(fragments[name] for name in names), *stay.get(key, ())}) for key, names in self.files.items()
+        }
         documents.record_fragments(connection, self.saga, recorded)
 
 

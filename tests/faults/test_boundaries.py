@@ -19,6 +19,7 @@ LANCE_MODULES = {
     "lance/changes.py",
     "lance/candidate.py",
     "lance/column_files.py",
+    "lance/moves.py",
     "lance/indices.py",
     "lance/checks/damage.py",
     "lance/flush.py",
@@ -84,7 +85,12 @@ EFFECTS: dict[str, dict[str, str]] = {
         "record_result": "RESULT_RECORDED",
         "record_chunk_results": "RESULT_RECORDED",
     },
-    "preparation/write_stage.py": {"record_fragment": "FRAGMENT_RECORDED", "add_chunks": "FRAGMENT_RECORDED"},
+    "preparation/write_stage.py": {
+        "record_fragment": "FRAGMENT_RECORDED",
+        "add_chunks": "FRAGMENT_RECORDED",
+        "share_chunks": "FRAGMENT_RECORDED",
+    },
+    "preparation/moves.py": {"record_fragment": "FRAGMENT_RECORDED"},
     "saga/columns.py": {"record_fragment": "FRAGMENT_RECORDED"},
     "ingestion/column_changes.py": {
         "record_fragment": "FRAGMENT_RECORDED",

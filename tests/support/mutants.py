@@ -26,7 +26,7 @@ from ingest_pipeline import processes, types
 from ingest_pipeline.assets import ingest as ingest_step
 from ingest_pipeline.assets import markdown, run_report
 from ingest_pipeline.assets.run_report import RunReport
-from ingest_pipeline.chunking import sections, user_chunker_role
+from ingest_pipeline.chunking import blocks, recut, sections, user_chunker_role
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.columns import declaration
 from ingest_pipeline.corpus import corpus as corpus_module
@@ -42,7 +42,7 @@ from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.gates import judge
 from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
 from ingest_pipeline.ingestion.workers import pool as worker_pool
-from ingest_pipeline.lance import flush, spool, table, table_reader
+from ingest_pipeline.lance import flush, moves, spool, table, table_reader
 from ingest_pipeline.lance.checks import column_audit, damage, fingerprints
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions import manifests, store_check
@@ -412,6 +412,38 @@ def dagsters_tables_anywhere() -> None:
     plug(_session, "prepare_storage", anywhere)
 
 
+def moved_rows_keep_their_places() -> None:
+    def sizes(places: Any, own: Any, _: object) -> Any:
+        return places["end_offset"][own] - places["start_offset"][own]
+
+    plug(moves, "_move", sizes)
+
+
+def moved_fragments_are_not_compared() -> None:
+    plug(moves.Edit, "fits", answering(value=True))
+
+
+def shared_chunk_rows_are_forgotten() -> None:
+    query = sql.query
+
+    def without_sharing(name: str) -> Any:
+        return query(name).replace("r.saga = old.saga", "false") if name == "forget_superseded" else query(name)
+
+    plug(documents, "query", without_sharing)
+
+
+def blocks_are_kept_whatever_follows() -> None:
+    def known(cutting: Any, start: int, index: int) -> int:
+        count = 0
+        for block in cutting._old[index:]:
+            if blocks.text_digest(cutting._text.get(start, start + block.length)) != block.digest:
+                break
+            count, start = count + 1, start + block.length
+        return count
+
+    plug(recut._Recutting, "_known", known)  # pyright: ignore[reportPrivateUsage]
+
+
 def principals_filter_nothing() -> None:
     setattr(access.Restriction, "predicate", property(answering(None)))  # noqa: B010  a property is no function
 
@@ -527,6 +559,7 @@ def other_chunks_keep_their_rows() -> None:
 
 
 _COLUMNS = "tests/integration/columns/"
+_EDITS = "tests/integration/preparation/test_large_edits.py::"
 _PROMPTS = "tests/unit/embedding/test_openai.py::test_questions_and_documents_are_sent_with_their_own_prompts"
 _SECTIONS = "tests/integration/search/test_sections.py::"
 
@@ -590,6 +623,20 @@ MUTANTS = {
         any_declaration_is_taken,
         f"{_COLUMNS}test_column_guard.py::"
         "test_a_declaration_that_only_adds_needs_no_confirmation_and_is_not_taken_back",
+    ),
+    "moved rows keep their places": Mutant(
+        moved_rows_keep_their_places, f"{_EDITS}test_rows_after_edits_are_those_of_a_whole_ingest"
+    ),
+    "moved fragments are not compared": Mutant(
+        moved_fragments_are_not_compared,
+        "tests/faults/deaths/test_edits.py::test_rows_that_a_compaction_moves_under_an_edit_are_planned_again",
+    ),
+    "shared chunk rows are forgotten": Mutant(
+        shared_chunk_rows_are_forgotten, f"{_EDITS}test_rows_that_a_later_edit_shares_stay_as_long_as_it_does"
+    ),
+    "blocks are kept whatever follows": Mutant(
+        blocks_are_kept_whatever_follows,
+        "tests/unit/chunking/test_recut.py::test_a_block_is_cut_again_if_what_follows_decides_where_it_ends",
     ),
     "changed columns keep their saga": Mutant(
         changed_columns_keep_their_saga,

@@ -575,10 +575,15 @@ FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.publish
 GROUP BY gone.id
 
 -- forget_superseded --
+-- A row stays, without a reader, as long as a row that is needed shares its chunk rows.
 DELETE FROM ingest_pipeline.document
 WHERE (saga, key) IN (
-    SELECT saga, key FROM ingest_pipeline.document
-    WHERE generation = %(generation)s AND superseded_version <= %(oldest)s LIMIT %(limit)s)
+    SELECT saga, key FROM ingest_pipeline.document old
+    WHERE generation = %(generation)s AND superseded_version <= %(oldest)s AND NOT EXISTS (
+        SELECT 1 FROM ingest_pipeline.document edited CROSS JOIN LATERAL unnest(edited.ranges) AS r
+        WHERE edited.generation = old.generation AND edited.key = old.key AND edited.ranges IS NOT NULL
+          AND (edited.superseded_version IS NULL OR edited.superseded_version > %(oldest)s) AND r.saga = old.saga)
+    LIMIT %(limit)s)
 
 -- forget_tombstones --
 -- Tombstones of documents that no reader of a retained version sees. A removal must be reported to Dagster first.
@@ -619,8 +624,11 @@ WHERE s.generation = %(generation)s AND s.state NOT IN ('preparing', 'prepared',
         SELECT 1 FROM unnest(b.text_hashes) AS h (hash)
         WHERE NOT EXISTS (
             SELECT 1 FROM ingest_pipeline.chunk c
-            JOIN ingest_pipeline.latest_document d ON d.saga = c.saga AND d.key = c.document
-            WHERE d.generation = s.generation AND c.text_hash = h.hash)))
+            JOIN ingest_pipeline.document d ON d.generation = s.generation AND d.key = c.document
+            WHERE d.published_version IS NOT NULL AND d.superseded_version IS NULL AND c.text_hash = h.hash
+              AND (d.saga = c.saga OR d.ranges IS NOT NULL AND EXISTS (
+                SELECT 1 FROM unnest(d.ranges) AS r
+                WHERE r.saga = c.saga AND c.ordinal >= r.first AND c.ordinal < r.last)))))
 
 -- count_ended --
 SELECT
@@ -724,11 +732,21 @@ CROSS JOIN LATERAL (
     SELECT seen.fragments,
         coalesce(seen.superseded_version - 1, k.head_version) AS version
     FROM (
-        SELECT d.generation, d.fragments, d.published_version, d.superseded_version
+        SELECT d.generation, d.fragments, d.superseded_version
         FROM (
             -- OFFSET 0 forces the index on text_hash: before ANALYZE the planner expects one or two chunks a document.
-            SELECT c.saga, c.document FROM ingest_pipeline.chunk c WHERE c.text_hash = wanted.text_hash OFFSET 0
-        ) AS held JOIN ingest_pipeline.document d ON d.saga = held.saga AND d.key = held.document
+            SELECT c.saga, c.document, c.ordinal FROM ingest_pipeline.chunk c WHERE c.text_hash = wanted.text_hash OFFSET 0
+        ) AS held CROSS JOIN LATERAL (
+            SELECT * FROM ingest_pipeline.document own
+            WHERE own.saga = held.saga AND own.key = held.document AND own.ranges IS NULL
+            UNION ALL
+            (SELECT * FROM ingest_pipeline.document edited
+            WHERE edited.generation = %(generation)s AND edited.key = held.document AND edited.ranges IS NOT NULL
+              AND edited.published_version IS NOT NULL AND EXISTS (
+                SELECT 1 FROM unnest(edited.ranges) AS r
+                WHERE r.saga = held.saga AND held.ordinal >= r.first AND held.ordinal < r.last)
+            ORDER BY edited.superseded_version DESC NULLS FIRST LIMIT 1)
+        ) AS d
         WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL
           AND NOT d.fragments && %(without)s::bigint[]
         LIMIT 16
@@ -841,13 +859,64 @@ FROM STDIN (FORMAT BINARY)
 
 -- finish_documents --
 UPDATE ingest_pipeline.document d
-SET columns = f.columns, content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
+SET columns = f.columns, blocks = f.blocks, content_hash = f.content_hash, character_count = f.character_count, chunk_count = f.chunk_count,
     embedded = f.embedded, cached = f.cached, tokens = f.tokens, requests = f.requests, retries = f.retries, seconds = f.seconds
-FROM unnest(%(key)s::text[], %(columns)s::jsonb[], %(content_hash)s::text[], %(character_count)s::bigint[],
+FROM unnest(%(key)s::text[], %(columns)s::jsonb[], %(blocks)s::bytea[], %(content_hash)s::text[], %(character_count)s::bigint[],
     %(chunk_count)s::integer[], %(embedded)s::integer[], %(cached)s::integer[], %(tokens)s::bigint[], %(requests)s::integer[], %(retries)s::integer[],
     %(seconds)s::double precision[])
-    AS f (key, columns, content_hash, character_count, chunk_count, embedded, cached, tokens, requests, retries, seconds)
+    AS f (key, columns, blocks, content_hash, character_count, chunk_count, embedded, cached, tokens, requests, retries, seconds)
 WHERE d.saga = %(saga)s AND d.key = f.key
+
+-- share_chunks --
+-- An edited document shares the chunk rows that the edit only moved. Ranges are in the order of the chunks.
+UPDATE ingest_pipeline.document SET ranges = (
+    SELECT array_agg((r.saga, r.first, r.last, r.ordinal_shift, r.offset_shift)::ingest_pipeline.chunk_range
+        ORDER BY r.first + r.ordinal_shift)
+    FROM unnest(%(sagas)s::uuid[], %(firsts)s::integer[], %(lasts)s::integer[], %(ordinal_shifts)s::integer[],
+        %(offset_shifts)s::bigint[]) AS r (saga, first, last, ordinal_shift, offset_shift))
+WHERE saga = %(saga)s AND key = %(key)s
+
+-- copy_shared_chunks --
+-- Gives a document rows of its own, as many as it has chunks.
+INSERT INTO ingest_pipeline.chunk
+    (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading, columns)
+SELECT saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading, columns
+FROM ingest_pipeline.document_chunk WHERE saga = %(saga)s AND document = %(key)s
+ON CONFLICT DO NOTHING
+
+-- forget_ranges --
+UPDATE ingest_pipeline.document SET ranges = NULL WHERE saga = %(saga)s AND key = %(key)s
+
+-- read_blocks --
+SELECT blocks FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
+
+-- read_ranges --
+SELECT r.saga, r.first, r.last, r.ordinal_shift, r.offset_shift
+FROM ingest_pipeline.document d CROSS JOIN LATERAL unnest(d.ranges) AS r
+WHERE d.saga = %(saga)s AND d.key = %(key)s
+
+-- chunks_in_ranges --
+-- The chunks in some ranges of rows, with the places that the ranges give them.
+SELECT c.id, c.document, c.ordinal + r.ordinal_shift AS ordinal, c.start_offset + r.offset_shift AS start_offset,
+    c.end_offset + r.offset_shift AS end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading, c.columns
+FROM unnest(%(sagas)s::uuid[], %(firsts)s::integer[], %(lasts)s::integer[], %(ordinal_shifts)s::integer[],
+    %(offset_shifts)s::bigint[]) AS r (saga, first, last, ordinal_shift, offset_shift)
+JOIN ingest_pipeline.chunk c
+    ON c.saga = r.saga AND c.document = %(key)s AND c.ordinal >= r.first AND c.ordinal < r.last
+ORDER BY 3
+
+-- rows_of_texts --
+-- The rows of a document's chunks with some texts, whichever of some sagas wrote them.
+SELECT c.saga, c.ordinal, c.text_hash FROM ingest_pipeline.chunk c
+WHERE c.text_hash = ANY(%(text_hashes)s::uuid[]) AND c.document = %(key)s AND c.saga = ANY(%(sagas)s::uuid[])
+
+-- places_of --
+-- Where the rows of some documents are at head.
+SELECT k.head_version, d.key, d.fragments, d.chunk_count
+FROM ingest_pipeline.generation k
+LEFT JOIN (unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga)
+    JOIN ingest_pipeline.document d ON d.saga = wanted.saga AND d.key = wanted.key) ON d.generation = k.name
+WHERE k.name = %(generation)s
 
 -- drop_document --
 DELETE FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = %(key)s
@@ -921,9 +990,8 @@ ORDER BY key
 -- chunks_at --
 SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading,
     c.columns
-FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
-JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
-WHERE %(keys)s::text[] IS NULL OR d.key = ANY(%(keys)s)
+FROM ingest_pipeline.chunks_at(%(generation)s, %(version)s) c
+WHERE %(keys)s::text[] IS NULL OR c.document = ANY(%(keys)s)
 ORDER BY c.document, c.ordinal
 
 -- expected_documents --
@@ -931,19 +999,18 @@ SELECT key, hashtextextended(key, 0) AS place, chunk_count, columns
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s)
 
 -- chunk_columns --
-SELECT hashtextextended(d.key, 0) AS place, c.id, c.columns
-FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
-JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+SELECT hashtextextended(c.document, 0) AS place, c.id, c.columns
+FROM ingest_pipeline.chunks_at(%(generation)s, %(version)s) c
 WHERE c.columns <> '{}'
 
 -- has_chunk_columns --
 SELECT EXISTS (
-    SELECT 1 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
-    JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+    SELECT 1 FROM ingest_pipeline.chunks_at(%(generation)s, %(version)s) c
     WHERE jsonb_exists_any(c.columns, %(names)s)
 ) AS found
 
 -- chunk_columns_in --
+-- Rows that a document shares with its earlier ones have no values: enriched documents are ingested as a whole.
 SELECT c.id, c.columns
 FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
 JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
@@ -956,11 +1023,10 @@ WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s) AND c.columns <> '{}'
 
 -- expected_chunks --
 COPY (
-    SELECT hashtextextended(d.key, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga,
+    SELECT hashtextextended(c.document, 0), c.id, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga,
         coalesce(c.page, 0), coalesce(c.last_page, 0),
         substring(sha256(convert_to(coalesce(c.heading, ''), 'UTF8')) FOR 16)
-    FROM ingest_pipeline.documents_at(%(generation)s, %(version)s) d
-    JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+    FROM ingest_pipeline.chunks_at(%(generation)s, %(version)s) c
 ) TO STDOUT (FORMAT BINARY)
 
 -- latest_changes --
@@ -1058,10 +1124,10 @@ ORDER BY key
 -- insert_copies --
 INSERT INTO ingest_pipeline.document
     (generation, key, saga, partition, replaces, removed, etag, size, last_modified, content_hash, recipe, character_count,
-     chunk_count, cached, copy_of, columns)
+     chunk_count, cached, copy_of, columns, blocks)
 SELECT %(generation)s, wanted.key, %(saga)s, wanted.partition, wanted.replaces, old.saga IS NULL, old.etag, old.size,
     old.last_modified, old.content_hash, old.recipe, coalesce(old.character_count, 0), coalesce(old.chunk_count, 0),
-    coalesce(old.chunk_count, 0), old.saga, coalesce(old.columns, '{}')
+    coalesce(old.chunk_count, 0), old.saga, coalesce(old.columns, '{}'), old.blocks
 FROM unnest(%(keys)s::text[], %(partitions)s::text[], %(replaces)s::uuid[], %(copies_of)s::uuid[])
     AS wanted (key, partition, replaces, copy_of)
 LEFT JOIN ingest_pipeline.document old ON old.saga = wanted.copy_of AND old.key = wanted.key
@@ -1070,9 +1136,9 @@ LEFT JOIN ingest_pipeline.document old ON old.saga = wanted.copy_of AND old.key 
 -- The bytes are those of the row at head, and so are the chunks. Only the columns, and the enrichers of the recipe, are new.
 INSERT INTO ingest_pipeline.document
     (generation, key, saga, partition, replaces, etag, size, last_modified, content_hash, recipe, character_count,
-     chunk_count, cached, copy_of, columns)
+     chunk_count, cached, copy_of, columns, blocks)
 SELECT old.generation, old.key, %(saga)s, old.partition, old.saga, new.etag, new.size, new.last_modified,
-    old.content_hash, new.recipe, old.character_count, old.chunk_count, old.chunk_count, old.saga, new.columns
+    old.content_hash, new.recipe, old.character_count, old.chunk_count, old.chunk_count, old.saga, new.columns, old.blocks
 FROM unnest(%(keys)s::text[], %(replaces)s::uuid[], %(etags)s::text[], %(sizes)s::bigint[],
     %(last_modified)s::timestamptz[], %(recipes)s::text[], %(columns)s::jsonb[])
     AS new (key, replaces, etag, size, last_modified, recipe, columns)
@@ -1105,12 +1171,24 @@ WHERE generation = %(generation)s AND coalesce(columns -> %(access)s, '[]') = '[
 ORDER BY key LIMIT %(limit)s
 
 -- copy_chunk_rows --
+WITH copied AS (
+    SELECT new.saga, new.key, old.saga AS old_saga, old.ranges
+    FROM ingest_pipeline.document new
+    JOIN ingest_pipeline.document old ON old.saga = new.copy_of AND old.key = new.key
+    WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
+)
 INSERT INTO ingest_pipeline.chunk
     (saga, document, ordinal, id, start_offset, end_offset, text_hash, page, last_page, heading, columns)
-SELECT new.saga, c.document, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash, c.page, c.last_page, c.heading,
+SELECT d.saga, d.key, c.ordinal, c.id, c.start_offset, c.end_offset, c.text_hash, c.page, c.last_page, c.heading,
     c.columns
-FROM ingest_pipeline.document new JOIN ingest_pipeline.chunk c ON c.saga = new.copy_of AND c.document = new.key
-WHERE new.saga = %(saga)s AND new.key = ANY(%(keys)s)
+FROM copied d JOIN ingest_pipeline.chunk c ON c.saga = d.old_saga AND c.document = d.key
+WHERE d.ranges IS NULL
+UNION ALL
+SELECT d.saga, d.key, c.ordinal + r.ordinal_shift, c.id, c.start_offset + r.offset_shift, c.end_offset + r.offset_shift,
+    c.text_hash, c.page, c.last_page, c.heading, c.columns
+FROM copied d CROSS JOIN LATERAL unnest(d.ranges) AS r
+JOIN ingest_pipeline.chunk c ON c.saga = r.saga AND c.document = d.key AND c.ordinal >= r.first AND c.ordinal < r.last
+WHERE d.ranges IS NOT NULL
 
 -- hold_documents --
 -- The object in the source is the one that an earlier hold names, otherwise the one of the row at head.
@@ -1242,10 +1320,20 @@ FROM unnest(%(keys)s::text[], %(sagas)s::uuid[], %(partitions)s::text[], %(recip
     AS found (key, saga, partition, recipe, chunk_count, columns)
 
 -- chunk_places --
+WITH wanted AS (
+    SELECT d.saga, d.key, d.ranges
+    FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS one (key, saga)
+    JOIN ingest_pipeline.document d ON d.saga = one.saga AND d.key = one.key
+)
 SELECT c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash
-FROM unnest(%(keys)s::text[], %(sagas)s::uuid[]) AS wanted (key, saga)
-JOIN ingest_pipeline.chunk c ON c.saga = wanted.saga AND c.document = wanted.key
-ORDER BY c.document, c.ordinal
+FROM wanted d JOIN ingest_pipeline.chunk c ON c.saga = d.saga AND c.document = d.key
+WHERE d.ranges IS NULL
+UNION ALL
+SELECT c.document, c.ordinal + r.ordinal_shift, c.start_offset + r.offset_shift, c.end_offset + r.offset_shift, c.text_hash
+FROM wanted d CROSS JOIN LATERAL unnest(d.ranges) AS r
+JOIN ingest_pipeline.chunk c ON c.saga = r.saga AND c.document = d.key AND c.ordinal >= r.first AND c.ordinal < r.last
+WHERE d.ranges IS NOT NULL
+ORDER BY 1, 2
 
 -- note_facts --
 UPDATE ingest_pipeline.document d SET etag = f.etag, size = f.size, last_modified = f.last_modified,

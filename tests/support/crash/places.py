@@ -82,6 +82,18 @@ COLUMN_CHANGE = {
     Boundary.COMMIT: 14,
 }
 """New columns of one document, whose bytes did not change."""
+LARGE_EDIT = {
+    **_PREPARING,
+    Boundary.SOURCE_READ: 1,
+    Boundary.FRAGMENT_WRITTEN: 2,
+    Boundary.FRAGMENT_RECORDED: 2,
+    **_PUBLISHING,
+    Boundary.FLUSHED: 3,
+    Boundary.ROWS_REMOVED: 1,
+    Boundary.FILE_REMOVED: 1,
+    Boundary.COMMIT: 20,
+}
+"""Ingest of one large document of which a paragraph changed."""
 ENRICHER_CHANGE = {**COLUMN_CHANGE, Boundary.SOURCE_READ: 2, **OWN_CODE, Boundary.COMMIT: 18}
 """The same because another enricher reads the text again."""
 COLUMN_ADDITION = {
