@@ -46,6 +46,7 @@ _TABLES = (
     "run_failure",
     "staged_fragment",
     "extension_result",
+    "gate_judgement",
 )
 
 
