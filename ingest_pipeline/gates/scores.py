@@ -17,11 +17,12 @@ import pyarrow as pa
 from ingest_pipeline.gates.golden_set import GoldenQuestion
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.search import with_words_indexed
-from ingest_pipeline.search.ranking import Ranking, Read, Reader
 from ingest_pipeline.types import SearchMode, Vectors
 
 if TYPE_CHECKING:
     import lance
+
+    from ingest_pipeline.search.ranking import Read, Reader
 
 _COLUMNS = ("id", "document", "ordinal", "text")
 
@@ -107,6 +108,8 @@ class ScoredTable:
             mode: How to search.
             version: The version of the table.
         """
+        from ingest_pipeline.search.ranking import Ranking  # noqa: PLC0415  a run without a golden set ranks nothing
+
         ranking = Ranking(k, mode, _COLUMNS)
         found: list[QuestionScore] = []
         for number, question in enumerate(questions):

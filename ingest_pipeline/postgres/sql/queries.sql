@@ -443,10 +443,10 @@ DELETE FROM ingest_pipeline.served_embedding WHERE endpoint = %(endpoint)s AND e
 -- insert_batch --
 -- Nothing is recorded for a saga that began before an erasure: its texts may be those of an erased document.
 INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum, vectors)
-SELECT s.id, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s, %(vectors)s
-FROM ingest_pipeline.saga s WHERE s.id = %(saga)s AND NOT EXISTS (
-    SELECT 1 FROM ingest_pipeline.saga e WHERE e.generation = s.generation AND e.kind = 'erasure'
-      AND e.state = 'published' AND e.published_version > s.base_version)
+SELECT %(saga)s, %(ordinal)s, %(embedding)s, %(text_hashes)s, %(checksum)s, %(vectors)s
+WHERE NOT EXISTS (
+    SELECT 1 FROM ingest_pipeline.saga s JOIN ingest_pipeline.saga e ON e.generation = s.generation
+    WHERE s.id = %(saga)s AND e.kind = 'erasure' AND e.state = 'published' AND e.published_version > s.base_version)
 RETURNING (
     SELECT s.state NOT IN ('preparing', 'prepared') FROM ingest_pipeline.saga s WHERE s.id = embedded_batch.saga
 ) AS has_ended

@@ -54,7 +54,7 @@ SETTINGS = [
     ("ingest", {"INGEST_EMBEDDING_DIMENSIONS": "0"}, "1 or more"),
     ("plan", {"INGEST_RETENTION_DAYS": "-3"}, "INGEST_RETENTION_DAYS is '-3'"),
     ("plan", {"INGEST_CHUNKSIZE": "500"}, "Did you mean INGEST_CHUNK_SIZE?"),
-    ("plan", {"INGEST_PALETTE": "red"}, "The known ones are INGEST_ACCESS, INGEST_CHUNKER"),
+    ("plan", {"INGEST_XYZ": "red"}, "The known ones are INGEST_ACCESS, INGEST_CHUNKER"),
     ("plan", {"INGEST_EMBEDDING_PRICES": "cheap"}, "INGEST_EMBEDDING_PRICES"),
     ("plan", {"INGEST_LANCEDB_URI": "ftp://me:hunter2@host/x"}, "INGEST_LANCEDB_URI"),
     ("plan", {"INGEST_DATABASE_URL": "sqlite:///x.db"}, "must begin with postgresql://"),

@@ -214,7 +214,7 @@ def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
     assert dagster.materialized(METADATA) == set()
     reason = dagster.tick("docs_recovery_sensor")
     assert isinstance(reason, dg.SkipReason)
-    assert "reported 1 publications" in str(reason.skip_message)
+    assert "reported 1 publication." in str(reason.skip_message)
     for asset in (CHUNKS, EMBEDDINGS, METADATA):
         assert dagster.materialized(asset) == {"a.txt"}
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("No saga is in doubt.")
@@ -297,7 +297,7 @@ def test_a_rollback_that_died_before_its_report_is_reported_by_the_recovery_sens
         patch.setattr("ingest_pipeline.orchestration.jobs.rollback._report", die)
         assert not dagster.roll_back(version=2).success
     assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "c.txt"}
-    assert "reported 1 publications" in str(dagster.tick("docs_recovery_sensor"))
+    assert "reported 1 publication." in str(dagster.tick("docs_recovery_sensor"))
     assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt"}
     assert str(dagster.latest(CHUNKS, "b.txt")["status"]).startswith("rolled back to version 2 by a run that ended")
 

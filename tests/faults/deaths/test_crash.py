@@ -13,6 +13,7 @@ from ingest_pipeline.partitioning import FILE
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import (
+    BLOCKED_INGEST,
     COLLECTION,
     COLUMN_ADDITION,
     COLUMN_CHANGE,
@@ -375,6 +376,7 @@ def test_the_places_are_complete(world: World) -> None:
         *ERASURE,
         *ERASURE_IN_DAGSTER,
         *LISTENING,
+        *BLOCKED_INGEST,
     }
     assert reached == set(Boundary)
 

@@ -283,7 +283,7 @@ def test_one_bad_document_of_a_shared_partition_prevents_the_switch_until_it_is_
     shared.put("a/2.txt", "\0")
     assert list(shared.ingest().failed) == ["a/2.txt"]
     seen = sight(shared)
-    with pytest.raises(ReembeddingIncompleteError, match=r"1 documents .*a/2\.txt"):
+    with pytest.raises(ReembeddingIncompleteError, match=r"1 document .*a/2\.txt"):
         migrate(shared.database, address_after(shared))
     assert sight(shared) == seen
     assert partitions(shared, "docs-2").keys() == partitions(shared, "docs").keys() - {"a/2.txt"}

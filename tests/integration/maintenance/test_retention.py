@@ -339,4 +339,4 @@ def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
 
     with world.database.transaction() as connection:
         connection.execute(_MANY_SAGAS, {"generation": name})
-    assert {name: count for name, count in blocks().items() if count >= 100} == {}
+    assert {name: count for name, count in blocks().items() if count >= 150} == {}

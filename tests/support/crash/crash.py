@@ -85,7 +85,8 @@ class Child:
         wanted += [place.failpoint("stop") for place in (stop_at,) if place]
         self._kill_at = kill_at
         self._end, there = _context.Pipe(duplex=False)
-        self._process = forked(_work, there, ";".join(wanted), job, arguments, daemon=True)
+        environment = {**os.environ, "INGEST_FAILPOINTS": ";".join(wanted)}
+        self._process = forked(_work, there, environment, job, arguments, daemon=True)
         there.close()
 
     @property
@@ -133,9 +134,9 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def _work(end: Connection, wanted: str, job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+def _work(end: Connection, environment: dict[str, str], job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
     faulthandler.register(signal.SIGUSR1)  # so that a child that does not end can print its stacks
-    os.environ["INGEST_FAILPOINTS"] = wanted
+    os.environ.update(environment)  # the server that forked this process may have been started by an earlier test
     failpoints.install_from_environment()
     try:
         outcome = Outcome(result=job(*arguments))

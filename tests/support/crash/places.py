@@ -264,9 +264,15 @@ BLOCKED_INGEST = {
 """Ingest of two documents that does not pass its gates."""
 JUDGING = (Boundary.JUDGED, Boundary.CANDIDATE_MADE, Boundary.CANDIDATE_REMOVED, Boundary.BLOCKED)
 """The boundaries that only a corpus with gates has."""
-RELEASE = {**_PUBLISHING, Boundary.FLUSHED: 1, Boundary.ROWS_REMOVED: 1, Boundary.COMMIT: 8}
+RELEASE = {
+    **_PUBLISHING,
+    Boundary.FLUSHED: 1,
+    Boundary.ROWS_REMOVED: 1,
+    Boundary.FILE_REMOVED: 1,
+    Boundary.COMMIT: 8,
+}
 """Release of that publication."""
-DROP_BLOCKED = {Boundary.BLOCKED: 1, Boundary.COMMIT: 4}
+DROP_BLOCKED = {Boundary.BLOCKED: 1, Boundary.COMMIT: 6}
 """Drop of that publication."""
 
 

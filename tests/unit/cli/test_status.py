@@ -26,6 +26,7 @@ SUMMARY: dict[str, Any] = dict.fromkeys(
     "embedding": "model/32",
     "recipe": None,
     "limits": {"tokens_per_day": None},
+    "event_queue": "none",
     "parser_confinement": "complete",
 }
 
