@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without bytecode each process compiles Dagster again, for two seconds, and the tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test lint docs reference dist bench soak storm pictures mutants figures lock clean
+.PHONY: help setup demo ui test lint docs reference dist bench soak storm pictures mutants figures lock clean ruff contracts pyright mypy
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,12 +37,17 @@ JOBS ?= $(shell expr $$(nproc) + 2)
 test: setup ## all tests but the long ones
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-lint: setup ## ruff, import-linter, pyright, mypy
+lint: ruff contracts pyright mypy ## ruff, import-linter, pyright, mypy
+
+ruff: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+contracts: setup
 	$(BIN)/lint-imports
-	$(BIN)/pyright
-	$(BIN)/mypy
+
+pyright mypy: setup
+	$(BIN)/$@
 
 # The programs of the site are large and serve nothing else, so `make setup` does not install them. With --quiet,
 # MkDocs does not count warnings, and a strict build would pass.

@@ -132,14 +132,14 @@ def test_edits_stay_local_although_chunks_are_divided(unit: ChunkUnit) -> None:
         return {chunk.embedded_text for chunk in chunks}
 
     before = texts(paragraphs)
-    for _ in range(60):
+    for _ in range(24):
         # A changed heading is another matter: it is in the header of its whole section.
         at = chance.choice([number for number, part in enumerate(paragraphs) if not part.startswith("#")])
         after = [*paragraphs[:at], f"{paragraphs[at]} Changed.", *paragraphs[at + 1 :]]
         changed.append(len(texts(after) - before))
     changed.sort()
     assert changed[len(changed) // 2] <= 2
-    assert changed[-3] <= 5
+    assert changed[-2] <= 5
 
 
 @pytest.mark.parametrize(
