@@ -81,7 +81,7 @@ figures: setup ## put the counts of the last tests into docs/evidence.md
 
 # Needs a Chromium. Pictures of Dagster's pages as a browser test meets them.
 pictures: setup ## pictures of Dagster's pages (needs a Chromium)
-	PICTURES=docs/images $(BIN)/python -m pytest tests/acceptance/ui/test_browser.py tests/acceptance/ui/test_composed.py
+	PICTURES=docs/images $(BIN)/python -m pytest -m 'soak or not soak' tests/acceptance/ui/test_browser.py tests/acceptance/ui/test_composed.py
 
 mutants: setup ## unplug each safeguard and demand that its test fails
 	$(BIN)/python -m tools.mutants

@@ -39,7 +39,8 @@ _ASSETS = (
     "export",
 )
 
-pytestmark = pytest.mark.timeout(1200)
+# Minutes, most of them waiting for ticks. `definitions/test_example_graph.py` runs the same graph in one process.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.soak]
 
 
 def selection(*assets: str) -> str:
@@ -164,7 +165,6 @@ def test_files_made_upstream_reach_the_last_asset_without_a_tick_of_the_source(l
         _look_at_the_pages(location.url, _CHROMIUM)
 
 
-@pytest.mark.soak
 @pytest.mark.promise("head-asset")
 def test_a_backfill_over_everything_runs_what_is_after_head_once(location: Location) -> None:
     location.write("Park your bicycle in the yard.")
