@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
+from tests.support.crash.meanwhile import once_at
 from tests.support.crash.places import (
     COLUMN_ADDITION,
     COLUMN_CHANGE,
@@ -213,21 +215,10 @@ def test_the_places_of_a_change_of_an_enricher_are_all_there_are(topical: World,
     assert all(count <= ENRICHER_CHANGE[name] for (name, _), count in passed.items())
 
 
-def meanwhile(library: World, at: Boundary, work: Any) -> None:
+def meanwhile(library: World, at: Boundary, work: Callable[[], object]) -> None:
     """Ingest, and do something once, when the ingest passes a boundary."""
-    done: list[bool] = []
-
-    def handle(name: Boundary, side: str) -> None:
-        if (name, side) == (at, "before") and not done:
-            done.append(True)
-            work()
-
-    failpoints.install(handle)
-    try:
+    with once_at((at, "before"), work):
         library.ingest()
-    finally:
-        failpoints.install(None)
-    assert done
 
 
 @pytest.mark.promise("columns")

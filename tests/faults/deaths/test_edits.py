@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_pipeline import failpoints
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.types import TextPiece
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
+from tests.support.crash.meanwhile import once_at
 from tests.support.crash.places import LARGE_EDIT, places
 from tests.support.world import World, paragraphs, passages_of
 
@@ -98,20 +98,13 @@ def test_an_edit_of_a_large_document_passes_these_boundaries(library: World) -> 
 @pytest.mark.promise("edits-stay-local")
 def test_an_edit_that_meets_another_edit_is_planned_again(library: World) -> None:
     newer = AFTER + "\n\nAnd a last one."
-    done: list[bool] = []
 
-    def handle(name: Boundary, side: str) -> None:
-        if (name, side) == (Boundary.PREPARED, "before") and not done:
-            done.append(True)
-            library.put(KEY, newer)
-            library.ingest([KEY])
-
-    failpoints.install(handle)
-    try:
+    def edit_again() -> None:
+        library.put(KEY, newer)
         library.ingest([KEY])
-    finally:
-        failpoints.install(None)
-    assert done
+
+    with once_at((Boundary.PREPARED, "before"), edit_again):
+        library.ingest([KEY])
     assert seen(library) == places_of(library, newer)
     library.check_nothing_left()
 
@@ -134,20 +127,12 @@ def test_a_stopped_edit_that_was_taken_for_dead_publishes_nothing(library: World
 
 @pytest.mark.promise("edits-stay-local")
 def test_rows_that_a_compaction_moves_under_an_edit_are_planned_again(library: World) -> None:
-    done: list[bool] = []
+    def move_rows() -> None:
+        library.remove("small.txt")
+        library.ingest(["small.txt"])
+        assert compact(library.corpus).groups == 1
 
-    def handle(name: Boundary, side: str) -> None:
-        if (name, side) == (Boundary.PREPARED, "before") and not done:
-            done.append(True)
-            library.remove("small.txt")
-            library.ingest(["small.txt"])
-            assert compact(library.corpus).groups == 1
-
-    failpoints.install(handle)
-    try:
+    with once_at((Boundary.PREPARED, "before"), move_rows):
         library.ingest([KEY])
-    finally:
-        failpoints.install(None)
-    assert done
     assert seen(library) == places_of(library, AFTER)
     library.check()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from ingest_pipeline import failpoints
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
 from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.failpoints import Boundary
@@ -24,6 +21,7 @@ from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Outcome, Place
+from tests.support.crash.meanwhile import once_at
 from tests.support.crash.tables import SCHEMA, rows_of
 from tests.support.crash.zombie import Zombie, named
 from tests.support.world import (
@@ -222,27 +220,12 @@ def test_a_zombie_that_stages_its_version_just_before_another_writer(world: Worl
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
-    with once_at(Boundary.LANCE_COMMIT, let_it_stage):
+    with once_at((Boundary.LANCE_COMMIT, "before"), let_it_stage):
         [publication] = world.ingest().publications
     assert publication.version == base + 1, "the zombie's version of that number is not visible"
     assert not sagas_at(world, publication.version) & dead
     assert "".join(world.text_at("a.txt").split()) == "".join(THEIRS.split())
     check_after(world, dead, zombie.outcome())
-
-
-@contextmanager
-def once_at(boundary: Boundary, action: Callable[[], object]) -> Generator[None]:
-    waiting = [action]
-
-    def handle(name: Boundary, side: str) -> None:
-        if name is boundary and side == "before" and waiting:
-            waiting.pop()()
-
-    failpoints.install(handle)
-    try:
-        yield
-    finally:
-        failpoints.install(None)
 
 
 @pytest.fixture

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from functools import partial
 
 import psycopg
 import pytest
 
-from ingest_pipeline import failpoints
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres import database as database_module
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from tests.support.crash.meanwhile import once_at
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
 from tests.support.world import World, paragraphs
 from tools import figures
@@ -36,23 +35,6 @@ def writer(world: World, proxy: TcpProxy) -> Generator[World]:
         proxy.forward()
 
 
-@contextmanager
-def at(place: tuple[Boundary, str], action: Callable[[], object]) -> Generator[None]:
-    """Do something once, in the middle of the engine."""
-    waiting = [action]
-
-    def handle(name: Boundary, side: str) -> None:
-        if (name, side) == place and waiting:
-            waiting.pop()()
-
-    failpoints.install(handle)
-    try:
-        yield
-    finally:
-        failpoints.install(None)
-        assert not waiting, "the place was not reached"
-
-
 def is_commit(block: bytes, direction: Direction) -> bool:
     return direction == "to_server" and b"COMMIT" in block
 
@@ -68,7 +50,10 @@ BEFORE_COMMIT = (Boundary.VERSION_CHECKED, "after")
 def test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run(
     world: World, writer: World, proxy: TcpProxy
 ) -> None:
-    with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit)), pytest.raises(UnavailableError, match="rolled back"):
+    with (
+        once_at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit)),
+        pytest.raises(UnavailableError, match="rolled back"),
+    ):
         writer.ingest()
     assert shows(world, OLD)
     assert world.corpus.table.latest_version() == world.head
@@ -79,7 +64,7 @@ def test_a_cut_before_commit_arrives_undoes_the_saga_and_fails_the_run(
 
 @pytest.mark.promise("lost-commit")
 def test_a_cut_after_commit_was_executed_lets_the_run_succeed(world: World, writer: World, proxy: TcpProxy) -> None:
-    with at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit, after=True)):
+    with once_at(BEFORE_COMMIT, lambda: proxy.cut_when(is_commit, after=True)):
         summary = writer.ingest()
     assert [publication.version for publication in summary.publications] == [world.head]
     assert shows(world, NEW)
@@ -97,7 +82,7 @@ def test_a_connection_lost_at_commit_leaves_the_saga_in_doubt_until_settled(
         proxy.refuse()
         proxy.cut_when(is_commit, after=done)
 
-    with at(BEFORE_COMMIT, cut_off), pytest.raises(UnavailableError, match="in doubt"):
+    with once_at(BEFORE_COMMIT, cut_off), pytest.raises(UnavailableError, match="in doubt"):
         reopened(writer).ingest()
     assert shows(world, NEW if done else OLD)
     world.check()
@@ -117,7 +102,7 @@ def reopened(writer: World) -> World:
 @pytest.mark.promise("postgres-faults")
 def test_a_backend_ended_while_it_holds_the_lock_undoes_the_saga(world: World, writer: World) -> None:
     with (
-        at((Boundary.LANCE_COMMIT, "after"), lambda: end_other_backends(world)),
+        once_at((Boundary.LANCE_COMMIT, "after"), lambda: end_other_backends(world)),
         pytest.raises(UnavailableError, match="rolled back"),
     ):
         writer.ingest()
@@ -141,7 +126,7 @@ def test_a_restart_of_postgres_during_a_publication_undoes_the_saga(
     world: World, writer: World, postgres_server: EmbeddedPostgres, place: tuple[Boundary, str]
 ) -> None:
     with (
-        at(place, partial(restart, postgres_server)),
+        once_at(place, partial(restart, postgres_server)),
         pytest.raises(UnavailableError, match="rolled back"),
     ):
         writer.ingest()
@@ -172,7 +157,7 @@ def test_a_server_that_goes_silent_at_commit_times_out_and_the_saga_is_settled_l
 ) -> None:
     monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
-    with at(BEFORE_COMMIT, proxy.deaf), pytest.raises(UnavailableError, match="in doubt"):
+    with once_at(BEFORE_COMMIT, proxy.deaf), pytest.raises(UnavailableError, match="in doubt"):
         reopened(writer).ingest()
     assert shows(world, OLD)
     # What was held back arrives after all: a COMMIT whose sender gave up long ago, or the end of its connection.
@@ -226,7 +211,7 @@ def cut_at_each_message_after(
     number, cut = 0, True
     while cut:
         message, fired = nth_message(number)
-        with at(place, partial(proxy.cut_when, message, after=done)):
+        with once_at(place, partial(proxy.cut_when, message, after=done)):
             publishes_or_changes_nothing(f"cut at message {number}", world, writer, proxy)
         cut = bool(fired)
         number += 1
@@ -240,7 +225,7 @@ def cut_at_bytes_after(
     byte, cut = 0, True
     while cut:
         fired: list[threading.Event] = []
-        with at(place, lambda at_byte=byte, armed=fired: armed.append(proxy.cut_at(at_byte, direction))):
+        with once_at(place, lambda at_byte=byte, armed=fired: armed.append(proxy.cut_at(at_byte, direction))):
             publishes_or_changes_nothing(f"cut at byte {byte}", world, writer, proxy)
         cut = fired[0].is_set()
         byte += step
