@@ -28,7 +28,7 @@ _LISTED_MEGABYTES = 5
 
 
 def closure(requirements: list[str]) -> set[str]:
-    """Names of all packages that an install of the requirements brings here, without extras nobody asked for."""
+    """Names of all packages that an install of the requirements brings here, without extras that they do not name."""
     extras: dict[str, set[str]] = {}
     pending = [Requirement(text) for text in requirements]
     while pending:

@@ -208,7 +208,7 @@ def test_a_rollback_is_shown_executed_put_on_hold_and_released(cli: Cli, embeddi
 
     assert "1 document will be tried again" in cli.run("retry", "c.txt").stdout
     assert cli.json("ingest")["published"] == 1
-    assert cli.json("ingest", "a.txt")["published"] == 1, "a person asked for it by name"
+    assert cli.json("ingest", "a.txt")["published"] == 1, "the user named it"
     assert (cli.json("status")["documents_on_hold"], embeddings.embedded) == (0, embedded)
     assert cli.json("audit")["violations"] == []
 

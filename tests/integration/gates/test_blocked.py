@@ -1,4 +1,4 @@
-"""A publication that does not pass its gates: kept, seen by nobody, released, dropped or overtaken."""
+"""A publication that does not pass its gates: kept, hidden from readers, released, dropped or overtaken."""
 
 from __future__ import annotations
 
