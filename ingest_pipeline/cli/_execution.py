@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
@@ -59,7 +61,22 @@ def execute(
         tags={**job.run_tags, **tags},
         remote_job_origin=_origin(job_name),
     )
-    return execute_run(InMemoryJob(job), run, instance)
+    with _handler_of_sigterm_kept():
+        return execute_run(InMemoryJob(job), run, instance)
+
+
+@contextmanager
+def _handler_of_sigterm_kept() -> Generator[None]:
+    """Restore the handler of SIGTERM after a run.
+
+    Dagster gives SIGTERM the handler that SIGINT had. A shell script starts its background processes with SIGINT
+    ignored, so a listener could not be stopped by SIGTERM after its first run.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _origin(job_name: str) -> RemoteJobOrigin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,20 @@ def test_the_listener_publishes_in_runs_that_dagster_shows(stage: Stage, monkeyp
         assert reason(dagster.tick("docs_event_sensor")) == "The queue has no notices."
     stage.listener.stop()
     assert reason(dagster.tick("docs_event_sensor")) == "The queue has no notices."
+
+
+def test_sigterm_stops_a_listener_in_the_background_after_a_run(stage: Stage) -> None:
+    # A shell script starts its background processes with SIGINT ignored.
+    interrupt, termination = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stage.put("a.txt", paragraphs("alpha", 1))
+        assert stage.turn() == 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, termination)
 
 
 def test_notices_stay_while_something_fails_that_all_documents_need(
