@@ -9,7 +9,7 @@ import dagster as dg
 from ingest_pipeline.assets.markdown import code_blocks
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.preparation.batches import PreparedDocument
-from ingest_pipeline.preparation.preview import BIN_CHARACTERS
+from ingest_pipeline.preparation.reading.preview import BIN_CHARACTERS
 from ingest_pipeline.reporting.data_versions import code_versions
 from ingest_pipeline.reporting.lineage import lineage
 from ingest_pipeline.resources.names import DagsterNames

@@ -8,8 +8,8 @@ from decimal import Decimal
 import dagster as dg
 
 from ingest_pipeline.ingestion.ingest import Publication
-from ingest_pipeline.postgres.embedding_cache import Cost
-from ingest_pipeline.postgres.reports import RunProgress
+from ingest_pipeline.postgres.catalog.reports import RunProgress
+from ingest_pipeline.postgres.ledger.embedding_cache import Cost
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions
 from ingest_pipeline.reporting.lineage import lineage

@@ -6,7 +6,7 @@ from typing import NoReturn
 import dagster as dg
 from dagster._core.events import DagsterEvent
 
-from ingest_pipeline.assets.check_reports import log_checks_of_last_change, run_check_specs
+from ingest_pipeline.assets.checks.check_reports import log_checks_of_last_change, run_check_specs
 from ingest_pipeline.assets.ingest_run import IngestConfig, StepRun, is_repeated
 from ingest_pipeline.assets.outputs import outputs
 from ingest_pipeline.assets.run_report import RunReport

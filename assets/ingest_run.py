@@ -6,8 +6,8 @@ from contextlib import suppress
 import dagster as dg
 from pydantic import Field
 
-from ingest_pipeline.assets.check_reports import log_checks
-from ingest_pipeline.assets.gate_report import log_gate
+from ingest_pipeline.assets.checks.check_reports import log_checks
+from ingest_pipeline.assets.checks.gate_report import log_gate
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.assets.skipped import SkippedDocuments
 from ingest_pipeline.config.corpus_config import CorpusConfig
@@ -19,7 +19,7 @@ from ingest_pipeline.ingestion.workers.pool import WorkerSettings
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.run_backoff import delays_next_run, record_run_failure
 from ingest_pipeline.planning.shares import Share
-from ingest_pipeline.postgres.failures import Failure, read_failures
+from ingest_pipeline.postgres.ledger.failures import Failure, read_failures
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.names import DagsterNames

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from ingest_pipeline.assets.check_reports import MAX_DOCUMENTS
+from ingest_pipeline.assets.checks.check_reports import MAX_DOCUMENTS
 from ingest_pipeline.assets.chunks import chunks_metadata
 from ingest_pipeline.assets.embeddings import embeddings_metadata, run_metadata
 from ingest_pipeline.assets.metadata import metadata_metadata
@@ -20,9 +20,10 @@ from ingest_pipeline.ingestion.outcome import Problem
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
-from ingest_pipeline.postgres import documents, embedding_cache, reports, sagas
-from ingest_pipeline.postgres.documents import PartitionState
-from ingest_pipeline.postgres.failures import Failure
+from ingest_pipeline.postgres.catalog import documents, reports
+from ingest_pipeline.postgres.catalog.documents import PartitionState
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
+from ingest_pipeline.postgres.ledger.failures import Failure
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import input_versions, version_tags
 from ingest_pipeline.reporting.event_log import log_events, log_planned

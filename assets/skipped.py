@@ -10,7 +10,7 @@ import dagster as dg
 
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.ingestion.outcome import SkippedDocument
-from ingest_pipeline.postgres.failures import Failure
+from ingest_pipeline.postgres.ledger.failures import Failure
 from ingest_pipeline.types import counted
 
 _MAX_LISTED = 50

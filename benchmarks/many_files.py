@@ -25,7 +25,7 @@ from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_definitions
 from ingest_pipeline.orchestration.run_requests import IN_PROGRESS
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.catalog import reports
 from ingest_pipeline.postgres.database import Database
 
 _DIMENSIONS = 256

@@ -31,12 +31,12 @@ from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import history, reports
+from ingest_pipeline.postgres.catalog import history, reports
+from ingest_pipeline.postgres.catalog.history import PublicationRow
+from ingest_pipeline.postgres.catalog.pins import Pin
+from ingest_pipeline.postgres.catalog.reports import DocumentChange
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import served
-from ingest_pipeline.postgres.history import PublicationRow
-from ingest_pipeline.postgres.pins import Pin
-from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
 from ingest_pipeline.search.configured import SearchClients, configured_search

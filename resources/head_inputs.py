@@ -11,7 +11,7 @@ from dagster._core.storage.tags import RESUME_RETRY_TAG
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.pinned import pin_for_run
-from ingest_pipeline.postgres.pins import Pin
+from ingest_pipeline.postgres.catalog.pins import Pin
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.keys import resource_key, resource_of
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource

@@ -17,7 +17,7 @@ from ingest_pipeline.ingestion.context import find_corpus, open_context
 from ingest_pipeline.lance.storage import open_lancedb, storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres.corpora import read_current
+from ingest_pipeline.postgres.catalog.corpora import read_current
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.saga.transaction import Transaction, transaction
 

@@ -19,9 +19,9 @@ import click
 from pydantic.fields import FieldInfo
 
 from ingest_pipeline import errors
-from ingest_pipeline.assets.check_reports import run_check_specs
-from ingest_pipeline.assets.check_results import CHECKED, audit_results
-from ingest_pipeline.assets.checks import corpus_checks
+from ingest_pipeline.assets.checks.check_reports import run_check_specs
+from ingest_pipeline.assets.checks.check_results import CHECKED, audit_results
+from ingest_pipeline.assets.checks.corpus_checks import corpus_checks
 from ingest_pipeline.cli.main import COMMANDS
 from ingest_pipeline.cli.main import main as program
 from ingest_pipeline.config.corpus_config import CorpusConfig

@@ -14,9 +14,10 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, text_hash
 

@@ -19,10 +19,10 @@ from ingest_pipeline.events.queue import EventQueue
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.lance.versions.store_check import check_store
-from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.catalog.documents import count_documents
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.documents import count_documents
-from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.failures import read_failures
 from ingest_pipeline.postgres.url import place_of
 from ingest_pipeline.private_folder import local_path, others_may_read
 from ingest_pipeline.sandbox.confinement import unavailable

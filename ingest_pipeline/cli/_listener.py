@@ -27,7 +27,7 @@ from ingest_pipeline.orchestration.queue_readers import report_end, report_read
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import waiting_backoff
-from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.catalog import reports
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import counted

@@ -17,7 +17,7 @@ from ingest_pipeline.types import counted
 
 if TYPE_CHECKING:
     from ingest_pipeline.ingestion.estimate import Estimate
-    from ingest_pipeline.postgres.embedding_cache import Cost
+    from ingest_pipeline.postgres.ledger.embedding_cache import Cost
 
 _MAX_NAMES = 5
 

@@ -27,10 +27,11 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import embedding_cache, reports
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.catalog.reports import RunProgress
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.embedding_cache import Cost
-from ingest_pipeline.postgres.reports import RunProgress
+from ingest_pipeline.postgres.ledger import embedding_cache
+from ingest_pipeline.postgres.ledger.embedding_cache import Cost
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import counted
 

@@ -10,7 +10,7 @@ from ingest_pipeline.config.origin import ENVIRONMENT
 from ingest_pipeline.config.project import ConfiguredCorpus, configured_corpus
 from ingest_pipeline.errors import CorpusMismatchError
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres.recipes import changed_settings, read_recipes
+from ingest_pipeline.postgres.catalog.recipes import changed_settings, read_recipes
 
 _CHOSEN = f"{__name__}.chosen"
 _OPTIONS = {

@@ -12,12 +12,12 @@ from rich.console import Console, Group, RenderableType
 from ingest_pipeline.cli._output import cost_line, facts_table, local_time, rows_table, short_id
 from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.planning.run_backoff import RunBackoff
-from ingest_pipeline.postgres.corpora import Generation, GenerationState
-from ingest_pipeline.postgres.embedding_cache import Cost
-from ingest_pipeline.postgres.failures import Failure, count_reasons
-from ingest_pipeline.postgres.holds import Hold
-from ingest_pipeline.postgres.reports import RunProgress
-from ingest_pipeline.postgres.sagas import SagaRow
+from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationState
+from ingest_pipeline.postgres.catalog.holds import Hold
+from ingest_pipeline.postgres.catalog.reports import RunProgress
+from ingest_pipeline.postgres.ledger.embedding_cache import Cost
+from ingest_pipeline.postgres.ledger.failures import Failure, count_reasons
+from ingest_pipeline.postgres.ledger.sagas import SagaRow
 from ingest_pipeline.processes import is_dead
 from ingest_pipeline.types import counted
 

@@ -13,45 +13,66 @@ from click.shell_completion import CompletionItem
 
 # Name of the command: its module in `cli.commands`, and the line that `--help` shows.
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "audit": ("audit", "Check that LanceDB and Postgres agree at head."),
-    "batch": ("batch", "Submit texts without a vector as batch jobs, which are cheaper and take up to a day."),
-    "completion": ("completion", "Print the script by which a shell completes commands and options."),
-    "corpora": ("corpora", "List the corpora of the database, with their tables, sources and models."),
+    "audit": ("maintenance.audit", "Check that LanceDB and Postgres agree at head."),
+    "batch": (
+        "ingestion.batch",
+        "Submit texts without a vector as batch jobs, which are cheaper and take up to a day.",
+    ),
+    "completion": ("setup.completion", "Print the script by which a shell completes commands and options."),
+    "corpora": ("maintenance.corpora", "List the corpora of the database, with their tables, sources and models."),
     "demo": (
-        "ui",
+        "servers.ui",
         "Ingest Python's own documentation, kill a run during a publication, and show that nothing was lost.",
     ),
     "doctor": (
-        "doctor",
+        "setup.doctor",
         "Check the settings and everything that they name: source, model, table, database, corpus, sensors.",
     ),
-    "drop": ("corpora", "Delete a corpus with its tables, its catalog, and its partitions in Dagster."),
-    "erase": ("erase", "Erase documents from both stores, all versions and Dagster, and search for what is left."),
-    "eval": ("eval", "Score a golden set of questions at head or any version, and compare two versions."),
-    "gate": ("gate", "Show what did not pass its gates, and release or drop it."),
-    "history": ("versions", "List the publications of the corpus, or of one document, newest first."),
-    "ingest": ("ingest", "Bring the corpus, or the named documents, up to date with the source, in one Dagster run."),
-    "init": ("init", "Write a commented configuration file into the current folder, and a list of variables."),
-    "listen": ("listen", "Ingest changes in S3 as soon as the event queue has a notice of them, until interrupted."),
-    "maintain": ("maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
-    "mcp": ("mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
+    "drop": ("maintenance.corpora", "Delete a corpus with its tables, its catalog, and its partitions in Dagster."),
+    "erase": (
+        "maintenance.erase",
+        "Erase documents from both stores, all versions and Dagster, and search for what is left.",
+    ),
+    "eval": ("queries.eval", "Score a golden set of questions at head or any version, and compare two versions."),
+    "gate": ("ingestion.gate", "Show what did not pass its gates, and release or drop it."),
+    "history": ("maintenance.versions", "List the publications of the corpus, or of one document, newest first."),
+    "ingest": (
+        "ingestion.ingest",
+        "Bring the corpus, or the named documents, up to date with the source, in one Dagster run.",
+    ),
+    "init": ("setup.init", "Write a commented configuration file into the current folder, and a list of variables."),
+    "listen": (
+        "ingestion.listen",
+        "Ingest changes in S3 as soon as the event queue has a notice of them, until interrupted.",
+    ),
+    "maintain": ("maintenance.maintain", "Compact small fragments, update indices, remove old versions, and sweep."),
+    "mcp": ("servers.mcp", "Serve the corpus to agents over the Model Context Protocol, read-only, until interrupted."),
     "metrics": (
-        "metrics",
+        "servers.metrics",
         "Serve the figures of all corpora of the database to Prometheus at /metrics, until interrupted.",
     ),
-    "plan": ("plan", "Show which documents differ and what ingesting them would cost."),
-    "recover": ("recover", "Settle the sagas of dead writers, or resolve what another program or database wrote."),
-    "reembed": ("reembed", "Re-embed the corpus with the embedding model of the settings."),
-    "relocate": ("corpora", "Point the corpus to a table folder, a source or a model that was moved or renamed."),
-    "retry": ("ingest", "Allow documents that failed too often or are on hold to be ingested again."),
+    "plan": ("ingestion.plan", "Show which documents differ and what ingesting them would cost."),
+    "recover": (
+        "maintenance.recover",
+        "Settle the sagas of dead writers, or resolve what another program or database wrote.",
+    ),
+    "reembed": ("ingestion.reembed", "Re-embed the corpus with the embedding model of the settings."),
+    "relocate": (
+        "maintenance.corpora",
+        "Point the corpus to a table folder, a source or a model that was moved or renamed.",
+    ),
+    "retry": ("ingestion.ingest", "Allow documents that failed too often or are on hold to be ingested again."),
     "rollback": (
-        "versions",
+        "maintenance.versions",
         "Roll documents, or the whole corpus, back to an earlier publication, in one Dagster run.",
     ),
-    "search": ("search", "Find the chunks at head that match a question best."),
-    "status": ("status", "Show head, totals, unfinished sagas and failed documents."),
-    "sweep": ("maintain", "Remove files, versions and rows that belong to no publication and to no running saga."),
-    "ui": ("ui", "Run Dagster's web server and daemon for the corpus, until interrupted."),
+    "search": ("queries.search", "Find the chunks at head that match a question best."),
+    "status": ("queries.status", "Show head, totals, unfinished sagas and failed documents."),
+    "sweep": (
+        "maintenance.maintain",
+        "Remove files, versions and rows that belong to no publication and to no running saga.",
+    ),
+    "ui": ("servers.ui", "Run Dagster's web server and daemon for the corpus, until interrupted."),
 }
 
 

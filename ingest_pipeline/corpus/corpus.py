@@ -11,9 +11,9 @@ from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import corpora
-from ingest_pipeline.postgres.binding import Binding, binding_of
-from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
+from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog.binding import Binding, binding_of
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import table_name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)

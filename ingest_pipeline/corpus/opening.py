@@ -24,14 +24,15 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import NewColumns
-from ingest_pipeline.lance.spool import Spool, spool_name
+from ingest_pipeline.lance.files.spool import Spool, spool_name
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import corpora, documents, embedding_cache, failures, sagas
-from ingest_pipeline.postgres.binding import mismatch, rebind
-from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
+from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog.binding import mismatch, rebind
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
-from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.postgres.ledger import embedding_cache, failures, sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaState
 
 
 def open_corpus(database: Database, settings: CorpusSettings) -> Corpus:

@@ -10,9 +10,10 @@ from ingest_pipeline.errors import ConfigurationError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import corpora, history, pins, sagas
+from ingest_pipeline.postgres.catalog import corpora, history, pins
+from ingest_pipeline.postgres.catalog.pins import Pin
 from ingest_pipeline.postgres.database import Connection, Database
-from ingest_pipeline.postgres.pins import Pin
+from ingest_pipeline.postgres.ledger import sagas
 
 
 def pinned_corpus(database: Database, pin: Pin) -> Corpus:

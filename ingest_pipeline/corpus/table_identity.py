@@ -24,10 +24,11 @@ from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConflictError, NotOurTableError, OtherDatabaseError, VersionGoneError
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.version_mark import CorpusFacts, DatabaseIdentity, VersionMark
-from ingest_pipeline.postgres import corpora, sagas
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaState
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaState
 from ingest_pipeline.postgres.sql import query
 
 Origin = Literal["ours", "foreign", "other"]

@@ -30,8 +30,8 @@ from ingest_pipeline.erasure.search import Elsewhere, Searched, search_files, se
 from ingest_pipeline.erasure.table import Cleansed, check_no_tags, cleanse, files_with
 from ingest_pipeline.errors import ConfigurationError, UnknownDocumentError
 from ingest_pipeline.lance.erasing import rows_of, write_note
-from ingest_pipeline.postgres import erasures
-from ingest_pipeline.postgres.erasures import ErasureRow, key_hash
+from ingest_pipeline.postgres.ledger import erasures
+from ingest_pipeline.postgres.ledger.erasures import ErasureRow, key_hash
 from ingest_pipeline.saga.generations import other_generations
 
 _CONTENT = ("document", "text", "header", "text_hash", "vector")

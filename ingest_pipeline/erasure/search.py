@@ -15,8 +15,8 @@ import pyarrow as pa
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.erasure.fingerprints import Fingerprints
 from ingest_pipeline.lance.erasing import NOTES, read_bytes, read_file
-from ingest_pipeline.postgres import erasures
 from ingest_pipeline.postgres.database import Connection, Database
+from ingest_pipeline.postgres.ledger import erasures
 
 _DATA = "data/"
 _MAX_PLACES = 20

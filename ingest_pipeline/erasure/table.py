@@ -29,9 +29,10 @@ from ingest_pipeline.lance.erasing import SegmentRemoval, VersionContent, conten
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.indexing import DOCUMENT_INDICES, column_indices, replace_segments
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.postgres import documents, erasures, gates, sagas
+from ingest_pipeline.postgres.catalog import documents, gates
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import erasures, sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.telemetry.logs import get_logger

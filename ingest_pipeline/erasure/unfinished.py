@@ -16,8 +16,8 @@ from ingest_pipeline.erasure.erase import Erasing, Receipt, collect, finish, not
 from ingest_pipeline.erasure.fingerprints import Fingerprints
 from ingest_pipeline.erasure.search import Elsewhere
 from ingest_pipeline.lance.erasing import keys_in, read_notes, write_note
-from ingest_pipeline.postgres import erasures, sagas
-from ingest_pipeline.postgres.erasures import ErasureRow, key_hash
+from ingest_pipeline.postgres.ledger import erasures, sagas
+from ingest_pipeline.postgres.ledger.erasures import ErasureRow, key_hash
 from ingest_pipeline.processes import is_dead, is_remote
 from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.telemetry.logs import get_logger

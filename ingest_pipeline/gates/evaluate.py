@@ -18,7 +18,7 @@ from ingest_pipeline.embedding.user_embedder_client import UserEmbedderClient
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.gates.golden_set import GoldenQuestion
 from ingest_pipeline.gates.scores import ScoredTable, Scores
-from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.types import SearchMode, Vectors
 
 

@@ -34,8 +34,8 @@ from ingest_pipeline.gates.scores import ScoredTable
 from ingest_pipeline.gates.user_gate import load_gates
 from ingest_pipeline.lance.candidate import Candidate
 from ingest_pipeline.lance.changes import Change
-from ingest_pipeline.postgres import documents, gates
-from ingest_pipeline.postgres.documents import Superseded
+from ingest_pipeline.postgres.catalog import documents, gates
+from ingest_pipeline.postgres.catalog.documents import Superseded
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Prepared
 from ingest_pipeline.saga.documents import DocumentRows, removal_of

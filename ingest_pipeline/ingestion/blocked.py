@@ -8,8 +8,8 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.postgres import gates
-from ingest_pipeline.postgres.corpora import GenerationState
+from ingest_pipeline.postgres.catalog import gates
+from ingest_pipeline.postgres.catalog.corpora import GenerationState
 from ingest_pipeline.saga.blocked import blocked_publications, drop_publication, release_publication
 from ingest_pipeline.saga.generations import abort, list_generations, opened
 from ingest_pipeline.types import Finding

@@ -11,16 +11,16 @@ from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
 from ingest_pipeline.corpus.opening import find_unchanged, open_corpus
 from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
-from ingest_pipeline.ingestion.column_guard import check_columns, put_columns_in_force
+from ingest_pipeline.ingestion.columns.column_guard import check_columns, put_columns_in_force
 from ingest_pipeline.lance.chunk_table import chunk_schema
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import corpora, documents
-from ingest_pipeline.postgres.binding import table_mismatch
-from ingest_pipeline.postgres.corpora import Access, GenerationState
+from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog.binding import table_mismatch
+from ingest_pipeline.postgres.catalog.corpora import Access, GenerationState
+from ingest_pipeline.postgres.catalog.holds import Hold, read_holds, release
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.holds import Hold, read_holds, release
 from ingest_pipeline.saga.columns import update_columns
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import corpus_name

@@ -18,17 +18,18 @@ from math import ceil
 from uuid import UUID
 
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
-from ingest_pipeline.ingestion.column_changes import is_columns_only
+from ingest_pipeline.ingestion.columns.column_changes import is_columns_only
 from ingest_pipeline.ingestion.unpacked_size import unpacked_size
 from ingest_pipeline.parsing.built_in_parsers import is_compressed, is_zipped
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import embedding_cache, reports
-from ingest_pipeline.postgres.reports import DocumentRatio
-from ingest_pipeline.preparation.extension_calls import ExtensionCalls
-from ingest_pipeline.preparation.published_vectors import PublishedVectors
-from ingest_pipeline.preparation.read import DocumentReader
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.catalog.reports import DocumentRatio
+from ingest_pipeline.postgres.ledger import embedding_cache
+from ingest_pipeline.preparation.reading.document_reader import DocumentReader
+from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent
+from ingest_pipeline.preparation.vectors.published_vectors import PublishedVectors
 from ingest_pipeline.types import Chunk, SourceObject
 
 # Chunks end at paragraph breaks, so they are not full. Measured on Python's documentation at 1,000 characters.

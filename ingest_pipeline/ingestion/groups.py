@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ingest_pipeline.ingestion.column_changes import ColumnUpdate
+from ingest_pipeline.ingestion.columns.column_changes import ColumnUpdate
 from ingest_pipeline.planning.plan import DocumentPlan
 
 # A group shares requests, data files and one publication. Small groups publish sooner and delay less if a saga fails.

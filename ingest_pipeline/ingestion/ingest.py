@@ -23,7 +23,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.gates.judge import Gates, Judgement
-from ingest_pipeline.ingestion.column_changes import (
+from ingest_pipeline.ingestion.columns.column_changes import (
     ChangedColumns,
     ColumnUpdate,
     PreparedColumns,
@@ -31,21 +31,22 @@ from ingest_pipeline.ingestion.column_changes import (
     has_same_chunks,
     prepare_columns,
 )
+from ingest_pipeline.ingestion.columns.reread import Reread, reread
 from ingest_pipeline.ingestion.groups import groups
 from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication, named
-from ingest_pipeline.ingestion.reread import Reread, reread
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents, failures
-from ingest_pipeline.postgres.corpora import GenerationState
-from ingest_pipeline.postgres.documents import CopiedDocument
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.corpora import GenerationState
+from ingest_pipeline.postgres.catalog.documents import CopiedDocument
+from ingest_pipeline.postgres.ledger import failures
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
-from ingest_pipeline.preparation.preview import ChunkPreview
+from ingest_pipeline.preparation.reading.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.processes import frozen_heap
 from ingest_pipeline.saga.documents import DocumentRows

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ingest_pipeline.errors import UnknownDocumentError
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import documents
-from ingest_pipeline.postgres.erasures import erased_keys
-from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.ledger.erasures import erased_keys
+from ingest_pipeline.postgres.ledger.failures import read_failures
 
 
 def check_keys(context: IngestContext, keys: Sequence[str]) -> None:

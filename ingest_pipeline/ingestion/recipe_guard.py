@@ -14,15 +14,15 @@ from ingest_pipeline.errors import RecipeWithheldError
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import embedding_cache
-from ingest_pipeline.postgres.recipes import (
+from ingest_pipeline.postgres.catalog.recipes import (
     DocumentsByRecipe,
     RecordedRecipe,
     difference,
     documents_by_recipe,
     put_in_force,
 )
-from ingest_pipeline.postgres.recipes import read_recipes as read
+from ingest_pipeline.postgres.catalog.recipes import read_recipes as read
+from ingest_pipeline.postgres.ledger import embedding_cache
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN
 from ingest_pipeline.types import counted
 

@@ -31,12 +31,12 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents
-from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, GenerationState
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationDifference, GenerationState
+from ingest_pipeline.postgres.catalog.gates import last_switch_judgement
+from ingest_pipeline.postgres.catalog.holds import read_holds
+from ingest_pipeline.postgres.catalog.recipes import put_in_force
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.gates import last_switch_judgement
-from ingest_pipeline.postgres.holds import read_holds
-from ingest_pipeline.postgres.recipes import put_in_force
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import counted

@@ -26,7 +26,7 @@ from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.planning.shares import EVERYTHING, Share
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
-from ingest_pipeline.postgres.failures import Failure, read_failures
+from ingest_pipeline.postgres.ledger.failures import Failure, read_failures
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.telemetry.spans import span
 

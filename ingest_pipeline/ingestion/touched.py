@@ -9,7 +9,7 @@ from __future__ import annotations
 from ingest_pipeline.errors import DocumentError, StaleError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import documents, holds
+from ingest_pipeline.postgres.catalog import documents, holds
 from ingest_pipeline.types import SourceObject, column_tag, object_etag
 
 

@@ -23,7 +23,7 @@ from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, StagedFragment
-from ingest_pipeline.lance.files import translated
+from ingest_pipeline.lance.files.table_files import translated
 from ingest_pipeline.lance.filters import one_of
 
 _CANDIDATE = "candidate.lance"

@@ -24,10 +24,10 @@ from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.column_files import data_files
-from ingest_pipeline.lance.files import translated
-from ingest_pipeline.lance.flush import folder_of
+from ingest_pipeline.lance.files.flush import folder_of
+from ingest_pipeline.lance.files.spool import write_durably
+from ingest_pipeline.lance.files.table_files import translated
 from ingest_pipeline.lance.indices import Segment, indices
-from ingest_pipeline.lance.spool import write_durably
 from ingest_pipeline.lance.table import LanceTable
 
 NOTES = "_erasures"

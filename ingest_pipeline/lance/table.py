@@ -14,8 +14,8 @@ from ingest_pipeline.errors import NotOurTableError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.candidate import Candidate, Location, candidate
 from ingest_pipeline.lance.changes import Change, NewColumns, StagedFragment, TableChange, owned
-from ingest_pipeline.lance.files import translated
-from ingest_pipeline.lance.flush import flush_data_file, flush_segment, flush_table
+from ingest_pipeline.lance.files.flush import flush_data_file, flush_segment, flush_table
+from ingest_pipeline.lance.files.table_files import translated
 from ingest_pipeline.lance.indices import BuiltSegment, IndexKind, build
 from ingest_pipeline.lance.table_reader import TableReader
 from ingest_pipeline.lance.versions.manifests import NewVersion, commit_staged, find_staged, put_manifest, remove_staged

@@ -15,7 +15,7 @@ from ingest_pipeline.errors import TableDamagedError, TableUnavailableError, Ver
 from ingest_pipeline.lance.changes import OWNER_PROPERTY, FragmentState, chosen, fragment_of, state_of
 from ingest_pipeline.lance.checks.damage import DamagedFragment, damaged_fragments, may_be_damage
 from ingest_pipeline.lance.column_files import ColumnChange
-from ingest_pipeline.lance.files import TableFiles, translated
+from ingest_pipeline.lance.files.table_files import TableFiles, translated
 from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment, segments
 from ingest_pipeline.lance.moves import Edit
 from ingest_pipeline.lance.versions.version_mark import VersionMark

@@ -22,10 +22,11 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit_files import overdue
 from ingest_pipeline.maintenance.audit_rows import chunk_hashes, expected_documents
 from ingest_pipeline.maintenance.sweep import OrphanFiles, find_orphan_files
-from ingest_pipeline.postgres import documents, sagas
-from ingest_pipeline.postgres.corpora import GenerationRow
-from ingest_pipeline.postgres.documents import DocumentRow
-from ingest_pipeline.postgres.sagas import SagaRow
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaRow
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.types import ChunkRow, counted, embedded_text, text_hash
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.maintenance.sweep import saga_of_file
-from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.ledger import sagas
 
 # Maintenance sweeps every hour. Only the audit considers the age of a file; a sweep does not.
 _OVERDUE = timedelta(days=1)

@@ -19,8 +19,9 @@ from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Compaction, FragmentState, StagedFragment
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
-from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -21,9 +21,10 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import corpora, documents, extension_results, sagas
-from ingest_pipeline.postgres.corpora import Generation, GenerationState
+from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.ledger import extension_results, sagas
 from ingest_pipeline.saga.generations import opened
 
 # Deleting a document also deletes its chunks, and each statement must end within its time limit.

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import StaleError
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.publish import CatalogRows
 from ingest_pipeline.telemetry.logs import get_logger

@@ -22,9 +22,9 @@ from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents
 from ingest_pipeline.saga.lifecycle import Saga
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import documents, extension_results, history
+from ingest_pipeline.postgres.catalog import documents, history
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.ledger import extension_results
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import Retention

@@ -28,9 +28,10 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.opening import check_writable
-from ingest_pipeline.lance.spool import spool_name
-from ingest_pipeline.postgres import embedding_cache, gates, history, sagas
-from ingest_pipeline.postgres.sagas import Outcome, SagaState
+from ingest_pipeline.lance.files.spool import spool_name
+from ingest_pipeline.postgres.catalog import gates, history
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
+from ingest_pipeline.postgres.ledger.sagas import Outcome, SagaState
 from ingest_pipeline.saga.reconcile import lock, reconcile
 
 _LANCE_HINT = "_versions/latest_version_hint.json"

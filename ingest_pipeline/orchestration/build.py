@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest_pipeline.assets.checks import corpus_checks
+from ingest_pipeline.assets.checks.corpus_checks import corpus_checks
 from ingest_pipeline.assets.ingest import ingest_assets
 from ingest_pipeline.assets.specs import AssetOptions
 from ingest_pipeline.config.corpus_config import CorpusConfig

@@ -9,7 +9,7 @@ import dagster as dg
 from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import RecipeWithheldError
-from ingest_pipeline.ingestion.batch_jobs import waiting_keys
+from ingest_pipeline.ingestion.batch.batch_jobs import waiting_keys
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.orchestration.ticks import Tick, with_corpus
 from ingest_pipeline.planning.backoff import read_retry_backoff

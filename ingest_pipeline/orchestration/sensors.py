@@ -29,7 +29,7 @@ from ingest_pipeline.planning.lag import record_comparison
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import withheld
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
-from ingest_pipeline.postgres.failures import read_failures
+from ingest_pipeline.postgres.ledger.failures import read_failures
 from ingest_pipeline.reporting.erasure import DagsterRecords
 from ingest_pipeline.reporting.head import report_silent_change
 from ingest_pipeline.reporting.partitions import corpus_partitions, drop_stray_partitions, recall_partitions

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
+from ingest_pipeline.postgres.catalog.gates import drop
+from ingest_pipeline.postgres.catalog.holds import release_known
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.failures import Failure, clear_failures, read_failures
-from ingest_pipeline.postgres.gates import drop
-from ingest_pipeline.postgres.holds import release_known
-from ingest_pipeline.postgres.sagas import clock
+from ingest_pipeline.postgres.ledger.failures import Failure, clear_failures, read_failures
+from ingest_pipeline.postgres.ledger.sagas import clock
 
 _FIRST_DELAY = timedelta(seconds=30)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.catalog import reports
 
 
 def oldest_change(plans: Iterable[DocumentPlan]) -> datetime | None:

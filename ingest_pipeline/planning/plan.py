@@ -8,9 +8,9 @@ from math import ceil
 from typing import Literal
 from uuid import UUID
 
-from ingest_pipeline.postgres.documents import LatestDocument
-from ingest_pipeline.postgres.gates import Block
-from ingest_pipeline.postgres.holds import Hold
+from ingest_pipeline.postgres.catalog.documents import LatestDocument
+from ingest_pipeline.postgres.catalog.gates import Block
+from ingest_pipeline.postgres.catalog.holds import Hold
 from ingest_pipeline.types import SourceObject
 
 # The sensor requests one run per document up to this number, which the UI links to its partition. More documents share

@@ -11,7 +11,7 @@ from datetime import timedelta
 from ingest_pipeline.errors import RemovalsWithheldError
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.types import counted
 
 _MAX_UNCONFIRMED = 10

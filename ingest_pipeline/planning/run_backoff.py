@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import SpendingLimitError, UnavailableError
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.sql import query
 
 _FIRST_DELAY = timedelta(minutes=1)

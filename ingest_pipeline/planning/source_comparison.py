@@ -15,12 +15,13 @@ from time import monotonic
 
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan, merge_join
-from ingest_pipeline.postgres import database, documents
+from ingest_pipeline.postgres import database
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.documents import LatestDocument
+from ingest_pipeline.postgres.catalog.gates import Block, read_blocks
+from ingest_pipeline.postgres.catalog.holds import Hold, read_holds
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.documents import LatestDocument
-from ingest_pipeline.postgres.erasures import ErasedKeys, erased_keys
-from ingest_pipeline.postgres.gates import Block, read_blocks
-from ingest_pipeline.postgres.holds import Hold, read_holds
+from ingest_pipeline.postgres.ledger.erasures import ErasedKeys, erased_keys
 from ingest_pipeline.types import SourceObject
 
 _MAX_EXCLUDED_KEYS = 1000

@@ -13,12 +13,12 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.documents import FinishedDocument
-from ingest_pipeline.preparation.edits import DocumentEdit
-from ingest_pipeline.preparation.preview import ChunkPreview
-from ingest_pipeline.preparation.read import DocumentReader
-from ingest_pipeline.preparation.requests import EmbeddingRequest, PendingVector
+from ingest_pipeline.postgres.catalog.documents import FinishedDocument
+from ingest_pipeline.preparation.reading.document_reader import DocumentReader
+from ingest_pipeline.preparation.reading.edits import DocumentEdit
+from ingest_pipeline.preparation.reading.preview import ChunkPreview
 from ingest_pipeline.preparation.seen_texts import OccurrenceCounter
+from ingest_pipeline.preparation.vectors.requests import EmbeddingRequest, PendingVector
 from ingest_pipeline.types import Chunk, Usage, chunk_id
 
 

@@ -21,16 +21,16 @@ from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.moves import StagedMoves
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.preparation.batches import ChunkBatch, PreparedDocument
-from ingest_pipeline.preparation.edits import EditReader
-from ingest_pipeline.preparation.embed_stage import EmbedStage
-from ingest_pipeline.preparation.extension_calls import ExtensionCalls
-from ingest_pipeline.preparation.moves import stage_all_moves
-from ingest_pipeline.preparation.read_stage import ReadStage
+from ingest_pipeline.preparation.reading.edits import EditReader
+from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
+from ingest_pipeline.preparation.reading.read_stage import ReadStage
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.preparation.vectors import VectorResolver
-from ingest_pipeline.preparation.write_stage import WriteStage
+from ingest_pipeline.preparation.vectors.embed_stage import EmbedStage
+from ingest_pipeline.preparation.vectors.vector_resolver import VectorResolver
+from ingest_pipeline.preparation.writing.moves import stage_all_moves
+from ingest_pipeline.preparation.writing.write_stage import WriteStage
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.spans import span
 

@@ -12,8 +12,8 @@ from uuid import UUID
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import SpendingLimitError
-from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.ledger import embedding_cache
 from ingest_pipeline.postgres.sql import query
 
 # Assumed until the corpus was billed something. Python's documentation has 4.2 in OpenAI's cl100k. Tables, source code

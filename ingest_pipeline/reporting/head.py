@@ -13,10 +13,11 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.postgres import embedding_cache, pins, reports, sagas
+from ingest_pipeline.postgres.catalog import pins, reports
+from ingest_pipeline.postgres.catalog.pins import Pin
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.pins import Pin
-from ingest_pipeline.postgres.sagas import SagaRow
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaRow
 from ingest_pipeline.reporting.data_versions import head_tags
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata
 from ingest_pipeline.reporting.run_status import is_in_progress

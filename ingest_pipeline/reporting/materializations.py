@@ -9,9 +9,9 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
-from ingest_pipeline.postgres import documents
-from ingest_pipeline.postgres.documents import PartitionState
-from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.documents import PartitionState
+from ingest_pipeline.postgres.catalog.reports import DocumentChange
 from ingest_pipeline.reporting.data_versions import input_versions, version_tags
 from ingest_pipeline.reporting.lineage import lineage
 from ingest_pipeline.reporting.partitions import add_partitions, corpus_partitions

@@ -9,7 +9,7 @@ from dagster import DagsterInstance, DynamicPartitionsDefinition, PartitionsDefi
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import PartitionScheme
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.reconcile import lock
 

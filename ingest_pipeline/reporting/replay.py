@@ -14,8 +14,9 @@ from uuid import UUID
 import dagster as dg
 
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import reports, sagas
-from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.catalog.reports import DocumentChange
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.reporting.materializations import DocumentReporter, drop_empty_partitions
 from ingest_pipeline.reporting.run_status import has_ended
 from ingest_pipeline.resources.names import DagsterNames

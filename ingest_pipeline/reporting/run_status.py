@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.processes import is_dead, is_remote, is_running, this_process
 from ingest_pipeline.resources.names import DagsterNames
 

@@ -14,9 +14,9 @@ from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.version_mark import CorpusFacts, VersionMark
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import corpora
-from ingest_pipeline.postgres.binding import Binding, mismatch
-from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
+from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog.binding import Binding, mismatch
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import query
 

@@ -40,14 +40,15 @@ from ingest_pipeline.lance.versions.manifests import NewVersion
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import corpora, documents, sagas
-from ingest_pipeline.postgres.binding import binding_of, rebind
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog.binding import binding_of, rebind
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind, SagaState
-from ingest_pipeline.preparation.document_columns import document_columns
-from ingest_pipeline.preparation.extension_calls import ExtensionCalls
-from ingest_pipeline.preparation.read import DocumentReader
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaState
+from ingest_pipeline.preparation.reading.document_columns import document_columns
+from ingest_pipeline.preparation.reading.document_reader import DocumentReader
+from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
 from ingest_pipeline.restore.rebuild_rows import (
     CatalogChange,
     ChunkPosition,

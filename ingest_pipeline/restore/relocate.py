@@ -28,10 +28,11 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.store_check import check_store
-from ingest_pipeline.postgres import corpora, documents, sagas
-from ingest_pipeline.postgres.binding import binding_of, rebind
-from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
+from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog.binding import binding_of, rebind
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.saga.reconcile import lock, restore_as_head, versions_above
 from ingest_pipeline.types import Recipe, Vector, counted, split_embedding
 

@@ -23,9 +23,9 @@ from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.errors import ConfigurationError, ConflictError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, StagedFragment
-from ingest_pipeline.postgres import documents, gates
+from ingest_pipeline.postgres.catalog import documents, gates
+from ingest_pipeline.postgres.catalog.gates import BlockedPublication
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.gates import BlockedPublication
 from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.publish import publish
 from ingest_pipeline.saga.reconcile import lock

@@ -22,9 +22,10 @@ from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.column_files import ColumnFile, NewValues, SchemaChange, stage_columns
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import documents, history, sagas
+from ingest_pipeline.postgres.catalog import documents, history
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import reconcile
 from ingest_pipeline.telemetry.logs import get_logger

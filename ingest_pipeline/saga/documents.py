@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.lance.changes import Change, Removal, StagedFragment, either
+from ingest_pipeline.lance.files.spool import spool_name
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.moves import Edit, StagedMoves
-from ingest_pipeline.lance.spool import spool_name
-from ingest_pipeline.postgres import documents, embedding_cache, failures, gates, holds, sagas
+from ingest_pipeline.postgres.catalog import documents, gates, holds
+from ingest_pipeline.postgres.catalog.documents import Superseded
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.documents import Superseded
-from ingest_pipeline.postgres.erasures import check_not_erased
+from ingest_pipeline.postgres.ledger import embedding_cache, failures, sagas
+from ingest_pipeline.postgres.ledger.erasures import check_not_erased
 
 _MAX_NAMED = 5
 

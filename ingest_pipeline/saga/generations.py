@@ -24,9 +24,10 @@ from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError, N
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import corpora, documents, sagas
-from ingest_pipeline.postgres.corpora import Generation, GenerationDifference, GenerationState
+from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.saga.reconcile import lock
 
 # Equal to the time for which vectors of a failed saga are kept, so that a return within this time costs nothing.

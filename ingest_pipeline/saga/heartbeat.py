@@ -12,7 +12,8 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
 from ingest_pipeline.errors import FencedError, IngestError, UnavailableError
-from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -20,8 +20,8 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres import sagas
-from ingest_pipeline.postgres.sagas import SagaKind, SagaRow, SagaState
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaRow, SagaState
 from ingest_pipeline.saga.blocked import block_publication
 from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.heartbeat import Heartbeat, fail

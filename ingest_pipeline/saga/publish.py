@@ -29,9 +29,10 @@ from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import TableChange
 from ingest_pipeline.lance.versions.manifests import CommitRefusedError
-from ingest_pipeline.postgres import corpora, sagas
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection, DatabaseConflictError
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.saga.reconcile import check_version, lock, reconcile
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.telemetry.metrics import PUBLISH_RETRIES

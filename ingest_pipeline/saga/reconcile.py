@@ -21,10 +21,11 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.versions.manifests import CommitRefusedError
 from ingest_pipeline.lance.versions.version_mark import VersionMark
-from ingest_pipeline.postgres import corpora, sagas
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection, DatabaseConflictError
-from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaState
 from ingest_pipeline.telemetry.metrics import SAGAS
 
 

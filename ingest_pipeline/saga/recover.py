@@ -19,9 +19,10 @@ from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
-from ingest_pipeline.postgres import documents, sagas
-from ingest_pipeline.postgres.corpora import GenerationRow
-from ingest_pipeline.postgres.sagas import SagaState
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaState
 from ingest_pipeline.saga.reconcile import (
     check_may_undo,
     count_settled,

@@ -31,10 +31,11 @@ from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import OWN_COLUMNS, table_columns
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollback
-from ingest_pipeline.postgres import documents, history, holds, sagas
+from ingest_pipeline.postgres.catalog import documents, history, holds
+from ingest_pipeline.postgres.catalog.history import VersionDifference
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.history import VersionDifference
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.types import Recipe, counted

@@ -22,9 +22,9 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import Change, Removal, StagedFragment
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection, is_under_way
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 
 if TYPE_CHECKING:

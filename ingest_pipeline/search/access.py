@@ -13,7 +13,7 @@ from ingest_pipeline.columns.declaration import Columns, Values
 from ingest_pipeline.columns.values import LIST
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.lance.filters import quoted
-from ingest_pipeline.postgres.corpora import Access
+from ingest_pipeline.postgres.catalog.corpora import Access
 
 
 @dataclass(frozen=True, slots=True)

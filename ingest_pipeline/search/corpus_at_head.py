@@ -15,11 +15,11 @@ from ingest_pipeline.errors import MissingExtraError
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.storage import open_lancedb
+from ingest_pipeline.postgres.catalog.documents import DocumentRow, documents_at
+from ingest_pipeline.postgres.catalog.history import PublicationRow
+from ingest_pipeline.postgres.catalog.pins import Pin
+from ingest_pipeline.postgres.catalog.reports import DocumentChange
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.documents import DocumentRow, documents_at
-from ingest_pipeline.postgres.history import PublicationRow
-from ingest_pipeline.postgres.pins import Pin
-from ingest_pipeline.postgres.reports import DocumentChange
 from ingest_pipeline.search import reading
 from ingest_pipeline.search.configured import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand

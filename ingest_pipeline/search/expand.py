@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.lance.filters import quoted
-from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
 
 Expand = Literal["neighbours", "section"]
 EXPANSIONS: tuple[Expand, ...] = get_args(Expand)

@@ -13,10 +13,10 @@ from typing import Any
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, UnknownDocumentError
 from ingest_pipeline.lance.filters import quoted
-from ingest_pipeline.postgres import documents, history, reports
-from ingest_pipeline.postgres.documents import DocumentRow
-from ingest_pipeline.postgres.history import PublicationRow
-from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.postgres.catalog import documents, history, reports
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
+from ingest_pipeline.postgres.catalog.history import PublicationRow
+from ingest_pipeline.postgres.catalog.reports import DocumentChange
 from ingest_pipeline.search.expand import Passage, stitch
 from ingest_pipeline.search.search import restriction_of
 

@@ -20,9 +20,9 @@ from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.filters import one_of
-from ingest_pipeline.postgres import documents, history
-from ingest_pipeline.postgres.corpora import read_access
-from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.postgres.catalog import documents, history
+from ingest_pipeline.postgres.catalog.corpora import read_access
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
 from ingest_pipeline.search.access import Restriction, restriction
 from ingest_pipeline.search.base import Reranker
 from ingest_pipeline.search.expand import Expand, Passage, passages

@@ -15,15 +15,15 @@ PACKAGE = Path(str(ingest_pipeline.__file__)).parent
 LANCE_MODULES = {
     "lance/table.py",
     "lance/table_reader.py",
-    "lance/files.py",
+    "lance/files/table_files.py",
     "lance/changes.py",
     "lance/candidate.py",
     "lance/column_files.py",
     "lance/moves.py",
     "lance/indices.py",
     "lance/checks/damage.py",
-    "lance/flush.py",
-    "lance/spool.py",
+    "lance/files/flush.py",
+    "lance/files/spool.py",
     "lance/search.py",
     "lance/versions/manifests.py",
     "lance/versions/manifest_objects.py",
@@ -51,7 +51,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "saga/blocked.py": {"block": "BLOCKED", "drop": "BLOCKED"},
     "ingestion/ingest.py": {"judge": "JUDGED"},
     "ingestion/reembed.py": {"judge_switch": "JUDGED"},
-    "lance/files.py": {"delete_file": "FILE_REMOVED"},
+    "lance/files/table_files.py": {"delete_file": "FILE_REMOVED"},
     "lance/changes.py": {"delete": "ROWS_REMOVED"},
     "lance/indices.py": {
         "create_index_uncommitted": "INDEX_BUILT",
@@ -59,8 +59,8 @@ EFFECTS: dict[str, dict[str, str]] = {
         "shallow_clone": "INDEX_BUILT",
         "_moved": "INDEX_BUILT",
     },
-    "lance/flush.py": {"_flush_file": "FLUSHED", "flush_folder": "FLUSHED"},
-    "lance/spool.py": {"_upload": "BATCH_SPOOLED", "write_durably": "BATCH_SPOOLED"},
+    "lance/files/flush.py": {"_flush_file": "FLUSHED", "flush_folder": "FLUSHED"},
+    "lance/files/spool.py": {"_upload": "BATCH_SPOOLED", "write_durably": "BATCH_SPOOLED"},
     "lance/versions/store_check.py": {"_is_second_refused": "STORE_CHECKED", "delete": "STORE_CHECKED"},
     "lance/erasing.py": {"write_durably": "ERASURE_NOTED", "upload_file": "ERASURE_NOTED"},
     "events/queue.py": {
@@ -72,27 +72,27 @@ EFFECTS: dict[str, dict[str, str]] = {
     "erasure/table.py": {"retire": "RETIRED", "record_fragment": "FRAGMENT_RECORDED"},
     "reporting/erasure.py": {"_clean": "DAGSTER_ERASED", "_remove": "DAGSTER_ERASED", "_rewrite": "DAGSTER_ERASED"},
     "postgres/database.py": {"_commit": "COMMIT"},
-    "preparation/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
-    "ingestion/batch_jobs.py": {
+    "preparation/vectors/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},
+    "ingestion/batch/batch_jobs.py": {
         "insert_batch_job": "BATCH_JOB_RECORDED",
         "upload": "BATCH_JOB_SUBMITTED",
         "create": "BATCH_JOB_SUBMITTED",
         "record_batch": "BATCH_JOB_COLLECTED",
     },
-    "preparation/extension_calls.py": {
+    "preparation/reading/extension_calls.py": {
         "call": "EXTENSION_CALLED",
         "enrich_chunks": "EXTENSION_CALLED",
         "record_result": "RESULT_RECORDED",
         "record_chunk_results": "RESULT_RECORDED",
     },
-    "preparation/write_stage.py": {
+    "preparation/writing/write_stage.py": {
         "record_fragment": "FRAGMENT_RECORDED",
         "add_chunks": "FRAGMENT_RECORDED",
         "share_chunks": "FRAGMENT_RECORDED",
     },
-    "preparation/moves.py": {"record_fragment": "FRAGMENT_RECORDED"},
+    "preparation/writing/moves.py": {"record_fragment": "FRAGMENT_RECORDED"},
     "saga/columns.py": {"record_fragment": "FRAGMENT_RECORDED"},
-    "ingestion/column_changes.py": {
+    "ingestion/columns/column_changes.py": {
         "record_fragment": "FRAGMENT_RECORDED",
         "insert_column_changes": "FRAGMENT_RECORDED",
         "copy_chunk_rows": "FRAGMENT_RECORDED",

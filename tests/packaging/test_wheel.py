@@ -100,7 +100,9 @@ def site(built: Distributions, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_each_folder_of_the_package_is_listed() -> None:
     listed = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(_ROOT).as_posix().replace("/", ".") for path in _files("py")}
-    assert set(listed) == folders | {"ingest_pipeline.assets", "ingest_pipeline.resources"}
+    linked = {path.parent.relative_to(_ROOT).as_posix().replace("/", ".") for path in _linked()}
+    assert len(linked) > 1
+    assert set(listed) == folders | {f"ingest_pipeline.{folder}" for folder in linked}
 
 
 def test_one_package_at_the_top(built: Distributions) -> None:

@@ -25,7 +25,7 @@ from ingest_pipeline.embedding.usage_meter import UsageMeter
 from ingest_pipeline.ingestion import reembed
 from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.search.expand import EXPANSIONS
 from ingest_pipeline.search.search import Hit, filter_at_head, search
 from ingest_pipeline.types import SEARCH_MODES, Usage

@@ -10,7 +10,7 @@ import pytest
 from ingest_pipeline.chunking import blocks, recut
 from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.maintenance.retention import retain
-from ingest_pipeline.postgres import chunk_ranges
+from ingest_pipeline.postgres.catalog import chunk_ranges
 from ingest_pipeline.types import Retention, TextPiece, chunk_id
 from tests.support.world import World
 

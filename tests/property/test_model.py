@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from ingest_pipeline.erasure.erase import erase
 from ingest_pipeline.erasure.unfinished import continue_erasures
 from ingest_pipeline.gates.judge import Gates, Judgement
-from ingest_pipeline.postgres import documents, erasures
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.ledger import erasures
 from ingest_pipeline.saga.blocked import blocked_publications, drop_publication, release_publication
 from ingest_pipeline.types import Finding
 from tests.support.crash import jobs as crash_jobs

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ingest_pipeline.chunking.content_defined import Chunker
-from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
 from ingest_pipeline.types import ChunkRow, TextPiece, text_hash
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents

@@ -40,37 +40,27 @@ from ingest_pipeline.events import queue
 from ingest_pipeline.extensions import pool as extension_pool
 from ingest_pipeline.extensions.protocol import Introduction
 from ingest_pipeline.gates import judge
-from ingest_pipeline.ingestion import column_changes, ingest, recipe_guard, reread
+from ingest_pipeline.ingestion import ingest, recipe_guard
+from ingest_pipeline.ingestion.columns import column_changes, reread
 from ingest_pipeline.ingestion.workers import pool as worker_pool
-from ingest_pipeline.lance import flush, moves, spool, table, table_reader
+from ingest_pipeline.lance import moves, table, table_reader
 from ingest_pipeline.lance.checks import column_audit, damage, fingerprints
+from ingest_pipeline.lance.files import flush, spool
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions import manifests, store_check
 from ingest_pipeline.maintenance import audit_rows, drop, sweep
 from ingest_pipeline.orchestration import sensors
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import (
-    corpora,
-    database,
-    documents,
-    durability,
-    embedding_cache,
-    erasures,
-    extension_results,
-    gates,
-    history,
-    holds,
-    pins,
-    sagas,
-    sql,
-)
-from ingest_pipeline.postgres.corpora import GenerationRow
+from ingest_pipeline.postgres import database, durability, sql
+from ingest_pipeline.postgres.catalog import corpora, documents, gates, history, holds, pins
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.embedded import server
+from ingest_pipeline.postgres.ledger import embedding_cache, erasures, extension_results, sagas
 from ingest_pipeline.postgres.url import parts_of, write_url
-from ingest_pipeline.preparation import vectors
-from ingest_pipeline.preparation.extension_calls import ExtensionCalls
-from ingest_pipeline.preparation.requests import EmbeddingRequests
+from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
+from ingest_pipeline.preparation.vectors import vector_resolver as vectors
+from ingest_pipeline.preparation.vectors.requests import EmbeddingRequests
 from ingest_pipeline.reporting import erasure as dagster_erasure
 from ingest_pipeline.reporting import head
 from ingest_pipeline.restore import relocate

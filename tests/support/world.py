@@ -16,21 +16,22 @@ from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion import batch_jobs
+from ingest_pipeline.ingestion.batch import batch_jobs
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion, Summary
 from ingest_pipeline.lance.changes import Change, Removal, TableChange
 from ingest_pipeline.lance.erasing import NOTES
-from ingest_pipeline.lance.spool import spool_name
+from ingest_pipeline.lance.files.spool import spool_name
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.sweep import SweepReport, sweep
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import corpora, documents, embedding_cache, gates, sagas
+from ingest_pipeline.postgres.catalog import corpora, documents, gates
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.recover import RecoveryReport, recover
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.sources.object_store import ObjectSource

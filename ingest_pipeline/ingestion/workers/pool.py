@@ -17,7 +17,7 @@ from ingest_pipeline.ingestion.workers.processes import Event, WorkerProcesses, 
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -20,8 +20,8 @@ from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.ingestion.workers.messages import Assignment, Part, PartDone, PartFailed, Peers, Ready, Served
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import embedding_cache
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.ledger import embedding_cache
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.processes import this_process
 from ingest_pipeline.telemetry.propagation import continued

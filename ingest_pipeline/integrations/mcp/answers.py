@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 from ingest_pipeline.columns.values import Value
 from ingest_pipeline.integrations.hits import score_of, text_of
-from ingest_pipeline.postgres.documents import DocumentRow
-from ingest_pipeline.postgres.history import PublicationRow
-from ingest_pipeline.postgres.reports import DocumentChange
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
+from ingest_pipeline.postgres.catalog.history import PublicationRow
+from ingest_pipeline.postgres.catalog.reports import DocumentChange
 from ingest_pipeline.search.reading import DocumentPart
 from ingest_pipeline.search.search import Hit
 

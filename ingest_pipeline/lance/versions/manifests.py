@@ -24,7 +24,7 @@ from lance.file import LanceFileSession
 
 from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.lance.changes import fragment_of
-from ingest_pipeline.lance.flush import flush_commit, folder_of
+from ingest_pipeline.lance.files.flush import flush_commit, folder_of
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 
 # The names of manifests count down, so that a listing begins with the latest version.

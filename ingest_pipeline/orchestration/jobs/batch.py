@@ -7,8 +7,8 @@ from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.ingestion import batch_jobs
-from ingest_pipeline.ingestion.batch_client import BatchClient
+from ingest_pipeline.ingestion.batch import batch_jobs
+from ingest_pipeline.ingestion.batch.batch_client import BatchClient
 from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, with_corpus
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.reporting.interrupts import run_interruptibly

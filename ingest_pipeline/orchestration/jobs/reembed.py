@@ -13,8 +13,9 @@ from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres import embedding_cache, reports, sagas
-from ingest_pipeline.postgres.corpora import GenerationState
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.catalog.corpora import GenerationState
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
 from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.interrupts import run_interruptibly
 from ingest_pipeline.reporting.materializations import DocumentReporter, drop_empty_partitions

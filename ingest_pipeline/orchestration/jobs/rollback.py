@@ -8,7 +8,8 @@ from pydantic import Field
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
-from ingest_pipeline.postgres import reports, sagas
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.reporting.head import report_head
 from ingest_pipeline.reporting.materializations import DocumentReporter
 from ingest_pipeline.reporting.run_status import tag_run_process

@@ -84,7 +84,7 @@ def test_following_begins_before_the_first_ingest_and_shows_what_comes(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ingest_pipeline.cli.commands.status.time", SimpleNamespace(sleep=interrupt))
+    monkeypatch.setattr("ingest_pipeline.cli.commands.queries.status.time", SimpleNamespace(sleep=interrupt))
     cli.environment |= {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
     assert "There is no corpus 'docs'" in printed(cli, "status", "--watch")
     cli.put("a.md", paragraphs("hotel", 2))

@@ -12,7 +12,7 @@ from uuid import UUID
 import dagster as dg
 import pytest
 
-from ingest_pipeline.assets.check_results import audit_results, freshness_result
+from ingest_pipeline.assets.checks.check_results import audit_results, freshness_result
 from ingest_pipeline.maintenance.audit import AuditReport, Violation
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import RunBackoff

@@ -18,8 +18,9 @@ from dagster._core.instance.config import PoolGranularity
 from ingest_pipeline.assets.run_report import RunReport
 from ingest_pipeline.cli import _session
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import documents, sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.reporting import run_status
 from ingest_pipeline.reporting.run_status import own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld

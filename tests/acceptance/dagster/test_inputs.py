@@ -16,7 +16,7 @@ from ingest_pipeline.corpus.pinned import pinned_corpus
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain
 from ingest_pipeline.orchestration.build import build_definitions
-from ingest_pipeline.postgres.pins import Pin
+from ingest_pipeline.postgres.catalog.pins import Pin
 from ingest_pipeline.types import Retention
 from tests.support.dagster.world import HEAD, DagsterWorld
 from tests.support.world import paragraphs

@@ -12,8 +12,8 @@ from ingest_pipeline.cli import _session
 from ingest_pipeline.ingestion import groups, run
 from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.run import IngestRun
-from ingest_pipeline.postgres import sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault

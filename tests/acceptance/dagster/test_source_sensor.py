@@ -14,7 +14,7 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.errors import ConfigurationError, OtherDatabaseError
-from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.catalog import reports
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.embedding_server import POISON, EmbeddingServer

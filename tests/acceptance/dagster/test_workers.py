@@ -6,7 +6,7 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.ingestion.workers import parts, pool
-from ingest_pipeline.postgres import reports
+from ingest_pipeline.postgres.catalog import reports
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.world import paragraphs
 

@@ -14,11 +14,12 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion import batch_jobs
+from ingest_pipeline.ingestion.batch import batch_jobs
 from ingest_pipeline.ingestion.estimate import estimate
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import batch_jobs as batch_job_rows
-from ingest_pipeline.postgres import embedding_cache, reports
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.ledger import batch_jobs as batch_job_rows
+from ingest_pipeline.postgres.ledger import embedding_cache
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import COLLECTION, FIRST_SUBMISSION, SUBMISSION, places

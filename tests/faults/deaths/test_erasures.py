@@ -16,7 +16,7 @@ from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import erasures
+from ingest_pipeline.postgres.ledger import erasures
 from ingest_pipeline.types import Retention
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place

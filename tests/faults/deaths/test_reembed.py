@@ -11,7 +11,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion import reembed
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres import database
-from ingest_pipeline.postgres.corpora import read_current
+from ingest_pipeline.postgres.catalog.corpora import read_current
 from ingest_pipeline.postgres.database import CommitStateUnknownError, Connection
 from ingest_pipeline.saga.generations import abort, list_generations, other_generations
 from ingest_pipeline.saga.recover import recover

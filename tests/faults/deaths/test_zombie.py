@@ -14,9 +14,9 @@ from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.partitioning import FILE
-from ingest_pipeline.postgres import sagas
+from ingest_pipeline.postgres.catalog.holds import read_holds
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.holds import read_holds
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
 from tests.support.crash import jobs as crash_jobs

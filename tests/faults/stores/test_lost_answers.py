@@ -16,8 +16,9 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance import table
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres import corpora, embedding_cache, sagas
+from ingest_pipeline.postgres.catalog import corpora
 from ingest_pipeline.postgres.database import Connection, Database
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
 from tests.support.servers.embedding_server import Fault
 from tests.support.world import World, leave_version_above_head, paragraphs, staged_manifests
 

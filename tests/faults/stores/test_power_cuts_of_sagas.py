@@ -16,8 +16,8 @@ from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.postgres import sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.restore.relocate import move_tables
 from ingest_pipeline.saga.recover import recover, take_over
 from ingest_pipeline.saga.transaction import transaction

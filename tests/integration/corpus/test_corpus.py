@@ -28,7 +28,7 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.audit import audit
-from ingest_pipeline.postgres.binding import binding_of
+from ingest_pipeline.postgres.catalog.binding import binding_of
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.sources.source_url import canonical_url

@@ -21,9 +21,10 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.postgres import corpora, sagas
+from ingest_pipeline.postgres.catalog import corpora
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.recover import recover, take_over
 from ingest_pipeline.saga.transaction import transaction
 from ingest_pipeline.types import DEFAULT_RETENTION

@@ -17,7 +17,7 @@ from ingest_pipeline.lance.erasing import read_notes
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import erasures
+from ingest_pipeline.postgres.ledger import erasures
 from ingest_pipeline.saga.rollback import plan_rollback
 from ingest_pipeline.types import Retention
 from tests.support.world import World, ended_saga, paragraphs

@@ -9,8 +9,8 @@ import pytest
 
 from ingest_pipeline.erasure.erase import erase
 from ingest_pipeline.erasure.unfinished import continue_erasures, has_erasures
-from ingest_pipeline.postgres import erasures
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.ledger import erasures
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
 from ingest_pipeline.restore.rebuild import rebuild_catalog
 from tests.support.servers.databases import copy_of

@@ -11,7 +11,8 @@ from ingest_pipeline.erasure.erase import erase
 from ingest_pipeline.errors import ConfigurationError, FencedError, GenerationRetiredError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import gates, sagas
+from ingest_pipeline.postgres.catalog import gates
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.saga.blocked import blocked_publications, drop_publication, release_publication
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import World, paragraphs

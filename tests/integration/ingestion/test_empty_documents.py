@@ -10,8 +10,8 @@ import pytest
 from ingest_pipeline.errors import TooRecentError
 from ingest_pipeline.ingestion.estimate import count
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents, reports
-from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.postgres.catalog import documents, reports
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.migrating import address_after, migrate, world_after
 from tests.support.world import World, paragraphs

@@ -14,7 +14,7 @@ from ingest_pipeline import failpoints
 from ingest_pipeline.errors import FencedError, RemovalsWithheldError, SourceUnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import failures, sagas
+from ingest_pipeline.postgres.ledger import failures, sagas
 from ingest_pipeline.sources import filters
 from ingest_pipeline.types import SourceObject
 from tests.support.servers.embedding_server import POISON

@@ -9,8 +9,8 @@ import pytest
 
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard, is_suspicious
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres.holds import Hold
-from ingest_pipeline.postgres.recipes import read_recipes
+from ingest_pipeline.postgres.catalog.holds import Hold
+from ingest_pipeline.postgres.catalog.recipes import read_recipes
 from tests.support.servers.embedding_server import TEST_MODEL
 from tests.support.world import World, paragraphs
 

@@ -21,8 +21,9 @@ from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.reembed import begin, estimate_reembedding
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents, sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, other_generations
 from ingest_pipeline.saga.recover import recover
 from tests.support.crash.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after

@@ -10,7 +10,8 @@ from ingest_pipeline.cli.demo.sample_documents import write_python_topics
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.estimate import count, estimate
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import embedding_cache, reports
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.ledger import embedding_cache
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.servers.embedding_server import POISON, TEST_MODEL, Fault

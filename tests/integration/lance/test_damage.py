@@ -19,7 +19,7 @@ from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.repair import estimate_repair, repair
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.types import Retention
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
@@ -206,8 +206,8 @@ def test_moved_rows_are_rolled_back_although_another_file_is_damaged(world: Worl
 def test_a_document_with_rows_in_several_fragments_is_removed_whole(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_pipeline.preparation.write_stage._ROWS_PER_FILE", 4)
-    monkeypatch.setattr("ingest_pipeline.preparation.read_stage._BATCH_CHUNKS", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.writing.write_stage._ROWS_PER_FILE", 4)
+    monkeypatch.setattr("ingest_pipeline.preparation.reading.read_stage._BATCH_CHUNKS", 4)
     world.put("large.txt", paragraphs("large", 12))
     world.ingest()
     numbers = fragments_of(world, "large.txt")

@@ -15,8 +15,9 @@ from ingest_pipeline.lance.search import nearest as nearest_rows
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.compaction import MAX_FULL_ROWS, MIN_FULL_ROWS, compact, groups
 from ingest_pipeline.maintenance.indexing import due, update_indices
-from ingest_pipeline.postgres import documents, sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from tests.support.world import World, paragraphs
 
 WORDS = IndexKind("text", "INVERTED", least=1, tail=1)

@@ -16,8 +16,9 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import documents, history, reports, sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.catalog import documents, history, reports
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.types import Retention
 from tests.integration.preparation.test_look_ups import blocks_read
 from tests.support.world import World, paragraphs

@@ -17,9 +17,9 @@ from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.sweep import orphans, saga_of_file, sweep
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.publish import publish
 from tests.support.world import World, commit_above, mark, paragraphs
 

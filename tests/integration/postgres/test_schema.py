@@ -8,10 +8,11 @@ from enum import StrEnum
 
 import pytest
 
-from ingest_pipeline.postgres import corpora, sagas
-from ingest_pipeline.postgres.batch_jobs import BatchJobState
-from ingest_pipeline.postgres.corpora import GenerationRow, GenerationState
-from ingest_pipeline.postgres.sagas import SagaKind, SagaRow, SagaState
+from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.batch_jobs import BatchJobState
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaRow, SagaState
 from ingest_pipeline.saga.lifecycle import Saga
 from tests.support.world import World
 

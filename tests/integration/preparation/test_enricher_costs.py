@@ -10,8 +10,9 @@ import pytest
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.postgres import embedding_cache, history, reports
-from ingest_pipeline.postgres.embedding_cache import Cost
+from ingest_pipeline.postgres.catalog import history, reports
+from ingest_pipeline.postgres.ledger import embedding_cache
+from ingest_pipeline.postgres.ledger.embedding_cache import Cost
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.servers.embedding_server import TEST_MODEL

@@ -13,7 +13,7 @@ import pytest
 from ingest_pipeline.lance.indices import IndexKind
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain
-from ingest_pipeline.postgres import chunk_ranges
+from ingest_pipeline.postgres.catalog import chunk_ranges
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.sql import migrations
 from ingest_pipeline.types import ChunkRow, Retention, TextPiece, chunk_id

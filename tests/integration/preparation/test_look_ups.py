@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.postgres.sql import query
 from tests.support.world import World, paragraphs
 

@@ -15,10 +15,11 @@ import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.postgres import embedding_cache, sagas
-from ingest_pipeline.postgres.sagas import SagaKind
-from ingest_pipeline.preparation import prepare, read_stage
-from ingest_pipeline.preparation.vectors import VectorResolver
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
+from ingest_pipeline.preparation import prepare
+from ingest_pipeline.preparation.reading import read_stage
+from ingest_pipeline.preparation.vectors.vector_resolver import VectorResolver
 from ingest_pipeline.types import Chunk, Usage, text_hash
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_pipeline.preparation import read_stage, write_stage
+from ingest_pipeline.preparation.reading import read_stage
+from ingest_pipeline.preparation.writing import write_stage
 from tests.support.servers.embedding_server import POISON
 from tests.support.world import World, paragraphs
 

@@ -12,11 +12,11 @@ import pytest
 
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance.spool import Spool, spool_name
+from ingest_pipeline.lance.files.spool import Spool, spool_name
 from ingest_pipeline.maintenance import sweep as sweeping
 from ingest_pipeline.maintenance.sweep import OrphanFiles, find_orphan_files, orphans, sweep
-from ingest_pipeline.postgres import embedding_cache, sagas
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.types import Usage, Vectors
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ingest_pipeline.errors import EmbeddingResponseError
-from ingest_pipeline.postgres import reports
-from ingest_pipeline.postgres.embedding_cache import is_served
-from ingest_pipeline.preparation import requests
+from ingest_pipeline.postgres.catalog import reports
+from ingest_pipeline.postgres.ledger.embedding_cache import is_served
+from ingest_pipeline.preparation.vectors import requests
 from tests.support.servers import embedding_server
 from tests.support.servers.embedding_server import POISON, Fault
 from tests.support.world import World, paragraphs

@@ -22,7 +22,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.postgres import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, documents
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.binaries import ServerAccount, find_binaries
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres

@@ -16,9 +16,10 @@ from psycopg.errors import CheckViolation
 from ingest_pipeline.errors import FencedError, UnavailableError
 from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres import documents, sagas
+from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Connection, Database, DatabaseConflictError
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.recover import recover

@@ -22,9 +22,9 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.manifests import CommitRefusedError
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database, DatabaseConflictError
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.reconcile import check_version, lock
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import Transaction, transaction

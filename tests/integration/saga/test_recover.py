@@ -16,9 +16,9 @@ from ingest_pipeline.corpus.corpus import CorpusSettings
 from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.errors import ForeignWriteError
 from ingest_pipeline.lance.changes import Change, Removal
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.sagas import SagaKind
+from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, commit_above, mark, paragraphs

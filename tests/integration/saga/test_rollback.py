@@ -17,7 +17,7 @@ from ingest_pipeline.ingestion.context import (
 from ingest_pipeline.partitioning import FILE
 from ingest_pipeline.planning.backoff import clear_resolved
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import history
+from ingest_pipeline.postgres.catalog import history
 from ingest_pipeline.saga.rollback import plan_rollback, rollback
 from tests.support.world import World, paragraphs
 

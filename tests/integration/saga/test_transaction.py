@@ -23,8 +23,8 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.sweep import orphans, sweep
-from ingest_pipeline.postgres import sagas
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.recover import recover
 from ingest_pipeline.saga.transaction import transaction

@@ -12,9 +12,9 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.maintenance.indexing import update_indices
-from ingest_pipeline.postgres import documents
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.documents import DocumentRow
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.search import Hit, search
 from ingest_pipeline.types import SearchMode, text_hash

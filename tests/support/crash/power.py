@@ -28,7 +28,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.audit import audit
-from ingest_pipeline.postgres import corpora
+from ingest_pipeline.postgres.catalog import corpora
 from ingest_pipeline.postgres.database import Database
 
 _IMAGE_BYTES = 24 << 20

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest_pipeline.errors import UnavailableError
-from ingest_pipeline.postgres import history
+from ingest_pipeline.postgres.catalog import history
 from ingest_pipeline.postgres.database import Database
 from tests.support.storm.contents import Contents, fingerprint
 from tests.support.storm.readers import vector_of_text

@@ -15,8 +15,8 @@ import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import UnavailableError
-from ingest_pipeline.postgres import documents
-from ingest_pipeline.postgres.documents import DocumentRow
+from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog.documents import DocumentRow
 from ingest_pipeline.types import ChunkRow
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents, fingerprint

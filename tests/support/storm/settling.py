@@ -8,13 +8,13 @@ from pathlib import Path
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.ingestion.context import open_context
-from ingest_pipeline.lance.spool import spool_name
+from ingest_pipeline.lance.files.spool import spool_name
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Planner
-from ingest_pipeline.postgres import embedding_cache, failures, sagas
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.ledger import embedding_cache, failures, sagas
 from ingest_pipeline.saga.recover import recover
 from tests.support.storm.contents import fingerprint
 from tests.support.storm.dagster import Dagster

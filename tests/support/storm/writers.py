@@ -20,7 +20,7 @@ import psycopg
 from ingest_pipeline.corpus.protocol import PATIENCE_SECONDS
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.postgres import history
+from ingest_pipeline.postgres.catalog import history
 from ingest_pipeline.postgres.database import Connection
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place

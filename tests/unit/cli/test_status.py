@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ingest_pipeline.cli._status import Status, screen
 from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
-from ingest_pipeline.postgres.sagas import SagaKind, SagaRow, SagaState
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaRow, SagaState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SUMMARY: dict[str, Any] = dict.fromkeys(

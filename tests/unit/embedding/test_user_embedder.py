@@ -29,7 +29,7 @@ from ingest_pipeline.errors import (
     IngestError,
 )
 from ingest_pipeline.extensions.loader import read_extensions
-from ingest_pipeline.ingestion.batch_client import BatchClient
+from ingest_pipeline.ingestion.batch.batch_client import BatchClient
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.sandbox import children
 from tests.support import user_code

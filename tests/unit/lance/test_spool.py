@@ -11,7 +11,7 @@ import pytest
 
 from ingest_pipeline.errors import TableUnavailableError
 from ingest_pipeline.lance import storage
-from ingest_pipeline.lance.spool import Spool, SpoolFileLostError, spool_name
+from ingest_pipeline.lance.files.spool import Spool, SpoolFileLostError, spool_name
 from ingest_pipeline.lance.storage import storage_options
 from tests.support.servers.s3 import S3Server
 

@@ -10,7 +10,7 @@ import pytest
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
-from ingest_pipeline.postgres.documents import LatestDocument
+from ingest_pipeline.postgres.catalog.documents import LatestDocument
 from ingest_pipeline.types import SourceObject
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest_pipeline.planning.plan import DocumentPlan, merge_join
-from ingest_pipeline.postgres.documents import LatestDocument
+from ingest_pipeline.postgres.catalog.documents import LatestDocument
 from ingest_pipeline.types import SourceObject
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.postgres.batch_jobs import BatchJobState
-from ingest_pipeline.postgres.corpora import GenerationState
-from ingest_pipeline.postgres.sagas import SagaKind, SagaState
+from ingest_pipeline.postgres.catalog.corpora import GenerationState
+from ingest_pipeline.postgres.ledger.batch_jobs import BatchJobState
+from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaState
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "schema.md"
 

@@ -1,0 +1,1 @@
+"""Commands that read a corpus and change nothing: `search`, `eval` and `status`."""

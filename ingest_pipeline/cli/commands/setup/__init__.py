@@ -1,0 +1,1 @@
+"""Commands for the set-up of a project: `init`, `doctor` and `completion`."""

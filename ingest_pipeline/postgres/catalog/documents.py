@@ -1,0 +1,442 @@
+"""The catalog's documents and chunks.
+
+Every function runs in its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from ingest_pipeline.columns.declaration import Values, canonical
+from ingest_pipeline.columns.values import Value
+from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.ledger.erasures import check_not_erased
+from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class LatestDocument:
+    """The latest published row of a document: the document at head, or its tombstone."""
+
+    key: str
+    partition: str
+    saga: UUID
+    removed: bool
+    etag: str | None
+    size: int | None
+    content_hash: str | None
+    recipe: str | None
+    chunk_count: int
+    fragments: list[int]
+    columns: Values = field(default_factory=dict[str, Value])
+    """Recorded values of the user's columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as readers at a version see it."""
+
+    key: str
+    partition: str
+    saga: UUID
+    etag: str
+    size: int
+    last_modified: datetime
+    recipe: str
+    character_count: int
+    chunk_count: int
+    embedded: int
+    cached: int
+    fragments: list[int]
+    published_version: int
+    columns: Values = field(default_factory=dict[str, Value])
+    """Recorded values of the user's columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """The state of a partition at head."""
+
+    partition: str
+    documents: int
+    chunks: int
+    characters: int
+    bytes: int
+    published_version: int
+    """The last version that changed the partition."""
+    etag: str
+    """ETag of the only document, or of one of several documents."""
+    recipe: str
+    digest: str
+    """SHA-256 of the keys, ETags and recipes of the documents."""
+
+    @property
+    def data_version(self) -> str:
+        """The value that Dagster compares: equal for equal documents."""
+        return f"{self.etag}/{self.recipe}" if self.documents == 1 else self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """The rows of a document that a publication removed from head."""
+
+    key: str
+    fragments: list[int]
+    chunk_count: int
+
+
+def latest_documents(
+    connection: Connection,
+    generation: str,
+    *,
+    partitions: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+) -> list[LatestDocument]:
+    """Return the latest rows of the documents of some partitions or keys, including tombstones, by key.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        partitions: Partitions to read. None: all.
+        keys: Keys to read. None: all.
+    """
+    values = {
+        "generation": generation,
+        "after": "",
+        "partitions": None if partitions is None else list(partitions),
+        "keys": None if keys is None else list(keys),
+    }
+    with connection.cursor(row_factory=class_row(LatestDocument)) as cursor:
+        return cursor.execute(query("latest_documents"), values).fetchall()
+
+
+@contextmanager
+def streamed_latest(connection: Connection, generation: str, *, after: str = "") -> Generator[Iterator[LatestDocument]]:
+    """Stream the latest rows of all documents after a key, in batches from a server-side cursor.
+
+    This must be the first query of its transaction: the transaction reads all later rows in the same snapshot.
+    """
+    connection.execute(query("one_snapshot"))
+    with connection.cursor(name="latest_documents", row_factory=class_row(LatestDocument)) as cursor:
+        cursor.itersize = 2000
+        cursor.execute(
+            query("latest_documents"), {"generation": generation, "after": after, "partitions": None, "keys": None}
+        )
+        yield iter(cursor)
+
+
+def count_documents(connection: Connection, generation: str) -> int:
+    """Return the number of documents at head."""
+    row = connection.execute(query("count_documents"), {"generation": generation}).fetchone()
+    return row["found"] if row else 0
+
+
+def count_published_by(connection: Connection, writer: str, sagas: Sequence[UUID]) -> int:
+    """Return the number of documents that a process published, except by some of its sagas."""
+    row = connection.execute(query("count_published_by"), {"writer": writer, "sagas": list(sagas)}).fetchone()
+    return row["found"] if row else 0
+
+
+def count_removed(connection: Connection, generation: str, within: timedelta) -> int:
+    """Return the number of documents that publications of the last time removed, because the source lacked them."""
+    row = connection.execute(query("count_removed"), {"generation": generation, "within": within}).fetchone()
+    return row["found"] if row else 0
+
+
+def count_recipe(connection: Connection, generation: str, recipe: Recipe) -> tuple[int, int]:
+    """Return how many documents at head were made with a recipe, and how many with other recipes."""
+    values = {"generation": generation, "recipes": sorted(recipe.fingerprints)}
+    row = connection.execute(query("count_recipe"), values).fetchone()
+    return (row["made"], row["of_other_recipes"]) if row else (0, 0)
+
+
+def first_partition(connection: Connection, generation: str) -> str | None:
+    """Return the partition of the first document at head, None if there is no document."""
+    row = connection.execute(query("first_partition"), {"generation": generation}).fetchone()
+    return row["partition"] if row else None
+
+
+def all_partitions(connection: Connection, generation: str) -> list[str]:
+    """Return the partitions that have documents at head, in no order."""
+    return [row["partition"] for row in connection.execute(query("all_partitions"), {"generation": generation})]
+
+
+def partition_states(connection: Connection, generation: str, partitions: Sequence[str]) -> dict[str, PartitionState]:
+    """Return the state of each partition at head. Empty partitions are omitted."""
+    values = {"generation": generation, "partitions": list(partitions)}
+    with connection.cursor(row_factory=class_row(PartitionState)) as cursor:
+        return {state.partition: state for state in cursor.execute(query("partition_states"), values)}
+
+
+class PlannedDocument(Protocol):
+    """What the catalog records of a document before the document is read."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def source(self) -> SourceObject | None:
+        """The object; None for a tombstone."""
+
+    @property
+    def replaces(self) -> UUID | None:
+        """The saga whose row was current when the document was planned."""
+
+
+def insert_documents(
+    connection: Connection, *, generation: str, saga: UUID, recipe: Recipe, documents: Iterable[PlannedDocument]
+) -> None:
+    """Insert the rows of planned documents. No reader sees them before they are published.
+
+    Raises:
+        ConflictError: One of them was erased after it was planned. Nothing of it may be read or embedded.
+    """
+    types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
+    with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
+        copy.set_types(types)
+        for document in documents:
+            made_by = recipe.fingerprint_of(document.key)
+            row = (generation, saga, made_by, document.key, document.partition, document.replaces)
+            if source := document.source:
+                copy.write_row((*row, False, source.document_etag, source.size, source.last_modified))
+            else:
+                copy.write_row((generation, saga, None, *row[3:], True, None, None, None))
+    check_not_erased(connection, saga)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedDocument:
+    """What is known of a document after it was read to its end."""
+
+    key: str
+    content_hash: str
+    character_count: int
+    chunk_count: int
+    usage: Usage
+    columns: Values = field(default_factory=dict[str, Value])
+    blocks: bytes | None = None
+    """The record of its blocks. None: it is small, or its text has pages."""
+
+
+def finish_documents(connection: Connection, saga: UUID, documents: Sequence[FinishedDocument]) -> None:
+    """Fill in the hashes, counts and usage of documents that were read to their end."""
+    columns = {
+        name: [getattr(row, name) for row in documents]
+        for name in ("key", "blocks", "content_hash", "character_count", "chunk_count")
+    }
+    columns["columns"] = [canonical(row.columns) for row in documents]
+    columns |= {name: [getattr(row.usage, name) for row in documents] for name in Usage.__slots__}
+    connection.execute(query("finish_documents"), {"saga": saga, **columns})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """New values of the columns of a document whose bytes and chunks are those at head."""
+
+    key: str
+    replaces: UUID
+    """The saga of the row at head."""
+    source: SourceObject
+    recipe: str
+    """Fingerprint of the recipe, which may differ from that of the row at head by enrichers."""
+    columns: Values
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedDocument:
+    """The counts of a document whose rows stay as they are."""
+
+    key: str
+    character_count: int
+    chunk_count: int
+
+
+def insert_column_changes(
+    connection: Connection, saga: UUID, changes: Sequence[ColumnChange]
+) -> dict[str, CopiedDocument]:
+    """Insert the rows of documents of which only the columns change. No reader sees them before publication."""
+    values = {
+        "saga": saga,
+        "keys": [change.key for change in changes],
+        "replaces": [change.replaces for change in changes],
+        "etags": [change.source.document_etag for change in changes],
+        "sizes": [change.source.size for change in changes],
+        "last_modified": [change.source.last_modified for change in changes],
+        "recipes": [change.recipe for change in changes],
+        "columns": [canonical(change.columns) for change in changes],
+    }
+    with connection.cursor(row_factory=class_row(CopiedDocument)) as cursor:
+        return {row.key: row for row in cursor.execute(query("insert_column_changes"), values)}
+
+
+def columns_of_saga(connection: Connection, saga: UUID) -> dict[str, Values]:
+    """Return the values of the columns of a saga's documents, by key."""
+    return {row["key"]: row["columns"] for row in connection.execute(query("columns_of_saga"), {"saga": saga})}
+
+
+def documents_without_list(connection: Connection, generation: str, access: str, limit: int) -> tuple[int, list[str]]:
+    """Return the number of documents at head without principals, and the keys of the first of them."""
+    values = {"generation": generation, "access": access, "limit": limit}
+    rows = connection.execute(query("documents_without_list"), values).fetchall()
+    return (rows[0]["found"] if rows else 0), [row["key"] for row in rows]
+
+
+def drop_document(connection: Connection, saga: UUID, key: str) -> None:
+    """Delete the rows and chunks of a failed document from its saga."""
+    connection.execute(query("drop_document"), {"saga": saga, "key": key})
+
+
+def forget_documents(connection: Connection, saga: UUID) -> None:
+    """Delete the rows that a saga planned and did not publish."""
+    connection.execute(query("forget_documents"), {"saga": saga})
+
+
+def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
+    """Insert chunk rows. No reader sees them before the row of their document is published."""
+    with connection.cursor() as cursor, cursor.copy(query("copy_chunks")) as copy:
+        copy.set_types(["uuid", "text", "int4", "uuid", "int8", "int8", "uuid", "int4", "int4", "text", "jsonb"])
+        for chunk in chunks:
+            copy.write_row(
+                (
+                    chunk.saga,
+                    chunk.document,
+                    chunk.ordinal,
+                    chunk.id,
+                    chunk.start_offset,
+                    chunk.end_offset,
+                    chunk.text_hash,
+                    chunk.page,
+                    chunk.last_page,
+                    chunk.heading,
+                    chunk.columns,
+                )
+            )
+
+
+def conflicting_documents(connection: Connection, saga: UUID) -> list[str]:
+    """Return the keys of the saga's documents that another saga published after they were planned."""
+    return [row["key"] for row in connection.execute(query("conflicting_documents"), {"saga": saga})]
+
+
+def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+    """Publish the saga's documents at ``version``; return the rows that they replace."""
+    values = {"saga": saga, "version": version}
+    with connection.cursor(row_factory=class_row(Superseded)) as cursor:
+        superseded = cursor.execute(query("supersede_documents"), values).fetchall()
+    connection.execute(query("publish_documents"), values)
+    return superseded
+
+
+def record_fragments(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
+    """Record which Lance fragments contain the documents' rows."""
+    together: dict[tuple[int, ...], list[str]] = {}
+    for key, numbers in fragments.items():
+        together.setdefault(tuple(numbers), []).append(key)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            query("place_documents"),
+            [{"saga": saga, "keys": keys, "fragments": list(numbers)} for numbers, keys in together.items()],
+        )
+
+
+def move_rows(connection: Connection, generation: str, *, old: Sequence[int], new: int) -> None:
+    """Record, for the documents at head, that one fragment replaced others."""
+    connection.execute(query("move_rows"), {"generation": generation, "old": list(old), "new": new})
+
+
+def forget_superseded(connection: Connection, generation: str, oldest: int, limit: int) -> int:
+    """Delete at most ``limit`` documents that only readers before a version see, and their chunks; return how many."""
+    return connection.execute(
+        query("forget_superseded"), {"generation": generation, "oldest": oldest, "limit": limit}
+    ).rowcount
+
+
+def forget_tombstones(connection: Connection, generation: str, oldest: int, limit: int) -> int:
+    """Delete at most ``limit`` tombstones of documents that no reader from a version on sees; return how many."""
+    return connection.execute(
+        query("forget_tombstones"), {"generation": generation, "oldest": oldest, "limit": limit}
+    ).rowcount
+
+
+def refresh_etag(connection: Connection, generation: str, document: LatestDocument, source: SourceObject) -> None:
+    """Record a new ETag of an object whose bytes are unchanged, so that nothing needs to be published."""
+    connection.execute(
+        query("refresh_etag"),
+        {
+            "generation": generation,
+            "key": document.key,
+            "saga": document.saga,
+            "etag": source.document_etag,
+            "last_modified": source.last_modified,
+        },
+    )
+
+
+def has_chunks(connection: Connection, generation: str) -> bool:
+    """Whether any chunk was ever published."""
+    row = connection.execute(query("has_chunks"), {"generation": generation}).fetchone()
+    return row is not None and row["found"]
+
+
+def documents_at(
+    connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
+) -> list[DocumentRow]:
+    """Return the documents that readers at a version see, by key."""
+    values = {"generation": generation, "version": version, "keys": None if keys is None else list(keys)}
+    with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
+        return cursor.execute(query("documents_at"), values).fetchall()
+
+
+def documents_after(
+    connection: Connection,
+    generation: str,
+    version: int,
+    *,
+    prefix: str,
+    after: str,
+    limit: int,
+    access: str | None,
+    principals: Sequence[str],
+) -> list[DocumentRow]:
+    """Return the first documents after a key that readers at a version see, by key.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        generation: Generation of the documents.
+        version: Version of a publication.
+        prefix: What their keys begin with.
+        after: The key before the first of them.
+        limit: Maximum number of documents.
+        access: The column with the principals of a document. None: return all documents.
+        principals: Return only documents that have one of these in the column.
+    """
+    values = {"generation": generation, "version": version, "prefix": prefix, "after": after, "limit": limit}
+    with connection.cursor(row_factory=class_row(DocumentRow)) as cursor:
+        restricted = {"access": access, "principals": list(principals)}
+        return cursor.execute(query("documents_after"), {**values, **restricted}).fetchall()
+
+
+def documents_in(
+    connection: Connection, generation: str, version: int, fragments: Collection[int]
+) -> dict[str, list[int]]:
+    """Return the documents at a version that have rows in some fragments, with the fragments of each key."""
+    values = {"generation": generation, "version": version, "fragments": list(fragments)}
+    return {row["key"]: row["fragments"] for row in connection.execute(query("documents_in_fragments"), values)}
+
+
+def chunks_at(
+    connection: Connection, generation: str, version: int, keys: Sequence[str] | None = None
+) -> list[ChunkRow]:
+    """Return the chunks that readers at a version see, by document and ordinal."""
+    values = {"generation": generation, "version": version, "keys": None if keys is None else list(keys)}
+    with connection.cursor(row_factory=class_row(ChunkRow)) as cursor:
+        return cursor.execute(query("chunks_at"), values).fetchall()
