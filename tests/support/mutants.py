@@ -700,11 +700,11 @@ MUTANTS = {
     ),
     "retention forgets pins": Mutant(
         retention_forgets_pins,
-        "tests/acceptance/dagster/test_inputs.py::test_retention_keeps_the_version_that_a_run_reads",
+        "tests/acceptance/dagster/head/test_inputs.py::test_retention_keeps_the_version_that_a_run_reads",
     ),
     "runs are not pinned": Mutant(
         runs_are_not_pinned,
-        "tests/acceptance/dagster/test_inputs.py::test_two_inputs_of_one_run_see_one_head[after the corpus]",
+        "tests/acceptance/dagster/head/test_inputs.py::test_two_inputs_of_one_run_see_one_head[after the corpus]",
     ),
     "index covers what is covered": Mutant(
         index_covers_what_is_covered, f"{_MAINTENANCE}test_two_concurrent_index_updates_do_not_cover_a_row_twice"
@@ -958,7 +958,7 @@ def stray_partitions_stay() -> None:
     plug(sensors, "drop_stray_partitions", answering([]))
 
 
-_HEAD = "tests/acceptance/dagster/test_head.py::"
+_HEAD = "tests/acceptance/dagster/head/test_head.py::"
 
 MUTANTS.update(
     {
@@ -980,7 +980,7 @@ MUTANTS.update(
         ),
         "stray partitions stay": Mutant(
             stray_partitions_stay,
-            "tests/acceptance/dagster/test_partitions_follow_head.py::"
+            "tests/acceptance/dagster/head/test_partitions_follow_head.py::"
             "test_the_partition_of_a_file_that_was_never_published_goes_with_the_file",
         ),
     }
@@ -1097,7 +1097,7 @@ def no_note_beside_the_table() -> None:
 
 _ERASE = "tests/integration/erasure/test_erase.py::"
 _ERASURES = "tests/faults/deaths/test_erasures.py::"
-_ERASE_IN_DAGSTER = "tests/acceptance/dagster/test_erase.py::test_grep_and_pg_dump_find_nothing_after_the_job"
+_ERASE_IN_DAGSTER = "tests/acceptance/dagster/runs/test_erase.py::test_grep_and_pg_dump_find_nothing_after_the_job"
 
 MUTANTS.update(
     {

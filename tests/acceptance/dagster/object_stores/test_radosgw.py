@@ -19,7 +19,7 @@ from obstore.store import S3Store
 
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.versions.store_check import check_store
-from tests.acceptance.dagster.test_s3 import (
+from tests.acceptance.dagster.object_stores.test_s3 import (
     test_a_bucket_that_does_not_exist_is_named,
     test_hostile_names_are_published_or_reported_as_unreadable,
     test_objects_are_found_published_and_removed,
