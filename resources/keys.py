@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from dagster import ConfigurableResource
 
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource

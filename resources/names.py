@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dagster import AssetKey
 
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 
 ASSETS = ("chunks", "embeddings", "metadata")
 """The three assets with partitions, in the order in which each is made from the one before."""

@@ -26,7 +26,7 @@ from ingest_pipeline.cli.main import COMMANDS
 from ingest_pipeline.cli.main import main as program
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.environment import environment_options, variable_of
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.extensions.loader import SCHEMA
 from ingest_pipeline.maintenance.audit import nothing_to_audit
 from ingest_pipeline.orchestration.build import DagsterOptions

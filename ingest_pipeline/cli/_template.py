@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.config.project import CONFIGURATION_FILE
 
 _WIDTH = 100

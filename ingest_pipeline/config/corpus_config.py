@@ -18,7 +18,10 @@ from ingest_pipeline.config.environment import (
     configuration_error,
     environment_values,
 )
-from ingest_pipeline.config.options import OPENAI_MODEL, CorpusOptions, absolute_location, refusals
+from ingest_pipeline.config.options.checks import refusals
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
+from ingest_pipeline.config.options.embedding import OPENAI_MODEL
+from ingest_pipeline.config.options.stores import absolute_location
 from ingest_pipeline.config.origin import ATTRIBUTES, ENVIRONMENT, Origin
 from ingest_pipeline.config.prices import read_enricher_prices, read_prices
 from ingest_pipeline.config.spending_limits import SpendingLimits

@@ -9,7 +9,8 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from ingest_pipeline.config.options import CorpusOptions, RefusedError
+from ingest_pipeline.config.options.checks import RefusedError
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.config.origin import Origin
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import parse_extensions

@@ -25,7 +25,7 @@ import yaml
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.environment import check_names, environment_values
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.config.origin import ENVIRONMENT, Origin
 from ingest_pipeline.config.variables import load_dotenv, referenced, substituted
 from ingest_pipeline.errors import ConfigurationError

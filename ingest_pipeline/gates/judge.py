@@ -16,7 +16,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from ingest_pipeline.config.gate_options import GateSettings
+from ingest_pipeline.config.options.gates import GateSettings
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import ConfigurationError, PublicationBlockedError

@@ -24,7 +24,8 @@ from pydantic_core import InitErrorDetails
 
 from ingest_pipeline.chunking.tokenizer import TOKENIZERS
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.config.options import CorpusOptions, refusals
+from ingest_pipeline.config.options.checks import refusals
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.orchestration.build import DagsterOptions, build_resources, corpus_definitions
 from ingest_pipeline.postgres.url import database_url, holds_password
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
 from ingest_pipeline.columns.sources import SIDECAR_SUFFIX, is_sidecar, sidecar_of
-from ingest_pipeline.config.gate_options import GateSettings
+from ingest_pipeline.config.options.gates import GateSettings
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
 from ingest_pipeline.config.user_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.corpus.corpus import Corpus

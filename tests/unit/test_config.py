@@ -9,7 +9,7 @@ import pytest
 
 from ingest_pipeline.config.corpus_config import CorpusConfig, own_folders
 from ingest_pipeline.config.environment import environment_options, variable_of
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.orchestration.build import DagsterOptions
 from ingest_pipeline.orchestration.component import IngestPipelineComponent

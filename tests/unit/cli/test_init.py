@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from ingest_pipeline.cli import _template
 from ingest_pipeline.cli.main import main
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.config.options import CorpusOptions
+from ingest_pipeline.config.options.corpus_options import CorpusOptions
 from ingest_pipeline.config.project import configured_corpus
 
 # Options that need others, or code of a user that the example only names.

@@ -14,7 +14,7 @@ from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_facts, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.config.options import absolute_location
+from ingest_pipeline.config.options.stores import absolute_location
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import named_corpus
