@@ -17,6 +17,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 # The inode of the kernel's first pid namespace (PROC_PID_INIT_INO). A process in another namespace is in a container.
 _NO_CONTAINER = "pid:[4026531836]"
@@ -25,6 +26,9 @@ _ROOT_LAYER = re.compile(r"^\S+ \S+ \S+ \S+ / .* - overlay .*\bupperdir=([^,\s]+
 # Fields of /proc/PID/stat, counted after the command's name.
 _STATE, _START_TIME = 0, 19
 _ENDED = {"Z", "X"}  # dead, but not yet collected by the parent, which may never do so
+
+_counting_blocks = Lock()
+_frozen_blocks = 0
 
 # Asks the kernel for SIGINT (2) at the parent's death (PR_SET_PDEATHSIG, 1), then executes the program, unless the
 # parent has already died.
@@ -48,15 +52,34 @@ def frozen_heap() -> Generator[None]:
     """Exclude the objects that exist now from garbage collections during the block.
 
     They are the imported libraries, half a million objects. Examining them again and again takes a tenth of the CPU of
-    an ingest.
+    an ingest. A program that froze its heap before its first block keeps it frozen.
     """
-    is_frozen = gc.get_freeze_count() > 0  # by the program, or by another thread in such a block
-    if not is_frozen:
-        gc.freeze()
+    with _counting_blocks:
+        is_frozen = is_heap_frozen()
+    if is_frozen:
+        yield
+        return
+    _count_block(1)
     try:
         yield
     finally:
-        if not is_frozen:
+        _count_block(-1)
+
+
+@cache
+def is_heap_frozen() -> bool:
+    """Whether the program froze its heap before the first call. Only that one counts: it visits each frozen object."""
+    return gc.get_freeze_count() > 0
+
+
+def _count_block(step: int) -> None:
+    """Count the blocks of all threads that run; the first one freezes the heap, and the last one thaws it."""
+    global _frozen_blocks
+    with _counting_blocks:
+        before, _frozen_blocks = _frozen_blocks, _frozen_blocks + step
+        if not before:
+            gc.freeze()
+        elif not _frozen_blocks:
             gc.unfreeze()
 
 

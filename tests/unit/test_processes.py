@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -143,17 +144,62 @@ def test_a_container_keeps_its_identity_after_a_restart(monkeypatch: pytest.Monk
     assert first != name_in("second", "1")
 
 
-@pytest.mark.parametrize(("frozen_before", "expected"), [(0, ["freeze", "work", "unfreeze"]), (7, ["work"])])
-def test_the_heap_is_frozen_for_the_time_of_a_block_unless_the_program_froze_it(
-    monkeypatch: pytest.MonkeyPatch, frozen_before: int, expected: list[str]
-) -> None:
-    calls: list[str] = []
-    collector = SimpleNamespace(
-        get_freeze_count=lambda: frozen_before,
-        freeze=lambda: calls.append("freeze"),
-        unfreeze=lambda: calls.append("unfreeze"),
-    )
-    monkeypatch.setattr(processes, "gc", collector)
+class Heap:
+    """Stands for the garbage collector, and records what is called."""
+
+    def __init__(self, frozen: int) -> None:
+        self.calls: list[str] = []
+        self._frozen = frozen
+
+    def get_freeze_count(self) -> int:
+        self.calls.append("count")
+        return self._frozen
+
+    def freeze(self) -> None:
+        self.calls.append("freeze")
+        self._frozen = 9
+
+    def unfreeze(self) -> None:
+        self.calls.append("unfreeze")
+        self._frozen = 0
+
+
+@pytest.fixture(params=[0, 7])
+def heap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Heap:
+    """A heap of a process in which no block has run, with so many objects that the program froze."""
+    made = Heap(request.param)
+    monkeypatch.setattr(processes, "gc", made)
+    monkeypatch.setattr(processes, "is_heap_frozen", cache(processes.is_heap_frozen.__wrapped__))
+    return made
+
+
+@pytest.mark.parametrize("heap", [0], indirect=True)
+def test_the_heap_is_frozen_for_the_time_of_a_block(heap: Heap) -> None:
     with processes.frozen_heap():
-        calls.append("work")
-    assert calls == expected
+        heap.calls.append("work")
+    assert heap.calls == ["count", "freeze", "work", "unfreeze"]
+
+
+@pytest.mark.parametrize("heap", [7], indirect=True)
+def test_a_heap_that_the_program_froze_stays_frozen(heap: Heap) -> None:
+    with processes.frozen_heap():
+        heap.calls.append("work")
+    assert heap.calls == ["count", "work"]
+
+
+def test_frozen_objects_are_counted_once_in_a_process(heap: Heap) -> None:
+    """Counting visits each of them, which takes longer than the ingest of a small document."""
+    for _ in range(3):
+        with processes.frozen_heap():
+            pass
+    assert heap.calls.count("count") == 1
+
+
+@pytest.mark.parametrize("heap", [0], indirect=True)
+def test_the_heap_is_frozen_until_the_last_of_overlapping_blocks_ends(heap: Heap) -> None:
+    with ExitStack() as second:
+        with processes.frozen_heap():
+            second.enter_context(processes.frozen_heap())
+            heap.calls.append("both")
+        heap.calls.append("one")
+    assert heap.calls == ["count", "freeze", "both", "one", "unfreeze"]

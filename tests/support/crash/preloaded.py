@@ -19,6 +19,7 @@ import openai.resources.files
 import tests.support.crash.jobs
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.postgres.sql import migrations, query
+from ingest_pipeline.processes import is_heap_frozen
 
 trusted_certificates()
 migrations()
@@ -27,3 +28,4 @@ query("keepalive")
 # What children share would be copied for each of them if the garbage collector visited it.
 gc.freeze()
 gc.enable()
+is_heap_frozen()  # counts, which no child has to repeat
